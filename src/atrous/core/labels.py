@@ -1,0 +1,130 @@
+"""Which id in a mask means which class. The only place that knows the ignore index."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from atrous.core.errors import DataError
+
+IGNORE_INDEX = 65535
+"""The index of a pixel that is neither trained on nor scored; above every class index. Labels are int32 or uint16."""
+
+VOID_COLOUR = (224, 224, 192)
+
+
+def build_palette(count: int) -> tuple[tuple[int, int, int], ...]:
+    """Return `count` colours, easy to tell apart; the first is black, for background."""
+    colours = [(0, 0, 0)]
+    for number in range(1, count):
+        hue = (number * 0.61803398875) % 1.0  # the golden angle: neighbours in number are far apart in hue
+        value = (0.95, 0.7, 0.85)[number % 3]
+        red, green, blue = colorsys.hsv_to_rgb(hue, (0.75, 0.9, 0.55)[number // 3 % 3], value)
+        colours.append((round(red * 255), round(green * 255), round(blue * 255)))
+    return tuple(colours[:count])
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """The classes of a data set or a model, and the ids that stand for them in mask files.
+
+    Inside, a class is its *index* 0..K-1; in files it is its *id*, which may be any number.
+
+    Args:
+        names: Class names by index, (K,).
+        ids: The id of each class in mask files, (K,); 0..K-1 where left out.
+        colours: RGB of each class, 0 to 255, (K,); a palette where left out.
+        ignored_ids: Ids that are known and neither trained on nor scored.
+    Raises:
+        DataError: Fields of unequal length, a doubled name or id, or an id that is both a class and ignored.
+    """
+
+    names: tuple[str, ...]
+    ids: tuple[int, ...] = ()
+    colours: tuple[tuple[int, int, int], ...] = ()
+    ignored_ids: tuple[int, ...] = field(default=(255,))
+
+    def __post_init__(self) -> None:
+        if not self.ids:
+            object.__setattr__(self, "ids", tuple(range(len(self.names))))
+        if not self.colours:
+            object.__setattr__(self, "colours", build_palette(len(self.names)))
+        for name in ("ids", "colours"):
+            if len(getattr(self, name)) != len(self.names):
+                raise DataError(f"{len(self.names)} class names but {len(getattr(self, name))} {name}")
+        for values, word in ((self.names, "name"), (self.ids, "id")):
+            doubled = sorted({value for value in values if values.count(value) > 1}, key=str)
+            if doubled:
+                raise DataError(f"class {word} {doubled[0]!r} stands twice")
+        both = sorted(set(self.ids) & set(self.ignored_ids))
+        if both:
+            raise DataError(f"id {both[0]} is both the class {self.names[self.ids.index(both[0])]!r} and ignored")
+        if any(not 0 <= number <= 65534 for number in (*self.ids, *(i for i in self.ignored_ids if i != 65535))):
+            raise DataError("class ids lie between 0 and 65534")
+
+    @property
+    def num_classes(self) -> int:
+        """Scored classes, the ignore index not counted."""
+        return len(self.names)
+
+    def index_of(self, name: str) -> int:
+        """Return the index of a class by its name."""
+        return self.names.index(name)
+
+    def encode(self, mask: np.ndarray) -> np.ndarray:
+        """Turn a mask of ids into class indices.
+
+        Shapes:
+            in (H, W) any unsigned integers; out (H, W) uint16, IGNORE_INDEX where ignored.
+        Raises:
+            DataError: The mask holds an id that is neither a class nor ignored; the message has ids and pixel counts.
+        """
+        table = np.full(65536, -1, dtype=np.int32)
+        table[list(self.ignored_ids)] = IGNORE_INDEX
+        table[list(self.ids)] = np.arange(self.num_classes)
+        indices = table[mask]
+        if indices.min(initial=0) < 0:
+            ids, counts = np.unique(mask[indices < 0], return_counts=True)
+            found = ", ".join(f"{i} ({n:,} pixels)" for i, n in zip(ids.tolist(), counts.tolist(), strict=True))
+            raise DataError(
+                f"ids outside the classes: {found}",
+                f"Classes have the ids {_shorten(self.ids)}; ignored are {_shorten(self.ignored_ids)}.",
+            )
+        return indices.astype(np.uint16)
+
+    def decode(self, indices: np.ndarray) -> np.ndarray:
+        """Turn class indices 0..K-1 (H, W) into ids: uint8 where all ids are below 256, else uint16."""
+        dtype = np.uint8 if max(self.ids) < 256 else np.uint16
+        return np.asarray(self.ids, dtype=dtype)[indices]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` reads."""
+        return {
+            "names": list(self.names),
+            "ids": list(self.ids),
+            "colours": [list(colour) for colour in self.colours],
+            "ignored_ids": list(self.ignored_ids),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> LabelSpace:
+        """Build a label space from `to_json`'s form."""
+        return cls(
+            names=tuple(value["names"]),
+            ids=tuple(value["ids"]),
+            colours=tuple((int(r), int(g), int(b)) for r, g, b in value["colours"]),
+            ignored_ids=tuple(value["ignored_ids"]),
+        )
+
+
+def _shorten(ids: Sequence[int]) -> str:
+    if not ids:
+        return "none"
+    ordered = sorted(ids)
+    if len(ordered) > 2 and ordered == list(range(ordered[0], ordered[-1] + 1)):
+        return f"{ordered[0]} to {ordered[-1]}"
+    return ", ".join(str(number) for number in ordered)

@@ -1,0 +1,141 @@
+"""Frozen plain data that crosses folders."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture and its labels.
+
+    Args:
+        key: The sample's name, unique in its data set: a path without suffix, such as "a/photo".
+        picture: (H, W, 3) uint8 RGB.
+        labels: (H, W) uint16 class indices, IGNORE_INDEX where ignored.
+    """
+
+    key: str
+    picture: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a picture becomes labels: all that can change a score besides the model and the data.
+
+    Args:
+        output_stride: Input resolution / feature resolution.
+        scales: Sizes of the picture, relative, whose probabilities are averaged.
+        flip: Whether the mirrored picture is averaged in too.
+        window: Side in pixels of a sliding window, or None for whole pictures.
+        precision: "fp32" or "bf16".
+    """
+
+    output_stride: int = 16
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    window: int | None = None
+    precision: str = "fp32"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON."""
+        return asdict(self) | {"scales": list(self.scales), "size": "the picture's own", "metric": "mIoU (dataset)"}
+
+    def describe(self) -> str:
+        """Say the protocol in a few words, for tables: "output stride 8, scales 0.75 1 1.25, flip"."""
+        words = [f"output stride {self.output_stride}"]
+        words.append("one scale" if self.scales == (1.0,) else "scales " + " ".join(f"{s:g}" for s in self.scales))
+        words.append("flip" if self.flip else "no flip")
+        words.append(f"window {self.window}" if self.window else "whole picture")
+        return ", ".join([*words, self.precision])
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class's row. Ratios lie in [0, 1], or are None where nothing was there to divide by."""
+
+    name: str
+    id: int
+    iou: float | None
+    recall: float | None
+    precision: float | None
+    pixels: int
+    predicted_pixels: int
+
+
+@dataclass(frozen=True)
+class PictureScore:
+    """One picture's own mean IoU over the classes that it holds or was given; None where all is ignored."""
+
+    key: str
+    miou: float | None
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All that one pass over a data set tells, from one confusion matrix.
+
+    Args:
+        miou: Mean of the IoU over classes that occur in truth or prediction; None if there are none.
+        pixel_accuracy: Share of valid pixels with the right class.
+        classes: A row a class.
+        confusion: (K, K) pixel counts, rows truth, columns prediction.
+        pictures: A row a picture.
+        protocol: How the labels were made.
+        baseline_class: The commonest class of the truth.
+        baseline_miou: The mIoU of answering with that class everywhere.
+        never_predicted: Names of classes that have pixels and were not given to a single one.
+        data: Name of the data and split, such as "camvid val".
+    """
+
+    miou: float | None
+    pixel_accuracy: float | None
+    classes: tuple[ClassScore, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    pictures: tuple[PictureScore, ...]
+    protocol: Protocol
+    baseline_class: str
+    baseline_miou: float | None
+    never_predicted: tuple[str, ...]
+    data: str = ""
+    notes: tuple[str, ...] = field(default=())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the one form that metrics.json and `atrous eval --json` share."""
+        scored = sum(row.iou is not None for row in self.classes)
+        return {
+            "miou": self.miou,
+            "miou_over": f"{scored} of {len(self.classes)} classes",
+            "pixel_accuracy": self.pixel_accuracy,
+            "baseline": {"class": self.baseline_class, "miou": self.baseline_miou},
+            "never_predicted": list(self.never_predicted),
+            "classes": [asdict(row) for row in self.classes],
+            "protocol": self.protocol.to_json(),
+            "data": self.data,
+            "notes": list(self.notes),
+            "confusion": [list(row) for row in self.confusion],
+            "pictures": [asdict(row) for row in self.pictures],
+        }
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where long work stands, for whoever shows it.
+
+    Args:
+        stage: What is being done, such as "training".
+        done: Units finished.
+        total: Units in all, or None where unknown.
+        note: Figures worth showing now, such as "loss 0.41".
+    """
+
+    stage: str
+    done: int
+    total: int | None
+    note: str = ""

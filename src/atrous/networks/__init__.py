@@ -1,0 +1,29 @@
+"""Networks from a picture to class logits, and the tables of their parts."""
+
+from __future__ import annotations
+
+from atrous.core.registry import Registry
+
+FAMILIES = Registry(
+    "family",
+    (
+        ("deeplabv3", "atrous.networks.heads.deeplabv3:DeepLabV3Head"),
+        ("fcn", "atrous.networks.heads.fcn:FCNHead"),
+    ),
+)
+"""Heads by the first word of a model's name."""
+
+BACKBONES = Registry(
+    "backbone",
+    (
+        ("lite0", "atrous.networks.backbones.efficientnet_lite:build_lite0"),
+        ("lite1", "atrous.networks.backbones.efficientnet_lite:build_lite1"),
+        ("lite2", "atrous.networks.backbones.efficientnet_lite:build_lite2"),
+        ("resnet18", "atrous.networks.backbones.resnet:build_resnet18"),
+        ("resnet34", "atrous.networks.backbones.resnet:build_resnet34"),
+        ("resnet50", "atrous.networks.backbones.resnet:build_resnet50"),
+        ("resnet101", "atrous.networks.backbones.resnet:build_resnet101"),
+        ("resnet152", "atrous.networks.backbones.resnet:build_resnet152"),
+    ),
+)
+"""Backbones by the rest of a model's name; `timm/<name>` goes to `backbones/from_timm.py`."""

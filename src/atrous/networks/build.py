@@ -1,0 +1,173 @@
+"""From names and settings to a network. The only file here that knows the configuration."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from torch import nn
+
+from atrous.config.schema import ModelConfig
+from atrous.core.errors import ConfigError
+from atrous.core.registry import describe_choices
+from atrous.networks import BACKBONES, FAMILIES
+from atrous.networks.backbones.from_timm import PREFIX, VERIFIED, build_timm
+from atrous.networks.heads.fcn import FCNHead
+from atrous.networks.segmenter import Segmenter
+
+CONVENTIONS: dict[str, dict[str, str]] = {
+    "atrous": {"first_unit_rate": "exact", "resize": "aligned", "image_pooling": "picture"},
+    "torchvision": {"first_unit_rate": "exact", "resize": "half_pixel", "image_pooling": "picture"},
+    "tensorflow": {"first_unit_rate": "uniform", "resize": "aligned", "image_pooling": "map"},
+}
+"""What implementations disagree on, by preset; each field can be set on its own."""
+
+AUXILIARY_LEVEL = -2
+AUXILIARY_DROPOUT = 0.1
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Split a model's name into family and backbone.
+
+    Raises:
+        ConfigError: The name is not `<family>-<backbone>` with both known.
+    """
+    for family in sorted(FAMILIES, key=len, reverse=True):
+        if name.startswith(f"{family}-"):
+            backbone = name.removeprefix(f"{family}-")
+            if backbone.startswith(PREFIX):
+                return family, backbone
+            if backbone in BACKBONES:
+                return family, backbone
+            raise ConfigError(
+                f"model.name: unknown backbone {backbone!r}", describe_choices(backbone, [*BACKBONES, "timm/<name>"])
+            )
+    names = [f"{family}-{backbone}" for family in FAMILIES for backbone in BACKBONES]
+    raise ConfigError(f"model.name: unknown model {name!r}", describe_choices(name, names))
+
+
+def build_network(model: ModelConfig, num_classes: int) -> Segmenter:
+    """Build a network with random weights.
+
+    Args:
+        model: Its settings; `weights` is not looked at.
+        num_classes: Scored classes, at least 1.
+    Raises:
+        ConfigError: An unknown name or option, or an output stride that the network cannot have.
+    """
+    if num_classes < 1:
+        raise ConfigError(f"classes: {num_classes} is not a number of classes", "At least 1.")
+    family, backbone_name = split_name(model.name)
+    backbone = _build_backbone(backbone_name, model)
+    shapes = backbone.feature_shapes
+    head_class = FAMILIES.load(family)
+    head = head_class(shapes, num_classes, **_read_options(head_class, model.head, "model.head"))
+    auxiliary = None
+    if model.auxiliary:
+        hidden = shapes.levels[AUXILIARY_LEVEL].channels // 4
+        auxiliary = FCNHead(shapes, num_classes, level=AUXILIARY_LEVEL, hidden=hidden, dropout=AUXILIARY_DROPOUT)
+    chosen = {key: getattr(model, key) or preset for key, preset in CONVENTIONS[model.convention].items()}
+    return Segmenter(
+        backbone,
+        head,
+        auxiliary,
+        num_classes=num_classes,
+        output_stride=model.output_stride,
+        **chosen,  # type: ignore[arg-type]
+    )
+
+
+def build_network_from(options: dict[str, Any], num_classes: int) -> Segmenter:
+    """Build a network from plain settings, such as a model file's.
+
+    Raises:
+        ConfigError: See `build_network`; or a field that is unknown or of the wrong type.
+    """
+    return build_network(read_model_options(options), num_classes)
+
+
+def read_model_options(options: dict[str, Any]) -> ModelConfig:
+    """Check plain settings of a model and return them in their types.
+
+    Raises:
+        ConfigError: A field is unknown or of the wrong type.
+    """
+    try:
+        return ModelConfig.model_validate(options)
+    except ValidationError as error:
+        problems = [
+            f"model.{'.'.join(str(part) for part in e['loc'])}: {e['msg']}, got {e['input']!r}" for e in error.errors()
+        ]
+        raise ConfigError("\n".join(problems), describe_choices("", list(ModelConfig.model_fields))) from error
+
+
+def _build_backbone(name: str, model: ModelConfig) -> Any:
+    if name.startswith(PREFIX):
+        if model.multi_grid:
+            raise ConfigError("model.multi_grid: only ResNet's block4 has a multi-grid", "Leave it out.")
+        return build_timm(name.removeprefix(PREFIX))
+    build = BACKBONES.load(name)
+    if model.multi_grid is None:
+        return build()
+    if "multi_grid" not in inspect.signature(build).parameters:
+        raise ConfigError(f"model.multi_grid: {name} has no multi-grid", "Only the resnet backbones have one.")
+    return build(multi_grid=model.multi_grid)
+
+
+def _read_options(part: type[nn.Module], options: dict[str, Any], key: str) -> dict[str, Any]:
+    """Check options against the keyword-only parameters of a part, and return them in their types."""
+    parameters = {
+        name: parameter
+        for name, parameter in inspect.signature(part, eval_str=True).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    problems, read = [], {}
+    for name, value in options.items():
+        if name not in parameters:
+            problems.append(f"{key}.{name}: unknown option. {describe_choices(name, list(parameters))}")
+            continue
+        try:
+            read[name] = TypeAdapter(parameters[name].annotation).validate_python(value)
+        except ValidationError as error:
+            problems.append(f"{key}.{name}: {error.errors()[0]['msg']}, got {value!r}")
+    if problems:
+        raise ConfigError("\n".join(problems), f"See `atrous models show NAME` for what {key} takes.")
+    return read
+
+
+def describe_network(name: str, output_stride: int = 16, **options: Any) -> dict[str, Any]:
+    """Return what a model is: parameters, levels, conventions, and the rate of every 3x3 and larger window.
+
+    Args:
+        name: `<family>-<backbone>`.
+        output_stride: The stride to describe it at.
+        options: Other fields of the model's settings.
+    """
+    model = ModelConfig(name=name, output_stride=output_stride, **options)  # type: ignore[arg-type]
+    network = build_network(model, num_classes=21)
+    family, backbone = split_name(name)
+    head_rates = network.head.compute_rates(output_stride) if hasattr(network.head, "compute_rates") else ()
+    verified = VERIFIED.get(backbone.removeprefix(PREFIX), "not verified") if backbone.startswith(PREFIX) else "exact"
+    return {
+        "name": name,
+        "family": family,
+        "backbone": backbone,
+        "atrous_identity": verified,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "output_stride": output_stride,
+        "levels": [
+            {"channels": level.channels, "stride": min(level.native_stride, output_stride)}
+            for level in network.feature_shapes.levels
+        ],
+        "head_rates": list(head_rates),
+        "head_options": {
+            p.name: p.default if model.head.get(p.name) is None else model.head[p.name]
+            for p in inspect.signature(FAMILIES.load(family)).parameters.values()
+            if p.kind is inspect.Parameter.KEYWORD_ONLY
+        },
+        "rates": [
+            {"name": f"backbone.{site.name}", "kernel": max(site.kernel), "stride": site.stride, "dilation": site.rate}
+            for site in network.sites
+        ],
+    }

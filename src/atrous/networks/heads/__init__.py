@@ -1,0 +1,1 @@
+"""From features to class logits: one file a family, named as the family."""

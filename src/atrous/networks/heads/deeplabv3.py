@@ -1,0 +1,94 @@
+"""ASPP and class logits: the head of DeepLabv3."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from atrous.core.errors import ConfigError
+from atrous.networks.contracts import FeatureShapes
+from atrous.networks.layers.aspp import ASPP
+from atrous.networks.layers.conv import ConvNormAct
+
+RATE_STRIDE = 16
+"""The output stride that rates are written for."""
+
+
+class DeepLabV3Head(nn.Module):
+    """Convolutions at several rates side by side, pooled context, then class scores.
+
+    Rates are given for output stride 16 and scale with 16 / output_stride, so the head sees the same picture at every
+    stride.
+
+    Args:
+        features: Channels and stride of each backbone level; the deepest one is read.
+        num_classes: Scored classes, the ignore index not counted.
+        rates: Distance between taps in stride-16 cells, each >= 1.
+        channels: Filters of each branch and of the projection.
+        separable: Make the atrous branches depthwise separable, as DeepLabv3+ may.
+        image_features: Whether the image-level branch is there.
+        refinement: Whether a 3x3 convolution stands between ASPP and the scores, as in torchvision's model.
+        dropout: Share of projected values dropped in training, in [0, 1).
+    Shapes:
+        in levels of (B, C, h, w) float features; out (B, K, h, w) logits, one vector a cell.
+    Raises:
+        ConfigError: `rates` is empty or holds a number below 1.
+    Source: Chen et al. 2017 (arXiv 1706.05587), section 3.3.
+    """
+
+    def __init__(
+        self,
+        features: FeatureShapes,
+        num_classes: int,
+        *,
+        rates: tuple[int, ...] = (6, 12, 18),
+        channels: int = 256,
+        separable: bool = False,
+        image_features: bool = True,
+        refinement: bool = False,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if not rates or min(rates) < 1:
+            raise ConfigError(
+                f"model.head.rates: {list(rates)} is not a list of rates", "Each rate is a whole number from 1 up."
+            )
+        self.rates = tuple(rates)
+        self.aspp = ASPP(
+            features.deepest.channels, channels, rates=self.rates, separable=separable, image_features=image_features
+        )
+        self.refinement = ConvNormAct(channels, channels, 3) if refinement else nn.Identity()
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+        self.classifier = nn.Conv2d(channels, num_classes, 1)
+        nn.init.normal_(self.classifier.weight, std=0.01)
+        nn.init.zeros_(self.classifier.bias)  # type: ignore[arg-type]
+
+    def compute_rates(self, output_stride: int) -> tuple[int, ...]:
+        """Return the rates in cells of a map at `output_stride`.
+
+        Raises:
+            ConfigError: A rate would not be whole.
+        """
+        for rate in self.rates:
+            if rate * RATE_STRIDE % output_stride:
+                raise ConfigError(
+                    f"output stride {output_stride}: rate {rate} at stride {RATE_STRIDE} becomes "
+                    f"{rate * RATE_STRIDE / output_stride:g}, which is not whole",
+                    f"Choose rates that are multiples of {output_stride // RATE_STRIDE}, or a smaller output stride.",
+                )
+        return tuple(rate * RATE_STRIDE // output_stride for rate in self.rates)
+
+    def set_output_stride(self, output_stride: int) -> None:
+        """Scale the rates to a new output stride.
+
+        Raises:
+            ConfigError: A rate would not be whole; nothing has changed.
+        """
+        self.aspp.set_rates(self.compute_rates(output_stride))
+
+    def forward(self, features: Sequence[Tensor], inside: Tensor | None = None) -> Tensor:
+        """Levels of (B, C, h, w) -> logits (B, K, h, w)."""
+        projected = self.dropout(self.refinement(self.aspp(features[-1], inside)))
+        logits: Tensor = self.classifier(projected)
+        return logits

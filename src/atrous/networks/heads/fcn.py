@@ -1,0 +1,45 @@
+"""One score a class and cell, straight from the features: the control for every other head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from atrous.networks.contracts import FeatureShapes
+from atrous.networks.layers.conv import ConvNormAct
+
+
+class FCNHead(nn.Module):
+    """A 1x1 convolution to class logits; with `hidden` a 3x3 convolution before it, as auxiliary heads have.
+
+    Args:
+        features: Channels and strides of the backbone's levels.
+        num_classes: Scored classes, the ignore index not counted.
+        level: Which level is read; -1 is the deepest.
+        hidden: Filters of a 3x3 convolution with norm and ReLU before the scores; 0 for none.
+        dropout: Share of hidden values dropped in training, in [0, 1).
+    Shapes:
+        in levels of (B, C, h, w); out (B, K, h, w) logits.
+    Source: Long et al. 2015 (arXiv 1411.4038).
+    """
+
+    def __init__(
+        self, features: FeatureShapes, num_classes: int, *, level: int = -1, hidden: int = 0, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        channels = features.levels[level].channels
+        self.level = level
+        self.hidden = ConvNormAct(channels, hidden, 3) if hidden else nn.Identity()
+        self.dropout = nn.Dropout2d(dropout) if dropout else nn.Identity()
+        self.classifier = nn.Conv2d(hidden or channels, num_classes, 1)
+        nn.init.normal_(self.classifier.weight, std=0.01)
+        nn.init.zeros_(self.classifier.bias)  # type: ignore[arg-type]
+
+    def set_output_stride(self, output_stride: int) -> None:
+        """Nothing here depends on the stride."""
+
+    def forward(self, features: Sequence[Tensor], inside: Tensor | None = None) -> Tensor:
+        """Levels of (B, C, h, w) -> logits (B, K, h, w)."""
+        logits: Tensor = self.classifier(self.dropout(self.hidden(features[self.level])))
+        return logits

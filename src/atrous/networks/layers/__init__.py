@@ -1,0 +1,1 @@
+"""Layers that heads and backbones share."""

@@ -1,0 +1,52 @@
+"""Atrous spatial pyramid pooling: the same features looked at through several rates."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from atrous.networks.layers.conv import AtrousConv, ConvNormAct
+from atrous.networks.layers.pooling import ImagePooling
+
+
+class ASPP(nn.Module):
+    """A 1x1 convolution, 3x3 convolutions at several rates and image-level features, side by side, then a 1x1.
+
+    Args:
+        in_channels: Channels of the features.
+        channels: Filters of each branch and of the projection.
+        rates: Distance between taps in cells as they are now, each >= 1.
+        separable: Make the 3x3 branches depthwise separable.
+        image_features: Whether the image-level branch is there.
+    Shapes:
+        in (B, C, h, w), inside (h, w) or None; out (B, channels, h, w).
+    Source: Chen et al. 2017 (arXiv 1706.05587), section 3.3.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        *,
+        rates: tuple[int, ...],
+        separable: bool = False,
+        image_features: bool = True,
+    ) -> None:
+        super().__init__()
+        self.point = ConvNormAct(in_channels, channels)
+        self.atrous = nn.ModuleList(AtrousConv(in_channels, channels, rate=rate, separable=separable) for rate in rates)
+        self.pooling = ImagePooling(in_channels, channels) if image_features else None
+        self.projection = ConvNormAct(channels * (1 + len(rates) + image_features), channels)
+
+    def set_rates(self, rates: tuple[int, ...]) -> None:
+        """Spread the taps of each branch; `rates` has one number a branch."""
+        for branch, rate in zip(self.atrous, rates, strict=True):
+            branch.set_rate(rate)  # type: ignore[operator]
+
+    def forward(self, features: Tensor, inside: Tensor | None = None) -> Tensor:
+        """(B, C, h, w) -> (B, channels, h, w)."""
+        branches = [self.point(features), *(branch(features) for branch in self.atrous)]
+        if self.pooling is not None:
+            branches.append(self.pooling(features, inside).expand_as(branches[0]))
+        projected: Tensor = self.projection(torch.cat(branches, dim=1))
+        return projected

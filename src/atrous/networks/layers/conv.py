@@ -1,0 +1,64 @@
+"""Convolution, norm and activation as one layer, plain or separable."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class ConvNormAct(nn.Module):
+    """A centred convolution without bias, batch norm, ReLU.
+
+    Args:
+        in_channels, out_channels: Channels.
+        kernel: Side of the filter in cells, odd.
+        rate: Distance between filter taps in cells, >= 1.
+        groups: Groups of the convolution.
+    Shapes:
+        in (B, C, h, w); out (B, C', h, w).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, *, rate: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        padding = rate * (kernel // 2)
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, kernel, padding=padding, dilation=rate, groups=groups, bias=False
+        )
+        self.norm = nn.BatchNorm2d(out_channels)
+        self.act = nn.ReLU(inplace=True)
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C', h, w)."""
+        out: Tensor = self.act(self.norm(self.conv(features)))
+        return out
+
+
+class AtrousConv(nn.Module):
+    """A 3x3 convolution whose rate can be changed on a living layer.
+
+    Args:
+        in_channels, out_channels: Channels.
+        rate: Distance between filter taps in cells, >= 1.
+        separable: Split into a 3x3 filter a channel and a 1x1 convolution, each with norm and ReLU.
+    Shapes:
+        in (B, C, h, w); out (B, C', h, w).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, rate: int, separable: bool = False) -> None:
+        super().__init__()
+        if separable:
+            self.spatial = ConvNormAct(in_channels, in_channels, 3, rate=rate, groups=in_channels)
+            self.pointwise: nn.Module = ConvNormAct(in_channels, out_channels)
+        else:
+            self.spatial = ConvNormAct(in_channels, out_channels, 3, rate=rate)
+            self.pointwise = nn.Identity()
+
+    def set_rate(self, rate: int) -> None:
+        """Spread the taps to `rate` cells; weights stay as they are."""
+        self.spatial.conv.dilation = (rate, rate)
+        self.spatial.conv.padding = (rate, rate)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C', h, w)."""
+        out: Tensor = self.pointwise(self.spatial(features))
+        return out

@@ -1,0 +1,89 @@
+"""Every change of resolution: logits to pixels, pictures to scaled copies. Nothing else interpolates.
+
+Bilinear interpolation is separable, so it is written as two small matrix products, rows and columns. That gives any
+band of rows at its exact place, follows either convention, has a gradient, and is faster than a general resize.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from atrous.networks.contracts import Geometry
+
+
+def compute_interpolation(positions: Tensor, count: int) -> Tensor:
+    """Return the matrix that reads `count` samples at fractional positions.
+
+    Args:
+        positions: (n,) float64, in samples; those outside [0, count - 1] read the nearest end.
+        count: Number of samples, >= 1.
+    Shapes:
+        out (n, count) float32, at most two numbers above zero in each row, which sums to 1.
+    """
+    positions = positions.clamp(0, count - 1)
+    before = positions.floor().clamp(max=max(count - 2, 0))
+    share = (positions - before).unsqueeze(1)
+    samples = torch.arange(count, device=positions.device).unsqueeze(0)
+    before = before.unsqueeze(1)
+    return ((samples == before) * (1 - share) + (samples == before + 1) * share).float()
+
+
+def _locate_pixels(pixels: Tensor, size: int, seen_size: int, cells: int, geometry: Geometry) -> Tensor:
+    """Return where pixels of a side lie, in cells of the network's map.
+
+    `size` is the side of the picture whose pixels are asked for, `seen_size` that of the (scaled) copy the network saw.
+    """
+    if geometry.aligned:
+        step = (seen_size - 1) / (size - 1) if size > 1 else 0.0
+        return pixels * (step / geometry.stride)
+    return (pixels + 0.5) * (cells / size) - 0.5
+
+
+def enlarge_logits(
+    logits: Tensor,
+    geometry: Geometry,
+    *,
+    size: tuple[int, int] | None = None,
+    rows: tuple[int, int] | None = None,
+) -> Tensor:
+    """Interpolate the cells' logits at the pixels of the picture, or of a band of its rows.
+
+    Args:
+        logits: One vector a cell of the network's map.
+        geometry: Where the cells lie in the picture that the network saw.
+        size: Height and width of the picture whose pixels are wanted, where the network saw a scaled copy of it.
+        rows: First row and the row after the last one; all rows where left out.
+    Shapes:
+        in (B, K, h, w); out (B, K, R, W) float32.
+    """
+    height, width = size or (geometry.height, geometry.width)
+    start, stop = rows or (0, height)
+    options = {"dtype": torch.float64, "device": logits.device}
+    rows_at = _locate_pixels(torch.arange(start, stop, **options), height, geometry.height, logits.shape[2], geometry)
+    columns_at = _locate_pixels(torch.arange(width, **options), width, geometry.width, logits.shape[3], geometry)
+    # Under autocast the products would be rounded to eight bits of mantissa; places and logits deserve better.
+    with torch.autocast(logits.device.type, enabled=False):
+        by_row = compute_interpolation(rows_at, logits.shape[2])  # (R, h)
+        by_column = compute_interpolation(columns_at, logits.shape[3])  # (W, w)
+        return by_row @ logits.float() @ by_column.T  # (B, K, R, W)
+
+
+def scale_picture(pictures: Tensor, scale: float, *, aligned: bool) -> Tensor:
+    """Return a bilinearly scaled copy.
+
+    Aligned, a side of n pixels becomes round((n - 1) * scale) + 1 with the corners on the corners, so that sample
+    centres stay in place; else round(n * scale), at least 1, with half-pixel centres.
+
+    Shapes:
+        in (B, 3, H, W) floats; out (B, 3, H', W').
+    """
+    if scale == 1.0:
+        return pictures
+    height, width = pictures.shape[2:]
+    if aligned:
+        size = (round((height - 1) * scale) + 1, round((width - 1) * scale) + 1)
+    else:
+        size = (max(round(height * scale), 1), max(round(width * scale), 1))
+    return F.interpolate(pictures, size=size, mode="bilinear", align_corners=aligned)

@@ -1,0 +1,166 @@
+"""A model as one file: tensors, and in the metadata everything that predicting needs. Never pickle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from atrous.core.errors import AtrousError, ModelFileError
+from atrous.core.files import atomic_path
+from atrous.core.labels import LabelSpace
+from atrous.networks.build import build_network_from
+from atrous.networks.segmenter import Segmenter
+from atrous.networks.weights import convert_torchvision, load_fitting, load_state
+
+FORMAT = "atrous-model"
+FORMAT_VERSION = 1
+MODEL_FILE_NAME = "model.safetensors"
+
+TORCHVISION_DEPTHS = {6: "resnet50", 23: "resnet101"}
+"""Units in block3, by which torchvision's DeepLabv3 models are told apart."""
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a file says of its model besides the tensors.
+
+    Args:
+        model: The network's settings, the build stride among them.
+        label_space: Classes, ids, colours.
+        normalisation: Mean and standard deviation that the network applies to [0, 1] RGB.
+        size_rule: What the network does with a picture's size.
+        score: mIoU on the validation data, or None.
+        protocol: How that score was made.
+        data: Name of the data it was trained on.
+        recipe_sha256: Hash of the settings of the run.
+        versions: Versions of the software that wrote the file.
+    """
+
+    model: dict[str, Any]
+    label_space: LabelSpace
+    normalisation: dict[str, list[float]] = field(default_factory=dict)
+    size_rule: str = ""
+    score: float | None = None
+    protocol: dict[str, Any] | None = None
+    data: str = ""
+    recipe_sha256: str = ""
+    versions: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` reads."""
+        return asdict(self) | {"label_space": self.label_space.to_json()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> ModelCard:
+        """Build a card; unknown fields of later versions are left out."""
+        known = {name: value[name] for name in cls.__dataclass_fields__ if name in value}
+        return cls(**(known | {"label_space": LabelSpace.from_json(value["label_space"])}))
+
+
+def save_model(path: Path, network: Segmenter, card: ModelCard, state: Mapping[str, Tensor] | None = None) -> None:
+    """Write a network's tensors and its card to one .safetensors file, atomically.
+
+    Args:
+        path: The file.
+        network: Whose tensors are written.
+        card: What else predicting needs.
+        state: Tensors to write in place of the network's own, such as averaged ones.
+    """
+    tensors = network.state_dict() if state is None else state
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "card": json.dumps(card.to_json())}
+    with atomic_path(path) as temporary:
+        save_file(plain, temporary, metadata=metadata)
+
+
+def load_model(path: Path) -> tuple[Segmenter, ModelCard]:
+    """Open a model: a run folder, a .safetensors file of ours, or torchvision's DeepLabv3 state dict (.pth).
+
+    Raises:
+        ModelFileError: No such file, damaged, of another kind, or written by a later version.
+    """
+    if path.is_dir():
+        inside = path / MODEL_FILE_NAME
+        if not inside.is_file():
+            raise ModelFileError(
+                f"{path}: holds no {MODEL_FILE_NAME}", "Give a run folder that has finished a validation."
+            )
+        path = inside
+    if path.suffix != ".safetensors":
+        return _load_torchvision(path)
+    card = read_card(path)
+    try:
+        network = build_network_from(card.model, card.label_space.num_classes)
+    except AtrousError as error:
+        raise ModelFileError(f"{path}: its network cannot be built: {error.message}", error.hint) from error
+    _load_exactly(network, load_state(path), path)
+    return network, card
+
+
+def read_card(path: Path) -> ModelCard:
+    """Read the metadata of a model file without its tensors.
+
+    Raises:
+        ModelFileError: No such file, damaged, of another kind, or written by a later version.
+    """
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such file", "Give a run folder, a .safetensors or a .pth file.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(
+            f"{path}: cannot be read: {error}", "The file is damaged or not a .safetensors file."
+        ) from error
+    if metadata.get("format") != FORMAT:
+        raise ModelFileError(
+            f"{path}: was not written by atrous", "Its tensors can start a training: `--weights FILE`."
+        )
+    if int(metadata.get("format_version", "0")) > FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path}: has format {metadata['format_version']}; this atrous reads up to {FORMAT_VERSION}",
+            "Update atrous.",
+        )
+    try:
+        return ModelCard.from_json(json.loads(metadata["card"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{path}: its description is damaged: {error}", "Fetch the file again.") from error
+
+
+def _load_exactly(network: Segmenter, state: Mapping[str, Tensor], path: Path) -> None:
+    report = load_fitting(network, state)
+    wrong = [*report.new, *report.unused]
+    if wrong:
+        raise ModelFileError(
+            f"{path}: {len(wrong)} tensors do not fit its own description, first {wrong[0]}", "Fetch it again."
+        )
+
+
+def _load_torchvision(path: Path) -> tuple[Segmenter, ModelCard]:
+    state = load_state(path)
+    depth = len({name.split(".")[2] for name in state if name.startswith("backbone.layer3.")})
+    if "classifier.0.convs.0.0.weight" not in state or depth not in TORCHVISION_DEPTHS:
+        raise ModelFileError(
+            f"{path}: is not a whole model that can be recognised",
+            "Whole models are .safetensors files of atrous and torchvision's deeplabv3_resnet50 and _resnet101; "
+            "other weights can start a training: `--weights FILE`.",
+        )
+    num_classes = state["classifier.4.weight"].shape[0]
+    model = {
+        "name": f"deeplabv3-{TORCHVISION_DEPTHS[depth]}",
+        "output_stride": 8,
+        "convention": "torchvision",
+        "auxiliary": any(name.startswith("aux_classifier.") for name in state),
+        "head": {"refinement": True, "dropout": 0.5},
+    }
+    network = build_network_from(model, num_classes)
+    _load_exactly(network, convert_torchvision(state), path)
+    names = tuple(f"class {index}" for index in range(num_classes))
+    return network, ModelCard(model=model, label_space=LabelSpace(names), data="unknown (torchvision state dict)")

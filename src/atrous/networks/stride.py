@@ -1,0 +1,225 @@
+"""Output stride as a property of a living backbone: one probe, one rule, for our networks and timm's alike.
+
+A *native* stride is the one that a place in the network has without atrous convolution. The rule keeps what the
+network computes: features at a smaller output stride, subsampled, equal those at a larger one.
+
+    stride = output stride now / input stride now
+    rate   = unit rate * native input stride / input stride now
+
+where the stride now is the native one, but never above the output stride.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from atrous.core.errors import ConfigError
+from atrous.networks.contracts import FeatureLevel, FeatureShapes
+
+OUTPUT_STRIDES = (4, 8, 16, 32)
+PROBE_SIZE_PX = 512
+"""A multiple of every native stride, so that strides are read off as ratios."""
+
+Windowed = nn.Conv2d | nn.MaxPool2d
+
+
+@dataclass
+class Site:
+    """A convolution or pooling that the rule governs, with what it was built as.
+
+    Args:
+        name: Its dotted name in the backbone.
+        module: The living module.
+        native_in, native_out: Input resolution / resolution before and after it, without atrous convolution.
+        built_rate: Distance between taps that it was built with, such as multi-grid's.
+        built_padding: Padding that it was built with; 0 where the padding is computed in forward.
+        unit_rate: The rate that the rule scales; `built_rate` unless re-labelled.
+    """
+
+    name: str
+    module: Windowed
+    native_in: int
+    native_out: int
+    built_rate: int
+    built_padding: tuple[int, int]
+    unit_rate: int
+
+    @property
+    def kernel(self) -> tuple[int, int]:
+        """Height and width of the window."""
+        return _pair(self.module.kernel_size)
+
+    @property
+    def stride(self) -> int:
+        """Stride as it is now."""
+        return _pair(self.module.stride)[0]
+
+    @property
+    def rate(self) -> int:
+        """Distance between taps as it is now."""
+        return _pair(self.module.dilation)[0]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What one forward pass on the meta device tells of a backbone.
+
+    Args:
+        sites: Convolutions and poolings in the order of the forward pass.
+        shrinking: Other modules that lower the resolution, with their native output strides.
+        shapes: Channels and native strides of the levels.
+    """
+
+    sites: tuple[Site, ...]
+    shrinking: tuple[tuple[str, nn.Module, int], ...]
+    shapes: FeatureShapes
+
+
+def probe_backbone(backbone: nn.Module) -> Probe:
+    """Read the native strides off a backbone as it was built, without computing anything.
+
+    Raises:
+        ConfigError: The network is not convolutional, or its levels are not maps of (B, C, h, w).
+    """
+    sites: list[Site] = []
+    shrinking: list[tuple[str, nn.Module, int]] = []
+    living = dict(backbone.named_modules())
+    twin = copy.deepcopy(backbone).to("meta").eval()
+
+    def observe(name: str) -> Any:
+        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            if not inputs or not isinstance(inputs[0], Tensor) or not isinstance(output, Tensor):
+                return
+            if inputs[0].dim() == 3:
+                raise _NotConvolutional(name, module)
+            if inputs[0].dim() != 4 or output.dim() != 4 or isinstance(module, nn.AdaptiveAvgPool2d):
+                return
+            before, after = (PROBE_SIZE_PX // max(t.shape[2], 1) for t in (inputs[0], output))
+            if isinstance(module, nn.Conv2d | nn.MaxPool2d):
+                if max(_pair(module.kernel_size)) > 1 or after > before:
+                    rate = _pair(module.dilation)[0]
+                    alive = cast(Windowed, living[name])
+                    sites.append(Site(name, alive, before, after, rate, _pair(module.padding), rate))
+            elif output.shape[2] < inputs[0].shape[2] and output.shape[3] < inputs[0].shape[3]:
+                shrinking.append((name, module, after))
+
+        return hook
+
+    handles = [m.register_forward_hook(observe(n)) for n, m in twin.named_modules() if not list(m.children())]
+    try:
+        with torch.no_grad():
+            levels = twin(torch.zeros(1, 3, PROBE_SIZE_PX, PROBE_SIZE_PX, device="meta"))
+    except _NotConvolutional as error:
+        raise ConfigError(
+            f"not a convolutional network: {error.name} ({type(error.module).__name__}) takes tokens, not a map",
+            "Output stride needs convolutions; choose another backbone, see `atrous models`.",
+        ) from None
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise ConfigError(f"the network does not take a {PROBE_SIZE_PX}x{PROBE_SIZE_PX} picture: {error}") from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    return Probe(tuple(sites), tuple(shrinking), _read_shapes(levels, sites))
+
+
+class _NotConvolutional(Exception):  # noqa: N818 - a signal within this file, not an error that anybody meets
+    def __init__(self, name: str, module: nn.Module) -> None:
+        super().__init__(name)
+        self.name, self.module = name, module
+
+
+def _read_shapes(levels: Sequence[Tensor], sites: Sequence[Site]) -> FeatureShapes:
+    if any(level.dim() != 4 or PROBE_SIZE_PX % level.shape[2] for level in levels):
+        raise ConfigError("the network's levels are not maps (B, C, h, w) at whole strides", "Choose another backbone.")
+    shapes = tuple(FeatureLevel(level.shape[1], PROBE_SIZE_PX // level.shape[2]) for level in levels)
+    centred = all(size % 2 for site in sites for size in site.kernel)
+    return FeatureShapes(shapes, centred=centred)
+
+
+class StridePlanner:
+    """Sets the output stride of one living backbone, as often as wanted; weights are never touched.
+
+    Args:
+        backbone: A network at its native strides.
+        build_stride: The output stride that the network is built for.
+        first_unit_rate: "exact" keeps the function. "uniform" gives the convolution that would stride the rate of the
+            units after it, as many ports and papers print it: it re-labels the convolutions that are atrous at
+            `build_stride`, and later switches scale from there.
+    Raises:
+        ConfigError: The network cannot have `build_stride`; the message names the module.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        build_stride: int,
+        first_unit_rate: Literal["exact", "uniform"] = "exact",
+    ) -> None:
+        self._probe = probe_backbone(backbone)
+        self.shapes = self._probe.shapes
+        self.sites = self._probe.sites
+        self.native_stride = self.shapes.deepest.native_stride
+        if first_unit_rate == "uniform":
+            for site in self.sites:
+                if site.native_out > site.native_in and site.native_out > build_stride and max(site.kernel) > 1:
+                    site.unit_rate *= site.native_out // site.native_in
+        self.set_output_stride(build_stride)
+
+    def require(self, output_stride: int) -> None:
+        """Raise if the network cannot have this output stride.
+
+        Raises:
+            ConfigError: A stride that is not offered, or a module that the rule cannot change.
+        """
+        if output_stride not in OUTPUT_STRIDES or output_stride > self.native_stride:
+            allowed = ", ".join(str(s) for s in OUTPUT_STRIDES if s <= self.native_stride)
+            raise ConfigError(f"output stride {output_stride} is not offered", f"Allowed: {allowed}.")
+        for name, module, native_out in self._probe.shrinking:
+            if native_out > output_stride:
+                raise _refuse(name, module, output_stride, "lowers the resolution in a way that has no atrous form")
+        for site in self.sites:
+            if site.native_out > output_stride and not all(size % 2 for size in site.kernel):
+                raise _refuse(site.name, site.module, output_stride, "has an even kernel, whose cells would shift")
+
+    def set_output_stride(self, output_stride: int) -> None:
+        """Set stride, rate and padding of every convolution and pooling.
+
+        Raises:
+            ConfigError: See `require`; nothing has changed.
+        """
+        self.require(output_stride)
+        for site in self.sites:
+            _apply_rule(site, output_stride)
+
+
+def _apply_rule(site: Site, output_stride: int) -> None:
+    in_now, out_now = min(site.native_in, output_stride), min(site.native_out, output_stride)
+    rate = site.unit_rate * site.native_in // in_now if max(site.kernel) > 1 else site.built_rate
+    vertical, horizontal = (padding * rate // site.built_rate for padding in site.built_padding)
+    module = site.module
+    module.stride = _like(module.stride, (out_now // in_now, out_now // in_now))
+    module.dilation = _like(module.dilation, (rate, rate))
+    module.padding = _like(module.padding, (vertical, horizontal))
+
+
+def _refuse(name: str, module: nn.Module, output_stride: int, why: str) -> ConfigError:
+    return ConfigError(
+        f"output stride {output_stride}: module {name} ({type(module).__name__}) {why}",
+        "Keep a larger output stride, or choose another backbone, see `atrous models`.",
+    )
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+def _like(old: Any, pair: tuple[int, int]) -> Any:
+    """Write a pair in the form that the module keeps: poolings hold one number."""
+    return pair[0] if isinstance(old, int) else pair

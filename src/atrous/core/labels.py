@@ -94,12 +94,13 @@ class LabelSpace:
                 f"ids outside the classes: {found}",
                 f"Classes have the ids {_shorten(self.ids)}; ignored are {_shorten(self.ignored_ids)}.",
             )
-        return indices.astype(np.uint16)
+        return np.asarray(indices, dtype=np.uint16)
 
     def decode(self, indices: np.ndarray) -> np.ndarray:
         """Turn class indices 0..K-1 (H, W) into ids: uint8 where all ids are below 256, else uint16."""
         dtype = np.uint8 if max(self.ids) < 256 else np.uint16
-        return np.asarray(self.ids, dtype=dtype)[indices]
+        table = np.asarray(self.ids, dtype=dtype)
+        return np.take(table, indices)
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` reads."""

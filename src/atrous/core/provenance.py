@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 _PACKAGES = ("atrous", "torch", "torchvision", "lightning", "timm", "numpy", "opencv-python-headless", "pillow")
+CGROUP = Path("/sys/fs/cgroup")
+"""Where Linux says what a container may use."""
 
 
 def collect_provenance() -> dict[str, Any]:
@@ -93,7 +95,7 @@ def find_memory_mib() -> int | None:
 
 def _read_cgroup(name: str, default: str) -> str:
     """Return a limit of this process's container (cgroup version 2), or `default` where there is none."""
-    path = Path("/sys/fs/cgroup") / name
+    path = CGROUP / name
     return path.read_text(encoding="utf-8").strip() if path.is_file() else default
 
 

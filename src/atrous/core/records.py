@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -44,6 +45,12 @@ class Protocol:
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON."""
         return asdict(self) | {"scales": list(self.scales), "size": "the picture's own", "metric": "mIoU (dataset)"}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Protocol:
+        """Build a protocol from `to_json`'s form."""
+        known = {name: value[name] for name in cls.__dataclass_fields__}
+        return cls(**(known | {"scales": tuple(value["scales"])}))
 
     def describe(self) -> str:
         """Say the protocol in a few words, for tables: "output stride 8, scales 0.75 1 1.25, flip"."""
@@ -122,6 +129,23 @@ class Scores:
             "confusion": [list(row) for row in self.confusion],
             "pictures": [asdict(row) for row in self.pictures],
         }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Scores:
+        """Build scores from `to_json`'s form; other keys are left out."""
+        return cls(
+            miou=value["miou"],
+            pixel_accuracy=value["pixel_accuracy"],
+            classes=tuple(ClassScore(**row) for row in value["classes"]),
+            confusion=tuple(tuple(row) for row in value["confusion"]),
+            pictures=tuple(PictureScore(**row) for row in value["pictures"]),
+            protocol=Protocol.from_json(value["protocol"]),
+            baseline_class=value["baseline"]["class"],
+            baseline_miou=value["baseline"]["miou"],
+            never_predicted=tuple(value["never_predicted"]),
+            data=value["data"],
+            notes=tuple(value["notes"]),
+        )
 
 
 @dataclass(frozen=True)

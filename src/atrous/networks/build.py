@@ -16,7 +16,7 @@ from atrous.networks.backbones.from_timm import PREFIX, VERIFIED, build_timm
 from atrous.networks.heads.fcn import FCNHead
 from atrous.networks.segmenter import Segmenter
 
-CONVENTIONS: dict[str, dict[str, str]] = {
+CONVENTIONS: dict[str, dict[str, Any]] = {
     "atrous": {"first_unit_rate": "exact", "resize": "aligned", "image_pooling": "picture"},
     "torchvision": {"first_unit_rate": "exact", "resize": "half_pixel", "image_pooling": "picture"},
     "tensorflow": {"first_unit_rate": "uniform", "resize": "aligned", "image_pooling": "map"},
@@ -74,7 +74,7 @@ def build_network(model: ModelConfig, num_classes: int) -> Segmenter:
         auxiliary,
         num_classes=num_classes,
         output_stride=model.output_stride,
-        **chosen,  # type: ignore[arg-type]
+        **chosen,
     )
 
 
@@ -144,10 +144,9 @@ def describe_network(name: str, output_stride: int = 16, **options: Any) -> dict
         output_stride: The stride to describe it at.
         options: Other fields of the model's settings.
     """
-    model = ModelConfig(name=name, output_stride=output_stride, **options)  # type: ignore[arg-type]
+    model = ModelConfig(name=name, output_stride=output_stride, **options)
     network = build_network(model, num_classes=21)
     family, backbone = split_name(name)
-    head_rates = network.head.compute_rates(output_stride) if hasattr(network.head, "compute_rates") else ()
     verified = VERIFIED.get(backbone.removeprefix(PREFIX), "not verified") if backbone.startswith(PREFIX) else "exact"
     return {
         "name": name,
@@ -160,7 +159,7 @@ def describe_network(name: str, output_stride: int = 16, **options: Any) -> dict
             {"channels": level.channels, "stride": min(level.native_stride, output_stride)}
             for level in network.feature_shapes.levels
         ],
-        "head_rates": list(head_rates),
+        "head_rates": list(network.head.compute_rates(output_stride)),
         "head_options": {
             p.name: p.default if model.head.get(p.name) is None else model.head[p.name]
             for p in inspect.signature(FAMILIES.load(family)).parameters.values()

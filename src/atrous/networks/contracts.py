@@ -1,12 +1,12 @@
-"""What passes between the parts of a network: feature shapes, geometry, cells; and the Backbone and Head protocols."""
+"""What passes between the parts of a network: feature shapes, geometry, cells; and what a backbone and a head are."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Geometry:
 
 
 def count_cells(size: int, stride: int, *, aligned: bool) -> int:
-    """Return the cells of the model's map along a side of `size` pixels: ceil((n - 1) / s) + 1 aligned, ceil(n / s) not."""
+    """Return the cells of the model's map along a side of n pixels: aligned ceil((n - 1) / s) + 1, else ceil(n / s)."""
     return -(-(size - 1) // stride) + 1 if aligned else -(-size // stride)
 
 
@@ -89,8 +89,8 @@ class Cells:
     geometry: Geometry
 
 
-class Backbone(Protocol):
-    """A picture in, feature maps out, shallow to deep.
+class Backbone(nn.Module):
+    """A picture in, feature maps out, shallow to deep; at native strides when built. Abstract.
 
     `feature_shapes` says their channels and native strides; `mean` and `std` are the input statistics, per RGB channel
     in [0, 1], that its weights were trained with.
@@ -100,25 +100,32 @@ class Backbone(Protocol):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
-    def __call__(self, picture: Tensor) -> Sequence[Tensor]:
+    @abstractmethod
+    def forward(self, picture: Tensor) -> Sequence[Tensor]:
         """(B, 3, H, W) normalised floats -> one (B, C, h, w) a level."""
-        ...
 
 
-class Head(Protocol):
-    """Features in, class logits out."""
+class Head(nn.Module):
+    """Features in, class logits out. Abstract."""
 
-    def __call__(self, features: Sequence[Tensor], inside: Tensor | None) -> Tensor:
+    @abstractmethod
+    def forward(self, features: Sequence[Tensor], inside: Tensor | None = None) -> Tensor:
         """Levels of (B, C, h, w) -> logits (B, K, h, w).
 
         `inside` is a (h, w) float map, 1 for cells whose centre lies in the picture, or None where all do.
         """
-        ...
+
+    def compute_rates(self, output_stride: int) -> tuple[int, ...]:
+        """Return the rates in cells of a map at `output_stride`; none where the head has no atrous convolution.
+
+        Raises:
+            ConfigError: A rate would not be whole.
+        """
+        return ()
 
     def set_output_stride(self, output_stride: int) -> None:
-        """Rescale rates to a new output stride.
+        """Scale rates to a new output stride; nothing to do where the head has none.
 
         Raises:
             ConfigError: A rate would not be whole; nothing has changed.
         """
-        ...

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -61,7 +62,11 @@ class ModelCard:
     def from_json(cls, value: Mapping[str, Any]) -> ModelCard:
         """Build a card; unknown fields of later versions are left out."""
         known = {name: value[name] for name in cls.__dataclass_fields__ if name in value}
-        return cls(**(known | {"label_space": LabelSpace.from_json(value["label_space"])}))
+        card = cls(**(known | {"label_space": LabelSpace.from_json(value["label_space"])}))
+        for name, values in card.normalisation.items():
+            if name not in ("mean", "std") or len([float(number) for number in values]) != 3:
+                raise ValueError(f"normalisation.{name}: {values!r}")
+        return card
 
 
 def save_model(path: Path, network: Segmenter, card: ModelCard, state: Mapping[str, Tensor] | None = None) -> None:
@@ -100,6 +105,8 @@ def load_model(path: Path) -> tuple[Segmenter, ModelCard]:
         network = build_network_from(card.model, card.label_space.num_classes)
     except AtrousError as error:
         raise ModelFileError(f"{path}: its network cannot be built: {error.message}", error.hint) from error
+    for name, values in card.normalisation.items():  # the file's word counts, not what the code says today
+        network.get_buffer(name).copy_(torch.tensor(values).view(1, 3, 1, 1))
     _load_exactly(network, load_state(path), path)
     return network, card
 
@@ -123,14 +130,16 @@ def read_card(path: Path) -> ModelCard:
         raise ModelFileError(
             f"{path}: was not written by atrous", "Its tensors can start a training: `--weights FILE`."
         )
-    if int(metadata.get("format_version", "0")) > FORMAT_VERSION:
-        raise ModelFileError(
-            f"{path}: has format {metadata['format_version']}; this atrous reads up to {FORMAT_VERSION}",
-            "Update atrous.",
-        )
     try:
+        if int(metadata["format_version"]) > FORMAT_VERSION:
+            raise ModelFileError(
+                f"{path}: has format {metadata['format_version']}; this atrous reads up to {FORMAT_VERSION}",
+                "Update atrous.",
+            )
         return ModelCard.from_json(json.loads(metadata["card"]))
-    except (KeyError, TypeError, ValueError) as error:
+    except ModelFileError:
+        raise
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path}: its description is damaged: {error}", "Fetch the file again.") from error
 
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from atrous.core.errors import ConfigError
-from atrous.networks.contracts import Cells, FeatureShapes, Geometry
+from atrous.core.errors import ConfigError, UsageError
+from atrous.networks.contracts import Backbone, Cells, FeatureShapes, Geometry, Head
 from atrous.networks.layers.resize import enlarge_logits
-from atrous.networks.stride import StridePlanner
+from atrous.networks.stride import Site, StridePlanner
 
 SIZE_STEP_PX = 32
 """Aligned sizes are a multiple of this plus one, whatever the stride now: so features of all strides coincide."""
@@ -43,8 +43,8 @@ class Segmenter(nn.Module):
 
     def __init__(
         self,
-        backbone: nn.Module,
-        head: nn.Module,
+        backbone: Backbone,
+        head: Head,
         auxiliary_head: nn.Module | None = None,
         *,
         num_classes: int,
@@ -79,7 +79,7 @@ class Segmenter(nn.Module):
         return self._planner.shapes
 
     @property
-    def sites(self) -> tuple[object, ...]:
+    def sites(self) -> tuple[Site, ...]:
         """The backbone's convolutions and poolings with their strides and rates now."""
         return self._planner.sites
 
@@ -114,7 +114,13 @@ class Segmenter(nn.Module):
 
         Shapes:
             in (B, 3, H, W) uint8 or [0, 1] floats, any size from 1x1; out logits (B, K, h, w).
+        Raises:
+            UsageError: Other numbers than these, whose range could only be guessed, or another shape.
         """
+        if pictures.dim() != 4 or pictures.shape[1] != 3:
+            raise UsageError(f"pictures: got the shape {tuple(pictures.shape)}", "Give RGB pictures (B, 3, H, W).")
+        if pictures.dtype != torch.uint8 and not pictures.is_floating_point():
+            raise UsageError(f"pictures: got {pictures.dtype}", "Give uint8 in 0..255 or floats in [0, 1].")
         geometry = self.geometry(*pictures.shape[2:])
         normalised = self.normalise(pictures)
         if self.aligned:  # zero is the mean colour
@@ -149,4 +155,9 @@ class Segmenter(nn.Module):
 
     @staticmethod
     def _crop(logits: Tensor, geometry: Geometry) -> Tensor:
-        return logits[:, :, : geometry.map_height, : geometry.map_width] if geometry.aligned else logits
+        """Keep the cells of the model's map; of a level denser than that, those that lie on its cells."""
+        if not geometry.aligned:
+            return logits
+        cells = [(n - 1) // geometry.stride for n in (geometry.padded_height, geometry.padded_width)]
+        down, right = ((n - 1) // max(c, 1) or 1 for n, c in zip(logits.shape[2:], cells, strict=True))
+        return logits[:, :, ::down, ::right][:, :, : geometry.map_height, : geometry.map_width]

@@ -12,8 +12,9 @@ where the stride now is the native one, but never above the output stride.
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 import torch
@@ -74,11 +75,13 @@ class Probe:
         sites: Convolutions and poolings in the order of the forward pass.
         shrinking: Other modules that lower the resolution, with their native output strides.
         shapes: Channels and native strides of the levels.
+        twin: The backbone's copy on the meta device, where plans are rehearsed.
     """
 
     sites: tuple[Site, ...]
     shrinking: tuple[tuple[str, nn.Module, int], ...]
     shapes: FeatureShapes
+    twin: nn.Module
 
 
 def probe_backbone(backbone: nn.Module) -> Probe:
@@ -96,9 +99,9 @@ def probe_backbone(backbone: nn.Module) -> Probe:
         def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             if not inputs or not isinstance(inputs[0], Tensor) or not isinstance(output, Tensor):
                 return
-            if inputs[0].dim() == 3:
+            if inputs[0].dim() == 3 and isinstance(module, nn.LayerNorm | nn.Linear):
                 raise _NotConvolutional(name, module)
-            if inputs[0].dim() != 4 or output.dim() != 4 or isinstance(module, nn.AdaptiveAvgPool2d):
+            if inputs[0].dim() != 4 or output.dim() != 4 or output.shape[2:] == (1, 1):
                 return
             before, after = (PROBE_SIZE_PX // max(t.shape[2], 1) for t in (inputs[0], output))
             if isinstance(module, nn.Conv2d | nn.MaxPool2d):
@@ -113,19 +116,49 @@ def probe_backbone(backbone: nn.Module) -> Probe:
 
     handles = [m.register_forward_hook(observe(n)) for n, m in twin.named_modules() if not list(m.children())]
     try:
-        with torch.no_grad():
-            levels = twin(torch.zeros(1, 3, PROBE_SIZE_PX, PROBE_SIZE_PX, device="meta"))
+        levels = _run(twin, PROBE_SIZE_PX)
     except _NotConvolutional as error:
         raise ConfigError(
             f"not a convolutional network: {error.name} ({type(error.module).__name__}) takes tokens, not a map",
             "Output stride needs convolutions; choose another backbone, see `atrous models`.",
         ) from None
-    except (RuntimeError, AssertionError, ValueError) as error:
-        raise ConfigError(f"the network does not take a {PROBE_SIZE_PX}x{PROBE_SIZE_PX} picture: {error}") from error
     finally:
         for handle in handles:
             handle.remove()
-    return Probe(tuple(sites), tuple(shrinking), _read_shapes(levels, sites))
+    return Probe(tuple(sites), tuple(shrinking), _read_shapes(levels, sites), twin)
+
+
+def _run(twin: nn.Module, size: int) -> Sequence[Tensor]:
+    """Run a network on the meta device, where only shapes are computed.
+
+    Raises:
+        ConfigError: It does not take the picture; the message names the innermost module.
+    """
+    entered: list[str] = []
+
+    def enter(name: str) -> Any:
+        return lambda *_: entered.append(name)
+
+    def leave(*_: Any) -> None:
+        entered.pop()
+
+    hooks = [m.register_forward_pre_hook(enter(n)) for n, m in twin.named_modules()]
+    hooks += [m.register_forward_hook(leave) for m in twin.modules()]
+    values = itertools.chain(twin.parameters(), twin.buffers())
+    dtype = next((v.dtype for v in values if v.is_floating_point()), torch.float32)
+    try:
+        with torch.no_grad():
+            levels: Sequence[Tensor] = twin(torch.zeros(1, 3, size, size, device="meta", dtype=dtype))
+            return levels
+    except (RuntimeError, AssertionError, ValueError) as error:
+        name = entered[-1]
+        raise ConfigError(
+            f"module {name} ({type(twin.get_submodule(name)).__name__}) does not take a {size}x{size} picture: {error}",
+            "Output stride needs convolutions that take any size; choose another backbone, see `atrous models`.",
+        ) from error
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 class _NotConvolutional(Exception):  # noqa: N818 - a signal within this file, not an error that anybody meets
@@ -138,8 +171,15 @@ def _read_shapes(levels: Sequence[Tensor], sites: Sequence[Site]) -> FeatureShap
     if any(level.dim() != 4 or PROBE_SIZE_PX % level.shape[2] for level in levels):
         raise ConfigError("the network's levels are not maps (B, C, h, w) at whole strides", "Choose another backbone.")
     shapes = tuple(FeatureLevel(level.shape[1], PROBE_SIZE_PX // level.shape[2]) for level in levels)
-    centred = all(size % 2 for site in sites for size in site.kernel)
-    return FeatureShapes(shapes, centred=centred)
+    return FeatureShapes(shapes, centred=all(_is_centred(site) for site in sites))
+
+
+def _is_centred(site: Site) -> bool:
+    """Whether output cells lie on input cells: an odd window, padded evenly (by itself or by its module's forward)."""
+    even_padding = all(
+        padding == site.built_rate * (size // 2) for padding, size in zip(site.built_padding, site.kernel, strict=True)
+    )
+    return all(size % 2 for size in site.kernel) and (even_padding or not getattr(site.module, "ceil_mode", False))
 
 
 class StridePlanner:
@@ -166,6 +206,7 @@ class StridePlanner:
         self.shapes = self._probe.shapes
         self.sites = self._probe.sites
         self.native_stride = self.shapes.deepest.native_stride
+        self._rehearsed: set[int] = set()
         if first_unit_rate == "uniform":
             for site in self.sites:
                 if site.native_out > site.native_in and site.native_out > build_stride and max(site.kernel) > 1:
@@ -187,6 +228,29 @@ class StridePlanner:
         for site in self.sites:
             if site.native_out > output_stride and not all(size % 2 for size in site.kernel):
                 raise _refuse(site.name, site.module, output_stride, "has an even kernel, whose cells would shift")
+        if output_stride not in self._rehearsed:
+            self._rehearse(output_stride)
+            self._rehearsed.add(output_stride)
+
+    def _rehearse(self, output_stride: int) -> None:
+        """Run the plan on the twin: code between modules may resize too, which only the outcome tells."""
+        for site in self.sites:
+            twin = cast(Windowed, self._probe.twin.get_submodule(site.name))
+            _apply_rule(replace(site, module=twin), output_stride)
+        for size in (PROBE_SIZE_PX, PROBE_SIZE_PX + 1):
+            try:
+                levels = _run(self._probe.twin, size)
+            except ConfigError as error:
+                raise ConfigError(f"output stride {output_stride}: {error.message}", error.hint) from error
+            for number, (level, shape) in enumerate(zip(levels, self.shapes.levels, strict=True)):
+                cells = -(-size // min(shape.native_stride, output_stride))
+                known = self.shapes.centred or size == PROBE_SIZE_PX  # even kernels drop or keep the odd pixel
+                if known and tuple(level.shape[2:]) != (cells, cells):
+                    raise ConfigError(
+                        f"output stride {output_stride}: level {number} has {level.shape[2]} cells for {size} pixels, "
+                        f"not {cells}: the network resizes between its modules",
+                        "Keep a larger output stride, or choose another backbone, see `atrous models`.",
+                    )
 
     def set_output_stride(self, output_stride: int) -> None:
         """Set stride, rate and padding of every convolution and pooling.

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from atrous.core.errors import ConfigError, MachineError, ModelFileError
 from atrous.core.files import atomic_path, compute_sha256
+from atrous.networks.build import split_name
+from atrous.networks.segmenter import Segmenter
 
 LITE_FILES = {
     "lite0": ("efficientnet-lite0-57934424.pth", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
@@ -70,7 +72,7 @@ def load_state(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelFileError(
-            f"{path}: holds more than tensors and was not opened",
+            f"{path}: is damaged, or holds more than tensors; it was not opened",
             "Save the state dict alone: torch.save(model.state_dict(), path).",
         ) from error
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
@@ -151,10 +153,10 @@ def find_lite_file(name: str) -> Path:
 
 def fetch_torchvision(name: str) -> Path:
     """Return torchvision's ImageNet weights (IMAGENET1K_V1) of a ResNet, downloaded once and checked."""
-    import torchvision
+    from torchvision.models import get_weight  # type: ignore[attr-defined]
 
-    url = torchvision.models.get_model_weights(name).IMAGENET1K_V1.url
-    return fetch_file(url, Path(torch.hub.get_dir()) / "checkpoints")
+    weights = get_weight(f"ResNet{name.removeprefix('resnet')}_Weights.IMAGENET1K_V1")
+    return fetch_file(weights.url, Path(torch.hub.get_dir()) / "checkpoints")
 
 
 def fetch_file(url: str, folder: Path) -> Path:
@@ -222,3 +224,29 @@ _TORCHVISION_NAMES = (
     ("aux_classifier.1.", "auxiliary_head.hidden.norm."),
     ("aux_classifier.4.", "auxiliary_head.classifier."),
 )
+
+
+def start_weights(network: Segmenter, name: str, source: str) -> list[str]:
+    """Fill a network with the weights that a training starts from.
+
+    Args:
+        network: The network.
+        name: Its `<family>-<backbone>`.
+        source: none, imagenet, or the path of a file: a backbone's tensors or a whole network's, of which what fits is
+            loaded and the rest, such as a last layer for other classes, stays new.
+    Returns: What became of them, a sentence each.
+    Raises:
+        ConfigError: There are no ImageNet weights for this backbone.
+        ModelFileError: The file cannot be read, or nothing in it fits.
+    """
+    if source == "none":
+        return ["weights: random"]
+    if source == "imagenet":
+        _, backbone = split_name(name)
+        report = load_imagenet(network.backbone, backbone)
+        return [f"weights: ImageNet, {len(report.loaded)} tensors loaded into the backbone"]
+    state = load_state(Path(source))
+    if "classifier.0.convs.0.0.weight" in state:
+        state = convert_torchvision(state)
+    whole = any(tensor_name.startswith("backbone.") for tensor_name in state)
+    return load_fitting(network if whole else network.backbone, state).describe()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from atrous.networks.contracts import FeatureLevel, FeatureShapes
+from atrous.networks.contracts import Backbone, FeatureLevel, FeatureShapes
 
 NORM_EPSILON = 1e-3
 """As in TensorFlow, where the weights come from."""
@@ -72,7 +72,7 @@ def _round_channels(channels: float) -> int:
     return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
-class EfficientNetLite(nn.Module):
+class EfficientNetLite(Backbone):
     """The network without its classifier, with symmetric padding, so that cells are centred on pixels.
 
     Modules stand in the order of the published weights, which are loaded by that order.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from atrous.core.errors import ConfigError
 from atrous.core.registry import describe_choices
-from atrous.networks.contracts import FeatureLevel, FeatureShapes
+from atrous.networks.contracts import Backbone, FeatureLevel, FeatureShapes
 
 PREFIX = "timm/"
 
@@ -30,14 +30,14 @@ VERIFIED: dict[str, str] = {
 larger one; "pooled": all but that, since a global average sits inside. Others run marked "not verified"."""
 
 
-class TimmBackbone(nn.Module):
+class TimmBackbone(Backbone):
     """A timm network's feature maps.
 
     Shapes:
         in (B, 3, H, W); out one map a level, shallow to deep.
     """
 
-    def __init__(self, network: nn.Module, statistics: dict[str, Any]) -> None:
+    def __init__(self, network: nn.Module, statistics: Any) -> None:
         super().__init__()
         self.network = network
         self.mean: tuple[float, float, float] = tuple(statistics["mean"])
@@ -74,4 +74,4 @@ def build_timm(name: str) -> TimmBackbone:
         raise ConfigError(
             f"timm/{name} gives no feature maps: {error}", describe_choices(name, list(VERIFIED))
         ) from error
-    return TimmBackbone(network, network.default_cfg if hasattr(network, "default_cfg") else network.pretrained_cfg)
+    return TimmBackbone(network, network.pretrained_cfg)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from atrous.core.errors import ConfigError
-from atrous.networks.contracts import FeatureLevel, FeatureShapes
+from atrous.networks.contracts import Backbone, FeatureLevel, FeatureShapes
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -72,7 +72,7 @@ class BottleneckUnit(nn.Module):
         return summed
 
 
-class ResNet(nn.Module):
+class ResNet(Backbone):
     """A residual network that strides in the first unit of a block, as torchvision's.
 
     Args:
@@ -126,8 +126,8 @@ class ResNet(nn.Module):
         """(B, 3, H, W) -> the four blocks' outputs, shallow to deep."""
         features = self.maxpool(self.relu(self.bn1(self.conv1(picture))))
         levels = []
-        for block in (self.layer1, self.layer2, self.layer3, self.layer4):
-            features = block(features)
+        for number in (1, 2, 3, 4):
+            features = self.get_submodule(f"layer{number}")(features)
             levels.append(features)
         return levels
 

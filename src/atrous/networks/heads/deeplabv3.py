@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from atrous.core.errors import ConfigError
-from atrous.networks.contracts import FeatureShapes
+from atrous.networks.contracts import FeatureShapes, Head
 from atrous.networks.layers.aspp import ASPP
 from atrous.networks.layers.conv import ConvNormAct
 
@@ -15,7 +15,7 @@ RATE_STRIDE = 16
 """The output stride that rates are written for."""
 
 
-class DeepLabV3Head(nn.Module):
+class DeepLabV3Head(Head):
     """Convolutions at several rates side by side, pooled context, then class scores.
 
     Rates are given for output stride 16 and scale with 16 / output_stride, so the head sees the same picture at every
@@ -33,7 +33,7 @@ class DeepLabV3Head(nn.Module):
     Shapes:
         in levels of (B, C, h, w) float features; out (B, K, h, w) logits, one vector a cell.
     Raises:
-        ConfigError: `rates` is empty or holds a number below 1.
+        ConfigError: `rates` is empty or holds a number below 1; `channels` or `dropout` is out of range.
     Source: Chen et al. 2017 (arXiv 1706.05587), section 3.3.
     """
 
@@ -53,6 +53,11 @@ class DeepLabV3Head(nn.Module):
         if not rates or min(rates) < 1:
             raise ConfigError(
                 f"model.head.rates: {list(rates)} is not a list of rates", "Each rate is a whole number from 1 up."
+            )
+        if channels < 1 or not 0 <= dropout < 1:
+            raise ConfigError(
+                f"model.head: channels {channels}, dropout {dropout} is out of range",
+                "channels >= 1, dropout in [0, 1).",
             )
         self.rates = tuple(rates)
         self.aspp = ASPP(

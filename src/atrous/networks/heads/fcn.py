@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from atrous.networks.contracts import FeatureShapes
+from atrous.core.errors import ConfigError
+from atrous.networks.contracts import FeatureShapes, Head
 from atrous.networks.layers.conv import ConvNormAct
 
 
-class FCNHead(nn.Module):
+class FCNHead(Head):
     """A 1x1 convolution to class logits; with `hidden` a 3x3 convolution before it, as auxiliary heads have.
 
     Args:
@@ -21,6 +22,8 @@ class FCNHead(nn.Module):
         dropout: Share of hidden values dropped in training, in [0, 1).
     Shapes:
         in levels of (B, C, h, w); out (B, K, h, w) logits.
+    Raises:
+        ConfigError: An option is out of range.
     Source: Long et al. 2015 (arXiv 1411.4038).
     """
 
@@ -28,6 +31,12 @@ class FCNHead(nn.Module):
         self, features: FeatureShapes, num_classes: int, *, level: int = -1, hidden: int = 0, dropout: float = 0.0
     ) -> None:
         super().__init__()
+        num_levels = len(features.levels)
+        if not -num_levels <= level < num_levels or hidden < 0 or not 0 <= dropout < 1:
+            raise ConfigError(
+                f"model.head: level {level}, hidden {hidden}, dropout {dropout} is out of range",
+                f"level in {-num_levels}..{num_levels - 1}, hidden >= 0, dropout in [0, 1).",
+            )
         channels = features.levels[level].channels
         self.level = level
         self.hidden = ConvNormAct(channels, hidden, 3) if hidden else nn.Identity()
@@ -35,9 +44,6 @@ class FCNHead(nn.Module):
         self.classifier = nn.Conv2d(hidden or channels, num_classes, 1)
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)  # type: ignore[arg-type]
-
-    def set_output_stride(self, output_stride: int) -> None:
-        """Nothing here depends on the stride."""
 
     def forward(self, features: Sequence[Tensor], inside: Tensor | None = None) -> Tensor:
         """Levels of (B, C, h, w) -> logits (B, K, h, w)."""

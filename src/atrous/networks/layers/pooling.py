@@ -6,7 +6,7 @@ import logging
 
 import torch
 import torch.distributed
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atrous.networks.layers.conv import ConvNormAct
@@ -20,8 +20,8 @@ _log = logging.getLogger("atrous")
 class ImagePooling(ConvNormAct):
     """Average over the picture, 1x1 convolution, norm, ReLU: one vector a picture.
 
-    The norm sees one value a channel and picture. Where a training batch, over all processes, has fewer than
-    `FEWEST_VALUES_PER_NORM` pictures, its running statistics take the place of the batch's, which is said once.
+    The norm sees one value a channel and picture. Where these are fewer than `FEWEST_VALUES_PER_NORM` in training (over
+    all processes, if it is synchronised), its running statistics take the place of the batch's, which is said once.
 
     Shapes:
         in (B, C, h, w), inside (h, w) or None; out (B, C', 1, 1).
@@ -41,7 +41,9 @@ class ImagePooling(ConvNormAct):
         return out
 
     def _normalise(self, pooled: Tensor) -> Tensor:
-        if not self.norm.training or pooled.shape[0] * _count_processes() >= FEWEST_VALUES_PER_NORM:
+        # Only a synchronised norm sees the other processes' pictures.
+        processes = _count_processes() if isinstance(self.norm, nn.SyncBatchNorm) else 1
+        if not self.norm.training or pooled.shape[0] * processes >= FEWEST_VALUES_PER_NORM:
             normalised: Tensor = self.norm(pooled)
             return normalised
         if not self._said:

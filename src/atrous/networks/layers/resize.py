@@ -17,7 +17,7 @@ def compute_interpolation(positions: Tensor, count: int) -> Tensor:
     """Return the matrix that reads `count` samples at fractional positions.
 
     Args:
-        positions: (n,) float64, in samples; those outside [0, count - 1] read the nearest end.
+        positions: (n,) floats, in samples; those outside [0, count - 1] read the nearest end.
         count: Number of samples, >= 1.
     Shapes:
         out (n, count) float32, at most two numbers above zero in each row, which sums to 1.
@@ -60,9 +60,10 @@ def enlarge_logits(
     """
     height, width = size or (geometry.height, geometry.width)
     start, stop = rows or (0, height)
-    options = {"dtype": torch.float64, "device": logits.device}
-    rows_at = _locate_pixels(torch.arange(start, stop, **options), height, geometry.height, logits.shape[2], geometry)
-    columns_at = _locate_pixels(torch.arange(width, **options), width, geometry.width, logits.shape[3], geometry)
+    precise = torch.float32 if logits.device.type == "mps" else torch.float64  # MPS has no float64
+    numbers = torch.arange(max(width, stop), dtype=precise, device=logits.device)
+    rows_at = _locate_pixels(numbers[start:stop], height, geometry.height, logits.shape[2], geometry)
+    columns_at = _locate_pixels(numbers[:width], width, geometry.width, logits.shape[3], geometry)
     # Under autocast the products would be rounded to eight bits of mantissa; places and logits deserve better.
     with torch.autocast(logits.device.type, enabled=False):
         by_row = compute_interpolation(rows_at, logits.shape[2])  # (R, h)

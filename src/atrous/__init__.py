@@ -1,0 +1,56 @@
+"""Semantic segmentation around atrous convolution: build, load, train, evaluate, predict.
+
+Importing the package loads nothing; each public name is fetched when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from atrous.api import Model, Run, build, evaluate, load, predict, train
+    from atrous.config.schema import Config
+    from atrous.core.errors import AtrousError, ConfigError, DataError, MachineError, ModelFileError, UsageError
+    from atrous.core.records import Scores
+    from atrous.inference.prediction import Prediction
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AtrousError",
+    "Config",
+    "ConfigError",
+    "DataError",
+    "MachineError",
+    "Model",
+    "ModelFileError",
+    "Prediction",
+    "Run",
+    "Scores",
+    "UsageError",
+    "build",
+    "evaluate",
+    "load",
+    "predict",
+    "train",
+]
+
+_HOMES = {
+    "atrous.api": ("Model", "Run", "build", "evaluate", "load", "predict", "train"),
+    "atrous.config.schema": ("Config",),
+    "atrous.core.errors": ("AtrousError", "ConfigError", "DataError", "MachineError", "ModelFileError", "UsageError"),
+    "atrous.core.records": ("Scores",),
+    "atrous.inference.prediction": ("Prediction",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(module), name)
+    raise AttributeError(f"module 'atrous' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,505 @@
+"""The public calls: build, load, train, evaluate, predict; a few lines each over the rooms below."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from atrous.config.load import LoadedConfig, dump_config, load_config
+from atrous.config.schema import Config, DataConfig, EvaluationConfig
+from atrous.core.errors import UsageError
+from atrous.core.files import load_json, save_json, save_text
+from atrous.core.labels import LabelSpace
+from atrous.core.records import Progress, Protocol, Scores
+from atrous.data.build import build_all_pairs, build_splits, build_stream, check_training_data
+from atrous.data.contracts import SegmentationDataset, Splits
+from atrous.data.preview import save_preview
+from atrous.inference.build import build_predictor
+from atrous.inference.prediction import Prediction
+from atrous.inference.predictions import PredictionRecord, save_predictions
+from atrous.inference.predictor import Predictor
+from atrous.networks.build import build_network_from, describe_network
+from atrous.networks.model_file import ModelCard, load_model
+from atrous.networks.segmenter import Segmenter
+from atrous.networks.weights import start_weights
+from atrous.reports.html import write_report
+from atrous.scoring.score import score
+
+if TYPE_CHECKING:
+    pass
+
+Say = Callable[[str], None]
+Report = Callable[[Progress], None]
+
+CONFIG_NAME, METRICS_NAME = "config.yaml", "metrics.json"
+
+
+class Model:
+    """A network with its classes, ready to label pictures.
+
+    Args:
+        network: The network, in evaluation mode.
+        card: What its file says of it.
+        device: auto, cpu, cuda, cuda:1, mps.
+        precision: auto (fp32), fp32 or bf16.
+    """
+
+    def __init__(self, network: Segmenter, card: ModelCard, *, device: str = "auto", precision: str = "auto") -> None:
+        self.network = network
+        self.card = card
+        self._device = device
+        self._precision = precision
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names by index."""
+        return self.card.label_space.names
+
+    @property
+    def label_space(self) -> LabelSpace:
+        """Names, ids and colours of the classes."""
+        return self.card.label_space
+
+    @property
+    def output_stride(self) -> int:
+        """Input resolution / feature resolution: 4, 8, 16 or 32; set it at any time."""
+        return self.network.output_stride
+
+    @output_stride.setter
+    def output_stride(self, output_stride: int) -> None:
+        self.network.output_stride = output_stride
+
+    def predict(
+        self,
+        source: Any,
+        *,
+        output_stride: int | None = None,
+        scales: Sequence[float] = (1.0,),
+        flip: bool = False,
+        window: int | None = None,
+        probabilities: bool = False,
+        min_confidence: float = 0.0,
+    ) -> Prediction | list[Prediction] | Iterator[Prediction]:
+        """Label pictures.
+
+        Args:
+            source: A path, a PIL picture, a uint8 array (H, W, 3), a tensor (3, H, W) of uint8 or of floats in [0, 1]:
+                gives one prediction. A list of them: a list. A folder or a glob: an iterator.
+            output_stride: For these pictures alone; the network's where left out.
+            scales: Scales whose probabilities are averaged.
+            flip: Whether the mirrored picture is averaged in.
+            window: Side of a sliding window in pixels.
+            probabilities: Whether to keep the probabilities of every class.
+            min_confidence: Pixels below it get the data's ignored id.
+        Raises:
+            UsageError: The source is something else, or there is no such file.
+            DataError: A file cannot be read as a picture.
+        """
+        predictor = self.build_predictor(output_stride=output_stride, scales=scales, flip=flip, window=window)
+        return predictor.predict(source, probabilities=probabilities, min_confidence=min_confidence)
+
+    def build_predictor(self, *, say: Say | None = None, **options: Any) -> Predictor:
+        """Build what labels pictures under given evaluation options; see `EvaluationConfig`."""
+        evaluation = EvaluationConfig(**({"precision": self._precision} | options))
+        return build_predictor(self.network, self.label_space, evaluation, self._device, say=say)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training that has ended or was interrupted.
+
+    Args:
+        folder: Where everything of it lies.
+        scores: The best validation; None where the run was interrupted before the first.
+        interrupted: Whether steps are left to do.
+    """
+
+    folder: Path
+    scores: Scores | None
+    interrupted: bool = False
+
+    @property
+    def report(self) -> Path:
+        """The page to look at."""
+        return self.folder / "report.html"
+
+    @property
+    def model(self) -> Model:
+        """The best model, read from the folder."""
+        return load(self.folder)
+
+
+def build(
+    name: str = "deeplabv3-lite0", *, classes: int, weights: str = "none", output_stride: int = 16, **options: Any
+) -> Segmenter:
+    """Build a network: (B, 3, H, W) uint8 or [0, 1] floats -> logits (B, classes, H, W).
+
+    Args:
+        name: `<family>-<backbone>`, see `atrous models`.
+        classes: Scored classes.
+        weights: none, imagenet, or a file.
+        output_stride: Input resolution / feature resolution, settable later on the network.
+        options: Other fields of the model's settings, such as `multi_grid=(1, 2, 4)` or `head={"rates": [6, 12]}`.
+    Raises:
+        ConfigError: An unknown name or option, or a stride that the network cannot have.
+    """
+    model = {"name": name, "weights": weights, "output_stride": output_stride, **options}
+    network = build_network_from(model, classes)
+    start_weights(network, name, weights)
+    return network
+
+
+def load(path: str | Path, *, device: str = "auto", precision: str = "auto") -> Model:
+    """Open a model.
+
+    Args:
+        path: A run folder, a .safetensors file of atrous, or torchvision's DeepLabv3 state dict (.pth).
+        device: auto, cpu, cuda, cuda:1, mps.
+        precision: auto (fp32), fp32 or bf16.
+    Raises:
+        ModelFileError: No such file, damaged, or of another kind.
+        MachineError: The device is not there.
+    """
+    network, card = load_model(Path(path))
+    model = Model(network.eval(), card, device=device, precision=precision)
+    model.build_predictor()  # fails now if the device is not there, and puts the network on it
+    return model
+
+
+def train(
+    data: str | Path,
+    *,
+    model: str | None = None,
+    recipe: str | Path | None = None,
+    out: str | Path | None = None,
+    set: Mapping[str, Any] | None = None,
+    progress: Report | None = None,
+    say: Say | None = None,
+    **options: Any,
+) -> Run:
+    """Train a network.
+
+    Args:
+        data: A registered name, `name=PATH`, or a folder.
+        model: `<family>-<backbone>`, see `atrous models`.
+        recipe: A YAML file or a shipped recipe.
+        out: The run's folder; runs/<data>-<model>-<number> where left out.
+        set: Any setting by its dotted key, such as {"training.norm": "frozen"}.
+        progress: Told where the work stands.
+        say: Told what was decided and found.
+        options: Fields by their own name: epochs, iterations, max_minutes, batch, crop, lr, seed, weights, workers...
+    Raises:
+        ConfigError: A setting that is unknown or impossible.
+        DataError: Data that cannot be trained on.
+    """
+    given = {"data.source": str(data), "model.name": model, "output.folder": str(out) if out else None}
+    loaded = load_config(recipe=recipe, options={**given, **options, **(set or {})})
+    return run_training(loaded, progress=progress, say=say)
+
+
+def run_training(
+    loaded: LoadedConfig, *, resume: Path | None = None, progress: Report | None = None, say: Say | None = None
+) -> Run:
+    """Train as a checked configuration says, from the beginning or from a run's last checkpoint.
+
+    Raises:
+        UsageError: The folder holds a run already.
+        ModelFileError: The run to resume has no checkpoint, or its checkpoint is damaged.
+        DataError: Data that cannot be trained on, or that is not the data the run began with.
+    """
+    started = time.monotonic()
+    from atrous.training.checkpoint import LAST_NAME, load_checkpoint
+    from atrous.training.fit import Fit
+
+    checkpoint = load_checkpoint(resume / LAST_NAME) if resume else None
+    config = loaded.config
+    splits = build_splits(config.data)
+    for note in (splits.layout, *splits.notes):
+        _tell(say, note)
+    statistics, findings = check_training_data(config.data, splits, progress)
+    for finding in findings:
+        _tell(say, finding)
+    folder = resume or _claim_folder(config)
+    if checkpoint is None:
+        save_text(folder / CONFIG_NAME, dump_config(config))
+    fit = Fit(config, splits, statistics, folder, started=started, checkpoint=checkpoint, say=say, progress=progress)
+    interrupted = fit.run()
+    fit.finish(interrupted=interrupted)
+    write_report(folder)
+    return Run(folder, fit.standing.best_scores, interrupted)
+
+
+def plan_training(loaded: LoadedConfig) -> list[str]:
+    """Say what a training would do, without doing it; the data is read and checked.
+
+    Raises:
+        DataError: Data that cannot be trained on.
+    """
+    config = loaded.config
+    splits = build_splits(config.data)
+    statistics, findings = check_training_data(config.data, splits)
+    model, training = config.model, config.training
+    about = describe_network(model.name, **model.model_dump(exclude={"name", "weights"}))
+    length = next(
+        f"{value:g} {word}"
+        for word, value in (
+            ("epochs", training.epochs),
+            ("steps", training.iterations),
+            ("minutes", training.max_minutes),
+        )
+        if value is not None
+    )
+    return [
+        f"data: {splits.layout}",
+        *splits.notes,
+        *findings,
+        f"train: {len(splits.train)} pictures, val: {len(splits.val)} pictures, {len(statistics.pixels)} classes",
+        f"model: {model.name}, {about['parameters']:,} parameters, output stride {model.output_stride}, "
+        f"rates {', '.join(map(str, about['head_rates'])) or 'none'}",
+        f"training: {length}, batch {training.batch} x {training.accumulate}, crop {training.crop}, lr {training.lr:g}",
+        f"run: {config.output.folder or _name_folder(config)}",
+    ]
+
+
+def preview_training(loaded: LoadedConfig, path: Path) -> Path:
+    """Write 16 augmented pictures with their masks, as the training would see them.
+
+    Raises:
+        DataError: Data that cannot be read.
+    """
+    splits = build_splits(loaded.config.data)
+    save_preview(build_stream(splits.train, loaded.config.training), splits.train.label_space, path)
+    return path
+
+
+def evaluate(
+    model: Model | Run | str | Path,
+    data: SegmentationDataset | str | Path | None = None,
+    *,
+    output_stride: int | None = None,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    window: int | None = None,
+    precision: str = "auto",
+    device: str = "auto",
+    data_root: str | None = None,
+    progress: Report | None = None,
+    say: Say | None = None,
+) -> Scores:
+    """Score a model on pictures with masks, each at its own size.
+
+    Args:
+        model: A model, a run, or what `load` opens.
+        data: What to score on, every pair of it; a run's own validation data where left out.
+        output_stride: The build's where left out.
+        scales: Scales whose probabilities are averaged.
+        flip: Whether the mirrored picture is averaged in.
+        window: Side of a sliding window in pixels.
+        precision: auto (fp32), fp32 or bf16.
+        device: auto, cpu, cuda, cuda:1, mps.
+        data_root: Folder in which registered data sets are looked for.
+        progress: Told where the work stands.
+        say: Told what was decided by itself.
+    Raises:
+        UsageError: No data is given and the model is no run.
+        ModelFileError: The model cannot be opened.
+        DataError: The data's classes are not the model's, or a file cannot be read.
+    """
+    opened, folder = _open(model, device)
+    dataset = _find_scored_data(data, folder, opened.label_space, data_root, say)
+    predictor = opened.build_predictor(
+        output_stride=output_stride,
+        scales=tuple(scales),
+        flip=flip,
+        window=window,
+        precision=precision,
+        say=say,
+    )
+    return score(predictor, dataset, progress=progress)
+
+
+def predict(
+    inputs: str | Path | Sequence[str | Path],
+    model: Model | Run | str | Path,
+    out: str | Path,
+    *,
+    output_stride: int | None = None,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    window: int | None = None,
+    precision: str = "auto",
+    device: str = "auto",
+    formats: Sequence[str] = ("labels", "overlay"),
+    probabilities: bool = False,
+    min_confidence: float | None = None,
+    progress: Report | None = None,
+    say: Say | None = None,
+) -> PredictionRecord:
+    """Label files, folders and globs into a folder.
+
+    Args:
+        inputs: Pictures, folders (sub-folders are mirrored) and globs.
+        model: A model, a run, or what `load` opens.
+        out: Folder of the results.
+        output_stride: The build's where left out.
+        scales: Scales whose probabilities are averaged.
+        flip: Whether the mirrored picture is averaged in.
+        window: Side of a sliding window in pixels.
+        precision: auto (fp32), fp32 or bf16.
+        device: auto, cpu, cuda, cuda:1, mps.
+        formats: labels are always written; overlay and confidence beside them.
+        probabilities: Whether to write the probabilities of every class.
+        min_confidence: Pixels below it get the data's ignored id.
+        progress: Told of each picture.
+        say: Told what was decided by itself.
+    Raises:
+        UsageError: An input does not exist, two have one output name, or `out` lies in an input folder.
+        ModelFileError: The model cannot be opened.
+    """
+    opened, _ = _open(model, device)
+    predictor = opened.build_predictor(
+        output_stride=output_stride, scales=tuple(scales), flip=flip, window=window, precision=precision, say=say
+    )
+    return save_predictions(
+        predictor,
+        [inputs] if isinstance(inputs, str | Path) else inputs,
+        Path(out),
+        overlay="overlay" in formats,
+        confidence="confidence" in formats,
+        probabilities=probabilities,
+        min_confidence=min_confidence or 0.0,
+        progress=progress,
+    )
+
+
+LADDER: tuple[dict[str, Any], ...] = (
+    {"output_stride": 8},
+    {"output_stride": 8, "scales": (0.75, 1.0, 1.25)},
+    {"output_stride": 8, "scales": (0.75, 1.0, 1.25), "flip": True},
+)
+"""The paper's inference ladder above the build's own protocol, each step dearer than the one before."""
+
+
+def run_ladder(run: Run, *, progress: Report | None = None, say: Say | None = None) -> list[dict[str, Any]]:
+    """Score a run under every step of the ladder, and put the scores into its metrics and its report.
+
+    Returns: A row a step, the run's own protocol first: protocol, describe, miou.
+    """
+    metrics = load_json(run.folder / METRICS_NAME)
+    model = run.model
+    rows = [_describe_step(Protocol.from_json(metrics["protocol"]), metrics["miou"])]
+    for options in LADDER:
+        scores = evaluate(model, _rebuild_splits(run.folder).val, progress=progress, say=say, **options)
+        rows.append(_describe_step(scores.protocol, scores.miou))
+        _tell(say, f"ladder: {rows[-1]['describe']}: mIoU {scores.miou:.3f}")
+    save_json(run.folder / METRICS_NAME, metrics | {"ladder": rows})
+    write_report(run.folder)
+    return rows
+
+
+def _describe_step(protocol: Protocol, miou: float | None) -> dict[str, Any]:
+    return {"protocol": protocol.to_json(), "describe": protocol.describe(), "miou": miou}
+
+
+def _open(model: Model | Run | str | Path, device: str) -> tuple[Model, Path | None]:
+    """Return an opened model and the folder of its run, if it has one."""
+    if isinstance(model, Model):
+        return model, None
+    folder = model.folder if isinstance(model, Run) else Path(model)
+    return load(folder, device=device), folder if folder.is_dir() else folder.parent
+
+
+def _find_scored_data(
+    data: SegmentationDataset | str | Path | None,
+    folder: Path | None,
+    space: LabelSpace,
+    root: str | None,
+    say: Say | None,
+) -> SegmentationDataset:
+    if data is not None and not isinstance(data, str | Path):
+        return data
+    trained_on = _rebuild_splits(folder) if folder and (folder / CONFIG_NAME).is_file() else None
+    if data is None:
+        if trained_on is None:
+            raise UsageError("no data to score on", "Give DATA, or a run folder, which knows its own validation data.")
+        return trained_on.val
+    classes = dict(zip(space.ids, space.names, strict=True))
+    dataset = build_all_pairs(DataConfig(source=str(data), root=root, classes=classes, ignore=space.ignored_ids))
+    if trained_on is not None:
+        seen = {trained_on.train.picture_path(i) for i in range(len(trained_on.train))} - {None}
+        shared = sum(dataset.picture_path(i) in seen for i in range(len(dataset)))
+        if shared:
+            _tell(say, f"warning: the model was trained on {shared} of these {len(dataset)} pictures")
+    return dataset
+
+
+def _rebuild_splits(folder: Path) -> Splits:
+    return build_splits(load_config(recipe=folder / CONFIG_NAME).config.data)
+
+
+def _name_folder(config: Config) -> Path:
+    source = config.data.source
+    data = source.split("=", 1)[0] if "=" in source and not Path(source).exists() else Path(source).resolve().name
+    stem = f"{data}-{config.model.name.replace('/', '-')}"
+    number = 1
+    while (folder := Path("runs") / f"{stem}-{number}").exists():
+        number += 1
+    return folder
+
+
+def _claim_folder(config: Config) -> Path:
+    """Make the run's folder.
+
+    Raises:
+        UsageError: It holds a run already.
+    """
+    folder = Path(config.output.folder) if config.output.folder else _name_folder(config)
+    if (folder / CONFIG_NAME).exists():
+        raise UsageError(
+            f"{folder} holds a run already", f"Choose another --out, or go on with it: atrous train --resume {folder}"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _tell(say: Say | None, text: str) -> None:
+    if say is not None and text:
+        say(text)
+
+
+def demo(out: Path, *, seed: int = 0, progress: Report | None = None, say: Say | None = None) -> Run:
+    """Train on shapes, score the ladder, label held-out pictures, write the report: the whole tool in minutes.
+
+    Args:
+        out: Folder of the run.
+        seed: Seed of the training.
+        progress: Told where the work stands.
+        say: Told what was decided and found.
+    """
+    loaded = load_config(recipe="demo", options={"output.folder": str(out), "training.seed": seed})
+    run = run_training(loaded, progress=progress, say=say)
+    if run.interrupted:
+        return run
+    run_ladder(run, progress=progress, say=say)
+    _predict_held_out(run, say)
+    return run
+
+
+HELD_OUT_PICTURES = 8
+
+
+def _predict_held_out(run: Run, say: Say | None) -> None:
+    """Write a few validation pictures as files and label them as a person would: from the files alone."""
+    from PIL import Image
+
+    val = _rebuild_splits(run.folder).val
+    pictures = run.folder / "pictures"
+    pictures.mkdir(exist_ok=True)
+    for index in range(min(HELD_OUT_PICTURES, len(val))):
+        sample = val.get(index)
+        Image.fromarray(sample.picture).save(pictures / f"{Path(sample.key).name}.png")
+    record = predict(pictures, run, run.folder / "predictions", formats=("labels", "overlay", "confidence"))
+    _tell(say, f"{len(record.done)} held-out pictures labelled: {record.folder}")

@@ -1,0 +1,63 @@
+"""`atrous config`: the settings of a run, where each comes from, and their schema."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from atrous.cli.inference_options import JsonOption
+
+
+class Action(StrEnum):
+    """What to print."""
+
+    SHOW = "show"
+    SCHEMA = "schema"
+
+
+def run(
+    action: Annotated[Action, typer.Argument(help="show: the settings; schema: their JSON schema.")],
+    data: Annotated[str | None, typer.Argument(metavar="DATA", help="Read the settings beside this data too.")] = None,
+    recipe: Annotated[str | None, typer.Option("--recipe", help="A YAML file, or a shipped recipe's name.")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as training.lr=0.01.")
+    ] = None,
+    why: Annotated[bool, typer.Option("--why", help="Print where each value comes from.")] = False,
+    json: JsonOption = False,
+) -> int:
+    """Print the settings of a run to be, or their schema.
+
+    Example: atrous config show --recipe demo --set training.lr=0.01 --why
+    """
+    from atrous.cli.console import build_console, print_json
+    from atrous.config.load import dump_config, load_config
+    from atrous.config.schema import Config
+
+    if action is Action.SCHEMA:
+        print_json(Config.model_json_schema())
+        return 0
+    loaded = load_config(recipe=recipe, options={"data.source": data}, assignments=assignments or [])
+    values = loaded.config.model_dump(mode="json")
+    if json:
+        print_json({"config": values, "sources": loaded.sources} if why else values)
+    elif why:
+        build_console().print("\n".join(_explain(loaded.sources, values)))
+    else:
+        build_console().print(dump_config(loaded.config).rstrip())
+    return 0
+
+
+def _explain(sources: dict[str, str], values: Any) -> list[str]:
+    """Return a line a setting: its key, its value, where it comes from."""
+    from json import dumps  # `json` is an option's name in this file
+
+    rows = []
+    for key, source in sources.items():
+        value = values
+        for part in key.split("."):
+            value = value[part]
+        rows.append((f"{key}: {dumps(value)}", source))
+    width = max(len(left) for left, _ in rows)
+    return [f"{left:<{width}}  # {source}" for left, source in rows]

@@ -1,0 +1,67 @@
+"""`atrous datasets`: what registered data sets there are, and what one of them holds."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from atrous.cli.inference_options import DataRootOption, JsonOption
+from atrous.cli.models import Action
+from atrous.core.errors import UsageError
+
+
+def run(
+    action: Annotated[Action, typer.Argument(help="list, or show one.")] = Action.LIST,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="A name, a name with its place (`voc=PATH`), or a folder.")
+    ] = None,
+    data_root: DataRootOption = None,
+    json: JsonOption = False,
+) -> int:
+    """List registered data sets, or show one.
+
+    Example: atrous datasets show shapes
+    """
+    if action is Action.LIST:
+        return _list(as_json=json)
+    if name is None:
+        raise UsageError("which data set?", "atrous datasets show shapes")
+    return _show(name, data_root=data_root, as_json=json)
+
+
+def _list(*, as_json: bool) -> int:
+    from atrous.cli.console import build_console, print_json
+    from atrous.data import DATASETS
+
+    if as_json:
+        print_json({"datasets": list(DATASETS)})
+    else:
+        build_console().print("\n".join(DATASETS))
+    return 0
+
+
+def _show(name: str, *, data_root: str | None, as_json: bool) -> int:
+    from rich.text import Text
+
+    from atrous.cli.console import build_console, print_json
+    from atrous.cli.results import build_table
+    from atrous.config.load import load_config
+    from atrous.data.build import build_splits
+
+    splits = build_splits(load_config(options={"data.source": name, "data.root": data_root}).config.data)
+    space = splits.train.label_space
+    if as_json:
+        counts = {"train": len(splits.train), "val": len(splits.val)}
+        print_json({"name": name, "layout": splits.layout, **counts, **space.to_json(), "notes": list(splits.notes)})
+        return 0
+    console = build_console()
+    table = build_table("class", "id", "colour", title=f"{name} ({splits.layout})")
+    for class_name, number, (red, green, blue) in zip(space.names, space.ids, space.colours, strict=True):
+        swatch = Text("  ", style=f"on rgb({red},{green},{blue})") + Text(f" {red} {green} {blue}")
+        table.add_row(class_name, str(number), swatch)
+    console.print(table)
+    for note in splits.notes:
+        console.print(note)
+    console.print(f"{len(splits.train)} pictures to train on, {len(splits.val)} to score")
+    return 0

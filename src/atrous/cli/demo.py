@@ -1,0 +1,29 @@
+"""`atrous demo`: the whole tool in minutes, offline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from atrous.cli.inference_options import JsonOption, QuietOption
+
+
+def run(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run.")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the training.")] = 0,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> int:
+    """Train on shapes, score, predict, write a report.
+
+    Example: atrous demo --out runs/demo
+    """
+    from atrous import api
+    from atrous.cli.progress import open_display
+    from atrous.cli.train import print_run
+
+    with open_display(quiet=quiet) as display:
+        result = api.demo(out, progress=display.progress, say=display.say, seed=seed)
+    return print_run(result, as_json=json)

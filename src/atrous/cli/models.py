@@ -1,0 +1,88 @@
+"""`atrous models`: what networks there are, and what one of them looks like inside."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from atrous.cli.inference_options import JsonOption
+from atrous.core.errors import UsageError
+
+
+class Action(StrEnum):
+    """What to do with the table."""
+
+    LIST = "list"
+    SHOW = "show"
+
+
+def run(
+    action: Annotated[Action, typer.Argument(help="list, or show one.")] = Action.LIST,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Such as deeplabv3-resnet50.")] = None,
+    output_stride: Annotated[int, typer.Option("--output-stride", help="4, 8, 16 or 32.")] = 16,
+    rates: Annotated[bool, typer.Option("--rates", help="Print stride and rate of every convolution.")] = False,
+    json: JsonOption = False,
+) -> int:
+    """List families and backbones, or show one network.
+
+    Example: atrous models show deeplabv3-resnet50 --output-stride 8 --rates
+    """
+    if action is Action.LIST:
+        return _list(as_json=json)
+    if name is None:
+        raise UsageError("which model?", "atrous models show deeplabv3-resnet50")
+    return _show(name, output_stride=output_stride, rates=rates, as_json=json)
+
+
+def _list(*, as_json: bool) -> int:
+    from atrous.cli.console import build_console, print_json
+    from atrous.cli.results import build_table
+    from atrous.networks import BACKBONES, FAMILIES
+    from atrous.networks.backbones.from_timm import VERIFIED
+
+    if as_json:
+        print_json({"families": list(FAMILIES), "backbones": list(BACKBONES), "timm": dict(VERIFIED)})
+        return 0
+    table = build_table("part", "names")
+    table.columns[1].justify = "left"
+    table.add_row("family", " ".join(FAMILIES))
+    table.add_row("backbone", " ".join(BACKBONES))
+    table.add_row("verified", " ".join(f"timm/{name}" for name in VERIFIED))
+    console = build_console()
+    console.print(table)
+    console.print("A model is <family>-<backbone>, such as deeplabv3-lite0. Other timm/<name> run as not verified.")
+    return 0
+
+
+def _show(name: str, *, output_stride: int, rates: bool, as_json: bool) -> int:
+    from atrous.cli.console import build_console, print_json
+    from atrous.cli.results import build_table
+    from atrous.config.load import load_config
+    from atrous.networks.build import describe_network
+
+    load_config(options={"model.name": name, "model.output_stride": output_stride})  # says what is allowed
+    found = describe_network(name, output_stride)
+    if as_json:
+        print_json(found)
+        return 0
+    console = build_console()
+    sites = found.pop("rates")
+    for key, value in found.items():
+        console.print(f"{key.replace('_', ' ')}: {_describe(value)}")
+    if rates:
+        table = build_table("convolution", "kernel", "stride", "rate")
+        for row in sites:
+            table.add_row(row["name"], *(str(row[key]) for key in ("kernel", "stride", "dilation")))
+        console.print(table)
+    return 0
+
+
+def _describe(value: Any) -> str:
+    """Return a value in words: a list with commas, a mapping as "channels 64 stride 4"."""
+    if isinstance(value, dict):
+        return " ".join(f"{key} {_describe(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_describe, value))
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

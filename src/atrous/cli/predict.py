@@ -1,0 +1,85 @@
+"""`atrous predict`: pictures in, label maps out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from atrous.cli.inference_options import (
+    DeviceOption,
+    FlipOption,
+    JsonOption,
+    OutputStrideOption,
+    PrecisionOption,
+    QuietOption,
+    ScalesOption,
+    WindowOption,
+    check_inference_options,
+)
+from atrous.core.errors import UsageError
+from atrous.core.registry import describe_choices
+
+FORMATS = ["labels", "overlay", "confidence"]
+
+
+def run(
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Pictures, folders, or patterns in quotes.")],
+    model: Annotated[str, typer.Option("--model", help="A run folder, .safetensors or .pth.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the results.")] = Path("predictions"),
+    formats: Annotated[
+        str, typer.Option("--format", help="Any of labels, overlay, confidence, separated by commas.")
+    ] = "labels",
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Save the probability of every class too.")
+    ] = False,
+    min_confidence: Annotated[
+        float | None, typer.Option("--min-confidence", min=0.0, max=1.0, help="Pixels below it become ignored.")
+    ] = None,
+    output_stride: OutputStrideOption = None,
+    scales: ScalesOption = None,
+    flip: FlipOption = False,
+    window: WindowOption = None,
+    precision: PrecisionOption = None,
+    device: DeviceOption = None,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> int:
+    """Label every pixel of files, folders, patterns.
+
+    Example: atrous predict photos/ --model runs/demo --out labelled/ --format labels,overlay
+    """
+    from atrous.cli.console import build_console, print_json
+    from atrous.cli.progress import open_display
+
+    wanted = tuple(formats.split(","))
+    for name in wanted:
+        if name not in FORMATS:
+            raise UsageError(f"--format got {name!r}", describe_choices(name, FORMATS))
+    options = check_inference_options(
+        output_stride=output_stride, scales=scales, flip=flip, window=window, precision=precision, device=device
+    )
+    from atrous import api
+
+    with open_display(quiet=quiet) as display:
+        summary = api.predict(
+            inputs,
+            model,
+            out,
+            **options,
+            formats=wanted,
+            probabilities=probabilities,
+            min_confidence=min_confidence,
+            progress=display.progress,
+            say=display.say,
+        )
+    skipped = [{"path": str(path), "reason": str(reason)} for path, reason in summary.skipped]
+    if json:
+        print_json({"done": summary.done, "skipped": skipped, "folder": str(summary.folder)})
+    else:
+        messages = build_console(stderr=True)
+        for row in skipped:
+            messages.print(f"skipped {row['path']}: {row['reason']}", style="yellow")
+        build_console().print(f"{summary.done} labelled, {len(skipped)} skipped\npredictions: {summary.folder}")
+    return 1 if skipped else 0

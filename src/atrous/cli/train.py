@@ -1,0 +1,167 @@
+"""`atrous train`: from pictures and masks to a run folder."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from atrous.cli.inference_options import DataRootOption, DeviceOption, JsonOption, QuietOption
+from atrous.core.errors import INTERRUPTED_EXIT_CODE, UsageError
+
+if TYPE_CHECKING:
+    from atrous.api import Run
+    from atrous.config.load import LoadedConfig
+
+PREVIEW_FILE = Path("runs/preview.jpg")
+
+
+def run(
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="DATA", help="A name (`shapes`), a name with its place (`voc=PATH`), a folder or an atrous.yaml."
+        ),
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="<family>-<backbone>, see `atrous models`.")] = None,
+    epochs: Annotated[float | None, typer.Option("--epochs", help="Passes over the training pictures.")] = None,
+    iterations: Annotated[int | None, typer.Option("--iterations", help="Optimiser steps, instead of epochs.")] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option("--max-minutes", help="Minutes from start to report, instead of epochs.")
+    ] = None,
+    crop: Annotated[int | None, typer.Option("--crop", help="Side of the training crop in pixels.")] = None,
+    batch: Annotated[int | None, typer.Option("--batch", help="Pictures in a forward pass.")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="Learning rate at the start.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of order, augmentation and weights.")] = None,
+    class_weights: Annotated[
+        str | None, typer.Option("--class-weights", help="none, auto, or one number a class: 1,2.5,1.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option("--weights", help="imagenet, none, or a file.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="A YAML file of settings, or a shipped recipe's name.")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as training.norm=frozen.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", metavar="RUN", help="Go on with an interrupted run.")
+    ] = None,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Write 16 augmented pictures with their masks, and stop.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the run, such as runs/x.")] = None,
+    data_root: DataRootOption = None,
+    device: DeviceOption = None,
+    workers: Annotated[int | None, typer.Option("--workers", help="Processes that read and augment.")] = None,
+    precision: Annotated[str | None, typer.Option("--precision", help="auto, fp32 or bf16.")] = None,
+    logger: Annotated[
+        list[str] | None, typer.Option("--logger", help="tensorboard, mlflow or wandb, beside the CSV.")
+    ] = None,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> int:
+    """Train a network on pictures and their masks.
+
+    Example: atrous train camvid --model deeplabv3-resnet50 --epochs 50
+
+    Example: atrous train photos/ --max-minutes 40 --set training.jitter=0.2
+    """
+    loaded = _load(
+        {
+            "data.source": data,
+            "data.root": data_root,
+            "model.name": model,
+            "model.weights": weights,
+            "training.epochs": epochs,
+            "training.iterations": iterations,
+            "training.max_minutes": max_minutes,
+            "training.crop": crop,
+            "training.batch": batch,
+            "training.lr": lr,
+            "training.seed": seed,
+            "training.class_weights": _parse_class_weights(class_weights),
+            "training.precision": precision,
+            "output.folder": out,
+            "output.device": device,
+            "output.workers": workers,
+            "output.logger": logger or None,
+        },
+        assignments=assignments or [],
+        recipe=recipe,
+        resume=resume,
+    )
+    return _carry_out(loaded, resume=resume, preview=preview, dry_run=dry_run, quiet=quiet, as_json=json)
+
+
+def print_run(result: Run, *, as_json: bool) -> int:
+    """Print what a training reached and where it lies; return the exit code."""
+    from atrous.cli.console import build_console, print_json
+    from atrous.cli.results import print_scores
+
+    messages = build_console(stderr=True)
+    if as_json:
+        scores = result.scores.to_json() if result.scores else {"miou": None}
+        print_json({**scores, "folder": str(result.folder), "report": str(result.report)})
+    else:
+        console = build_console()
+        if result.scores:
+            print_scores(console, result.scores, title=result.scores.data)
+        console.print(f"report: {result.report}")
+        console.print(f"run: {result.folder}")
+    if result.interrupted:
+        messages.print(f"interrupted; go on with: atrous train --resume {shlex.quote(str(result.folder))}")
+        return INTERRUPTED_EXIT_CODE
+    return 0
+
+
+def _load(options: dict[str, Any], *, assignments: list[str], recipe: str | None, resume: Path | None) -> LoadedConfig:
+    from atrous.config.load import load_config
+
+    if resume is not None:
+        if recipe is not None or options["output.folder"] is not None:
+            raise UsageError("--resume takes the recipe and the folder from its run", "Leave out --recipe and --out.")
+        recipe = str(resume / "config.yaml")
+        if not Path(recipe).is_file():
+            raise UsageError(
+                f"{resume} is no run: it has no config.yaml", "Name the folder that the run was written to."
+            )
+        options["output.folder"] = resume
+    loaded = load_config(recipe=recipe, options=options, assignments=assignments)
+    if not loaded.config.data.source:
+        raise UsageError("no data given", "Name a folder, a data set of `atrous datasets`, or a --recipe that does.")
+    return loaded
+
+
+def _carry_out(
+    loaded: LoadedConfig, *, resume: Path | None, preview: bool, dry_run: bool, quiet: bool, as_json: bool
+) -> int:
+    from atrous import api
+    from atrous.cli.console import build_console, print_json
+    from atrous.cli.progress import open_display
+
+    if dry_run:
+        lines = api.plan_training(loaded)
+        if as_json:
+            print_json({"plan": lines})
+        else:
+            build_console().print("\n".join(lines))
+        return 0
+    if preview:
+        written = str(api.preview_training(loaded, PREVIEW_FILE))
+        if as_json:
+            print_json({"preview": written})
+        else:
+            build_console().print(f"preview: {written}")
+        return 0
+    with open_display(quiet=quiet) as display:
+        result = api.run_training(loaded, resume=resume, progress=display.progress, say=display.say)
+    return print_run(result, as_json=as_json)
+
+
+def _parse_class_weights(text: str | None) -> str | list[float] | None:
+    from atrous.cli.inference_options import parse_numbers
+
+    return text if text in (None, "none", "auto") else parse_numbers(text, "--class-weights")

@@ -1,0 +1,90 @@
+"""Rules that hold between fields and sections. What only the network or the data can know is checked there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from atrous.config.problems import Problem, find_source, raise_problems
+from atrous.config.schema import Config, TrainingConfig
+
+LENGTH_FIELDS = ("epochs", "iterations", "max_minutes")
+
+
+def check_config(config: Config) -> list[Problem]:
+    """Return everything that cannot be or would have no effect; empty if the configuration is sound.
+
+    A field counts as set where it differs from its default, so a written-out configuration passes like its short form.
+    """
+    return [*_check_data(config), *_check_model(config), *_check_training(config), *_check_rest(config)]
+
+
+def require_valid(config: Config, sources: Mapping[str, str] | None = None) -> None:
+    """Raise what `check_config` finds, with where each value came from if `sources` says so.
+
+    Raises:
+        ConfigError: There is a problem.
+    """
+    found = check_config(config)
+    raise_problems([problem._replace(where=find_source(problem.key, sources or {})) for problem in found])
+
+
+def _check_data(config: Config) -> Iterator[Problem]:
+    data = config.data
+    if isinstance(data.classes, dict):
+        for number in sorted(set(data.classes) & set(data.ignore)):
+            yield Problem(
+                "data.ignore",
+                f"holds {number}, which is the class {data.classes[number]!r}",
+                "An id is either a class or ignored: take it out of data.ignore or data.classes.",
+            )
+
+
+def _check_model(config: Config) -> Iterator[Problem]:
+    model = config.model
+    if model.multi_grid is not None and not re.search(r"-resnet\d+$", model.name):
+        yield Problem(
+            "model.multi_grid",
+            f"is set, but {model.name!r} has no last ResNet block",
+            "Leave it out, or take a ResNet such as deeplabv3-resnet50.",
+        )
+    if model.multi_grid is not None and (len(model.multi_grid) != 3 or min(model.multi_grid) < 1):
+        yield Problem("model.multi_grid", f"is {list(model.multi_grid)}", "Allowed: three whole numbers from 1 up.")
+
+
+def _check_training(config: Config) -> Iterator[Problem]:
+    training = config.training
+    defaults = TrainingConfig()
+    lengths = [name for name in LENGTH_FIELDS if getattr(training, name) is not None]
+    if len(lengths) > 1:
+        given = " and ".join(f"training.{name} = {getattr(training, name):g}" for name in lengths)
+        yield Problem(f"training.{lengths[0]}", f"is not alone: {given}", "Give exactly one of them.")
+    low, high = training.scale_range
+    if low > high:
+        yield Problem("training.scale_range", f"runs from {low:g} down to {high:g}", f"Write [{high:g}, {low:g}].")
+    weights, classes = training.class_weights, config.data.classes
+    if isinstance(weights, tuple) and classes is not None and len(weights) != len(classes):
+        yield Problem(
+            "training.class_weights",
+            f"has {len(weights)} weights for {len(classes)} classes",
+            "Give one weight a class, in the order of data.classes, or auto.",
+        )
+    if not config.model.auxiliary and training.auxiliary_weight != defaults.auxiliary_weight:
+        yield Problem(
+            "training.auxiliary_weight",
+            "has no effect: this network has no auxiliary head",
+            "Leave it out, or set model.auxiliary to true.",
+        )
+    if training.norm == "frozen" and training.norm_momentum != defaults.norm_momentum:
+        yield Problem(
+            "training.norm_momentum",
+            "has no effect: frozen norms keep their statistics",
+            "Leave it out, or set training.norm to trained.",
+        )
+
+
+def _check_rest(config: Config) -> Iterator[Problem]:
+    if not config.evaluation.scales:
+        yield Problem("evaluation.scales", "is empty", "Give at least one scale, such as [1.0].")
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", config.output.device):
+        yield Problem("output.device", f"is {config.output.device!r}", "Allowed: auto, cpu, cuda, cuda:1, mps.")

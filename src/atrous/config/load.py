@@ -1,0 +1,276 @@
+"""From YAML files, options and assignments to one checked `Config` that knows where each value came from.
+
+Sources, later wins: defaults < `atrous.yaml` in the data folder (its `data` section) < recipe < options < assignments.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node
+
+from atrous.config.check import LENGTH_FIELDS, require_valid
+from atrous.config.problems import (
+    Problem,
+    describe_unknown_key,
+    describe_validation_error,
+    list_keys,
+    list_sections,
+    raise_problems,
+)
+from atrous.config.schema import Config
+from atrous.core.errors import ConfigError
+from atrous.core.registry import describe_choices
+
+DATA_FILE = "atrous.yaml"
+DEFAULT_EPOCHS = 50
+
+_OPTION_NAMES = {"model.name": "--model", "output.folder": "--out", "data.root": "--data-root", "data.source": "DATA"}
+_SHORT_NAMES = {"model": "model.name", "out": "output.folder", "data_root": "data.root"}
+
+
+@dataclass(frozen=True)
+class LoadedConfig:
+    """A configuration and where each of its values came from.
+
+    Args:
+        config: The checked tree.
+        sources: By dotted key: "default", "recipe runs/x/config.yaml:12", "--lr", "--set training.lr=0.1".
+    """
+
+    config: Config
+    sources: dict[str, str]
+
+
+class _Setting(NamedTuple):
+    """A value, the keys that lead to it, and where it was written."""
+
+    path: tuple[str, ...]
+    value: Any
+    source: str
+
+
+def load_config(
+    *,
+    recipe: Path | str | None = None,
+    data_yaml: Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    assignments: Sequence[str] = (),
+) -> LoadedConfig:
+    """Merge all sources into one checked configuration.
+
+    A later source that says how long to train replaces what an earlier one said, whichever of the three fields it uses.
+
+    Args:
+        recipe: A YAML file, or the name of a shipped recipe.
+        data_yaml: The data's own settings; where left out, `atrous.yaml` is looked for in the data folder.
+        options: Values by dotted key ("training.lr") or by field name alone ("lr"); None means not given.
+        assignments: Texts such as "training.lr=0.01"; the values are YAML.
+    Raises:
+        ConfigError: Anything that is unknown, mistyped or impossible; all of it in one message.
+    """
+    problems: list[Problem] = []
+    layers = [
+        _read_recipe(recipe, problems) if recipe is not None else [],
+        list(_read_options(options or {}, problems)),
+        list(_read_assignments(assignments, problems)),
+    ]
+    data_settings = _read_data_file(layers, data_yaml, problems)
+    tree, sources = _merge([data_settings, *layers])
+    if not any(f"training.{name}" in sources for name in LENGTH_FIELDS):
+        tree.setdefault("training", {})
+        if isinstance(tree["training"], dict):
+            tree["training"]["epochs"] = DEFAULT_EPOCHS
+    try:
+        # Through JSON, since strict validation takes a list for a tuple there and `no` for nothing but text.
+        config = Config.model_validate_json(json.dumps(tree, default=str), strict=True)
+    except ValidationError as error:
+        problems += describe_validation_error(error, sources)
+    raise_problems(problems)
+    require_valid(config, sources)
+    leaves = {key: sources.get(key, "default") for key in list_keys()}
+    return LoadedConfig(config, leaves | sources)
+
+
+def dump_config(config: Config) -> str:
+    """Return the whole configuration as YAML; as a recipe it starts the same run again."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = None  # short lists on one line
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    stream = io.StringIO()
+    yaml.dump(config.model_dump(mode="json", exclude_none=True), stream)
+    return stream.getvalue()
+
+
+def list_recipes() -> list[str]:
+    """Return the names of the shipped recipes."""
+    folder = resources.files("atrous.config") / "recipes"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def _read_recipe(recipe: Path | str, problems: list[Problem]) -> list[_Setting]:
+    path = Path(recipe)
+    if path.suffix in (".yaml", ".yml"):
+        return list(_read_yaml(path, f"recipe {path}", problems))
+    if str(recipe) not in list_recipes():
+        raise ConfigError(
+            f"no recipe {str(recipe)!r}", f"{describe_choices(str(recipe), list_recipes())} Or a .yaml file."
+        )
+    with resources.as_file(resources.files("atrous.config") / "recipes" / f"{recipe}.yaml") as shipped:
+        return list(_read_yaml(shipped, f"recipe {recipe}", problems))
+
+
+def _read_data_file(
+    layers: Sequence[list[_Setting]], data_yaml: Path | None, problems: list[Problem]
+) -> list[_Setting]:
+    """Read the data's own settings, and turn a source that names the file itself into the folder that it speaks of."""
+    named = [(layer, setting) for layer in layers for setting in layer if setting.path == ("data", "source")]
+    text = named[-1][1].value if named else None
+    if data_yaml is None:
+        if not isinstance(text, str) or not text:
+            return []
+        place = Path(text.partition("=")[2] or text)
+        data_yaml = place if place.suffix in (".yaml", ".yml") and place.is_file() else place / DATA_FILE
+        if not data_yaml.is_file():
+            return []
+    settings = list(_read_yaml(data_yaml, str(data_yaml), problems))
+    for setting in settings:
+        if setting.path[0] != "data":
+            key = ".".join(setting.path)
+            problems.append(
+                Problem(key, f"does not belong in {DATA_FILE}", "Only its data section is read.", setting.source)
+            )
+    found = [_resolve_place(setting, data_yaml.parent) for setting in settings if setting.path[0] == "data"]
+    if isinstance(text, str) and Path(text) == data_yaml:
+        for layer, setting in named:
+            layer.remove(setting)
+        if ("data", "source") not in [setting.path for setting in found]:
+            found.append(_Setting(("data", "source"), str(data_yaml.parent), str(data_yaml)))
+    return found
+
+
+def _resolve_place(setting: _Setting, folder: Path) -> _Setting:
+    """Read paths in a data file as relative to that file; a bare word stays a registered name unless it is a folder."""
+    if setting.path not in (("data", "source"), ("data", "root")) or not isinstance(setting.value, str):
+        return setting
+    name, equals, place = setting.value.rpartition("=")
+    if not equals and setting.path[1] == "source" and not (folder / place).exists():
+        return setting
+    return setting._replace(value=f"{name}{equals}{folder / place}")
+
+
+def _read_yaml(path: Path, label: str, problems: list[Problem]) -> Iterator[_Setting]:
+    """Yield the settings of a file, each with its line. A file that is no YAML is one problem."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(
+            f"cannot read {path}: {reason}", "Give a YAML file, or the name of a shipped recipe."
+        ) from error
+    yaml = YAML(typ="safe", pure=True)
+    try:
+        tree = yaml.load(text)
+        lines = dict(_find_lines(YAML(typ="safe", pure=True).compose(text), ()))
+    except YAMLError as error:
+        raise ConfigError(*_describe_yaml_error(error, path)) from error
+    if tree is None:
+        return
+    if not isinstance(tree, dict):
+        raise ConfigError(
+            f"{path}:1: not a mapping but {type(tree).__name__}", "Write sections: `training:`, then its keys."
+        )
+    for section, content in tree.items():
+        name = str(section)
+        if isinstance(content, dict) and name in list_sections():
+            for field, value in content.items():
+                yield _Setting((name, str(field)), value, f"{label}:{lines[name, str(field)]}")
+        elif content is not None or name not in list_sections():
+            yield _Setting((name,), content, f"{label}:{lines[name,]}")
+
+
+def _describe_yaml_error(error: YAMLError, path: Path) -> tuple[str, str]:
+    mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
+    reason = str(error.problem) if isinstance(error, MarkedYAMLError) else str(error).splitlines()[0]
+    where = f"{path}:{mark.line + 1}" if mark else str(path)
+    doubled = reason.startswith("found duplicate key")
+    return f"{where}: {reason.split(' with value')[0]}", "Write each key once." if doubled else "Mend the YAML there."
+
+
+def _find_lines(node: Node | None, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int]]:
+    if isinstance(node, MappingNode):
+        for key, value in node.value:
+            below = (*path, str(key.value))
+            yield below, key.start_mark.line + 1
+            yield from _find_lines(value, below)
+
+
+def _read_options(options: Mapping[str, Any], problems: list[Problem]) -> Iterator[_Setting]:
+    for name, value in options.items():
+        if value is None:
+            continue
+        key = name if "." in name else _find_key(name)
+        if key is None:
+            problems.append(Problem(name, "is unknown", describe_unknown_key(name)))
+            continue
+        leaf = key.rpartition(".")[2].replace("_", "-")
+        value = str(value) if isinstance(value, Path) else value
+        yield _Setting(tuple(key.split(".")), value, _OPTION_NAMES.get(key, f"--{leaf}"))
+
+
+def _find_key(name: str) -> str | None:
+    """Return the dotted key of a field named alone; where two sections have it, training's."""
+    keys = [key for key in list_keys() if key.rpartition(".")[2] == name]
+    training = [key for key in keys if key.startswith("training.")]
+    return _SHORT_NAMES.get(name) or next(iter([*training, *keys]), None)
+
+
+def _read_assignments(assignments: Sequence[str], problems: list[Problem]) -> Iterator[_Setting]:
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        key = key.strip()
+        if not equals or not all(key.split(".")):
+            problems.append(Problem("--set", f"got {text!r}", "Write key=value, such as training.lr=0.01."))
+            continue
+        try:
+            parsed = YAML(typ="safe", pure=True).load(value)
+        except YAMLError:
+            problems.append(
+                Problem(key, f"is {value!r}, which is not YAML", "Put the value in quotes.", f"--set {text}")
+            )
+            continue
+        yield _Setting(tuple(key.split(".")), parsed, f"--set {text}")
+
+
+def _merge(layers: Sequence[Sequence[_Setting]]) -> tuple[dict[str, Any], dict[str, str]]:
+    tree: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for layer in layers:
+        if any(_is_length(setting) for setting in layer):
+            for name in LENGTH_FIELDS:
+                sources.pop(f"training.{name}", None)
+                tree.get("training", {}).pop(name, None)
+        for path, value, source in layer:
+            node = tree
+            for part in path[:-1]:
+                inner = node.get(part)
+                node[part] = dict(inner) if isinstance(inner, dict) else {}
+                node = node[part]
+            node[path[-1]] = value
+            key = ".".join(path)
+            sources = {other: place for other, place in sources.items() if not other.startswith(f"{key}.")}
+            sources[key] = source
+    return tree, sources
+
+
+def _is_length(setting: _Setting) -> bool:
+    return setting.path in [("training", name) for name in LENGTH_FIELDS] and setting.value is not None

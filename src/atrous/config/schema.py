@@ -1,0 +1,167 @@
+"""The tree of settings: one frozen section a subject, a line of explanation under each field."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+OutputStride = Literal[4, 8, 16, 32]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, unknown keys refused, strict about types."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, strict=False, allow_inf_nan=False
+    )
+
+
+class DataConfig(Section):
+    """Which pictures and masks, and what their ids mean."""
+
+    source: str = ""
+    """A registered name (`shapes`), a name with its place (`camvid=PATH`), or a folder."""
+    root: str | None = None
+    """Folder in which registered data sets are looked for; else the environment's ATROUS_DATA."""
+    classes: dict[int, str] | tuple[str, ...] | None = None
+    """Class names by id, or in the order of ids; found in the masks where left out. VOC: the subset to keep."""
+    ignore: tuple[int, ...] = (255,)
+    """Ids that are neither trained on nor scored."""
+    val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    """Share held out for validation where the data has no split of its own."""
+    split_seed: int = 0
+    """Seed of that split."""
+    train_split: str = "train"
+    """Name of the split to train on, where the data has several (VOC: train_aug)."""
+    val_split: str = "val"
+    """Name of the split to score."""
+    options: dict[str, Any] = {}
+    """Options of the data set's own class, such as `num_train` of shapes."""
+
+
+class ModelConfig(Section):
+    """Which network."""
+
+    name: str = "deeplabv3-lite0"
+    """`<family>-<backbone>`, see `atrous models`."""
+    weights: str = "imagenet"
+    """Where the weights start: `imagenet`, `none`, or a file."""
+    output_stride: OutputStride = 16
+    """Input resolution / feature resolution at build time; live models can be switched."""
+    convention: Literal["atrous", "torchvision", "tensorflow"] = "atrous"
+    """Preset of the three fields below."""
+    first_unit_rate: Literal["exact", "uniform"] | None = None
+    """Rate of a block's first unit: what keeps the function (exact), or that of the whole block (uniform)."""
+    resize: Literal["aligned", "half_pixel"] | None = None
+    """Whether sample centres coincide at every stride (aligned) or pixels are areas (half_pixel)."""
+    image_pooling: Literal["picture", "map"] | None = None
+    """Cells over which the image-level features are averaged: those in the picture, or padding too."""
+    multi_grid: tuple[int, ...] | None = None
+    """Unit rates of the convolutions in the last ResNet block, such as [1, 2, 4]."""
+    auxiliary: bool = False
+    """Whether an FCN head on the level before the last is trained beside the main one."""
+    head: dict[str, Any] = {}
+    """Options of the head, such as `rates: [6, 12, 18]` or `separable: true`; see `atrous models show NAME`."""
+
+
+class TrainingConfig(Section):
+    """How the network is trained. Exactly one of epochs, iterations and max_minutes plans the length."""
+
+    epochs: Positive | None = None
+    """Passes over the training pictures."""
+    iterations: Annotated[int, Field(ge=1)] | None = None
+    """Optimiser steps."""
+    max_minutes: Positive | None = None
+    """Wall-clock minutes from start to report; steps are timed and their number is fixed once."""
+    batch: Annotated[int, Field(ge=1)] = 8
+    """Pictures in a forward pass, per process."""
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    """Forward passes in an optimiser step."""
+    crop: Annotated[int, Field(ge=1)] = 353
+    """Side of the square training crop, in pixels; 32k + 1 wastes nothing under aligned resizing."""
+    scale_range: tuple[Positive, Positive] = (0.5, 2.0)
+    """Range of the random scale."""
+    flip: bool = True
+    """Whether pictures are mirrored left-right at random."""
+    jitter: Fraction = 0.0
+    """Strength of random brightness, contrast, saturation and hue; 0 in the paper's recipe."""
+    lr: Positive = 0.02
+    """Learning rate at the start."""
+    head_lr_factor: Positive = 1.0
+    """Learning rate of the new layers / that of the backbone."""
+    power: Positive = 0.9
+    """Exponent of the poly schedule: lr * (1 - step / total) ** power."""
+    warmup_fraction: Fraction = 0.0
+    """Share of the steps over which the learning rate rises from zero."""
+    momentum: Fraction = 0.9
+    """Momentum of SGD."""
+    weight_decay: Annotated[float, Field(ge=0.0)] = 1e-4
+    """Weight decay; norms and biases are left out."""
+    clip_norm: Positive | None = None
+    """Largest gradient norm of a step; no clipping where left out."""
+    class_weights: Literal["none", "auto"] | tuple[Positive, ...] = "none"
+    """Weight of each class in the loss; auto: 1 / sqrt(share of pixels), capped, mean 1."""
+    auxiliary_weight: Annotated[float, Field(ge=0.0)] = 0.4
+    """Weight of the auxiliary head's loss."""
+    norm: Literal["trained", "frozen"] = "trained"
+    """Whether batch norm learns, or stays at its statistics and weights."""
+    norm_momentum: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
+    """Share of a batch in the running statistics (the paper's decay 0.9997 is 0.0003)."""
+    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.99
+    """Decay of the averaged weights that are validated and kept; warmed up; 0 switches them off."""
+    validations: Annotated[int, Field(ge=1)] = 8
+    """How often the model is validated over the run; the last one is at the end."""
+    seed: int = 0
+    """Seed of order, augmentation and initial weights."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the training step; auto: bf16 where the machine computes in it."""
+    deterministic: bool = False
+    """Whether only deterministic operations are used; slower, and warned about where there is none."""
+
+
+class EvaluationConfig(Section):
+    """How pictures become labels when scoring and predicting."""
+
+    output_stride: OutputStride | None = None
+    """Output stride; that of the build where left out."""
+    scales: tuple[Positive, ...] = (1.0,)
+    """Scales whose probabilities are averaged."""
+    flip: bool = False
+    """Whether the mirrored picture is averaged in."""
+    window: Annotated[int, Field(ge=33)] | None = None
+    """Side of a sliding window in pixels; whole pictures where left out, unless one does not fit in memory."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic; auto is fp32."""
+
+
+class OutputConfig(Section):
+    """Where results go and on what they are computed."""
+
+    folder: str | None = None
+    """The run's folder; runs/<data>-<model>-<number> where left out."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    workers: Annotated[int, Field(ge=0)] | None = None
+    """Processes that read and augment; chosen from the usable cores where left out."""
+    logger: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+    """Trackers beside the CSV."""
+
+
+class Config(Section):
+    """All settings of a run."""
+
+    version: Literal[1] = 1
+    """Version of this form."""
+    data: DataConfig = DataConfig()
+    """Pictures and masks."""
+    model: ModelConfig = ModelConfig()
+    """The network."""
+    training: TrainingConfig = TrainingConfig()
+    """The training."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """Scoring and prediction."""
+    output: OutputConfig = OutputConfig()
+    """Results."""

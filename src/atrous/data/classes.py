@@ -1,0 +1,105 @@
+"""From the classes that a person names to the label space of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from atrous.core.errors import ConfigError, DataError
+from atrous.core.labels import LabelSpace
+from atrous.core.registry import describe_choices
+
+Classes = Mapping[int, str] | Sequence[str] | None
+"""Class names by id, or in the order of ids; None where not named."""
+
+
+def name_classes(classes: Mapping[int, str] | Sequence[str], ignore: Sequence[int]) -> LabelSpace:
+    """Build the label space of classes that a person named.
+
+    Raises:
+        ConfigError: An id is both named and ignored.
+    """
+    names = dict(classes) if isinstance(classes, Mapping) else dict(enumerate(classes))
+    for number in ignore:
+        if number in names:
+            rest = ", ".join(str(other) for other in ignore if other != number)
+            raise ConfigError(
+                f"data.classes names the id {number} {names[number]!r}, and data.ignore ignores it",
+                f"If {names[number]!r} is to be learnt, write ignore: [{rest}]; else leave it out of classes.",
+            )
+    ids = tuple(sorted(names))
+    return LabelSpace(tuple(names[number] for number in ids), ids, ignored_ids=tuple(sorted(set(ignore))))
+
+
+def find_classes(found: Iterable[int], ignore: Sequence[int]) -> LabelSpace:
+    """Build the label space of masks whose classes nobody named: one class an id, called "class 3".
+
+    Raises:
+        DataError: There are fewer than two ids besides the ignored ones.
+    """
+    every = sorted(set(found))
+    ids = [number for number in every if number not in ignore]
+    if len(ids) < 2:
+        ignored = [number for number in every if number in ignore]
+        raise DataError(
+            f"the masks hold only the {'ids' if len(every) > 1 else 'id'} {' and '.join(map(str, every))}"
+            + (f", and {' and '.join(map(str, ignored))} is ignored" if ignored else ""),
+            suggest_mapping(every, ignore) or "Two classes at least are needed, background counted.",
+        )
+    return LabelSpace(tuple(f"class {number}" for number in ids), tuple(ids), ignored_ids=tuple(sorted(set(ignore))))
+
+
+def suggest_mapping(found: Iterable[int], ignore: Sequence[int]) -> str:
+    """Say what to write for masks of 0 and one other high id, the commonest first mistake; empty for other masks."""
+    ids = sorted(set(found))
+    if len(ids) != 2 or ids[0] != 0 or ids[1] < 100:
+        return ""
+    rest = ", ".join(str(number) for number in ignore if number != ids[1])
+    return (
+        f"If {ids[1]} is an object, write classes: {{0: background, {ids[1]}: object}} and ignore: [{rest}]; "
+        f"if it means 'do not know', the masks hold no object."
+    )
+
+
+def select_classes(registered: LabelSpace, classes: Classes, ignore: Sequence[int]) -> tuple[LabelSpace, list[str]]:
+    """Keep some classes of a registered data set; the ids of the others become ignored.
+
+    Args:
+        registered: All classes of the data set.
+        classes: Registered names to keep, or new names by registered id; all are kept where None.
+        ignore: Ids to ignore besides those that the data set ignores.
+
+    Returns:
+        The label space, in the registered order, and what was left out, in words.
+
+    Raises:
+        ConfigError: A name or an id is not registered.
+    """
+    names = dict(zip(registered.ids, registered.names, strict=True))
+    if isinstance(classes, Mapping):
+        unknown = [str(number) for number in classes if number not in names]
+        if unknown:
+            raise ConfigError(
+                f"data.classes: the data set has no id {unknown[0]}", describe_choices("", [str(i) for i in names])
+            )
+        kept = dict(classes)
+    elif classes is not None:
+        for name in classes:
+            if name not in registered.names:
+                raise ConfigError(
+                    f"data.classes: the data set has no class {name!r}", describe_choices(name, list(registered.names))
+                )
+        kept = {number: name for number, name in names.items() if name in classes}
+    else:
+        kept = names
+    ids = tuple(number for number in registered.ids if number in kept and number not in ignore)
+    if not ids:
+        raise ConfigError("data.classes and data.ignore leave no class", f"Classes: {', '.join(registered.names)}.")
+    left_out = [number for number in registered.ids if number not in ids]
+    space = LabelSpace(
+        tuple(kept[number] for number in ids),
+        ids,
+        tuple(registered.colours[registered.ids.index(number)] for number in ids),
+        tuple(sorted({*registered.ignored_ids, *ignore, *left_out})),
+    )
+    words = ", ".join(f"{number} {names[number]}" for number in left_out)
+    return space, [f"not selected, so their pixels are ignored: {words}"] if left_out else []

@@ -1,0 +1,309 @@
+"""Pictures of shapes, made as they are asked for: a data set with no files that tries the whole tool in minutes.
+
+Colour and texture say nothing here: background and shapes draw theirs from one distribution. What a pixel belongs to
+shows in the outline around it, which may lie a hundred pixels away: deep inside a large shape, or in the hole of a frame,
+through which the same background is seen. All shapes come in all sizes, turned any way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from atrous.core.errors import ConfigError
+from atrous.core.labels import LabelSpace
+from atrous.core.records import Sample
+from atrous.data.contracts import Splits
+
+CLASSES = ("background", "ellipse", "rectangle", "triangle", "star", "cross", "frame", "hole")
+_BACKGROUND, _ELLIPSE, _RECTANGLE, _TRIANGLE, _STAR, _CROSS, _FRAME, _HOLE = range(8)
+_SHAPES = (_ELLIPSE, _RECTANGLE, _TRIANGLE, _STAR, _CROSS, _FRAME)
+_FRAME_OUTLINES = (_ELLIPSE, _RECTANGLE, _TRIANGLE)
+_SPLITS = {"train": 0, "val": 1}
+_LAYOUT, _PAINT = 0, 1  # labels without paint are drawn from the same layout
+
+SMALLEST_PX = 16
+"""Smallest diameter of a shape."""
+
+_LARGEST = 0.95  # largest diameter / shorter side of the picture
+_TRIES = 12  # shapes that look for a place, so many times each
+_PLACES = 3
+_LARGE_TRIES = 2
+_LEAST_INSIDE = 0.7  # of a shape, in the picture
+_LEAST_VISIBLE = 0.75  # of what was drawn of a shape, after later ones have covered it
+_FRAME_HOLE = (0.55, 0.7)  # diameter of the hole / that of the frame
+_CONTRAST = 70.0  # least distance of a shape's colour to what it lies on, in 0 to 255 RGB
+_COLOUR_RANGE = (40, 216)
+_PERIOD_PX = (5, 40)
+_FIXED_POINT_BITS = 4  # OpenCV's polygons in sixteenths of a pixel
+
+
+@dataclass(frozen=True)
+class ShapesDataset:
+    """One split of the shapes. Sample i is a function of (seed, split, i, size) alone.
+
+    Args:
+        split: "train" or "val".
+        count: Number of pictures.
+        size: (height, width) in pixels.
+        seed: Another seed, other pictures.
+        label_space: The eight classes.
+    """
+
+    split: str
+    count: int
+    size: tuple[int, int]
+    seed: int
+    label_space: LabelSpace
+
+    @property
+    def name(self) -> str:
+        """Name of data and split."""
+        return f"shapes {self.split}"
+
+    def __len__(self) -> int:
+        return self.count
+
+    def get(self, index: int) -> Sample:
+        """Draw picture and labels."""
+        layers, labels = _arrange(self._generator(index, _LAYOUT), self.size)
+        picture = _paint(self._generator(index, _PAINT), self.size, layers)
+        return Sample(self.key(index), picture, self.label_space.encode(labels))
+
+    def key(self, index: int) -> str:
+        """Return the sample's name, such as "val/00007"."""
+        return f"{self.split}/{self._require_index(index):05d}"
+
+    def mask(self, index: int) -> np.ndarray:
+        """Draw the labels alone, which takes a fraction of the picture's time: (H, W) uint8 ids."""
+        return _arrange(self._generator(index, _LAYOUT), self.size)[1]
+
+    def picture_path(self, index: int) -> Path | None:
+        """Return None: pictures are made, not read."""
+        self._require_index(index)
+        return None
+
+    def mask_path(self, index: int) -> Path | None:
+        """Return None: masks are made, not read."""
+        return self.picture_path(index)
+
+    def _generator(self, index: int, part: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, _SPLITS[self.split], self._require_index(index), part))
+
+    def _require_index(self, index: int) -> int:
+        if not 0 <= index < self.count:
+            raise IndexError(f"sample {index} of {self.count}")
+        return index
+
+
+def build_shapes(
+    root: Path | None = None,
+    *,
+    classes: dict[int, str] | Sequence[str] | None = None,
+    ignore: Sequence[int] = (255,),
+    val_fraction: float = 0.2,
+    split_seed: int = 0,
+    train_split: str = "train",
+    val_split: str = "val",
+    num_train: int = 1000,
+    num_val: int = 60,
+    size: int | tuple[int, int] = 321,
+    seed: int = 0,
+) -> Splits:
+    """Build the two splits; nothing is drawn yet.
+
+    Args:
+        root: Without effect: there are no files.
+        classes: None or the eight names, in their order.
+        ignore: Ids that are neither trained on nor scored; none of them occurs.
+        val_fraction, split_seed: Without effect: the splits are given.
+        train_split, val_split: "train" or "val".
+        num_train, num_val: Pictures in "train" and "val".
+        size: Side of the square pictures, or (height, width), in pixels, each at least 65.
+        seed: Another seed, other pictures.
+    Raises:
+        ConfigError: An unknown split, other classes, or a number out of its range.
+    """
+    given = tuple(classes.values()) if isinstance(classes, dict) else classes
+    if given is not None and tuple(given) != CLASSES:
+        raise ConfigError("data.classes: shapes has classes of its own", f"Leave it out, or give {', '.join(CLASSES)}.")
+    height, width = (size, size) if isinstance(size, int) else size
+    if min(height, width) < 65:
+        raise ConfigError(
+            f"data.options.size: {height}x{width} is too small for the shapes", "Give at least 65 pixels."
+        )
+    counts = {"train": num_train, "val": num_val}
+    for name, count in counts.items():
+        if count < 1:
+            raise ConfigError(f"data.options.num_{name}: {count} pictures", "Give at least 1.")
+    label_space = LabelSpace(CLASSES, ignored_ids=tuple(ignore))
+
+    def build_split(key: str, split: str) -> ShapesDataset:
+        if split not in counts:
+            raise ConfigError(f"data.{key}: shapes has no split {split!r}", "Allowed: train, val.")
+        return ShapesDataset(split, counts[split], (int(height), int(width)), seed, label_space)
+
+    return Splits(
+        train=build_split("train_split", train_split),
+        val=build_split("val_split", val_split),
+        layout="made on demand, no files",
+    )
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A shape that found its place.
+
+    Args:
+        top, left: Corner of `cover` in the picture, in pixels.
+        cover: (h, w) uint8, the share of each pixel that the shape covers, 255 all.
+        behind: What it lies on: 0 for the background, 1 for the first layer, and so on.
+    """
+
+    top: int
+    left: int
+    cover: np.ndarray
+    behind: np.ndarray
+
+
+def _arrange(generator: np.random.Generator, size: tuple[int, int]) -> tuple[list[_Layer], np.ndarray]:
+    """Place shapes, large ones first, so that each stays recognisable; return them with the labels (H, W) uint8."""
+    height, width = size
+    side = min(size)
+    labels = np.zeros(size, np.uint8)
+    owners = np.zeros(size, np.uint8)  # 0 the background, 1 the first layer, and so on
+    drawn = np.zeros(_TRIES + 1)  # pixels of each owner when it was drawn; the background may vanish
+    visible = np.zeros(_TRIES + 1)  # pixels of each owner now
+    visible[0] = labels.size
+    layers: list[_Layer] = []
+    for diameter in _draw_diameters(generator, side):
+        kind = _SHAPES[generator.integers(len(_SHAPES))]
+        unit_outlines = _draw_outlines(generator, kind)
+        for _ in range(_PLACES):
+            centre = generator.uniform((0, 0), (width, height))
+            outlines = [outline * (diameter / 2) + centre for outline in unit_outlines]
+            place, cover, hole = _rasterise(outlines, size)
+            inside = cover > 127
+            below = owners[place]
+            covered = np.bincount(below[inside], minlength=_TRIES + 1)
+            in_picture = covered.sum() / (_compute_area(outlines[0]) - sum(_compute_area(o) for o in outlines[1:]))
+            remaining = visible - covered
+            if in_picture < _LEAST_INSIDE or np.any((covered > 0) & (remaining < _LEAST_VISIBLE * drawn)):
+                continue
+            visible = remaining
+            layers.append(_Layer(place[0].start, place[1].start, cover, np.flatnonzero(covered)))
+            visible[len(layers)] = drawn[len(layers)] = covered.sum()
+            labels[place][inside] = kind
+            labels[place][(hole > 127) & (below == 0) & ~inside] = _HOLE
+            below[inside] = len(layers)
+            break
+    return layers, labels
+
+
+def _draw_diameters(generator: np.random.Generator, side: int) -> np.ndarray:
+    """Return the diameters of the shapes that look for a place, in pixels, largest first."""
+    smaller = np.exp(generator.uniform(np.log(SMALLEST_PX), np.log(0.5 * side), _TRIES - _LARGE_TRIES))
+    larger = generator.uniform(0.4 * side, _LARGEST * side, _LARGE_TRIES)
+    return np.sort(np.concatenate([smaller, larger]))[::-1]
+
+
+def _draw_outlines(generator: np.random.Generator, kind: int) -> list[np.ndarray]:
+    """Return the outline of a shape of diameter 2 around 0, and a frame's inner outline too, each (n, 2) x and y."""
+    outline_kind = _FRAME_OUTLINES[generator.integers(len(_FRAME_OUTLINES))] if kind == _FRAME else kind
+    cosine, sine = _draw_direction(generator)
+    turn = np.array([[cosine, sine], [-sine, cosine]])
+    outline = _OUTLINES[outline_kind] * (1.0, generator.uniform(0.7, 1.0)) @ turn
+    return [outline, outline * generator.uniform(*_FRAME_HOLE)] if kind == _FRAME else [outline]
+
+
+def _draw_direction(generator: np.random.Generator) -> tuple[float, float]:
+    angle = generator.uniform(0, 2 * np.pi)
+    return float(np.cos(angle)), float(np.sin(angle))
+
+
+def _rasterise(outlines: list[np.ndarray], size: tuple[int, int]) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray]:
+    """Return the box in the picture, and the cover of the shape and of its hole there, (h, w) uint8."""
+    left, top = np.clip(np.floor(outlines[0].min(axis=0)).astype(int) - 1, 0, None).tolist()
+    right, bottom = np.minimum(np.ceil(outlines[0].max(axis=0)).astype(int) + 2, (size[1], size[0])).tolist()
+    polygons = [np.round((outline - (left, top)) * 2**_FIXED_POINT_BITS).astype(np.int32) for outline in outlines]
+    cover, hole = np.zeros((2, bottom - top, right - left), np.uint8)
+    cv2.fillPoly(cover, polygons, 255, cv2.LINE_AA, _FIXED_POINT_BITS)
+    if len(polygons) > 1:
+        cv2.fillPoly(hole, polygons[1:], 255, cv2.LINE_AA, _FIXED_POINT_BITS)
+    return np.s_[top:bottom, left:right], cover, hole
+
+
+def _compute_area(outline: np.ndarray) -> float:
+    x, y = outline.T
+    return float(abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2)
+
+
+def _paint(generator: np.random.Generator, size: tuple[int, int], layers: list[_Layer]) -> np.ndarray:
+    """Paint background and shapes with textures of one distribution: (H, W, 3) uint8."""
+    height, width = size
+    colours = np.zeros((len(layers) + 1, 3), np.float32)
+    colours[0] = generator.uniform(*_COLOUR_RANGE, 3)
+    picture = _draw_texture(generator, height, width, colours[0])  # (3, H, W): channels first is far faster in numpy
+    for number, layer in enumerate(layers, start=1):
+        candidates = generator.uniform(*_COLOUR_RANGE, (12, 3))
+        contrasts = np.linalg.norm(candidates[:, None] - colours[layer.behind], axis=2).min(axis=1)
+        enough = np.flatnonzero(contrasts > _CONTRAST)
+        colours[number] = candidates[enough[0] if enough.size else contrasts.argmax()]
+        h, w = layer.cover.shape
+        area = picture[:, layer.top : layer.top + h, layer.left : layer.left + w]
+        texture = _draw_texture(generator, h, w, colours[number])
+        area += (texture - area) * (layer.cover * np.float32(1 / 255))
+    np.clip(picture, 0, 255, out=picture)
+    return np.ascontiguousarray(picture.astype(np.uint8).transpose(1, 2, 0))
+
+
+def _draw_texture(generator: np.random.Generator, height: int, width: int, colour: np.ndarray) -> np.ndarray:
+    """Draw stripes, checks, clouds or nothing on a colour, shaded and with grain: (3, height, width) float32."""
+    cosine, sine = _draw_direction(generator)
+    period = np.exp(generator.uniform(*np.log(_PERIOD_PX)))
+    rows = np.arange(height, dtype=np.float32)[:, None] * np.float32(2 * np.pi / period) + generator.uniform(0, 7)
+    columns = np.arange(width, dtype=np.float32) * np.float32(2 * np.pi / period)
+    pattern: np.ndarray | np.float32
+    match generator.integers(4):
+        case 0:
+            pattern = np.sin(columns * cosine + rows * sine)
+        case 1:
+            pattern = 3 * np.sin(columns * cosine + rows * sine) * np.sin(columns * sine - rows * cosine)
+            np.clip(pattern, -1, 1, out=pattern)
+        case 2:
+            cells = generator.uniform(-1, 1, (int(height / period) + 2, int(width / period) + 2))
+            pattern = cv2.resize(cells.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+        case _:
+            pattern = np.zeros((height, width), np.float32)
+    tint = generator.standard_normal(3).astype(np.float32)
+    tint *= generator.uniform(15, 40) / np.linalg.norm(tint)
+    slope = generator.uniform(-25, 25, 2)
+    shade = generator.standard_normal((height, width), np.float32) * np.float32(generator.uniform(1, 7))
+    shade += np.linspace(-slope[0], slope[0], height, dtype=np.float32)[:, None]
+    shade += np.linspace(-slope[1], slope[1], width, dtype=np.float32)
+    return pattern * tint[:, None, None] + (shade + colour[:, None, None])
+
+
+def _build_star(num_points: int, inner_radius: float) -> np.ndarray:
+    angles = np.arange(2 * num_points) * np.pi / num_points
+    radii = np.where(np.arange(2 * num_points) % 2 == 0, 1.0, inner_radius)
+    return np.stack([radii * np.sin(angles), -radii * np.cos(angles)], axis=1)
+
+
+def _build_cross(arm: float) -> np.ndarray:
+    quarter = np.array([[arm, -1.0], [arm, -arm], [1.0, -arm]]) / np.hypot(1, arm)
+    turn = np.array([[0.0, 1.0], [-1.0, 0.0]])
+    return np.concatenate([quarter @ np.linalg.matrix_power(turn, k) for k in range(4)])
+
+
+_OUTLINES = {
+    _ELLIPSE: _build_star(32, 1.0),
+    _RECTANGLE: _build_star(2, 1.0),
+    _TRIANGLE: np.array([[np.sin(angle), -np.cos(angle)] for angle in (0, 2 * np.pi / 3, 4 * np.pi / 3)]),
+    _STAR: _build_star(5, 0.45),
+    _CROSS: _build_cross(0.36),
+}

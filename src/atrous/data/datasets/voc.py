@@ -1,0 +1,88 @@
+"""PASCAL VOC's layout: `JPEGImages/`, `SegmentationClass/` and the lists in `ImageSets/Segmentation/`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from atrous.core.errors import DataError
+from atrous.core.labels import LabelSpace
+from atrous.data.classes import Classes, select_classes
+from atrous.data.contracts import Splits
+from atrous.data.pairs import Pair, PairDataset, list_files, require_folder, shorten_list
+
+VOC = LabelSpace(
+    names=(
+        *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+        *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+    ),
+    colours=(
+        *((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128), (0, 128, 128)),
+        *((128, 128, 128), (64, 0, 0), (192, 0, 0), (64, 128, 0), (192, 128, 0), (64, 0, 128), (192, 0, 128)),
+        *((64, 128, 128), (192, 128, 128), (0, 64, 0), (128, 64, 0), (0, 192, 0), (128, 192, 0), (0, 64, 128)),
+    ),
+    ignored_ids=(255,),
+)
+"""The 21 classes with VOC's colours; 255 is the void around objects."""
+
+
+def build_voc(
+    root: Path | None,
+    *,
+    classes: Classes = None,
+    ignore: Sequence[int] = (),
+    val_fraction: float = 0.2,
+    split_seed: int = 0,
+    train_split: str = "train",
+    val_split: str = "val",
+) -> Splits:
+    """Find VOC; `val_fraction` and `split_seed` have no effect, since it has splits of its own.
+
+    Raises:
+        DataError: The folder or a list is missing, or a listed file is.
+        ConfigError: `classes` holds what VOC does not have.
+    """
+    root = require_folder("voc", root)
+    space, notes = select_classes(VOC, classes, ignore)
+    train, val = find_voc_pairs(root, (train_split, val_split))
+    both = {pair.key for pair in train} & {pair.key for pair in val}
+    if both:
+        notes.append(f"{len(both):,} pictures stand in both {train_split}.txt and {val_split}.txt: scores will flatter")
+    return Splits(
+        PairDataset(f"voc {train_split}", space, train),
+        PairDataset(f"voc {val_split}", space, val),
+        layout=f"VOC's (ImageSets/Segmentation/{train_split}.txt and {val_split}.txt)",
+        notes=tuple(notes),
+    )
+
+
+def find_voc_pairs(root: Path, splits: Sequence[str]) -> list[tuple[Pair, ...]]:
+    """Pair the files that each list names, in the list's order.
+
+    Raises:
+        DataError: A list is missing or empty, or a picture or mask that it names is; all missing files at once.
+    """
+    lists = root / "ImageSets" / "Segmentation"
+    absent = [str(lists / f"{split}.txt") for split in splits if not (lists / f"{split}.txt").is_file()]
+    if absent:
+        have = sorted(path.stem for path in lists.glob("*.txt"))
+        raise DataError(
+            f"no list {', '.join(absent)}",
+            f"Lists here: {', '.join(have) or 'none'}; choose with data.train_split and data.val_split.",
+        )
+    pictures, masks = list_files(root / "JPEGImages"), list_files(root / "SegmentationClass")
+    found: list[tuple[Pair, ...]] = []
+    missing: list[str] = []
+    for split in splits:
+        keys = list(dict.fromkeys((lists / f"{split}.txt").read_text(encoding="utf-8").split()))
+        if not keys:
+            raise DataError(f"{lists / f'{split}.txt'}: names no picture")
+        missing += [f"JPEGImages/{key}" for key in keys if key not in pictures]
+        missing += [f"SegmentationClass/{key}" for key in keys if key not in masks]
+        found.append(tuple(Pair(k, pictures[k][0], masks[k][0]) for k in keys if k in pictures and k in masks))
+    if missing:
+        raise DataError(
+            f"{len(missing):,} files that the lists name are not in {root}: {shorten_list(missing)}",
+            "Add the files, or take their names out of the lists.",
+        )
+    return found

@@ -1,0 +1,58 @@
+"""Several data sets as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from atrous.core.labels import LabelSpace
+from atrous.core.records import Sample
+from atrous.data.contracts import SegmentationDataset
+
+
+class JoinedDataset:
+    """Data sets of one label space, one after another; a key that stands in several counts once.
+
+    Args:
+        name: Name of the whole.
+        parts: The data sets, at least one.
+    """
+
+    def __init__(self, name: str, parts: Sequence[SegmentationDataset]) -> None:
+        self.name = name
+        places: dict[str, tuple[SegmentationDataset, int]] = {}
+        for part in parts:
+            for index in range(len(part)):
+                places.setdefault(part.key(index), (part, index))
+        self.label_space: LabelSpace = parts[0].label_space
+        self._places = list(places.values())
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def get(self, index: int) -> Sample:
+        """Return the picture and its labels as class indices."""
+        part, inner = self._places[index]
+        return part.get(inner)
+
+    def key(self, index: int) -> str:
+        """Return the sample's name."""
+        part, inner = self._places[index]
+        return part.key(inner)
+
+    def mask(self, index: int) -> np.ndarray:
+        """Return the raw ids, (H, W)."""
+        part, inner = self._places[index]
+        return part.mask(inner)
+
+    def picture_path(self, index: int) -> Path | None:
+        """Return the picture's file, if there is one."""
+        part, inner = self._places[index]
+        return part.picture_path(inner)
+
+    def mask_path(self, index: int) -> Path | None:
+        """Return the mask's file, if there is one."""
+        part, inner = self._places[index]
+        return part.mask_path(inner)

@@ -1,0 +1,71 @@
+"""A contact sheet of what the training sees: augmented pictures beside their labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from atrous.core.files import atomic_path
+from atrous.core.labels import IGNORE_INDEX, VOID_COLOUR, LabelSpace
+from atrous.data.sampling import Stream
+
+_COLUMNS, _CELL_PX, _GAP_PX, _LEGEND_PX = 4, 220, 8, 24
+
+
+def save_preview(stream: Stream, label_space: LabelSpace, path: Path, count: int = 16) -> None:
+    """Write the first samples of the stream as one PNG, with a legend of the classes below.
+
+    Args:
+        stream: The stream that a training would read.
+        label_space: Names and colours of the classes.
+        path: File to write.
+        count: Pairs shown.
+
+    Raises:
+        DataError: A file cannot be read.
+    """
+    pair_width = 2 * _CELL_PX + _GAP_PX // 2
+    width = _COLUMNS * (pair_width + _GAP_PX) + _GAP_PX
+    grid_height = -(-count // _COLUMNS) * (_CELL_PX + _GAP_PX) + _GAP_PX
+    legend = _draw_legend(label_space, width)
+    sheet = np.full((grid_height + legend.shape[0], width, 3), 255, dtype=np.uint8)
+    for place in range(count):
+        sample = stream.sample(place)
+        row, column = divmod(place, _COLUMNS)
+        top, left = _GAP_PX + row * (_CELL_PX + _GAP_PX), _GAP_PX + column * (pair_width + _GAP_PX)
+        colours = colour_labels(sample.labels, label_space)
+        for offset, cell, method in ((0, sample.picture, cv2.INTER_AREA), (1, colours, cv2.INTER_NEAREST_EXACT)):
+            start = left + offset * (_CELL_PX + _GAP_PX // 2)
+            small = cv2.resize(cell, (_CELL_PX, _CELL_PX), interpolation=method)
+            sheet[top : top + _CELL_PX, start : start + _CELL_PX] = small
+    sheet[grid_height:] = legend
+    with atomic_path(path) as temporary:
+        Image.fromarray(sheet).save(temporary, format="PNG")
+
+
+def colour_labels(labels: np.ndarray, label_space: LabelSpace) -> np.ndarray:
+    """Paint class indices (H, W) in their colours, and ignored pixels in a colour of their own: (H, W, 3) uint8."""
+    table = np.array([*label_space.colours, VOID_COLOUR], dtype=np.uint8)
+    return table[np.where(labels == IGNORE_INDEX, label_space.num_classes, labels)]
+
+
+def _draw_legend(label_space: LabelSpace, width: int) -> np.ndarray:
+    """Draw a coloured square and a name for each class and for ignored pixels, in as many lines as needed."""
+    font = ImageFont.load_default(size=14)
+    entries = [*zip(label_space.names, label_space.colours, strict=True), ("ignored", VOID_COLOUR)]
+    places, x, y = [], _GAP_PX, 0
+    for name, _ in entries:
+        needed = 22 + int(font.getlength(name)) + 16
+        if x > _GAP_PX and x + needed > width:
+            x, y = _GAP_PX, y + _LEGEND_PX
+        places.append((x, y))
+        x += needed
+    image = Image.new("RGB", (width, y + _LEGEND_PX + _GAP_PX), "white")
+    draw = ImageDraw.Draw(image)
+    for (name, colour), (left, top) in zip(entries, places, strict=True):
+        draw.rectangle((left, top + 2, left + 16, top + 18), fill=colour, outline="black")
+        draw.text((left + 22, top + 1), name, fill="black", font=font)
+    return np.asarray(image)

@@ -1,0 +1,136 @@
+"""From files to arrays: the one loader of pictures and masks for training, scoring and predicting.
+
+Pictures become (H, W, 3) uint8 RGB: the EXIF rotation is applied, grey is repeated, alpha is dropped (colours under
+transparent pixels stay as stored), 16 bits are divided by 257. Masks become (H, W) ids and are never rotated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
+
+from atrous.core.errors import DataError
+
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+"""Suffixes of files that are taken for pictures or masks, in lower case."""
+
+_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")
+_LYING_ORIENTATIONS = (5, 6, 7, 8)
+
+
+def load_picture(path: Path) -> np.ndarray:
+    """Read a picture as it is meant to be seen.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        DataError: The file is missing, broken, hostile, or no picture of 8 or 16 bits a channel.
+    """
+    with _open_image(path) as image:
+        if image.mode in ("I", "F"):
+            raise DataError(
+                f"{path}: 32 bits a pixel, whose range is not known", "Save the picture with 8 or 16 bits a channel."
+            )
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode.startswith("I;16"):
+            values = np.asarray(image).astype(np.uint32)
+            grey = ((values + 128) // 257).astype(np.uint8)
+            return np.stack([grey] * 3, axis=-1)
+        if image.mode in ("P", "PA"):
+            return np.array(image.convert("RGBA").convert("RGB"))
+        return np.array(image.convert("RGB"))
+
+
+def load_mask(path: Path) -> np.ndarray:
+    """Read a mask as ids: palette indices, grey values, or 0 and 1 of a two-colour picture; no EXIF rotation.
+
+    Returns:
+        (H, W) uint8 or uint16.
+
+    Raises:
+        DataError: The file is missing, broken or hostile, a JPEG, or in colour.
+    """
+    with _open_image(path) as image:
+        if image.format in ("JPEG", "MPO"):
+            raise DataError(f"{path}: a mask as JPEG, which blurs ids at every edge", "Export the masks as PNG.")
+        if image.mode.startswith("I;16"):
+            return np.asarray(image).astype(np.uint16)
+        if image.mode in ("1", "L", "P"):
+            return np.array(image, dtype=np.uint8)
+        if image.mode in ("LA", "PA"):
+            return np.array(image)[..., 0]
+        if image.mode in ("RGB", "RGBA") and ";16" not in str(image.tile):
+            channels = np.asarray(image)
+            if (channels[..., :1] == channels[..., 1:3]).all():
+                return channels[..., 0].copy()
+            raise _describe_colours(path, channels[..., :3])
+        raise DataError(
+            f"{path}: a mask of mode {image.mode}", "Masks hold one id a pixel: 8 or 16 bits grey, or a palette."
+        )
+
+
+def load_picture_size(path: Path) -> tuple[int, int, bool]:
+    """Read a picture's size from its head, without decoding it.
+
+    Returns:
+        Height and width as `load_picture` gives them, and whether an EXIF tag turns or mirrors the picture.
+
+    Raises:
+        DataError: The file is missing or no picture.
+    """
+    with _open_image(path) as image:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        height, width = image.height, image.width
+    if orientation in _LYING_ORIENTATIONS:
+        height, width = width, height
+    return height, width, orientation in (2, 3, 4, *_LYING_ORIENTATIONS)
+
+
+def describe_size_mismatch(picture: Path, mask: Path, mask_size: tuple[int, int]) -> str:
+    """Say in a line how the sizes of a pair differ; empty where they agree. Sizes are (height, width)."""
+    height, width, turned = load_picture_size(picture)
+    if (height, width) == mask_size:
+        return ""
+    line = f"{picture} is {height}x{width} (height x width), {mask} is {mask_size[0]}x{mask_size[1]}"
+    if turned and (width, height) == mask_size:
+        line += ": the picture's EXIF tag turns it, and the mask was drawn on the unturned picture"
+    return line
+
+
+@contextmanager
+def _open_image(path: Path) -> Iterator[ImageFile.ImageFile]:
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            yield image
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path}: {error}", "Cut the picture into tiles.") from error
+    except UnidentifiedImageError as error:
+        empty = path.stat().st_size == 0
+        raise DataError(
+            f"{path}: {'an empty file' if empty else 'not a picture that can be read'}",
+            f"Known suffixes: {', '.join(sorted(PICTURE_SUFFIXES))}.",
+        ) from error
+    except Exception as error:  # a broken file may raise anything inside a decoder; what matters is which file
+        raise DataError(
+            f"{path}: cannot be decoded: {error}", "Replace the file, or remove it with its pair."
+        ) from error
+
+
+def _describe_colours(path: Path, channels: np.ndarray) -> DataError:
+    colours, counts = np.unique(channels.reshape(-1, 3), axis=0, return_counts=True)
+    first = ", ".join(
+        f"({r}, {g}, {b}) {counts[i]:,} pixels" for i in np.argsort(-counts)[:3] for r, g, b in [colours[i].tolist()]
+    )
+    return DataError(
+        f"{path}: a mask in colour, {len(colours):,} colours: {first}",
+        "Masks hold one id a pixel: write grey values or palette indices instead of colours.",
+    )

@@ -1,0 +1,144 @@
+"""The endless stream of training samples: what stands at a place depends on (seed, place) and on nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from atrous.core.errors import AtrousError, DataError, MachineError, UsageError
+from atrous.core.records import Sample
+from atrous.core.seeds import compute_epoch_order, sample_generator
+from atrous.data.augment.pipeline import Augmentation
+from atrous.data.contracts import SegmentationDataset
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples of neighbouring places.
+
+    Args:
+        pictures: (B, 3, H, W) uint8 RGB.
+        labels: (B, H, W) int64 class indices, IGNORE_INDEX where ignored.
+        keys: The samples' names, (B,).
+        places: Their places in the stream, (B,).
+    """
+
+    pictures: Tensor
+    labels: Tensor
+    keys: tuple[str, ...]
+    places: tuple[int, ...]
+
+
+class Stream:
+    """Passes over a data set, one after another without end, each in its own random order, augmented.
+
+    Any place can be asked for at any time, so a run starts again at a place without having to know what came before.
+
+    Args:
+        dataset: What is sampled.
+        augmentation: What happens to a sample.
+        seed: Seed of order and augmentation.
+    Raises:
+        DataError: The data set is empty.
+    """
+
+    def __init__(self, dataset: SegmentationDataset, augmentation: Augmentation, seed: int) -> None:
+        if len(dataset) == 0:
+            raise DataError(f"{dataset.name}: no pictures to train on")
+        self.dataset = dataset
+        self.augmentation = augmentation
+        self.seed = seed
+        self._epoch = -1
+        self._order = np.empty(0, dtype=np.int64)
+
+    def sample(self, place: int) -> Sample:
+        """Return the augmented sample at a place, 0 or above.
+
+        Raises:
+            DataError: Its files cannot be read; the message names them.
+        """
+        epoch, position = divmod(place, len(self.dataset))
+        if epoch != self._epoch:
+            self._order = compute_epoch_order(self.seed, epoch, len(self.dataset))
+            self._epoch = epoch
+        sample = self.dataset.get(int(self._order[position]))
+        picture, labels = self.augmentation(sample.picture, sample.labels, sample_generator(self.seed, place))
+        return Sample(sample.key, picture, labels)
+
+
+def iter_batches(stream: Stream, *, batch: int, start_place: int, num_places: int, workers: int) -> Iterator[Batch]:
+    """Yield the stream from `start_place` on, the same whatever the number of workers.
+
+    Args:
+        stream: What is read.
+        batch: Samples in a batch.
+        start_place: First place, 0 or above.
+        num_places: How many places; a multiple of `batch`, so that no batch is smaller than the others.
+        workers: Processes that read and augment; 0 reads in this one.
+
+    Raises:
+        UsageError: `num_places` is no multiple of `batch`.
+        DataError: A file cannot be read.
+        MachineError: A worker died.
+    """
+    if num_places % batch:
+        raise UsageError(f"{num_places} places do not make whole batches of {batch}")
+    loader: DataLoader[Sample] = DataLoader(
+        _PlaceDataset(stream),
+        batch_size=batch,
+        sampler=range(start_place, start_place + num_places),
+        num_workers=workers,
+        collate_fn=_collate,
+        worker_init_fn=_start_worker,
+        generator=torch.Generator(),  # else the loader would draw from the global one
+    )
+    try:
+        for item in loader:
+            if isinstance(item, AtrousError):
+                raise item
+            yield item
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise MachineError(
+            f"a process that reads pictures died: {error}", "Fewer workers need less memory: --workers 0."
+        ) from error
+
+
+class _PlaceDataset(Dataset[Sample]):
+    """The stream as torch wants it. Errors are handed over as items: torch would wrap theirs in a long trace."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+
+    def __getitem__(self, place: int) -> tuple[int, Sample | AtrousError]:  # type: ignore[override]
+        try:
+            return place, self.stream.sample(place)
+        except AtrousError as error:
+            return place, error
+
+
+def _collate(items: Sequence[tuple[int, Sample | AtrousError]]) -> Batch | AtrousError:
+    samples = []
+    for _, sample in items:
+        if isinstance(sample, AtrousError):
+            return sample
+        samples.append(sample)
+    return Batch(
+        pictures=torch.from_numpy(np.stack([sample.picture.transpose(2, 0, 1) for sample in samples])),
+        labels=torch.from_numpy(np.stack([sample.labels for sample in samples]).astype(np.int64)),
+        keys=tuple(sample.key for sample in samples),
+        places=tuple(place for place, _ in items),
+    )
+
+
+def _start_worker(_: int) -> None:
+    """One thread a worker: there are as many workers as cores to use."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

@@ -1,0 +1,66 @@
+"""From a network and the evaluation's settings to a predictor. The only file here that knows the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from atrous.config.schema import EvaluationConfig
+from atrous.core.errors import MachineError
+from atrous.core.labels import LabelSpace
+from atrous.core.records import Protocol
+from atrous.inference import BACKENDS
+from atrous.inference.predictor import Predictor
+from atrous.networks.segmenter import Segmenter
+
+
+def build_predictor(
+    network: Segmenter,
+    label_space: LabelSpace,
+    evaluation: EvaluationConfig,
+    device: str = "auto",
+    *,
+    say: Callable[[str], None] | None = None,
+) -> Predictor:
+    """Build a predictor around a network, which is used and not copied, and stays in evaluation mode.
+
+    Args:
+        network: The network; its output stride is what it was again after every prediction.
+        label_space: What its classes are.
+        evaluation: How pictures become labels; the network's own output stride and fp32 where left open.
+        device: auto, cpu, cuda, cuda:1, mps.
+        say: Told in a sentence what was decided by itself.
+    Raises:
+        ConfigError: The network cannot have the output stride, or differs from the label space in its classes.
+        MachineError: The device is not there.
+    """
+    protocol = Protocol(
+        output_stride=evaluation.output_stride or network.output_stride,
+        scales=evaluation.scales,
+        flip=evaluation.flip,
+        window=evaluation.window,
+        precision="fp32" if evaluation.precision == "auto" else evaluation.precision,
+    )
+    backend = BACKENDS.load("torch")(
+        network, device=find_device(device), output_stride=protocol.output_stride, precision=protocol.precision
+    )
+    return Predictor(backend, label_space, protocol, say=say)
+
+
+def find_device(name: str) -> torch.device:
+    """Return a device by its name; auto is the first GPU, else the CPU.
+
+    Raises:
+        MachineError: There is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise MachineError(
+            f"no device {name!r} here: {str(error).splitlines()[0]}", "Use device auto or cpu."
+        ) from error
+    return device

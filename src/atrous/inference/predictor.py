@@ -1,0 +1,210 @@
+"""From pictures to labels: the one path that predictions and scores share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from atrous.core.errors import ConfigError, DataError, UsageError
+from atrous.core.labels import LabelSpace
+from atrous.core.records import Protocol
+from atrous.data.reading import load_picture
+from atrous.inference.contracts import Backend, LabelBand
+from atrous.inference.inputs import PictureFile, convert_picture, find_pictures, is_glob
+from atrous.inference.memory import choose_window, compute_available_bytes, count_fitting_pixels
+from atrous.inference.prediction import Prediction
+from atrous.inference.prefetch import iter_ahead
+from atrous.inference.probabilities import iter_bands
+
+MOST_BYTES_PER_PIXEL = 8192
+"""More than any network here needs, so that pictures far below the memory are not measured for."""
+
+
+class Predictor:
+    """A network with everything that turns a picture into labels.
+
+    Args:
+        backend: What runs the network, at the protocol's output stride and precision.
+        label_space: What its classes are.
+        protocol: How a picture becomes labels.
+        say: Told in a sentence what was decided by itself; the log of `atrous` where left out.
+    Raises:
+        ConfigError: Network and label space differ in their number of classes.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        label_space: LabelSpace,
+        protocol: Protocol,
+        *,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        if backend.num_classes != label_space.num_classes:
+            raise ConfigError(f"the network has {backend.num_classes} classes, the data {label_space.num_classes}")
+        self.backend = backend
+        self.label_space = label_space
+        self.protocol = protocol
+        self._say = say or logging.getLogger("atrous").info
+        self._bytes_per_pixel: float | None = None
+        self._windows: dict[tuple[int, int], int | None] = {}
+
+    def find_window(self, height: int, width: int) -> int | None:
+        """Return the window's side for a picture of this size: the protocol's, or one that fits in memory, or None.
+
+        It is decided once for each size, so that equal pictures are labelled alike.
+
+        Raises:
+            MachineError: Not even a small window fits.
+        """
+        if self.protocol.window is not None:
+            return self.protocol.window
+        if (height, width) not in self._windows:
+            self._windows[height, width] = self._choose_window(height, width)
+        return self._windows[height, width]
+
+    def _choose_window(self, height: int, width: int) -> int | None:
+        scale, available = max(self.protocol.scales), compute_available_bytes(self.backend.device)
+        if height * width <= count_fitting_pixels(scale, MOST_BYTES_PER_PIXEL, available):
+            return None
+        if self._bytes_per_pixel is None:
+            self._bytes_per_pixel = self.backend.measure_bytes_per_pixel()
+        fitting = count_fitting_pixels(scale, self._bytes_per_pixel, available)
+        window = choose_window(height, width, fitting)
+        if window is not None:
+            self._say(
+                f"pictures of {height} x {width} pixels are labelled in windows of {window}, "
+                "since a whole one does not fit in memory"
+            )
+        return window
+
+    def iter_labels(self, picture: np.ndarray) -> Iterator[LabelBand]:
+        """Label a picture a band of rows at a time, which keeps the memory bounded.
+
+        Args:
+            picture: (H, W, 3) uint8 RGB.
+        Raises:
+            MachineError: The memory does not suffice.
+        """
+        height, width = picture.shape[:2]
+        protocol = replace(self.protocol, window=self.find_window(height, width))
+        pixels = torch.from_numpy(np.require(picture, requirements=("C", "W"))).permute(2, 0, 1)  # (3, H, W)
+        for band in iter_bands(self.backend, pixels, protocol):
+            confidence, indices = band.probs.max(dim=0)
+            yield LabelBand(
+                band.start_row, indices.cpu().numpy().astype(np.uint16), confidence.cpu().numpy(), band.probs
+            )
+
+    def label_picture(
+        self, picture: np.ndarray, *, probabilities: bool = False
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Label a picture.
+
+        Args:
+            picture: (H, W, 3) uint8 RGB.
+            probabilities: Whether to keep them for every class, which takes 2 K bytes a pixel.
+        Returns: Class indices (H, W) uint16, confidence (H, W) float32, and probabilities (K, H, W) float16 or None.
+        """
+        height, width = picture.shape[:2]
+        indices = np.empty((height, width), dtype=np.uint16)
+        confidence = np.empty((height, width), dtype=np.float32)
+        probs = np.empty((self.label_space.num_classes, height, width), dtype=np.float16) if probabilities else None
+        for band in self.iter_labels(picture):
+            rows = slice(band.start_row, band.start_row + len(band.indices))
+            indices[rows], confidence[rows] = band.indices, band.confidence
+            if probs is not None:
+                probs[:, rows] = band.probs.half().cpu().numpy()
+        return indices, confidence, probs
+
+    def predict_picture(
+        self, picture: np.ndarray, *, key: str = "picture", probabilities: bool = False, min_confidence: float = 0.0
+    ) -> Prediction:
+        """Label a picture (H, W, 3) uint8; see `predict`."""
+        ignored = self._find_ignored_id() if min_confidence > 0 else 0
+        indices, confidence, probs = self.label_picture(picture, probabilities=probabilities)
+        labels = self.label_space.decode(indices)
+        if min_confidence > 0:
+            labels = labels.astype(np.promote_types(labels.dtype, np.min_scalar_type(ignored)))
+            labels[confidence < min_confidence] = ignored
+        window = self.find_window(*picture.shape[:2])
+        return Prediction(key, picture, labels, confidence, probs, self.label_space, window)
+
+    def _find_ignored_id(self) -> int:
+        ignored = self.label_space.ignored_ids[0] if self.label_space.ignored_ids else 255
+        if ignored in self.label_space.ids:
+            raise UsageError(
+                "min_confidence needs an id for pixels without a label, and 255 is a class",
+                "Name an ignored id in the data's label space.",
+            )
+        return ignored
+
+    def predict(
+        self, source: Any, *, probabilities: bool = False, min_confidence: float = 0.0
+    ) -> Prediction | list[Prediction] | Iterator[Prediction]:
+        """Label what a person gives.
+
+        Args:
+            source: A path, a PIL picture, a uint8 array (H, W, 3), a tensor (3, H, W) of uint8 or of floats in [0, 1]:
+                gives one prediction. A list of them: a list. A folder or a glob: an iterator.
+            probabilities: Whether to keep the probabilities of every class.
+            min_confidence: Pixels below it get the data's ignored id, 255 where it has none.
+        Raises:
+            UsageError: The source is something else, or there is no such file.
+            DataError: A file cannot be read as a picture.
+        """
+        if isinstance(source, (list, tuple)):
+            options = {"probabilities": probabilities, "min_confidence": min_confidence}
+            return [
+                self.predict_picture(picture, key=key, **options)  # type: ignore[arg-type]
+                for number, item in enumerate(source)
+                for key, picture in [_read_item(item, f"picture-{number}")]
+            ]
+        if isinstance(source, (str, Path)) and (Path(source).is_dir() or is_glob(source)):
+            files = find_pictures(source)
+            return self.iter_predictions(files, probabilities=probabilities, min_confidence=min_confidence)
+        key, picture = _read_item(source, "picture")
+        return self.predict_picture(picture, key=key, probabilities=probabilities, min_confidence=min_confidence)
+
+    def iter_predictions(
+        self,
+        files: Iterable[PictureFile],
+        *,
+        probabilities: bool = False,
+        min_confidence: float = 0.0,
+        skip: Callable[[PictureFile, DataError], None] | None = None,
+    ) -> Iterator[Prediction]:
+        """Label files one after another, reading the next one meanwhile.
+
+        Args:
+            files: The pictures.
+            probabilities: Whether to keep the probabilities of every class.
+            min_confidence: Pixels below it get the data's ignored id.
+            skip: Told of each file that cannot be read, which is then passed over; its error is raised where left out.
+        """
+        for file, reading in iter_ahead(lambda file: load_picture(file.path), files):
+            try:
+                picture = reading.result()
+            except DataError as error:
+                if skip is None:
+                    raise
+                skip(file, error)
+                continue
+            yield self.predict_picture(
+                picture, key=file.key, probabilities=probabilities, min_confidence=min_confidence
+            )
+
+
+def _read_item(item: Any, key: str) -> tuple[str, np.ndarray]:
+    """Return the name and the pixels of one picture, a file or in memory."""
+    if not isinstance(item, (str, Path)):
+        return key, convert_picture(item)
+    if Path(item).is_dir() or is_glob(item):
+        raise UsageError(f"a list holds pictures, and {item} is a folder or a glob", "Give it by itself.")
+    [file] = find_pictures(item)
+    return file.key, load_picture(file.path)

@@ -1,0 +1,83 @@
+"""The one loop from a picture to probabilities: over windows, scales and the mirror image, a band of rows at a time.
+
+This is the only place that applies softmax. What is kept between bands are the network's cells, K numbers for every
+stride x stride pixels, so that K numbers for each pixel of a whole picture never exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from atrous.core.records import Protocol
+from atrous.inference.contracts import Backend, Band
+from atrous.inference.tiles import Span, compute_spans
+from atrous.networks.contracts import Cells
+from atrous.networks.layers.resize import enlarge_logits, scale_picture
+
+BAND_BYTES = 16 * 2**20
+"""Most bytes of a band's probabilities, where one row does not need more."""
+
+
+@torch.inference_mode()
+def iter_bands(
+    backend: Backend, picture: Tensor, protocol: Protocol, *, band_bytes: int = BAND_BYTES
+) -> Iterator[Band]:
+    """Yield the picture's probabilities from top to bottom, averaged over windows, scales and the mirror image.
+
+    Probabilities are averaged, not logits, as in the paper's section 4.1. The network runs on a window when the first
+    band that needs it is asked for, and the window's cells go when the last one has passed.
+
+    Args:
+        backend: What runs the network, at the protocol's output stride and precision.
+        picture: RGB, uint8 or floats in [0, 1].
+        protocol: Its window, scales and flip are applied here.
+        band_bytes: Most bytes of a band's probabilities, where one row does not need more.
+    Shapes:
+        picture (3, H, W); the bands' probabilities (K, R, W) float32, the R adding up to H.
+    """
+    height, width = picture.shape[1:]
+    row_spans, column_spans = compute_spans(height, protocol.window), compute_spans(width, protocol.window)
+    views = [(scale, mirrored) for scale in protocol.scales for mirrored in (False, True)[: 1 + protocol.flip]]
+    rows = max(band_bytes // (4 * backend.num_classes * width), 1)
+    cells: dict[tuple[Span, Span], list[Cells]] = {}
+    for start in range(0, height, rows):
+        stop = min(start + rows, height)
+        cells = {spans: kept for spans, kept in cells.items() if spans[0].stop > start}
+        probs = torch.zeros(backend.num_classes, stop - start, width, device=backend.device)  # (K, R, W)
+        for down in row_spans:
+            top, bottom = max(start, down.start), min(stop, down.stop)
+            for across in column_spans if top < bottom else ():
+                if (down, across) not in cells:
+                    window = picture[None, :, down.start : down.stop, across.start : across.stop]
+                    cells[down, across] = [_run(backend, window, *view) for view in views]
+                size = (down.stop - down.start, across.stop - across.start)
+                weights = _multiply_weights(down, across, top, bottom).to(backend.device) / len(views)  # (r, w)
+                into = probs[:, top - start : bottom - start, across.start : across.stop]
+                for kept, (_, mirrored) in zip(cells[down, across], views, strict=True):
+                    seen = _spread(kept, size, (top - down.start, bottom - down.start))  # (K, r, w)
+                    into += (seen.flip(-1) if mirrored else seen).mul_(weights)
+        yield Band(start, probs)
+
+
+def _run(backend: Backend, window: Tensor, scale: float, mirrored: bool) -> Cells:
+    """Run the network on a scaled and perhaps mirrored copy of a window, (1, 3, H, W)."""
+    window = window.to(backend.device)
+    if scale != 1.0:
+        floats = window / 255 if window.dtype == torch.uint8 else window
+        window = scale_picture(floats, scale, aligned=backend.aligned)
+    return backend(window.flip(-1) if mirrored else window)
+
+
+def _spread(cells: Cells, size: tuple[int, int], rows: tuple[int, int]) -> Tensor:
+    """Return the probabilities of some rows of a window of `size` pixels, (K, R, W) float32."""
+    logits = enlarge_logits(cells.logits, cells.geometry, size=size, rows=rows)
+    return logits[0].float().softmax(dim=0)
+
+
+def _multiply_weights(down: Span, across: Span, top: int, bottom: int) -> Tensor:
+    """Return how much a window counts at the pixels of the picture's rows `top` to `bottom`, (R, W)."""
+    by_row = torch.from_numpy(down.weights[top - down.start : bottom - down.start])
+    return by_row[:, None] * torch.from_numpy(across.weights)

@@ -1,0 +1,1 @@
+"""Losses, from a network's cells to full-size labels."""

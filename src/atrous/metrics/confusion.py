@@ -1,0 +1,103 @@
+"""One confusion matrix for a whole data set, and the figures that follow from it.
+
+Every figure is taken from pooled counts, never from a mean over batches or pictures. A figure with nothing to divide by
+is nan, and a class that occurs in neither truth nor prediction leaves the mean.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from atrous.core.errors import DataError
+from atrous.core.labels import IGNORE_INDEX
+
+
+class ConfusionMatrix:
+    """Counts of pixels by true class (row) and given class (column); ignored pixels are in neither.
+
+    Args:
+        num_classes: Scored classes, the ignore index not counted.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self.num_classes = num_classes
+        self.counts = np.zeros((num_classes, num_classes), dtype=np.int64)
+
+    def update(self, truth: Any, prediction: Any) -> None:
+        """Count pixels.
+
+        Args:
+            truth: Class indices or IGNORE_INDEX, an integer array or CPU tensor.
+            prediction: Class indices of the same shape; anything where the truth is ignored.
+        Raises:
+            DataError: The shapes differ, or a value is not a class.
+        """
+        true, given = np.asarray(truth), np.asarray(prediction)
+        if true.shape != given.shape:
+            raise DataError(f"truth has the shape {true.shape}, the prediction {given.shape}")
+        valid = true != IGNORE_INDEX
+        true, given = true[valid].astype(np.int64), given[valid].astype(np.int64)
+        for name, values in (("truth", true), ("prediction", given)):
+            if values.size and (values.min() < 0 or values.max() >= self.num_classes):
+                found = f"{values.min()} to {values.max()}"
+                raise DataError(f"the {name} holds the indices {found}, classes are 0 to {self.num_classes - 1}")
+        size = self.num_classes
+        self.counts += np.bincount(true * size + given, minlength=size * size).reshape(size, size)
+
+    def merge(self, other: ConfusionMatrix) -> None:
+        """Add the counts of another part of the data."""
+        self.counts += other.counts
+
+
+def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Divide, nan where the denominator is 0."""
+    quotient: np.ndarray = np.divide(
+        numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0
+    )
+    return quotient
+
+
+def compute_iou(counts: np.ndarray) -> np.ndarray:
+    """Return right / (true or given) pixels of each class, (K,); nan for a class in neither."""
+    return _divide(counts.diagonal(), counts.sum(axis=1) + counts.sum(axis=0) - counts.diagonal())
+
+
+def compute_recall(counts: np.ndarray) -> np.ndarray:
+    """Return right / true pixels of each class, (K,); nan for a class without pixels."""
+    return _divide(counts.diagonal(), counts.sum(axis=1))
+
+
+def compute_precision(counts: np.ndarray) -> np.ndarray:
+    """Return right / given pixels of each class, (K,); nan for a class never given."""
+    return _divide(counts.diagonal(), counts.sum(axis=0))
+
+
+def compute_miou(counts: np.ndarray) -> float | None:
+    """Return the mean IoU over the classes that occur in truth or prediction; None if there are none."""
+    iou = compute_iou(counts)
+    present = iou[~np.isnan(iou)]
+    return float(present.mean()) if present.size else None
+
+
+def compute_pixel_accuracy(counts: np.ndarray) -> float | None:
+    """Return the share of valid pixels with the right class; None if there are none."""
+    total = counts.sum()
+    return float(counts.trace() / total) if total else None
+
+
+def compute_baseline(counts: np.ndarray) -> tuple[int, float | None]:
+    """Return the commonest class of the truth and the mIoU of answering with it everywhere (None without pixels).
+
+    That answer has the class's own share as its IoU and 0 for every other class of the truth.
+    """
+    pixels = counts.sum(axis=1)
+    commonest = int(pixels.argmax())
+    total = pixels.sum()
+    return commonest, float(pixels[commonest] / total / (pixels > 0).sum()) if total else None
+
+
+def find_never_predicted(counts: np.ndarray) -> list[int]:
+    """Return the classes that have pixels and were not given to a single one."""
+    return np.flatnonzero((counts.sum(axis=1) > 0) & (counts.sum(axis=0) == 0)).tolist()

@@ -1,0 +1,250 @@
+"""The report of a run: one HTML file that needs nothing outside itself. The only place that imports jinja2."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from atrous.core.errors import ModelFileError
+from atrous.core.files import load_json, save_text
+from atrous.core.labels import VOID_COLOUR
+from atrous.reports import tables
+from atrous.reports.plots import draw_curve
+
+REPORT_NAME = "report.html"
+_MIME_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"}
+_TRAINING_SHOWN = (
+    "model",
+    "data",
+    "parameters",
+    "steps",
+    "planned_steps",
+    "seconds",
+    "seed",
+    "best_step",
+    "best_miou",
+    "interrupted",
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An embedded picture of an example; `uri` is None where the run has no such file."""
+
+    role: str
+    uri: str | None
+
+
+@dataclass(frozen=True)
+class Example:
+    """A picture, its truth and the prediction."""
+
+    key: str
+    miou: str
+    rank: str
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawn curve with its title and the words that say the same."""
+
+    title: str
+    words: str
+    svg: Markup
+
+
+def write_report(run_folder: Path) -> Path:
+    """Write report.html from the saved records of a run and return its path.
+
+    What a run does not have (a ladder, examples, final scores of an interrupted run) is left out or said so.
+
+    Raises:
+        ModelFileError: The folder holds neither metrics.json nor metrics.csv.
+    """
+    metrics_path, curve_path, config_path = (
+        run_folder / name for name in ("metrics.json", "metrics.csv", "config.yaml")
+    )
+    if not metrics_path.is_file() and not curve_path.is_file():
+        raise ModelFileError(
+            f"{run_folder} has neither metrics.json nor metrics.csv: nothing to report",
+            "Give the folder of a run, such as runs/demo.",
+        )
+    metrics = load_json(metrics_path) if metrics_path.is_file() else {}
+    validations = tables.read_validations(curve_path.read_text(encoding="utf-8")) if curve_path.is_file() else ()
+    config = config_path.read_text(encoding="utf-8") if config_path.is_file() else ""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,  # always: the template's name does not end in .html
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    template = environment.get_template("report.html.j2")
+    report = run_folder / REPORT_NAME
+    save_text(report, template.render(_build_page(run_folder, metrics, validations, config)))
+    return report
+
+
+def _build_page(
+    run_folder: Path, metrics: Mapping[str, Any], validations: Sequence[tables.Validation], config: str
+) -> dict[str, Any]:
+    training = metrics.get("training", {})
+    baseline = metrics.get("baseline") or {}
+    miou = metrics.get("miou")
+    if not metrics:
+        miou = max((row.miou for row in validations if row.miou is not None), default=None)
+    names = [row["name"] for row in metrics.get("classes", ())]
+    colours = (*tables.build_colours(metrics), tables.format_colour(VOID_COLOUR))
+    return {
+        "title": " on ".join(filter(None, (_find_model(metrics), metrics.get("data")))) or run_folder.resolve().name,
+        "run": run_folder.resolve().name,
+        "data": metrics.get("data") or "data not recorded",
+        "protocol": tables.describe_protocol(metrics.get("protocol")),
+        "miou": miou,
+        "miou_text": tables.format_ratio(miou),
+        "miou_over": metrics.get("miou_over", ""),
+        "is_final": bool(metrics),
+        "pixel_accuracy": tables.format_percent(metrics.get("pixel_accuracy")),
+        "baseline_miou": baseline.get("miou"),
+        "baseline_text": tables.format_ratio(baseline.get("miou")),
+        "baseline": _describe_baseline(baseline),
+        "baseline_class": baseline.get("class") or tables.MISSING,
+        "num_pictures": tables.format_count(len(metrics["pictures"])) if metrics.get("pictures") else "",
+        "warnings": tables.list_warnings(metrics, validations),
+        "trained": _list_trained(metrics, validations),
+        "ladder": tables.build_ladder_rows(metrics),
+        "charts": _draw_charts(validations, baseline.get("miou")),
+        "validations": [_format_validation(row) for row in validations],
+        "best_step": training.get("best_step"),
+        "classes": tables.build_class_rows(metrics),
+        "matrix": tables.build_matrix(metrics),
+        "matrix_is_numbered": len(names) <= tables.LARGEST_NUMBERED_MATRIX,
+        "confused": tables.list_confused(metrics),
+        "legend": tuple(zip((*names, "ignored"), colours, strict=True)),
+        "examples": _build_examples(run_folder, metrics),
+        "notes": metrics.get("notes") or (),
+        "versions": tables.build_facts(metrics.get("versions")),
+        "machine": tables.build_facts(metrics.get("machine")),
+        "config": config,
+        "commands": _list_commands(run_folder, metrics),
+    }
+
+
+def _describe_baseline(baseline: Mapping[str, Any]) -> str:
+    if baseline.get("miou") is None:
+        return "baseline not computed"
+    return f"baseline “{baseline['class']}” everywhere {tables.format_ratio(baseline['miou'])}"
+
+
+def _find_model(metrics: Mapping[str, Any]) -> str:
+    model = metrics.get("model") or metrics.get("training", {}).get("model") or ""
+    return str(model.get("name", "") if isinstance(model, Mapping) else model)
+
+
+def _list_trained(metrics: Mapping[str, Any], validations: Sequence[tables.Validation]) -> tuple[tuple[str, str], ...]:
+    """Say what was trained on what, for how long; whatever else the run noted follows."""
+    training = metrics.get("training", {})
+    last = validations[-1] if validations else None
+    steps = tables.format_count(training.get("steps", last.step if last else None))
+    planned = training.get("planned_steps")
+    facts = [
+        ("model", _find_model(metrics) or tables.MISSING),
+        ("parameters", tables.format_parameters(training.get("parameters"))),
+        ("trained on", tables.format_value(training.get("data"))),
+        ("scored on", metrics.get("data") or tables.MISSING),
+        ("steps", f"{steps} of {tables.format_count(planned)}" if planned else steps),
+        ("time", tables.format_duration(training.get("seconds", last.seconds if last else None))),
+        ("seed", tables.format_value(training.get("seed"))),
+        ("best step", tables.format_count(training.get("best_step"))),
+    ]
+    others = {name: value for name, value in training.items() if name not in _TRAINING_SHOWN}
+    return (*facts, *tables.build_facts(others))
+
+
+def _draw_charts(validations: Sequence[tables.Validation], baseline: float | None) -> tuple[Chart, ...]:
+    """Draw the columns of metrics.csv that hold a number."""
+    miou, loss, lr = (tables.pair_curve(validations, name) for name in ("miou", "loss", "lr"))
+    charts = []
+    if miou:
+        step, best = max(miou, key=lambda point: point[1])
+        words = f"Best {best:.3f} at step {step:,}; validated {len(miou)} {'time' if len(miou) == 1 else 'times'}."
+        svg = draw_curve(miou, label="mIoU", mark="highest", baseline=baseline)
+        charts.append(Chart("Validation mIoU", words, Markup(svg)))
+    if loss:
+        svg = draw_curve(loss, label="loss", mark="last")
+        charts.append(Chart("Training loss", _describe_change(loss, ".3f"), Markup(svg)))
+    if lr:
+        svg = draw_curve(lr, label="learning rate", mark="first", spec=".2g")
+        charts.append(Chart("Learning rate", _describe_change(lr, ".2g"), Markup(svg)))
+    return tuple(charts)
+
+
+def _describe_change(points: Sequence[tuple[int, float]], spec: str) -> str:
+    first, last = (f"{value:{spec}} at step {step:,}" for step, value in (points[0], points[-1]))
+    return f"{first}." if len(points) == 1 else f"From {first} to {last}."
+
+
+def _format_validation(row: tables.Validation) -> tuple[str, ...]:
+    return (
+        tables.format_count(row.step),
+        tables.MISSING if row.epoch is None else f"{row.epoch:.1f}",
+        tables.format_duration(row.seconds),
+        tables.MISSING if row.lr is None else f"{row.lr:.2g}",
+        tables.format_ratio(row.loss),
+        tables.format_ratio(row.miou),
+        tables.format_percent(row.pixel_accuracy),
+        row.never_predicted or tables.MISSING,
+    )
+
+
+def _build_examples(run_folder: Path, metrics: Mapping[str, Any]) -> tuple[tuple[str, tuple[Example, ...]], ...]:
+    """Return the examples in groups: the better half best first, the worse half worst first."""
+    saved = sorted(
+        metrics.get("examples") or (), key=lambda row: -1.0 if row["miou"] is None else row["miou"], reverse=True
+    )
+    examples = [
+        Example(
+            key=row["key"],
+            miou=tables.format_ratio(row["miou"]),
+            rank=tables.rank_picture(metrics, row["miou"]),
+            pictures=tuple(
+                Picture(role, _embed_picture(run_folder, row.get(role))) for role in ("picture", "truth", "prediction")
+            ),
+        )
+        for row in saved
+    ]
+    half = (len(examples) + 1) // 2
+    groups = (("Best", tuple(examples[:half])), ("Worst", tuple(reversed(examples[half:]))))
+    return tuple((name, group) for name, group in groups if group)
+
+
+def _embed_picture(run_folder: Path, name: str | None) -> str | None:
+    """Return a picture of the run as a data URI, or None where the run has no such picture."""
+    path = (run_folder / (name or "")).resolve()
+    mime = _MIME_TYPES.get(path.suffix.lower())
+    if mime is None or not path.is_relative_to(run_folder.resolve()) or not path.is_file():
+        return None
+    return f"data:{mime};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+
+
+def _list_commands(run_folder: Path, metrics: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    run = shlex.quote(str(run_folder))
+    commands = [
+        (
+            "Score again at a smaller output stride, with more scales and flip",
+            f"atrous eval {run} --output-stride 8 --scales 0.75,1,1.25 --flip",
+        ),
+        ("Label pictures of your own", f"atrous predict PICTURES --model {run} --out predictions"),
+        ("Train again with the same settings", f"atrous train --recipe {run}/config.yaml"),
+    ]
+    if not metrics or metrics.get("training", {}).get("interrupted"):
+        commands.insert(0, ("Go on with the interrupted training", f"atrous train --resume {run}"))
+    return tuple(commands)

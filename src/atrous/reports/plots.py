@@ -1,0 +1,118 @@
+"""Charts of a report as inline SVG. The only place that imports matplotlib.
+
+Colours are written as CSS variables of the page, so that one drawing serves light, dark and print.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+# Matplotlib knows no CSS variables: it draws with these stand-ins, which occur nowhere else in a chart.
+_INK, _MUTED, _LINE, _ACCENT, _SURFACE = "#010101", "#020202", "#030303", "#040404", "#050505"
+_CSS_VARIABLES = {_INK: "--ink", _MUTED: "--muted", _LINE: "--line", _ACCENT: "--accent", _SURFACE: "--surface"}
+_SIZE_INCHES = (3.9, 2.35)
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.size": 9.0,
+    "axes.edgecolor": _LINE,
+    "axes.labelcolor": _MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": _LINE,
+    "grid.linewidth": 0.8,
+    "xtick.color": _MUTED,
+    "ytick.color": _MUTED,
+    "xtick.major.size": 0.0,
+    "ytick.major.size": 0.0,
+    "text.color": _INK,
+}
+
+
+def draw_curve(
+    points: Sequence[tuple[int, float]],
+    *,
+    label: str,
+    mark: Literal["first", "last", "highest"],
+    baseline: float | None = None,
+    spec: str = ".3f",
+) -> str:
+    """Draw one value over the training steps, with one point labelled by its value.
+
+    Args:
+        points: (step, value), at least one; a single point is drawn as a dot.
+        label: Name of the value, for the vertical axis.
+        mark: The point that gets a label.
+        baseline: A level to compare with, drawn as a dashed line.
+        spec: Format of the labelled value.
+    Returns:
+        An `<svg>` element without any reference to something outside it.
+    """
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": label}):
+        figure = Figure(figsize=_SIZE_INCHES, layout="constrained")
+        axes = figure.add_subplot()
+        steps, values = zip(*points, strict=True)
+        axes.plot(steps, values, color=_ACCENT, linewidth=1.8, solid_capstyle="round", solid_joinstyle="round")
+        chosen = {"first": 0, "last": len(points) - 1, "highest": values.index(max(values))}[mark]
+        axes.plot([steps[chosen]], [values[chosen]], "o", color=_ACCENT, markersize=6, markeredgecolor=_SURFACE)
+        if baseline is not None:
+            axes.axhline(baseline, color=_MUTED, linewidth=1.0, linestyle=(0, (4, 3)))
+        _set_axes(axes, label, steps, (*values, *(() if baseline is None else (baseline,))))
+        _write_label(axes, steps, steps[chosen], values[chosen], format(values[chosen], spec))
+        if baseline is not None:
+            _write_label(axes, steps, max(steps), baseline, f"baseline {baseline:{spec}}", muted=True)
+        buffer = io.StringIO()
+        nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    return _make_inline(buffer.getvalue())
+
+
+def _set_axes(axes: Axes, label: str, steps: Sequence[int], values: Sequence[float]) -> None:
+    """Start both axes at zero, with few ticks and room for a label above the highest point."""
+    axes.set_xlabel("step", loc="right")
+    axes.set_ylabel(label)
+    axes.set_xlim(0, max(steps) * 1.03 or 1)
+    axes.set_ylim(min(0.0, *values), max(*values, 0.0) * 1.18 or 1.0)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+
+def _write_label(axes: Axes, steps: Sequence[int], step: int, value: float, text: str, *, muted: bool = False) -> None:
+    """Write a text above a point, leaning to the side that has room."""
+    share = step / (max(steps) or 1)
+    side: Literal["left", "center", "right"] = "left" if share < 0.15 else "right" if share > 0.85 else "center"
+    axes.annotate(
+        text,
+        (step, value),
+        xytext=(0, 4 if muted else 6),
+        textcoords="offset points",
+        ha=side,
+        va="bottom",
+        color=_MUTED if muted else _INK,
+        weight="normal" if muted else "bold",
+    )
+
+
+def _make_inline(text: str) -> str:
+    """Leave only what a page needs: no file head, page-wide style, shared ids, fixed size or fonts; set the colours."""
+    svg = text[text.index("<svg") :].strip()
+    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r" font-family: [^;\"]*;", "", svg)
+    svg = re.sub(r' id="[a-z0-9.]+_\d+"', "", svg)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    for colour, variable in _CSS_VARIABLES.items():
+        svg = svg.replace(colour, f"var({variable})")
+    return svg

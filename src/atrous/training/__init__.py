@@ -1,0 +1,1 @@
+"""The training loop and its parts. The only folder that imports lightning."""

@@ -1,0 +1,391 @@
+"""The training loop: plan, steps, validation, checkpoints; the whole story on one screen, its parts below."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from atrous.config.load import dump_config
+from atrous.config.schema import Config
+from atrous.core.errors import AtrousError
+from atrous.core.files import save_json
+from atrous.core.provenance import collect_provenance, collect_versions
+from atrous.core.records import Progress, Scores
+from atrous.data.build import build_loader
+from atrous.data.contracts import Splits
+from atrous.data.sampling import Batch
+from atrous.data.statistics import MaskStatistics, compute_class_weights
+from atrous.losses.cross_entropy import count_weight
+from atrous.networks.build import build_network
+from atrous.networks.contracts import count_cells
+from atrous.networks.model_file import MODEL_FILE_NAME, ModelCard, load_model, save_model
+from atrous.networks.segmenter import Segmenter
+from atrous.networks.weights import start_weights
+from atrous.training.checkpoint import LAST_NAME, Checkpoint, save_checkpoint
+from atrous.training.ema import AveragedNetwork
+from atrous.training.interruption import StopRequest
+from atrous.training.journal import Journal
+from atrous.training.norm import freeze_norms, set_norm_momentum, start_training
+from atrous.training.optimizers import build_optimizer, set_lr_factor
+from atrous.training.plan import Plan, Timing, build_plan
+from atrous.training.schedules import compute_poly
+from atrous.training.setup import build_fabric, choose_workers, require_cells
+from atrous.training.task import TrainingTask
+from atrous.training.validation import Validator
+
+CHECKPOINT_S = 120.0
+"""Seconds between checkpoints, besides those at validations and stops: what a power cut costs at most."""
+WARM_UP_STEPS, TIMED_STEPS = 2, 4
+MOST_WORKERS = 8
+
+
+@dataclass
+class Standing:
+    """Where a run stands: what is counted on from step to step.
+
+    Args:
+        step: Optimiser steps done.
+        spent_s: Wall-clock seconds of earlier sittings.
+        best_step: The step of the best validation, or None before the first.
+        best_scores: That validation's scores.
+        losses: Losses since the last validation.
+    """
+
+    step: int = 0
+    spent_s: float = 0.0
+    best_step: int | None = None
+    best_scores: Scores | None = None
+    losses: tuple[float, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON."""
+        return vars(self) | {"best_scores": self.best_scores.to_json() if self.best_scores else None}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Standing:
+        """Build a standing from `to_json`'s form."""
+        scores = Scores.from_json(value["best_scores"]) if value["best_scores"] else None
+        return cls(**(value | {"best_scores": scores, "losses": tuple(value["losses"])}))
+
+
+class Fit:
+    """One run, from a checked configuration to a folder with a scored model.
+
+    Args:
+        config: All settings.
+        splits: The data.
+        statistics: What the training masks hold.
+        folder: The run's folder, made by the caller.
+        started: `time.monotonic()` at the start of the command, from which minutes are counted.
+        checkpoint: Where to go on, or None for a new run.
+        say: Told what was decided and found.
+        progress: Told where the work stands.
+    Raises:
+        ConfigError: A crop on which a rate has no cell, or minutes that do not suffice.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        splits: Splits,
+        statistics: MaskStatistics,
+        folder: Path,
+        *,
+        started: float,
+        checkpoint: Checkpoint | None = None,
+        say: Callable[[str], None] | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        self.config, self.splits, self.statistics, self.folder = config, splits, statistics, folder
+        self.started = started
+        record = checkpoint.record if checkpoint else {}
+        rows = record.get("rows", [])
+        self.journal = Journal(folder, config.output.logger, say=say, progress=progress, rows=rows)
+        self.fabric = build_fabric(config)
+        torch.manual_seed(config.training.seed)
+        network = self._build_network(with_weights=checkpoint is None)
+        self.averaged = AveragedNetwork(network, config.training.ema_decay)
+        self.validator = Validator(
+            self.averaged.network, splits.val, config.evaluation, device=str(self.fabric.device), say=self.journal.say
+        )
+        self.journal.say(self.validator.check_memory())
+        self.standing = Standing.from_json(record["standing"]) if checkpoint else Standing()
+        optimizer = self._build_optimizer(network)
+        self.task, self.optimizer = self.fabric.setup(self._build_task(network), optimizer)
+        self.network = network
+        if checkpoint:
+            self._restore(checkpoint)
+        self.plan = Plan.from_json(record["plan"]) if checkpoint else self._make_plan()
+
+    def run(self) -> bool:
+        """Train to the end or to an interruption; returns whether it was interrupted."""
+        saved = time.monotonic()
+        with StopRequest() as stop:
+            for batches in self._iter_steps():
+                loss = self._take_step(batches)
+                standing = self.standing
+                self.averaged.update(self.network, standing.step)
+                standing.step += 1
+                standing.losses += (loss,)
+                self._show(loss)
+                due = standing.step in self.plan.validation_steps
+                if due:
+                    self._validate()
+                if due or stop.requested or time.monotonic() - saved > CHECKPOINT_S:
+                    self._save()
+                    saved = time.monotonic()
+                if stop.requested:
+                    break
+        return self.standing.step < self.plan.total_steps
+
+    def _iter_steps(self) -> Iterator[list[Batch]]:
+        """Yield the batches of each remaining optimiser step, and set its learning rate and its dropout."""
+        training = self.config.training
+        start, total = self.standing.step, self.plan.total_steps
+        per_step = self.plan.samples_per_step
+        loader = build_loader(
+            self.splits.train,
+            training,
+            start_place=start * per_step,
+            num_places=(total - start) * per_step,
+            workers=choose_workers(self.config.output.workers, self.fabric.device),
+        )
+        warmup = round(training.warmup_fraction * total)
+        for step in range(start, total):
+            batches = [next(loader) for _ in range(training.accumulate)]
+            set_lr_factor(self.optimizer, compute_poly(step, total, power=training.power, warmup_steps=warmup))
+            torch.manual_seed(training.seed * 1_000_003 + step)  # dropout too is a function of (seed, step)
+            yield batches
+
+    def _take_step(self, batches: list[Batch]) -> float:
+        """Make one optimiser step and return its loss.
+
+        Raises:
+            AtrousError: The loss is not finite; the message names the pictures.
+        """
+        training = self.config.training
+        start_training(self.network, frozen_norms=training.norm == "frozen")
+        moved = [self.fabric.to_device((batch.pictures, batch.labels)) for batch in batches]
+        weight = torch.stack([count_weight(labels, self.task.class_weights) for _, labels in moved]).sum()
+        loss = 0.0
+        for pictures, labels in moved:
+            share = self.task(pictures.contiguous(memory_format=torch.channels_last), labels, weight)
+            self.fabric.backward(share)
+            loss += share.item()
+        if not math.isfinite(loss):
+            keys = ", ".join(key for batch in batches for key in batch.keys)
+            raise AtrousError(
+                f"the loss of step {self.standing.step + 1} is {loss} (pictures {keys})",
+                "Lower --lr, set training.clip_norm, or train with --precision fp32; "
+                f"{self.folder / LAST_NAME} holds the last good state.",
+            )
+        if training.clip_norm is not None:
+            self.fabric.clip_gradients(self.task, self.optimizer, max_norm=training.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss
+
+    def _validate(self) -> None:
+        """Score the averaged weights, and keep them if they are the best so far."""
+        standing = self.standing
+        scores = self.validator.run(self.journal.watch("validating"))
+        best = standing.best_scores.miou if standing.best_scores else None
+        is_best = best is None or (scores.miou is not None and scores.miou > best)
+        if is_best:
+            standing.best_step, standing.best_scores = standing.step, scores
+            save_model(self.folder / MODEL_FILE_NAME, self.averaged.network, self._write_card(scores))
+        self.journal.say(describe_validation(standing.step, self.plan.total_steps, scores, is_best=is_best))
+        self.journal.add_row(
+            {
+                "step": standing.step,
+                "epoch": round(standing.step / self.plan.steps_per_epoch, 3),
+                "seconds": round(self._count_seconds(), 1),
+                "lr": self.optimizer.param_groups[0]["lr"],
+                "loss": sum(standing.losses) / len(standing.losses),
+                "miou": scores.miou,
+                "pixel_accuracy": scores.pixel_accuracy,
+                "never_predicted": " ".join(scores.never_predicted),
+            }
+        )
+        standing.losses = ()
+
+    def finish(self, *, interrupted: bool) -> dict[str, Any]:
+        """Write metrics.json with the best weights' scores, examples, plan, versions; returns what was written."""
+        standing = self.standing
+        model_path = self.folder / MODEL_FILE_NAME
+        if standing.best_scores is None:
+            save_model(model_path, self.averaged.network, self._write_card(None))
+        else:
+            best, _ = load_model(model_path)
+            self.averaged.network.load_state_dict(best.state_dict())
+        examples = self.validator.save_examples(self.folder, standing.best_scores) if standing.best_scores else []
+        training = {
+            "data": f"{self.splits.train.name}, {len(self.splits.train)} pictures",
+            "steps": standing.step,
+            "planned_steps": self.plan.total_steps,
+            "epochs": round(standing.step / self.plan.steps_per_epoch, 2),
+            "seconds": round(self._count_seconds(), 1),
+            "seed": self.config.training.seed,
+            "precision": str(self.fabric.strategy.precision.precision),
+            "best_step": standing.best_step,
+            "parameters": sum(p.numel() for p in self.network.parameters()),
+            "interrupted": interrupted,
+        }
+        metrics = {
+            "miou": None,
+            "classes": [],
+            "protocol": None,
+            **(standing.best_scores.to_json() if standing.best_scores else {}),
+            "ladder": [],
+            "model": self.config.model.model_dump(mode="json"),
+            "label_space": self.splits.val.label_space.to_json(),
+            "training": training,
+            "data_notes": list(self.splits.notes),
+            "examples": examples,
+            **collect_provenance(),
+        }
+        save_json(self.folder / "metrics.json", metrics)
+        self.journal.close("aborted" if interrupted else "success")
+        return metrics
+
+    def _build_network(self, *, with_weights: bool) -> Segmenter:
+        config, training = self.config, self.config.training
+        network = build_network(config.model, self.splits.train.label_space.num_classes)
+        require_cells(network, training.crop)
+        if with_weights:
+            for line in start_weights(network, config.model.name, config.model.weights):
+                self.journal.say(line)
+        set_norm_momentum(network, training.norm_momentum)
+        if training.norm == "frozen":
+            freeze_norms(network)
+        cells = count_cells(training.crop, network.output_stride, aligned=network.aligned)
+        self.journal.say(
+            f"batch norm: {training.norm}, {training.batch * cells * cells:,} values per norm at the deepest level, "
+            f"{training.batch} in the image-level branch"
+        )
+        return network.to(memory_format=torch.channels_last)
+
+    def _build_task(self, network: Segmenter) -> TrainingTask:
+        training = self.config.training
+        weights = training.class_weights
+        if weights == "auto":
+            weights = compute_class_weights(self.statistics.pixels)
+            names = self.splits.train.label_space.names
+            listed = ", ".join(f"{name} {weight:.2f}" for name, weight in zip(names, weights, strict=True))
+            self.journal.say(f"class weights (1 / sqrt of the share of pixels, capped): {listed}")
+        return TrainingTask(
+            network,
+            class_weights=None if weights == "none" else tuple(weights),
+            auxiliary_weight=training.auxiliary_weight,
+        )
+
+    def _build_optimizer(self, network: Segmenter) -> torch.optim.SGD:
+        training = self.config.training
+        return build_optimizer(
+            network,
+            lr=training.lr,
+            head_lr_factor=training.head_lr_factor,
+            momentum=training.momentum,
+            weight_decay=training.weight_decay,
+        )
+
+    def _make_plan(self) -> Plan:
+        training = self.config.training
+        plan = build_plan(
+            epochs=training.epochs,
+            iterations=training.iterations,
+            max_minutes=training.max_minutes,
+            validations=training.validations,
+            num_train=len(self.splits.train),
+            samples_per_step=training.batch * training.accumulate,
+            elapsed_s=lambda: time.monotonic() - self.started,
+            measure=self._measure,
+        )
+        self.journal.say(
+            f"plan: {plan.total_steps:,} steps of {plan.samples_per_step} pictures "
+            f"({plan.total_steps / plan.steps_per_epoch:.1f} epochs), {len(plan.validation_steps)} validations"
+        )
+        return plan
+
+    def _measure(self) -> Timing:
+        """Time a few steps and a validation picture, and leave no trace of them."""
+        self.journal.show("timing a few steps", 0, None)
+        state = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
+        times = []
+        loader = build_loader(
+            self.splits.train,
+            self.config.training,
+            start_place=0,
+            num_places=(WARM_UP_STEPS + TIMED_STEPS) * self.config.training.batch * self.config.training.accumulate,
+            workers=0,
+        )
+        set_lr_factor(self.optimizer, 0.0)
+        for _ in range(WARM_UP_STEPS + TIMED_STEPS):
+            begun = time.perf_counter()
+            self._take_step([next(loader) for _ in range(self.config.training.accumulate)])
+            self.averaged.update(self.network, 0)
+            times.append(time.perf_counter() - begun)
+        self.network.load_state_dict(state)
+        self.averaged.network.load_state_dict(state)
+        self.optimizer.state.clear()
+        step_s = sum(times[WARM_UP_STEPS:]) / TIMED_STEPS
+        timing = Timing(step_s, self.validator.measure_seconds())
+        self.journal.say(f"timed: {timing.step_s:.2f} s a step, {timing.validation_s:.0f} s a validation")
+        return timing
+
+    def _save(self) -> None:
+        standing = self.standing.to_json() | {"spent_s": self._count_seconds()}
+        checkpoint = Checkpoint(
+            step=self.standing.step,
+            network=self.network.state_dict(),
+            averaged=self.averaged.network.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            record={"plan": self.plan.to_json(), "standing": standing, "rows": self.journal.rows},
+        )
+        save_checkpoint(self.folder / LAST_NAME, checkpoint)
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        self.network.load_state_dict(checkpoint.network)
+        self.averaged.network.load_state_dict(checkpoint.averaged)
+        self.optimizer.load_state_dict(checkpoint.optimizer)
+        self.journal.say(f"resumed after step {checkpoint.step:,}")
+
+    def _write_card(self, scores: Scores | None) -> ModelCard:
+        backbone, network = self.network.backbone, self.network
+        return ModelCard(
+            model=self.config.model.model_dump(mode="json"),
+            label_space=self.splits.train.label_space,
+            normalisation={"mean": list(backbone.mean), "std": list(backbone.std)},
+            size_rule="padded to 32k + 1, corners aligned" if network.aligned else "as it is, half-pixel centres",
+            score=scores.miou if scores else None,
+            protocol=scores.protocol.to_json() if scores else None,
+            data=self.splits.train.name,
+            recipe_sha256=hashlib.sha256(dump_config(self.config).encode()).hexdigest(),
+            versions=collect_versions(),
+        )
+
+    def _count_seconds(self) -> float:
+        return self.standing.spent_s + time.monotonic() - self.started
+
+    def _show(self, loss: float) -> None:
+        step, total = self.standing.step, self.plan.total_steps
+        lr = self.optimizer.param_groups[0]["lr"]
+        self.journal.show("training", step, total, f"loss {loss:.3f}, lr {lr:.4f}")
+        self.journal.track({"train/loss": loss, "train/lr": lr}, step)
+
+
+def describe_validation(step: int, total: int, scores: Scores, *, is_best: bool) -> str:
+    """Say what a validation found, in one line."""
+    miou = "-" if scores.miou is None else f"{scores.miou:.3f}"
+    baseline = "-" if scores.baseline_miou is None else f"{scores.baseline_miou:.3f}"
+    words = f"step {step:,} of {total:,}: mIoU {miou} (always {scores.baseline_class}: {baseline})"
+    if scores.never_predicted:
+        words += f", never predicted: {', '.join(scores.never_predicted)}"
+    return words + (", best so far" if is_best else "")

@@ -1,0 +1,104 @@
+"""How long a run is: epochs, iterations or minutes become a number of steps, once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from atrous.core.errors import ConfigError
+
+FINISH_S = 12.0
+"""Seconds kept for what follows the last validation: examples, plots and the report."""
+TIMING_MARGIN = 0.96
+"""Share of the remaining time that is planned for; the rest is for machines that slow down."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What was measured before the first step.
+
+    Args:
+        step_s: Seconds of an optimiser step.
+        validation_s: Seconds of one pass over the validation data.
+    """
+
+    step_s: float
+    validation_s: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The length of a run; fixed before the first step and stored, so that a resumed run keeps it.
+
+    Args:
+        total_steps: Optimiser steps.
+        validation_steps: After how many steps the model is validated, ascending; the last is `total_steps`.
+        samples_per_step: Pictures in an optimiser step, over all processes.
+        steps_per_epoch: Optimiser steps in one pass over the data; a fraction.
+    """
+
+    total_steps: int
+    validation_steps: tuple[int, ...]
+    samples_per_step: int
+    steps_per_epoch: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON."""
+        return asdict(self) | {"validation_steps": list(self.validation_steps)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Plan:
+        """Build a plan from `to_json`'s form."""
+        return cls(**(value | {"validation_steps": tuple(value["validation_steps"])}))
+
+
+def build_plan(
+    *,
+    epochs: float | None,
+    iterations: int | None,
+    max_minutes: float | None,
+    validations: int,
+    num_train: int,
+    samples_per_step: int,
+    elapsed_s: Callable[[], float],
+    measure: Callable[[], Timing],
+) -> Plan:
+    """Turn the length as it was asked for into steps.
+
+    Args:
+        epochs: Passes over the training pictures; of this and the two below exactly one is not None.
+        iterations: Optimiser steps.
+        max_minutes: Minutes from start to report.
+        validations: How often to validate.
+        num_train: Training pictures.
+        samples_per_step: Pictures in an optimiser step.
+        elapsed_s: Gives the seconds since the run was started.
+        measure: Called for `max_minutes` alone: times a few steps and one validation picture.
+    Raises:
+        ConfigError: The minutes do not suffice for a single step.
+    """
+    steps_per_epoch = num_train / samples_per_step
+    if iterations is not None:
+        total = iterations
+    elif epochs is not None:
+        total = max(math.ceil(epochs * steps_per_epoch), 1)
+    else:
+        total, validations = _fit_minutes(max_minutes or 0.0, validations, measure(), elapsed_s)
+    marks = sorted({max(round(total * n / validations), 1) for n in range(1, validations + 1)})
+    return Plan(total, tuple(marks), samples_per_step, steps_per_epoch)
+
+
+def _fit_minutes(minutes: float, validations: int, timing: Timing, elapsed_s: Callable[[], float]) -> tuple[int, int]:
+    """Return the steps that fit, and how many validations, which take a quarter of the time at most."""
+    left_s = minutes * 60 * TIMING_MARGIN - elapsed_s() - FINISH_S
+    validations = max(min(validations, int(left_s / 4 / timing.validation_s)), 1)
+    steps = int((left_s - validations * timing.validation_s) / timing.step_s)
+    if steps < 1:
+        needed = (elapsed_s() + FINISH_S + timing.validation_s + timing.step_s) / 60 / TIMING_MARGIN
+        raise ConfigError(
+            f"training.max_minutes: {minutes:g} minutes do not suffice for one step and one validation",
+            f"At least {needed:.1f} minutes are needed here; or plan by --iterations.",
+        )
+    return steps, validations

@@ -1,0 +1,118 @@
+"""The averaged network as it will be used: scored, saved with its card, and shown on example pictures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from atrous.config.schema import EvaluationConfig
+from atrous.core.files import atomic_path
+from atrous.core.records import Progress, Scores
+from atrous.data.contracts import SegmentationDataset
+from atrous.data.preview import colour_labels
+from atrous.data.reading import load_picture_size
+from atrous.inference.build import build_predictor
+from atrous.networks.segmenter import Segmenter
+from atrous.scoring.score import score, select_examples
+
+EXAMPLE_SIDE_PX = 480
+"""Longer side of the pictures in the report."""
+
+
+class Validator:
+    """Scores a network on the validation data through the one evaluation path.
+
+    Args:
+        network: The averaged network, whose weights change between calls.
+        dataset: The validation data.
+        evaluation: How pictures become labels; stride, scales and flip stay those of the build.
+        device: Where the network lies.
+        say: Told what was decided by itself.
+    """
+
+    def __init__(
+        self,
+        network: Segmenter,
+        dataset: SegmentationDataset,
+        evaluation: EvaluationConfig,
+        *,
+        device: str,
+        say: Callable[[str], None],
+    ) -> None:
+        self.dataset = dataset
+        plain = EvaluationConfig(window=evaluation.window, precision=evaluation.precision)
+        self.predictor = build_predictor(network, dataset.label_space, plain, device, say=say)
+
+    def run(self, progress: Callable[[Progress], None] | None = None) -> Scores:
+        """Score the network as it is now."""
+        return score(self.predictor, self.dataset, progress=progress)
+
+    def check_memory(self) -> str:
+        """Say how the largest validation picture will be labelled, before the first step.
+
+        Raises:
+            MachineError: Not even a small window fits in memory.
+        """
+        height, width = max((self._read_size(i) for i in range(len(self.dataset))), key=lambda size: size[0] * size[1])
+        mebibytes = self.predictor.backend.measure_bytes_per_pixel() * height * width / 2**20
+        window = self.predictor.find_window(height, width)
+        how = "as a whole" if window is None else f"in windows of {window}"
+        return f"validation: the largest picture, {height} x {width}, takes about {mebibytes:.0f} MiB {how}"
+
+    def measure_seconds(self) -> float:
+        """Return the seconds that a pass over the data takes, from one picture after a first one to warm up."""
+        for index in (0, 1):
+            started = time.perf_counter()
+            sample = self.dataset.get(index % len(self.dataset))
+            self.predictor.label_picture(sample.picture)
+        return (time.perf_counter() - started) * len(self.dataset)
+
+    def _read_size(self, index: int) -> tuple[int, int]:
+        path = self.dataset.picture_path(index)
+        if path is not None:
+            height, width = load_picture_size(path)[:2]
+            return height, width
+        height, width = self.dataset.mask(index).shape
+        return height, width
+
+    def save_examples(self, folder: Path, scores: Scores) -> list[dict[str, Any]]:
+        """Write the best and the worst pictures with truth and prediction beside them.
+
+        Args:
+            folder: The run's folder; the files go to `examples/` in it.
+            scores: Which pictures are best and worst.
+        Returns: A row a picture for metrics.json.
+        """
+        best, worst = select_examples(scores)
+        mious = {row.key: row.miou for row in scores.pictures}
+        indices = {self.dataset.key(index): index for index in range(len(self.dataset))}
+        rows = []
+        for number, key in enumerate((*best, *worst)):
+            sample = self.dataset.get(indices[key])
+            predicted = self.predictor.label_picture(sample.picture)[0]
+            views = {
+                "picture": sample.picture,
+                "truth": colour_labels(sample.labels, self.dataset.label_space),
+                "prediction": colour_labels(predicted, self.dataset.label_space),
+            }
+            row: dict[str, Any] = {"key": key, "miou": mious[key]}
+            for name, view in views.items():
+                file_name = f"examples/{number}_{name}.{'jpg' if name == 'picture' else 'png'}"
+                _save_small(folder / file_name, view, smooth=name == "picture")
+                row[name] = file_name
+            rows.append(row)
+        return rows
+
+
+def _save_small(path: Path, view: np.ndarray, *, smooth: bool) -> None:
+    factor = min(EXAMPLE_SIDE_PX / max(view.shape[:2]), 1.0)
+    size = (max(round(view.shape[1] * factor), 1), max(round(view.shape[0] * factor), 1))
+    small = cv2.resize(view, size, interpolation=cv2.INTER_AREA if smooth else cv2.INTER_NEAREST)
+    with atomic_path(path) as temporary:
+        Image.fromarray(small).save(temporary, quality=88, optimize=True)

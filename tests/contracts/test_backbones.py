@@ -1,0 +1,217 @@
+"""What every backbone of the table, and every timm network that is listed as measured, must keep."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from atrous.core.errors import ConfigError
+from atrous.networks import BACKBONES
+from atrous.networks.backbones.from_timm import VERIFIED, build_timm
+from atrous.networks.build import describe_network
+from atrous.networks.contracts import Backbone
+from atrous.networks.stride import OUTPUT_STRIDES, StridePlanner
+
+LARGE = ("resnet101", "resnet152")
+QUICK_TIMM = ("mobilenetv2_100", "mobilenetv3_small_100", "regnetx_002")
+TOLERANCE = 1e-12
+
+OURS = tuple(
+    pytest.param(name, marks=pytest.mark.slow) if name in LARGE else pytest.param(name) for name in BACKBONES
+)
+OURS_AND_TIMM = (*OURS, *(pytest.param(f"timm/{name}") for name in QUICK_TIMM))
+SMALL_FIRST = (pytest.param("lite0"), pytest.param("resnet18"), pytest.param("resnet50"), *OURS_AND_TIMM[-3:])
+
+
+def build(name: str, *, seed: int = 0) -> Backbone:
+    """Build a backbone in float64 whose norms are drawn at random, so that no branch is silent."""
+    torch.manual_seed(seed)
+    backbone = build_timm(name.removeprefix("timm/")) if name.startswith("timm/") else BACKBONES.load(name)()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for module in backbone.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.3, generator=generator)
+                module.running_var.uniform_(0.5, 2, generator=generator)
+                module.weight.uniform_(0.5, 1.5, generator=generator)
+                module.bias.normal_(0, 0.3, generator=generator)
+    return backbone.double().eval()
+
+
+def draw_picture(height: int, width: int) -> Tensor:
+    return torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def measure_identity(backbone: Backbone, size: tuple[int, int]) -> float:
+    """Return the largest difference between features at 32 and subsampled features at 16, 8 and 4, relative."""
+    planner = StridePlanner(backbone, build_stride=32)
+    picture = draw_picture(*size)
+    worst = 0.0
+    with torch.inference_mode():
+        references = backbone(picture)
+        for output_stride in (16, 8, 4):
+            planner.set_output_stride(output_stride)
+            for level, reference, features in zip(planner.shapes.levels, references, backbone(picture), strict=True):
+                step = max(level.native_stride // output_stride, 1)
+                assert features[:, :, ::step, ::step].shape == reference.shape
+                assert reference.std() > 0
+                difference = (features[:, :, ::step, ::step] - reference).abs().max() / reference.abs().max()
+                worst = max(worst, difference.item())
+    return worst
+
+
+def open_gates(backbone: nn.Module) -> int:
+    """Replace what weighs channels by a global average (squeeze and excitation, ...); return how many there were."""
+    gates = [
+        name
+        for name, module in backbone.named_modules()
+        if type(module).__name__
+        in ("SEModule", "SqueezeExcite", "EffectiveSEModule", "EcaModule", "GlobalContext", "SEWithNorm")
+    ]
+    for name in gates:
+        backbone.set_submodule(name, nn.Identity())
+    return len(gates)
+
+
+@pytest.mark.parametrize("name", OURS_AND_TIMM)
+@pytest.mark.parametrize("size", [(64, 96), (33, 47), (1, 1)])
+def test_levels_have_the_promised_channels_and_sizes(name: str, size: tuple[int, int]) -> None:
+    backbone = build(name)
+    planner = StridePlanner(backbone, build_stride=32)
+    assert planner.shapes == backbone.feature_shapes
+    for output_stride in OUTPUT_STRIDES:
+        planner.set_output_stride(output_stride)
+        with torch.inference_mode():
+            levels = backbone(draw_picture(*size))
+        for level, features in zip(backbone.feature_shapes.levels, levels, strict=True):
+            stride = min(level.native_stride, output_stride)
+            assert features.shape == (1, level.channels, -(-size[0] // stride), -(-size[1] // stride))
+
+
+@pytest.mark.parametrize("name", SMALL_FIRST)
+def test_a_switched_backbone_equals_a_fresh_one_and_comes_back_bit_equal(name: str) -> None:
+    switched = build(name)
+    planner = StridePlanner(switched, build_stride=32)
+    picture = draw_picture(65, 97)
+    with torch.inference_mode():
+        before = switched(picture)
+        for output_stride in (16, 8, 4, 32, 8):
+            planner.set_output_stride(output_stride)
+            fresh = build(name, seed=5)
+            fresh.load_state_dict(switched.state_dict())
+            StridePlanner(fresh, build_stride=output_stride)
+            for ours, theirs in zip(switched(picture), fresh(picture), strict=True):
+                assert torch.equal(ours, theirs)
+        planner.set_output_stride(32)
+        for first, last in zip(before, switched(picture), strict=True):
+            assert torch.equal(first, last)
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("size", [(65, 97), (33, 1), (50, 75)])
+def test_features_at_smaller_strides_subsampled_are_those_at_32(name: str, size: tuple[int, int]) -> None:
+    assert measure_identity(build(name), size) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["resnet18", "lite0"])
+def test_the_identity_is_not_true_of_just_anything(name: str) -> None:
+    """The usual mistake: the new rate on the block's first unit too."""
+    backbone = build(name)
+    planner = StridePlanner(backbone, build_stride=32)
+    picture = draw_picture(129, 129)
+    with torch.inference_mode():
+        reference = backbone(picture)[-1]
+        planner.set_output_stride(16)
+        for site in planner.sites:
+            if site.native_out > site.native_in and site.native_out == 32 and max(site.kernel) > 1:
+                site.module.dilation = (2, 2)
+                site.module.padding = (2 * site.built_padding[0], 2 * site.built_padding[1])
+        wrong = backbone(picture)[-1][:, :, ::2, ::2]
+    assert (wrong - reference).abs().max() / reference.abs().max() > 0.01
+
+
+@pytest.mark.parametrize("name", [*QUICK_TIMM, *(pytest.param(n, marks=pytest.mark.slow) for n in VERIFIED)])
+def test_listed_timm_networks_keep_what_their_entry_says(name: str) -> None:
+    backbone = build(f"timm/{name}")
+    error = measure_identity(backbone, (65, 97))
+    if VERIFIED[name] == "pooled":
+        assert error > TOLERANCE, "its global average seems to change nothing: list it as exact"
+        assert open_gates(backbone) > 0
+        error = measure_identity(build_open(name), (65, 97))
+    assert error < TOLERANCE
+
+
+def build_open(name: str) -> Backbone:
+    backbone = build(f"timm/{name}")
+    open_gates(backbone)
+    return backbone
+
+
+@pytest.mark.parametrize("name", OURS_AND_TIMM)
+def test_gradients_reach_every_weight_at_every_stride(name: str) -> None:
+    backbone = build(name).train()
+    planner = StridePlanner(backbone, build_stride=32)
+    picture = torch.randn(2, 3, 65, 65, dtype=torch.float64)
+    for output_stride in (32, 8):
+        planner.set_output_stride(output_stride)
+        backbone.zero_grad()
+        backbone(picture)[-1].square().mean().backward()
+        for weight_name, weight in backbone.named_parameters():
+            assert weight.grad is not None, weight_name
+            assert weight.grad.isfinite().all()
+        assert sum(weight.grad.abs().sum() for weight in backbone.parameters()) > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "output_stride", "module", "why"),
+    [
+        ("resnet50d", 16, "layer4.0.downsample.0 (AvgPool2d)", "no atrous form"),
+        ("densenet121", 16, "transition3.pool (AvgPool2d)", "no atrous form"),
+        ("convnext_tiny", 16, "stages_3.downsample.1 (Conv2d)", "even kernel"),
+        ("resnetblur18", 16, "layer4.0.aa (BlurPool2d)", "no atrous form"),
+        ("vit_tiny_patch16_224", 32, "patch_embed (PatchEmbed)", "does not take a 512x512 picture"),
+        ("swin_tiny_patch4_window7_224", 32, "patch_embed (PatchEmbed)", "does not take a 512x512 picture"),
+        ("mobilevit_xxs", 32, "norm1 (LayerNorm)", "not a convolutional network"),
+        ("hrnet_w18_small", 32, "stage2.0 (HighResolutionModule)", "does not take a 513x513 picture"),
+        ("dla34", 32, "level3.tree1 (DlaTree)", "does not take a 513x513 picture"),
+    ],
+)
+def test_what_the_rule_cannot_do_is_refused_by_module_name(
+    name: str, output_stride: int, module: str, why: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        StridePlanner(build_timm(name), build_stride=output_stride)
+    assert module in str(caught.value)
+    assert why in str(caught.value)
+
+
+def test_an_unknown_timm_network_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"no network 'mobilenetv2_10'(.|\n)*Did you mean 'mobilenetv2_100'"):
+        build_timm("mobilenetv2_10")
+
+
+def test_networks_that_were_not_measured_say_so() -> None:
+    names = ("fcn-lite0", "fcn-timm/mobilenetv2_100", "fcn-timm/mobilenetv3_small_100", "fcn-timm/test_resnet")
+    described = [describe_network(name)["atrous_identity"] for name in names]
+    assert described == ["exact", "exact", "pooled", "not verified"]
+
+
+def test_large_resnets_are_built_as_published() -> None:
+    sizes = {"resnet18": 11_176_512, "resnet50": 23_508_032, "resnet101": 42_500_160, "resnet152": 58_143_808}
+    with torch.device("meta"):
+        for name, expected in sizes.items():
+            assert sum(weight.numel() for weight in BACKBONES.load(name)().parameters()) == expected
+
+
+def test_every_pair_of_strides_is_one_switch() -> None:
+    backbone = build("resnet18")
+    planner = StridePlanner(backbone, build_stride=32)
+    rates = {}
+    for before, after in itertools.permutations(OUTPUT_STRIDES, 2):
+        planner.set_output_stride(before)
+        planner.set_output_stride(after)
+        now = [(site.stride, site.rate) for site in planner.sites]
+        assert rates.setdefault(after, now) == now

@@ -1,0 +1,87 @@
+"""What every entry of DATASETS must keep, on a tiny layout of its own, and on the real data where it lies."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from atrous.core.labels import IGNORE_INDEX
+from atrous.data import DATASETS
+from atrous.data.contracts import Splits
+
+REAL = {"camvid": ("camvid", {}), "voc": ("voc_animals", {"train_split": "train_aug"})}
+
+
+def save_pair(picture: Path, mask: Path, ids: list[int]) -> None:
+    for path in (picture, mask):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)).save(picture)
+    Image.fromarray(np.resize(np.array(ids, np.uint8), (6, 9))).save(mask)
+
+
+def make_tiny(name: str, root: Path) -> dict[str, object]:
+    """Lay out a few files as the data set wants them; return its options."""
+    if name == "shapes":
+        return {"num_train": 3, "num_val": 2}
+    for split in ("train", "val"):
+        for key in ("a", "b"):
+            if name == "camvid":
+                save_pair(root / split / f"{key}.jpg", root / f"{split}annot" / f"{key}.png", [0, 3, 10, 11])
+            elif name == "voc":
+                stem = f"{split}_{key}"
+                save_pair(root / "JPEGImages" / f"{stem}.jpg", root / "SegmentationClass" / f"{stem}.png", [0, 15, 255])
+            else:
+                save_pair(root / "images" / split / f"{key}.jpg", root / "masks" / split / f"{key}.png", [0, 7, 255])
+    if name == "voc":
+        lists = root / "ImageSets" / "Segmentation"
+        lists.mkdir(parents=True)
+        for split in ("train", "val"):
+            (lists / f"{split}.txt").write_text(f"{split}_a\n{split}_b\n")
+    return {}
+
+
+def require_contract(splits: Splits, count: int) -> None:
+    train_keys = {splits.train.key(index) for index in range(len(splits.train))}
+    for dataset in (splits.train, splits.val):
+        space = dataset.label_space
+        assert dataset.name
+        keys = [dataset.key(index) for index in range(len(dataset))]
+        assert len(set(keys)) == len(keys) > 0
+        copy = pickle.loads(pickle.dumps(dataset))
+        for index in range(min(count, len(dataset))):
+            one, other = dataset.get(index), copy.get(index)
+            assert one.key == other.key == keys[index]
+            np.testing.assert_array_equal(one.picture, other.picture)
+            np.testing.assert_array_equal(one.labels, other.labels)
+            assert one.picture.dtype == np.uint8
+            assert one.picture.shape == (*one.labels.shape, 3)
+            assert one.labels.dtype == np.uint16
+            valid = one.labels[one.labels != IGNORE_INDEX]
+            assert valid.max(initial=0) < space.num_classes
+            mask = dataset.mask(index)
+            assert set(np.unique(mask).tolist()) <= {*space.ids, *space.ignored_ids}
+            np.testing.assert_array_equal(space.encode(mask), one.labels)
+            assert (dataset.picture_path(index) is None) == (dataset.mask_path(index) is None)
+    assert splits.train.label_space == splits.val.label_space
+    assert train_keys.isdisjoint(splits.val.key(index) for index in range(len(splits.val)))
+    assert splits.layout
+
+
+@pytest.mark.parametrize("name", list(DATASETS))
+def test_data_set_keeps_the_contract(name, tmp_path):
+    options = make_tiny(name, tmp_path)
+    require_contract(DATASETS.load(name)(tmp_path, **options), count=3)
+
+
+@pytest.mark.parametrize("name", list(REAL))
+def test_real_pictures_keep_the_contract(name):
+    folder, options = REAL[name]
+    root = Path(os.environ.get("ATROUS_DATA", "")) / folder
+    if "ATROUS_DATA" not in os.environ or not root.is_dir():
+        pytest.skip(f"no {folder}/ in the folder that ATROUS_DATA names")
+    require_contract(DATASETS.load(name)(root, **options), count=5)

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import pytest
+
+from atrous.config.load import dump_config, list_recipes, load_config
+from atrous.config.schema import Config
+from atrous.core.errors import ConfigError
+
+
+def write(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_nothing_given_is_the_defaults_for_fifty_epochs():
+    loaded = load_config()
+    assert loaded.config.training.epochs == 50
+    assert loaded.config.model == Config().model
+    assert set(loaded.sources.values()) == {"default"}
+
+
+def test_a_later_source_wins_and_every_value_knows_its_source(tmp_path):
+    data = tmp_path / "photos"
+    data.mkdir()
+    write(data / "atrous.yaml", "data:\n  ignore: [0]\n  val_fraction: 0.3\n  split_seed: 5\n")
+    recipe = write(tmp_path / "r.yaml", "data:\n  val_fraction: 0.4\ntraining:\n  lr: 1e-3\n  batch: 2\n  crop: 65\n")
+    loaded = load_config(
+        recipe=recipe,
+        options={"data.source": data, "lr": 0.5, "training.seed": None},
+        assignments=["training.batch=4", "model.head.rates=[1, 2]"],
+    )
+    config, sources = loaded.config, loaded.sources
+    assert (config.data.ignore, config.data.val_fraction, config.data.split_seed) == ((0,), 0.4, 5)
+    assert (config.training.lr, config.training.batch, config.training.crop) == (0.5, 4, 65)
+    assert config.model.head == {"rates": [1, 2]}
+    assert sources["data.split_seed"] == f"{data / 'atrous.yaml'}:4"
+    assert sources["data.val_fraction"] == f"recipe {recipe}:2"
+    assert sources["training.crop"] == f"recipe {recipe}:6"
+    assert sources["training.lr"] == "--lr"
+    assert sources["training.batch"] == "--set training.batch=4"
+    assert sources["model.head.rates"] == "--set model.head.rates=[1, 2]"
+    assert sources["training.seed"] == "default"
+    assert sources["data.source"] == "DATA"
+
+
+def test_yaml_is_version_1_2(tmp_path):
+    recipe = write(tmp_path / "r.yaml", "training:\n  lr: 1e-3\ndata:\n  classes: [yes, no, off]\n  source: 'on'\n")
+    config = load_config(recipe=recipe).config
+    assert config.training.lr == 0.001
+    assert config.data.classes == ("yes", "no", "off")
+    with pytest.raises(ConfigError, match=r"training.flip is 'no'\nAllowed: true or false"):
+        load_config(assignments=["training.flip=no"])
+
+
+def test_a_doubled_key_is_refused_with_its_line(tmp_path):
+    recipe = write(tmp_path / "r.yaml", "training:\n  lr: 0.1\n  lr: 0.2\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(recipe=recipe)
+    assert caught.value.message == f'{recipe}:3: found duplicate key "lr"'
+    assert caught.value.hint == "Write each key once."
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("training:\n  lrr: 1\n", "2: training.lrr is unknown", "Did you mean training.lr? Keys of training: epochs,"),
+        ("lr: 1\n", "1: lr is unknown", "Did you mean training.lr? Keys of the configuration: data,"),
+        ("modle: {}\n", "1: modle is unknown", "Did you mean model?"),
+        ("training:\n  lr: fast\n", "2: training.lr is 'fast'", "Allowed: a number."),
+        ("training:\n  lr: .inf\n", "2: training.lr is inf", "Allowed: a finite number."),
+        ("training:\n  crop: 3.5\n", "2: training.crop is 3.5", "Allowed: a whole number."),
+        ("training:\n  batch: true\n", "2: training.batch is True", "Allowed: a whole number."),
+        ("training:\n  lr: '0.1'\n", "2: training.lr is '0.1'", "Allowed: a number."),
+        ("training: 3\n", "1: training is 3", "Allowed: a mapping."),
+        ("model:\n  output_stride: 7\n", "2: model.output_stride is 7", "Allowed: 4, 8, 16 or 32."),
+        ("training:\n  class_weights: x\n", "2: training.class_weights is 'x'", "Allowed: 'none' or 'auto' or a list."),
+    ],
+)
+def test_one_problem_reads_as_place_value_and_remedy(tmp_path, text, message, hint):
+    recipe = write(tmp_path / "r.yaml", text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(recipe=recipe)
+    assert caught.value.message == f"recipe {recipe}:{message}"
+    assert caught.value.hint.startswith(hint)
+
+
+def test_all_problems_come_at_once(tmp_path):
+    recipe = write(tmp_path / "r.yaml", "training:\n  lr: fast\n  lrr: 1\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(recipe=recipe, options={"crop": "big"}, assignments=["seed", "model.output_stride=3"])
+    lines = caught.value.message.splitlines()
+    assert lines[0] == "5 problems in the configuration:"
+    starts = ("--set got 'seed'", "--crop: training.crop", "--set model.output_stride=3: model.output_stride")
+    for start in (*starts, f"recipe {recipe}:2: training.lr is", f"recipe {recipe}:3: training.lrr is"):
+        assert sum(line.startswith(f"  {start}") for line in lines) == 1
+
+
+def test_an_unknown_option_gets_the_nearest_name():
+    with pytest.raises(ConfigError, match=r"lrr is unknown\nDid you mean training.lr\?"):
+        load_config(options={"lrr": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("training: [\n", ":2: expected the node content"),
+        ("- a\n", ":1: not a mapping but list"),
+        ("a: !x 3\n", ":1: "),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_named_with_its_line(tmp_path, text, message):
+    recipe = write(tmp_path / "r.yaml", text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(recipe=recipe)
+    assert caught.value.message.startswith(f"{recipe}{message}")
+
+
+def test_an_unknown_recipe_gets_the_nearest_and_a_missing_file_is_named():
+    with pytest.raises(ConfigError, match=r"no recipe 'dmo'\nDid you mean 'demo'\?"):
+        load_config(recipe="dmo")
+    with pytest.raises(ConfigError, match=r"cannot read nowhere.yaml: No such file"):
+        load_config(recipe="nowhere.yaml")
+
+
+def test_a_later_length_replaces_an_earlier_one_but_two_in_one_source_do_not_go_together(tmp_path):
+    recipe = write(tmp_path / "r.yaml", "training:\n  max_minutes: 5\n")
+    training = load_config(recipe=recipe, options={"iterations": 7}).config.training
+    assert (training.max_minutes, training.iterations, training.epochs) == (None, 7, None)
+    with pytest.raises(ConfigError, match=r"training.epochs = 1 and training.iterations = 7\nGive exactly one"):
+        load_config(options={"epochs": 1.0, "iterations": 7})
+
+
+def test_the_written_configuration_starts_the_same_run_again(tmp_path):
+    first = load_config(
+        recipe="demo",
+        options={"class_weights": [1.0, 2.5], "data.classes": {0: "a", 7: "no"}, "multi_grid": (1, 2, 4)},
+        assignments=["model.head={rates: [6], separable: true}", "model.name=fcn-resnet18", "training.lr=1e-5"],
+    ).config
+    text = dump_config(first)
+    assert load_config(recipe=write(tmp_path / "config.yaml", text)).config == first
+    assert "multi_grid: [1, 2, 4]" in text
+
+
+def test_only_the_data_section_of_a_data_file_counts(tmp_path):
+    write(tmp_path / "atrous.yaml", "data:\n  classes: [a, b]\ntraining:\n  lr: 1.0\n")
+    with pytest.raises(ConfigError, match=r"atrous.yaml:4: training.lr does not belong in atrous.yaml"):
+        load_config(options={"data.source": tmp_path})
+
+
+def test_the_data_file_may_itself_be_the_data(tmp_path):
+    path = write(tmp_path / "atrous.yaml", "data:\n  classes: [a, b]\n")
+    assert load_config(options={"data.source": str(path)}).config.data.source == str(tmp_path)
+    (tmp_path / "photos").mkdir()
+    write(path, "data:\n  source: photos\n  root: sets\n")
+    data = load_config(options={"data.source": str(path)}).config.data
+    assert (data.source, data.root) == (str(tmp_path / "photos"), str(tmp_path / "sets"))
+    write(path, "data:\n  source: voc=photos\n")
+    assert load_config(data_yaml=path).config.data.source == f"voc={tmp_path / 'photos'}"
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_shipped_recipe_loads_and_names_its_data(name):
+    assert load_config(recipe=name).config.data.source

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from atrous.core.errors import (
+    AtrousError,
+    ConfigError,
+    DataError,
+    MachineError,
+    ModelFileError,
+    UsageError,
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "exit_code", "builtin"),
+    [
+        (AtrousError, 1, Exception),
+        (UsageError, 2, ValueError),
+        (ConfigError, 2, ValueError),
+        (DataError, 3, ValueError),
+        (ModelFileError, 4, ValueError),
+        (MachineError, 5, RuntimeError),
+    ],
+)
+def test_each_kind_has_its_exit_code_and_reads_as_two_lines(kind, exit_code, builtin):
+    error = kind("masks/a.png holds id 7", "Name class 7, or ignore it.")
+    assert kind.exit_code == exit_code
+    assert isinstance(error, builtin)
+    assert isinstance(error, AtrousError)
+    assert str(error) == "masks/a.png holds id 7\nName class 7, or ignore it."
+
+
+def test_without_a_hint_there_is_one_line():
+    assert str(DataError("empty folder")) == "empty folder"
+
+
+def test_an_error_travels_whole_between_processes():
+    error = pickle.loads(pickle.dumps(DataError("message", "hint")))
+    assert type(error) is DataError
+    assert (error.message, error.hint) == ("message", "hint")

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from atrous.core.errors import DataError
+from atrous.core.labels import IGNORE_INDEX, LabelSpace, build_palette
+
+SPACE = LabelSpace(names=("road", "car", "sky"), ids=(7, 300, 0), ignored_ids=(255, 65535))
+
+
+def test_encode_agrees_with_a_naive_loop_and_decode_undoes_it():
+    generator = np.random.default_rng(0)
+    mask = generator.choice(np.array([7, 300, 0, 255, 65535], dtype=np.uint16), size=(9, 11))
+    expected = np.array(
+        [[SPACE.ids.index(i) if i in SPACE.ids else IGNORE_INDEX for i in row] for row in mask.tolist()]
+    )
+    indices = SPACE.encode(mask)
+    assert indices.dtype == np.uint16
+    np.testing.assert_array_equal(indices, expected)
+    valid = indices != IGNORE_INDEX
+    np.testing.assert_array_equal(SPACE.decode(indices[valid]), mask[valid])
+
+
+def test_an_id_outside_the_classes_is_named_with_its_pixels():
+    mask = np.array([[7, 9, 9], [255, 0, 12]], dtype=np.uint8)
+    with pytest.raises(DataError) as caught:
+        SPACE.encode(mask)
+    assert caught.value.message == "ids outside the classes: 9 (2 pixels), 12 (1 pixels)"
+    assert caught.value.hint == "Classes have the ids 0, 7, 300; ignored are 255, 65535."
+
+
+def test_files_are_8_bit_only_where_every_id_fits():
+    assert SPACE.decode(np.array([0])).dtype == np.uint16
+    assert LabelSpace(names=("a", "b")).decode(np.array([1])).dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"names": ("a", "b"), "ids": (1,)}, "2 class names but 1 ids"),
+        ({"names": ("a", "a")}, "class name 'a' stands twice"),
+        ({"names": ("a", "b"), "ids": (4, 4)}, "class id 4 stands twice"),
+        ({"names": ("a", "b"), "ids": (0, 255)}, "id 255 is both the class 'b' and ignored"),
+        ({"names": ("a",), "ids": (65535,), "ignored_ids": ()}, "class ids lie between 0 and 65534"),
+    ],
+)
+def test_impossible_spaces_are_refused(fields, message):
+    with pytest.raises(DataError) as caught:
+        LabelSpace(**fields)
+    assert caught.value.message == message
+
+
+def test_json_gives_the_same_space():
+    assert LabelSpace.from_json(json.loads(json.dumps(SPACE.to_json()))) == SPACE
+    assert SPACE.index_of("sky") == 2
+    assert SPACE.num_classes == 3
+
+
+def test_a_palette_has_as_many_different_colours_as_asked_for():
+    assert build_palette(0) == ()
+    palette = build_palette(150)
+    assert palette[0] == (0, 0, 0)
+    assert len(set(palette)) == 150

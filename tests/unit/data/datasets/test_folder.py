@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from atrous.core.errors import DataError
+from atrous.data.datasets.folder import build_folder
+
+
+def save(path, array) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(array, np.uint8)).save(path)
+
+
+def fill(picture_folder, mask_folder, count=4, ids=(0, 1, 255), suffix=".jpg", name="{}") -> None:
+    generator = np.random.default_rng(0)
+    for number in range(count):
+        save(picture_folder / (name.format(number) + suffix), np.zeros((4, 5, 3)))
+        save(mask_folder / f"{name.format(number)}.png", generator.permutation(np.resize(ids, 20)).reshape(4, 5))
+
+
+def test_images_and_masks_with_splits_inside(tmp_path):
+    for split, count in (("train", 4), ("val", 2)):
+        fill(tmp_path / "images" / split, tmp_path / "masks" / split, count)
+    splits = build_folder(tmp_path)
+    assert (len(splits.train), len(splits.val)) == (4, 2)
+    assert splits.train.key(0) == "train/0"
+    assert splits.val.key(0) == "val/0"
+    assert "images/ and masks/ with train/ and val/" in splits.layout
+
+
+def test_splits_with_images_and_masks_inside(tmp_path):
+    for split, count in (("train", 4), ("val", 2)):
+        fill(tmp_path / split / "images", tmp_path / split / "masks", count)
+    splits = build_folder(tmp_path)
+    assert (len(splits.train), len(splits.val)) == (4, 2)
+    assert splits.train.name == f"{tmp_path.name} train"
+
+
+def test_flat_folder_is_split_by_seed_and_said_so(tmp_path):
+    fill(tmp_path / "images", tmp_path / "masks", 20)
+    splits = build_folder(tmp_path)
+    keys = {
+        split: [data.key(index) for index in range(len(data))]
+        for split, data in (("train", splits.train), ("val", splits.val))
+    }
+    assert len(keys["val"]) == 4
+    assert sorted(keys["train"] + keys["val"]) == sorted(str(number) for number in range(20))
+    assert any("4 of 20 pairs held out" in note and "seed 0" in note for note in splits.notes)
+    again, other = build_folder(tmp_path), build_folder(tmp_path, split_seed=1)
+    assert again.val == splits.val
+    assert other.val != splits.val
+
+
+def test_segnet_layout_is_recognised(tmp_path):
+    for split in ("train", "val"):
+        fill(tmp_path / split, tmp_path / f"{split}annot")
+    splits = build_folder(tmp_path)
+    assert splits.layout == "SegNet's"
+    assert any("camvid=PATH" in note for note in splits.notes)
+
+
+def test_voc_layout_is_recognised_with_and_without_lists(tmp_path):
+    fill(tmp_path / "JPEGImages", tmp_path / "SegmentationClass", 5)
+    assert build_folder(tmp_path).layout == "VOC's without lists"
+    lists = tmp_path / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("0\n1\n2\n")
+    (lists / "val.txt").write_text("3\n")
+    splits = build_folder(tmp_path)
+    assert splits.layout == "VOC's"
+    assert (len(splits.train), len(splits.val)) == (3, 1)
+
+
+def test_classes_not_named_are_the_ids_found(tmp_path):
+    fill(tmp_path / "images", tmp_path / "masks", ids=(0, 3, 7, 255))
+    splits = build_folder(tmp_path)
+    assert splits.train.label_space.ids == (0, 3, 7)
+    assert splits.train.label_space.ignored_ids == (255,)
+    assert any("ids found in all masks, 0, 3, 7" in note for note in splits.notes)
+
+
+def test_object_saved_as_255_gives_the_line_to_write_and_works_with_it(tmp_path):
+    fill(tmp_path / "images", tmp_path / "masks", ids=(0, 255))
+    with pytest.raises(DataError, match="255 is ignored") as caught:
+        build_folder(tmp_path)
+    assert "classes: {0: background, 255: object} and ignore: []" in caught.value.hint
+    splits = build_folder(tmp_path, classes={0: "background", 255: "object"}, ignore=())
+    assert set(np.unique(splits.train.get(0).labels)) == {0, 1}
+
+
+def test_unknown_layout_lists_what_is_there_and_what_is_known(tmp_path):
+    fill(tmp_path / "imgs", tmp_path / "labels")
+    with pytest.raises(DataError, match=r"folders inside: imgs/, labels/") as caught:
+        build_folder(tmp_path)
+    assert "images/ and masks/" in caught.value.hint
+
+
+def test_a_train_folder_without_val_is_not_mixed_silently(tmp_path):
+    fill(tmp_path / "images" / "train", tmp_path / "masks" / "train")
+    fill(tmp_path / "images" / "validation", tmp_path / "masks" / "validation")
+    with pytest.raises(DataError, match="images/val") as caught:
+        build_folder(tmp_path)
+    assert "validation" in caught.value.hint
+    assert len(build_folder(tmp_path, val_split="validation").val) == 4
+
+
+def test_masks_that_cannot_be_read_are_all_named(tmp_path):
+    fill(tmp_path / "images", tmp_path / "masks")
+    for number in (1, 3):
+        (tmp_path / "masks" / f"{number}.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"2 masks cannot be used: .*1\.png.*3\.png"):
+        build_folder(tmp_path)
+
+
+def test_missing_folder(tmp_path):
+    with pytest.raises(DataError, match="no such folder"):
+        build_folder(tmp_path / "none")

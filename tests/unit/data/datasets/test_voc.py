@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from atrous.core.errors import DataError
+from atrous.core.labels import IGNORE_INDEX
+from atrous.data.datasets.voc import VOC, build_voc
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (tmp_path / name).mkdir(parents=True)
+    for key in ("2007_a", "2007_b", "2007_c", "2007_unlisted"):
+        Image.new("RGB", (4, 1)).save(tmp_path / "JPEGImages" / f"{key}.jpg")
+        mask = Image.fromarray(np.array([[0, 8, 12, 255]], np.uint8)).convert("P")
+        mask.putpalette([value for colour in VOC.colours for value in colour])
+        mask.save(tmp_path / "SegmentationClass" / f"{key}.png")
+    lists = tmp_path / "ImageSets" / "Segmentation"
+    (lists / "train.txt").write_text("2007_b\n2007_a\n")
+    (lists / "val.txt").write_text("2007_c\n")
+    return tmp_path
+
+
+def test_colours_are_those_of_the_bit_pattern():
+    for index, colour in enumerate(VOC.colours):
+        wanted, number = [0, 0, 0], index
+        for shift in range(7, -1, -1):
+            for channel in range(3):
+                wanted[channel] |= ((number >> channel) & 1) << shift
+            number >>= 3
+        assert list(colour) == wanted
+
+
+def test_lists_are_followed(root):
+    splits = build_voc(root)
+    assert [splits.train.key(index) for index in range(2)] == ["2007_b", "2007_a"]
+    assert splits.val.key(0) == "2007_c"
+    np.testing.assert_array_equal(splits.val.get(0).labels, [[0, 8, 12, IGNORE_INDEX]])
+
+
+def test_subset_ignores_the_other_registered_classes(root):
+    splits = build_voc(root, classes=("background", "dog"))
+    np.testing.assert_array_equal(splits.val.get(0).labels, [[0, IGNORE_INDEX, 1, IGNORE_INDEX]])
+    assert "8 cat" in splits.notes[0]
+    assert "12 dog" not in splits.notes[0]
+
+
+def test_unregistered_ids_stop(root):
+    Image.fromarray(np.array([[0, 8, 99, 255]], np.uint8)).save(root / "SegmentationClass" / "2007_c.png")
+    with pytest.raises(DataError, match=r"2007_c\.png: .*99 \(1 pixels\)"):
+        build_voc(root, classes=("background", "dog")).val.get(0)
+
+
+def test_missing_list_names_the_others(root):
+    with pytest.raises(DataError, match=r"train_aug\.txt") as caught:
+        build_voc(root, train_split="train_aug")
+    assert "train, val" in caught.value.hint
+
+
+def test_listed_files_that_are_missing_are_all_named(root):
+    (root / "JPEGImages" / "2007_a.jpg").unlink()
+    (root / "SegmentationClass" / "2007_c.png").unlink()
+    with pytest.raises(DataError, match=r"2 files .*JPEGImages/2007_a, SegmentationClass/2007_c"):
+        build_voc(root)
+
+
+def test_overlap_of_the_lists_is_told(root):
+    (root / "ImageSets" / "Segmentation" / "trainval.txt").write_text("2007_a\n2007_c\n")
+    assert "1 pictures stand in both" in build_voc(root, train_split="trainval").notes[-1]
+
+
+def test_empty_list(root):
+    (root / "ImageSets" / "Segmentation" / "val.txt").write_text("\n")
+    with pytest.raises(DataError, match="names no picture"):
+        build_voc(root)

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from atrous.core.errors import DataError
+from atrous.core.labels import IGNORE_INDEX, LabelSpace
+from atrous.data.pairs import Pair, PairDataset, find_pairs, require_folder
+
+
+def save(path, array) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(array, np.uint8)).save(path)
+
+
+def test_pairs_follow_names_not_listing_order(tmp_path):
+    # sorted by file name, a.bmp comes before a.c.JPG, but a.c.png before a.png
+    for number, name in enumerate(["b.JPG", "a.bmp", "sub/a.JPG", "a.c.JPG"]):
+        save(tmp_path / "images" / name, np.full((2, 2, 3), number))
+        save(tmp_path / "masks" / f"{name[:-4]}.png", np.full((2, 2), number))
+    (tmp_path / "images" / "._a.jpg").write_bytes(b"left by a file manager")
+    (tmp_path / "images" / "Thumbs.db").write_bytes(b"")
+
+    (pairs,) = find_pairs([("", tmp_path / "images", tmp_path / "masks")])
+
+    assert [pair.key for pair in pairs] == ["a", "a.c", "b", "sub/a"]
+    space = LabelSpace(("w", "x", "y", "z"))
+    dataset = PairDataset("mine", space, pairs)
+    for index in range(4):
+        sample = dataset.get(index)
+        assert (abs(sample.picture.astype(int) - int(sample.labels[0, 0])) <= 1).all()  # JPEG
+        assert dataset.picture_path(index).with_suffix("").name == dataset.mask_path(index).with_suffix("").name
+
+
+def test_everything_that_does_not_pair_is_listed_at_once(tmp_path):
+    for name in ("ok", "alone", "twice"):
+        save(tmp_path / "images" / f"{name}.jpg", np.zeros((2, 2, 3)))
+    save(tmp_path / "images" / "twice.png", np.zeros((2, 2, 3)))
+    for name in ("ok", "orphan", "twice", "sub/alone"):
+        save(tmp_path / "masks" / f"{name}.png", np.zeros((2, 2)))
+    with pytest.raises(DataError) as caught:
+        find_pairs([("", tmp_path / "images", tmp_path / "masks"), ("val/", tmp_path / "v", tmp_path / "w")])
+    message = caught.value.message
+    assert "twice.jpg and " in message
+    assert "1 without a mask" in message
+    assert "alone.jpg" in message
+    assert "2 without a picture" in message
+    assert "orphan.png" in message
+    assert "sub/alone.png" in message
+    assert "not one pair in" in message
+
+
+def test_size_mismatch_names_both_files_and_sizes(tmp_path):
+    save(tmp_path / "a.png", np.zeros((4, 6, 3)))
+    save(tmp_path / "m.png", np.zeros((4, 5)))
+    dataset = PairDataset("mine", LabelSpace(("x",)), (Pair("a", tmp_path / "a.png", tmp_path / "m.png"),))
+    with pytest.raises(DataError, match=r"a\.png is 4x6 .*m\.png is 4x5") as caught:
+        dataset.get(0)
+    assert "never resized" in caught.value.hint
+
+
+def test_id_outside_the_classes_names_file_value_and_count(tmp_path):
+    save(tmp_path / "a.png", np.zeros((4, 6, 3)))
+    ids = np.zeros((4, 6))
+    ids[0, :3] = 9
+    save(tmp_path / "m.png", ids)
+    dataset = PairDataset("mine", LabelSpace(("x",)), (Pair("a", tmp_path / "a.png", tmp_path / "m.png"),))
+    with pytest.raises(DataError, match=r"m\.png: .*9 \(3 pixels\)"):
+        dataset.get(0)
+
+
+def test_labels_are_indices_and_the_data_set_pickles(tmp_path):
+    save(tmp_path / "a.png", np.zeros((1, 3, 3)))
+    save(tmp_path / "m.png", [[7, 40, 255]])
+    space = LabelSpace(("x", "y"), ids=(7, 40))
+    dataset = PairDataset("mine", space, (Pair("a", tmp_path / "a.png", tmp_path / "m.png"),))
+    for copy in (dataset, pickle.loads(pickle.dumps(dataset))):
+        np.testing.assert_array_equal(copy.get(0).labels, [[0, 1, IGNORE_INDEX]])
+        np.testing.assert_array_equal(copy.mask(0), [[7, 40, 255]])
+
+
+def test_missing_place_says_how_to_give_one(tmp_path):
+    with pytest.raises(DataError, match="ATROUS_DATA is not set") as caught:
+        require_folder("camvid", None)
+    assert "camvid=PATH" in caught.value.hint
+    assert "--data-root" in caught.value.hint
+    with pytest.raises(DataError, match=str(tmp_path / "camvid")):
+        require_folder("camvid", tmp_path / "camvid")

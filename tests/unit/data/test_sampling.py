@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from atrous.core.errors import DataError, UsageError
+from atrous.core.labels import IGNORE_INDEX, LabelSpace
+from atrous.data.augment.pipeline import Augmentation
+from atrous.data.pairs import Pair, PairDataset
+from atrous.data.sampling import Stream, iter_batches
+
+
+@pytest.fixture
+def dataset(tmp_path) -> PairDataset:
+    generator = np.random.default_rng(0)
+    pairs = []
+    for number in range(5):
+        picture, mask = tmp_path / f"{number}_picture.png", tmp_path / f"{number}.png"
+        Image.fromarray(generator.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(picture)
+        Image.fromarray(generator.choice([0, 1, 255], (20, 24)).astype(np.uint8)).save(mask)
+        pairs.append(Pair(str(number), picture, mask))
+    return PairDataset("mine", LabelSpace(("a", "b")), tuple(pairs))
+
+
+def read(dataset, *, workers=0, start=0, places=12, batch=4, seed=3):
+    stream = Stream(dataset, Augmentation(crop=17, jitter=0.5), seed)
+    return list(iter_batches(stream, batch=batch, start_place=start, num_places=places, workers=workers))
+
+
+def assert_equal(left, right):
+    for one, other in zip(left, right, strict=True):
+        assert one.keys == other.keys
+        assert one.places == other.places
+        assert torch.equal(one.pictures, other.pictures)
+        assert torch.equal(one.labels, other.labels)
+
+
+def test_batches_have_the_promised_form(dataset):
+    batches = read(dataset)
+    assert len(batches) == 3
+    for number, batch in enumerate(batches):
+        assert batch.pictures.shape == (4, 3, 17, 17)
+        assert batch.pictures.dtype == torch.uint8
+        assert batch.labels.shape == (4, 17, 17)
+        assert batch.labels.dtype == torch.int64
+        assert set(batch.labels.unique().tolist()) <= {0, 1, IGNORE_INDEX}
+        assert batch.places == tuple(range(4 * number, 4 * number + 4))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_any_number_of_workers_gives_identical_batches(dataset, workers):
+    assert_equal(read(dataset, workers=0), read(dataset, workers=workers))
+
+
+def test_it_starts_at_any_place_as_if_it_had_run_till_there(dataset):
+    whole = read(dataset, places=20)
+    assert_equal(whole[3:], read(dataset, start=12, places=8))
+
+
+def test_each_epoch_is_a_permutation_and_augments_anew(dataset):
+    stream = Stream(dataset, Augmentation(crop=17), seed=0)
+    epochs = [[stream.sample(5 * epoch + place) for place in range(5)] for epoch in range(4)]
+    orders = [[sample.key for sample in epoch] for epoch in epochs]
+    assert all(sorted(order) == list("01234") for order in orders)
+    assert len({tuple(order) for order in orders}) > 1
+    crops = [next(sample.picture for sample in epoch if sample.key == "0").tobytes() for epoch in epochs]
+    assert len(set(crops)) == 4
+
+
+def test_seed_changes_order_and_augmentation(dataset):
+    one, other = read(dataset, seed=1), read(dataset, seed=2)
+    assert not all(torch.equal(a.pictures, b.pictures) for a, b in zip(one, other, strict=True))
+
+
+def test_fewer_pictures_than_a_batch_still_fill_it(dataset):
+    (batch,) = read(dataset, batch=12)
+    assert batch.pictures.shape[0] == 12
+    assert set(batch.keys) == set("01234")
+
+
+def test_no_batch_is_ever_incomplete(dataset):
+    with pytest.raises(UsageError, match="13 places do not make whole batches of 4"):
+        read(dataset, places=13)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_names_its_file_and_nothing_else(dataset, workers):
+    path = dataset.pairs[2].picture
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DataError) as caught:
+        read(dataset, workers=workers)
+    assert str(path) in caught.value.message
+    assert "Traceback" not in str(caught.value)
+    assert caught.value.hint
+
+
+def test_reading_leaves_the_global_generators_alone(dataset):
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    numpy_before = np.random.get_state()[1].tolist()
+    read(dataset, workers=0)
+    assert torch.equal(before, torch.get_rng_state())
+    assert numpy_before == np.random.get_state()[1].tolist()
+
+
+def test_workers_use_one_thread(dataset):
+    import cv2
+
+    class Threads(PairDataset):
+        def get(self, index):
+            raise DataError(f"torch {torch.get_num_threads()} opencv {cv2.getNumThreads()}")
+
+    with pytest.raises(DataError, match=r"torch 1 opencv [01]"):
+        read(Threads("mine", dataset.label_space, dataset.pairs), workers=1)
+
+
+def test_empty_data_is_refused(dataset):
+    with pytest.raises(DataError, match="no pictures"):
+        Stream(PairDataset("mine", dataset.label_space, ()), Augmentation(crop=17), 0)
+
+
+def test_a_stream_is_read_lazily(dataset):
+    stream = Stream(dataset, Augmentation(crop=17), 0)
+    batches = iter_batches(stream, batch=2, start_place=0, num_places=2_000_000, workers=0)
+    assert len(list(itertools.islice(batches, 3))) == 3

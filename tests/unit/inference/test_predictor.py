@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from atrous.config.schema import EvaluationConfig, ModelConfig
+from atrous.core.errors import ConfigError, DataError, MachineError, UsageError
+from atrous.core.labels import LabelSpace
+from atrous.core.records import Progress
+from atrous.inference.build import build_predictor, find_device
+from atrous.inference.predictions import save_predictions
+from atrous.inference.predictor import Predictor
+from atrous.networks.build import build_network
+from atrous.networks.segmenter import Segmenter
+
+SPACE = LabelSpace(("a", "b", "c", "d", "e"), ids=(0, 10, 20, 30, 40))
+
+
+@pytest.fixture
+def network() -> Segmenter:
+    torch.manual_seed(0)
+    return build_network(ModelConfig(name="fcn-resnet18", weights="none"), 5)
+
+
+def wrap(network: Segmenter, space: LabelSpace = SPACE, **evaluation: object) -> Predictor:
+    return build_predictor(network, space, EvaluationConfig(**evaluation), "cpu")
+
+
+def draw_picture(height: int = 40, width: int = 50, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def write_pictures(folder: Path, *names: str) -> None:
+    for number, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw_picture(33 + number, 47, seed=number)).save(path)
+
+
+def test_labels_confidence_and_probabilities_belong_together(network: Segmenter) -> None:
+    picture = draw_picture()
+    predictor = wrap(network)
+    indices, confidence, probs = predictor.label_picture(picture, probabilities=True)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(picture).permute(2, 0, 1)[None]).softmax(dim=1)[0].numpy()
+    np.testing.assert_array_equal(indices, expected.argmax(axis=0))
+    np.testing.assert_allclose(confidence, expected.max(axis=0), rtol=1e-5)
+    assert probs is not None
+    np.testing.assert_allclose(probs, expected, atol=1e-3)
+    assert len(np.unique(indices)) > 1
+    assert predictor.label_picture(picture)[2] is None
+
+
+def test_predictions_carry_the_ids_of_the_data(network: Segmenter) -> None:
+    prediction = wrap(network).predict_picture(draw_picture())
+    indices, _, _ = wrap(network).label_picture(draw_picture())
+    np.testing.assert_array_equal(prediction.labels, indices * 10)
+    assert prediction.labels.dtype == np.uint8
+    assert prediction.classes == SPACE.names
+    assert prediction.labels.shape == prediction.confidence.shape == (40, 50)
+
+
+def test_pixels_below_the_least_confidence_get_the_ignored_id(network: Segmenter) -> None:
+    predictor = wrap(network)
+    sure = predictor.predict_picture(draw_picture())
+    least = float(np.median(sure.confidence))
+    unsure = predictor.predict_picture(draw_picture(), min_confidence=least)
+    below = sure.confidence < least
+    assert 0.3 < below.mean() < 0.7
+    assert (unsure.labels[below] == 255).all()
+    np.testing.assert_array_equal(unsure.labels[~below], sure.labels[~below])
+
+
+def test_the_ignored_id_may_be_another_but_never_a_class(network: Segmenter) -> None:
+    other = LabelSpace(SPACE.names, ids=SPACE.ids, ignored_ids=(300,))
+    labels = wrap(network, other).predict_picture(draw_picture(), min_confidence=1.1).labels
+    assert labels.dtype == np.uint16
+    assert (labels == 300).all()
+    taken = LabelSpace(SPACE.names, ids=(0, 1, 2, 3, 255), ignored_ids=())
+    with pytest.raises(UsageError, match="255 is a class"):
+        wrap(network, taken).predict_picture(draw_picture(), min_confidence=0.5)
+
+
+def test_all_kinds_of_input_give_the_same_labels(network: Segmenter, tmp_path: Path) -> None:
+    picture = draw_picture()
+    Image.fromarray(picture).save(tmp_path / "photo.png")
+    tensor = torch.from_numpy(picture).permute(2, 0, 1)
+    predictor = wrap(network)
+    expected = predictor.predict_picture(picture).labels
+    sources = [
+        picture,
+        Image.fromarray(picture),
+        tensor,
+        tensor / 255,
+        tmp_path / "photo.png",
+        str(tmp_path / "photo.png"),
+    ]
+    for source in sources:
+        np.testing.assert_array_equal(predictor.predict(source).labels, expected)
+    predictions = predictor.predict(sources)
+    assert isinstance(predictions, list)
+    assert [prediction.key for prediction in predictions][3:] == ["picture-3", "photo", "photo"]
+    for source in (tmp_path, f"{tmp_path}/*.png"):
+        found = predictor.predict(source)
+        assert isinstance(found, Iterator)
+        assert [prediction.key for prediction in found] == ["photo"]
+    with pytest.raises(UsageError, match="Give it by itself"):
+        predictor.predict([tmp_path])
+
+
+def test_an_unreadable_file_is_named(network: Segmenter, tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"bad\.jpg"):
+        wrap(network).predict(tmp_path / "bad.jpg")
+    with pytest.raises(DataError, match=r"bad\.jpg"):
+        list(wrap(network).predict(tmp_path))
+
+
+def test_row_30_a_folder_in_masks_out(network: Segmenter, tmp_path: Path) -> None:
+    source, output = tmp_path / "in", tmp_path / "out"
+    write_pictures(source, "a.jpg", "sub/b.png", "sub/deep/c.jpg")
+    (source / "broken.jpg").write_bytes(b"no picture")
+    (source / "readme.txt").write_text("no picture either")
+    steps: list[Progress] = []
+    record = save_predictions(wrap(network), [source], output, progress=steps.append)
+    written = sorted(path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file())
+    assert written == [
+        "a.png",
+        "a_overlay.jpg",
+        "predictions.json",
+        "sub/b.png",
+        "sub/b_overlay.jpg",
+        "sub/deep/c.png",
+        "sub/deep/c_overlay.jpg",
+    ]
+    assert [Path(row["input"]).name for row in record.done] == ["a.jpg", "b.png", "c.jpg"]
+    assert [Path(row["input"]).name for row in record.skipped] == ["broken.jpg"]
+    saved = json.loads((output / "predictions.json").read_text())
+    assert saved["done"][1]["files"] == ["sub/b.png", "sub/b_overlay.jpg"]
+    assert (saved["done"][1]["height"], saved["done"][1]["width"], saved["done"][1]["window"]) == (34, 47, None)
+    assert "broken.jpg" in saved["skipped"][0]["reason"]
+    assert saved["protocol"]["output_stride"] == 16
+    assert saved["classes"][1] == {"name": "b", "id": 10, "colour": list(SPACE.colours[1])}
+    assert (steps[-1].done, steps[-1].total) == (4, 4)
+    with Image.open(source / "sub" / "b.png") as picture, Image.open(output / "sub" / "b.png") as labels:
+        expected = wrap(network).predict(np.asarray(picture)).labels
+        np.testing.assert_array_equal(np.asarray(labels), expected)
+
+
+def test_an_interruption_keeps_and_records_what_is_finished(network: Segmenter, tmp_path: Path) -> None:
+    write_pictures(tmp_path / "in", "a.png", "b.png", "c.png", "d.png")
+
+    def stop(progress: Progress) -> None:
+        if progress.done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        save_predictions(wrap(network), [tmp_path / "in"], tmp_path / "out", overlay=False, progress=stop)
+    done = json.loads((tmp_path / "out" / "predictions.json").read_text())["done"]
+    assert [row["files"] for row in done] == [["a.png"], ["b.png"]]
+    assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
+
+
+def test_a_folder_that_cannot_be_written_says_so(network: Segmenter, tmp_path: Path) -> None:
+    write_pictures(tmp_path / "in", "sub/a.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "sub").write_text("a file where a folder must be")
+    with pytest.raises(MachineError, match="cannot write"):
+        save_predictions(wrap(network), [tmp_path / "in"], tmp_path / "out")
+
+
+def test_row_43_a_predictors_stride_leaves_the_networks_own_alone(network: Segmenter) -> None:
+    own, finer = wrap(network), wrap(network, output_stride=8)
+    picture = draw_picture(97, 97)
+    before = own.label_picture(picture, probabilities=True)[2]
+    fine = finer.label_picture(picture, probabilities=True)[2]
+    assert network.output_stride == 16
+    assert (own.protocol.output_stride, finer.protocol.output_stride) == (16, 8)
+    np.testing.assert_array_equal(own.label_picture(picture, probabilities=True)[2], before)
+    assert not np.array_equal(fine, before)
+    with torch.no_grad():
+        fresh = build_network(ModelConfig(name="fcn-resnet18", weights="none", output_stride=8), 5).eval()
+        fresh.load_state_dict(network.state_dict())
+        expected = fresh(torch.from_numpy(picture).permute(2, 0, 1)[None]).softmax(dim=1)[0].numpy()
+    np.testing.assert_allclose(fine, expected, atol=1e-3)
+
+
+def test_a_living_models_stride_is_the_default(network: Segmenter) -> None:
+    network.output_stride = 8
+    assert wrap(network).protocol.output_stride == 8
+
+
+def test_row_25_a_network_in_training_is_evaluated_and_not_changed(network: Segmenter) -> None:
+    predictor = wrap(network)
+    picture = draw_picture()
+    expected = predictor.label_picture(picture)[1]
+    state = {key: value.clone() for key, value in network.state_dict().items()}
+    network.train()  # as between two validations
+    np.testing.assert_array_equal(predictor.label_picture(picture)[1], expected)
+    for key, value in network.state_dict().items():
+        torch.testing.assert_close(value, state[key], atol=0, rtol=0)
+
+
+def test_predicting_leaves_parameters_trainable(network: Segmenter) -> None:
+    wrap(network).label_picture(draw_picture())
+    network.train()
+    network(torch.rand(2, 3, 65, 65)).sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_a_picture_that_does_not_fit_in_memory_is_labelled_in_windows_and_this_is_said(
+    network: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    predictor = build_predictor(network, SPACE, EvaluationConfig(), "cpu", say=said.append)
+    needed = predictor.backend.measure_bytes_per_pixel()
+    available = int(needed * 170**2 / 0.6)  # a machine whose memory holds 170 x 170 pixels
+    monkeypatch.setattr("atrous.inference.predictor.compute_available_bytes", lambda device: available)
+    picture = draw_picture(150, 300)
+    prediction = predictor.predict_picture(picture)
+    assert prediction.window == 161
+    assert said == [
+        "pictures of 150 x 300 pixels are labelled in windows of 161, since a whole one does not fit in memory"
+    ]
+    np.testing.assert_array_equal(prediction.labels, wrap(network, window=161).predict_picture(picture).labels)
+    predictor.predict_picture(picture)
+    assert len(said) == 1
+    assert predictor.predict_picture(draw_picture(150, 160)).window is None
+
+
+def test_out_of_memory_says_what_to_do(network: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(pictures: torch.Tensor) -> None:
+        torch.empty(2**62, dtype=torch.uint8)  # the allocator's own error
+
+    predictor = wrap(network)
+    monkeypatch.setattr(network, "forward_cells", fail)
+    with pytest.raises(MachineError, match="--window") as caught:
+        predictor.label_picture(draw_picture())
+    assert "40 x 50" in caught.value.message
+
+
+def test_classes_of_network_and_data_must_be_as_many(network: Segmenter) -> None:
+    with pytest.raises(ConfigError, match="5 classes, the data 2"):
+        wrap(network, LabelSpace(("a", "b")))
+
+
+def test_auto_is_fp32_and_an_unknown_device_is_refused(network: Segmenter) -> None:
+    assert wrap(network).protocol.precision == "fp32"
+    assert find_device("auto").type in ("cpu", "cuda")
+    for name in ("tpu9", "cuda:99"):
+        with pytest.raises(MachineError, match="device"):
+            find_device(name)

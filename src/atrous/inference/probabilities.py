@@ -22,9 +22,7 @@ BAND_BYTES = 16 * 2**20
 
 
 @torch.inference_mode()
-def iter_bands(
-    backend: Backend, picture: Tensor, protocol: Protocol, *, band_bytes: int = BAND_BYTES
-) -> Iterator[Band]:
+def iter_bands(backend: Backend, picture: Tensor, protocol: Protocol) -> Iterator[Band]:
     """Yield the picture's probabilities from top to bottom, averaged over windows, scales and the mirror image.
 
     Probabilities are averaged, not logits, as in the paper's section 4.1. The network runs on a window when the first
@@ -34,14 +32,13 @@ def iter_bands(
         backend: What runs the network, at the protocol's output stride and precision.
         picture: RGB, uint8 or floats in [0, 1].
         protocol: Its window, scales and flip are applied here.
-        band_bytes: Most bytes of a band's probabilities, where one row does not need more.
     Shapes:
         picture (3, H, W); the bands' probabilities (K, R, W) float32, the R adding up to H.
     """
     height, width = picture.shape[1:]
     row_spans, column_spans = compute_spans(height, protocol.window), compute_spans(width, protocol.window)
     views = [(scale, mirrored) for scale in protocol.scales for mirrored in (False, True)[: 1 + protocol.flip]]
-    rows = max(band_bytes // (4 * backend.num_classes * width), 1)
+    rows = max(BAND_BYTES // (4 * backend.num_classes * width), 1)
     cells: dict[tuple[Span, Span], list[Cells]] = {}
     for start in range(0, height, rows):
         stop = min(start + rows, height)

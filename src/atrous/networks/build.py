@@ -147,7 +147,8 @@ def describe_network(name: str, output_stride: int = 16, **options: Any) -> dict
     model = ModelConfig(name=name, output_stride=output_stride, **options)
     network = build_network(model, num_classes=21)
     family, backbone = split_name(name)
-    verified = VERIFIED.get(backbone.removeprefix(PREFIX), "not verified") if backbone.startswith(PREFIX) else "exact"
+    timm_name = backbone.removeprefix(PREFIX).split(".")[0]  # without the tag of its weights
+    verified = VERIFIED.get(timm_name, "not verified") if backbone.startswith(PREFIX) else "exact"
     return {
         "name": name,
         "family": family,

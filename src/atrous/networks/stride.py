@@ -105,6 +105,8 @@ def probe_backbone(backbone: nn.Module) -> Probe:
                 return
             before, after = (PROBE_SIZE_PX // max(t.shape[2], 1) for t in (inputs[0], output))
             if isinstance(module, nn.Conv2d | nn.MaxPool2d):
+                if PROBE_SIZE_PX % output.shape[2]:
+                    raise ValueError("its output is not a whole number of times smaller")
                 if max(_pair(module.kernel_size)) > 1 or after > before:
                     rate = _pair(module.dilation)[0]
                     alive = cast(Windowed, living[name])
@@ -125,7 +127,7 @@ def probe_backbone(backbone: nn.Module) -> Probe:
     finally:
         for handle in handles:
             handle.remove()
-    return Probe(tuple(sites), tuple(shrinking), _read_shapes(levels, sites), twin)
+    return Probe(tuple(sites), tuple(shrinking), _read_shapes(levels, sites, shrinking), twin)
 
 
 def _run(twin: nn.Module, size: int) -> Sequence[Tensor]:
@@ -167,11 +169,15 @@ class _NotConvolutional(Exception):  # noqa: N818 - a signal within this file, n
         self.name, self.module = name, module
 
 
-def _read_shapes(levels: Sequence[Tensor], sites: Sequence[Site]) -> FeatureShapes:
-    if any(level.dim() != 4 or PROBE_SIZE_PX % level.shape[2] for level in levels):
+def _read_shapes(
+    levels: Sequence[Tensor], sites: Sequence[Site], shrinking: Sequence[tuple[str, nn.Module, int]]
+) -> FeatureShapes:
+    if any(level.dim() != 4 or level.shape[2] != level.shape[3] or PROBE_SIZE_PX % level.shape[2] for level in levels):
         raise ConfigError("the network's levels are not maps (B, C, h, w) at whole strides", "Choose another backbone.")
     shapes = tuple(FeatureLevel(level.shape[1], PROBE_SIZE_PX // level.shape[2]) for level in levels)
-    return FeatureShapes(shapes, centred=all(_is_centred(site) for site in sites))
+    averaged = (size for _, module, _ in shrinking for size in _pair(getattr(module, "kernel_size", 1)))
+    centred = all(_is_centred(site) for site in sites) and all(size % 2 for size in averaged)
+    return FeatureShapes(shapes, centred=centred)
 
 
 def _is_centred(site: Site) -> bool:
@@ -226,8 +232,8 @@ class StridePlanner:
             if native_out > output_stride:
                 raise _refuse(name, module, output_stride, "lowers the resolution in a way that has no atrous form")
         for site in self.sites:
-            if site.native_out > output_stride and not all(size % 2 for size in site.kernel):
-                raise _refuse(site.name, site.module, output_stride, "has an even kernel, whose cells would shift")
+            if site.native_out > output_stride and not _is_centred(site):
+                raise _refuse(site.name, site.module, output_stride, "has an even kernel or padding: cells would shift")
         if output_stride not in self._rehearsed:
             self._rehearse(output_stride)
             self._rehearsed.add(output_stride)

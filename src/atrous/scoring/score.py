@@ -61,7 +61,7 @@ def score(
             so_far = compute_miou(total.counts)
             note = "" if so_far is None else f"mIoU {so_far:.3f}"
             progress(Progress("scoring", len(pictures), len(dataset), note))
-    notes = _describe_windows(windows)
+    notes = _describe_windows(windows, len(dataset))
     return build_scores(
         total.counts, predictor.label_space, predictor.protocol, pictures, data=dataset.name, notes=notes
     )
@@ -91,11 +91,12 @@ def _list_classes(space: LabelSpace) -> str:
     return ", ".join(f"{number} {name}" for number, name in zip(space.ids, space.names, strict=True))
 
 
-def _describe_windows(windows: list[int]) -> tuple[str, ...]:
+def _describe_windows(windows: list[int], num_pictures: int) -> tuple[str, ...]:
     if not windows:
         return ()
     sides = " and ".join(str(side) for side in sorted(set(windows)))
-    return (f"{len(windows)} pictures did not fit in memory as a whole and were labelled in windows of {sides} pixels",)
+    of_all = f"{len(windows)} of {num_pictures} pictures"
+    return (f"{of_all} did not fit in memory as a whole and were labelled in windows of {sides} pixels",)
 
 
 def build_scores(

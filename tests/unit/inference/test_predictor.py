@@ -17,6 +17,7 @@ from atrous.inference.build import build_predictor, find_device
 from atrous.inference.predictions import save_predictions
 from atrous.inference.predictor import Predictor
 from atrous.networks.build import build_network
+from atrous.networks.model_file import ModelCard, load_model, save_model
 from atrous.networks.segmenter import Segmenter
 
 SPACE = LabelSpace(("a", "b", "c", "d", "e"), ids=(0, 10, 20, 30, 40))
@@ -243,6 +244,21 @@ def test_out_of_memory_says_what_to_do(network: Segmenter, monkeypatch: pytest.M
     with pytest.raises(MachineError, match="--window") as caught:
         predictor.label_picture(draw_picture())
     assert "40 x 50" in caught.value.message
+
+
+def test_row_31_one_file_is_enough_to_predict_as_before(network: Segmenter, tmp_path: Path) -> None:
+    model = ModelConfig(name="fcn-resnet18", weights="none")
+    with torch.no_grad():
+        network.get_buffer("mean").fill_(0.2)  # statistics that no code knows, only the file
+        network.get_buffer("std").fill_(0.7)
+    card = ModelCard(model.model_dump(), SPACE, normalisation={"mean": [0.2] * 3, "std": [0.7] * 3})
+    save_model(tmp_path / "model.safetensors", network, card)
+    before = wrap(network).predict_picture(draw_picture())
+    loaded, read = load_model(tmp_path / "model.safetensors")
+    after = wrap(loaded, read.label_space).predict_picture(draw_picture())
+    np.testing.assert_array_equal(after.labels, before.labels)
+    np.testing.assert_array_equal(after.confidence, before.confidence)
+    assert after.label_space == SPACE
 
 
 def test_classes_of_network_and_data_must_be_as_many(network: Segmenter) -> None:

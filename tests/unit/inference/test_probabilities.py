@@ -40,8 +40,12 @@ def wrap(network: Segmenter, protocol: Protocol) -> TorchEager:
     )
 
 
-def compute_probs(network: Segmenter, picture: Tensor, protocol: Protocol, **options: int) -> Tensor:
-    return torch.cat([band.probs for band in iter_bands(wrap(network, protocol), picture, protocol, **options)], dim=1)
+def compute_probs(network: Segmenter, picture: Tensor, protocol: Protocol) -> Tensor:
+    return torch.cat([band.probs for band in iter_bands(wrap(network, protocol), picture, protocol)], dim=1)
+
+
+def set_band_rows(monkeypatch: pytest.MonkeyPatch, rows: int, width: int) -> None:
+    monkeypatch.setattr("atrous.inference.probabilities.BAND_BYTES", rows * width * NUM_CLASSES * 4)
 
 
 def draw_picture(height: int, width: int, seed: int = 0) -> Tensor:
@@ -63,17 +67,20 @@ def test_row_18_one_scale_of_a_whole_picture_is_the_softmax_of_forward(resize: s
     torch.testing.assert_close(probs.sum(dim=0), torch.ones(70, 101))
 
 
-def test_row_34_bands_equal_the_whole(network: Segmenter) -> None:
+def test_row_34_bands_equal_the_whole(network: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     picture = draw_picture(83, 61)
     protocol = Protocol(scales=(0.75, 1.0, 1.5), flip=True)
-    whole = compute_probs(network, picture, protocol, band_bytes=2**30)
+    whole = compute_probs(network, picture, protocol)
     for rows in (1, 7, 82):
-        banded = compute_probs(network, picture, protocol, band_bytes=rows * 61 * NUM_CLASSES * 4)
+        set_band_rows(monkeypatch, rows, 61)
+        banded = compute_probs(network, picture, protocol)
         torch.testing.assert_close(banded, whole, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("window", [None, 65])
-def test_row_34_full_size_logits_never_exist(network: Segmenter, window: int | None) -> None:
+def test_row_34_full_size_logits_never_exist(
+    network: Segmenter, window: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Largest(TorchDispatchMode):
         numel = 0
 
@@ -87,8 +94,9 @@ def test_row_34_full_size_logits_never_exist(network: Segmenter, window: int | N
 
     picture = draw_picture(200, 150)
     protocol = Protocol(window=window)
+    set_band_rows(monkeypatch, 10, 150)
     with Largest() as largest:
-        for _ in iter_bands(wrap(network, protocol), picture, protocol, band_bytes=NUM_CLASSES * 150 * 4 * 10):
+        for _ in iter_bands(wrap(network, protocol), picture, protocol):
             pass
     assert 0 < largest.numel <= NUM_CLASSES * 150 * 10
 
@@ -137,7 +145,8 @@ def test_windows_equal_a_blend_of_crops_made_by_hand(network: Segmenter) -> None
     torch.testing.assert_close(found, summed / total, atol=1e-6, rtol=1e-5)
 
 
-def test_windows_are_computed_once_and_only_when_needed(network: Segmenter) -> None:
+def test_windows_are_computed_once_and_only_when_needed(network: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_band_rows(monkeypatch, 1, 60)
     protocol = Protocol(window=65)
     backend = wrap(network, protocol)
     seen: list[tuple[int, ...]] = []
@@ -150,7 +159,7 @@ def test_windows_are_computed_once_and_only_when_needed(network: Segmenter) -> N
             seen.append(tuple(pictures.shape))
             return backend(pictures)
 
-    bands = iter_bands(Counting(), draw_picture(150, 60), protocol, band_bytes=NUM_CLASSES * 60 * 4)
+    bands = iter_bands(Counting(), draw_picture(150, 60), protocol)
     assert seen == []
     next(bands)
     assert len(seen) == 1

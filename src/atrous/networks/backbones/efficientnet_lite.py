@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from atrous.networks.contracts import Backbone, FeatureLevel, FeatureShapes
+from atrous.networks.layers.conv import DepthwiseConv
 
 NORM_EPSILON = 1e-3
 """As in TensorFlow, where the weights come from."""
@@ -47,7 +48,7 @@ class InvertedUnit(nn.Module):
         if expansion > 1:
             layers += [nn.Conv2d(in_channels, width, 1, bias=False), _norm(width), nn.ReLU6(inplace=True)]
         layers += [
-            nn.Conv2d(width, width, kernel, stride=stride, padding=kernel // 2, groups=width, bias=False),
+            DepthwiseConv(width, kernel, stride=stride),
             _norm(width),
             nn.ReLU6(inplace=True),
             nn.Conv2d(width, out_channels, 1, bias=False),

@@ -2,7 +2,37 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+
+
+class DepthwiseConv(nn.Conv2d):
+    """A filter of its own for each channel, centred, without bias.
+
+    In training on a CPU it computes in fp32 even under autocast: the bf16 gradient of a depthwise convolution is 3 to 4
+    times slower there than the fp32 one, and made a whole training step in bf16 slower than in fp32.
+
+    Args:
+        channels: Channels in and out.
+        kernel: Side of the filter in cells, odd.
+        stride: Stride.
+        rate: Distance between filter taps in cells, >= 1.
+    Shapes:
+        in (B, C, h, w); out (B, C, h / stride, w / stride).
+    """
+
+    def __init__(self, channels: int, kernel: int, *, stride: int = 1, rate: int = 1) -> None:
+        padding = rate * (kernel // 2)
+        super().__init__(
+            channels, channels, kernel, stride=stride, padding=padding, dilation=rate, groups=channels, bias=False
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, h / stride, w / stride)."""
+        if features.device.type != "cpu" or not torch.is_grad_enabled() or not torch.is_autocast_enabled("cpu"):
+            return super().forward(features)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(features.float()).to(features.dtype)
 
 
 class ConvNormAct(nn.Module):

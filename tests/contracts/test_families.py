@@ -1,0 +1,118 @@
+"""What every family of heads must keep, on the smallest backbone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from atrous.core.errors import ConfigError
+from atrous.networks import FAMILIES
+from atrous.networks.build import build_network_from
+from atrous.networks.layers.resize import enlarge_logits
+from atrous.networks.segmenter import Segmenter
+from atrous.networks.stride import OUTPUT_STRIDES
+
+NUM_CLASSES = 5
+ASPP_FAMILIES = tuple(name for name in FAMILIES if name == "deeplabv3")
+
+
+def build(family: str, **options: object) -> Segmenter:
+    torch.manual_seed(0)
+    return build_network_from({"name": f"{family}-lite0", **options}, NUM_CLASSES).eval()
+
+
+def draw_pictures(batch: int, height: int, width: int) -> Tensor:
+    return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(height * 1000 + width))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("resize", ["aligned", "half_pixel"])
+@pytest.mark.parametrize("output_stride", OUTPUT_STRIDES)
+def test_any_size_gives_logits_of_that_size(family: str, resize: str, output_stride: int) -> None:
+    network = build(family, resize=resize)
+    network.output_stride = output_stride
+    for size in [(1, 1), (1, 40), (37, 2), (33, 65)]:
+        pictures = draw_pictures(1, *size)
+        with torch.inference_mode():
+            logits, cells = network(pictures), network.forward_cells(pictures)
+        assert logits.shape == (1, NUM_CLASSES, *size)
+        assert logits.isfinite().all()
+        assert cells.geometry == network.geometry(*size)
+        assert cells.logits.shape[2:] == (cells.geometry.map_height, cells.geometry.map_width)
+        assert torch.equal(logits, enlarge_logits(cells.logits, cells.geometry))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("output_stride", OUTPUT_STRIDES)
+def test_a_batch_of_one_trains(family: str, output_stride: int) -> None:
+    """The usual mistake: the norm after image pooling, which needs more than one value a channel, ends the training."""
+    network = build(family, output_stride=output_stride, auxiliary=True).train()
+    cells = network.forward_cells(draw_pictures(1, 65, 40))
+    (cells.logits.square().mean() + cells.auxiliary.square().mean()).backward()
+    assert cells.auxiliary.shape == cells.logits.shape
+    for name, weight in network.named_parameters():
+        assert weight.grad is not None, name
+        assert weight.grad.isfinite().all()
+    assert network.head.classifier.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_batch_is_its_pictures(family: str) -> None:
+    network = build(family)
+    pictures = draw_pictures(3, 50, 70)
+    with torch.inference_mode():
+        together, alone = network(pictures), torch.cat([network(picture.unsqueeze(0)) for picture in pictures])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_switched_network_equals_a_fresh_one_and_comes_back_bit_equal(family: str) -> None:
+    network = build(family)
+    pictures = draw_pictures(1, 70, 90)
+    with torch.inference_mode():
+        before = network(pictures)
+        for output_stride in OUTPUT_STRIDES:
+            network.output_stride = output_stride
+            fresh = build(family, output_stride=output_stride)
+            fresh.load_state_dict(network.state_dict())
+            assert torch.equal(network(pictures), fresh(pictures))
+        network.output_stride = 16
+        assert torch.equal(network(pictures), before)
+
+
+@pytest.mark.parametrize("family", ASPP_FAMILIES)
+def test_rates_follow_the_output_stride(family: str) -> None:
+    network = build(family)
+    rates = {}
+    for output_stride in OUTPUT_STRIDES:
+        network.output_stride = output_stride
+        branches = [branch.spatial.conv for branch in network.head.aspp.atrous]
+        rates[output_stride] = tuple(conv.dilation[0] for conv in branches)
+        assert rates[output_stride] == network.head.compute_rates(output_stride)
+        assert all(conv.dilation == conv.padding for conv in branches)
+    assert rates == {4: (24, 48, 72), 8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}
+
+
+@pytest.mark.parametrize("family", ASPP_FAMILIES)
+def test_a_rate_that_would_not_be_whole_is_refused_and_nothing_changes(family: str) -> None:
+    network = build(family, head={"rates": [6, 9]})
+    picture = draw_pictures(1, 65, 65)
+    with torch.inference_mode():
+        before = network(picture)
+        with pytest.raises(ConfigError, match=r"output stride 32: rate 9 at stride 16 becomes 4\.5"):
+            network.output_stride = 32
+        assert network.output_stride == 16
+        assert torch.equal(network(picture), before)
+    with pytest.raises(ConfigError, match="multiples of 2"):
+        build(family, head={"rates": [6, 9]}, output_stride=32)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("output_stride", [0, 2, 12, 64, -8])
+def test_strides_that_are_not_offered_are_refused_and_nothing_changes(family: str, output_stride: int) -> None:
+    network = build(family)
+    with pytest.raises(ConfigError, match="Allowed: 4, 8, 16, 32"):
+        network.output_stride = output_stride
+    assert network.output_stride == 16
+    assert network.head.compute_rates(16) == build(family).head.compute_rates(16)

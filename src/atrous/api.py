@@ -6,30 +6,38 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pydantic import ValidationError
+
+from atrous.config.check import require_valid
 from atrous.config.load import LoadedConfig, dump_config, load_config
-from atrous.config.schema import Config, DataConfig, EvaluationConfig
-from atrous.core.errors import UsageError
+from atrous.config.problems import describe_validation_error, raise_problems
+from atrous.config.schema import Config
+from atrous.core.errors import AtrousError, UsageError
 from atrous.core.files import load_json, save_json, save_text
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Progress, Protocol, Scores
-from atrous.data.build import build_all_pairs, build_splits, build_stream, check_training_data
+from atrous.data.build import (
+    PYTHON_SOURCE,
+    build_all_pairs,
+    build_splits,
+    build_stream,
+    check_training_data,
+    read_splits,
+)
 from atrous.data.contracts import SegmentationDataset, Splits
 from atrous.data.preview import save_preview
 from atrous.inference.build import build_predictor
 from atrous.inference.prediction import Prediction
 from atrous.inference.predictions import PredictionRecord, save_predictions
 from atrous.inference.predictor import Predictor
-from atrous.networks.build import build_network_from, describe_network
+from atrous.networks.build import build_network, build_network_from, describe_network
 from atrous.networks.model_file import ModelCard, load_model
 from atrous.networks.segmenter import Segmenter
 from atrous.networks.weights import start_weights
 from atrous.reports.html import write_report
 from atrous.scoring.score import score
-
-if TYPE_CHECKING:
-    pass
 
 Say = Callable[[str], None]
 Report = Callable[[Progress], None]
@@ -102,9 +110,17 @@ class Model:
         return predictor.predict(source, probabilities=probabilities, min_confidence=min_confidence)
 
     def build_predictor(self, *, say: Say | None = None, **options: Any) -> Predictor:
-        """Build what labels pictures under given evaluation options; see `EvaluationConfig`."""
-        evaluation = EvaluationConfig(**({"precision": self._precision} | options))
-        return build_predictor(self.network, self.label_space, evaluation, self._device, say=say)
+        """Build what labels pictures under given evaluation options; see `EvaluationConfig`.
+
+        Raises:
+            ConfigError: An option that is unknown or out of its range.
+        """
+        try:
+            config = Config.model_validate({"evaluation": {"precision": self._precision} | options})
+        except ValidationError as error:
+            raise_problems(describe_validation_error(error, {}))
+        require_valid(config)
+        return build_predictor(self.network, self.label_space, config.evaluation, self._device, say=say)
 
 
 @dataclass(frozen=True)
@@ -170,7 +186,7 @@ def load(path: str | Path, *, device: str = "auto", precision: str = "auto") -> 
 
 
 def train(
-    data: str | Path,
+    data: str | Path | Splits | tuple[SegmentationDataset, SegmentationDataset],
     *,
     model: str | None = None,
     recipe: str | Path | None = None,
@@ -183,7 +199,7 @@ def train(
     """Train a network.
 
     Args:
-        data: A registered name, `name=PATH`, or a folder.
+        data: A registered name, `name=PATH`, a folder, or a pair of Python data sets: to train on, and to score on.
         model: `<family>-<backbone>`, see `atrous models`.
         recipe: A YAML file or a shipped recipe.
         out: The run's folder; runs/<data>-<model>-<number> where left out.
@@ -194,19 +210,33 @@ def train(
     Raises:
         ConfigError: A setting that is unknown or impossible.
         DataError: Data that cannot be trained on.
+        UsageError: The folder holds a run already, or the objects are no data sets.
     """
-    given = {"data.source": str(data), "model.name": model, "output.folder": str(out) if out else None}
+    splits = None if isinstance(data, str | Path) else read_splits(data)
+    source = str(data) if splits is None else PYTHON_SOURCE
+    given = {"data.source": source, "model.name": model, "output.folder": str(out) if out else None}
     loaded = load_config(recipe=recipe, options={**given, **options, **(set or {})})
-    return run_training(loaded, progress=progress, say=say)
+    return run_training(loaded, splits=splits, progress=progress, say=say)
 
 
 def run_training(
-    loaded: LoadedConfig, *, resume: Path | None = None, progress: Report | None = None, say: Say | None = None
+    loaded: LoadedConfig,
+    *,
+    splits: Splits | None = None,
+    resume: Path | None = None,
+    progress: Report | None = None,
+    say: Say | None = None,
 ) -> Run:
     """Train as a checked configuration says, from the beginning or from a run's last checkpoint.
 
+    Args:
+        loaded: The configuration.
+        splits: The data, where the configuration does not name them.
+        resume: The folder of a run to go on with.
+        progress: Told where the work stands.
+        say: Told what was decided and found.
     Raises:
-        UsageError: The folder holds a run already.
+        UsageError: The folder holds a run already, or the run to resume began with other settings.
         ModelFileError: The run to resume has no checkpoint, or its checkpoint is damaged.
         DataError: Data that cannot be trained on, or that is not the data the run began with.
     """
@@ -216,16 +246,19 @@ def run_training(
 
     checkpoint = load_checkpoint(resume / LAST_NAME) if resume else None
     config = loaded.config
-    splits = build_splits(config.data)
+    if resume:
+        _require_same_settings(config, resume)
+    folder = resume or _choose_folder(config)
+    splits = splits or build_splits(config.data)
     for note in (splits.layout, *splits.notes):
         _tell(say, note)
     statistics, findings = check_training_data(config.data, splits, progress)
     for finding in findings:
         _tell(say, finding)
-    folder = resume or _claim_folder(config)
-    if checkpoint is None:
-        save_text(folder / CONFIG_NAME, dump_config(config))
+    folder.mkdir(parents=True, exist_ok=True)
     fit = Fit(config, splits, statistics, folder, started=started, checkpoint=checkpoint, say=say, progress=progress)
+    if checkpoint is None:
+        save_text(folder / CONFIG_NAME, dump_config(config))  # not before it is sure that there will be a run
     interrupted = fit.run()
     fit.finish(interrupted=interrupted)
     write_report(folder)
@@ -236,12 +269,18 @@ def plan_training(loaded: LoadedConfig) -> list[str]:
     """Say what a training would do, without doing it; the data is read and checked.
 
     Raises:
+        UsageError: The folder holds a run already.
+        ConfigError: A network or a crop that cannot be.
         DataError: Data that cannot be trained on.
     """
+    from atrous.training.setup import require_cells
+
     config = loaded.config
+    folder = _choose_folder(config)
     splits = build_splits(config.data)
     statistics, findings = check_training_data(config.data, splits)
     model, training = config.model, config.training
+    require_cells(build_network(model, splits.train.label_space.num_classes), training.crop)
     about = describe_network(model.name, **model.model_dump(exclude={"name", "weights"}))
     length = next(
         f"{value:g} {word}"
@@ -260,7 +299,7 @@ def plan_training(loaded: LoadedConfig) -> list[str]:
         f"model: {model.name}, {about['parameters']:,} parameters, output stride {model.output_stride}, "
         f"rates {', '.join(map(str, about['head_rates'])) or 'none'}",
         f"training: {length}, batch {training.batch} x {training.accumulate}, crop {training.crop}, lr {training.lr:g}",
-        f"run: {config.output.folder or _name_folder(config)}",
+        f"run: {folder}",
     ]
 
 
@@ -297,8 +336,8 @@ def evaluate(
         output_stride: The build's where left out.
         scales: Scales whose probabilities are averaged.
         flip: Whether the mirrored picture is averaged in.
-        window: Side of a sliding window in pixels.
-        precision: auto (fp32), fp32 or bf16.
+        window: Side of a sliding window in pixels; where left out, as in the validations of its training.
+        precision: fp32 or bf16; auto as in the validations of its training.
         device: auto, cpu, cuda, cuda:1, mps.
         data_root: Folder in which registered data sets are looked for.
         progress: Told where the work stands.
@@ -310,12 +349,13 @@ def evaluate(
     """
     opened, folder = _open(model, device)
     dataset = _find_scored_data(data, folder, opened.label_space, data_root, say)
+    validated = Protocol.from_json(opened.card.protocol) if opened.card.protocol else Protocol()
     predictor = opened.build_predictor(
         output_stride=output_stride,
         scales=tuple(scales),
         flip=flip,
-        window=window,
-        precision=precision,
+        window=window or validated.window,
+        precision=validated.precision if precision == "auto" else precision,
         say=say,
     )
     return score(predictor, dataset, progress=progress)
@@ -421,19 +461,33 @@ def _find_scored_data(
 ) -> SegmentationDataset:
     if data is not None and not isinstance(data, str | Path):
         return data
-    trained_on = _rebuild_splits(folder) if folder and (folder / CONFIG_NAME).is_file() else None
+    is_run = folder is not None and (folder / CONFIG_NAME).is_file()
     if data is None:
-        if trained_on is None:
+        if folder is None or not is_run:
             raise UsageError("no data to score on", "Give DATA, or a run folder, which knows its own validation data.")
-        return trained_on.val
+        return _rebuild_splits(folder).val
     classes = dict(zip(space.ids, space.names, strict=True))
-    dataset = build_all_pairs(DataConfig(source=str(data), root=root, classes=classes, ignore=space.ignored_ids))
-    if trained_on is not None:
-        seen = {trained_on.train.picture_path(i) for i in range(len(trained_on.train))} - {None}
-        shared = sum(dataset.picture_path(i) in seen for i in range(len(dataset)))
-        if shared:
-            _tell(say, f"warning: the model was trained on {shared} of these {len(dataset)} pictures")
+    given = {"data.source": str(data), "data.root": root, "data.classes": classes, "data.ignore": space.ignored_ids}
+    dataset = build_all_pairs(load_config(options=given).config.data)
+    if folder is not None and is_run:
+        _warn_of_seen_pictures(folder, dataset, say)
     return dataset
+
+
+def _warn_of_seen_pictures(folder: Path, dataset: SegmentationDataset, say: Say | None) -> None:
+    try:
+        seen = set(_list_files(_rebuild_splits(folder).train))
+    except AtrousError:
+        _tell(say, "the run's own data are not here, so it is not known whether it was trained on these pictures")
+        return
+    shared = sum(path in seen for path in _list_files(dataset))
+    if shared:
+        _tell(say, f"warning: the model was trained on {shared} of these {len(dataset)} pictures")
+
+
+def _list_files(dataset: SegmentationDataset) -> list[Path]:
+    paths = [dataset.picture_path(index) for index in range(len(dataset))]
+    return [path.resolve() for path in paths if path is not None]
 
 
 def _rebuild_splits(folder: Path) -> Splits:
@@ -450,8 +504,8 @@ def _name_folder(config: Config) -> Path:
     return folder
 
 
-def _claim_folder(config: Config) -> Path:
-    """Make the run's folder.
+def _choose_folder(config: Config) -> Path:
+    """Return the folder of a new run, which may not be there yet.
 
     Raises:
         UsageError: It holds a run already.
@@ -461,8 +515,28 @@ def _claim_folder(config: Config) -> Path:
         raise UsageError(
             f"{folder} holds a run already", f"Choose another --out, or go on with it: atrous train --resume {folder}"
         )
-    folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _require_same_settings(config: Config, folder: Path) -> None:
+    """Refuse to go on with other settings than a run began with; where its data lies, and on what it runs, may change.
+
+    Raises:
+        UsageError: A setting of data, model, training or evaluation is another.
+    """
+    began = load_config(recipe=folder / CONFIG_NAME).config
+    changed = [
+        f"{section}.{name}"
+        for section in ("data", "model", "training", "evaluation")
+        for name, value in getattr(config, section)
+        if value != getattr(getattr(began, section), name)
+    ]
+    changed = [key for key in changed if key not in ("data.source", "data.root")]
+    if changed:
+        raise UsageError(
+            f"{folder} began with another {' and another '.join(changed)}",
+            "A resumed run keeps its settings: leave that out, or start a new run.",
+        )
 
 
 def _tell(say: Say | None, text: str) -> None:

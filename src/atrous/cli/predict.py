@@ -74,12 +74,12 @@ def run(
             progress=display.progress,
             say=display.say,
         )
-    skipped = [{"path": str(path), "reason": str(reason)} for path, reason in summary.skipped]
     if json:
-        print_json({"done": summary.done, "skipped": skipped, "folder": str(summary.folder)})
+        print_json({"done": summary.done, "skipped": summary.skipped, "folder": str(summary.folder)})
     else:
         messages = build_console(stderr=True)
-        for row in skipped:
-            messages.print(f"skipped {row['path']}: {row['reason']}", style="yellow")
-        build_console().print(f"{summary.done} labelled, {len(skipped)} skipped\npredictions: {summary.folder}")
-    return 1 if skipped else 0
+        for row in summary.skipped:
+            messages.print(f"skipped {row['input']}: {row['reason']}", style="yellow")
+        counts = f"{len(summary.done)} labelled, {len(summary.skipped)} skipped"
+        build_console().print(f"{counts}\npredictions: {summary.folder}")
+    return 1 if summary.skipped else 0

@@ -88,20 +88,20 @@ class TrainingConfig(Section):
     """Whether pictures are mirrored left-right at random."""
     jitter: Fraction = 0.0
     """Strength of random brightness, contrast, saturation and hue; 0 in the paper's recipe."""
-    lr: Positive = 0.02
+    lr: Positive = 0.1
     """Learning rate at the start."""
     head_lr_factor: Positive = 1.0
     """Learning rate of the new layers / that of the backbone."""
     power: Positive = 0.9
     """Exponent of the poly schedule: lr * (1 - step / total) ** power."""
-    warmup_fraction: Fraction = 0.0
+    warmup_fraction: Fraction = 0.05
     """Share of the steps over which the learning rate rises from zero."""
     momentum: Fraction = 0.9
     """Momentum of SGD."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-4
     """Weight decay; norms and biases are left out."""
-    clip_norm: Positive | None = None
-    """Largest gradient norm of a step; no clipping where left out."""
+    clip_norm: Positive | None = 2.0
+    """Largest gradient norm of a step, which lets the learning rate be high; null for no clipping."""
     class_weights: Literal["none", "auto"] | tuple[Positive, ...] = "none"
     """Weight of each class in the loss; auto: 1 / sqrt(share of pixels), capped, mean 1."""
     auxiliary_weight: Annotated[float, Field(ge=0.0)] = 0.4

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+import json
 import os
 import typing
 from collections.abc import Callable, Iterator
@@ -13,7 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from atrous.config.schema import DataConfig, TrainingConfig
-from atrous.core.errors import ConfigError, DataError
+from atrous.core.errors import ConfigError, DataError, UsageError
 from atrous.core.registry import describe_choices
 from atrous.data import DATASETS
 from atrous.data.augment.pipeline import Augmentation
@@ -22,6 +24,8 @@ from atrous.data.joined import JoinedDataset
 from atrous.data.sampling import Batch, Stream, iter_batches
 from atrous.data.statistics import MaskStatistics, Report, find_empty_classes, require_classes, scan_masks
 
+PYTHON_SOURCE = "python"
+"""What stands as the source of data that were given as objects."""
 _COMMON = ("classes", "ignore", "val_fraction", "split_seed", "train_split", "val_split")
 
 
@@ -37,6 +41,38 @@ def build_splits(config: DataConfig) -> Splits:
     common = {field: getattr(config, field) for field in _COMMON}
     splits: Splits = builder(root, **common, **_require_options(name, builder, config.options))
     return replace(splits, notes=(f"{name}: {root}", *splits.notes)) if name != "folder" and root else splits
+
+
+def read_splits(pair: Any) -> Splits:
+    """Take a pair of Python data sets, to train on and to score on, as the data of a run.
+
+    Raises:
+        UsageError: Not two objects that have what `SegmentationDataset` asks for.
+        DataError: One of them is empty, or their classes differ.
+    """
+    if isinstance(pair, Splits):
+        splits = pair
+    else:
+        try:
+            train, val = pair
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"data: got {type(pair).__name__}", "Give a name, a folder, or a pair of data sets (train, val)."
+            ) from error
+        splits = Splits(train, val, layout="Python data sets")
+    wanted = ["__len__", *(name for name in vars(SegmentationDataset) if not name.startswith("_"))]
+    for dataset in (splits.train, splits.val):
+        missing = [name for name in wanted if not hasattr(dataset, name)]
+        if missing:
+            raise UsageError(
+                f"data: {type(dataset).__name__} has no {', '.join(missing)}",
+                "atrous.data.contracts.SegmentationDataset says what each of them is.",
+            )
+        if len(dataset) == 0:
+            raise DataError(f"{dataset.name}: no pictures", "Give at least one to train on and one to score.")
+    if splits.train.label_space != splits.val.label_space:
+        raise DataError("the two data sets differ in their label spaces", "Give both the same classes and ids.")
+    return splits
 
 
 def build_all_pairs(config: DataConfig) -> SegmentationDataset:
@@ -65,12 +101,24 @@ def check_training_data(
     statistics = scan_masks(splits.train, progress)
     findings = [*statistics.findings, *scan_masks(splits.val, progress).findings]
     space = splits.train.label_space
-    if config.classes is not None or find_source(config)[0] != "folder":
+    if config.classes is not None or config.source == PYTHON_SOURCE or find_source(config)[0] != "folder":
         require_classes(statistics, space, splits.train.name)
     empty = find_empty_classes(statistics, space)
     if empty:
         findings.append(f"{splits.train.name}: no pixel of {', '.join(empty)}, which val holds: it cannot be learnt")
     return statistics, findings
+
+
+def compute_fingerprint(splits: Splits, statistics: MaskStatistics) -> str:
+    """Return a hash of what a run trains on and is scored on: keys, classes, and each class's pixels in training."""
+    space = splits.train.label_space
+    content = {
+        "train": [splits.train.key(index) for index in range(len(splits.train))],
+        "val": [splits.val.key(index) for index in range(len(splits.val))],
+        "classes": [space.names, space.ids],
+        "pixels": statistics.pixels.tolist(),
+    }
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def build_stream(dataset: SegmentationDataset, training: TrainingConfig) -> Stream:
@@ -96,9 +144,15 @@ def find_source(config: DataConfig) -> tuple[str, Path | None]:
 
     Raises:
         ConfigError: No source is given, or `name=PATH` with an unknown name.
+        UsageError: The data were Python objects.
         DataError: Neither a registered name nor a folder.
     """
     source = config.source
+    if source == PYTHON_SOURCE:
+        raise UsageError(
+            "the data of this run were Python objects, which its settings cannot hold",
+            "Name a folder or a data set, or give the objects to atrous.train and atrous.evaluate.",
+        )
     if not source:
         raise ConfigError("data.source: no data given", f"A folder, or one of {', '.join(DATASETS)}.")
     name, equals, place = source.partition("=")

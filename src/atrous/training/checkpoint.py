@@ -61,6 +61,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise ModelFileError(f"{path}: no such checkpoint", "Give the folder of a run that was interrupted.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(content, dict):
+            raise ModelFileError(f"{path}: is not a checkpoint of atrous", "Give the folder of a run of atrous.")
         if content["format_version"] > FORMAT_VERSION:
             raise ModelFileError(f"{path}: written by a later atrous", "Update atrous.")
         return Checkpoint(

@@ -14,11 +14,11 @@ import torch
 
 from atrous.config.load import dump_config
 from atrous.config.schema import Config
-from atrous.core.errors import AtrousError
+from atrous.core.errors import AtrousError, ConfigError, DataError
 from atrous.core.files import save_json
 from atrous.core.provenance import collect_provenance, collect_versions
 from atrous.core.records import Progress, Scores
-from atrous.data.build import build_loader
+from atrous.data.build import build_loader, compute_fingerprint
 from atrous.data.contracts import Splits
 from atrous.data.sampling import Batch
 from atrous.data.statistics import MaskStatistics, compute_class_weights
@@ -43,7 +43,6 @@ from atrous.training.validation import Validator
 CHECKPOINT_S = 120.0
 """Seconds between checkpoints, besides those at validations and stops: what a power cut costs at most."""
 WARM_UP_STEPS, TIMED_STEPS = 2, 4
-MOST_WORKERS = 8
 
 
 @dataclass
@@ -88,7 +87,10 @@ class Fit:
         say: Told what was decided and found.
         progress: Told where the work stands.
     Raises:
-        ConfigError: A crop on which a rate has no cell, or minutes that do not suffice.
+        ConfigError: A crop on which a rate has no cell, minutes that do not suffice, or another number of class weights
+            than classes.
+        DataError: The checkpoint was made with other data.
+        MachineError: The device is not there.
     """
 
     def __init__(
@@ -105,7 +107,13 @@ class Fit:
     ) -> None:
         self.config, self.splits, self.statistics, self.folder = config, splits, statistics, folder
         self.started = started
-        record = checkpoint.record if checkpoint else {}
+        self.fingerprint = compute_fingerprint(splits, statistics)
+        record: dict[str, Any] = checkpoint.record if checkpoint else {"data": self.fingerprint}
+        if record["data"] != self.fingerprint:
+            raise DataError(
+                f"{folder}: the run began with other data: files, classes or masks have changed",
+                "Give it the data that it began with, or start a new run.",
+            )
         rows = record.get("rows", [])
         self.journal = Journal(folder, config.output.logger, say=say, progress=progress, rows=rows)
         self.fabric = build_fabric(config)
@@ -128,6 +136,8 @@ class Fit:
         """Train to the end or to an interruption; returns whether it was interrupted."""
         saved = time.monotonic()
         with StopRequest() as stop:
+            if self.standing.step == 0:
+                self._save()  # from here on the run can be resumed, whatever ends it
             for batches in self._iter_steps():
                 loss = self._take_step(batches)
                 standing = self.standing
@@ -248,6 +258,7 @@ class Fit:
             "label_space": self.splits.val.label_space.to_json(),
             "training": training,
             "data_notes": list(self.splits.notes),
+            "data_fingerprint": self.fingerprint,
             "examples": examples,
             **collect_provenance(),
         }
@@ -274,10 +285,14 @@ class Fit:
 
     def _build_task(self, network: Segmenter) -> TrainingTask:
         training = self.config.training
-        weights = training.class_weights
+        weights, names = training.class_weights, self.splits.train.label_space.names
+        if isinstance(weights, tuple) and len(weights) != len(names):
+            raise ConfigError(
+                f"training.class_weights: {len(weights)} weights for {len(names)} classes",
+                f"Give one weight a class, in this order: {', '.join(names)}; or auto.",
+            )
         if weights == "auto":
             weights = compute_class_weights(self.statistics.pixels)
-            names = self.splits.train.label_space.names
             listed = ", ".join(f"{name} {weight:.2f}" for name, weight in zip(names, weights, strict=True))
             self.journal.say(f"class weights (1 / sqrt of the share of pixels, capped): {listed}")
         return TrainingTask(
@@ -347,7 +362,12 @@ class Fit:
             network=self.network.state_dict(),
             averaged=self.averaged.network.state_dict(),
             optimizer=self.optimizer.state_dict(),
-            record={"plan": self.plan.to_json(), "standing": standing, "rows": self.journal.rows},
+            record={
+                "plan": self.plan.to_json(),
+                "standing": standing,
+                "rows": self.journal.rows,
+                "data": self.fingerprint,
+            },
         )
         save_checkpoint(self.folder / LAST_NAME, checkpoint)
 

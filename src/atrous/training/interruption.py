@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any
+
+ECHO_S = 1.0
+"""Seconds in which a signal counts once: `timeout` sends its own to the command and then to the group with it."""
 
 
 class StopRequest:
@@ -16,6 +20,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.requested = False
+        self._requested_at = 0.0
         self._former: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopRequest:
@@ -31,6 +36,8 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if not self.requested:
+            self.requested = True
+            self._requested_at = time.monotonic()
+        elif time.monotonic() - self._requested_at >= ECHO_S:
             raise KeyboardInterrupt
-        self.requested = True

@@ -83,7 +83,7 @@ def build_plan(
     if iterations is not None:
         total = iterations
     elif epochs is not None:
-        total = max(math.ceil(epochs * steps_per_epoch), 1)
+        total = max(math.ceil(epochs * num_train / samples_per_step), 1)
     else:
         total, validations = _fit_minutes(max_minutes or 0.0, validations, measure(), elapsed_s)
     marks = sorted({max(round(total * n / validations), 1) for n in range(1, validations + 1)})
@@ -93,12 +93,14 @@ def build_plan(
 def _fit_minutes(minutes: float, validations: int, timing: Timing, elapsed_s: Callable[[], float]) -> tuple[int, int]:
     """Return the steps that fit, and how many validations, which take a quarter of the time at most."""
     left_s = minutes * 60 * TIMING_MARGIN - elapsed_s() - FINISH_S
-    validations = max(min(validations, int(left_s / 4 / timing.validation_s)), 1)
+    affordable = min(left_s / 4, left_s - timing.step_s) / timing.validation_s
+    validations = max(min(validations, int(affordable)), 1)
     steps = int((left_s - validations * timing.validation_s) / timing.step_s)
     if steps < 1:
         needed = (elapsed_s() + FINISH_S + timing.validation_s + timing.step_s) / 60 / TIMING_MARGIN
+        tenths = math.floor(needed * 10) + 1  # rounded up: the number that is named must do
         raise ConfigError(
             f"training.max_minutes: {minutes:g} minutes do not suffice for one step and one validation",
-            f"At least {needed:.1f} minutes are needed here; or plan by --iterations.",
+            f"At least {tenths / 10:g} minutes are needed here; or plan by --iterations.",
         )
     return steps, validations

@@ -1,8 +1,8 @@
 """Pictures of shapes, made as they are asked for: a data set with no files that tries the whole tool in minutes.
 
 Colour and texture say nothing here: background and shapes draw theirs from one distribution. What a pixel belongs to
-shows in the outline around it, which may lie a hundred pixels away: deep inside a large shape, or in the hole of a frame,
-through which the same background is seen. All shapes come in all sizes, turned any way.
+shows in the outline around it, which may lie a hundred pixels away: deep inside a large shape, or in the hole of a
+frame, through which the same background is seen. All shapes come in all sizes, turned any way.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from atrous.core.labels import LabelSpace
 from atrous.core.records import Sample
 from atrous.data.contracts import Splits
 
-CLASSES = ("background", "ellipse", "rectangle", "triangle", "star", "cross", "frame", "hole")
-_BACKGROUND, _ELLIPSE, _RECTANGLE, _TRIANGLE, _STAR, _CROSS, _FRAME, _HOLE = range(8)
-_SHAPES = (_ELLIPSE, _RECTANGLE, _TRIANGLE, _STAR, _CROSS, _FRAME)
-_FRAME_OUTLINES = (_ELLIPSE, _RECTANGLE, _TRIANGLE)
+CLASSES = ("background", "ellipse", "rectangle", "triangle", "frame", "hole")
+_BACKGROUND, _ELLIPSE, _RECTANGLE, _TRIANGLE, _FRAME, _HOLE = range(6)
+_SHAPES = (_ELLIPSE, _RECTANGLE, _TRIANGLE, _FRAME)
+_FRAME_OUTLINES = (_ELLIPSE, _RECTANGLE)
 _SPLITS = {"train": 0, "val": 1}
 _LAYOUT, _PAINT = 0, 1  # labels without paint are drawn from the same layout
 
-SMALLEST_PX = 16
-"""Smallest diameter of a shape."""
-
-_LARGEST = 0.95  # largest diameter / shorter side of the picture
-_TRIES = 12  # shapes that look for a place, so many times each
-_PLACES = 3
+# Diameters / the shorter side of the picture: of most shapes, and of the two that are large in every picture.
+_DIAMETERS = (0.28, 0.5)
+_LARGE_DIAMETERS = (0.5, 0.95)
 _LARGE_TRIES = 2
+_TRIES = 4  # shapes that look for a place, each at most so many times:
+_PLACES = 3
 _LEAST_INSIDE = 0.7  # of a shape, in the picture
-_LEAST_VISIBLE = 0.75  # of what was drawn of a shape, after later ones have covered it
-_FRAME_HOLE = (0.55, 0.7)  # diameter of the hole / that of the frame
+_LEAST_VISIBLE = 0.97  # of what was drawn of a shape, after later ones have touched it
+_FRAME_HOLE = (0.5, 0.6)  # diameter of the hole / that of the frame
+_ENLARGED = {_TRIANGLE: 1.3, _FRAME: 1.6}  # so that their areas are like those of other shapes
 _CONTRAST = 70.0  # least distance of a shape's colour to what it lies on, in 0 to 255 RGB
 _COLOUR_RANGE = (40, 216)
 _PERIOD_PX = (5, 40)
@@ -51,7 +51,7 @@ class ShapesDataset:
         count: Number of pictures.
         size: (height, width) in pixels.
         seed: Another seed, other pictures.
-        label_space: The eight classes.
+        label_space: The six classes.
     """
 
     split: str
@@ -111,18 +111,21 @@ def build_shapes(
     val_split: str = "val",
     num_train: int = 1000,
     num_val: int = 60,
-    size: int | tuple[int, int] = 321,
+    size: int | tuple[int, int] = 257,
     seed: int = 0,
 ) -> Splits:
     """Build the two splits; nothing is drawn yet.
 
     Args:
         root: Without effect: there are no files.
-        classes: None or the eight names, in their order.
+        classes: None or the six names, in their order.
         ignore: Ids that are neither trained on nor scored; none of them occurs.
-        val_fraction, split_seed: Without effect: the splits are given.
-        train_split, val_split: "train" or "val".
-        num_train, num_val: Pictures in "train" and "val".
+        val_fraction: Without effect: the splits are given.
+        split_seed: Without effect, too.
+        train_split: "train" or "val".
+        val_split: "train" or "val".
+        num_train: Pictures in "train".
+        num_val: Pictures in "val".
         size: Side of the square pictures, or (height, width), in pixels, each at least 65.
         seed: Another seed, other pictures.
     Raises:
@@ -182,6 +185,7 @@ def _arrange(generator: np.random.Generator, size: tuple[int, int]) -> tuple[lis
     layers: list[_Layer] = []
     for diameter in _draw_diameters(generator, side):
         kind = _SHAPES[generator.integers(len(_SHAPES))]
+        diameter = min(diameter * _ENLARGED.get(kind, 1.0), _LARGE_DIAMETERS[1] * side)
         unit_outlines = _draw_outlines(generator, kind)
         for _ in range(_PLACES):
             centre = generator.uniform((0, 0), (width, height))
@@ -206,8 +210,9 @@ def _arrange(generator: np.random.Generator, size: tuple[int, int]) -> tuple[lis
 
 def _draw_diameters(generator: np.random.Generator, side: int) -> np.ndarray:
     """Return the diameters of the shapes that look for a place, in pixels, largest first."""
-    smaller = np.exp(generator.uniform(np.log(SMALLEST_PX), np.log(0.5 * side), _TRIES - _LARGE_TRIES))
-    larger = generator.uniform(0.4 * side, _LARGEST * side, _LARGE_TRIES)
+    low, high = np.log(_DIAMETERS)
+    smaller = np.exp(generator.uniform(low, high, _TRIES - _LARGE_TRIES)) * side
+    larger = generator.uniform(*_LARGE_DIAMETERS, _LARGE_TRIES) * side
     return np.sort(np.concatenate([smaller, larger]))[::-1]
 
 
@@ -262,48 +267,33 @@ def _paint(generator: np.random.Generator, size: tuple[int, int], layers: list[_
 
 
 def _draw_texture(generator: np.random.Generator, height: int, width: int, colour: np.ndarray) -> np.ndarray:
-    """Draw stripes, checks, clouds or nothing on a colour, shaded and with grain: (3, height, width) float32."""
+    """Draw checks, clouds or nothing on a colour, shaded and with grain: (3, height, width) float32."""
     cosine, sine = _draw_direction(generator)
     period = np.exp(generator.uniform(*np.log(_PERIOD_PX)))
     rows = np.arange(height, dtype=np.float32)[:, None] * np.float32(2 * np.pi / period) + generator.uniform(0, 7)
     columns = np.arange(width, dtype=np.float32) * np.float32(2 * np.pi / period)
     pattern: np.ndarray | np.float32
-    match generator.integers(4):
+    match generator.integers(3):
         case 0:
-            pattern = np.sin(columns * cosine + rows * sine)
-        case 1:
             pattern = 3 * np.sin(columns * cosine + rows * sine) * np.sin(columns * sine - rows * cosine)
             np.clip(pattern, -1, 1, out=pattern)
-        case 2:
+        case 1:
             cells = generator.uniform(-1, 1, (int(height / period) + 2, int(width / period) + 2))
             pattern = cv2.resize(cells.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
         case _:
             pattern = np.zeros((height, width), np.float32)
     tint = generator.standard_normal(3).astype(np.float32)
-    tint *= generator.uniform(15, 40) / np.linalg.norm(tint)
+    tint *= generator.uniform(10, 25) / np.linalg.norm(tint)
     slope = generator.uniform(-25, 25, 2)
     shade = generator.standard_normal((height, width), np.float32) * np.float32(generator.uniform(1, 7))
     shade += np.linspace(-slope[0], slope[0], height, dtype=np.float32)[:, None]
     shade += np.linspace(-slope[1], slope[1], width, dtype=np.float32)
-    return pattern * tint[:, None, None] + (shade + colour[:, None, None])
+    return np.asarray(pattern * tint[:, None, None] + (shade + colour[:, None, None]), np.float32)
 
 
-def _build_star(num_points: int, inner_radius: float) -> np.ndarray:
-    angles = np.arange(2 * num_points) * np.pi / num_points
-    radii = np.where(np.arange(2 * num_points) % 2 == 0, 1.0, inner_radius)
-    return np.stack([radii * np.sin(angles), -radii * np.cos(angles)], axis=1)
+def _build_polygon(num_corners: int) -> np.ndarray:
+    angles = np.arange(num_corners) * 2 * np.pi / num_corners
+    return np.stack([np.sin(angles), -np.cos(angles)], axis=1)
 
 
-def _build_cross(arm: float) -> np.ndarray:
-    quarter = np.array([[arm, -1.0], [arm, -arm], [1.0, -arm]]) / np.hypot(1, arm)
-    turn = np.array([[0.0, 1.0], [-1.0, 0.0]])
-    return np.concatenate([quarter @ np.linalg.matrix_power(turn, k) for k in range(4)])
-
-
-_OUTLINES = {
-    _ELLIPSE: _build_star(32, 1.0),
-    _RECTANGLE: _build_star(2, 1.0),
-    _TRIANGLE: np.array([[np.sin(angle), -np.cos(angle)] for angle in (0, 2 * np.pi / 3, 4 * np.pi / 3)]),
-    _STAR: _build_star(5, 0.45),
-    _CROSS: _build_cross(0.36),
-}
+_OUTLINES = {_ELLIPSE: _build_polygon(64), _RECTANGLE: _build_polygon(4), _TRIANGLE: _build_polygon(3)}

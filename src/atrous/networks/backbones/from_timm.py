@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from atrous.core.errors import ConfigError
-from atrous.core.registry import describe_choices
+from atrous.core.registry import nearest_name
 from atrous.networks.contracts import Backbone, FeatureLevel, FeatureShapes
 
 PREFIX = "timm/"
@@ -73,12 +73,14 @@ def build_timm(name: str) -> TimmBackbone:
     """
     import timm
 
-    if name.split(".")[0] not in timm.list_models():
-        raise ConfigError(f"timm has no network {name!r}", describe_choices(name, list(VERIFIED)))
+    known = timm.list_models()
+    if name.split(".")[0] not in known:
+        near = nearest_name(name, list(VERIFIED)) or nearest_name(name, known) or "mobilenetv2_100"
+        raise ConfigError(f"timm has no network {name!r}", f"Did you mean {near!r}? `atrous models` lists more.")
     try:
         network = timm.create_model(name, pretrained=False, features_only=True)
     except (RuntimeError, ValueError, AttributeError, KeyError) as error:
         raise ConfigError(
-            f"timm/{name} gives no feature maps: {error}", describe_choices(name, list(VERIFIED))
+            f"timm/{name} gives no feature maps: {error}", "`atrous models` lists networks that do."
         ) from error
     return TimmBackbone(network, network.pretrained_cfg)

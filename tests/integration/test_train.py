@@ -1,0 +1,550 @@
+"""The chain on a small folder: train, interrupt, kill, resume, score, predict; as one would call it."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from sklearn.metrics import jaccard_score
+
+import atrous
+from atrous import api
+from atrous.cli.main import main
+from atrous.config.load import load_config
+from atrous.core.errors import DataError, UsageError
+from atrous.core.labels import LabelSpace
+from atrous.core.records import Sample
+from atrous.data.datasets.shapes import build_shapes
+from atrous.training.checkpoint import load_checkpoint
+
+SIZE = 65
+STEPS = 8
+SETTINGS = [  # all that could make a step depend on more than its number: dropout, passes, jitter, averaging, clipping
+    *("--model", "deeplabv3-lite0", "--weights", "none", "--crop", "65", "--batch", "2", "--class-weights", "auto"),
+    *("--set", "model.head={rates: [1, 2], channels: 16}", "--set", "training.accumulate=2"),
+    *("--set", "training.jitter=0.2", "--set", "training.clip_norm=5", "--set", "training.validations=4"),
+]
+
+
+def call(*words):
+    """Run a command line; returns its exit code, standard output and standard error."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main([str(word) for word in words])
+    return code, out.getvalue(), err.getvalue()
+
+
+def load_strictly(text):
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def read_rows(folder):
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def list_files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def assert_same_tensors(one, other):
+    assert one.keys() == other.keys()
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+def assert_same_runs(one, other):
+    """Weights, state of the optimiser and all figures are bit-equal; only times and names may differ."""
+    assert_same_tensors(load_file(one / "model.safetensors"), load_file(other / "model.safetensors"))
+    states = [load_checkpoint(folder / "last.ckpt") for folder in (one, other)]
+    assert states[0].step == states[1].step
+    assert_same_tensors(states[0].network, states[1].network)
+    assert_same_tensors(states[0].averaged, states[1].averaged)
+    buffers = [
+        {str(key): value["momentum_buffer"] for key, value in state.optimizer["state"].items()} for state in states
+    ]
+    assert_same_tensors(*buffers)
+    rows = [[row | {"seconds": ""} for row in read_rows(folder)] for folder in (one, other)]
+    assert rows[0] == rows[1]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Shapes as files: eight pairs to train on, three to score on."""
+    folder = tmp_path_factory.mktemp("data") / "shapes files"
+    splits = build_shapes(num_train=8, num_val=3, size=SIZE)
+    for split in (splits.train, splits.val):
+        for index in range(len(split)):
+            sample = split.get(index)
+            for kind, pixels in (("images", sample.picture), ("masks", split.mask(index))):
+                path = folder / kind / f"{sample.key}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    """A finished run and what its command printed."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    code, out, err = call("train", data, *SETTINGS, "--iterations", STEPS, "--out", folder, "--workers", 0, "--json")
+    assert code == 0, err
+    return folder, out
+
+
+@pytest.fixture(scope="module")
+def run(trained):
+    return trained[0]
+
+
+def test_a_run_is_complete_and_its_figures_are_strict_json(trained):
+    folder, out = trained
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        *("config.yaml", "metrics.json", "metrics.csv", "model.safetensors", "last.ckpt", "report.html", "log.txt"),
+        "examples",
+    }
+    metrics, printed = load_strictly((folder / "metrics.json").read_text()), load_strictly(out)
+    assert printed["miou"] == metrics["miou"]
+    assert printed["classes"] == metrics["classes"]
+    assert printed["folder"] == str(folder)
+    assert metrics["training"]["steps"] == STEPS
+    assert metrics["training"]["interrupted"] is False
+    assert len(metrics["data_fingerprint"]) == 64
+    assert [row["step"] for row in read_rows(folder)] == ["2", "4", "6", "8"]
+    assert all((folder / row["prediction"]).is_file() for row in metrics["examples"])
+
+
+def test_the_best_rows_score_is_what_eval_finds_and_what_the_model_carries(run):
+    best = max(float(row["miou"]) for row in read_rows(run))
+    code, out, _ = call("eval", run, "--json")
+    assert code == 0
+    assert load_strictly(out)["miou"] == best
+    assert load_strictly((run / "metrics.json").read_text())["miou"] == best
+    assert atrous.load(run).card.score == best
+
+
+def test_predicted_files_scored_by_other_code_give_the_same_figure(run, data, tmp_path):
+    code, out, _ = call("predict", data / "images" / "val", "--model", run, "--out", tmp_path / "labels")
+    assert code == 0
+    assert "3 labelled, 0 skipped" in out
+    truth, given = [], []
+    for mask in sorted((data / "masks" / "val").glob("*.png")):
+        truth.append(np.asarray(Image.open(mask)).ravel())
+        given.append(np.asarray(Image.open(tmp_path / "labels" / mask.name)).ravel())
+    truth, given = np.concatenate(truth), np.concatenate(given)
+    theirs = jaccard_score(truth, given, labels=np.union1d(truth, given), average="macro")
+    assert load_strictly(call("eval", run, "--json")[1])["miou"] == pytest.approx(theirs, abs=1e-12)
+
+
+def test_a_file_that_is_no_picture_is_skipped_named_and_counted(run, data, tmp_path):
+    shutil.copytree(data / "images" / "val", tmp_path / "in")
+    (tmp_path / "in" / "broken.png").write_bytes(b"not a picture")
+    code, out, err = call("predict", tmp_path / "in", "--model", run, "--out", tmp_path / "out")
+    assert (code, "3 labelled, 1 skipped" in out) == (1, True)
+    assert "broken.png" in err
+    code, out, _ = call("predict", tmp_path / "in", "--model", run, "--out", tmp_path / "again", "--json")
+    printed = load_strictly(out)
+    assert (code, len(printed["done"])) == (1, 3)
+    assert printed["skipped"][0]["input"].endswith("broken.png")
+
+
+def test_other_protocols_run_and_are_named_beside_the_score(run):
+    options = ("--output-stride", 8, "--scales", "0.75,1", "--flip", "--json")
+    printed = load_strictly(call("eval", run, *options)[1])
+    assert printed["protocol"] | {"output_stride": 8, "scales": [0.75, 1.0], "flip": True} == printed["protocol"]
+    assert 0 <= printed["miou"] <= 1
+    windowed = load_strictly(call("eval", run, "--window", 33, "--json")[1])
+    assert windowed["protocol"]["window"] == 33
+
+
+def test_every_pair_of_some_data_is_scored_and_seen_pictures_are_warned_of(run, data):
+    code, out, err = call("eval", run, data, "--json")
+    assert code == 0
+    assert len(load_strictly(out)["pictures"]) == 11
+    assert "trained on 8 of these 11 pictures" in err
+
+
+def test_a_run_whose_data_are_gone_still_scores_others(run, data, tmp_path):
+    copied = tmp_path / "run"
+    shutil.copytree(run, copied)
+    text = (copied / "config.yaml").read_text()
+    (copied / "config.yaml").write_text(text.replace(str(data), str(tmp_path / "gone")))
+    code, _, err = call("eval", copied, data)
+    assert code == 0
+    assert "not known whether it was trained on these" in " ".join(err.split())
+    assert call("eval", copied)[0] == 3
+
+
+def test_the_same_run_again_is_bit_equal_whatever_the_number_of_workers(run, data, tmp_path):
+    again = tmp_path / "again"
+    code, _, err = call("train", data, *SETTINGS, "--iterations", STEPS, "--out", again, "--workers", 1, "--quiet")
+    assert code == 0, err
+    assert_same_runs(run, again)
+
+
+def test_the_written_configuration_starts_the_same_run(run, tmp_path):
+    again = tmp_path / "again"
+    code, _, err = call("train", "--recipe", run / "config.yaml", "--out", again, "--quiet")
+    assert code == 0, err
+    assert_same_runs(run, again)
+
+
+def interrupt_at(step):
+    """A progress function that sends this process a signal after a step, as `kill` would."""
+    return lambda at: os.kill(os.getpid(), signal.SIGTERM) if (at.stage, at.done) == ("training", step) else None
+
+
+@pytest.mark.parametrize("step", [1, 4, 5])
+def test_an_interrupted_and_resumed_run_is_bit_equal_to_a_whole_one(run, tmp_path, step):
+    folder = tmp_path / "parts"
+    loaded = load_config(recipe=run / "config.yaml", options={"output.folder": str(folder)})
+    stopped = api.run_training(loaded, progress=interrupt_at(step))
+    assert stopped.interrupted
+    assert load_checkpoint(folder / "last.ckpt").step == step
+    metrics = load_strictly((folder / "metrics.json").read_text())
+    assert metrics["training"]["interrupted"] is True
+    assert (metrics["miou"] is None) == (step == 1)  # before the first validation there is no score, and a report
+    assert stopped.report.is_file()
+    assert atrous.load(folder).predict(np.zeros((9, 7, 3), np.uint8)).labels.shape == (9, 7)
+    code, _, err = call("train", "--resume", folder, "--workers", 1)
+    assert code == 0, err
+    assert f"resumed after step {step}" in err
+    assert_same_runs(run, folder)
+    assert load_strictly((folder / "metrics.json").read_text())["miou"] == atrous.evaluate(folder).miou
+
+
+def test_a_finished_run_that_is_resumed_stays_as_it_is(run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    assert call("train", "--resume", folder, "--quiet")[0] == 0
+    assert_same_runs(run, folder)
+
+
+@pytest.mark.parametrize(
+    ("option", "key"),
+    [
+        (("--batch", 1), "training.batch"),
+        (("--iterations", 9), "training.iterations"),
+        (("--seed", 1), "training.seed"),
+    ],
+)
+def test_a_resumed_run_keeps_its_settings(run, option, key):
+    code, _, err = call("train", "--resume", run, *option)
+    assert code == 2
+    assert key in err
+
+
+def test_a_run_is_not_resumed_with_other_data(run, data, tmp_path):
+    copied = tmp_path / "data"
+    shutil.copytree(data, copied)
+    mask = next((copied / "masks" / "train").glob("*.png"))
+    pixels = np.array(Image.open(mask))
+    pixels[:3] = 7 - pixels[:3]
+    Image.fromarray(pixels).save(mask)
+    code, _, err = call("train", copied, "--resume", run)
+    assert code == 3
+    assert "began with other data" in err
+
+
+def start(data, folder, *more):
+    """Start a training in a process group of its own and wait until its first validation is written down."""
+    words = ["train", data, *SETTINGS, "--iterations", 60, "--out", folder, "--set", "training.validations=30", *more]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "atrous", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not (folder / "metrics.csv").is_file() and process.poll() is None:
+        time.sleep(0.02)
+    assert process.poll() is None, process.communicate()
+    return process
+
+
+def test_sigterm_to_a_whole_process_group_leaves_a_usable_run_that_goes_on(data, tmp_path):
+    folder = tmp_path / "stopped run"
+    process = start(data, folder, "--workers", 1)
+    os.killpg(process.pid, signal.SIGTERM)  # also to the process that reads pictures
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert f"atrous train --resume '{folder}'" in err
+    assert str(folder) in out
+    step = load_checkpoint(folder / "last.ckpt").step
+    assert 2 <= step < 60
+    assert (folder / "report.html").is_file()
+    metrics = load_strictly((folder / "metrics.json").read_text())
+    assert atrous.evaluate(folder).miou == metrics["miou"]
+    code, _, err = call("train", "--resume", folder)
+    assert code == 0, err
+    assert f"resumed after step {step}" in err
+    assert [row["step"] for row in read_rows(folder)] == [str(n) for n in range(2, 61, 2)]
+    assert load_strictly((folder / "metrics.json").read_text())["training"]["steps"] == 60
+
+
+def test_sigkill_leaves_whole_files_and_a_run_that_goes_on(data, tmp_path):
+    folder = tmp_path / "killed"
+    process = start(data, folder)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    step = load_checkpoint(folder / "last.ckpt").step
+    assert 0 <= step < 60
+    assert atrous.load(folder).classes
+    stopped = api.run_training(
+        load_config(recipe=folder / "config.yaml"), resume=folder, progress=interrupt_at(step + 2)
+    )
+    assert stopped.interrupted
+    assert load_checkpoint(folder / "last.ckpt").step == step + 2
+
+
+def train_shapes(out, **options):
+    given = {
+        **{"model": "fcn-lite0", "weights": "none", "iterations": 2, "crop": 65, "batch": 2, "validations": 1},
+        **options,
+    }
+    settings = {"data.options": {"num_train": 4, "num_val": 2, "size": SIZE}} | given.pop("set", {})
+    return atrous.train("shapes", out=out, set=settings, **given)
+
+
+def test_one_picture_a_batch_trains(tmp_path):
+    head = {"model.head": {"rates": [1, 2], "channels": 8}}
+    run = train_shapes(tmp_path / "run", model="deeplabv3-resnet18", batch=1, set=head)
+    assert run.scores is not None
+    assert all(tensor.isfinite().all() for tensor in load_file(run.folder / "model.safetensors").values())
+
+
+def test_windows_and_precision_of_the_validations_are_those_of_a_later_evaluation(tmp_path):
+    run = train_shapes(tmp_path / "run", set={"evaluation.window": 33, "evaluation.precision": "bf16"})
+    again = atrous.evaluate(run)
+    assert (again.protocol.window, again.protocol.precision) == (33, "bf16")
+    assert again.to_json() == run.scores.to_json()
+    assert atrous.evaluate(run, window=65, precision="fp32").protocol.window == 65
+
+
+def test_weights_of_a_model_with_other_classes_start_a_training_with_a_new_last_layer(run, tmp_path):
+    said = []
+    options = {"model.head": {"rates": [1, 2], "channels": 16}, "training.lr": 1e-9, "training.ema_decay": 0.0}
+    space = LabelSpace(("left", "right"))
+    datasets = [ListDataset(name, space, build_halves(2)) for name in ("halves train", "halves val")]
+    started = atrous.train(
+        tuple(datasets),
+        **{"model": "deeplabv3-lite0", "weights": str(run / "model.safetensors"), "iterations": 1, "crop": 65},
+        **{"batch": 2, "out": tmp_path / "run", "set": options, "say": said.append},
+    )
+    lines = [line for line in said if line.startswith("weights:")]
+    assert len(lines) == 3
+    assert "tensors loaded" in lines[0]
+    assert lines[1] == "weights: 2 new: head.classifier"
+    assert lines[2] == "weights: 2 not used: head.classifier"
+    before, after = load_file(run / "model.safetensors"), load_file(started.folder / "model.safetensors")
+    assert after["head.classifier.weight"].shape[0] == 2
+    name = "backbone.stem.conv.weight" if "backbone.stem.conv.weight" in after else next(iter(after))
+    torch.testing.assert_close(after[name], before[name])
+
+
+class ListDataset:
+    """Pictures and labels in memory, as a person's own Python data set might hold them."""
+
+    def __init__(self, name, label_space, pairs):
+        self.name, self.label_space, self.pairs = name, label_space, pairs
+
+    def __len__(self):
+        return len(self.pairs)
+
+    def get(self, index):
+        picture, labels = self.pairs[index]
+        return Sample(self.key(index), picture, labels)
+
+    def key(self, index):
+        return f"{index}"
+
+    def mask(self, index):
+        return self.pairs[index][1]
+
+    def picture_path(self, index):
+        return None
+
+    def mask_path(self, index):
+        return None
+
+
+def build_halves(count):
+    generator = np.random.default_rng(0)
+    labels = np.zeros((SIZE, SIZE), np.uint16)
+    labels[:, SIZE // 2 :] = 1
+    return [(generator.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8), labels) for _ in range(count)]
+
+
+def test_the_best_model_is_kept_when_later_validations_are_worse(tmp_path):
+    torch.manual_seed(0)
+    network = atrous.build("fcn-lite0", classes=2).eval()
+    torch.save(network.state_dict(), tmp_path / "start.pth")
+    pictures = [picture for picture, _ in build_halves(2)]
+    with torch.no_grad():
+        own = [
+            network(torch.from_numpy(p).permute(2, 0, 1)[None])[0].argmax(0).numpy().astype(np.uint16) for p in pictures
+        ]
+    assert all(0 < labels.mean() < 1 for labels in own)
+    space = LabelSpace(("no", "yes"))
+    val = ListDataset("own answers", space, list(zip(pictures, own, strict=True)))
+    train = ListDataset("the opposite", space, [(p, 1 - labels) for p, labels in zip(pictures, own, strict=True)])
+    run = atrous.train(
+        (train, val),
+        **{"model": "fcn-lite0", "weights": str(tmp_path / "start.pth"), "iterations": 8, "crop": 65, "batch": 2},
+        **{"validations": 8, "lr": 0.5, "precision": "fp32", "out": tmp_path / "run"},
+        set={"training.norm": "frozen", "training.ema_decay": 0.0, "training.warmup_fraction": 1.0},
+    )
+    scores = [float(row["miou"]) for row in read_rows(run.folder)]
+    assert scores[-1] < scores[0] - 0.1  # it unlearns what it knew
+    metrics = load_strictly((run.folder / "metrics.json").read_text())
+    assert metrics["training"]["best_step"] == scores.index(max(scores)) + 1 < 8
+    assert metrics["miou"] == max(scores) == run.scores.miou
+    assert atrous.evaluate(run, val).miou == max(scores)
+    assert load_config(recipe=run.folder / "config.yaml").config.data.source == "python"
+    with pytest.raises(UsageError, match="were Python objects"):
+        atrous.evaluate(run)
+    assert call("train", "--resume", run.folder)[0] == 2
+
+
+def test_python_objects_that_are_no_data_sets_are_refused_in_words(tmp_path):
+    good = ListDataset("good", LabelSpace(("left", "right")), build_halves(1))
+    other = ListDataset("other", LabelSpace(("left", "up")), build_halves(1))
+    empty = ListDataset("empty", good.label_space, [])
+    for data, kind, words in (
+        ((good, [1, 2]), UsageError, "list has no get, key, label_space, mask"),
+        (good, UsageError, "got ListDataset"),
+        ((good, empty), DataError, "empty: no pictures"),
+        ((good, other), DataError, "differ in their label spaces"),
+    ):
+        with pytest.raises(kind) as caught:
+            atrous.train(data, out=tmp_path / "run")
+        assert words.replace(", label_space", "") in str(caught.value).replace(", label_space", "")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_id_outside_the_classes_stops_before_the_first_step(data, tmp_path):
+    copied = tmp_path / "data"
+    shutil.copytree(data, copied)
+    (copied / "atrous.yaml").write_text("data:\n  classes: [a, b, c, d, e, f, g, h]\n")
+    mask = sorted((copied / "masks" / "train").glob("*.png"))[3]
+    pixels = np.array(Image.open(mask))
+    pixels[0, :5] = 99
+    Image.fromarray(pixels).save(mask)
+    code, _, err = call("train", copied, *SETTINGS, "--iterations", 1, "--out", tmp_path / "run")
+    assert code == 3
+    assert mask.name in err
+    assert "99 (5 pixels)" in err
+    assert "data.ignore" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_could_not_begin_leaves_its_folder_free(tmp_path, data):
+    words = ["train", data, "--weights", "none", "--iterations", 1, "--batch", 2, "--out", tmp_path / "run"]
+    words += ["--set", "model.head={rates: [6], channels: 8}"]
+    code, _, err = call(*words, "--crop", 65)
+    assert code == 2
+    assert "--crop 129" in err
+    assert call(*words, "--crop", 65, "--set", "model.head={rates: [3], channels: 8}", "--quiet")[0] == 0
+
+
+def test_a_folder_that_holds_a_run_is_refused(run, data):
+    before = {path.name: path.stat().st_mtime_ns for path in run.iterdir()}
+    code, _, err = call("train", data, *SETTINGS, "--iterations", STEPS, "--out", run)
+    assert code == 2
+    assert "holds a run already" in err
+    assert {path.name: path.stat().st_mtime_ns for path in run.iterdir()} == before
+
+
+@pytest.mark.parametrize("weights", ["1,2", "1,1,1,1,1,1,1,1,1"])
+def test_another_number_of_class_weights_than_classes_is_refused(data, tmp_path, weights):
+    words = [*SETTINGS, "--iterations", 1, "--out", tmp_path / "run", "--class-weights", weights]
+    code, _, err = call("train", data, *words)
+    assert code == 2
+    assert "for 8 classes" in err
+
+
+def test_a_dry_run_writes_nothing_and_says_what_would_be(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = call("train", data, *SETTINGS, "--iterations", 3, "--dry-run")
+    assert code == 0
+    assert "train: 8 pictures, val: 3 pictures, 8 classes" in out
+    assert list_files(tmp_path) == []
+    code, _, err = call("train", data, "--iterations", 3, "--crop", 65, "--dry-run")
+    assert (code, "rate 18 reaches beyond it" in err) == (2, True)
+
+
+def test_a_preview_is_a_picture_and_no_run(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = call("train", data, *SETTINGS, "--iterations", 3, "--preview", "--json")
+    assert code == 0
+    path = Path(load_strictly(out)["preview"])
+    assert list_files(tmp_path) == ["runs", str(path)]
+    with Image.open(path) as picture:
+        assert np.asarray(picture).std() > 10
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_pictures_names(tmp_path):
+    with pytest.raises(atrous.AtrousError, match=r"the loss of step \d is (nan|inf) \(pictures .*train/0000") as caught:
+        train_shapes(tmp_path / "run", iterations=8, lr=1e30, precision="fp32")
+    assert "last.ckpt holds the last good state" in caught.value.hint
+    state = load_checkpoint(tmp_path / "run" / "last.ckpt").network
+    assert all(tensor.isfinite().all() for tensor in state.values())
+
+
+def test_minutes_plan_the_length_once_and_leave_no_trace_of_the_timing(tmp_path):
+    with pytest.raises(atrous.ConfigError, match="minutes do not suffice"):
+        train_shapes(tmp_path / "short", iterations=None, max_minutes=0.01)
+    assert not (tmp_path / "short" / "last.ckpt").exists()
+
+
+@pytest.mark.slow
+def test_minutes_are_kept(tmp_path):
+    started = time.monotonic()
+    run = train_shapes(tmp_path / "run", iterations=None, max_minutes=1.0)
+    assert time.monotonic() - started < 60
+    plan = load_checkpoint(run.folder / "last.ckpt").record["plan"]
+    assert plan["total_steps"] > 10
+
+
+@pytest.mark.parametrize(
+    "words", [("models",), ("models", "show", "fcn-lite0"), ("datasets",), ("datasets", "show", "shapes")]
+)
+def test_what_there_is_can_be_listed_and_shown(words):
+    code, out, err = call(*words)
+    assert code == 0, err
+    assert words[-1] in out or len(words) == 1
+    assert load_strictly(call(*words, "--json")[1])
+
+
+@pytest.mark.slow
+def test_torchvisions_state_dict_predicts_through_the_command_line(data, tmp_path):
+    from torchvision.models.segmentation import deeplabv3_resnet50
+
+    torch.manual_seed(0)
+    theirs = deeplabv3_resnet50(weights=None, weights_backbone=None, num_classes=3).eval()
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    picture = sorted((data / "images" / "val").glob("*.png"))[0]
+    code, _, err = call("predict", picture, "--model", tmp_path / "theirs.pth", "--out", tmp_path / "out")
+    assert code == 0, err
+    pixels = torch.from_numpy(np.array(Image.open(picture))).permute(2, 0, 1)[None] / 255
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    with torch.no_grad():
+        labels = theirs((pixels - mean) / std)["out"][0].argmax(0).numpy()
+    assert (np.asarray(Image.open(tmp_path / "out" / picture.name)) == labels).mean() > 0.999

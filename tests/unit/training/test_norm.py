@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from atrous.networks.build import build_network_from
+from atrous.training.norm import freeze_norms, set_norm_momentum, start_training
+from atrous.training.optimizers import build_optimizer
+
+
+def build():
+    torch.manual_seed(0)
+    return build_network_from({"name": "deeplabv3-resnet18", "head": {"channels": 8, "rates": [1, 2]}}, 3)
+
+
+def copy_norms(network):
+    return {
+        f"{name}.{key}": tensor.clone()
+        for name, module in network.named_modules()
+        if isinstance(module, _BatchNorm)
+        for key, tensor in module.state_dict().items()
+    }
+
+
+def train(network, *, frozen, steps=2):
+    optimizer = build_optimizer(network, lr=0.1, head_lr_factor=1.0, momentum=0.9, weight_decay=0.1)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(steps):
+        start_training(network, frozen_norms=frozen)
+        network(torch.rand(4, 3, 65, 65, generator=generator)).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def test_frozen_norms_stay_bit_equal_while_the_rest_learns():
+    network = build()
+    freeze_norms(network)
+    norms, weight = copy_norms(network), network.backbone.conv1.weight.detach().clone()
+    train(network, frozen=True)
+    after = copy_norms(network)
+    assert len(norms) > 100
+    assert all(torch.equal(after[name], tensor) for name, tensor in norms.items())
+    assert not torch.equal(network.backbone.conv1.weight, weight)
+
+
+def test_trained_norms_learn_all_of_them():
+    network = build()
+    norms = copy_norms(network)
+    train(network, frozen=False)
+    unmoved = [name for name, tensor in copy_norms(network).items() if torch.equal(tensor, norms[name])]
+    assert unmoved == []
+
+
+def test_training_mode_leaves_dropout_on_beside_frozen_norms():
+    network = build().eval()
+    start_training(network, frozen_norms=True)
+    assert network.training
+    assert not any(m.training for m in network.modules() if isinstance(m, _BatchNorm))
+    assert all(m.training for m in network.modules() if isinstance(m, nn.Dropout))
+    start_training(network, frozen_norms=False)
+    assert all(m.training for m in network.modules())
+
+
+@pytest.mark.parametrize("momentum", [0.0003, 1.0])
+def test_the_momentum_is_the_share_of_a_batch(momentum):
+    norm = nn.BatchNorm2d(2)
+    set_norm_momentum(nn.Sequential(norm), momentum)
+    values = torch.randn(4, 2, 3, 3, generator=torch.Generator().manual_seed(0)) + 5
+    norm(values)
+    torch.testing.assert_close(norm.running_mean, momentum * values.mean(dim=(0, 2, 3)))

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from atrous.networks.build import build_network_from
+from atrous.training.norm import freeze_norms
+from atrous.training.optimizers import build_optimizer, set_lr_factor
+
+
+def build(**options):
+    model = {"name": "deeplabv3-resnet18", "auxiliary": True, "head": {"channels": 8, "rates": [1]}} | options
+    return build_network_from(model, 3)
+
+
+def optimize(network):
+    return build_optimizer(network, lr=0.1, head_lr_factor=10.0, momentum=0.9, weight_decay=0.01)
+
+
+def list_learning(optimizer):
+    return {id(p): group for group in optimizer.param_groups for p in group["params"]}
+
+
+@pytest.mark.parametrize("name", ["deeplabv3-resnet18", "fcn-lite0"])
+def test_every_parameter_learns_once(name):
+    network = build(name=name, head={})
+    optimizer = optimize(network)
+    given = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(given) == sorted(id(p) for p in network.parameters())
+
+
+def test_norms_and_biases_do_not_decay_and_all_else_does():
+    network = build()
+    groups = list_learning(optimize(network))
+    for name, parameter in network.named_parameters():
+        is_kernel = name.endswith("weight") and parameter.dim() == 4
+        assert groups[id(parameter)]["weight_decay"] == (0.01 if is_kernel else 0.0), name
+
+
+def test_heads_learn_at_their_own_rate_throughout():
+    network = build()
+    optimizer = optimize(network)
+    groups = list_learning(optimizer)
+    set_lr_factor(optimizer, 0.5)
+    for name, parameter in network.named_parameters():
+        expected = 0.05 if name.startswith("backbone.") else 0.5
+        assert groups[id(parameter)]["lr"] == pytest.approx(expected), name
+    set_lr_factor(optimizer, 1.0)
+    assert {group["lr"] for group in optimizer.param_groups} == {0.1, 1.0}
+
+
+def test_what_needs_no_gradient_is_left_out():
+    network = build()
+    freeze_norms(network)
+    groups = list_learning(optimize(network))
+    frozen = [name for name, p in network.named_parameters() if id(p) not in groups]
+    assert frozen == [name for name, p in network.named_parameters() if not p.requires_grad]
+    assert frozen
+
+
+def test_a_step_is_that_of_plain_sgd_with_momentum_and_decay():
+    network = build()
+    optimizer = optimize(network)
+    weight, bias = network.backbone.conv1.weight, network.head.classifier.bias
+    expected = {id(p): (p.detach().clone(), torch.zeros_like(p)) for p in (weight, bias)}
+    for factor in (1.0, 0.25):
+        set_lr_factor(optimizer, factor)
+        for parameter, lr, decay in ((weight, 0.1, 0.01), (bias, 1.0, 0.0)):
+            parameter.grad = torch.full_like(parameter, 2.0)
+            value, velocity = expected[id(parameter)]
+            velocity = 0.9 * velocity + 2.0 + decay * value
+            expected[id(parameter)] = value - factor * lr * velocity, velocity
+        optimizer.step()
+    for parameter in (weight, bias):
+        torch.testing.assert_close(parameter.detach(), expected[id(parameter)][0])

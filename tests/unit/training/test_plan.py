@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+import math
+import re
+
+import pytest
+
+from atrous.core.errors import ConfigError
+from atrous.training.plan import FINISH_S, TIMING_MARGIN, Plan, Timing, build_plan
+
+
+def plan(elapsed=0.0, timing=None, **changes):
+    fields = {
+        "epochs": None,
+        "iterations": None,
+        "max_minutes": None,
+        "validations": 4,
+        "num_train": 10,
+        "samples_per_step": 4,
+    } | changes
+
+    def measure():
+        assert timing is not None, "nothing is timed where the length is given in steps"
+        return timing
+
+    return build_plan(**fields, elapsed_s=lambda: elapsed, measure=measure)
+
+
+def test_iterations_are_steps():
+    assert plan(iterations=7).total_steps == 7
+    assert plan(iterations=7).steps_per_epoch == 2.5
+    assert plan(iterations=7).samples_per_step == 4
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(1, 3), (2, 5), (0.1, 1), (0.5, 2), (4, 10)])
+def test_epochs_are_passes_over_the_pictures_rounded_up(epochs, steps):
+    assert plan(epochs=epochs).total_steps == steps
+
+
+def test_whole_numbers_of_passes_are_not_rounded_up_for_the_sake_of_a_float():
+    for epochs in range(1, 30):
+        for num_train in range(1, 30):
+            for samples in range(1, 16):
+                steps = plan(epochs=epochs, num_train=num_train, samples_per_step=samples).total_steps
+                assert steps == -(-epochs * num_train // samples)
+
+
+@pytest.mark.parametrize("total", [1, 2, 3, 7, 8, 9, 100])
+@pytest.mark.parametrize("validations", [1, 2, 3, 8])
+def test_validations_are_spread_and_the_last_is_at_the_end(total, validations):
+    marks = plan(iterations=total, validations=validations).validation_steps
+    assert marks[-1] == total
+    assert list(marks) == sorted(set(marks))
+    assert marks[0] >= 1
+    assert len(marks) == min(total, validations)
+    gaps = [b - a for a, b in zip((0, *marks), marks, strict=False)]
+    assert max(gaps) - min(gaps) <= 1
+
+
+def test_minutes_become_the_steps_that_fit_beside_validations_and_report():
+    timing = Timing(step_s=2.0, validation_s=10.0)
+    made = plan(max_minutes=10, elapsed=30.0, timing=timing, validations=3)
+    spent = 30.0 + made.total_steps * 2.0 + 3 * 10.0 + FINISH_S
+    assert len(made.validation_steps) == 3
+    assert spent <= 600 * TIMING_MARGIN < spent + 2.0
+
+
+def test_validations_take_a_quarter_of_the_minutes_at_most():
+    made = plan(max_minutes=10, timing=Timing(1.0, 60.0), validations=8)
+    assert len(made.validation_steps) == 2
+    assert len(plan(max_minutes=10, timing=Timing(1.0, 500.0), validations=8).validation_steps) == 1
+
+
+@pytest.mark.parametrize("timing", [Timing(2.0, 10.0), Timing(0.7, 33.3), Timing(55.0, 1.0)])
+def test_too_few_minutes_are_refused_and_the_named_number_suffices(timing):
+    with pytest.raises(ConfigError, match=r"max_minutes: 0\.3 minutes do not suffice") as caught:
+        plan(max_minutes=0.3, elapsed=5.0, timing=timing)
+    needed = float(re.search(r"At least ([\d.]+) minutes", caught.value.hint)[1])
+    assert plan(max_minutes=needed, elapsed=5.0, timing=timing).total_steps >= 1
+    exact = (5.0 + FINISH_S + timing.validation_s + timing.step_s) / 60 / TIMING_MARGIN
+    assert needed - exact < 0.11
+    assert needed >= math.floor(exact * 10) / 10
+
+
+def test_a_plan_survives_json():
+    made = plan(iterations=10)
+    assert Plan.from_json(json.loads(json.dumps(made.to_json()))) == made

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from atrous.core.labels import IGNORE_INDEX
+from atrous.losses.cross_entropy import count_weight
+from atrous.networks.build import build_network_from
+from atrous.networks.layers.resize import enlarge_logits
+from atrous.training.task import TrainingTask
+
+
+def build(name="fcn-resnet18", **options):
+    torch.manual_seed(0)
+    return build_network_from({"name": name, **options}, 3)
+
+
+def build_batch(size=65):
+    generator = torch.Generator().manual_seed(1)
+    pictures = torch.randint(256, (2, 3, size, size), generator=generator, dtype=torch.uint8)
+    labels = torch.zeros(2, size, size, dtype=torch.int64)
+    labels[0, :, 32:] = 1
+    labels[1, 32:] = 2
+    labels[:, :4] = IGNORE_INDEX
+    return pictures, labels
+
+
+def test_the_loss_is_the_mean_over_valid_pixels_of_full_size_logits():
+    network = build().eval()
+    pictures, labels = build_batch()
+    weights = (1.0, 2.0, 0.5)
+    loss = TrainingTask(network, class_weights=weights)(pictures, labels, count_weight(labels, torch.tensor(weights)))
+    expected = F.cross_entropy(network(pictures), labels, torch.tensor(weights), ignore_index=IGNORE_INDEX)
+    torch.testing.assert_close(loss, expected)
+
+
+def test_the_auxiliary_head_adds_its_share_in_training_alone():
+    network = build(auxiliary=True)
+    pictures, labels = build_batch()
+    total = count_weight(labels)
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, torch.nn.Dropout | torch.nn.Dropout2d):
+                module.p = 0.0
+        losses = [
+            TrainingTask(network.train(), auxiliary_weight=weight)(pictures, labels, total).item()
+            for weight in (0.0, 0.4, 1.0)
+        ]
+        cells = network.train().forward_cells(pictures)
+        full = enlarge_logits(cells.auxiliary, cells.geometry)
+        auxiliary = F.cross_entropy(full, labels, ignore_index=IGNORE_INDEX).item()
+        assert TrainingTask(network.eval())(pictures, labels, total).item() > 0  # no auxiliary logits, no failure
+    assert losses[1] - losses[0] == pytest.approx(0.4 * auxiliary, rel=1e-4)
+    assert losses[2] - losses[0] == pytest.approx(auxiliary, rel=1e-4)
+
+
+def test_the_auxiliary_head_learns():
+    network = build(auxiliary=True)
+    pictures, labels = build_batch()
+    TrainingTask(network.train())(pictures, labels, count_weight(labels)).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
+def test_a_step_without_a_valid_pixel_has_loss_zero_and_finite_gradients():
+    network = build(auxiliary=True)
+    pictures, labels = build_batch()
+    labels[:] = IGNORE_INDEX
+    loss = TrainingTask(network.train())(pictures, labels, count_weight(labels))
+    loss.backward()
+    assert loss.item() == 0.0
+    assert all(not p.grad.any() for p in network.parameters())
+
+
+def test_class_weights_travel_with_the_task_and_are_not_saved():
+    task = TrainingTask(build(), class_weights=(1.0, 2.0, 3.0))
+    assert task.to(torch.float64).class_weights.dtype == torch.float64
+    assert [name for name in task.state_dict() if not name.startswith("network.")] == []
+
+
+@pytest.mark.parametrize("name", ["fcn-lite0", "deeplabv3-resnet18"])
+def test_one_batch_can_be_learnt_by_heart(name):
+    options = {"head": {"rates": [1, 2], "channels": 32}} if name.startswith("deeplabv3") else {}
+    task = TrainingTask(build(name, **options).train())
+    pictures, labels = build_batch()
+    optimizer = torch.optim.SGD(task.parameters(), lr=0.05, momentum=0.9)
+    losses = []
+    for _ in range(20):
+        loss = task(pictures, labels, count_weight(labels))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.3 * losses[0]

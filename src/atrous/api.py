@@ -15,7 +15,7 @@ from atrous.config.load import LoadedConfig, dump_config, load_config
 from atrous.config.problems import describe_validation_error, raise_problems
 from atrous.config.schema import Config
 from atrous.core.errors import AtrousError, UsageError
-from atrous.core.files import load_json, save_json, save_text
+from atrous.core.files import save_text
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Progress, Protocol, Scores
 from atrous.data.build import (
@@ -415,35 +415,6 @@ def predict(
     )
 
 
-LADDER: tuple[dict[str, Any], ...] = (
-    {"output_stride": 8},
-    {"output_stride": 8, "scales": (0.75, 1.0, 1.25)},
-    {"output_stride": 8, "scales": (0.75, 1.0, 1.25), "flip": True},
-)
-"""The paper's inference ladder above the build's own protocol, each step dearer than the one before."""
-
-
-def run_ladder(run: Run, *, progress: Report | None = None, say: Say | None = None) -> list[dict[str, Any]]:
-    """Score a run under every step of the ladder, and put the scores into its metrics and its report.
-
-    Returns: A row a step, the run's own protocol first: protocol, describe, miou.
-    """
-    metrics = load_json(run.folder / METRICS_NAME)
-    model = run.model
-    rows = [_describe_step(Protocol.from_json(metrics["protocol"]), metrics["miou"])]
-    for options in LADDER:
-        scores = evaluate(model, _rebuild_splits(run.folder).val, progress=progress, say=say, **options)
-        rows.append(_describe_step(scores.protocol, scores.miou))
-        _tell(say, f"ladder: {rows[-1]['describe']}: mIoU {scores.miou:.3f}")
-    save_json(run.folder / METRICS_NAME, metrics | {"ladder": rows})
-    write_report(run.folder)
-    return rows
-
-
-def _describe_step(protocol: Protocol, miou: float | None) -> dict[str, Any]:
-    return {"protocol": protocol.to_json(), "describe": protocol.describe(), "miou": miou}
-
-
 def _open(model: Model | Run | str | Path, device: str) -> tuple[Model, Path | None]:
     """Return an opened model and the folder of its run, if it has one."""
     if isinstance(model, Model):
@@ -465,7 +436,7 @@ def _find_scored_data(
     if data is None:
         if folder is None or not is_run:
             raise UsageError("no data to score on", "Give DATA, or a run folder, which knows its own validation data.")
-        return _rebuild_splits(folder).val
+        return rebuild_splits(folder).val
     classes = dict(zip(space.ids, space.names, strict=True))
     given = {"data.source": str(data), "data.root": root, "data.classes": classes, "data.ignore": space.ignored_ids}
     dataset = build_all_pairs(load_config(options=given).config.data)
@@ -476,7 +447,7 @@ def _find_scored_data(
 
 def _warn_of_seen_pictures(folder: Path, dataset: SegmentationDataset, say: Say | None) -> None:
     try:
-        seen = set(_list_files(_rebuild_splits(folder).train))
+        seen = set(_list_files(rebuild_splits(folder).train))
     except AtrousError:
         _tell(say, "the run's own data are not here, so it is not known whether it was trained on these pictures")
         return
@@ -490,7 +461,12 @@ def _list_files(dataset: SegmentationDataset) -> list[Path]:
     return [path.resolve() for path in paths if path is not None]
 
 
-def _rebuild_splits(folder: Path) -> Splits:
+def rebuild_splits(folder: Path) -> Splits:
+    """Find the data that a run was trained and scored on, as its configuration says.
+
+    Raises:
+        DataError: They are not where they were.
+    """
     return build_splits(load_config(recipe=folder / CONFIG_NAME).config.data)
 
 
@@ -542,38 +518,3 @@ def _require_same_settings(config: Config, folder: Path) -> None:
 def _tell(say: Say | None, text: str) -> None:
     if say is not None and text:
         say(text)
-
-
-def demo(out: Path, *, seed: int = 0, progress: Report | None = None, say: Say | None = None) -> Run:
-    """Train on shapes, score the ladder, label held-out pictures, write the report: the whole tool in minutes.
-
-    Args:
-        out: Folder of the run.
-        seed: Seed of the training.
-        progress: Told where the work stands.
-        say: Told what was decided and found.
-    """
-    loaded = load_config(recipe="demo", options={"output.folder": str(out), "training.seed": seed})
-    run = run_training(loaded, progress=progress, say=say)
-    if run.interrupted:
-        return run
-    run_ladder(run, progress=progress, say=say)
-    _predict_held_out(run, say)
-    return run
-
-
-HELD_OUT_PICTURES = 8
-
-
-def _predict_held_out(run: Run, say: Say | None) -> None:
-    """Write a few validation pictures as files and label them as a person would: from the files alone."""
-    from PIL import Image
-
-    val = _rebuild_splits(run.folder).val
-    pictures = run.folder / "pictures"
-    pictures.mkdir(exist_ok=True)
-    for index in range(min(HELD_OUT_PICTURES, len(val))):
-        sample = val.get(index)
-        Image.fromarray(sample.picture).save(pictures / f"{Path(sample.key).name}.png")
-    record = predict(pictures, run, run.folder / "predictions", formats=("labels", "overlay", "confidence"))
-    _tell(say, f"{len(record.done)} held-out pictures labelled: {record.folder}")

@@ -30,6 +30,7 @@ from atrous.core.labels import LabelSpace
 from atrous.core.records import Sample
 from atrous.data.datasets.shapes import build_shapes
 from atrous.training.checkpoint import load_checkpoint
+from atrous.training.norm import set_norm_momentum
 
 SIZE = 65
 STEPS = 8
@@ -211,7 +212,7 @@ def interrupt_at(step):
     return lambda at: os.kill(os.getpid(), signal.SIGTERM) if (at.stage, at.done) == ("training", step) else None
 
 
-@pytest.mark.parametrize("step", [1, 4, 5])
+@pytest.mark.parametrize("step", [1, 5])
 def test_an_interrupted_and_resumed_run_is_bit_equal_to_a_whole_one(run, tmp_path, step):
     folder = tmp_path / "parts"
     loaded = load_config(recipe=run / "config.yaml", options={"output.folder": str(folder)})
@@ -265,7 +266,7 @@ def test_a_run_is_not_resumed_with_other_data(run, data, tmp_path):
 
 def start(data, folder, *more):
     """Start a training in a process group of its own and wait until its first validation is written down."""
-    words = ["train", data, *SETTINGS, "--iterations", 60, "--out", folder, "--set", "training.validations=30", *more]
+    words = ["train", data, *SETTINGS, "--iterations", 30, "--out", folder, "--set", "training.validations=15", *more]
     process = subprocess.Popen(
         [sys.executable, "-m", "atrous", *map(str, words)],
         stdout=subprocess.PIPE,
@@ -288,15 +289,15 @@ def test_sigterm_to_a_whole_process_group_leaves_a_usable_run_that_goes_on(data,
     assert f"atrous train --resume '{folder}'" in err
     assert str(folder) in out
     step = load_checkpoint(folder / "last.ckpt").step
-    assert 2 <= step < 60
+    assert 2 <= step < 30
     assert (folder / "report.html").is_file()
     metrics = load_strictly((folder / "metrics.json").read_text())
     assert atrous.evaluate(folder).miou == metrics["miou"]
     code, _, err = call("train", "--resume", folder)
     assert code == 0, err
     assert f"resumed after step {step}" in err
-    assert [row["step"] for row in read_rows(folder)] == [str(n) for n in range(2, 61, 2)]
-    assert load_strictly((folder / "metrics.json").read_text())["training"]["steps"] == 60
+    assert [row["step"] for row in read_rows(folder)] == [str(n) for n in range(2, 31, 2)]
+    assert load_strictly((folder / "metrics.json").read_text())["training"]["steps"] == 30
 
 
 def test_sigkill_leaves_whole_files_and_a_run_that_goes_on(data, tmp_path):
@@ -305,7 +306,7 @@ def test_sigkill_leaves_whole_files_and_a_run_that_goes_on(data, tmp_path):
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
     step = load_checkpoint(folder / "last.ckpt").step
-    assert 0 <= step < 60
+    assert 0 <= step < 30
     assert atrous.load(folder).classes
     stopped = api.run_training(
         load_config(recipe=folder / "config.yaml"), resume=folder, progress=interrupt_at(step + 2)
@@ -355,8 +356,10 @@ def test_weights_of_a_model_with_other_classes_start_a_training_with_a_new_last_
     assert lines[2] == "weights: 2 not used: head.classifier"
     before, after = load_file(run / "model.safetensors"), load_file(started.folder / "model.safetensors")
     assert after["head.classifier.weight"].shape[0] == 2
-    name = "backbone.stem.conv.weight" if "backbone.stem.conv.weight" in after else next(iter(after))
-    torch.testing.assert_close(after[name], before[name])
+    kept = [name for name in after if name.endswith("conv.weight") and name != "head.classifier.weight"]
+    assert len(kept) > 40
+    for name in kept:
+        torch.testing.assert_close(after[name], before[name])
 
 
 class ListDataset:
@@ -394,25 +397,27 @@ def build_halves(count):
 
 def test_the_best_model_is_kept_when_later_validations_are_worse(tmp_path):
     torch.manual_seed(0)
-    network = atrous.build("fcn-lite0", classes=2).eval()
-    torch.save(network.state_dict(), tmp_path / "start.pth")
+    network = atrous.build("fcn-lite0", classes=2)
     pictures = [picture for picture, _ in build_halves(2)]
+    batch = torch.stack([torch.from_numpy(picture).permute(2, 0, 1) for picture in pictures])
+    set_norm_momentum(network, 1.0)
     with torch.no_grad():
-        own = [
-            network(torch.from_numpy(p).permute(2, 0, 1)[None])[0].argmax(0).numpy().astype(np.uint16) for p in pictures
-        ]
-    assert all(0 < labels.mean() < 1 for labels in own)
+        network.train()(batch)  # so that features have a spread, and answers differ from place to place
+        network.eval().head.classifier.weight.normal_()
+        own = list(network(batch).argmax(dim=1).numpy().astype(np.uint16))
+    assert all(0.1 < labels.mean() < 0.9 for labels in own)
+    torch.save(network.state_dict(), tmp_path / "start.pth")
     space = LabelSpace(("no", "yes"))
     val = ListDataset("own answers", space, list(zip(pictures, own, strict=True)))
     train = ListDataset("the opposite", space, [(p, 1 - labels) for p, labels in zip(pictures, own, strict=True)])
     run = atrous.train(
         (train, val),
         **{"model": "fcn-lite0", "weights": str(tmp_path / "start.pth"), "iterations": 8, "crop": 65, "batch": 2},
-        **{"validations": 8, "lr": 0.5, "precision": "fp32", "out": tmp_path / "run"},
+        **{"validations": 8, "lr": 0.01, "precision": "fp32", "out": tmp_path / "run"},
         set={"training.norm": "frozen", "training.ema_decay": 0.0, "training.warmup_fraction": 1.0},
     )
     scores = [float(row["miou"]) for row in read_rows(run.folder)]
-    assert scores[-1] < scores[0] - 0.1  # it unlearns what it knew
+    assert scores[-1] < scores[0] - 0.2  # it unlearns what it knew
     metrics = load_strictly((run.folder / "metrics.json").read_text())
     assert metrics["training"]["best_step"] == scores.index(max(scores)) + 1 < 8
     assert metrics["miou"] == max(scores) == run.scores.miou
@@ -428,14 +433,14 @@ def test_python_objects_that_are_no_data_sets_are_refused_in_words(tmp_path):
     other = ListDataset("other", LabelSpace(("left", "up")), build_halves(1))
     empty = ListDataset("empty", good.label_space, [])
     for data, kind, words in (
-        ((good, [1, 2]), UsageError, "list has no get, key, label_space, mask"),
+        ((good, [1, 2]), UsageError, "data: list has no name, label_space, get, key, mask, picture_path, mask_path"),
         (good, UsageError, "got ListDataset"),
         ((good, empty), DataError, "empty: no pictures"),
         ((good, other), DataError, "differ in their label spaces"),
     ):
         with pytest.raises(kind) as caught:
             atrous.train(data, out=tmp_path / "run")
-        assert words.replace(", label_space", "") in str(caught.value).replace(", label_space", "")
+        assert words in str(caught.value)
     assert not (tmp_path / "run").exists()
 
 
@@ -477,14 +482,14 @@ def test_another_number_of_class_weights_than_classes_is_refused(data, tmp_path,
     words = [*SETTINGS, "--iterations", 1, "--out", tmp_path / "run", "--class-weights", weights]
     code, _, err = call("train", data, *words)
     assert code == 2
-    assert "for 8 classes" in err
+    assert f"training.class_weights: {len(weights) // 2 + 1} weights for" in err
 
 
 def test_a_dry_run_writes_nothing_and_says_what_would_be(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, out, _ = call("train", data, *SETTINGS, "--iterations", 3, "--dry-run")
     assert code == 0
-    assert "train: 8 pictures, val: 3 pictures, 8 classes" in out
+    assert "train: 8 pictures, val: 3 pictures" in out
     assert list_files(tmp_path) == []
     code, _, err = call("train", data, "--iterations", 3, "--crop", 65, "--dry-run")
     assert (code, "rate 18 reaches beyond it" in err) == (2, True)

@@ -32,7 +32,7 @@ class DataConfig(Section):
     """Ids that are neither trained on nor scored."""
     val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     """Share held out for validation where the data has no split of its own."""
-    split_seed: int = 0
+    split_seed: Annotated[int, Field(ge=0)] = 0
     """Seed of that split."""
     train_split: str = "train"
     """Name of the split to train on, where the data has several (VOC: train_aug)."""
@@ -114,7 +114,7 @@ class TrainingConfig(Section):
     """Decay of the averaged weights that are validated and kept; warmed up; 0 switches them off."""
     validations: Annotated[int, Field(ge=1)] = 8
     """How often the model is validated over the run; the last one is at the end."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     """Seed of order, augmentation and initial weights."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the training step; auto: bf16 where the machine computes in it."""

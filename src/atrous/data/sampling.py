@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -139,6 +140,11 @@ def _collate(items: Sequence[tuple[int, Sample | AtrousError]]) -> Batch | Atrou
 
 
 def _start_worker(_: int) -> None:
-    """One thread a worker: there are as many workers as cores to use."""
+    """One thread a worker: there are as many workers as cores to use.
+
+    A signal to the whole process group is the main process's affair: it ends its step and then its workers.
+    """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -136,6 +136,18 @@ def _read_options(part: type[nn.Module], options: dict[str, Any], key: str) -> d
     return read
 
 
+def find_identity(name: str) -> str:
+    """Say what was measured of a model's backbone across output strides.
+
+    Returns: "exact", "pooled" (a global average inside sees other cells), or "not verified".
+    """
+    _, backbone = split_name(name)
+    if not backbone.startswith(PREFIX):
+        return "exact"
+    timm_name = backbone.removeprefix(PREFIX).split(".")[0]  # without the tag of its weights
+    return VERIFIED.get(timm_name, "not verified")
+
+
 def describe_network(name: str, output_stride: int = 16, **options: Any) -> dict[str, Any]:
     """Return what a model is: parameters, levels, conventions, and the rate of every 3x3 and larger window.
 
@@ -147,13 +159,11 @@ def describe_network(name: str, output_stride: int = 16, **options: Any) -> dict
     model = ModelConfig(name=name, output_stride=output_stride, **options)
     network = build_network(model, num_classes=21)
     family, backbone = split_name(name)
-    timm_name = backbone.removeprefix(PREFIX).split(".")[0]  # without the tag of its weights
-    verified = VERIFIED.get(timm_name, "not verified") if backbone.startswith(PREFIX) else "exact"
     return {
         "name": name,
         "family": family,
         "backbone": backbone,
-        "atrous_identity": verified,
+        "atrous_identity": find_identity(name),
         "parameters": sum(p.numel() for p in network.parameters()),
         "output_stride": output_stride,
         "levels": [

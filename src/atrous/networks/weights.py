@@ -7,7 +7,7 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 
 import torch
 from safetensors.torch import load_file
@@ -172,6 +172,8 @@ def fetch_file(url: str, folder: Path) -> Path:
             with atomic_path(path) as temporary:
                 torch.hub.download_url_to_file(url, str(temporary), progress=False)
         except (URLError, OSError) as error:
+            if isinstance(error, HTTPError):  # it is the open answer itself
+                error.close()
             raise MachineError(
                 f"{url} cannot be fetched: {error}",
                 f"Put the file (SHA-256 {digits}...) at {path}, or use --weights none.",

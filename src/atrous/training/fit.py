@@ -23,7 +23,7 @@ from atrous.data.contracts import Splits
 from atrous.data.sampling import Batch
 from atrous.data.statistics import MaskStatistics, compute_class_weights
 from atrous.losses.cross_entropy import count_weight
-from atrous.networks.build import build_network
+from atrous.networks.build import build_network, find_identity
 from atrous.networks.contracts import count_cells
 from atrous.networks.model_file import MODEL_FILE_NAME, ModelCard, load_model, save_model
 from atrous.networks.segmenter import Segmenter
@@ -178,7 +178,7 @@ class Fit:
         """Make one optimiser step and return its loss.
 
         Raises:
-            AtrousError: The loss is not finite; the message names the pictures.
+            AtrousError: The loss or its gradient is not finite; the message names the pictures.
         """
         training = self.config.training
         start_training(self.network, frozen_norms=training.norm == "frozen")
@@ -189,15 +189,16 @@ class Fit:
             share = self.task(pictures.contiguous(memory_format=torch.channels_last), labels, weight)
             self.fabric.backward(share)
             loss += share.item()
-        if not math.isfinite(loss):
+        limit = math.inf if training.clip_norm is None else training.clip_norm
+        parameters = [p for p in self.network.parameters() if p.grad is not None]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, limit).item()
+        if not math.isfinite(loss + norm):
             keys = ", ".join(key for batch in batches for key in batch.keys)
             raise AtrousError(
-                f"the loss of step {self.standing.step + 1} is {loss} (pictures {keys})",
-                "Lower --lr, set training.clip_norm, or train with --precision fp32; "
+                f"step {self.standing.step + 1} has loss {loss} and gradient norm {norm} (pictures {keys})",
+                "Lower --lr or training.clip_norm, or train with --precision fp32; "
                 f"{self.folder / LAST_NAME} holds the last good state.",
             )
-        if training.clip_norm is not None:
-            self.fabric.clip_gradients(self.task, self.optimizer, max_norm=training.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return loss
@@ -221,7 +222,7 @@ class Fit:
                 "loss": sum(standing.losses) / len(standing.losses),
                 "miou": scores.miou,
                 "pixel_accuracy": scores.pixel_accuracy,
-                "never_predicted": " ".join(scores.never_predicted),
+                "never_predicted": ", ".join(scores.never_predicted),
             }
         )
         standing.losses = ()
@@ -270,6 +271,8 @@ class Fit:
         config, training = self.config, self.config.training
         network = build_network(config.model, self.splits.train.label_space.num_classes)
         require_cells(network, training.crop)
+        if find_identity(config.model.name) == "not verified":
+            self.journal.say(f"{config.model.name}: not verified, nobody has measured it across output strides yet")
         if with_weights:
             for line in start_weights(network, config.model.name, config.model.weights):
                 self.journal.say(line)

@@ -1,0 +1,1 @@
+"""Experiments made of whole runs: the demonstration with its inference ladder."""

@@ -1,0 +1,89 @@
+"""The whole tool in minutes: train on shapes, climb the inference ladder, label held-out pictures, write the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from atrous.api import METRICS_NAME, Run, evaluate, predict, rebuild_splits, run_training
+from atrous.config.load import load_config
+from atrous.core.files import atomic_path, load_json, save_json
+from atrous.core.records import Progress, Protocol
+from atrous.reports.html import write_report
+
+LADDER: tuple[dict[str, Any], ...] = (
+    {"output_stride": 8},
+    {"output_stride": 8, "scales": (0.75, 1.0, 1.25)},
+    {"output_stride": 8, "scales": (0.75, 1.0, 1.25), "flip": True},
+)
+"""Protocols above the build's own, each step dearer than the one before.
+
+Source: Chen et al. 2017 (arXiv 1706.05587), Tables 4 and 6.
+"""
+
+HELD_OUT_PICTURES = 8
+
+
+def run_demo(
+    out: Path,
+    *,
+    seed: int = 0,
+    progress: Callable[[Progress], None] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Run:
+    """Train on shapes, score the ladder, label held-out pictures, write the report.
+
+    Args:
+        out: Folder of the run.
+        seed: Seed of the training.
+        progress: Told where the work stands.
+        say: Told what was decided and found.
+    Raises:
+        UsageError: The folder holds a run already.
+    """
+    say = say or (lambda text: None)
+    loaded = load_config(recipe="demo", options={"output.folder": str(out), "training.seed": seed})
+    run = run_training(loaded, progress=progress, say=say)
+    if run.interrupted:
+        return run
+    for row in run_ladder(run, progress=progress):
+        say(f"ladder: {row['describe']}: mIoU {row['miou']:.3f}")
+    folder = predict_held_out(run)
+    say(f"{HELD_OUT_PICTURES} held-out pictures labelled: {folder}")
+    return run
+
+
+def run_ladder(run: Run, *, progress: Callable[[Progress], None] | None = None) -> list[dict[str, Any]]:
+    """Score a run under every step of the ladder, and put the scores into its metrics and its report.
+
+    Returns: A row a step, the run's own protocol first: protocol, describe, miou.
+    """
+    metrics = load_json(run.folder / METRICS_NAME)
+    rows = [_describe_step(Protocol.from_json(metrics["protocol"]), metrics["miou"])]
+    for options in LADDER:
+        scores = evaluate(run, progress=progress, **options)
+        rows.append(_describe_step(scores.protocol, scores.miou))
+    save_json(run.folder / METRICS_NAME, metrics | {"ladder": rows})
+    write_report(run.folder)
+    return rows
+
+
+def _describe_step(protocol: Protocol, miou: float | None) -> dict[str, Any]:
+    return {"protocol": protocol.to_json(), "describe": protocol.describe(), "miou": miou}
+
+
+def predict_held_out(run: Run) -> Path:
+    """Write a few validation pictures as files and label them as a person would: from the files alone.
+
+    Returns: The folder of the predictions.
+    """
+    val = rebuild_splits(run.folder).val
+    pictures = run.folder / "pictures"
+    for index in range(min(HELD_OUT_PICTURES, len(val))):
+        sample = val.get(index)
+        with atomic_path(pictures / f"{Path(sample.key).name}.png") as temporary:
+            Image.fromarray(sample.picture).save(temporary)
+    return predict(pictures, run, run.folder / "predictions", formats=("labels", "overlay", "confidence")).folder

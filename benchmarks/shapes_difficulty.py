@@ -1,7 +1,7 @@
 """How hard the built-in data set `shapes` is: what pixels alone give away, and what context is worth.
 
     python benchmarks/shapes_difficulty.py classifier
-    python benchmarks/shapes_difficulty.py heads --seeds 0 1 2 --iterations 400
+    python benchmarks/shapes_difficulty.py heads --seeds 0 1 2 --iterations 200
 
 `classifier` trains gradient boosting on colour and texture within 15 x 15 pixels and prints its mIoU. `heads` trains
 DeepLabv3's head and a plain 1x1 one with the same recipe and seeds, scores both on the inference ladder, prints the
@@ -26,10 +26,12 @@ from atrous.data.contracts import SegmentationDataset
 from atrous.data.datasets.shapes import build_shapes
 
 RESULTS = Path(__file__).parent.parent / "results" / "shapes_heads.csv"
-MODELS: dict[str, dict[str, Any]] = {"deeplabv3-lite0": {"rates": [4, 8, 12]}, "fcn-lite0": {}}
+CONTROL = "fcn-lite0"
+MODELS: dict[str, dict[str, Any]] = {"deeplabv3-lite0": {"rates": [4, 8, 12]}, CONTROL: {}}
+BUILD_STEP = "output stride 16"
 SCALES = (0.75, 1.0, 1.25)
 LADDER: dict[str, dict[str, Any]] = {
-    "output stride 16": {"output_stride": 16},
+    BUILD_STEP: {"output_stride": 16},
     "output stride 8": {"output_stride": 8},
     "and scales": {"output_stride": 8, "scales": SCALES},
     "and flip": {"output_stride": 8, "scales": SCALES, "flip": True},
@@ -84,10 +86,10 @@ def run_classifier(num_train: int, num_val: int) -> None:
 
 
 def run_heads(seeds: list[int], iterations: int, recipe: str, folder: Path) -> None:
-    """Train both heads on each seed, score the ladder, print the means, write all rows."""
+    """Train both heads on each seed, score DeepLabv3's on the ladder, print the means, write all rows."""
     rows: list[dict[str, Any]] = []
     for seed in seeds:
-        for model in MODELS:
+        for model, head in MODELS.items():
             run = atrous.train(
                 "shapes",
                 model=model,
@@ -95,21 +97,43 @@ def run_heads(seeds: list[int], iterations: int, recipe: str, folder: Path) -> N
                 iterations=iterations,
                 seed=seed,
                 out=folder / f"{model}-{seed}",
-                set={"model.head": MODELS[model]},
+                set={"model.head": head},
             )
             for step, protocol in LADDER.items():
+                if model == CONTROL and step != BUILD_STEP:
+                    continue
                 miou = atrous.evaluate(run, **protocol).miou
                 rows.append({"seed": seed, "model": model, "iterations": iterations, "protocol": step, "miou": miou})
                 print(f"seed {seed}, {model}, {step}: {miou:.4f}", flush=True)
+                write_rows(rows)
+    print_means(rows)
+
+
+def write_rows(rows: list[dict[str, Any]]) -> None:
+    """Write what is measured so far, so that nothing is lost when the script is stopped."""
     RESULTS.parent.mkdir(exist_ok=True)
     with RESULTS.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    print(f"\n{'mean of seeds':18}" + "".join(f"{model:>18}" for model in MODELS))
+
+
+def print_means(rows: list[dict[str, Any]]) -> None:
+    """Print the mean over seeds of each step, its gain over the step before, and the gap of the control."""
+    before: float | None = None
     for step in LADDER:
-        means = [statistics.mean(r["miou"] for r in rows if (r["model"], r["protocol"]) == (m, step)) for m in MODELS]
-        print(f"{step:18}" + "".join(f"{mean:18.4f}" for mean in means))
+        values = [row["miou"] for row in rows if row["model"] != CONTROL and row["protocol"] == step]
+        mean, spread = statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+        gain = "" if before is None else f"  {100 * (mean - before):+.2f} points"
+        print(f"{step:18} {mean:.4f} (standard deviation {spread:.4f} over {len(values)} seeds){gain}")
+        before = mean
+    pairs: dict[int, dict[str, float]] = {}
+    for row in rows:
+        if row["protocol"] == BUILD_STEP:
+            pairs.setdefault(row["seed"], {})[row["model"]] = row["miou"]
+    gaps = [next(miou for model, miou in pair.items() if model != CONTROL) - pair[CONTROL] for pair in pairs.values()]
+    listed = ", ".join(f"{100 * gap:+.2f}" for gap in gaps)
+    print(f"DeepLabv3 - {CONTROL} at {BUILD_STEP}: {100 * statistics.mean(gaps):+.2f} points (by seed {listed})")
     print(f"written to {RESULTS}")
 
 
@@ -122,7 +146,7 @@ def main() -> None:
     classifier.add_argument("--num-val", type=int, default=40)
     heads = commands.add_parser("heads", help="mIoU of both heads on the inference ladder")
     heads.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    heads.add_argument("--iterations", type=int, default=400)
+    heads.add_argument("--iterations", type=int, default=200)
     heads.add_argument("--recipe", default="demo")
     heads.add_argument("--out", type=Path, default=Path("runs/shapes-heads"), help="folder of the runs")
     given = parser.parse_args()

@@ -356,7 +356,7 @@ def test_weights_of_a_model_with_other_classes_start_a_training_with_a_new_last_
     assert lines[2] == "weights: 2 not used: head.classifier"
     before, after = load_file(run / "model.safetensors"), load_file(started.folder / "model.safetensors")
     assert after["head.classifier.weight"].shape[0] == 2
-    kept = [name for name in after if name.endswith("conv.weight") and name != "head.classifier.weight"]
+    kept = [name for name in after if after[name].dim() == 4 and name != "head.classifier.weight"]
     assert len(kept) > 40
     for name in kept:
         torch.testing.assert_close(after[name], before[name])
@@ -506,7 +506,7 @@ def test_a_preview_is_a_picture_and_no_run(data, tmp_path, monkeypatch):
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_pictures_names(tmp_path):
-    with pytest.raises(atrous.AtrousError, match=r"the loss of step \d is (nan|inf) \(pictures .*train/0000") as caught:
+    with pytest.raises(atrous.AtrousError, match=r"step \d has loss (nan|inf) .*\(pictures .*train/0000") as caught:
         train_shapes(tmp_path / "run", iterations=8, lr=1e30, precision="fp32")
     assert "last.ckpt holds the last good state" in caught.value.hint
     state = load_checkpoint(tmp_path / "run" / "last.ckpt").network

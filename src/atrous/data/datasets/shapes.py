@@ -2,7 +2,8 @@
 
 Colour and texture say nothing here: background and shapes draw theirs from one distribution. What a pixel belongs to
 shows in the outline around it, which may lie a hundred pixels away: deep inside a large shape, or in the hole of a
-frame, through which the same background is seen. All shapes come in all sizes, turned any way.
+frame, through which the same background is seen. Shapes are a quarter of the picture to nearly all of it in size,
+turned any way.
 """
 
 from __future__ import annotations

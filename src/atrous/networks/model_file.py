@@ -91,6 +91,8 @@ def load_model(path: Path) -> tuple[Segmenter, ModelCard]:
     Raises:
         ModelFileError: No such file, damaged, of another kind, or written by a later version.
     """
+    if not path.exists():
+        raise ModelFileError(f"{path}: no such file or folder", "Give a run folder, a .safetensors or a .pth file.")
     if path.is_dir():
         inside = path / MODEL_FILE_NAME
         if not inside.is_file():

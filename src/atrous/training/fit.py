@@ -279,6 +279,7 @@ class Fit:
         set_norm_momentum(network, training.norm_momentum)
         if training.norm == "frozen":
             freeze_norms(network)
+        self.journal.say(f"arithmetic: {self.fabric.strategy.precision.precision} on {self.fabric.device}")
         cells = count_cells(training.crop, network.output_stride, aligned=network.aligned)
         self.journal.say(
             f"batch norm: {training.norm}, {training.batch * cells * cells:,} values per norm at the deepest level, "

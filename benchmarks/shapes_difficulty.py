@@ -4,8 +4,8 @@
     python benchmarks/shapes_difficulty.py heads --seeds 0 1 2 --iterations 200
 
 `classifier` trains gradient boosting on colour and texture within 15 x 15 pixels and prints its mIoU. `heads` trains
-DeepLabv3's head and a plain 1x1 one with the same recipe and seeds, scores both on the inference ladder, prints the
-table and writes results/shapes_heads.csv.
+DeepLabv3's head and a plain 1x1 one with the same recipe and seeds, scores the first on the inference ladder, prints
+means and gaps, and writes results/shapes_heads.csv.
 """
 
 from __future__ import annotations

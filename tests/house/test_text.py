@@ -16,9 +16,7 @@ FILES = [
     for path in [place]
     if path.is_file() and path.suffix in KINDS and "__pycache__" not in path.parts and path != Path(__file__)
 ]
-FOREIGN = re.compile(
-    r"/work/|/home/\w|/Users/\w|/root/|\bhouse\.md|\bproduct\.md|\bpaper\.md|\bpains\.md|\bTODO\b|\bFIXME\b"
-)
+FOREIGN = re.compile(r"/(?:home|Users|root|work)/\w|\bTODO\b|\bFIXME\b")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -8,10 +8,15 @@ FAMILIES = Registry(
     "family",
     (
         ("deeplabv3", "atrous.networks.heads.deeplabv3:DeepLabV3Head"),
+        ("deeplabv3-cascade", "atrous.networks.heads.fcn:FCNHead"),
+        ("deeplabv3plus", "atrous.networks.heads.deeplabv3plus:DeepLabV3PlusHead"),
+        ("deeplabv2", "atrous.networks.heads.deeplabv2:DeepLabV2Head"),
+        ("pspnet", "atrous.networks.heads.pspnet:PSPNetHead"),
+        ("imagepyramid", "atrous.networks.heads.imagepyramid:ImagePyramidHead"),
         ("fcn", "atrous.networks.heads.fcn:FCNHead"),
     ),
 )
-"""Heads by the first word of a model's name."""
+"""Heads by the first word of a model's name. The cascade's extra blocks belong to the backbone."""
 
 BACKBONES = Registry(
     "backbone",
@@ -19,6 +24,7 @@ BACKBONES = Registry(
         ("lite0", "atrous.networks.backbones.efficientnet_lite:build_lite0"),
         ("lite1", "atrous.networks.backbones.efficientnet_lite:build_lite1"),
         ("lite2", "atrous.networks.backbones.efficientnet_lite:build_lite2"),
+        ("mobilenet_v3_large", "atrous.networks.backbones.mobilenet_v3:build_mobilenet_v3_large"),
         ("resnet18", "atrous.networks.backbones.resnet:build_resnet18"),
         ("resnet34", "atrous.networks.backbones.resnet:build_resnet34"),
         ("resnet50", "atrous.networks.backbones.resnet:build_resnet50"),

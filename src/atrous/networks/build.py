@@ -23,8 +23,13 @@ CONVENTIONS: dict[str, dict[str, Any]] = {
 }
 """What implementations disagree on, by preset; each field can be set on its own."""
 
-AUXILIARY_LEVEL = -2
+AUXILIARY_STRIDE = 16
+"""Native stride of the level that an auxiliary head reads: a ResNet's block3."""
 AUXILIARY_DROPOUT = 0.1
+
+CASCADE = "deeplabv3-cascade"
+CASCADE_BLOCKS = 3
+"""Extra blocks of a cascade where the settings name none: blocks 5, 6 and 7."""
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -59,14 +64,15 @@ def build_network(model: ModelConfig, num_classes: int) -> Segmenter:
     if num_classes < 1:
         raise ConfigError(f"classes: {num_classes} is not a number of classes", "At least 1.")
     family, backbone_name = split_name(model.name)
-    backbone = _build_backbone(backbone_name, model)
+    backbone = _build_backbone(family, backbone_name, model)
     shapes = backbone.feature_shapes
     head_class = FAMILIES.load(family)
     head = head_class(shapes, num_classes, **_read_options(head_class, model.head, "model.head"))
     auxiliary = None
     if model.auxiliary:
-        hidden = shapes.levels[AUXILIARY_LEVEL].channels // 4
-        auxiliary = FCNHead(shapes, num_classes, level=AUXILIARY_LEVEL, hidden=hidden, dropout=AUXILIARY_DROPOUT)
+        level = shapes.find_level(AUXILIARY_STRIDE)
+        hidden = shapes.levels[level].channels // 4
+        auxiliary = FCNHead(shapes, num_classes, level=level, hidden=hidden, dropout=AUXILIARY_DROPOUT)
     chosen = {key: getattr(model, key) or preset for key, preset in CONVENTIONS[model.convention].items()}
     return Segmenter(
         backbone,
@@ -74,6 +80,7 @@ def build_network(model: ModelConfig, num_classes: int) -> Segmenter:
         auxiliary,
         num_classes=num_classes,
         output_stride=model.output_stride,
+        pooling_window=_find_pooling_window(chosen["image_pooling"], model),
         **chosen,
     )
 
@@ -102,17 +109,38 @@ def read_model_options(options: dict[str, Any]) -> ModelConfig:
         raise ConfigError("\n".join(problems), describe_choices("", list(ModelConfig.model_fields))) from error
 
 
-def _build_backbone(name: str, model: ModelConfig) -> Any:
+def _find_pooling_window(image_pooling: str, model: ModelConfig) -> int | None:
+    if (image_pooling == "crop_window") != (model.pooling_window is not None):
+        raise ConfigError(
+            f"model.pooling_window: is {model.pooling_window}, and model.image_pooling is {image_pooling}",
+            "Give both: image_pooling: crop_window, and the side of the training's crop in pixels as pooling_window.",
+        )
+    return model.pooling_window
+
+
+def _build_backbone(family: str, name: str, model: ModelConfig) -> Any:
+    options: dict[str, Any] = {}
+    if model.multi_grid is not None:
+        options["multi_grid"] = model.multi_grid
+    if family == CASCADE:
+        options["extra_blocks"] = CASCADE_BLOCKS if model.extra_blocks is None else model.extra_blocks
+    elif model.extra_blocks is not None:
+        raise ConfigError(f"model.extra_blocks: {model.name} is no cascade", f"Leave it out, or take {CASCADE}-{name}.")
     if name.startswith(PREFIX):
-        if model.multi_grid:
-            raise ConfigError("model.multi_grid: only ResNet's block4 has a multi-grid", "Leave it out.")
+        for option in options:
+            raise _refuse_option(name, option)
         return build_timm(name.removeprefix(PREFIX))
     build = BACKBONES.load(name)
-    if model.multi_grid is None:
-        return build()
-    if "multi_grid" not in inspect.signature(build).parameters:
-        raise ConfigError(f"model.multi_grid: {name} has no multi-grid", "Only the resnet backbones have one.")
-    return build(multi_grid=model.multi_grid)
+    for option in options:
+        if option not in inspect.signature(build).parameters:
+            raise _refuse_option(name, option)
+    return build(**options)
+
+
+def _refuse_option(name: str, option: str) -> ConfigError:
+    able = [other for other in BACKBONES if option in inspect.signature(BACKBONES.load(other)).parameters]
+    words = {"multi_grid": "multi-grid", "extra_blocks": "extra blocks for a cascade"}
+    return ConfigError(f"model.{option}: {name} has no {words[option]}", f"These have: {', '.join(able)}.")
 
 
 def _read_options(part: type[nn.Module], options: dict[str, Any], key: str) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from atrous.core.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class FeatureLevel:
@@ -38,6 +40,20 @@ class FeatureShapes:
     def deepest(self) -> FeatureLevel:
         """The last level, which heads read."""
         return self.levels[-1]
+
+    def find_level(self, native_stride: int) -> int:
+        """Return the index of the level with this native stride.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        strides = [level.native_stride for level in self.levels]
+        if native_stride not in strides:
+            raise ConfigError(
+                f"the backbone has no level at stride {native_stride}, only at {', '.join(map(str, strides))}",
+                "Choose another backbone, see `atrous models`.",
+            )
+        return strides.index(native_stride)
 
 
 @dataclass(frozen=True)
@@ -80,13 +96,27 @@ class Cells:
 
     Args:
         logits: (B, K, h, w), one vector of class logits a cell; h, w are the geometry's map.
-        auxiliary: (B, K, h, w) logits of the auxiliary head in training, else None.
+        auxiliary: Logits of the auxiliary head at the same cells in training, else None.
         geometry: Where the cells lie in the picture.
     """
 
     logits: Tensor
     auxiliary: Tensor | None
     geometry: Geometry
+
+
+MOST_EXTRA_BLOCKS = 3
+"""Blocks 5, 6 and 7, at native strides 64, 128 and 256."""
+
+
+def require_extra_blocks(extra_blocks: int) -> None:
+    """Refuse another number of extra blocks than 0 to 3.
+
+    Raises:
+        ConfigError: It is out of range.
+    """
+    if not 0 <= extra_blocks <= MOST_EXTRA_BLOCKS:
+        raise ConfigError(f"model.extra_blocks: got {extra_blocks}", f"Allowed: 0 to {MOST_EXTRA_BLOCKS}.")
 
 
 class Backbone(nn.Module):
@@ -105,15 +135,52 @@ class Backbone(nn.Module):
         """(B, 3, H, W) normalised floats -> one (B, C, h, w) a level."""
 
 
+@dataclass(frozen=True)
+class Extent:
+    """What a head must know of the maps that it gets.
+
+    Args:
+        inside: Rows and columns of the deepest level whose centre lies in the picture; None where all do. The cells
+            beyond, on the right and at the bottom, are padding.
+        aligned: Whether the corners of all levels lie on each other, as in `Geometry`.
+    """
+
+    inside: tuple[int, int] | None = None
+    aligned: bool = True
+
+    def crop(self, features: Tensor) -> Tensor:
+        """Return the cells of the deepest level (B, C, h, w) that lie in the picture."""
+        return features if self.inside is None else features[:, :, : self.inside[0], : self.inside[1]]
+
+
+WHOLE = Extent()
+
+
 class Head(nn.Module):
-    """Features in, class logits out. Abstract."""
+    """Features in, class logits out. Abstract.
+
+    `scales` are the sizes of the picture that the network looks at in one pass; heads that have several implement
+    `fuse`.
+    """
+
+    scales: tuple[float, ...] = (1.0,)
 
     @abstractmethod
-    def forward(self, features: Sequence[Tensor], inside: Tensor | None = None) -> Tensor:
-        """Levels of (B, C, h, w) -> logits (B, K, h, w).
+    def forward(self, features: Sequence[Tensor], extent: Extent = WHOLE) -> Tensor:
+        """Levels of (B, C, h, w) -> logits (B, K, h, w), at the stride that `find_stride` tells."""
 
-        `inside` is a (h, w) float map, 1 for cells whose centre lies in the picture, or None where all do.
+    def fuse(self, logits: Sequence[Tensor], features: Sequence[Tensor]) -> Tensor:
+        """Make one map of those of all scales.
+
+        Args:
+            logits: One (B, K, h, w) a scale, brought to the cells of the picture itself.
+            features: The deepest level of each scale, (B, C, h, w), likewise.
         """
+        return logits[0]
+
+    def find_stride(self, output_stride: int) -> int:
+        """Return the stride of the logits where the backbone has `output_stride`; decoders are denser."""
+        return output_stride
 
     def compute_rates(self, output_stride: int) -> tuple[int, ...]:
         """Return the rates in cells of a map at `output_stride`; none where the head has no atrous convolution.

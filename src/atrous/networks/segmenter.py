@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -9,12 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atrous.core.errors import ConfigError, UsageError
-from atrous.networks.contracts import Backbone, Cells, FeatureShapes, Geometry, Head
-from atrous.networks.layers.resize import enlarge_logits
+from atrous.networks.contracts import Backbone, Cells, Extent, FeatureShapes, Geometry, Head, count_cells
+from atrous.networks.heads.fcn import FCNHead
+from atrous.networks.layers.pooling import ImagePooling
+from atrous.networks.layers.resize import enlarge_logits, resample_cells, scale_picture
 from atrous.networks.stride import Site, StridePlanner
 
 SIZE_STEP_PX = 32
-"""Aligned sizes are a multiple of this plus one, whatever the stride now: so features of all strides coincide."""
+"""Aligned sizes are a multiple of this plus one at every stride up to it, so that features of all those coincide; above
+it (extra blocks at their native strides), a multiple of the stride plus one."""
 
 
 class Segmenter(nn.Module):
@@ -31,8 +36,9 @@ class Segmenter(nn.Module):
         first_unit_rate: See `StridePlanner`.
         resize: "aligned" pads to 32k + 1 and keeps sample centres of picture, features and logits together at every
             stride; "half_pixel" takes the picture as it is.
-        image_pooling: Average image-level features over the cells whose centre lies in the "picture", or over the whole
-            padded "map".
+        image_pooling: Average image-level features over the cells whose centre lies in the "picture", over the whole
+            padded "map", or, in evaluation, over windows of `pooling_window` pixels ("crop_window").
+        pooling_window: Side in pixels of those windows: that of the training's crop.
     Raises:
         ConfigError: The backbone or the head cannot have the output stride, or cells are not centred and `resize` is
             aligned.
@@ -45,13 +51,14 @@ class Segmenter(nn.Module):
         self,
         backbone: Backbone,
         head: Head,
-        auxiliary_head: nn.Module | None = None,
+        auxiliary_head: FCNHead | None = None,
         *,
         num_classes: int,
         output_stride: int = 16,
         first_unit_rate: Literal["exact", "uniform"] = "exact",
         resize: Literal["aligned", "half_pixel"] = "aligned",
-        image_pooling: Literal["picture", "map"] = "picture",
+        image_pooling: Literal["picture", "map", "crop_window"] = "picture",
+        pooling_window: int | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -61,6 +68,7 @@ class Segmenter(nn.Module):
         self.build_stride = output_stride
         self.aligned = resize == "aligned"
         self.image_pooling = image_pooling
+        self._pooling_window: int | None = None
         for name in ("mean", "std"):
             values = torch.tensor(getattr(backbone, name)).view(1, 3, 1, 1)
             self.register_buffer(name, values, persistent=False)
@@ -72,6 +80,7 @@ class Segmenter(nn.Module):
             )
         self._output_stride = output_stride
         head.set_output_stride(output_stride)
+        self.pooling_window = pooling_window
 
     @property
     def feature_shapes(self) -> FeatureShapes:
@@ -85,7 +94,9 @@ class Segmenter(nn.Module):
 
     @property
     def output_stride(self) -> int:
-        """Input resolution / feature resolution: 4, 8, 16 or 32. Set it at any time; weights stay untouched.
+        """Input resolution / feature resolution: 4, 8, 16, 32. Set it at any time; weights stay untouched.
+
+        Networks with extra blocks go on to 64, 128 and 256.
 
         Raises:
             ConfigError: On setting, if the backbone or a rate cannot follow; nothing has changed.
@@ -98,11 +109,30 @@ class Segmenter(nn.Module):
         self.head.set_output_stride(output_stride)
         self._planner.set_output_stride(output_stride)
         self._output_stride = output_stride
+        self.pooling_window = self._pooling_window
+
+    @property
+    def pooling_window(self) -> int | None:
+        """Side in pixels of the windows that image-level features are averaged over in evaluation; None: all cells."""
+        return self._pooling_window
+
+    @pooling_window.setter
+    def pooling_window(self, side: int | None) -> None:
+        self._pooling_window = side
+        for module in self.head.modules():
+            if isinstance(module, ImagePooling):
+                module.window = None if side is None else count_cells(side, self._output_stride, aligned=self.aligned)
 
     def geometry(self, height: int, width: int) -> Geometry:
-        """Return where cells lie for a picture of this size in pixels."""
-        padded = [-(-(n - 1) // SIZE_STEP_PX) * SIZE_STEP_PX + 1 if self.aligned else n for n in (height, width)]
-        return Geometry(height, width, padded[0], padded[1], self._output_stride, self.aligned)
+        """Return where the logits' cells lie for a picture of this size in pixels."""
+        step = max(SIZE_STEP_PX, self._output_stride)
+        padded = [-(-(n - 1) // step) * step + 1 if self.aligned else n for n in (height, width)]
+        stride = self.head.find_stride(self._output_stride)
+        return Geometry(height, width, padded[0], padded[1], stride, self.aligned)
+
+    def _locate(self, view: Tensor, stride: int) -> Geometry:
+        """Return where cells of another stride than the logits' lie for a picture (B, 3, H, W)."""
+        return replace(self.geometry(view.shape[2], view.shape[3]), stride=stride)
 
     def normalise(self, pictures: Tensor) -> Tensor:
         """(B, 3, H, W) uint8 or [0, 1] floats -> floats with the statistics that the weights expect."""
@@ -123,15 +153,19 @@ class Segmenter(nn.Module):
             raise UsageError(f"pictures: got {pictures.dtype}", "Give uint8 in 0..255 or floats in [0, 1].")
         geometry = self.geometry(*pictures.shape[2:])
         normalised = self.normalise(pictures)
-        if self.aligned:  # zero is the mean colour
-            right, bottom = geometry.padded_width - geometry.width, geometry.padded_height - geometry.height
-            normalised = F.pad(normalised, (0, right, 0, bottom))
-        features = self.backbone(normalised)
-        logits = self._crop(self.head(features, self._find_inside(features[-1], geometry)), geometry)
-        auxiliary = None
+        all_logits, deepest, auxiliary = [], [], None
+        for scale in self.head.scales:
+            view = scale_picture(normalised, scale, aligned=self.aligned)
+            logits, features = self._look(view)
+            seen = self.geometry(view.shape[2], view.shape[3])
+            all_logits.append(_bring(logits, seen, geometry))
+            if len(self.head.scales) > 1:
+                deepest.append(_bring(features[-1], self._locate(view, self._output_stride), geometry))
         if self.auxiliary_head is not None and self.training:
-            auxiliary = self._crop(self.auxiliary_head(features, None), geometry)
-        return Cells(logits, auxiliary, geometry)
+            level = self.feature_shapes.levels[self.auxiliary_head.level]
+            source = self._locate(view, min(level.native_stride, self._output_stride))
+            auxiliary = _bring(self.auxiliary_head(features), source, geometry)
+        return Cells(self.head.fuse(all_logits, deepest), auxiliary, geometry)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Return full-size logits.
@@ -142,22 +176,26 @@ class Segmenter(nn.Module):
         cells = self.forward_cells(pictures)
         return enlarge_logits(cells.logits, cells.geometry)
 
-    def _find_inside(self, features: Tensor, geometry: Geometry) -> Tensor | None:
+    def _look(self, view: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+        """Run backbone and head on a normalised picture; returns the logits and all levels, padding too."""
+        geometry = self.geometry(*view.shape[2:])
+        if self.aligned:  # zero is the mean colour
+            right, bottom = geometry.padded_width - geometry.width, geometry.padded_height - geometry.height
+            view = F.pad(view, (0, right, 0, bottom))
+        features = self.backbone(view)
+        extent = Extent(self._find_inside(features[-1], geometry), self.aligned)
+        return self.head(features, extent), features
+
+    def _find_inside(self, features: Tensor, geometry: Geometry) -> tuple[int, int] | None:
         if self.image_pooling == "map" or not self.aligned:
             return None
-        stride = geometry.stride
-        rows, columns = (geometry.height - 1) // stride + 1, (geometry.width - 1) // stride + 1
-        if (rows, columns) == tuple(features.shape[2:]):
-            return None
-        inside = features.new_zeros(features.shape[2:])
-        inside[:rows, :columns] = 1
-        return inside
+        stride = self._output_stride
+        inside = (geometry.height - 1) // stride + 1, (geometry.width - 1) // stride + 1
+        return None if inside == tuple(features.shape[2:]) else inside
 
-    @staticmethod
-    def _crop(logits: Tensor, geometry: Geometry) -> Tensor:
-        """Keep the cells of the model's map; of a level denser than that, those that lie on its cells."""
-        if not geometry.aligned:
-            return logits
-        cells = [(n - 1) // geometry.stride for n in (geometry.padded_height, geometry.padded_width)]
-        down, right = ((n - 1) // max(c, 1) or 1 for n, c in zip(logits.shape[2:], cells, strict=True))
-        return logits[:, :, ::down, ::right][:, :, : geometry.map_height, : geometry.map_width]
+
+def _bring(cells: Tensor, source: Geometry, target: Geometry) -> Tensor:
+    """Return what cells of a view, of its padding too, say at the cells of the model's map."""
+    if source != target:
+        return resample_cells(cells, source, target)
+    return cells[:, :, : target.map_height, : target.map_width] if target.aligned else cells

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from atrous.core.errors import ConfigError
 from atrous.networks.contracts import FeatureLevel, FeatureShapes
 
-OUTPUT_STRIDES = (4, 8, 16, 32)
+OUTPUT_STRIDES = (4, 8, 16, 32, 64, 128, 256)
+"""Those above 32 are there for backbones with extra blocks."""
 PROBE_SIZE_PX = 512
 """A multiple of every native stride, so that strides are read off as ratios."""
 

@@ -7,7 +7,8 @@ import torch
 import torch.distributed
 from torch import nn
 
-from atrous.networks.layers.pooling import FEWEST_VALUES_PER_NORM, ImagePooling
+from atrous.networks.contracts import Extent
+from atrous.networks.layers.pooling import FEWEST_VALUES_PER_NORM, ImagePooling, PyramidPooling
 
 
 def build() -> ImagePooling:
@@ -26,17 +27,60 @@ def test_the_mean_of_each_channel_is_projected() -> None:
         means = features.mean(dim=(2, 3))
         raw = means @ pooling.conv.weight[:, :, 0, 0].T
         expected = torch.relu((raw - pooling.norm.running_mean) / (pooling.norm.running_var + pooling.norm.eps).sqrt())
-        torch.testing.assert_close(pooling(features)[:, :, 0, 0], expected)
+        torch.testing.assert_close(pooling(features), expected[:, :, None, None].expand(2, 5, 3, 4))
 
 
 def test_only_cells_inside_are_averaged() -> None:
     pooling = build().eval()
     features = torch.randn(1, 6, 4, 5)
-    inside = torch.zeros(4, 5)
-    inside[:2, :3] = 1
     with torch.inference_mode():
-        torch.testing.assert_close(pooling(features, inside), pooling(features[:, :, :2, :3]))
-        torch.testing.assert_close(pooling(features, torch.ones(4, 5)), pooling(features))
+        pooled = pooling(features, Extent(inside=(2, 3)))
+        assert pooled.shape == (1, 5, 4, 5)
+        torch.testing.assert_close(pooled[:, :, :2, :3], pooling(features[:, :, :2, :3]))
+        torch.testing.assert_close(pooling(features, Extent(inside=(4, 5))), pooling(features))
+
+
+def test_windows_are_averaged_one_by_one_and_stretched_over_the_map() -> None:
+    pooling = build().eval()
+    features = torch.randn(1, 6, 5, 9)
+    pooling.window = 3
+    with torch.inference_mode():
+        found = pooling(features)
+        corners = [features[:, :, a : a + 3, b : b + 3] for a in (0, 2) for b in (0, 6)]
+        pooling.window = None
+        expected = [pooling(corner)[:, :, 0, 0] for corner in corners]
+        for (row, column), wanted in zip([(0, 0), (0, 8), (4, 0), (4, 8)], expected, strict=True):
+            torch.testing.assert_close(found[:, :, row, column], wanted)
+        pooling.window = 9
+        torch.testing.assert_close(pooling(features), build().eval()(features))
+        padded = torch.nn.functional.pad(features, (0, 2, 0, 1), value=9.0)
+        pooling.window = 3
+        torch.testing.assert_close(pooling(padded, Extent(inside=(5, 9)))[:, :, :5, :9], found)
+
+
+def test_windows_are_for_evaluation_alone() -> None:
+    pooling, whole = build().train(), build().train()
+    pooling.window = 2
+    features = torch.randn(FEWEST_VALUES_PER_NORM, 6, 5, 9)
+    torch.testing.assert_close(pooling(features), whole(features))
+
+
+def test_each_grid_holds_the_averages_of_its_parts() -> None:
+    torch.manual_seed(0)
+    pooling = PyramidPooling(6, 4, bins=(1, 2)).eval()
+    features = torch.randn(1, 6, 4, 6)
+    with torch.inference_mode():
+        whole, quarters = pooling(features).split(4, dim=1)
+        torch.testing.assert_close(
+            whole, pooling.projections[0](features.mean(dim=(2, 3), keepdim=True)).expand_as(whole)
+        )
+        for row, column in [(0, 0), (0, 5), (3, 0), (3, 5)]:
+            down, across = (row // 2) * 2, (column // 3) * 3
+            part = features[:, :, down : down + 2, across : across + 3].mean(dim=(2, 3), keepdim=True)
+            expected = pooling.projections[1](part)[:, :, 0, 0]
+            torch.testing.assert_close(quarters[:, :, row, column], expected)
+        framed = torch.nn.functional.pad(features, (0, 3, 0, 2), value=7.0)
+        torch.testing.assert_close(pooling(framed, Extent(inside=(4, 6)))[:, :, :4, :6], pooling(features))
 
 
 @pytest.mark.parametrize("batch", range(1, FEWEST_VALUES_PER_NORM))
@@ -54,7 +98,7 @@ def test_enough_values_are_normalised_among_themselves() -> None:
     before = pooling.norm.running_mean.clone()
     raw = pooling.conv(features.mean(dim=(2, 3), keepdim=True))
     expected = torch.relu((raw - raw.mean(dim=0)) / (raw.var(dim=0, unbiased=False) + pooling.norm.eps).sqrt())
-    torch.testing.assert_close(pooling(features), expected)
+    torch.testing.assert_close(pooling(features), expected.expand(-1, -1, 2, 2))
     assert not torch.equal(pooling.norm.running_mean, before)
 
 

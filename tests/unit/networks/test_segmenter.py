@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from atrous.core.errors import ConfigError, UsageError
 from atrous.networks.build import build_network_from
-from atrous.networks.contracts import Backbone, FeatureLevel, FeatureShapes
+from atrous.networks.contracts import WHOLE, Backbone, Extent, FeatureLevel, FeatureShapes
 from atrous.networks.heads.fcn import FCNHead
 from atrous.networks.segmenter import Segmenter
 
@@ -153,10 +153,8 @@ class Brightness(Backbone):
 class PooledHead(FCNHead):
     """Passes on the average of the cells that are inside, as image pooling does."""
 
-    def forward(self, features, inside=None):
-        weight = features[-1].new_ones(features[-1].shape[2:]) if inside is None else inside
-        mean = (features[-1] * weight).sum(dim=(2, 3), keepdim=True) / weight.sum()
-        return mean.expand_as(features[-1])
+    def forward(self, features, extent=WHOLE):
+        return extent.crop(features[-1]).mean(dim=(2, 3), keepdim=True).expand_as(features[-1])
 
 
 def build_linear(resize: str) -> Segmenter:
@@ -179,11 +177,9 @@ def test_image_features_do_not_depend_on_the_padding() -> None:
     pooling = build().head.aspp.pooling
     features = torch.rand(1, pooling.conv.in_channels, 3, 4)
     framed = F.pad(features, (0, 5, 0, 2), value=7.0)
-    inside = torch.zeros(5, 9)
-    inside[:3, :4] = 1
     with torch.inference_mode():
-        torch.testing.assert_close(pooling(framed, inside), pooling(features))
-        assert not torch.allclose(pooling(framed), pooling(features))
+        torch.testing.assert_close(pooling(framed, Extent(inside=(3, 4)))[:, :, :3, :4], pooling(features))
+        assert not torch.allclose(pooling(framed)[:, :, :3, :4], pooling(features))
 
 
 def test_padding_cells_never_reach_the_model_map() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 from torch import Tensor, nn
 
-from atrous.networks.contracts import Backbone, FeatureLevel, FeatureShapes
+from atrous.networks.contracts import Backbone, FeatureLevel, FeatureShapes, require_extra_blocks
 from atrous.networks.layers.conv import DepthwiseConv
 
 NORM_EPSILON = 1e-3
@@ -33,6 +34,8 @@ STAGES = (
     Stage(5, 2, 6, 192, 4),
     Stage(3, 1, 6, 320, 1),
 )
+LAST_STRIDED = 5
+"""Index of the stage that the extra blocks copy."""
 
 
 class InvertedUnit(nn.Module):
@@ -55,12 +58,14 @@ class InvertedUnit(nn.Module):
             _norm(out_channels),
         ]
         self.layers = nn.Sequential(*layers)
-        self.has_shortcut = stride == 1 and in_channels == out_channels
+        self.shortcut: nn.Module | None = None
+        if in_channels == out_channels:  # where it strides, an extra block's: no weights, some of the cells
+            self.shortcut = nn.Identity() if stride == 1 else nn.MaxPool2d(1, stride=stride)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Add what was found to what came in, where the shape allows."""
+        """Add what was found to what came in, where the number of channels stays."""
         out: Tensor = self.layers(features)
-        return features + out if self.has_shortcut else out
+        return out if self.shortcut is None else self.shortcut(features) + out
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
@@ -81,76 +86,96 @@ class EfficientNetLite(Backbone):
     Args:
         width: Factor on the channels of the middle stages.
         depth: Factor on the units of the middle stages, rounded up.
+        extra_blocks: How many copies of the last strided stage follow it, before the last stage, 0 to 3.
     Shapes:
-        in (B, 3, H, W); out five levels, native strides 2, 4, 8, 16, 32.
-    Source: Tan and Le 2019 (arXiv 1905.11946); the Lite variant of the TensorFlow TPU repository.
+        in (B, 3, H, W); out five levels, native strides 2, 4, 8, 16, 32, then one for each extra block, 64, 128, 256.
+    Raises:
+        ConfigError: `extra_blocks` is out of range.
+    Source: Tan and Le 2019 (arXiv 1905.11946); the Lite variant of the TensorFlow TPU repository. Extra blocks after
+        Chen et al. 2017 (arXiv 1706.05587), section 3.2.
     """
 
     mean = (0.5, 0.5, 0.5)
     std = (0.5, 0.5, 0.5)
 
-    def __init__(self, *, width: float, depth: float) -> None:
+    def __init__(self, *, width: float, depth: float, extra_blocks: int = 0) -> None:
         super().__init__()
+        require_extra_blocks(extra_blocks)
+        self.num_extra_blocks = extra_blocks
         channels = 32
         self.stem = nn.Sequential(
             nn.Conv2d(3, channels, 3, stride=2, padding=1, bias=False), _norm(channels), nn.ReLU6(inplace=True)
         )
         self.stages = nn.ModuleList()
+        self.extra = nn.ModuleList()
         levels, stride = [], 2
         for number, stage in enumerate(STAGES):
-            edge = number in (0, len(STAGES) - 1)
-            units = []
-            for position in range(stage.depth if edge else _round_up(stage.depth * depth)):
+            num_units = stage.depth if number in (0, len(STAGES) - 1) else _round_up(stage.depth * depth)
+            for block in range(1 + extra_blocks if number == LAST_STRIDED else 1):
                 out_channels = _round_channels(stage.channels * width)
-                units.append(
-                    InvertedUnit(
-                        channels,
-                        out_channels,
-                        kernel=stage.kernel,
-                        stride=stage.stride if position == 0 else 1,
-                        expansion=stage.expansion,
-                    )
-                )
+                units = _build_units(stage, channels, out_channels, num_units)
+                (self.extra if block else self.stages).append(units)
                 channels = out_channels
-            self.stages.append(nn.Sequential(*units))
-            stride *= stage.stride
-            levels.append(FeatureLevel(channels=channels, native_stride=stride))
+                stride *= stage.stride
+                levels.append(FeatureLevel(channels, stride))
+        self._ends_level = [
+            after is None or after.native_stride > level.native_stride
+            for level, after in zip(levels, [*levels[1:], None], strict=True)
+        ]
         self.feature_shapes = FeatureShapes(
-            tuple(
-                level
-                for level, after in zip(levels, [*levels[1:], None], strict=True)
-                if after is None or after.native_stride > level.native_stride
-            )
+            tuple(level for level, ends in zip(levels, self._ends_level, strict=True) if ends)
         )
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        self.start_extra_blocks()
+
+    def start_extra_blocks(self) -> None:
+        """Give the extra blocks the weights of the last strided stage as they are now.
+
+        That stage's own first unit has another number of channels going in, so a copy's first starts from the second.
+        """
+        units = list(cast(nn.Sequential, self.stages[LAST_STRIDED]))
+        for block in self.extra:
+            for position, unit in enumerate(cast(nn.Sequential, block)):
+                unit.load_state_dict(units[max(position, 1)].state_dict())
 
     def forward(self, picture: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> the last features at each native stride, shallow to deep."""
         features = self.stem(picture)
+        parts = [*self.stages[: LAST_STRIDED + 1], *self.extra, *self.stages[LAST_STRIDED + 1 :]]
         levels = []
-        for units, following in zip(self.stages, (*STAGES[1:], None), strict=True):
+        for units, ends_level in zip(parts, self._ends_level, strict=True):
             features = units(features)
-            if following is None or following.stride > 1:
+            if ends_level:
                 levels.append(features)
         return levels
+
+
+def _build_units(stage: Stage, in_channels: int, out_channels: int, num_units: int) -> nn.Sequential:
+    """Return the units of one stage: the first strides, the others keep the shape."""
+    first = InvertedUnit(in_channels, out_channels, kernel=stage.kernel, stride=stage.stride, expansion=stage.expansion)
+    others = (
+        InvertedUnit(out_channels, out_channels, kernel=stage.kernel, stride=1, expansion=stage.expansion)
+        for _ in range(num_units - 1)
+    )
+    return nn.Sequential(first, *others)
 
 
 def _round_up(number: float) -> int:
     return -int(-number // 1)
 
 
-def build_lite0() -> EfficientNetLite:
+def build_lite0(*, extra_blocks: int = 0) -> EfficientNetLite:
     """EfficientNet-Lite0: 3.4 million weights in the features."""
-    return EfficientNetLite(width=1.0, depth=1.0)
+    return EfficientNetLite(width=1.0, depth=1.0, extra_blocks=extra_blocks)
 
 
-def build_lite1() -> EfficientNetLite:
+def build_lite1(*, extra_blocks: int = 0) -> EfficientNetLite:
     """EfficientNet-Lite1."""
-    return EfficientNetLite(width=1.0, depth=1.1)
+    return EfficientNetLite(width=1.0, depth=1.1, extra_blocks=extra_blocks)
 
 
-def build_lite2() -> EfficientNetLite:
+def build_lite2(*, extra_blocks: int = 0) -> EfficientNetLite:
     """EfficientNet-Lite2."""
-    return EfficientNetLite(width=1.1, depth=1.2)
+    return EfficientNetLite(width=1.1, depth=1.2, extra_blocks=extra_blocks)

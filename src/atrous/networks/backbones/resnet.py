@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import Tensor, nn
 
 from atrous.core.errors import ConfigError
-from atrous.networks.contracts import Backbone, FeatureLevel, FeatureShapes
+from atrous.networks.contracts import Backbone, FeatureLevel, FeatureShapes, require_extra_blocks
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -16,9 +18,9 @@ def _conv(in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, 
     return nn.Conv2d(in_channels, out_channels, kernel, stride=stride, padding=padding, dilation=rate, bias=False)
 
 
-def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Sequential | None:
-    if stride == 1 and in_channels == out_channels:
-        return None
+def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
+    if in_channels == out_channels:
+        return nn.MaxPool2d(1, stride=stride) if stride > 1 else None  # an extra block's: no weights, some cells
     return nn.Sequential(_conv(in_channels, out_channels, 1, stride=stride), nn.BatchNorm2d(out_channels))
 
 
@@ -78,12 +80,14 @@ class ResNet(Backbone):
     Args:
         unit: Kind of residual unit.
         depths: Units in block1 to block4.
-        multi_grid: Unit rates inside block4, one number a unit; (1, 1, 1) where None.
+        multi_grid: Unit rates inside block4 and the extra blocks, one number a unit; (1, 1, 1) where None.
+        extra_blocks: How many copies of block4 follow it, each at twice the native stride, 0 to 3.
     Shapes:
-        in (B, 3, H, W); out block1 to block4, native strides 4, 8, 16, 32.
+        in (B, 3, H, W); out block1 to block4 and the extra ones, native strides 4, 8, 16, 32, 64, 128, 256.
     Raises:
-        ConfigError: `multi_grid` has not one number >= 1 for each unit of block4.
-    Source: He et al. 2015 (arXiv 1512.03385); weight names as in torchvision.
+        ConfigError: `multi_grid` has not one number >= 1 for each unit of block4, or `extra_blocks` is out of range.
+    Source: He et al. 2015 (arXiv 1512.03385); weight names as in torchvision. Extra blocks: Chen et al. 2017
+        (arXiv 1706.05587), section 3.2.
     """
 
     mean = IMAGENET_MEAN
@@ -95,8 +99,10 @@ class ResNet(Backbone):
         depths: tuple[int, int, int, int],
         *,
         multi_grid: tuple[int, ...] | None = None,
+        extra_blocks: int = 0,
     ) -> None:
         super().__init__()
+        require_extra_blocks(extra_blocks)
         if multi_grid is not None and (len(multi_grid) != depths[3] or min(multi_grid) < 1):
             raise ConfigError(
                 f"model.multi_grid: {list(multi_grid)} does not fit",
@@ -106,10 +112,11 @@ class ResNet(Backbone):
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        channels, widths = 64, (64, 128, 256, 512)
+        self.num_extra_blocks = extra_blocks
+        channels, widths = 64, (64, 128, 256, *[512] * (1 + extra_blocks))
         levels = []
-        for number, (width, depth) in enumerate(zip(widths, depths, strict=True)):
-            rates = (multi_grid if number == 3 and multi_grid else None) or (1,) * depth
+        for number, (width, depth) in enumerate(zip(widths, (*depths, *depths[3:] * extra_blocks), strict=True)):
+            rates = (multi_grid if number >= 3 and multi_grid else None) or (1,) * depth
             units = []
             for position, rate in enumerate(rates):
                 stride = 2 if number > 0 and position == 0 else 1
@@ -121,37 +128,48 @@ class ResNet(Backbone):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        self.start_extra_blocks()
+
+    def start_extra_blocks(self) -> None:
+        """Give the extra blocks block4's weights as they are now.
+
+        Block4's own first unit has another number of channels going in, so a copy's first unit starts from the second.
+        """
+        units = list(cast(nn.Sequential, self.layer4))
+        for number in range(self.num_extra_blocks):
+            for position, unit in enumerate(cast(nn.Sequential, self.get_submodule(f"layer{5 + number}"))):
+                unit.load_state_dict(units[max(position, 1)].state_dict())
 
     def forward(self, picture: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) -> the four blocks' outputs, shallow to deep."""
+        """(B, 3, H, W) -> the blocks' outputs, shallow to deep."""
         features = self.maxpool(self.relu(self.bn1(self.conv1(picture))))
         levels = []
-        for number in (1, 2, 3, 4):
+        for number in range(1, 5 + self.num_extra_blocks):
             features = self.get_submodule(f"layer{number}")(features)
             levels.append(features)
         return levels
 
 
-def build_resnet18(*, multi_grid: tuple[int, ...] | None = None) -> ResNet:
+def build_resnet18(*, multi_grid: tuple[int, ...] | None = None, extra_blocks: int = 0) -> ResNet:
     """ResNet-18: 11.2 million weights."""
-    return ResNet(BasicUnit, (2, 2, 2, 2), multi_grid=multi_grid)
+    return ResNet(BasicUnit, (2, 2, 2, 2), multi_grid=multi_grid, extra_blocks=extra_blocks)
 
 
-def build_resnet34(*, multi_grid: tuple[int, ...] | None = None) -> ResNet:
+def build_resnet34(*, multi_grid: tuple[int, ...] | None = None, extra_blocks: int = 0) -> ResNet:
     """ResNet-34: 21.3 million weights."""
-    return ResNet(BasicUnit, (3, 4, 6, 3), multi_grid=multi_grid)
+    return ResNet(BasicUnit, (3, 4, 6, 3), multi_grid=multi_grid, extra_blocks=extra_blocks)
 
 
-def build_resnet50(*, multi_grid: tuple[int, ...] | None = None) -> ResNet:
+def build_resnet50(*, multi_grid: tuple[int, ...] | None = None, extra_blocks: int = 0) -> ResNet:
     """ResNet-50: 23.5 million weights."""
-    return ResNet(BottleneckUnit, (3, 4, 6, 3), multi_grid=multi_grid)
+    return ResNet(BottleneckUnit, (3, 4, 6, 3), multi_grid=multi_grid, extra_blocks=extra_blocks)
 
 
-def build_resnet101(*, multi_grid: tuple[int, ...] | None = None) -> ResNet:
+def build_resnet101(*, multi_grid: tuple[int, ...] | None = None, extra_blocks: int = 0) -> ResNet:
     """ResNet-101: 42.5 million weights."""
-    return ResNet(BottleneckUnit, (3, 4, 23, 3), multi_grid=multi_grid)
+    return ResNet(BottleneckUnit, (3, 4, 23, 3), multi_grid=multi_grid, extra_blocks=extra_blocks)
 
 
-def build_resnet152(*, multi_grid: tuple[int, ...] | None = None) -> ResNet:
+def build_resnet152(*, multi_grid: tuple[int, ...] | None = None, extra_blocks: int = 0) -> ResNet:
     """ResNet-152: 58.1 million weights."""
-    return ResNet(BottleneckUnit, (3, 8, 36, 3), multi_grid=multi_grid)
+    return ResNet(BottleneckUnit, (3, 8, 36, 3), multi_grid=multi_grid, extra_blocks=extra_blocks)

@@ -7,12 +7,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from atrous.core.errors import ConfigError
-from atrous.networks.contracts import FeatureShapes, Head
-from atrous.networks.layers.aspp import ASPP
+from atrous.networks.contracts import WHOLE, Extent, FeatureShapes, Head
+from atrous.networks.layers.aspp import ASPP, require_rates, scale_rates
 from atrous.networks.layers.conv import ConvNormAct
-
-RATE_STRIDE = 16
-"""The output stride that rates are written for."""
 
 
 class DeepLabV3Head(Head):
@@ -50,10 +47,7 @@ class DeepLabV3Head(Head):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        if not rates or min(rates) < 1:
-            raise ConfigError(
-                f"model.head.rates: {list(rates)} is not a list of rates", "Each rate is a whole number from 1 up."
-            )
+        require_rates(rates)
         if channels < 1 or not 0 <= dropout < 1:
             raise ConfigError(
                 f"model.head: channels {channels}, dropout {dropout} is out of range",
@@ -75,14 +69,7 @@ class DeepLabV3Head(Head):
         Raises:
             ConfigError: A rate would not be whole.
         """
-        for rate in self.rates:
-            if rate * RATE_STRIDE % output_stride:
-                raise ConfigError(
-                    f"output stride {output_stride}: rate {rate} at stride {RATE_STRIDE} becomes "
-                    f"{rate * RATE_STRIDE / output_stride:g}, which is not whole",
-                    f"Choose rates that are multiples of {output_stride // RATE_STRIDE}, or a smaller output stride.",
-                )
-        return tuple(rate * RATE_STRIDE // output_stride for rate in self.rates)
+        return scale_rates(self.rates, output_stride)
 
     def set_output_stride(self, output_stride: int) -> None:
         """Scale the rates to a new output stride.
@@ -92,8 +79,8 @@ class DeepLabV3Head(Head):
         """
         self.aspp.set_rates(self.compute_rates(output_stride))
 
-    def forward(self, features: Sequence[Tensor], inside: Tensor | None = None) -> Tensor:
+    def forward(self, features: Sequence[Tensor], extent: Extent = WHOLE) -> Tensor:
         """Levels of (B, C, h, w) -> logits (B, K, h, w)."""
-        projected = self.dropout(self.refinement(self.aspp(features[-1], inside)))
+        projected = self.dropout(self.refinement(self.aspp(features[-1], extent)))
         logits: Tensor = self.classifier(projected)
         return logits

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from atrous.core.errors import ConfigError
-from atrous.networks.contracts import FeatureShapes, Head
+from atrous.networks.contracts import WHOLE, Extent, FeatureShapes, Head
 from atrous.networks.layers.conv import ConvNormAct
 
 
@@ -45,7 +45,7 @@ class FCNHead(Head):
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)  # type: ignore[arg-type]
 
-    def forward(self, features: Sequence[Tensor], inside: Tensor | None = None) -> Tensor:
+    def forward(self, features: Sequence[Tensor], extent: Extent = WHOLE) -> Tensor:
         """Levels of (B, C, h, w) -> logits (B, K, h, w)."""
         logits: Tensor = self.classifier(self.dropout(self.hidden(features[self.level])))
         return logits

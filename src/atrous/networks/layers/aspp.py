@@ -5,8 +5,44 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from atrous.core.errors import ConfigError
+from atrous.networks.contracts import WHOLE, Extent
 from atrous.networks.layers.conv import AtrousConv, ConvNormAct
 from atrous.networks.layers.pooling import ImagePooling
+
+RATE_STRIDE = 16
+"""The output stride that rates are written for."""
+
+
+def require_rates(rates: tuple[int, ...]) -> None:
+    """Refuse what is no list of rates.
+
+    Raises:
+        ConfigError: `rates` is empty or holds a number below 1.
+    """
+    if not rates or min(rates) < 1:
+        raise ConfigError(
+            f"model.head.rates: {list(rates)} is not a list of rates", "Each rate is a whole number from 1 up."
+        )
+
+
+def scale_rates(rates: tuple[int, ...], output_stride: int) -> tuple[int, ...]:
+    """Return rates in cells of a map at `output_stride`, which see the same part of the picture.
+
+    Args:
+        rates: Distance between taps in stride-16 cells.
+        output_stride: Stride of the map.
+    Raises:
+        ConfigError: A rate would not be whole.
+    """
+    for rate in rates:
+        if rate * RATE_STRIDE % output_stride:
+            raise ConfigError(
+                f"output stride {output_stride}: rate {rate} at stride {RATE_STRIDE} becomes "
+                f"{rate * RATE_STRIDE / output_stride:g}, which is not whole",
+                f"Choose rates that are multiples of {output_stride // RATE_STRIDE}, or a smaller output stride.",
+            )
+    return tuple(rate * RATE_STRIDE // output_stride for rate in rates)
 
 
 class ASPP(nn.Module):
@@ -19,7 +55,7 @@ class ASPP(nn.Module):
         separable: Make the 3x3 branches depthwise separable.
         image_features: Whether the image-level branch is there.
     Shapes:
-        in (B, C, h, w), inside (h, w) or None; out (B, channels, h, w).
+        in (B, C, h, w); out (B, channels, h, w).
     Source: Chen et al. 2017 (arXiv 1706.05587), section 3.3.
     """
 
@@ -43,10 +79,10 @@ class ASPP(nn.Module):
         for branch, rate in zip(self.atrous, rates, strict=True):
             branch.set_rate(rate)  # type: ignore[operator]
 
-    def forward(self, features: Tensor, inside: Tensor | None = None) -> Tensor:
+    def forward(self, features: Tensor, extent: Extent = WHOLE) -> Tensor:
         """(B, C, h, w) -> (B, channels, h, w)."""
         branches = [self.point(features), *(branch(features) for branch in self.atrous)]
         if self.pooling is not None:
-            branches.append(self.pooling(features, inside).expand_as(branches[0]))
+            branches.append(self.pooling(features, extent))
         projected: Tensor = self.projection(torch.cat(branches, dim=1))
         return projected

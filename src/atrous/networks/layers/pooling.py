@@ -1,4 +1,4 @@
-"""Image-level features: averages over the picture, and the norm that must live with few values."""
+"""Averages over the picture or over parts of it, and the norm that must live with few values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from atrous.networks.contracts import WHOLE, Extent
 from atrous.networks.layers.conv import ConvNormAct
+from atrous.networks.layers.resize import resize_map
 
 FEWEST_VALUES_PER_NORM = 4
 """Below this many values a channel a batch norm says nothing: at two its output is +1 and -1 whatever goes in."""
@@ -17,42 +19,100 @@ FEWEST_VALUES_PER_NORM = 4
 _log = logging.getLogger("atrous")
 
 
-class ImagePooling(ConvNormAct):
-    """Average over the picture, 1x1 convolution, norm, ReLU: one vector a picture.
+class PooledConvNormAct(ConvNormAct):
+    """1x1 convolution, norm and ReLU for maps of few cells, such as one a picture.
 
-    The norm sees one value a channel and picture. Where these are fewer than `FEWEST_VALUES_PER_NORM` in training (over
-    all processes, if it is synchronised), its running statistics take the place of the batch's, which is said once.
+    Where the norm sees fewer than `FEWEST_VALUES_PER_NORM` values a channel in training (over all processes, if it is
+    synchronised), its running statistics take the place of the batch's, which is said once.
 
     Shapes:
-        in (B, C, h, w), inside (h, w) or None; out (B, C', 1, 1).
+        in (B, C, h, w); out (B, C', h, w).
+    """
+
+    _said = False
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C', h, w)."""
+        projected = self.conv(features)
+        # Only a synchronised norm sees the other processes' pictures.
+        processes = _count_processes() if isinstance(self.norm, nn.SyncBatchNorm) else 1
+        values = projected.shape[0] * projected.shape[2] * projected.shape[3]
+        if not self.norm.training or values * processes >= FEWEST_VALUES_PER_NORM:
+            normalised = self.norm(projected)
+        else:
+            if not self._said:
+                self._said = True
+                _log.warning(
+                    "image-level features: %d values per norm are too few; its running statistics are used", values
+                )
+            norm = self.norm
+            normalised = F.batch_norm(
+                projected, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
+            )
+        out: Tensor = self.act(normalised)
+        return out
+
+
+class ImagePooling(PooledConvNormAct):
+    """Average over the picture, 1x1 convolution, norm, ReLU: one vector a picture, at every cell.
+
+    `window` can be set on a living layer: in evaluation averages are then taken over windows of so many cells on a
+    side, all that fit in the picture, and their map is stretched over it, corners on corners.
+
+    Args:
+        in_channels, out_channels: Channels.
+    Shapes:
+        in (B, C, h, w); out (B, C', h, w).
+    Source: Chen et al. 2017 (arXiv 1706.05587), section 3.3; windows as in the authors' TensorFlow code.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels)
-        self._said = False
+        self.window: int | None = None
 
-    def forward(self, features: Tensor, inside: Tensor | None = None) -> Tensor:
-        """Average the cells where `inside` is 1 (all of them if None) and project the mean."""
-        if inside is None:
-            pooled = features.mean(dim=(2, 3), keepdim=True)
-        else:
-            pooled = (features * inside).sum(dim=(2, 3), keepdim=True) / inside.sum()
-        out: Tensor = self.act(self._normalise(self.conv(pooled)))
-        return out
+    def forward(self, features: Tensor, extent: Extent = WHOLE) -> Tensor:
+        """Average the cells in the picture and project the mean."""
+        seen = extent.crop(features)
+        if self.training or self.window is None or self.window >= max(seen.shape[2:]):
+            pooled = super().forward(seen.mean(dim=(2, 3), keepdim=True))
+            return pooled.expand(-1, -1, *features.shape[2:])
+        sides = [min(self.window, side) for side in seen.shape[2:]]
+        pooled = super().forward(F.avg_pool2d(seen, sides, stride=1))
+        return _spread(pooled, seen, features, aligned=True)
 
-    def _normalise(self, pooled: Tensor) -> Tensor:
-        # Only a synchronised norm sees the other processes' pictures.
-        processes = _count_processes() if isinstance(self.norm, nn.SyncBatchNorm) else 1
-        if not self.norm.training or pooled.shape[0] * processes >= FEWEST_VALUES_PER_NORM:
-            normalised: Tensor = self.norm(pooled)
-            return normalised
-        if not self._said:
-            self._said = True
-            _log.warning(
-                "image-level features: %d values per norm are too few; its running statistics are used", pooled.shape[0]
-            )
-        norm = self.norm
-        return F.batch_norm(pooled, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+
+class PyramidPooling(nn.Module):
+    """Averages over grids of several sizes, each projected and spread over the map again.
+
+    Args:
+        in_channels: Channels of the features.
+        out_channels: Channels of each grid after its projection.
+        bins: Cells along each side of the grids.
+    Shapes:
+        in (B, C, h, w); out (B, bins * C', h, w).
+    Source: Zhao et al. 2017 (arXiv 1612.01105), section 3.2.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, bins: tuple[int, ...]) -> None:
+        super().__init__()
+        self.bins = bins
+        self.projections = nn.ModuleList(PooledConvNormAct(in_channels, out_channels) for _ in bins)
+
+    def forward(self, features: Tensor, extent: Extent = WHOLE) -> Tensor:
+        """Pool the cells in the picture over each grid; cells beyond it get the nearest value."""
+        seen = extent.crop(features)
+        grids = [
+            _spread(projection(F.adaptive_avg_pool2d(seen, bins)), seen, features, aligned=False)
+            for bins, projection in zip(self.bins, self.projections, strict=True)
+        ]
+        return torch.cat(grids, dim=1)
+
+
+def _spread(pooled: Tensor, seen: Tensor, features: Tensor, *, aligned: bool) -> Tensor:
+    """Interpolate averages over the cells in the picture; the padding beyond gets the nearest value."""
+    spread = resize_map(pooled, (seen.shape[2], seen.shape[3]), aligned=aligned)
+    down, right = (all_ - inside for all_, inside in zip(features.shape[2:], seen.shape[2:], strict=True))
+    return F.pad(spread, (0, right, 0, down), mode="replicate") if down or right else spread
 
 
 def _count_processes() -> int:

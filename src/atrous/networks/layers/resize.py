@@ -71,6 +71,46 @@ def enlarge_logits(
         return by_row @ logits.float() @ by_column.T  # (B, K, R, W)
 
 
+def resample_cells(cells: Tensor, source: Geometry, target: Geometry) -> Tensor:
+    """Interpolate one map at the cells of another: of another stride, or of a scaled copy of the picture.
+
+    Args:
+        cells: A map that lies as `source` says.
+        source: Its geometry.
+        target: The geometry of the map that is wanted.
+    Shapes:
+        in (B, C, h, w); out (B, C, h', w') float32.
+    """
+    matrices: list[Tensor] = []
+    for count, wanted, size, seen_size in (
+        (cells.shape[2], target.map_height, target.height, source.height),
+        (cells.shape[3], target.map_width, target.width, source.width),
+    ):
+        number = torch.arange(wanted, dtype=torch.float32, device=cells.device)
+        if target.aligned:
+            at = number * (target.stride / source.stride * ((seen_size - 1) / (size - 1) if size > 1 else 0.0))
+        else:
+            at = (number + 0.5) * (count / wanted) - 0.5
+        matrices.append(compute_interpolation(at, count))
+    with torch.autocast(cells.device.type, enabled=False):
+        return matrices[0] @ cells.float() @ matrices[1].T
+
+
+def resize_map(cells: Tensor, size: tuple[int, int], *, aligned: bool) -> Tensor:
+    """Interpolate a map to another number of cells over the same area.
+
+    Args:
+        cells: The map.
+        size: Rows and columns wanted.
+        aligned: Whether corner cells stay on corner cells, or cells tile the area.
+    Shapes:
+        in (B, C, h, w); out (B, C, *size).
+    """
+    if tuple(cells.shape[2:]) == size:
+        return cells
+    return F.interpolate(cells, size=size, mode="bilinear", align_corners=aligned)
+
+
 def scale_picture(pictures: Tensor, scale: float, *, aligned: bool) -> Tensor:
     """Return a bilinearly scaled copy.
 

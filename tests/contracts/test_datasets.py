@@ -32,6 +32,10 @@ def make_tiny(name: str, root: Path) -> dict[str, object]:
         for key in ("a", "b"):
             if name == "camvid":
                 save_pair(root / split / f"{key}.jpg", root / f"{split}annot" / f"{key}.png", [0, 3, 10, 11])
+            elif name == "cityscapes":
+                stem = f"{split}/aachen/aachen_00000{key}"
+                picture, mask = f"leftImg8bit/{stem}_leftImg8bit.png", f"gtFine/{stem}_gtFine_labelIds.png"
+                save_pair(root / picture, root / mask, [7, 0, 33, 26])
             elif name == "voc":
                 stem = f"{split}_{key}"
                 save_pair(root / "JPEGImages" / f"{stem}.jpg", root / "SegmentationClass" / f"{stem}.png", [0, 15, 255])

@@ -8,14 +8,24 @@ import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
-from torchvision.models.segmentation import deeplabv3_resnet50, deeplabv3_resnet101
+from torchvision.models.segmentation import (
+    deeplabv3_mobilenet_v3_large,
+    deeplabv3_resnet50,
+    deeplabv3_resnet101,
+)
 
 from atrous.networks import BACKBONES
 from atrous.networks.model_file import load_model
+from atrous.networks.segmenter import Segmenter
 from atrous.networks.stride import StridePlanner
 from atrous.networks.weights import load_fitting
 
-MODELS = {"deeplabv3_resnet50": deeplabv3_resnet50, "deeplabv3_resnet101": deeplabv3_resnet101}
+MODELS = {
+    "deeplabv3_resnet50": (deeplabv3_resnet50, 8),
+    "deeplabv3_resnet101": (deeplabv3_resnet101, 8),
+    "deeplabv3_mobilenet_v3_large": (deeplabv3_mobilenet_v3_large, 16),
+}
+"""torchvision's models and their output strides."""
 MEAN, STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -33,13 +43,14 @@ def draw_norms(network: nn.Module) -> nn.Module:
 
 def compare_logits(name: str, auxiliary: bool, sizes: list[tuple[int, int]], folder: Path) -> None:
     torch.manual_seed(0)
-    theirs = draw_norms(MODELS[name](weights=None, weights_backbone=None, num_classes=21, aux_loss=auxiliary))
+    build, output_stride = MODELS[name]
+    theirs = draw_norms(build(weights=None, weights_backbone=None, num_classes=21, aux_loss=auxiliary))
     torch.save(theirs.state_dict(), folder / "model.pth")
     ours, card = load_model(folder / "model.pth")
     ours.eval()
     assert card.label_space.num_classes == 21
     assert (ours.auxiliary_head is not None) == auxiliary
-    assert ours.output_stride == 8
+    assert ours.output_stride == output_stride
     for height, width in sizes:
         picture = torch.rand(1, 3, height, width)
         normalised = torchvision.transforms.functional.normalize(picture, MEAN, STD)
@@ -48,11 +59,28 @@ def compare_logits(name: str, auxiliary: bool, sizes: list[tuple[int, int]], fol
         assert found.shape == expected.shape
         assert (found - expected).abs().max() / expected.abs().max() < 1e-4
         assert expected.std() > 0
+    if auxiliary:
+        compare_auxiliary(theirs, ours)
+
+
+def compare_auxiliary(theirs: nn.Module, ours: Segmenter) -> None:
+    picture = torch.rand(1, 3, 65, 97)
+    with torch.inference_mode():
+        features = theirs.backbone(torchvision.transforms.functional.normalize(picture, MEAN, STD))
+        expected = theirs.aux_classifier(features["aux"])
+        found = ours.auxiliary_head(ours.backbone(ours.normalise(picture)))
+    assert found.shape == expected.shape
+    assert (found - expected).abs().max() / expected.abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("auxiliary", [True, False])
 def test_deeplabv3_resnet50_loads_and_agrees(auxiliary: bool, tmp_path: Path) -> None:
     compare_logits("deeplabv3_resnet50", auxiliary, [(65, 33)], tmp_path)
+
+
+@pytest.mark.parametrize("auxiliary", [True, False])
+def test_deeplabv3_mobilenet_v3_large_loads_and_agrees(auxiliary: bool, tmp_path: Path) -> None:
+    compare_logits("deeplabv3_mobilenet_v3_large", auxiliary, [(65, 33), (224, 321)], tmp_path)
 
 
 def test_deeplabv3_resnet101_loads_and_agrees(tmp_path: Path) -> None:
@@ -95,6 +123,26 @@ def compare_features(name: str, output_stride: int, size: tuple[int, int]) -> No
 )
 def test_features_agree(name: str, output_stride: int) -> None:
     compare_features(name, output_stride, (65, 47))
+
+
+@pytest.mark.parametrize("output_stride", [32, 16])
+def test_mobilenets_features_agree(output_stride: int) -> None:
+    torch.manual_seed(0)
+    theirs = draw_norms(torchvision.models.mobilenet_v3_large(dilated=output_stride == 16))
+    ours = BACKBONES.load("mobilenet_v3_large")().eval()
+    report = load_fitting(ours, theirs.state_dict())
+    assert not report.new
+    assert all(name.startswith("classifier.") for name in report.unused)
+    StridePlanner(ours, build_stride=output_stride, first_unit_rate="uniform")
+    picture = torch.randn(1, 3, 65, 47)
+    with torch.inference_mode():
+        features, expected = picture, []
+        for layer in theirs.features:
+            features = layer(features)
+            expected.append(features)
+        for number, found in zip((1, 3, 4, 12, 16), ours(picture), strict=True):
+            assert found.shape == expected[number].shape
+            assert (found - expected[number]).abs().max() / expected[number].abs().max() < 1e-5
 
 
 @pytest.mark.slow

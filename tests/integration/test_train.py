@@ -320,7 +320,7 @@ def train_shapes(out, **options):
         **{"model": "fcn-lite0", "weights": "none", "iterations": 2, "crop": 65, "batch": 2, "validations": 1},
         **options,
     }
-    settings = {"data.options": {"num_train": 4, "num_val": 2, "size": SIZE}} | given.pop("set", {})
+    settings = {"data.options": {"num_train": 16, "num_val": 2, "size": SIZE}} | given.pop("set", {})
     return atrous.train("shapes", out=out, set=settings, **given)
 
 

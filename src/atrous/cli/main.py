@@ -25,6 +25,7 @@ COMMANDS = Registry(
         ("train", "atrous.cli.train:run"),
         ("eval", "atrous.cli.eval:run"),
         ("predict", "atrous.cli.predict:run"),
+        ("reproduce", "atrous.cli.reproduce:run"),
         ("models", "atrous.cli.models:run"),
         ("datasets", "atrous.cli.datasets:run"),
         ("config", "atrous.cli.config:run"),

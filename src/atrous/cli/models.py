@@ -21,19 +21,24 @@ class Action(StrEnum):
 def run(
     action: Annotated[Action, typer.Argument(help="list, or show one.")] = Action.LIST,
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Such as deeplabv3-resnet50.")] = None,
-    output_stride: Annotated[int, typer.Option("--output-stride", help="4, 8, 16 or 32.")] = 16,
+    output_stride: Annotated[int, typer.Option("--output-stride", help="4, 8, 16, 32; a cascade up to 256.")] = 16,
     rates: Annotated[bool, typer.Option("--rates", help="Print stride and rate of every convolution.")] = False,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as model.extra_blocks=1.")
+    ] = None,
     json: JsonOption = False,
 ) -> int:
     """List families and backbones, or show one network.
 
     Example: atrous models show deeplabv3-resnet50 --output-stride 8 --rates
+
+    Example: atrous models show deeplabv3-cascade-resnet50 --rates --set "model.multi_grid=[1, 2, 1]"
     """
     if action is Action.LIST:
         return _list(as_json=json)
     if name is None:
         raise UsageError("which model?", "atrous models show deeplabv3-resnet50")
-    return _show(name, output_stride=output_stride, rates=rates, as_json=json)
+    return _show(name, output_stride=output_stride, assignments=assignments or [], rates=rates, as_json=json)
 
 
 def _list(*, as_json: bool) -> int:
@@ -41,29 +46,40 @@ def _list(*, as_json: bool) -> int:
     from atrous.cli.results import build_table
     from atrous.networks import BACKBONES, FAMILIES
     from atrous.networks.backbones.from_timm import VERIFIED
+    from atrous.networks.published import TORCHVISION_MODELS
 
     if as_json:
-        print_json({"families": list(FAMILIES), "backbones": list(BACKBONES), "timm": dict(VERIFIED)})
+        print_json(
+            {
+                "families": list(FAMILIES),
+                "backbones": list(BACKBONES),
+                "timm": dict(VERIFIED),
+                "published": list(TORCHVISION_MODELS),
+            }
+        )
         return 0
     table = build_table("part", "names")
     table.columns[1].justify = "left"
     table.add_row("family", " ".join(FAMILIES))
     table.add_row("backbone", " ".join(BACKBONES))
     table.add_row("verified", " ".join(f"timm/{name}" for name in VERIFIED))
+    table.add_row("published", " ".join(TORCHVISION_MODELS))
     console = build_console()
     console.print(table)
+    console.print("A published model is downloaded once: atrous predict PICTURE --model torchvision/<name>.")
     console.print("A model is <family>-<backbone>, such as deeplabv3-lite0. Other timm/<name> run as not verified.")
     return 0
 
 
-def _show(name: str, *, output_stride: int, rates: bool, as_json: bool) -> int:
+def _show(name: str, *, output_stride: int, assignments: list[str], rates: bool, as_json: bool) -> int:
     from atrous.cli.console import build_console, print_json
     from atrous.cli.results import build_table
     from atrous.config.load import load_config
     from atrous.networks.build import describe_network
 
-    load_config(options={"model.name": name, "model.output_stride": output_stride})  # says what is allowed
-    found = describe_network(name, output_stride)
+    options = {"model.name": name, "model.output_stride": output_stride}
+    model = load_config(options=options, assignments=assignments).config.model  # says what is allowed
+    found = describe_network(**model.model_dump(exclude={"weights"}))
     if as_json:
         print_json(found)
         return 0

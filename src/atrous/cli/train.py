@@ -38,7 +38,9 @@ def run(
     class_weights: Annotated[
         str | None, typer.Option("--class-weights", help="none, auto, or one number a class: 1,2.5,1.")
     ] = None,
-    weights: Annotated[str | None, typer.Option("--weights", help="imagenet, none, or a file.")] = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="imagenet, none, a file, or torchvision/<name>.")
+    ] = None,
     recipe: Annotated[
         str | None, typer.Option("--recipe", help="A YAML file of settings, or a shipped recipe's name.")
     ] = None,
@@ -68,6 +70,8 @@ def run(
     Example: atrous train camvid --model deeplabv3-resnet50 --epochs 50
 
     Example: atrous train photos/ --max-minutes 40 --set training.jitter=0.2
+
+    Example: atrous train voc=/data/VOC2012 --recipe voc --workers 8
     """
     loaded = _load(
         {

@@ -7,16 +7,38 @@ from collections.abc import Iterator, Mapping
 
 from atrous.config.problems import Problem, find_source, raise_problems
 from atrous.config.schema import Config, TrainingConfig
-
-LENGTH_FIELDS = ("epochs", "iterations", "max_minutes")
+from atrous.config.stages import LENGTH_FIELDS as LENGTH_FIELDS
+from atrous.config.stages import check_stages, list_stages
 
 
 def check_config(config: Config) -> list[Problem]:
     """Return everything that cannot be or would have no effect; empty if the configuration is sound.
 
     A field counts as set where it differs from its default, so a written-out configuration passes like its short form.
+    Of stages each is checked as the training that it is.
     """
-    return [*_check_data(config), *_check_model(config), *_check_training(config), *_check_rest(config)]
+    if problems := check_stages(config):
+        return problems
+    found: dict[Problem, None] = {}  # in order, and once where it holds for several stages
+    for number, stage in enumerate(list_stages(config)):
+        own = config.stages[number] if config.stages else {}
+        for problem in (*_check_sections(stage), *([] if number else _check_first(stage))):
+            found[problem._replace(key=f"stages.{number}.{problem.key}") if problem.key in own else problem] = None
+    return list(found)
+
+
+def _check_sections(config: Config) -> Iterator[Problem]:
+    yield from (*_check_data(config), *_check_model(config), *_check_training(config), *_check_rest(config))
+
+
+def _check_first(config: Config) -> Iterator[Problem]:
+    """Check what only a later stage can do."""
+    if config.training.hard_classes == "auto":
+        yield Problem(
+            "training.hard_classes",
+            "is auto, but no stage before this one has scored the classes",
+            "Name the classes, or set it in a later one of the stages.",
+        )
 
 
 def require_valid(config: Config, sources: Mapping[str, str] | None = None) -> None:
@@ -68,6 +90,12 @@ def _check_training(config: Config) -> Iterator[Problem]:
             "training.class_weights",
             f"has {len(weights)} weights for {len(classes)} classes",
             "Give one weight a class, in the order of data.classes, or auto.",
+        )
+    if training.hard_classes == "none" and training.hard_repeats != defaults.hard_repeats:
+        yield Problem(
+            "training.hard_repeats",
+            "has no effect: no class is named as hard",
+            "Leave it out, or name classes in training.hard_classes.",
         )
     if not config.model.auxiliary and training.auxiliary_weight != defaults.auxiliary_weight:
         yield Problem(

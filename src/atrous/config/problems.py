@@ -60,10 +60,15 @@ def list_sections() -> dict[str, type[Section]]:
     return {name: kind for name, kind in fields.items() if isinstance(kind, type) and issubclass(kind, Section)}
 
 
+def list_plain_keys() -> list[str]:
+    """Return the keys of `Config` that are no sections."""
+    return [name for name in Config.model_fields if name not in list_sections()]
+
+
 def list_keys() -> list[str]:
     """Return every dotted key that a configuration may hold, without the free options of parts."""
     nested = [f"{section}.{field}" for section, kind in list_sections().items() for field in kind.model_fields]
-    return ["version", *nested]
+    return [*list_plain_keys(), *nested]
 
 
 def describe_unknown_key(key: str) -> str:
@@ -71,7 +76,7 @@ def describe_unknown_key(key: str) -> str:
     section, _, _ = key.rpartition(".")
     leaf = key.rpartition(".")[2]
     sections = list_sections()
-    siblings = list(sections[section].model_fields) if section in sections else [*sections, "version"]
+    siblings = list(sections[section].model_fields) if section in sections else [*sections, *list_plain_keys()]
     leaves = {other.rpartition(".")[2]: other for other in reversed(list_keys())}
     near = nearest_name(leaf, siblings)
     if near and section in sections:

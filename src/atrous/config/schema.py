@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-OutputStride = Literal[4, 8, 16, 32]
+OutputStride = Literal[4, 8, 16, 32, 64, 128, 256]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 
@@ -48,7 +48,7 @@ class ModelConfig(Section):
     name: str = "deeplabv3-lite0"
     """`<family>-<backbone>`, see `atrous models`."""
     weights: str = "imagenet"
-    """Where the weights start: `imagenet`, `none`, or a file."""
+    """Where the weights start: `imagenet`, `none`, a file, or torchvision/<name>."""
     output_stride: OutputStride = 16
     """Input resolution / feature resolution at build time; live models can be switched."""
     convention: Literal["atrous", "torchvision", "tensorflow"] = "atrous"
@@ -57,10 +57,14 @@ class ModelConfig(Section):
     """Rate of a block's first unit: what keeps the function (exact), or that of the whole block (uniform)."""
     resize: Literal["aligned", "half_pixel"] | None = None
     """Whether sample centres coincide at every stride (aligned) or pixels are areas (half_pixel)."""
-    image_pooling: Literal["picture", "map"] | None = None
-    """Cells over which the image-level features are averaged: those in the picture, or padding too."""
+    image_pooling: Literal["picture", "map", "crop_window"] | None = None
+    """Cells that image-level features average: those in the picture, padding too, or windows of the crop's size."""
+    pooling_window: Annotated[int, Field(ge=1)] | None = None
+    """Side of those windows in pixels, with image_pooling: crop_window; a training takes its crop."""
     multi_grid: tuple[int, ...] | None = None
-    """Unit rates of the convolutions in the last ResNet block, such as [1, 2, 4]."""
+    """Unit rates of the convolutions in a ResNet's block4 and extra blocks, such as [1, 2, 4]."""
+    extra_blocks: Annotated[int, Field(ge=0, le=3)] | None = None
+    """Copies of the last block that follow it in a cascade, 0 to 3; 3 where left out."""
     auxiliary: bool = False
     """Whether an FCN head on the level before the last is trained beside the main one."""
     head: dict[str, Any] = {}
@@ -100,10 +104,21 @@ class TrainingConfig(Section):
     """Momentum of SGD."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-4
     """Weight decay; norms and biases are left out."""
-    clip_norm: Positive | None = 2.0
-    """Largest gradient norm of a step, which lets the learning rate be high; null for no clipping."""
+    clip_norm: Annotated[float, Field(ge=0.0)] = 2.0
+    """Largest gradient norm of a step, which lets the learning rate be high; 0 for no clipping."""
+    loss: str = "cross_entropy"
+    """What is minimised: cross_entropy, or ohem (the hard pixels alone)."""
+    loss_options: dict[str, Any] = {}
+    """Options of the loss, such as `threshold: 0.7` of ohem."""
+    loss_resolution: Literal["full", "cells"] = "full"
+    """Where logits meet labels: upsampled at every pixel (full), or with labels shrunk to the network's cells."""
     class_weights: Literal["none", "auto"] | tuple[Positive, ...] = "none"
     """Weight of each class in the loss; auto: 1 / sqrt(share of pixels), capped, mean 1."""
+    hard_classes: Literal["none", "auto"] | tuple[str, ...] = "none"
+    """Classes whose pictures stand repeatedly in every pass; auto, in a later stage: those that the stage before scored
+    lowest, a quarter of them."""
+    hard_repeats: Annotated[int, Field(ge=2)] = 2
+    """How often such a picture stands in a pass."""
     auxiliary_weight: Annotated[float, Field(ge=0.0)] = 0.4
     """Weight of the auxiliary head's loss."""
     norm: Literal["trained", "frozen"] = "trained"
@@ -165,3 +180,6 @@ class Config(Section):
     """Scoring and prediction."""
     output: OutputConfig = OutputConfig()
     """Results."""
+    stages: tuple[dict[str, Any], ...] = ()
+    """Trainings one after another, each from the weights of the one before: what each sets over the rest, by dotted
+    key, such as `{training.norm: frozen, model.output_stride: 8}`."""

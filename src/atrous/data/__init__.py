@@ -14,6 +14,7 @@ DATASETS = Registry(
         ("shapes", "atrous.data.datasets.shapes:build_shapes"),
         ("camvid", "atrous.data.datasets.camvid:build_camvid"),
         ("voc", "atrous.data.datasets.voc:build_voc"),
+        ("cityscapes", "atrous.data.datasets.cityscapes:build_cityscapes"),
         ("folder", "atrous.data.datasets.folder:build_folder"),
     ),
 )

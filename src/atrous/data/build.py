@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import os
-import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+import numpy as np
 
+from atrous.config.options import read_options
 from atrous.config.schema import DataConfig, TrainingConfig
 from atrous.core.errors import ConfigError, DataError, UsageError
+from atrous.core.labels import LabelSpace
 from atrous.core.registry import describe_choices
 from atrous.data import DATASETS
 from atrous.data.augment.pipeline import Augmentation
 from atrous.data.contracts import SegmentationDataset, Splits
 from atrous.data.joined import JoinedDataset
-from atrous.data.sampling import Batch, Stream, iter_batches
+from atrous.data.sampling import Batch, Stream, iter_batches, repeat_pictures
 from atrous.data.statistics import MaskStatistics, Report, find_empty_classes, require_classes, scan_masks
 
 PYTHON_SOURCE = "python"
@@ -39,7 +39,7 @@ def build_splits(config: DataConfig) -> Splits:
     name, root = find_source(config)
     builder = DATASETS.load(name)
     common = {field: getattr(config, field) for field in _COMMON}
-    splits: Splits = builder(root, **common, **_require_options(name, builder, config.options))
+    splits: Splits = builder(root, **common, **read_options(builder, config.options, "data.options", reserved=_COMMON))
     return replace(splits, notes=(f"{name}: {root}", *splits.notes)) if name != "folder" and root else splits
 
 
@@ -121,21 +121,42 @@ def compute_fingerprint(splits: Splits, statistics: MaskStatistics) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def build_stream(dataset: SegmentationDataset, training: TrainingConfig) -> Stream:
-    """Build the endless stream of augmented samples.
+def list_pass(training: TrainingConfig, space: LabelSpace, statistics: MaskStatistics) -> np.ndarray:
+    """List the pictures of one pass over the training data by index; those that hold a hard class stand repeatedly.
+
+    Raises:
+        ConfigError: A hard class that the data do not have.
+    """
+    names = () if isinstance(training.hard_classes, str) else training.hard_classes
+    for name in names:
+        if name not in space.names:
+            raise ConfigError(
+                f"training.hard_classes: the data have no class {name!r}", describe_choices(name, list(space.names))
+            )
+    return repeat_pictures(statistics.presence[:, [space.index_of(name) for name in names]], training.hard_repeats)
+
+
+def build_stream(dataset: SegmentationDataset, training: TrainingConfig, one_pass: np.ndarray | None = None) -> Stream:
+    """Build the endless stream of augmented samples, of passes as `list_pass` lists them.
 
     Raises:
         DataError: The data set is empty.
     """
     augmentation = Augmentation(training.crop, training.scale_range, training.flip, training.jitter)
-    return Stream(dataset, augmentation, training.seed)
+    return Stream(dataset, augmentation, training.seed, one_pass)
 
 
 def build_loader(
-    dataset: SegmentationDataset, training: TrainingConfig, *, start_place: int, num_places: int, workers: int
+    dataset: SegmentationDataset,
+    training: TrainingConfig,
+    one_pass: np.ndarray | None = None,
+    *,
+    start_place: int,
+    num_places: int,
+    workers: int,
 ) -> Iterator[Batch]:
     """Build the batches of some places of the stream; see `iter_batches`."""
-    stream = build_stream(dataset, training)
+    stream = build_stream(dataset, training, one_pass)
     return iter_batches(stream, batch=training.batch, start_place=start_place, num_places=num_places, workers=workers)
 
 
@@ -170,18 +191,3 @@ def find_source(config: DataConfig) -> tuple[str, Path | None]:
             "Give the folder that holds pictures and masks." if is_file else describe_choices(source, list(DATASETS)),
         )
     return "folder", folder
-
-
-def _require_options(name: str, builder: Callable[..., Splits], options: dict[str, Any]) -> dict[str, Any]:
-    """Check data.options against the builder's own parameters, so that they are written once."""
-    allowed = [field for field in inspect.signature(builder).parameters if field not in ("root", *_COMMON)]
-    types = typing.get_type_hints(builder)
-    checked: dict[str, Any] = {}
-    for key, value in options.items():
-        if key not in allowed:
-            raise ConfigError(f"data.options.{key}: {name} has no such option", describe_choices(key, allowed))
-        try:
-            checked[key] = TypeAdapter(types[key]).validate_python(value)
-        except ValidationError as error:
-            raise ConfigError(f"data.options.{key}: {value!r}: {error.errors()[0]['msg']}") from error
-    return checked

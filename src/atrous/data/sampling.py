@@ -45,16 +45,20 @@ class Stream:
         dataset: What is sampled.
         augmentation: What happens to a sample.
         seed: Seed of order and augmentation.
+        one_pass: The pictures of a pass by index, (n,); every picture once where left out.
     Raises:
         DataError: The data set is empty.
     """
 
-    def __init__(self, dataset: SegmentationDataset, augmentation: Augmentation, seed: int) -> None:
+    def __init__(
+        self, dataset: SegmentationDataset, augmentation: Augmentation, seed: int, one_pass: np.ndarray | None = None
+    ) -> None:
         if len(dataset) == 0:
             raise DataError(f"{dataset.name}: no pictures to train on")
         self.dataset = dataset
         self.augmentation = augmentation
         self.seed = seed
+        self.one_pass = np.arange(len(dataset)) if one_pass is None else one_pass
         self._epoch = -1
         self._order = np.empty(0, dtype=np.int64)
 
@@ -64,13 +68,25 @@ class Stream:
         Raises:
             DataError: Its files cannot be read; the message names them.
         """
-        epoch, position = divmod(place, len(self.dataset))
+        epoch, position = divmod(place, len(self.one_pass))
         if epoch != self._epoch:
-            self._order = compute_epoch_order(self.seed, epoch, len(self.dataset))
+            self._order = self.one_pass[compute_epoch_order(self.seed, epoch, len(self.one_pass))]
             self._epoch = epoch
         sample = self.dataset.get(int(self._order[position]))
         picture, labels = self.augmentation(sample.picture, sample.labels, sample_generator(self.seed, place))
         return Sample(sample.key, picture, labels)
+
+
+def repeat_pictures(is_hard: np.ndarray, repeats: int) -> np.ndarray:
+    """List the pictures of a pass: each once, those with something hard repeatedly.
+
+    Args:
+        is_hard: Whether each of N pictures holds each of M hard classes, (N, M) bool.
+        repeats: How often those that hold one stand in a pass.
+    Returns: Indices of pictures, ascending, (n,) with n >= N.
+    Source: Chen et al. 2017 (arXiv 1706.05587), section 4.2: pictures with hard classes are duplicated.
+    """
+    return np.repeat(np.arange(len(is_hard)), np.where(is_hard.any(axis=1), repeats, 1))
 
 
 def iter_batches(stream: Stream, *, batch: int, start_place: int, num_places: int, workers: int) -> Iterator[Batch]:

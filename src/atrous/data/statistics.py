@@ -46,17 +46,23 @@ class MaskStatistics:
 
     Args:
         pixels: (K,) int64 pixels of each class.
-        pictures: (K,) int64 pictures that hold each class.
+        presence: (N, K) bool, whether each picture holds each class.
         ignored: Pixels by ignored id.
         num_masks: Masks read.
         findings: What a person should know, a sentence each.
     """
 
     pixels: np.ndarray
-    pictures: np.ndarray
+    presence: np.ndarray
     ignored: dict[int, int]
     num_masks: int
     findings: tuple[str, ...]
+
+    @property
+    def pictures(self) -> np.ndarray:
+        """(K,) int64 pictures that hold each class."""
+        counts: np.ndarray = self.presence.sum(axis=0)
+        return counts
 
     @property
     def ignored_pixels(self) -> int:
@@ -77,7 +83,7 @@ def scan_masks(dataset: SegmentationDataset, progress: Report = None) -> MaskSta
     """
     space = dataset.label_space
     totals: dict[int, int] = {}
-    pictures = dict.fromkeys(space.ids, 0)
+    presence = np.zeros((len(dataset), space.num_classes), dtype=bool)
     unreadable, mismatched, outside, turned = [], [], [], 0
     known = {*space.ids, *space.ignored_ids}
 
@@ -101,10 +107,9 @@ def scan_masks(dataset: SegmentationDataset, progress: Report = None) -> MaskSta
         if strange:
             first = dict(sorted(strange.items())[:5])
             outside.append(f"{dataset.mask_path(index) or dataset.key(index)}: {_describe_counts(first)}")
+        presence[index] = [number in content.counts for number in space.ids]
         for number, count in content.counts.items():
             totals[number] = totals.get(number, 0) + count
-            if number in pictures:
-                pictures[number] += 1
     _require_clean(space, totals, unreadable, mismatched, outside)
 
     ignored = {number: totals[number] for number in space.ignored_ids if number in totals}
@@ -113,7 +118,7 @@ def scan_masks(dataset: SegmentationDataset, progress: Report = None) -> MaskSta
         findings.append(f"{dataset.name}: {turned:,} pictures have an EXIF rotation, applied to them and not to masks")
     return MaskStatistics(
         pixels=np.array([totals.get(number, 0) for number in space.ids], dtype=np.int64),
-        pictures=np.array([pictures[number] for number in space.ids], dtype=np.int64),
+        presence=presence,
         ignored=ignored,
         num_masks=len(dataset),
         findings=tuple(findings),

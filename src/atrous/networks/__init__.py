@@ -33,3 +33,6 @@ BACKBONES = Registry(
     ),
 )
 """Backbones by the rest of a model's name; `timm/<name>` goes to `backbones/from_timm.py`."""
+
+POOLED = ("mobilenet_v3_large",)
+"""Of these, backbones whose features at other strides differ, since a global average sits inside."""

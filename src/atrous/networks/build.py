@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-from torch import nn
+from pydantic import ValidationError
 
+from atrous.config.options import read_options
 from atrous.config.schema import ModelConfig
 from atrous.core.errors import ConfigError
 from atrous.core.registry import describe_choices
-from atrous.networks import BACKBONES, FAMILIES
+from atrous.networks import BACKBONES, FAMILIES, POOLED
 from atrous.networks.backbones.from_timm import PREFIX, VERIFIED, build_timm
 from atrous.networks.heads.fcn import FCNHead
 from atrous.networks.segmenter import Segmenter
@@ -23,8 +23,6 @@ CONVENTIONS: dict[str, dict[str, Any]] = {
 }
 """What implementations disagree on, by preset; each field can be set on its own."""
 
-AUXILIARY_STRIDE = 16
-"""Native stride of the level that an auxiliary head reads: a ResNet's block3."""
 AUXILIARY_DROPOUT = 0.1
 
 CASCADE = "deeplabv3-cascade"
@@ -67,10 +65,10 @@ def build_network(model: ModelConfig, num_classes: int) -> Segmenter:
     backbone = _build_backbone(family, backbone_name, model)
     shapes = backbone.feature_shapes
     head_class = FAMILIES.load(family)
-    head = head_class(shapes, num_classes, **_read_options(head_class, model.head, "model.head"))
+    head = head_class(shapes, num_classes, **read_options(head_class, model.head, "model.head"))
     auxiliary = None
     if model.auxiliary:
-        level = shapes.find_level(AUXILIARY_STRIDE)
+        level = shapes.find_level(backbone.auxiliary_stride)
         hidden = shapes.levels[level].channels // 4
         auxiliary = FCNHead(shapes, num_classes, level=level, hidden=hidden, dropout=AUXILIARY_DROPOUT)
     chosen = {key: getattr(model, key) or preset for key, preset in CONVENTIONS[model.convention].items()}
@@ -143,27 +141,6 @@ def _refuse_option(name: str, option: str) -> ConfigError:
     return ConfigError(f"model.{option}: {name} has no {words[option]}", f"These have: {', '.join(able)}.")
 
 
-def _read_options(part: type[nn.Module], options: dict[str, Any], key: str) -> dict[str, Any]:
-    """Check options against the keyword-only parameters of a part, and return them in their types."""
-    parameters = {
-        name: parameter
-        for name, parameter in inspect.signature(part, eval_str=True).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    }
-    problems, read = [], {}
-    for name, value in options.items():
-        if name not in parameters:
-            problems.append(f"{key}.{name}: unknown option. {describe_choices(name, list(parameters))}")
-            continue
-        try:
-            read[name] = TypeAdapter(parameters[name].annotation).validate_python(value)
-        except ValidationError as error:
-            problems.append(f"{key}.{name}: {error.errors()[0]['msg']}, got {value!r}")
-    if problems:
-        raise ConfigError("\n".join(problems), f"See `atrous models show NAME` for what {key} takes.")
-    return read
-
-
 def find_identity(name: str) -> str:
     """Say what was measured of a model's backbone across output strides.
 
@@ -171,7 +148,7 @@ def find_identity(name: str) -> str:
     """
     _, backbone = split_name(name)
     if not backbone.startswith(PREFIX):
-        return "exact"
+        return "pooled" if backbone in POOLED else "exact"
     timm_name = backbone.removeprefix(PREFIX).split(".")[0]  # without the tag of its weights
     return VERIFIED.get(timm_name, "not verified")
 

@@ -123,12 +123,14 @@ class Backbone(nn.Module):
     """A picture in, feature maps out, shallow to deep; at native strides when built. Abstract.
 
     `feature_shapes` says their channels and native strides; `mean` and `std` are the input statistics, per RGB channel
-    in [0, 1], that its weights were trained with.
+    in [0, 1], that its weights were trained with; `auxiliary_stride` is the native stride of the level that auxiliary
+    heads read.
     """
 
     feature_shapes: FeatureShapes
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    auxiliary_stride: int = 16
 
     @abstractmethod
     def forward(self, picture: Tensor) -> Sequence[Tensor]:

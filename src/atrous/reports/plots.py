@@ -1,19 +1,23 @@
-"""Charts of a report as inline SVG. The only place that imports matplotlib.
+"""Charts: those of a report as inline SVG, those of studies as PNG files. The only place that imports matplotlib.
 
-Colours are written as CSS variables of the page, so that one drawing serves light, dark and print.
+A report's colours are written as CSS variables of the page, so that one drawing serves light, dark and print.
 """
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from atrous.core.files import atomic_path
 
 # Matplotlib knows no CSS variables: it draws with these stand-ins, which occur nowhere else in a chart.
 _INK, _MUTED, _LINE, _ACCENT, _SURFACE = "#010101", "#020202", "#030303", "#040404", "#050505"
@@ -38,6 +42,16 @@ _STYLE: dict[Any, Any] = {
     "ytick.major.size": 0.0,
     "text.color": _INK,
 }
+
+_PNG_STYLE: dict[Any, Any] = {
+    "font.size": 9.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+}
+_PNG_DPI = 150
 
 
 def draw_curve(
@@ -116,3 +130,73 @@ def _make_inline(text: str) -> str:
     for colour, variable in _CSS_VARIABLES.items():
         svg = svg.replace(colour, f"var({variable})")
     return svg
+
+
+def save_study_plot(table: Mapping[str, Any], path: Path) -> None:
+    """Draw the rows of a study beside the paper's as two panels of points with their standard errors, and save a PNG.
+
+    The panels have scales of their own: other data and another network give other numbers, and the order is compared.
+    """
+    rows = list(reversed(table["rows"]))
+    labels = [row["label"] for row in rows]
+    panels = (("here", "miou", "standard_error"), ("in the paper", "paper_miou", None))
+    with mpl.rc_context(_PNG_STYLE):
+        figure = Figure(figsize=(9.0, 1.2 + 0.32 * len(rows)), layout="constrained")
+        for place, (title, key, error_key) in enumerate(panels, start=1):
+            axes = figure.add_subplot(1, 2, place)
+            known = [(at, row) for at, row in enumerate(rows) if row[key] is not None]
+            errors = [100 * ((row[error_key] if error_key else None) or 0.0) for _, row in known]
+            values = [100 * row[key] for _, row in known]
+            axes.errorbar(values, [at for at, _ in known], xerr=errors, fmt="o", color="#1f5fa8", capsize=3)
+            axes.set_yticks(range(len(rows)), labels if place == 1 else [""] * len(rows))
+            axes.set_ylim(-0.6, len(rows) - 0.4)
+            axes.set_xlabel("mIoU %")
+            axes.set_title(title)
+        figure.suptitle(table["title"])
+        _save_png(figure, path)
+
+
+def save_taps_plot(figures: Mapping[str, Any], path: Path) -> None:
+    """Draw the shares of positions with one, some and all nine taps inside the map, by rate, and save a PNG."""
+    names = {"nine": "all nine taps", "some": "some", "one": "the centre alone"}
+    rates = [row["rate"] for row in figures["taps"]]
+    with mpl.rc_context(_PNG_STYLE):
+        figure = Figure(figsize=(5.5, 3.5), layout="constrained")
+        axes = figure.add_subplot()
+        for key, name in names.items():
+            axes.plot(rates, [100 * row[key] for row in figures["taps"]], label=name)
+        axes.set_xlabel("rate")
+        axes.set_ylabel("positions %")
+        axes.set_title(f"Taps of a 3x3 filter inside {figures['map_cells']} x {figures['map_cells']} cells")
+        axes.legend(frameon=False)
+        _save_png(figure, path)
+
+
+def save_fields_plot(figures: Mapping[str, Any], maps: Mapping[str, Any], path: Path) -> None:
+    """Draw each network's gradient around the centre, with the square that it can see, and save a PNG.
+
+    Args:
+        figures: What `figures.json` holds.
+        maps: (H, W) gradient sizes by network.
+        path: The picture's file.
+    """
+    columns = 4
+    rows = -(-len(maps) // columns)
+    with mpl.rc_context({**_PNG_STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(2.6 * columns, 3.0 * rows), layout="constrained")
+        for place, field in enumerate(figures["fields"], start=1):
+            gradient = maps[field["network"]]
+            axes = figure.add_subplot(rows, columns, place)
+            axes.imshow((gradient / gradient.max()) ** 0.5, cmap="magma")
+            side, theoretical = gradient.shape[0], field["theoretical_px"]
+            if theoretical is not None and theoretical < side:
+                corner = (side - theoretical) / 2
+                axes.add_patch(Rectangle((corner, corner), theoretical, theoretical, fill=False, edgecolor="white"))
+            axes.set_title(f"{field['network']}\n{field['effective_px']:.0f} px effective", fontsize=8)
+            axes.set_axis_off()
+        _save_png(figure, path)
+
+
+def _save_png(figure: Figure, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=_PNG_DPI, metadata={"Software": None})

@@ -1,1 +1,27 @@
-"""Experiments made of whole runs: the demonstration with its inference ladder."""
+"""Experiments made of whole runs over the public calls, and the table of those that follow the paper."""
+
+from __future__ import annotations
+
+from atrous.core.registry import Registry
+
+STUDIES = Registry(
+    "study",
+    (
+        ("table1", "atrous.studies.table1:build_study"),
+        ("table2", "atrous.studies.table2:build_study"),
+        ("table3", "atrous.studies.table3:build_study"),
+        ("table4", "atrous.studies.table4:build_study"),
+        ("table5", "atrous.studies.table5:build_study"),
+        ("table6", "atrous.studies.table6:build_study"),
+        ("table8", "atrous.studies.table8:build_study"),
+        ("table9", "atrous.studies.table9:build_study"),
+        ("table10", "atrous.studies.table10:build_study"),
+        ("table12", "atrous.studies.table12:build_study"),
+        ("v2", "atrous.studies.v2:build_study"),
+        ("families", "atrous.studies.families:build_study"),
+    ),
+)
+"""Studies by name; each is a function from a `Base` to a `Study`."""
+
+FIGURES = "figures"
+"""The name of the paper's figures, which are computed and train nothing."""

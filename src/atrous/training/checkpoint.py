@@ -13,9 +13,39 @@ from torch import Tensor
 
 from atrous.core.errors import ModelFileError
 from atrous.core.files import atomic_path
+from atrous.core.records import Scores
 
 LAST_NAME = "last.ckpt"
 FORMAT_VERSION = 1
+
+
+@dataclass
+class Standing:
+    """Where a run stands: what is counted on from step to step.
+
+    Args:
+        step: Optimiser steps done.
+        spent_s: Wall-clock seconds of earlier sittings.
+        best_step: The step of the best validation, or None before the first.
+        best_scores: That validation's scores.
+        losses: Losses since the last validation.
+    """
+
+    step: int = 0
+    spent_s: float = 0.0
+    best_step: int | None = None
+    best_scores: Scores | None = None
+    losses: tuple[float, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON."""
+        return vars(self) | {"best_scores": self.best_scores.to_json() if self.best_scores else None}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Standing:
+        """Build a standing from `to_json`'s form."""
+        scores = Scores.from_json(value["best_scores"]) if value["best_scores"] else None
+        return cls(**(value | {"best_scores": scores, "losses": tuple(value["losses"])}))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,20 @@ import torch
 
 from atrous.config.load import dump_config
 from atrous.config.schema import Config
-from atrous.core.errors import AtrousError, ConfigError, DataError
+from atrous.core.errors import AtrousError, DataError
 from atrous.core.files import save_json
 from atrous.core.provenance import collect_provenance, collect_versions
 from atrous.core.records import Progress, Scores
-from atrous.data.build import build_loader, compute_fingerprint
+from atrous.data.build import build_loader, compute_fingerprint, list_pass
 from atrous.data.contracts import Splits
 from atrous.data.sampling import Batch
-from atrous.data.statistics import MaskStatistics, compute_class_weights
-from atrous.losses.cross_entropy import count_weight
-from atrous.networks.build import build_network, find_identity
+from atrous.data.statistics import MaskStatistics
+from atrous.networks.build import find_identity
 from atrous.networks.contracts import count_cells
 from atrous.networks.model_file import MODEL_FILE_NAME, ModelCard, load_model, save_model
 from atrous.networks.segmenter import Segmenter
 from atrous.networks.weights import start_weights
-from atrous.training.checkpoint import LAST_NAME, Checkpoint, save_checkpoint
+from atrous.training.checkpoint import LAST_NAME, Checkpoint, Standing, save_checkpoint
 from atrous.training.ema import AveragedNetwork
 from atrous.training.interruption import StopRequest
 from atrous.training.journal import Journal
@@ -36,8 +35,7 @@ from atrous.training.norm import freeze_norms, set_norm_momentum, start_training
 from atrous.training.optimizers import build_optimizer, set_lr_factor
 from atrous.training.plan import Plan, Timing, build_plan
 from atrous.training.schedules import compute_poly
-from atrous.training.setup import build_fabric, choose_workers, require_cells
-from atrous.training.task import TrainingTask
+from atrous.training.setup import build_fabric, build_task, build_trainable, choose_workers
 from atrous.training.validation import Validator
 
 CHECKPOINT_S = 120.0
@@ -45,37 +43,10 @@ CHECKPOINT_S = 120.0
 WARM_UP_STEPS, TIMED_STEPS = 2, 4
 
 
-@dataclass
-class Standing:
-    """Where a run stands: what is counted on from step to step.
-
-    Args:
-        step: Optimiser steps done.
-        spent_s: Wall-clock seconds of earlier sittings.
-        best_step: The step of the best validation, or None before the first.
-        best_scores: That validation's scores.
-        losses: Losses since the last validation.
-    """
-
-    step: int = 0
-    spent_s: float = 0.0
-    best_step: int | None = None
-    best_scores: Scores | None = None
-    losses: tuple[float, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON."""
-        return vars(self) | {"best_scores": self.best_scores.to_json() if self.best_scores else None}
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Standing:
-        """Build a standing from `to_json`'s form."""
-        scores = Scores.from_json(value["best_scores"]) if value["best_scores"] else None
-        return cls(**(value | {"best_scores": scores, "losses": tuple(value["losses"])}))
-
-
 class Fit:
     """One run, from a checked configuration to a folder with a scored model.
+
+    `stopped` says after `run` whether a signal asked to stop, be it at the last step.
 
     Args:
         config: All settings.
@@ -87,8 +58,8 @@ class Fit:
         say: Told what was decided and found.
         progress: Told where the work stands.
     Raises:
-        ConfigError: A crop on which a rate has no cell, minutes that do not suffice, or another number of class weights
-            than classes.
+        ConfigError: A crop on which a rate has no cell, minutes that do not suffice, an option that the loss does not
+            have, another number of class weights than classes, or a hard class that is none of them.
         DataError: The checkpoint was made with other data.
         MachineError: The device is not there.
     """
@@ -107,6 +78,7 @@ class Fit:
     ) -> None:
         self.config, self.splits, self.statistics, self.folder = config, splits, statistics, folder
         self.started = started
+        self.stopped = False
         self.fingerprint = compute_fingerprint(splits, statistics)
         record: dict[str, Any] = checkpoint.record if checkpoint else {"data": self.fingerprint}
         if record["data"] != self.fingerprint:
@@ -115,6 +87,7 @@ class Fit:
                 "Give it the data that it began with, or start a new run.",
             )
         rows = record.get("rows", [])
+        self.one_pass = list_pass(config.training, splits.train.label_space, statistics)
         self.journal = Journal(folder, config.output.logger, say=say, progress=progress, rows=rows)
         self.fabric = build_fabric(config)
         torch.manual_seed(config.training.seed)
@@ -126,7 +99,8 @@ class Fit:
         self.journal.say(self.validator.check_memory())
         self.standing = Standing.from_json(record["standing"]) if checkpoint else Standing()
         optimizer = self._build_optimizer(network)
-        self.task, self.optimizer = self.fabric.setup(self._build_task(network), optimizer)
+        task = build_task(config.training, network, splits.train.label_space.names, statistics, self.journal.say)
+        self.task, self.optimizer = self.fabric.setup(task, optimizer)
         self.network = network
         if checkpoint:
             self._restore(checkpoint)
@@ -153,6 +127,7 @@ class Fit:
                     saved = time.monotonic()
                 if stop.requested:
                     break
+            self.stopped = stop.requested
         return self.standing.step < self.plan.total_steps
 
     def _iter_steps(self) -> Iterator[list[Batch]]:
@@ -163,6 +138,7 @@ class Fit:
         loader = build_loader(
             self.splits.train,
             training,
+            self.one_pass,
             start_place=start * per_step,
             num_places=(total - start) * per_step,
             workers=choose_workers(self.config.output.workers, self.fabric.device),
@@ -183,13 +159,13 @@ class Fit:
         training = self.config.training
         start_training(self.network, frozen_norms=training.norm == "frozen")
         moved = [self.fabric.to_device((batch.pictures, batch.labels)) for batch in batches]
-        weight = torch.stack([count_weight(labels, self.task.class_weights) for _, labels in moved]).sum()
+        weight = torch.stack([self.task.count_weight(labels) for _, labels in moved]).sum()
         loss = 0.0
         for pictures, labels in moved:
             share = self.task(pictures.contiguous(memory_format=torch.channels_last), labels, weight)
             self.fabric.backward(share)
             loss += share.item()
-        limit = math.inf if training.clip_norm is None else training.clip_norm
+        limit = training.clip_norm or math.inf
         parameters = [p for p in self.network.parameters() if p.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(parameters, limit).item()
         if not math.isfinite(loss + norm):
@@ -236,7 +212,11 @@ class Fit:
         else:
             best, _ = load_model(model_path)
             self.averaged.network.load_state_dict(best.state_dict())
-        examples = self.validator.save_examples(self.folder, standing.best_scores) if standing.best_scores else []
+        examples = []
+        if standing.best_scores is not None:
+            found = self.validator.compare_pooling(standing.best_scores)
+            standing.best_scores = replace(standing.best_scores, notes=(*standing.best_scores.notes, *found))
+            examples = self.validator.save_examples(self.folder, standing.best_scores)
         training = {
             "data": f"{self.splits.train.name}, {len(self.splits.train)} pictures",
             "steps": standing.step,
@@ -269,8 +249,7 @@ class Fit:
 
     def _build_network(self, *, with_weights: bool) -> Segmenter:
         config, training = self.config, self.config.training
-        network = build_network(config.model, self.splits.train.label_space.num_classes)
-        require_cells(network, training.crop)
+        network = build_trainable(config, self.splits.train.label_space.num_classes)
         if find_identity(config.model.name) == "not verified":
             self.journal.say(f"{config.model.name}: not verified, nobody has measured it across output strides yet")
         if with_weights:
@@ -286,24 +265,6 @@ class Fit:
             f"{training.batch} in the image-level branch"
         )
         return network.to(memory_format=torch.channels_last)
-
-    def _build_task(self, network: Segmenter) -> TrainingTask:
-        training = self.config.training
-        weights, names = training.class_weights, self.splits.train.label_space.names
-        if isinstance(weights, tuple) and len(weights) != len(names):
-            raise ConfigError(
-                f"training.class_weights: {len(weights)} weights for {len(names)} classes",
-                f"Give one weight a class, in this order: {', '.join(names)}; or auto.",
-            )
-        if weights == "auto":
-            weights = compute_class_weights(self.statistics.pixels)
-            listed = ", ".join(f"{name} {weight:.2f}" for name, weight in zip(names, weights, strict=True))
-            self.journal.say(f"class weights (1 / sqrt of the share of pixels, capped): {listed}")
-        return TrainingTask(
-            network,
-            class_weights=None if weights == "none" else tuple(weights),
-            auxiliary_weight=training.auxiliary_weight,
-        )
 
     def _build_optimizer(self, network: Segmenter) -> torch.optim.SGD:
         training = self.config.training
@@ -322,11 +283,16 @@ class Fit:
             iterations=training.iterations,
             max_minutes=training.max_minutes,
             validations=training.validations,
-            num_train=len(self.splits.train),
+            num_train=len(self.one_pass),
             samples_per_step=training.batch * training.accumulate,
             elapsed_s=lambda: time.monotonic() - self.started,
             measure=self._measure,
         )
+        if len(self.one_pass) > len(self.splits.train):
+            self.journal.say(
+                f"pictures with {', '.join(training.hard_classes)} stand {training.hard_repeats} times in a pass: "
+                f"{len(self.one_pass):,} instead of {len(self.splits.train):,} pictures"
+            )
         self.journal.say(
             f"plan: {plan.total_steps:,} steps of {plan.samples_per_step} pictures "
             f"({plan.total_steps / plan.steps_per_epoch:.1f} epochs), {len(plan.validation_steps)} validations"
@@ -341,6 +307,7 @@ class Fit:
         loader = build_loader(
             self.splits.train,
             self.config.training,
+            self.one_pass,
             start_place=0,
             num_places=(WARM_UP_STEPS + TIMED_STEPS) * self.config.training.batch * self.config.training.accumulate,
             workers=0,

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from lightning.fabric import Fabric
 
-from atrous.config.schema import Config
+from atrous.config.schema import Config, TrainingConfig
 from atrous.core.errors import ConfigError
 from atrous.core.provenance import count_usable_cores
+from atrous.data.build import list_pass
+from atrous.data.contracts import Splits
+from atrous.data.statistics import MaskStatistics, compute_class_weights
 from atrous.inference.build import find_device
+from atrous.losses.build import build_loss
+from atrous.networks.build import build_network
 from atrous.networks.segmenter import Segmenter
+from atrous.training.task import TrainingTask
 
 MOST_WORKERS = 8
 CROP_STEP_PX = 64
@@ -70,3 +78,63 @@ def require_cells(network: Segmenter, crop: int) -> None:
             f"training.crop: at {crop} pixels the map is {cells} cells wide, and rate {max(rates)} reaches beyond it",
             f"Use --crop {needed} or more{f', or --set model.head.rates={halved}' if halves_fit else ''}.",
         )
+
+
+def build_trainable(config: Config, num_classes: int) -> Segmenter:
+    """Build the network of a run, with random weights.
+
+    Raises:
+        ConfigError: A network that cannot be, or a crop on which one of its rates has no cell.
+    """
+    network = build_network(config.model, num_classes)
+    require_cells(network, config.training.crop)
+    return network
+
+
+def build_task(
+    training: TrainingConfig,
+    network: Segmenter,
+    names: Sequence[str],
+    statistics: MaskStatistics,
+    say: Callable[[str], None],
+) -> TrainingTask:
+    """Build what is minimised.
+
+    Args:
+        training: Its settings.
+        network: What learns.
+        names: The classes.
+        statistics: What the training masks hold, for class weights.
+        say: Told the weights that were computed.
+    Raises:
+        ConfigError: An unknown loss, an option that it does not have, or another number of class weights than classes.
+    """
+    weights = training.class_weights
+    if isinstance(weights, tuple) and len(weights) != len(names):
+        raise ConfigError(
+            f"training.class_weights: {len(weights)} weights for {len(names)} classes",
+            f"Give one weight a class, in this order: {', '.join(names)}; or auto.",
+        )
+    if weights == "auto":
+        weights = compute_class_weights(statistics.pixels)
+        listed = ", ".join(f"{name} {weight:.2f}" for name, weight in zip(names, weights, strict=True))
+        say(f"class weights (1 / sqrt of the share of pixels, capped): {listed}")
+    return TrainingTask(
+        network,
+        build_loss(training.loss, training.loss_options),
+        resolution=training.loss_resolution,
+        class_weights=None if isinstance(weights, str) else weights,
+        auxiliary_weight=training.auxiliary_weight,
+    )
+
+
+def require_trainable(config: Config, splits: Splits, statistics: MaskStatistics) -> None:
+    """Refuse what a training with these settings and data would refuse at its start, long before that start.
+
+    Raises:
+        ConfigError: See `build_trainable`, `build_task` and `list_pass`.
+    """
+    space = splits.train.label_space
+    network = build_trainable(config, space.num_classes)
+    build_task(config.training, network, space.names, statistics, lambda text: None)
+    list_pass(config.training, space, statistics)

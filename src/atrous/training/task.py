@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
-from atrous.losses.cross_entropy import sum_cross_entropy
+from atrous.losses.contracts import Loss, count_weight
+from atrous.losses.resolution import shrink_labels
+from atrous.networks.contracts import Geometry
+from atrous.networks.layers.resize import enlarge_logits
 from atrous.networks.segmenter import Segmenter
 
 
@@ -14,17 +19,30 @@ class TrainingTask(nn.Module):
 
     Args:
         network: What learns.
+        loss: What is minimised.
+        resolution: "full" compares logits, upsampled, at the picture's pixels; "cells" compares labels, shrunk, at the
+            network's cells.
         class_weights: Weight of each class in the loss, (K,), or None.
         auxiliary_weight: Weight of the auxiliary head's loss, where the network has such a head.
+    Source: Chen et al. 2017 (arXiv 1706.05587), section 4 and Table 8: upsampled logits keep what shrinking labels
+        takes away.
     """
 
     class_weights: Tensor | None
 
     def __init__(
-        self, network: Segmenter, *, class_weights: tuple[float, ...] | None = None, auxiliary_weight: float = 0.4
+        self,
+        network: Segmenter,
+        loss: Loss,
+        *,
+        resolution: Literal["full", "cells"] = "full",
+        class_weights: tuple[float, ...] | None = None,
+        auxiliary_weight: float = 0.4,
     ) -> None:
         super().__init__()
         self.network = network
+        self.loss = loss
+        self.resolution = resolution
         self.auxiliary_weight = auxiliary_weight
         weights = None if class_weights is None else torch.tensor(class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
@@ -35,13 +53,24 @@ class TrainingTask(nn.Module):
         Args:
             pictures: (B, 3, H, W) uint8.
             labels: (B, H, W) int64 class indices, IGNORE_INDEX where ignored.
-            step_weight: () what `count_weight` gives for all labels of the optimiser step; below 1 it counts as 1, so
+            step_weight: () the sum of `count_weight` over all passes of the optimiser step; below 1 it counts as 1, so
                 that a step without a valid pixel has loss 0.
         """
         cells = self.network.forward_cells(pictures)
         total = step_weight.clamp(min=1.0)
-        loss = sum_cross_entropy(cells.logits, cells.geometry, labels, self.class_weights) / total
+        loss = self._compare(cells.logits, cells.geometry, labels) / total
         if cells.auxiliary is not None:
-            extra = sum_cross_entropy(cells.auxiliary, cells.geometry, labels, self.class_weights) / total
-            loss = loss + self.auxiliary_weight * extra
+            loss = loss + self.auxiliary_weight * self._compare(cells.auxiliary, cells.geometry, labels) / total
         return loss
+
+    def count_weight(self, labels: Tensor) -> Tensor:
+        """Return what the labels of a pass, (B, H, W), count in the loss; see `losses.contracts.count_weight`."""
+        if self.resolution == "cells":
+            labels = shrink_labels(labels, self.network.geometry(labels.shape[1], labels.shape[2]))
+        return count_weight(labels, self.class_weights)
+
+    def _compare(self, logits: Tensor, geometry: Geometry, labels: Tensor) -> Tensor:
+        with torch.autocast(logits.device.type, enabled=False):
+            if self.resolution == "cells":
+                return self.loss(logits, shrink_labels(labels, geometry), self.class_weights)
+            return self.loss(enlarge_logits(logits, geometry), labels, self.class_weights)

@@ -45,6 +45,7 @@ class Validator:
         device: str,
         say: Callable[[str], None],
     ) -> None:
+        self.network = network
         self.dataset = dataset
         plain = EvaluationConfig(window=evaluation.window, precision=evaluation.precision)
         self.predictor = build_predictor(network, dataset.label_space, plain, device, say=say)
@@ -52,6 +53,28 @@ class Validator:
     def run(self, progress: Callable[[Progress], None] | None = None) -> Scores:
         """Score the network as it is now."""
         return score(self.predictor, self.dataset, progress=progress)
+
+    def compare_pooling(self, scores: Scores) -> tuple[str, ...]:
+        """Say what the score is with the whole picture's image-level features, where windows of it were averaged.
+
+        Args:
+            scores: With windows.
+        Returns: A sentence, or nothing where the network has no such windows or they change nothing.
+        """
+        window = self.network.pooling_window
+        if window is None:
+            return ()
+        self.network.pooling_window = None
+        try:
+            miou = self.run().miou
+        finally:
+            self.network.pooling_window = window
+        if miou == scores.miou or miou is None or scores.miou is None:
+            return ()
+        return (
+            f"image-level features: mIoU {scores.miou:.4f} averaged over windows of {window} pixels, "
+            f"{miou:.4f} over the whole picture",
+        )
 
     def check_memory(self) -> str:
         """Say how the largest validation picture will be labelled, before the first step.

@@ -72,7 +72,7 @@ def test_a_doubled_key_is_refused_with_its_line(tmp_path):
         ("training:\n  batch: true\n", "2: training.batch is True", "Allowed: a whole number."),
         ("training:\n  lr: '0.1'\n", "2: training.lr is '0.1'", "Allowed: a number."),
         ("training: 3\n", "1: training is 3", "Allowed: a mapping."),
-        ("model:\n  output_stride: 7\n", "2: model.output_stride is 7", "Allowed: 4, 8, 16 or 32."),
+        ("model:\n  output_stride: 7\n", "2: model.output_stride is 7", "Allowed: 4, 8, 16"),
         ("training:\n  class_weights: x\n", "2: training.class_weights is 'x'", "Allowed: 'none' or 'auto' or a list."),
     ],
 )

@@ -11,7 +11,7 @@ from atrous.core.errors import DataError, UsageError
 from atrous.core.labels import IGNORE_INDEX, LabelSpace
 from atrous.data.augment.pipeline import Augmentation
 from atrous.data.pairs import Pair, PairDataset
-from atrous.data.sampling import Stream, iter_batches
+from atrous.data.sampling import Stream, iter_batches, repeat_pictures
 
 
 @pytest.fixture
@@ -127,3 +127,23 @@ def test_a_stream_is_read_lazily(dataset):
     stream = Stream(dataset, Augmentation(crop=17), 0)
     batches = iter_batches(stream, batch=2, start_place=0, num_places=2_000_000, workers=0)
     assert len(list(itertools.islice(batches, 3))) == 3
+
+
+def test_pictures_with_something_hard_stand_repeatedly():
+    is_hard = np.array([[0, 0], [1, 0], [0, 0], [1, 1]], dtype=bool)
+    assert repeat_pictures(is_hard, 3).tolist() == [0, 1, 1, 1, 2, 3, 3, 3]
+    assert repeat_pictures(is_hard[:, :0], 3).tolist() == [0, 1, 2, 3]
+
+
+def test_every_pass_holds_the_repeated_pictures_in_an_order_of_its_own(dataset):
+    one_pass = repeat_pictures(np.arange(len(dataset))[:, None] < 2, 2)
+    stream = Stream(dataset, Augmentation(crop=17), 3, one_pass)
+    length = len(dataset) + 2
+    keys = [stream.sample(place).key for place in range(2 * length)]
+    expected = sorted(dataset.key(index) for index in [*range(len(dataset)), 0, 1])
+    assert sorted(keys[:length]) == sorted(keys[length:]) == expected
+    assert keys[:length] != keys[length:]
+    again = Stream(dataset, Augmentation(crop=17), 3, one_pass)
+    assert again.sample(length + 1).key == keys[length + 1]  # a function of the place, whatever was read before
+    first, second = (place for place in range(length) if keys[place] == dataset.key(0))
+    assert not np.array_equal(stream.sample(first).picture, stream.sample(second).picture)  # augmented each time anew

@@ -33,6 +33,7 @@ def test_counts_agree_with_a_naive_loop(tmp_path):
     for index, number in enumerate((0, 4, 9)):
         assert statistics.pixels[index] == sum(int((mask == number).sum()) for mask in masks)
         assert statistics.pictures[index] == sum(bool((mask == number).any()) for mask in masks)
+        assert statistics.presence[:, index].tolist() == [bool((mask == number).any()) for mask in masks]
     assert statistics.ignored_pixels == sum(int((mask == 255).sum()) for mask in masks)
     assert statistics.num_masks == 10
     assert [progress.done for progress in seen] == list(range(1, 11))

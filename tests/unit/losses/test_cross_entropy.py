@@ -8,8 +8,10 @@ import torch
 from torch.nn import functional as F
 
 from atrous.core.labels import IGNORE_INDEX
-from atrous.losses.cross_entropy import count_weight, sum_cross_entropy
+from atrous.losses.contracts import count_weight
+from atrous.losses.cross_entropy import CrossEntropy
 from atrous.networks.contracts import Geometry, count_cells
+from atrous.networks.layers.resize import enlarge_logits
 
 WEIGHTS = (0.5, 1.0, 3.0, 0.25)
 
@@ -23,6 +25,11 @@ def build_case(seed, size=(9, 13), stride=4, aligned=True, batch=2, ignored=0.3)
     labels = torch.randint(len(WEIGHTS), (batch, *size), generator=generator)
     labels[torch.rand(labels.shape, generator=generator) < ignored] = IGNORE_INDEX
     return logits, Geometry(*size, *padded, stride, aligned), labels
+
+
+def sum_cross_entropy(logits, geometry, labels, weights=None):
+    """The loss as training computes it at full size."""
+    return CrossEntropy()(enlarge_logits(logits, geometry), labels, weights)
 
 
 def enlarge(logits, geometry):

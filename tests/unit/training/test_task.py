@@ -5,7 +5,9 @@ import torch
 from torch.nn import functional as F
 
 from atrous.core.labels import IGNORE_INDEX
-from atrous.losses.cross_entropy import count_weight
+from atrous.losses.contracts import count_weight
+from atrous.losses.cross_entropy import CrossEntropy
+from atrous.losses.ohem import OHEM
 from atrous.networks.build import build_network_from
 from atrous.networks.layers.resize import enlarge_logits
 from atrous.training.task import TrainingTask
@@ -14,6 +16,10 @@ from atrous.training.task import TrainingTask
 def build(name="fcn-resnet18", **options):
     torch.manual_seed(0)
     return build_network_from({"name": name, **options}, 3)
+
+
+def build_task(network, loss=None, **options):
+    return TrainingTask(network, loss or CrossEntropy(), **options)
 
 
 def build_batch(size=65):
@@ -30,7 +36,7 @@ def test_the_loss_is_the_mean_over_valid_pixels_of_full_size_logits():
     network = build().eval()
     pictures, labels = build_batch()
     weights = (1.0, 2.0, 0.5)
-    loss = TrainingTask(network, class_weights=weights)(pictures, labels, count_weight(labels, torch.tensor(weights)))
+    loss = build_task(network, class_weights=weights)(pictures, labels, count_weight(labels, torch.tensor(weights)))
     expected = F.cross_entropy(network(pictures), labels, torch.tensor(weights), ignore_index=IGNORE_INDEX)
     torch.testing.assert_close(loss, expected)
 
@@ -44,13 +50,13 @@ def test_the_auxiliary_head_adds_its_share_in_training_alone():
             if isinstance(module, torch.nn.Dropout | torch.nn.Dropout2d):
                 module.p = 0.0
         losses = [
-            TrainingTask(network.train(), auxiliary_weight=weight)(pictures, labels, total).item()
+            build_task(network.train(), auxiliary_weight=weight)(pictures, labels, total).item()
             for weight in (0.0, 0.4, 1.0)
         ]
         cells = network.train().forward_cells(pictures)
         full = enlarge_logits(cells.auxiliary, cells.geometry)
         auxiliary = F.cross_entropy(full, labels, ignore_index=IGNORE_INDEX).item()
-        assert TrainingTask(network.eval())(pictures, labels, total).item() > 0  # no auxiliary logits, no failure
+        assert build_task(network.eval())(pictures, labels, total).item() > 0  # no auxiliary logits, no failure
     assert losses[1] - losses[0] == pytest.approx(0.4 * auxiliary, rel=1e-4)
     assert losses[2] - losses[0] == pytest.approx(auxiliary, rel=1e-4)
 
@@ -58,7 +64,7 @@ def test_the_auxiliary_head_adds_its_share_in_training_alone():
 def test_the_auxiliary_head_learns():
     network = build(auxiliary=True)
     pictures, labels = build_batch()
-    TrainingTask(network.train())(pictures, labels, count_weight(labels)).backward()
+    build_task(network.train())(pictures, labels, count_weight(labels)).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
 
@@ -66,14 +72,42 @@ def test_a_step_without_a_valid_pixel_has_loss_zero_and_finite_gradients():
     network = build(auxiliary=True)
     pictures, labels = build_batch()
     labels[:] = IGNORE_INDEX
-    loss = TrainingTask(network.train())(pictures, labels, count_weight(labels))
+    loss = build_task(network.train())(pictures, labels, count_weight(labels))
     loss.backward()
     assert loss.item() == 0.0
     assert all(not p.grad.any() for p in network.parameters())
 
 
+def test_at_the_cells_labels_are_shrunk_and_logits_are_not_upsampled():
+    network = build().eval()
+    pictures, labels = build_batch()
+    task = build_task(network, resolution="cells")
+    cells = network.forward_cells(pictures)
+    shrunk = labels[:, ::16, ::16]  # 65 pixels at stride 16: cells stand at pixels 0, 16, ..., 64
+    assert cells.logits.shape[2:] == shrunk.shape[1:]
+    expected = F.cross_entropy(cells.logits, shrunk, ignore_index=IGNORE_INDEX)
+    torch.testing.assert_close(task(pictures, labels, task.count_weight(labels)), expected)
+    assert task.count_weight(labels).item() == (shrunk != IGNORE_INDEX).sum().item()
+
+
+def test_the_loss_that_is_given_is_the_one_that_is_minimised():
+    network = build(auxiliary=True)
+    for module in network.modules():
+        if isinstance(module, torch.nn.Dropout | torch.nn.Dropout2d):
+            module.p = 0.0
+    pictures, labels = build_batch()
+    loss = OHEM(threshold=0.3, min_kept_fraction=0.1)
+    given = build_task(network.train(), loss)(pictures, labels, count_weight(labels))
+    cells = network.forward_cells(pictures)
+    main, auxiliary = (
+        loss(enlarge_logits(logits, cells.geometry), labels) / count_weight(labels)
+        for logits in (cells.logits, cells.auxiliary)
+    )
+    torch.testing.assert_close(given, main + 0.4 * auxiliary)
+
+
 def test_class_weights_travel_with_the_task_and_are_not_saved():
-    task = TrainingTask(build(), class_weights=(1.0, 2.0, 3.0))
+    task = build_task(build(), class_weights=(1.0, 2.0, 3.0))
     assert task.to(torch.float64).class_weights.dtype == torch.float64
     assert [name for name in task.state_dict() if not name.startswith("network.")] == []
 
@@ -81,7 +115,7 @@ def test_class_weights_travel_with_the_task_and_are_not_saved():
 @pytest.mark.parametrize("name", ["fcn-lite0", "deeplabv3-resnet18"])
 def test_one_batch_can_be_learnt_by_heart(name):
     options = {"head": {"rates": [1, 2], "channels": 32}} if name.startswith("deeplabv3") else {}
-    task = TrainingTask(build(name, **options).train())
+    task = build_task(build(name, **options).train())
     pictures, labels = build_batch()
     optimizer = torch.optim.SGD(task.parameters(), lr=0.05, momentum=0.9)
     losses = []

@@ -2,7 +2,7 @@
 
 Colour and texture say nothing here: background and shapes draw theirs from one distribution. What a pixel belongs to
 shows in the outline around it, which may lie a hundred pixels away: deep inside a large shape, or in the hole of a
-frame, through which the same background is seen. Shapes are a quarter of the picture to nearly all of it in size,
+frame, through which the same background is seen. Shapes are a fifth of the picture to nearly all of it in size,
 turned any way.
 """
 
@@ -22,20 +22,20 @@ from atrous.data.contracts import Splits
 
 CLASSES = ("background", "ellipse", "rectangle", "triangle", "frame", "hole")
 _BACKGROUND, _ELLIPSE, _RECTANGLE, _TRIANGLE, _FRAME, _HOLE = range(6)
-_SHAPES = (_ELLIPSE, _RECTANGLE, _TRIANGLE, _FRAME)
+_SHAPES = (_ELLIPSE, _RECTANGLE, _TRIANGLE, _FRAME, _FRAME)  # frames find a place less often
 _FRAME_OUTLINES = (_ELLIPSE, _RECTANGLE)
 _SPLITS = {"train": 0, "val": 1}
 _LAYOUT, _PAINT = 0, 1  # labels without paint are drawn from the same layout
 
 # Diameters / the shorter side of the picture: of most shapes, and of the two that are large in every picture.
-_DIAMETERS = (0.28, 0.5)
+_DIAMETERS = (0.2, 0.5)
 _LARGE_DIAMETERS = (0.5, 0.95)
 _LARGE_TRIES = 2
 _TRIES = 4  # shapes that look for a place, each at most so many times:
 _PLACES = 3
 _LEAST_INSIDE = 0.7  # of a shape, in the picture
 _LEAST_VISIBLE = 0.97  # of what was drawn of a shape, after later ones have touched it
-_FRAME_HOLE = (0.5, 0.6)  # diameter of the hole / that of the frame
+_FRAME_HOLE = (0.6, 0.72)  # diameter of the hole / that of the frame
 _ENLARGED = {_TRIANGLE: 1.3, _FRAME: 1.6}  # so that their areas are like those of other shapes
 _CONTRAST = 70.0  # least distance of a shape's colour to what it lies on, in 0 to 255 RGB
 _COLOUR_RANGE = (40, 216)
@@ -293,7 +293,8 @@ def _draw_texture(generator: np.random.Generator, height: int, width: int, colou
 
 
 def _build_polygon(num_corners: int) -> np.ndarray:
-    angles = np.arange(num_corners) * 2 * np.pi / num_corners
+    """Return a regular polygon in the unit circle, its lowest side level: stretched squares stay rectangles."""
+    angles = (np.arange(num_corners) + 0.5) * 2 * np.pi / num_corners
     return np.stack([np.sin(angles), -np.cos(angles)], axis=1)
 
 

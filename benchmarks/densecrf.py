@@ -1,0 +1,192 @@
+"""DenseCRF beside pydensecrf2: the same pictures and probabilities through both, one after the other, in one process.
+
+    python benchmarks/densecrf.py voc_animals/
+    python benchmarks/densecrf.py camvid/ --model runs/camvid
+    python benchmarks/densecrf.py voc_animals/ --device cuda
+
+A time is that of a picture from probabilities to marginals, with building the lattices: bilateral kernel (67 pixels, 3
+grey levels) of weight 4, Gaussian (1 pixel) of weight 3, 10 iterations. Each side runs once to warm up; then the sides
+take turns. pydensecrf2 uses one thread. Without `--model` the pictures are those of a folder in VOC's layout, with
+probabilities of 21 classes that a blurred mask and noise on a grid of 8 pixels give; with it, those of the model.
+Memory is the most that one run held above what was held before it. Prints a row a picture and medians, and writes
+results/densecrf.csv. Where pydensecrf2 is missing, ours is timed alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import ctypes
+import gc
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+import atrous
+from atrous.inference.crf import DenseCRF
+
+try:
+    import pydensecrf.densecrf as peer
+except ImportError:
+    peer = None
+
+RESULTS = Path(__file__).parent.parent / "results" / "densecrf.csv"
+VOC_CLASSES = 21
+Case = tuple[str, np.ndarray, np.ndarray]
+"""Name, picture (H, W, 3) uint8, probabilities (K, H, W) float32."""
+
+
+def compute_probabilities(mask: np.ndarray, seed: int) -> np.ndarray:
+    """Return what an uncertain network of output stride 8 might say: (H, W) labels -> (21, H, W)."""
+    truth = F.one_hot(torch.from_numpy(mask).long().clamp_(max=VOC_CLASSES), VOC_CLASSES + 1)[..., :VOC_CLASSES]
+    height, width = mask.shape
+    cells = F.adaptive_avg_pool2d(truth.permute(2, 0, 1)[None].float(), (height // 8 + 1, width // 8 + 1))
+    smooth = F.avg_pool2d(cells, 3, stride=1, padding=1, count_include_pad=False)
+    noise = torch.randn(smooth.shape, generator=torch.Generator().manual_seed(seed))
+    logits = F.interpolate(6 * smooth + noise, size=(height, width), mode="bilinear", align_corners=True)
+    return logits[0].softmax(0).numpy()
+
+
+def load_cases(folder: Path, model: str | None, count: int) -> list[Case]:
+    """Return the first pictures of VOC's val, or pictures from all over a folder's `val` with the model's words."""
+    if model is None:
+        names = (folder / "ImageSets" / "Segmentation" / "val.txt").read_text(encoding="ascii").split()[:count]
+        cases = []
+        for seed, name in enumerate(names):
+            picture = np.array(Image.open(folder / "JPEGImages" / f"{name}.jpg").convert("RGB"))
+            mask = np.array(Image.open(folder / "SegmentationClass" / f"{name}.png"))
+            cases.append((name, picture, compute_probabilities(mask, seed)))
+        return cases
+    network = atrous.load(model)
+    files = sorted((folder / "val").glob("*.jpg"))
+    cases = []
+    for file in files[:: max(len(files) // count, 1)][:count]:
+        seen = network.predict(file, probabilities=True)
+        cases.append((file.stem, seen.picture, np.maximum(seen.probabilities.astype(np.float32), 1e-7)))
+    return cases
+
+
+def run_ours(picture: np.ndarray, probs: np.ndarray, device: str) -> np.ndarray:
+    """Return our marginals, (K, H, W)."""
+    pixels = torch.from_numpy(picture).permute(2, 0, 1)
+    with torch.inference_mode():
+        logits: Tensor = torch.from_numpy(probs).to(device).log()
+        return DenseCRF().to(device)(logits, pixels.to(device)).cpu().numpy()
+
+
+def run_peer(picture: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    """Return pydensecrf2's marginals, (K, H, W)."""
+    num_classes, height, width = probs.shape
+    crf = peer.DenseCRF2D(width, height, num_classes)
+    crf.setUnaryEnergy(np.ascontiguousarray(-np.log(probs.reshape(num_classes, -1))))
+    crf.addPairwiseGaussian(sxy=1, compat=3)
+    crf.addPairwiseBilateral(sxy=67, srgb=3, rgbim=np.ascontiguousarray(picture), compat=4)
+    return np.array(crf.inference(10)).reshape(probs.shape)
+
+
+def measure(run: Callable[[], np.ndarray], threads: int) -> tuple[np.ndarray, float]:
+    """Return what a call gives and its seconds."""
+    torch.set_num_threads(threads)
+    start = time.perf_counter()
+    marginals = run()
+    return marginals, time.perf_counter() - start
+
+
+def measure_memory(run: Callable[[], np.ndarray], device: str) -> float:
+    """Return the most MiB that a call holds above what was held before: of the GPU, or of the process on Linux."""
+    gc.collect()
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    ctypes.CDLL(None).malloc_trim(0)  # else what earlier runs left unused is taken again and not seen
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forgets the highest mark so far
+    before = read_status("VmRSS")
+    run()
+    return (read_status("VmHWM") - before) / 1024
+
+
+def read_status(field: str) -> int:
+    """Return a line of the kernel's table of this process, in KiB."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1])
+
+
+def compare(case: Case, device: str, rounds: int) -> dict[str, Any]:
+    """Time all sides on one picture in turns."""
+    name, picture, probs = case
+
+    def ours() -> np.ndarray:
+        return run_ours(picture, probs, device)
+
+    def theirs() -> np.ndarray:
+        return run_peer(picture, probs)
+
+    sides = {"ours_1": (ours, 1), "ours_2": (ours, 2)} | ({"peer": (theirs, 1)} if peer else {})
+    times: dict[str, list[float]] = {side: [] for side in sides}
+    marginals = {}
+    for turn in range(rounds + 1):
+        for side, (run, threads) in sides.items():
+            marginals[side], seconds = measure(run, threads)
+            if turn > 0:
+                times[side].append(seconds)
+    row: dict[str, Any] = {"picture": name, "height": len(picture), "width": picture.shape[1], "classes": len(probs)}
+    row |= {f"{side}_s": statistics.median(values) for side, values in times.items()}
+    torch.set_num_threads(1)
+    row["ours_mib"] = measure_memory(ours, device)
+    if peer:
+        row["peer_mib"] = measure_memory(theirs, "cpu")
+        difference = np.abs(marginals["ours_1"] - marginals["peer"])
+        row["mean_difference"], row["max_difference"] = float(difference.mean()), float(difference.max())
+        row["equal_labels"] = float((marginals["ours_1"].argmax(0) == marginals["peer"].argmax(0)).mean())
+        row |= {f"ratio_{threads}": row[f"ours_{threads}_s"] / row["peer_s"] for threads in (1, 2)}
+    return row
+
+
+def main() -> None:
+    """Run the comparison named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="VOC's layout, or with --model a folder with val/*.jpg")
+    parser.add_argument("--model", help="what gives the probabilities; masks and noise where left out")
+    parser.add_argument("--count", type=int, default=6, help="pictures")
+    parser.add_argument("--rounds", type=int, default=3, help="timed turns of each side")
+    parser.add_argument("--device", default="cpu", help="where ours runs: cpu or cuda")
+    options = parser.parse_args()
+    if peer is None:
+        print("pydensecrf2 is not installed: ours is timed alone (pip install pydensecrf2 to compare)")
+    rows = []
+    for case in load_cases(options.folder, options.model, options.count):
+        rows.append({"device": options.device, **compare(case, options.device, options.rounds)})
+        print(
+            ", ".join(
+                f"{key} {value:.3g}" if isinstance(value, float) else f"{value}" for key, value in rows[-1].items()
+            ),
+            flush=True,
+        )
+    for key in ("ours_1_s", "ours_2_s", "peer_s", "ours_mib", "peer_mib"):
+        if key in rows[0]:
+            print(f"median {key}: {statistics.median(row[key] for row in rows):.3f}")
+    if peer:
+        base = statistics.median(row["peer_s"] for row in rows)
+        for threads in (1, 2):
+            ratio = statistics.median(row[f"ours_{threads}_s"] for row in rows) / base
+            print(f"ours with {threads} thread(s) / pydensecrf2: {ratio:.2f}")
+    with RESULTS.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(
+            {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in row.items()} for row in rows
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Cityscapes in its own layout: `leftImg8bit/SPLIT/CITY/` beside `gtFine/SPLIT/CITY/`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from atrous.core.errors import DataError
+from atrous.core.labels import LabelSpace
+from atrous.data.classes import Classes, select_classes
+from atrous.data.contracts import Splits
+from atrous.data.pairs import Pair, PairDataset, list_files, require_folder, shorten_list
+
+PICTURE_END, MASK_END = "_leftImg8bit", "_gtFine_labelIds"
+
+_CLASSES = (
+    (7, "road", (128, 64, 128)),
+    (8, "sidewalk", (244, 35, 232)),
+    (11, "building", (70, 70, 70)),
+    (12, "wall", (102, 102, 156)),
+    (13, "fence", (190, 153, 153)),
+    (17, "pole", (153, 153, 153)),
+    (19, "traffic light", (250, 170, 30)),
+    (20, "traffic sign", (220, 220, 0)),
+    (21, "vegetation", (107, 142, 35)),
+    (22, "terrain", (152, 251, 152)),
+    (23, "sky", (70, 130, 180)),
+    (24, "person", (220, 20, 60)),
+    (25, "rider", (255, 0, 0)),
+    (26, "car", (0, 0, 142)),
+    (27, "truck", (0, 0, 70)),
+    (28, "bus", (0, 60, 100)),
+    (31, "train", (0, 80, 100)),
+    (32, "motorcycle", (0, 0, 230)),
+    (33, "bicycle", (119, 11, 32)),
+)
+_IDS = tuple(number for number, _, _ in _CLASSES)
+
+CITYSCAPES = LabelSpace(
+    names=tuple(name for _, name, _ in _CLASSES),
+    ids=_IDS,
+    colours=tuple(colour for _, _, colour in _CLASSES),
+    ignored_ids=(*(number for number in range(34) if number not in _IDS), 255),
+)
+"""The 19 scored classes under the ids of the mask files (0 to 33), with their colours; a class's index is what the
+benchmark calls its train id. The other ids are void or too rare to be scored."""
+
+
+def build_cityscapes(
+    root: Path | None,
+    *,
+    classes: Classes = None,
+    ignore: Sequence[int] = (),
+    val_fraction: float = 0.2,
+    split_seed: int = 0,
+    train_split: str = "train",
+    val_split: str = "val",
+) -> Splits:
+    """Find Cityscapes; `val_fraction` and `split_seed` have no effect, since it has splits of its own.
+
+    Raises:
+        DataError: The folder is missing or has another layout, or files do not pair.
+        ConfigError: `classes` holds what Cityscapes does not have.
+    """
+    root = require_folder("cityscapes", root)
+    space, notes = select_classes(CITYSCAPES, classes, ignore)
+    train, val = (find_cityscapes_pairs(root, split) for split in (train_split, val_split))
+    return Splits(
+        PairDataset(f"cityscapes {train_split}", space, train),
+        PairDataset(f"cityscapes {val_split}", space, val),
+        layout=f"Cityscapes' (leftImg8bit/ and gtFine/, {train_split} and {val_split})",
+        notes=tuple(notes),
+    )
+
+
+def find_cityscapes_pairs(root: Path, split: str) -> tuple[Pair, ...]:
+    """Pair the files of a split, sorted by key, such as "val/frankfurt/frankfurt_000000_000294".
+
+    Raises:
+        DataError: A folder is missing, there is no pair, or a picture or a mask has no partner.
+    """
+    folders = [root / kind / split for kind in ("leftImg8bit", "gtFine")]
+    missing = [str(folder) for folder in folders if not folder.is_dir()]
+    if missing:
+        have = sorted(path.name for path in (root / "gtFine").glob("*") if path.is_dir())
+        raise DataError(
+            f"no folder {', '.join(missing)}",
+            f"Splits here: {', '.join(have) or 'none'}; see data.train_split and data.val_split.",
+        )
+    pictures, masks = (_list_ending(folder, end) for folder, end in zip(folders, (PICTURE_END, MASK_END), strict=True))
+    alone = sorted(str(path) for path in (*_subtract(pictures, masks), *_subtract(masks, pictures)))
+    if alone or not pictures:
+        raise DataError(
+            f"{len(alone):,} files without a partner: {shorten_list(alone)}"
+            if alone
+            else f"no pictures in {folders[0]}",
+            f"NAME{PICTURE_END}.png in leftImg8bit/ goes with NAME{MASK_END}.png in gtFine/.",
+        )
+    return tuple(Pair(f"{split}/{key}", pictures[key], masks[key]) for key in sorted(pictures))
+
+
+def _list_ending(folder: Path, end: str) -> dict[str, Path]:
+    """List the files whose name ends so, by their path without that end; other files, such as colours, are left out."""
+    return {key.removesuffix(end): paths[0] for key, paths in list_files(folder).items() if key.endswith(end)}
+
+
+def _subtract(files: dict[str, Path], others: dict[str, Path]) -> list[Path]:
+    return [path for key, path in files.items() if key not in others]

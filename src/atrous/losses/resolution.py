@@ -1,0 +1,33 @@
+"""Where logits and labels meet: at the picture's pixels, or at the network's cells."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from atrous.core.labels import IGNORE_INDEX
+from atrous.networks.contracts import Geometry
+
+
+def shrink_labels(labels: Tensor, geometry: Geometry) -> Tensor:
+    """Read labels at the centres of the cells, at the nearest pixel.
+
+    A cell whose centre lies beyond the picture is ignored.
+
+    Args:
+        labels: Labels of the picture's pixels.
+        geometry: Where the cells lie in the picture.
+    Shapes:
+        in (B, H, W) int64; out (B, h, w) int64.
+    """
+    sides = ((geometry.height, geometry.map_height), (geometry.width, geometry.map_width))
+    rows, columns = (_locate_centres(size, cells, geometry, labels.device) for size, cells in sides)
+    inside = (rows < geometry.height).unsqueeze(1) & (columns < geometry.width)  # (h, w)
+    rows, columns = rows.clamp(max=geometry.height - 1), columns.clamp(max=geometry.width - 1)
+    return labels[:, rows][:, :, columns].where(inside, IGNORE_INDEX)
+
+
+def _locate_centres(size: int, cells: int, geometry: Geometry, device: torch.device) -> Tensor:
+    """Return the pixel in which each cell's centre lies along a side, (cells,); beyond the side under aligned only."""
+    numbers = torch.arange(cells, device=device)
+    return numbers * geometry.stride if geometry.aligned else (2 * numbers + 1) * size // (2 * cells)

@@ -1,0 +1,117 @@
+"""A network with its classes, opened from a file and ready to label pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from atrous.config.check import require_valid
+from atrous.config.problems import describe_validation_error, raise_problems
+from atrous.config.schema import Config
+from atrous.core.labels import LabelSpace
+from atrous.inference.build import build_predictor
+from atrous.inference.prediction import Prediction
+from atrous.inference.predictor import Predictor
+from atrous.networks.model_file import ModelCard, load_model
+from atrous.networks.segmenter import Segmenter
+
+Say = Callable[[str], None]
+
+
+class Model:
+    """A network with its classes, ready to label pictures.
+
+    Args:
+        network: The network, in evaluation mode.
+        card: What its file says of it.
+        device: auto, cpu, cuda, cuda:1, mps.
+        precision: auto (fp32), fp32 or bf16.
+    """
+
+    def __init__(self, network: Segmenter, card: ModelCard, *, device: str = "auto", precision: str = "auto") -> None:
+        self.network = network
+        self.card = card
+        self._device = device
+        self._precision = precision
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names by index."""
+        return self.card.label_space.names
+
+    @property
+    def label_space(self) -> LabelSpace:
+        """Names, ids and colours of the classes."""
+        return self.card.label_space
+
+    @property
+    def output_stride(self) -> int:
+        """Input resolution / feature resolution: 4, 8, 16 or 32; set it at any time."""
+        return self.network.output_stride
+
+    @output_stride.setter
+    def output_stride(self, output_stride: int) -> None:
+        self.network.output_stride = output_stride
+
+    def predict(
+        self,
+        source: Any,
+        *,
+        output_stride: int | None = None,
+        scales: Sequence[float] = (1.0,),
+        flip: bool = False,
+        window: int | None = None,
+        probabilities: bool = False,
+        min_confidence: float = 0.0,
+    ) -> Prediction | list[Prediction] | Iterator[Prediction]:
+        """Label pictures.
+
+        Args:
+            source: A path, a PIL picture, a uint8 array (H, W, 3), a tensor (3, H, W) of uint8 or of floats in [0, 1]:
+                gives one prediction. A list of them: a list. A folder or a glob: an iterator.
+            output_stride: For these pictures alone; the network's where left out.
+            scales: Scales whose probabilities are averaged.
+            flip: Whether the mirrored picture is averaged in.
+            window: Side of a sliding window in pixels.
+            probabilities: Whether to keep the probabilities of every class.
+            min_confidence: Pixels below it get the data's ignored id.
+        Raises:
+            UsageError: The source is something else, or there is no such file.
+            DataError: A file cannot be read as a picture.
+        """
+        predictor = self.build_predictor(output_stride=output_stride, scales=scales, flip=flip, window=window)
+        return predictor.predict(source, probabilities=probabilities, min_confidence=min_confidence)
+
+    def build_predictor(self, *, say: Say | None = None, **options: Any) -> Predictor:
+        """Build what labels pictures under given evaluation options; see `EvaluationConfig`.
+
+        Raises:
+            ConfigError: An option that is unknown or out of its range.
+        """
+        try:
+            config = Config.model_validate({"evaluation": {"precision": self._precision} | options})
+        except ValidationError as error:
+            raise_problems(describe_validation_error(error, {}))
+        require_valid(config)
+        return build_predictor(self.network, self.label_space, config.evaluation, self._device, say=say)
+
+
+def load(path: str | Path, *, device: str = "auto", precision: str = "auto") -> Model:
+    """Open a model.
+
+    Args:
+        path: A run folder, a .safetensors file of atrous, torchvision's DeepLabv3 state dict (.pth), or the name of a
+            published model, such as torchvision/deeplabv3_resnet50, which is downloaded once.
+        device: auto, cpu, cuda, cuda:1, mps.
+        precision: auto (fp32), fp32 or bf16.
+    Raises:
+        ModelFileError: No such file, damaged, or of another kind.
+        MachineError: The device is not there, or a published model cannot be fetched.
+    """
+    network, card = load_model(Path(path))
+    model = Model(network.eval(), card, device=device, precision=precision)
+    model.build_predictor()  # fails now if the device is not there, and puts the network on it
+    return model

@@ -1,0 +1,53 @@
+"""What a row costs: operations counted without computing, and the seconds of a step, timed once."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch._subclasses import FakeTensorMode
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from atrous.config.schema import Config
+from atrous.inference.build import find_device
+from atrous.networks.build import build_network
+from atrous.networks.segmenter import Segmenter
+
+TIMED_PICTURES = 4
+"""Enough for the batch norm of image-level features, which has one value a picture."""
+
+
+def count_flops(network: Segmenter, size: int, *, scales: tuple[float, ...] = (1.0,), flip: bool = False) -> int:
+    """Return the floating-point operations of labelling one square picture; a multiplication and an addition are two.
+
+    Args:
+        network: In evaluation mode, at the output stride that counts.
+        size: Side of the picture in pixels.
+        scales: Sizes of the picture, relative, that are looked at.
+        flip: Whether each is looked at mirrored too.
+    """
+    with FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counter, torch.no_grad():
+        for scale in scales:
+            side = round((size - 1) * scale) + 1
+            network.forward_cells(torch.zeros(1, 3, side, side))
+    return int(counter.get_total_flops()) * (2 if flip else 1)
+
+
+def time_step(config: Config, num_classes: int) -> float:
+    """Return the seconds of a training step, from one timed pass forward and back over a few pictures.
+
+    The optimiser and the reading of pictures are left out.
+    """
+    training, device = config.training, find_device(config.output.device)
+    network = build_network(config.model, num_classes).to(device).train()
+    pictures = torch.rand(TIMED_PICTURES, 3, training.crop, training.crop, device=device)
+    labels = torch.zeros(TIMED_PICTURES, training.crop, training.crop, dtype=torch.int64, device=device)
+    seconds = 0.0
+    for _ in range(2):  # the first warms up
+        begun = time.perf_counter()
+        torch.autograd.backward(F.cross_entropy(network(pictures), labels))
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds = time.perf_counter() - begun
+    return seconds * training.batch * training.accumulate / TIMED_PICTURES

@@ -1,0 +1,246 @@
+"""A study carried out: what is possible is planned, trained, scored and compared with the paper.
+
+Trainings lie in `trainings/`, named by a hash of their settings and by their seed, so rows and tables that need
+the same network share it. A finished training and a finished score are found again; an interrupted training goes on.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from atrous.api import CONFIG_NAME, METRICS_NAME, evaluate, run_training
+from atrous.config.load import LoadedConfig
+from atrous.core.errors import ConfigError
+from atrous.core.files import load_json, save_json, save_text
+from atrous.core.provenance import collect_provenance
+from atrous.core.records import Progress
+from atrous.data.build import build_splits
+from atrous.networks.build import build_network
+from atrous.reports.plots import save_study_plot
+from atrous.reports.studies import format_study
+from atrous.studies.cost import count_flops, time_step
+from atrous.studies.study import Base, Row, Study, compute_hash, compute_standard_error, judge_claim, name_training
+from atrous.training.checkpoint import LAST_NAME
+from atrous.training.setup import require_cells
+
+TRAININGS = "trainings"
+Report = Callable[[Progress], None]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """A row that was tried: its network is built and its operations are counted, nothing is trained.
+
+    Args:
+        row: The row.
+        reason: Why it is not possible here; empty where it is.
+        training: Stands for the training's settings; rows that share it share the training.
+        parameters: Of the network.
+        step_flops: Operations of a training step's forward pass.
+        picture_flops: Operations of labelling one picture of the crop's size under the row's protocol.
+    """
+
+    row: Row
+    reason: str = ""
+    training: str = ""
+    parameters: int = 0
+    step_flops: int = 0
+    picture_flops: int = 0
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one row reached with one seed.
+
+    Args:
+        miou: In [0, 1]; 0 where nothing could be scored.
+        steps: Optimiser steps of its training.
+        training_s: Seconds that the training took, validation and report with it.
+        picture_s: Seconds to label and count one picture.
+        folder: The training's.
+    """
+
+    miou: float
+    steps: int
+    training_s: float
+    picture_s: float
+    folder: str
+
+
+def plan_study(study: Study, base: Base) -> tuple[PlannedRow, ...]:
+    """Find out which rows are possible and what they cost; the data is looked for, nothing is trained.
+
+    Raises:
+        ConfigError: Not one row is possible.
+        DataError: The data is not there.
+    """
+    num_classes = build_splits(base.load({}).config.data).train.label_space.num_classes
+    planned = tuple(_plan_row(row, base, num_classes) for row in study.rows)
+    if all(entry.reason for entry in planned):
+        raise ConfigError(
+            f"{study.name}: no row is possible with {base.backbone}: {planned[0].reason}",
+            "Choose another --backbone, such as resnet50, or another --crop.",
+        )
+    return planned
+
+
+def _plan_row(row: Row, base: Base, num_classes: int) -> PlannedRow:
+    try:
+        loaded = base.load(row.settings)
+        training = loaded.config.training
+        network = build_network(loaded.config.model, num_classes).eval()
+        require_cells(network, training.crop)
+        step_flops = count_flops(network, training.crop) * training.batch * training.accumulate
+        network.output_stride = row.inference.get("output_stride", network.output_stride)
+    except ConfigError as error:
+        reason = "; ".join(error.message.splitlines())
+        return PlannedRow(row, f"not possible with {base.backbone}: {reason}")
+    looks = {key: value for key, value in row.inference.items() if key in ("scales", "flip")}
+    return PlannedRow(
+        row,
+        training=name_training(loaded),
+        parameters=sum(p.numel() for p in network.parameters()),
+        step_flops=step_flops,
+        picture_flops=count_flops(network, base.crop, **looks),
+    )
+
+
+def estimate_seconds(planned: Sequence[PlannedRow], base: Base, *, num_seeds: int) -> float:
+    """Return how long all trainings take: one step of each distinct network is timed; scoring is left out."""
+    num_classes = build_splits(base.load({}).config.data).train.label_space.num_classes
+    rows = {entry.training: entry.row for entry in planned if not entry.reason}
+    configs = [base.load(row.settings).config for row in rows.values()]
+    steps = [time_step(config, num_classes) * (config.training.iterations or 0) for config in configs]
+    return sum(steps) * num_seeds
+
+
+def run_study(
+    study: Study,
+    base: Base,
+    out: Path,
+    *,
+    seeds: Sequence[int] = (0,),
+    progress: Report | None = None,
+    say: Say | None = None,
+) -> dict[str, Any]:
+    """Train and score what is not there yet, and write `table.json`, `table.md` and `plot.png`.
+
+    Args:
+        study: What to carry out.
+        base: What its rows share.
+        out: Folder of all studies; the table goes into a folder of its name.
+        seeds: Each row is trained with each; all rows with the first before any with the second.
+        progress: Told where the work stands.
+        say: Told what was decided and found.
+    Returns: The table as written; `interrupted` says whether trainings are left to do.
+    Raises:
+        ConfigError: Not one row is possible.
+        DataError: Data that cannot be trained on.
+    """
+    say = say or (lambda text: None)
+    planned = plan_study(study, base)
+    for entry in planned:
+        if entry.reason:
+            say(f"{entry.row.label}: {entry.reason}")
+    scores: dict[str, dict[int, Score]] = {entry.row.label: {} for entry in planned}
+    interrupted = False
+    for seed, entry in ((seed, entry) for seed in seeds for entry in planned if not entry.reason):
+        score = _run_row(entry.row, base, out / TRAININGS, seed=seed, progress=progress, say=say)
+        if score is None:
+            interrupted = True
+            break
+        scores[entry.row.label][seed] = score
+        say(f"{entry.row.label}, seed {seed}: mIoU {score.miou:.1%}")
+    table = {
+        **_describe_study(study, base, seeds),
+        "rows": [_describe_row(entry, scores[entry.row.label]) for entry in planned],
+        "claims": _judge_claims(study, scores),
+        "interrupted": interrupted,
+        **collect_provenance(),
+    }
+    folder = out / study.name
+    save_json(folder / "table.json", table)
+    save_text(folder / "table.md", format_study(table))
+    save_study_plot(table, folder / "plot.png")
+    return table
+
+
+def _run_row(row: Row, base: Base, folder: Path, *, seed: int, progress: Report | None, say: Say) -> Score | None:
+    """Train and score one row as far as that is not done; None where the training was interrupted."""
+    loaded = base.load(row.settings, seed=seed)
+    training = folder / name_training(loaded)
+    if not _is_finished(training):
+        say(f"{row.label}, seed {seed}: {training}")
+        if not _train(base.load(row.settings, seed=seed, folder=str(training)), training, progress, say):
+            return None
+    saved = training / "scores" / f"{compute_hash(dict(row.inference))}.json"
+    if not saved.is_file():
+        begun = time.monotonic()
+        scores = evaluate(training, progress=progress, **row.inference)
+        seconds = (time.monotonic() - begun) / len(scores.pictures)
+        save_json(saved, scores.to_json() | {"inference": dict(row.inference), "picture_s": seconds})
+    found, trained = load_json(saved), load_json(training / METRICS_NAME)["training"]
+    return Score(found["miou"] or 0.0, trained["steps"], trained["seconds"], found["picture_s"], str(training))
+
+
+def _is_finished(training: Path) -> bool:
+    metrics = training / METRICS_NAME
+    return metrics.is_file() and not load_json(metrics)["training"]["interrupted"]
+
+
+def _train(loaded: LoadedConfig, training: Path, progress: Report | None, say: Say) -> bool:
+    """Train, or go on where an interrupted training stopped; returns whether it came to its end."""
+    resume = training if (training / LAST_NAME).is_file() else None
+    if resume is None:
+        (training / CONFIG_NAME).unlink(missing_ok=True)  # it was killed before its first step: it begins anew
+    if run_training(loaded, resume=resume, progress=progress, say=say).interrupted:
+        return False
+    (training / LAST_NAME).unlink()  # two thirds of the folder, and nothing is left to go on with
+    return True
+
+
+def _describe_study(study: Study, base: Base, seeds: Sequence[int]) -> dict[str, Any]:
+    return {
+        "table": study.name,
+        "title": study.title,
+        "paper_protocol": study.protocol,
+        "notes": list(study.notes),
+        "base": asdict(base),
+        "seeds": list(seeds),
+    }
+
+
+def _describe_row(entry: PlannedRow, scores: Mapping[int, Score]) -> dict[str, Any]:
+    mious = [score.miou for score in scores.values()]
+    row = entry.row
+    return {
+        "label": row.label,
+        "settings": dict(row.settings),
+        "inference": dict(row.inference),
+        "not_possible": entry.reason,
+        "miou": statistics.mean(mious) if mious else None,
+        "standard_error": compute_standard_error(mious),
+        "miou_by_seed": {str(seed): score.miou for seed, score in scores.items()},
+        "paper_miou": None if row.paper_miou is None else round(row.paper_miou / 100, 4),
+        "parameters": entry.parameters,
+        "picture_gflops": entry.picture_flops / 1e9,
+        "steps": max((score.steps for score in scores.values()), default=None),
+        "training_s": _average([score.training_s for score in scores.values()]),
+        "picture_s": _average([score.picture_s for score in scores.values()]),
+        "folders": [score.folder for score in scores.values()],
+    }
+
+
+def _average(values: Sequence[float]) -> float | None:
+    return statistics.mean(values) if values else None
+
+
+def _judge_claims(study: Study, scores: Mapping[str, Mapping[int, Score]]) -> list[dict[str, Any]]:
+    by_seed = {label: {seed: score.miou for seed, score in found.items()} for label, found in scores.items()}
+    return [asdict(claim) | asdict(judge_claim(by_seed[claim.better], by_seed[claim.worse])) for claim in study.claims]

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from atrous.core.errors import DataError
+from atrous.core.labels import IGNORE_INDEX
+from atrous.data.datasets.cityscapes import CITYSCAPES, build_cityscapes
+
+
+def add(root, split, name, ids=((7, 4), (33, 26)), kinds=("picture", "mask")):
+    city = name.split("_")[0]
+    places = {
+        "picture": root / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png",
+        "mask": root / "gtFine" / split / city / f"{name}_gtFine_labelIds.png",
+        "colour": root / "gtFine" / split / city / f"{name}_gtFine_color.png",
+    }
+    for kind in kinds:
+        places[kind].parent.mkdir(parents=True, exist_ok=True)
+        mask = np.array(ids, np.uint8)
+        Image.fromarray(mask if kind == "mask" else np.stack([mask] * 3, axis=2)).save(places[kind])
+    return places
+
+
+def test_ids_are_those_of_the_files_and_indices_those_of_the_benchmark(tmp_path):
+    add(tmp_path, "train", "ulm_000000_000019", kinds=("picture", "mask", "colour"))
+    add(tmp_path, "val", "bonn_000001_000019")
+    splits = build_cityscapes(tmp_path)
+    assert splits.train.key(0) == "train/ulm/ulm_000000_000019"
+    assert splits.train.get(0).labels.tolist() == [
+        [0, IGNORE_INDEX],
+        [18, 13],
+    ]  # train ids of road, static, bicycle, car
+    assert splits.train.label_space.decode(np.array([[0, 18]])).tolist() == [[7, 33]]
+    assert len(splits.train) == len(splits.val) == 1
+
+
+def test_all_ids_of_the_files_are_known_and_nineteen_are_scored():
+    assert CITYSCAPES.num_classes == 19
+    assert sorted({*CITYSCAPES.ids, *CITYSCAPES.ignored_ids} - {255}) == list(range(34))
+    # a few lines of the benchmark's own table: name, id, train id
+    for name, number, index in [
+        ("road", 7, 0),
+        ("pole", 17, 5),
+        ("sky", 23, 10),
+        ("train", 31, 16),
+        ("bicycle", 33, 18),
+    ]:
+        assert (CITYSCAPES.ids[index], CITYSCAPES.names[index]) == (number, name)
+
+
+def test_files_without_a_partner_are_named(tmp_path):
+    add(tmp_path, "train", "ulm_000000_000019")
+    alone = add(tmp_path, "train", "ulm_000001_000019", kinds=("picture",))["picture"]
+    add(tmp_path, "val", "bonn_000001_000019")
+    with pytest.raises(DataError, match="1 files without a partner") as caught:
+        build_cityscapes(tmp_path)
+    assert str(alone) in caught.value.message
+
+
+def test_a_missing_split_is_told_with_those_that_there_are(tmp_path):
+    add(tmp_path, "train", "ulm_000000_000019")
+    with pytest.raises(DataError, match="no folder") as caught:
+        build_cityscapes(tmp_path)
+    assert "Splits here: train" in caught.value.hint
+    (tmp_path / "leftImg8bit" / "val").mkdir()
+    (tmp_path / "gtFine" / "val").mkdir()
+    with pytest.raises(DataError, match="no pictures in"):
+        build_cityscapes(tmp_path)

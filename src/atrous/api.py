@@ -28,6 +28,8 @@ from atrous.run import (
     run_training,
     tell,
 )
+from atrous.scoring import crf_search
+from atrous.scoring.crf_search import CrfTrial
 from atrous.scoring.score import score
 
 __all__ = [
@@ -110,6 +112,7 @@ def evaluate(
     flip: bool = False,
     window: int | None = None,
     precision: str = "auto",
+    crf: bool | Mapping[str, Any] = False,
     device: str = "auto",
     data_root: str | None = None,
     progress: Report | None = None,
@@ -125,6 +128,7 @@ def evaluate(
         flip: Whether the mirrored picture is averaged in.
         window: Side of a sliding window in pixels; where left out, as in the validations of its training.
         precision: fp32 or bf16; auto as in the validations of its training.
+        crf: Whether DenseCRF follows the network, or its options; the score without it is given too.
         device: auto, cpu, cuda, cuda:1, mps.
         data_root: Folder in which registered data sets are looked for.
         progress: Told where the work stands.
@@ -143,9 +147,39 @@ def evaluate(
         flip=flip,
         window=window or validated.window,
         precision=validated.precision if precision == "auto" else precision,
+        crf=crf,
         say=say,
     )
     return score(predictor, dataset, progress=progress)
+
+
+def search_crf(
+    model: Model | Run | str | Path,
+    data: SegmentationDataset | str | Path | None = None,
+    *,
+    output_stride: int | None = None,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    window: int | None = None,
+    precision: str = "auto",
+    device: str = "auto",
+    data_root: str | None = None,
+    progress: Report | None = None,
+    say: Say | None = None,
+) -> tuple[CrfTrial, ...]:
+    """Score a few settings of DenseCRF on some of the pictures, best first; arguments as those of `evaluate`.
+
+    Raises:
+        UsageError: No data is given and the model is no run.
+        ModelFileError: The model cannot be opened.
+        DataError: The data's classes are not the model's, or a file cannot be read.
+    """
+    opened, folder = _open(model, device)
+    dataset = _find_scored_data(data, folder, opened.label_space, data_root, say)
+    predictor = opened.build_predictor(
+        output_stride=output_stride, scales=tuple(scales), flip=flip, window=window, precision=precision, say=say
+    )
+    return crf_search.search_crf(predictor, dataset, progress=progress)
 
 
 def predict(
@@ -158,6 +192,7 @@ def predict(
     flip: bool = False,
     window: int | None = None,
     precision: str = "auto",
+    crf: bool | Mapping[str, Any] = False,
     device: str = "auto",
     formats: Sequence[str] = ("labels", "overlay"),
     probabilities: bool = False,
@@ -176,6 +211,7 @@ def predict(
         flip: Whether the mirrored picture is averaged in.
         window: Side of a sliding window in pixels.
         precision: auto (fp32), fp32 or bf16.
+        crf: Whether DenseCRF follows the network, or its options.
         device: auto, cpu, cuda, cuda:1, mps.
         formats: labels are always written; overlay and confidence beside them.
         probabilities: Whether to write the probabilities of every class.
@@ -188,7 +224,13 @@ def predict(
     """
     opened, _ = _open(model, device)
     predictor = opened.build_predictor(
-        output_stride=output_stride, scales=tuple(scales), flip=flip, window=window, precision=precision, say=say
+        output_stride=output_stride,
+        scales=tuple(scales),
+        flip=flip,
+        window=window,
+        precision=precision,
+        crf=crf,
+        say=say,
     )
     return save_predictions(
         predictor,

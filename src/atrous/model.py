@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,7 @@ class Model:
         scales: Sequence[float] = (1.0,),
         flip: bool = False,
         window: int | None = None,
+        crf: bool | Mapping[str, Any] = False,
         probabilities: bool = False,
         min_confidence: float = 0.0,
     ) -> Prediction | list[Prediction] | Iterator[Prediction]:
@@ -76,13 +77,14 @@ class Model:
             scales: Scales whose probabilities are averaged.
             flip: Whether the mirrored picture is averaged in.
             window: Side of a sliding window in pixels.
+            crf: Whether DenseCRF follows the network, or its options.
             probabilities: Whether to keep the probabilities of every class.
             min_confidence: Pixels below it get the data's ignored id.
         Raises:
             UsageError: The source is something else, or there is no such file.
             DataError: A file cannot be read as a picture.
         """
-        predictor = self.build_predictor(output_stride=output_stride, scales=scales, flip=flip, window=window)
+        predictor = self.build_predictor(output_stride=output_stride, scales=scales, flip=flip, window=window, crf=crf)
         return predictor.predict(source, probabilities=probabilities, min_confidence=min_confidence)
 
     def build_predictor(self, *, say: Say | None = None, **options: Any) -> Predictor:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from atrous.cli.inference_options import (
+    CrfOption,
+    CrfSetOption,
     DataRootOption,
     DeviceOption,
     FlipOption,
@@ -18,6 +20,7 @@ from atrous.cli.inference_options import (
     WindowOption,
     check_inference_options,
 )
+from atrous.core.errors import UsageError
 
 
 def run(
@@ -33,6 +36,11 @@ def run(
     flip: FlipOption = False,
     window: WindowOption = None,
     precision: PrecisionOption = None,
+    crf: CrfOption = False,
+    crf_set: CrfSetOption = None,
+    crf_search: Annotated[
+        bool, typer.Option("--crf-search", help="Score a few settings of DenseCRF on some pictures instead.")
+    ] = False,
     device: DeviceOption = None,
     data_root: DataRootOption = None,
     quiet: QuietOption = False,
@@ -47,11 +55,20 @@ def run(
     from atrous.cli.results import print_scores
 
     options = check_inference_options(
-        output_stride=output_stride, scales=scales, flip=flip, window=window, precision=precision, device=device
+        output_stride=output_stride,
+        scales=scales,
+        flip=flip,
+        window=window,
+        precision=precision,
+        crf=crf,
+        crf_set=crf_set,
+        device=device,
     )
     from atrous import api
 
     models, data = (names, None) if len(names) == 1 else (names[:-1], names[-1])
+    if crf_search:
+        return _search(models, data, options | {"data_root": data_root}, quiet=quiet, as_json=json)
     found = {}
     with open_display(quiet=quiet) as display:
         for model in models:
@@ -65,4 +82,36 @@ def run(
     console = build_console()
     for model, scores in found.items():
         print_scores(console, scores, title=f"{model} on {scores.data}")
+    return 0
+
+
+def _search(models: list[str], data: str | None, options: dict[str, Any], *, quiet: bool, as_json: bool) -> int:
+    from atrous import api
+    from atrous.cli.console import build_console, print_json
+    from atrous.cli.progress import open_display
+    from atrous.cli.results import build_table
+
+    if len(models) > 1 or options.pop("crf"):
+        raise UsageError("--crf-search is for one model, and chooses DenseCRF's options itself", "Leave out the rest.")
+    with open_display(quiet=quiet) as display:
+        trials = api.search_crf(models[0], data, **options, progress=display.progress, say=display.say)
+    rows = [{"crf": trial.options, "miou": trial.miou} for trial in trials]
+    if as_json:
+        print_json({"model": models[0], "trials": rows})
+        return 0
+    table = build_table("options of DenseCRF", "mIoU")
+    for trial in trials:
+        words = (
+            "none" if trial.options is None else " ".join(f"{key}={value:g}" for key, value in trial.options.items())
+        )
+        table.add_row(words, f"{trial.miou:.4f}")
+    console = build_console()
+    console.print(table)
+    best = trials[0].options
+    console.print(
+        "no setting is better than no field"
+        if best is None
+        else "use it: --crf " + " ".join(f"--crf-set {key}={value:g}" for key, value in best.items())
+    )
+    console.print("Chosen on these pictures: score it on others before you trust the gain.")
     return 0

@@ -24,6 +24,11 @@ WindowOption = Annotated[
     int | None,
     typer.Option("--window", help="Side of a sliding window in pixels; whole pictures if left out."),
 ]
+CrfOption = Annotated[bool, typer.Option("--crf", help="Let DenseCRF follow the network; it can hurt.")]
+CrfSetOption = Annotated[
+    list[str] | None,
+    typer.Option("--crf-set", metavar="KEY=VALUE", help="An option of DenseCRF, such as bilateral_weight=6."),
+]
 PrecisionOption = Annotated[str | None, typer.Option("--precision", help="auto, fp32 or bf16; auto is fp32.")]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
 DataRootOption = Annotated[
@@ -40,6 +45,8 @@ def check_inference_options(
     flip: bool,
     window: int | None,
     precision: str | None,
+    crf: bool,
+    crf_set: list[str] | None,
     device: str | None,
 ) -> dict[str, Any]:
     """Return the options as keyword arguments of `atrous.evaluate` and `atrous.predict`.
@@ -56,10 +63,27 @@ def check_inference_options(
             "evaluation.flip": flip,
             "evaluation.window": window,
             "evaluation.precision": precision,
+            "evaluation.crf": _parse_crf_options(crf_set or []) or crf,
             "output.device": device,
         }
     ).config
     return {**config.evaluation.model_dump(), "device": config.output.device}
+
+
+def _parse_crf_options(words: list[str]) -> dict[str, float]:
+    """Read words such as "bilateral_weight=6".
+
+    Raises:
+        UsageError: One of them is no name and number.
+    """
+    options = {}
+    for word in words:
+        name, _, number = word.partition("=")
+        try:
+            options[name] = float(number)
+        except ValueError as error:
+            raise UsageError(f"--crf-set got {word!r}", "Write a name and a number: bilateral_weight=6.") from error
+    return options
 
 
 def parse_numbers(text: str | None, option: str) -> list[float] | None:

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from atrous.cli.inference_options import (
+    CrfOption,
+    CrfSetOption,
     DeviceOption,
     FlipOption,
     JsonOption,
@@ -42,6 +44,8 @@ def run(
     flip: FlipOption = False,
     window: WindowOption = None,
     precision: PrecisionOption = None,
+    crf: CrfOption = False,
+    crf_set: CrfSetOption = None,
     device: DeviceOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
@@ -58,7 +62,14 @@ def run(
         if name not in FORMATS:
             raise UsageError(f"--format got {name!r}", describe_choices(name, FORMATS))
     options = check_inference_options(
-        output_stride=output_stride, scales=scales, flip=flip, window=window, precision=precision, device=device
+        output_stride=output_stride,
+        scales=scales,
+        flip=flip,
+        window=window,
+        precision=precision,
+        crf=crf,
+        crf_set=crf_set,
+        device=device,
     )
     from atrous import api
 

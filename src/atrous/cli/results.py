@@ -27,6 +27,8 @@ def print_scores(console: Console, scores: Scores, *, title: str) -> None:
         table.add_row(row.name, *map(_format, (row.iou, row.recall, row.precision)), f"{row.pixels:,}")
     console.print(table)
     console.print(describe_miou(scores), style="bold")
+    if scores.miou_before_crf is not None:
+        console.print(f"without DenseCRF: mIoU {_format(scores.miou_before_crf)}", style="bold")
     console.print(f"protocol: {scores.protocol.describe()}")
     for note in scores.notes:
         console.print(note)

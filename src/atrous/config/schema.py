@@ -150,6 +150,8 @@ class EvaluationConfig(Section):
     """Side of a sliding window in pixels; whole pictures where left out, unless one does not fit in memory."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic; auto is fp32."""
+    crf: bool | dict[str, Any] = False
+    """Whether DenseCRF follows the network; or its options, such as {bilateral_weight: 6}. It can hurt."""
 
 
 class OutputConfig(Section):

@@ -34,6 +34,7 @@ class Protocol:
         flip: Whether the mirrored picture is averaged in too.
         window: Side in pixels of a sliding window, or None for whole pictures.
         precision: "fp32" or "bf16".
+        crf: What DenseCRF after the network is set to, by the names of its options; None for none.
     """
 
     output_stride: int = 16
@@ -41,6 +42,7 @@ class Protocol:
     flip: bool = False
     window: int | None = None
     precision: str = "fp32"
+    crf: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON."""
@@ -49,7 +51,7 @@ class Protocol:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Protocol:
         """Build a protocol from `to_json`'s form."""
-        known = {name: value[name] for name in cls.__dataclass_fields__}
+        known = {name: value[name] for name in cls.__dataclass_fields__ if name in value}
         return cls(**(known | {"scales": tuple(value["scales"])}))
 
     def describe(self) -> str:
@@ -58,7 +60,10 @@ class Protocol:
         words.append("one scale" if self.scales == (1.0,) else "scales " + " ".join(f"{s:g}" for s in self.scales))
         words.append("flip" if self.flip else "no flip")
         words.append(f"window {self.window}" if self.window else "whole picture")
-        return ", ".join([*words, self.precision])
+        words.append(self.precision)
+        if self.crf is not None:
+            words.append("DenseCRF with " + " ".join(f"{name}={value}" for name, value in self.crf.items()))
+        return ", ".join(words)
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,8 @@ class Scores:
         baseline_miou: The mIoU of answering with that class everywhere.
         never_predicted: Names of classes that have pixels and were not given to a single one.
         data: Name of the data and split, such as "camvid val".
+        notes: What else a reader must know, a sentence each.
+        miou_before_crf: The mIoU of the same pass without DenseCRF, where the protocol has one.
     """
 
     miou: float | None
@@ -112,6 +119,7 @@ class Scores:
     never_predicted: tuple[str, ...]
     data: str = ""
     notes: tuple[str, ...] = field(default=())
+    miou_before_crf: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the one form that metrics.json and `atrous eval --json` share."""
@@ -126,6 +134,7 @@ class Scores:
             "protocol": self.protocol.to_json(),
             "data": self.data,
             "notes": list(self.notes),
+            "miou_before_crf": self.miou_before_crf,
             "confusion": [list(row) for row in self.confusion],
             "pictures": [asdict(row) for row in self.pictures],
         }
@@ -145,6 +154,7 @@ class Scores:
             never_predicted=tuple(value["never_predicted"]),
             data=value["data"],
             notes=tuple(value["notes"]),
+            miou_before_crf=value.get("miou_before_crf"),
         )
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 
+from atrous.config.options import read_options
 from atrous.config.schema import EvaluationConfig
 from atrous.core.errors import MachineError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Protocol
 from atrous.inference import BACKENDS
+from atrous.inference.crf import DenseCRF
 from atrous.inference.predictor import Predictor
 from atrous.networks.segmenter import Segmenter
 
@@ -32,7 +36,8 @@ def build_predictor(
         device: auto, cpu, cuda, cuda:1, mps.
         say: Told in a sentence what was decided by itself.
     Raises:
-        ConfigError: The network cannot have the output stride, or differs from the label space in its classes.
+        ConfigError: The network cannot have the output stride, or differs from the label space in its classes; or an
+            option of DenseCRF that cannot be.
         MachineError: The device is not there.
     """
     protocol = Protocol(
@@ -41,11 +46,28 @@ def build_predictor(
         flip=evaluation.flip,
         window=evaluation.window,
         precision="fp32" if evaluation.precision == "auto" else evaluation.precision,
+        crf=read_crf_options(evaluation.crf),
     )
     backend = BACKENDS.load("torch")(
         network, device=find_device(device), output_stride=protocol.output_stride, precision=protocol.precision
     )
     return Predictor(backend, label_space, protocol, say=say)
+
+
+def read_crf_options(given: bool | Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return every option of DenseCRF with its value, or None where none is wanted.
+
+    Raises:
+        ConfigError: An option that it does not have, or a value of another type.
+    """
+    if given is False:
+        return None
+    defaults = {
+        parameter.name: parameter.default
+        for parameter in inspect.signature(DenseCRF).parameters.values()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    return defaults | ({} if given is True else read_options(DenseCRF, given, "evaluation.crf"))
 
 
 def find_device(name: str) -> torch.device:

@@ -57,9 +57,11 @@ class LabelBand:
         indices: (R, W) uint16 class indices.
         confidence: (R, W) float32, the probability of the class given.
         probs: (K, R, W) float32.
+        indices_before_crf: (R, W) uint16, the class indices without DenseCRF, where the protocol has one.
     """
 
     start_row: int
     indices: np.ndarray
     confidence: np.ndarray
     probs: Tensor
+    indices_before_crf: np.ndarray | None = None

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from atrous.core.errors import ConfigError, DataError, UsageError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Protocol
 from atrous.data.reading import load_picture
 from atrous.inference.contracts import Backend, LabelBand
+from atrous.inference.crf import DenseCRF, refine, require_crf_memory
 from atrous.inference.inputs import PictureFile, convert_picture, find_pictures, is_glob
 from atrous.inference.memory import choose_window, compute_available_bytes, count_fitting_pixels
 from atrous.inference.prediction import Prediction
@@ -51,6 +53,7 @@ class Predictor:
         self.backend = backend
         self.label_space = label_space
         self.protocol = protocol
+        self.crf = None if protocol.crf is None else DenseCRF(**protocol.crf).to(backend.device)
         self._say = say or logging.getLogger("atrous").info
         self._bytes_per_pixel: float | None = None
         self._windows: dict[tuple[int, int], int | None] = {}
@@ -85,7 +88,7 @@ class Predictor:
         return window
 
     def iter_labels(self, picture: np.ndarray) -> Iterator[LabelBand]:
-        """Label a picture a band of rows at a time, which keeps the memory bounded.
+        """Label a picture a band of rows at a time, which keeps the memory bounded; as a whole where DenseCRF follows.
 
         Args:
             picture: (H, W, 3) uint8 RGB.
@@ -95,11 +98,14 @@ class Predictor:
         height, width = picture.shape[:2]
         protocol = replace(self.protocol, window=self.find_window(height, width))
         pixels = torch.from_numpy(np.require(picture, requirements=("C", "W"))).permute(2, 0, 1)  # (3, H, W)
-        for band in iter_bands(self.backend, pixels, protocol):
-            confidence, indices = band.probs.max(dim=0)
-            yield LabelBand(
-                band.start_row, indices.cpu().numpy().astype(np.uint16), confidence.cpu().numpy(), band.probs
-            )
+        if self.crf is not None:
+            require_crf_memory(height, width, self.backend.num_classes, self.backend.device)
+        bands = iter_bands(self.backend, pixels, protocol)
+        if self.crf is None:
+            yield from (_label(band.start_row, band.probs) for band in bands)
+            return
+        probs = torch.cat([band.probs for band in bands], dim=1)  # (K, H, W)
+        yield _label(0, refine(self.crf, probs, pixels), before_crf=probs)
 
     def label_picture(
         self, picture: np.ndarray, *, probabilities: bool = False
@@ -198,6 +204,15 @@ class Predictor:
             yield self.predict_picture(
                 picture, key=file.key, probabilities=probabilities, min_confidence=min_confidence
             )
+
+
+def _label(start_row: int, probs: Tensor, *, before_crf: Tensor | None = None) -> LabelBand:
+    """Return the likeliest classes of probabilities (K, R, W)."""
+    confidence, indices = probs.max(dim=0)
+    earlier = None if before_crf is None else before_crf.argmax(dim=0).cpu().numpy().astype(np.uint16)
+    return LabelBand(
+        start_row, indices.cpu().numpy().astype(np.uint16), confidence.cpu().numpy(), probs, indices_before_crf=earlier
+    )
 
 
 def _read_item(item: Any, key: str) -> tuple[str, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -42,7 +43,7 @@ def score(
     _require_same_classes(predictor.label_space, dataset.label_space)
     if len(dataset) == 0:
         raise DataError(f"{dataset.name} has no pictures to score")
-    total = ConfusionMatrix(predictor.label_space.num_classes)
+    total, total_before = (ConfusionMatrix(predictor.label_space.num_classes) for _ in range(2))
     pictures: list[PictureScore] = []
     windows: list[int] = []
     for index, reading in iter_ahead(dataset.get, range(len(dataset))):
@@ -50,8 +51,9 @@ def score(
             sample = reading.result()
         except OSError as error:
             raise DataError(f"cannot read {dataset.picture_path(index) or dataset.key(index)}: {error}") from error
-        own = _count_picture(predictor, sample)
+        own, before = _count_picture(predictor, sample)
         total.merge(own)
+        total_before.merge(before)
         height, width = sample.labels.shape
         pictures.append(PictureScore(sample.key, compute_miou(own.counts), height, width))
         window = predictor.find_window(height, width)
@@ -62,21 +64,25 @@ def score(
             note = "" if so_far is None else f"mIoU {so_far:.3f}"
             progress(Progress("scoring", len(pictures), len(dataset), note))
     notes = _describe_windows(windows, len(dataset))
-    return build_scores(
+    scores = build_scores(
         total.counts, predictor.label_space, predictor.protocol, pictures, data=dataset.name, notes=notes
     )
+    return replace(scores, miou_before_crf=compute_miou(total_before.counts)) if predictor.crf else scores
 
 
-def _count_picture(predictor: Predictor, sample: Sample) -> ConfusionMatrix:
-    """Label one picture band by band and count its pixels."""
+def _count_picture(predictor: Predictor, sample: Sample) -> tuple[ConfusionMatrix, ConfusionMatrix]:
+    """Label one picture band by band and count its pixels, and those without DenseCRF where it follows."""
     if sample.picture.shape[:2] != sample.labels.shape:
         raise DataError(
             f"{sample.key}: picture {sample.picture.shape[:2]} and mask {sample.labels.shape} differ in size"
         )
-    own = ConfusionMatrix(predictor.label_space.num_classes)
+    own, before = (ConfusionMatrix(predictor.label_space.num_classes) for _ in range(2))
     for band in predictor.iter_labels(sample.picture):
-        own.update(sample.labels[band.start_row : band.start_row + len(band.indices)], band.indices)
-    return own
+        truth = sample.labels[band.start_row : band.start_row + len(band.indices)]
+        own.update(truth, band.indices)
+        if band.indices_before_crf is not None:
+            before.update(truth, band.indices_before_crf)
+    return own, before
 
 
 def _require_same_classes(model: LabelSpace, data: LabelSpace) -> None:

@@ -1,0 +1,74 @@
+"""Which options of DenseCRF suit a model: each setting of a small grid, scored on the same probabilities."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from atrous.core.records import Progress
+from atrous.data.contracts import SegmentationDataset
+from atrous.inference.crf import DenseCRF, refine
+from atrous.inference.predictor import Predictor
+from atrous.metrics.confusion import ConfusionMatrix, compute_miou
+
+GRID: dict[str, tuple[float, ...]] = {
+    "bilateral_weight": (3.0, 6.0),
+    "bilateral_xy_px": (30.0, 67.0),
+    "bilateral_rgb": (3.0, 6.0, 12.0),
+}
+"""Tried in every combination; the other options keep their defaults."""
+MOST_PICTURES = 20
+
+
+@dataclass(frozen=True)
+class CrfTrial:
+    """A setting and its score.
+
+    Args:
+        options: Of `DenseCRF`, by name; None stands for no field at all.
+        miou: On the pictures that were searched, in [0, 1].
+    """
+
+    options: dict[str, float] | None
+    miou: float
+
+
+def search_crf(
+    predictor: Predictor, dataset: SegmentationDataset, *, progress: Callable[[Progress], None] | None = None
+) -> tuple[CrfTrial, ...]:
+    """Score DenseCRF under every setting of the grid; the network sees each picture once.
+
+    Args:
+        predictor: What labels, without DenseCRF.
+        dataset: Pictures with masks; at most `MOST_PICTURES` of them are taken, evenly spread.
+        progress: Told of each picture.
+    Returns: A row a setting, and one without a field, best first.
+    """
+    settings: list[dict[str, float] | None] = [None]
+    settings += [dict(zip(GRID, values, strict=True)) for values in itertools.product(*GRID.values())]
+    fields = [None if options is None else _build(options, predictor) for options in settings]
+    matrices = [ConfusionMatrix(predictor.label_space.num_classes) for _ in settings]
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, min(MOST_PICTURES, len(dataset))).round().astype(int))
+    for done, index in enumerate(chosen.tolist(), start=1):
+        sample = dataset.get(index)
+        pixels = torch.from_numpy(np.ascontiguousarray(sample.picture.transpose(2, 0, 1)))  # (3, H, W)
+        probs = torch.cat([band.probs for band in predictor.iter_labels(sample.picture)], dim=1)  # (K, H, W)
+        for field, matrix in zip(fields, matrices, strict=True):
+            marginals = probs if field is None else refine(field, probs, pixels)
+            matrix.update(sample.labels, marginals.argmax(dim=0).cpu().numpy().astype(np.uint16))
+        if progress is not None:
+            progress(Progress("searching", done, len(chosen), ""))
+    trials = [
+        CrfTrial(options, compute_miou(matrix.counts) or 0.0)
+        for options, matrix in zip(settings, matrices, strict=True)
+    ]
+    return tuple(sorted(trials, key=lambda trial: -trial.miou))
+
+
+def _build(options: dict[str, Any], predictor: Predictor) -> DenseCRF:
+    return DenseCRF(**options).to(predictor.backend.device)

@@ -331,6 +331,12 @@ def test_one_picture_a_batch_trains(tmp_path):
     assert all(tensor.isfinite().all() for tensor in load_file(run.folder / "model.safetensors").values())
 
 
+def test_image_features_are_averaged_over_windows_of_the_crop(tmp_path):
+    head = {"model.head": {"rates": [1, 2], "channels": 8}, "model.image_pooling": "crop_window"}
+    run = train_shapes(tmp_path / "run", model="deeplabv3-resnet18", batch=4, set=head)
+    assert run.model.network.pooling_window == 65
+
+
 def test_windows_and_precision_of_the_validations_are_those_of_a_later_evaluation(tmp_path):
     run = train_shapes(tmp_path / "run", set={"evaluation.window": 33, "evaluation.precision": "bf16"})
     again = atrous.evaluate(run)

@@ -48,6 +48,9 @@ def build_predictor(
         precision="fp32" if evaluation.precision == "auto" else evaluation.precision,
         crf=read_crf_options(evaluation.crf),
     )
+    rates = network.head.compute_rates(protocol.output_stride)
+    if say is not None and rates and protocol.output_stride != network.build_stride:
+        say(f"output stride {protocol.output_stride}: rates {', '.join(map(str, rates))}")
     backend = BACKENDS.load("torch")(
         network, device=find_device(device), output_stride=protocol.output_stride, precision=protocol.precision
     )

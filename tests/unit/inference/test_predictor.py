@@ -58,6 +58,21 @@ def test_labels_confidence_and_probabilities_belong_together(network: Segmenter)
     assert predictor.label_picture(picture)[2] is None
 
 
+def test_row_43_another_output_stride_takes_the_rates_with_it_and_says_so() -> None:
+    network = build_network(ModelConfig(name="deeplabv3-resnet18", weights="none"), 5)
+    said: list[str] = []
+    predictor = build_predictor(network, SPACE, EvaluationConfig(output_stride=8), "cpu", say=said.append)
+    assert said == ["output stride 8: rates 12, 24, 36"]
+    seen: list[tuple[int, ...]] = []
+    network.head.register_forward_hook(
+        lambda head, *_: seen.append(tuple(branch.spatial.conv.dilation[0] for branch in head.aspp.atrous))
+    )
+    predictor.label_picture(draw_picture())
+    assert set(seen) == {(12, 24, 36)}
+    build_predictor(network, SPACE, EvaluationConfig(), "cpu", say=said.append)
+    assert len(said) == 1
+
+
 def test_predictions_carry_the_ids_of_the_data(network: Segmenter) -> None:
     prediction = wrap(network).predict_picture(draw_picture())
     indices, _, _ = wrap(network).label_picture(draw_picture())

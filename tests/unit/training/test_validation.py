@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from atrous.config.schema import EvaluationConfig, ModelConfig
+from atrous.data.datasets.shapes import build_shapes
+from atrous.networks.build import build_network
+from atrous.networks.segmenter import Segmenter
+from atrous.training.validation import Validator
+
+VAL = build_shapes(num_train=1, num_val=2, size=129).val
+
+
+def build(pooling_window: int | None) -> Segmenter:
+    """A network whose answer hangs on the image-level features."""
+    torch.manual_seed(0)
+    how = {} if pooling_window is None else {"image_pooling": "crop_window", "pooling_window": pooling_window}
+    head = {"rates": [1, 2], "channels": 8}
+    config = ModelConfig(name="deeplabv3-resnet18", weights="none", head=head, **how)
+    network = build_network(config, VAL.label_space.num_classes).eval()
+    nn.init.normal_(network.head.aspp.projection.conv.weight, std=2.0)
+    nn.init.normal_(network.head.classifier.weight, std=3.0)
+    return network
+
+
+def validate(network: Segmenter) -> tuple[Validator, float]:
+    validator = Validator(network, VAL, EvaluationConfig(), device="cpu", say=lambda _: None)
+    return validator, validator.run().miou
+
+
+def test_a_network_with_windows_is_scored_without_them_too() -> None:
+    """The pictures are larger than the crop, so what is averaged over windows is not what is averaged over all."""
+    network = build(33)
+    validator, miou = validate(network)
+    _, whole = validate(build(None))
+    assert miou != whole
+    [sentence] = validator.compare_pooling(validator.run())
+    assert f"mIoU {miou:.4f} averaged over windows of 33 pixels, {whole:.4f} over the whole picture" in sentence
+    assert network.pooling_window == 33
+
+
+@pytest.mark.parametrize("window", [None, 129])
+def test_where_windows_change_nothing_nothing_is_said(window: int | None) -> None:
+    validator, _ = validate(build(window))
+    assert validator.compare_pooling(validator.run()) == ()

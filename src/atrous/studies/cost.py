@@ -10,9 +10,9 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from atrous.config.schema import Config
-from atrous.inference.build import find_device
 from atrous.networks.build import build_network
 from atrous.networks.segmenter import Segmenter
+from atrous.training.setup import build_fabric
 
 TIMED_PICTURES = 4
 """Enough for the batch norm of image-level features, which has one value a picture."""
@@ -35,19 +35,21 @@ def count_flops(network: Segmenter, size: int, *, scales: tuple[float, ...] = (1
 
 
 def time_step(config: Config, num_classes: int) -> float:
-    """Return the seconds of a training step, from one timed pass forward and back over a few pictures.
+    """Return the seconds of a training step, from one timed pass forward and back in the training's own arithmetic.
 
     The optimiser and the reading of pictures are left out.
     """
-    training, device = config.training, find_device(config.output.device)
-    network = build_network(config.model, num_classes).to(device).train()
-    pictures = torch.rand(TIMED_PICTURES, 3, training.crop, training.crop, device=device)
-    labels = torch.zeros(TIMED_PICTURES, training.crop, training.crop, dtype=torch.int64, device=device)
+    training, fabric = config.training, build_fabric(config)
+    network = build_network(config.model, num_classes).train().to(memory_format=torch.channels_last)
+    trained = fabric.setup(network)
+    pictures = torch.rand(TIMED_PICTURES, 3, training.crop, training.crop, device=fabric.device)
+    pictures = pictures.contiguous(memory_format=torch.channels_last)
+    labels = torch.zeros(TIMED_PICTURES, training.crop, training.crop, dtype=torch.int64, device=fabric.device)
     seconds = 0.0
     for _ in range(2):  # the first warms up
         begun = time.perf_counter()
-        torch.autograd.backward(F.cross_entropy(network(pictures), labels))
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        fabric.backward(F.cross_entropy(trained(pictures), labels))
+        if fabric.device.type == "cuda":
+            torch.cuda.synchronize(fabric.device)
         seconds = time.perf_counter() - begun
     return seconds * training.batch * training.accumulate / TIMED_PICTURES

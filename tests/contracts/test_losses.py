@@ -9,6 +9,8 @@ from torch.autograd import gradcheck
 from atrous.core.labels import IGNORE_INDEX
 from atrous.losses import LOSSES
 from atrous.losses.contracts import count_weight
+from atrous.networks.contracts import Geometry
+from atrous.networks.layers.resize import enlarge_logits
 
 WEIGHTS = torch.tensor([0.5, 1.0, 3.0])
 both_weightings = pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["equal", "weighted"])
@@ -76,6 +78,28 @@ def test_accumulated_passes_over_equal_pictures_are_the_whole_batch(loss, weight
     torch.testing.assert_close(sum(shares), whole)
     (accumulated,) = torch.autograd.grad(sum(shares), logits)
     torch.testing.assert_close(accumulated, expected)
+
+
+@both_weightings
+@pytest.mark.parametrize("aligned", [True, False])
+def test_cells_with_their_geometry_are_their_enlargement(loss, weights, aligned):
+    geometry = Geometry(20, 27, 33, 33, 8, aligned)
+    logits, _ = build_case(6, (2, 3, geometry.map_height, geometry.map_width))
+    _, labels = build_case(7, (2, 3, 20, 27))
+    value = loss(logits, labels, weights, geometry)
+    expected = loss(enlarge_logits(logits, geometry), labels, weights)
+    torch.testing.assert_close(value, expected)
+    found, wanted = (torch.autograd.grad(total, logits)[0] for total in (value, expected))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@both_weightings
+def test_the_gradient_through_the_enlargement_is_that_of_finite_differences(loss, weights):
+    geometry = Geometry(9, 7, 9, 9, 4, True)
+    logits, _ = build_case(8, (1, 3, geometry.map_height, geometry.map_width), dtype=torch.float64)
+    _, labels = build_case(9, (1, 3, 9, 7))
+    double = None if weights is None else weights.double()
+    assert gradcheck(lambda values: loss(values, labels, double, geometry), logits)
 
 
 def test_confident_and_right_is_less_than_confident_and_wrong(loss):

@@ -1,7 +1,7 @@
 """The one loop from a picture to probabilities: over windows, scales and the mirror image, a band of rows at a time.
 
-This is the only place that applies softmax. What is kept between bands are the network's cells, K numbers for every
-stride x stride pixels, so that K numbers for each pixel of a whole picture never exist.
+This is the only place that applies softmax. What is kept between bands are the network's cells, stretched to the
+picture's width, so that K numbers for each pixel of a whole picture never exist.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from atrous.core.records import Protocol
 from atrous.inference.contracts import Backend, Band
 from atrous.inference.tiles import Span, compute_spans
 from atrous.networks.contracts import Cells
-from atrous.networks.layers.resize import enlarge_logits, scale_picture
+from atrous.networks.layers.resize import Enlargement, scale_picture
 
 BAND_BYTES = 16 * 2**20
 """Most bytes of a band's probabilities, where one row does not need more."""
@@ -39,39 +39,55 @@ def iter_bands(backend: Backend, picture: Tensor, protocol: Protocol) -> Iterato
     row_spans, column_spans = compute_spans(height, protocol.window), compute_spans(width, protocol.window)
     views = [(scale, mirrored) for scale in protocol.scales for mirrored in (False, True)[: 1 + protocol.flip]]
     rows = max(BAND_BYTES // (4 * backend.num_classes * width), 1)
-    cells: dict[tuple[Span, Span], list[Cells]] = {}
+    seen: dict[tuple[Span, Span], list[_View]] = {}
     for start in range(0, height, rows):
         stop = min(start + rows, height)
-        cells = {spans: kept for spans, kept in cells.items() if spans[0].stop > start}
+        seen = {spans: kept for spans, kept in seen.items() if spans[0].stop > start}
         probs = torch.zeros(backend.num_classes, stop - start, width, device=backend.device)  # (K, R, W)
         for down in row_spans:
             top, bottom = max(start, down.start), min(stop, down.stop)
             for across in column_spans if top < bottom else ():
-                if (down, across) not in cells:
+                if (down, across) not in seen:
                     window = picture[None, :, down.start : down.stop, across.start : across.stop]
-                    cells[down, across] = [_run(backend, window, *view) for view in views]
-                size = (down.stop - down.start, across.stop - across.start)
+                    seen[down, across] = [_look(backend, window, *view) for view in views]
                 weights = _multiply_weights(down, across, top, bottom).to(backend.device) / len(views)  # (r, w)
                 into = probs[:, top - start : bottom - start, across.start : across.stop]
-                for kept, (_, mirrored) in zip(cells[down, across], views, strict=True):
-                    seen = _spread(kept, size, (top - down.start, bottom - down.start))  # (K, r, w)
-                    into += (seen.flip(-1) if mirrored else seen).mul_(weights)
+                for view in seen[down, across]:
+                    into += view.compute_probs(top - down.start, bottom - down.start).mul_(weights)
         yield Band(start, probs)
 
 
-def _run(backend: Backend, window: Tensor, scale: float, mirrored: bool) -> Cells:
+class _View:
+    """What the network said of a scaled and perhaps mirrored copy of a window.
+
+    Args:
+        cells: Its words, for one copy.
+        size: Height and width of the window in pixels.
+        mirrored: Whether the copy was mirrored.
+    """
+
+    def __init__(self, cells: Cells, size: tuple[int, int], *, mirrored: bool) -> None:
+        logits = cells.logits
+        self._enlargement = Enlargement(
+            cells.geometry, (logits.shape[2], logits.shape[3]), size=size, device=logits.device
+        )
+        self._widened = self._enlargement.widen(logits)  # (1, K, h, W)
+        self._mirrored = mirrored
+
+    def compute_probs(self, start: int, stop: int) -> Tensor:
+        """Return the probabilities of some of the window's rows, (K, R, W) float32."""
+        probs = self._enlargement.enlarge_band(self._widened, start, stop)[0].softmax(dim=0)
+        return probs.flip(-1) if self._mirrored else probs
+
+
+def _look(backend: Backend, window: Tensor, scale: float, mirrored: bool) -> _View:
     """Run the network on a scaled and perhaps mirrored copy of a window, (1, 3, H, W)."""
+    size = (window.shape[2], window.shape[3])
     window = window.to(backend.device)
     if scale != 1.0:
         floats = window / 255 if window.dtype == torch.uint8 else window
         window = scale_picture(floats, scale, aligned=backend.aligned)
-    return backend(window.flip(-1) if mirrored else window)
-
-
-def _spread(cells: Cells, size: tuple[int, int], rows: tuple[int, int]) -> Tensor:
-    """Return the probabilities of some rows of a window of `size` pixels, (K, R, W) float32."""
-    logits = enlarge_logits(cells.logits, cells.geometry, size=size, rows=rows)
-    return logits[0].float().softmax(dim=0)
+    return _View(backend(window.flip(-1) if mirrored else window), size, mirrored=mirrored)
 
 
 def _multiply_weights(down: Span, across: Span, top: int, bottom: int) -> Tensor:

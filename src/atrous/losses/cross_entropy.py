@@ -4,18 +4,36 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from atrous.core.labels import IGNORE_INDEX
+from atrous.core.errors import ConfigError
+from atrous.losses.banded import sum_cross_entropy
+from atrous.losses.contracts import weigh_pixels
+from atrous.networks.contracts import Geometry
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CrossEntropy:
-    """The sum of the cross-entropy over valid pixels."""
+    """The sum of the cross-entropy over valid pixels.
 
-    def __call__(self, logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    Args:
+        label_smoothing: Share of the target that is spread evenly over all classes, in [0, 1).
+    Raises:
+        ConfigError: A number outside its range.
+    Source: label smoothing: Szegedy et al. 2015 (arXiv 1512.00567), section 7.
+    """
+
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise ConfigError(
+                f"training.loss_options.label_smoothing is {self.label_smoothing:g}", "Allowed: from 0 to below 1."
+            )
+
+    def __call__(
+        self, logits: Tensor, labels: Tensor, class_weights: Tensor | None = None, geometry: Geometry | None = None
+    ) -> Tensor:
         """Return the sum; see `Loss`."""
-        precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return F.cross_entropy(precise, labels, class_weights, ignore_index=IGNORE_INDEX, reduction="sum")
+        weights = weigh_pixels(labels, class_weights)
+        return sum_cross_entropy(logits, labels, weights, geometry, label_smoothing=self.label_smoothing)

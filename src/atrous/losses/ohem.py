@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from atrous.core.errors import ConfigError
 from atrous.core.labels import IGNORE_INDEX
+from atrous.losses.banded import compute_losses, sum_cross_entropy
+from atrous.losses.contracts import weigh_pixels
+from atrous.networks.contracts import Geometry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,19 +39,20 @@ class OHEM:
             if not 0.0 < value <= 1.0:
                 raise ConfigError(f"training.loss_options.{name} is {value:g}", "Allowed: above 0, at most 1.")
 
-    def __call__(self, logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    def __call__(
+        self, logits: Tensor, labels: Tensor, class_weights: Tensor | None = None, geometry: Geometry | None = None
+    ) -> Tensor:
         """Return the mean over the hard pixels times the weight of the valid ones; see `Loss`."""
-        precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        weights = weigh_pixels(labels, class_weights)
         valid = labels != IGNORE_INDEX
-        losses = F.cross_entropy(precise, labels, ignore_index=IGNORE_INDEX, reduction="none")[valid]  # (N,)
-        if losses.numel() == 0:
-            return losses.sum()
-        hard = self._find_hard(losses.detach())
-        weights = torch.ones_like(losses) if class_weights is None else class_weights[labels[valid]].to(losses.dtype)
-        return (losses * weights)[hard].sum() * (weights.sum() / weights[hard].sum())
+        if valid.any():
+            losses = compute_losses(logits, labels, geometry)
+            of_hard = weights * (valid & (losses >= self._find_least_hard(losses[valid])))
+            weights = of_hard * (weights.sum() / of_hard.sum())
+        return sum_cross_entropy(logits, labels, weights, geometry)
 
-    def _find_hard(self, losses: Tensor) -> Tensor:
-        """Say which of the valid pixels' losses (N,) are kept, (N,) bool."""
+    def _find_least_hard(self, losses: Tensor) -> Tensor:
+        """Return the smallest loss that is kept among those of the valid pixels, (N,)."""
         least = math.ceil(self.min_kept_fraction * losses.numel())
         hardest = losses.kthvalue(losses.numel() - least + 1).values
-        return losses >= hardest.clamp(max=-math.log(self.threshold))
+        return hardest.clamp(max=-math.log(self.threshold))

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from atrous.losses.contracts import Loss, count_weight
 from atrous.losses.resolution import shrink_labels
 from atrous.networks.contracts import Geometry
-from atrous.networks.layers.resize import enlarge_logits
 from atrous.networks.segmenter import Segmenter
 
 
@@ -73,4 +72,4 @@ class TrainingTask(nn.Module):
         with torch.autocast(logits.device.type, enabled=False):
             if self.resolution == "cells":
                 return self.loss(logits, shrink_labels(labels, geometry), self.class_weights)
-            return self.loss(enlarge_logits(logits, geometry), labels, self.class_weights)
+            return self.loss(logits, labels, self.class_weights, geometry)

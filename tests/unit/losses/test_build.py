@@ -17,7 +17,11 @@ def test_options_reach_the_loss_in_their_types():
         ("ohm", {}, "unknown loss 'ohm'\nDid you mean 'ohem'"),
         ("ohem", {"treshold": 0.5}, "training.loss_options.treshold: unknown option. Did you mean 'threshold'"),
         ("ohem", {"threshold": "low"}, "training.loss_options.threshold: Input should be a valid number"),
-        ("cross_entropy", {"threshold": 0.5}, "training.loss_options.threshold: unknown option. Allowed: none"),
+        (
+            "cross_entropy",
+            {"threshold": 0.5},
+            "training.loss_options.threshold: unknown option. Allowed: label_smoothing",
+        ),
     ],
 )
 def test_what_the_loss_does_not_have_is_refused(name, options, words):

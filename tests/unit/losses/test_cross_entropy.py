@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from atrous.core.errors import ConfigError
 from atrous.core.labels import IGNORE_INDEX
+from atrous.losses import banded
 from atrous.losses.contracts import count_weight
 from atrous.losses.cross_entropy import CrossEntropy
 from atrous.networks.contracts import Geometry, count_cells
@@ -28,8 +30,8 @@ def build_case(seed, size=(9, 13), stride=4, aligned=True, batch=2, ignored=0.3)
 
 
 def sum_cross_entropy(logits, geometry, labels, weights=None):
-    """The loss as training computes it at full size."""
-    return CrossEntropy()(enlarge_logits(logits, geometry), labels, weights)
+    """The loss as training computes it, a band of rows at a time."""
+    return CrossEntropy()(logits, labels, weights, geometry)
 
 
 def enlarge(logits, geometry):
@@ -169,3 +171,52 @@ def test_bf16_logits_give_a_finite_loss_in_float32():
     assert loss.dtype == torch.float32
     assert rounded.grad.isfinite().all()
     assert loss.item() == pytest.approx(sum_naively(enlarge(rounded.detach().double(), geometry), labels), rel=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.6])
+@pytest.mark.parametrize("at_cells", [False, True])
+def test_smoothed_labels_are_torchs_own(smoothing, at_cells):
+    logits, geometry, labels = build_case(9)
+    if at_cells:
+        logits = enlarge_logits(logits, geometry)
+    ours, theirs = (logits.clone().requires_grad_() for _ in range(2))
+    loss = CrossEntropy(label_smoothing=smoothing)(ours, labels, None, None if at_cells else geometry)
+    full = theirs if at_cells else enlarge_logits(theirs, geometry)
+    options = {"ignore_index": IGNORE_INDEX, "reduction": "sum", "label_smoothing": smoothing}
+    expected = F.cross_entropy(full, labels, **options)
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    expected.backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.0])
+def test_a_smoothing_outside_its_range_is_refused(smoothing):
+    with pytest.raises(ConfigError, match=r"training\.loss_options.label_smoothing is"):
+        CrossEntropy(label_smoothing=smoothing)
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+def test_a_picture_of_many_bands_is_that_of_one(monkeypatch, aligned):
+    logits, geometry, labels = build_case(10, (61, 43), 8, aligned)
+    results = []
+    for band_bytes in (2**30, 3000, 1):
+        monkeypatch.setattr(banded, "CPU_BAND_BYTES", band_bytes)
+        values = logits.clone().requires_grad_()
+        loss = sum_cross_entropy(values, geometry, labels, torch.tensor(WEIGHTS))
+        loss.backward()
+        results.append((loss.detach(), values.grad))
+    for loss, gradient in results[1:]:
+        torch.testing.assert_close(loss, results[0][0])
+        torch.testing.assert_close(gradient, results[0][1], rtol=1e-4, atol=1e-5)
+
+
+def test_neither_loss_nor_gradient_holds_full_size_logits():
+    """150 classes at 129 x 129 are 9.5 MiB, the map stretched to the width 0.7 MiB, a band at most 1 MiB."""
+    geometry = Geometry(129, 129, 129, 129, 16, True)
+    logits = torch.randn(1, 150, 9, 9, requires_grad=True)
+    labels = torch.randint(150, (1, 129, 129))
+    with torch.profiler.profile(profile_memory=True, record_shapes=True) as profile:
+        CrossEntropy()(logits, labels, None, geometry).backward()
+    largest = max((math.prod(shape) for event in profile.events() for shape in event.input_shapes if shape), default=0)
+    assert 0 < largest * 4 <= 2**20

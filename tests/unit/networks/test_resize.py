@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from atrous.networks.contracts import Geometry, count_cells
-from atrous.networks.layers.resize import compute_interpolation, enlarge_logits, scale_picture
+from atrous.networks.layers.resize import Enlargement, compute_interpolation, enlarge_logits, scale_picture
 
 SIDES = st.integers(1, 70)
 STRIDES = st.sampled_from([4, 8, 16, 32])
@@ -51,8 +51,10 @@ def test_bands_of_rows_are_the_whole_cut_up(height: int, width: int, stride: int
     logits, size = draw_logits(geometry), (height, width)
     whole = enlarge_logits(logits, geometry, size=size)
     assert whole.shape == (2, 3, height, width)
-    cuts = [0, height // 3, height // 2, height]
-    bands = [enlarge_logits(logits, geometry, size=size, rows=pair) for pair in itertools.pairwise(cuts)]
+    enlargement = Enlargement(geometry, logits.shape[2:], size=size, device=logits.device)
+    widened = enlargement.widen(logits)
+    cuts = sorted({0, height // 3, height // 2, height})
+    bands = [enlargement.enlarge_band(widened, *pair) for pair in itertools.pairwise(cuts)]
     torch.testing.assert_close(torch.cat(bands, dim=2), whole, rtol=1e-6, atol=1e-6)
 
 

@@ -6,6 +6,8 @@ band of rows at its exact place, follows either convention, has a gradient, and 
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -41,34 +43,79 @@ def _locate_pixels(pixels: Tensor, size: int, seen_size: int, cells: int, geomet
     return (pixels + 0.5) * (cells / size) - 0.5
 
 
-def enlarge_logits(
-    logits: Tensor,
-    geometry: Geometry,
-    *,
-    size: tuple[int, int] | None = None,
-    rows: tuple[int, int] | None = None,
-) -> Tensor:
-    """Interpolate the cells' logits at the pixels of the picture, or of a band of its rows.
+class Enlargement:
+    """Bilinear interpolation of a map at the pixels of the picture, whole or a band of its rows at a time.
+
+    Args:
+        geometry: Where the cells lie in the picture that the network saw.
+        cells: Rows and columns of the map.
+        size: Height and width of the picture whose pixels are wanted, where the network saw a scaled copy of it.
+        device: Where the maps lie.
+    """
+
+    def __init__(
+        self, geometry: Geometry, cells: tuple[int, int], *, size: tuple[int, int] | None = None, device: torch.device
+    ) -> None:
+        self.height, self.width = size or (geometry.height, geometry.width)
+        # Places are worked out on the CPU, since MPS has no float64.
+        rows = torch.arange(self.height, dtype=torch.float64)
+        columns = torch.arange(self.width, dtype=torch.float64)
+        rows_at = _locate_pixels(rows, self.height, geometry.height, cells[0], geometry).clamp(0, cells[0] - 1)
+        columns_at = _locate_pixels(columns, self.width, geometry.width, cells[1], geometry)
+        self._by_row = compute_interpolation(rows_at, cells[0]).to(device)  # (H, h)
+        self._by_column = compute_interpolation(columns_at, cells[1]).to(device)  # (W, w)
+        self._rows_at = rows_at
+        self._last_row = cells[0] - 1
+
+    @cached_property
+    def _row_before(self) -> list[int]:
+        return [int(at) for at in self._rows_at.tolist()]
+
+    def widen(self, logits: Tensor) -> Tensor:
+        """Interpolate along each row of the map: (B, K, h, w) -> (B, K, h, W), float32 at least.
+
+        Under autocast the products would be rounded to eight bits of mantissa; places and logits deserve better.
+        """
+        with torch.autocast(logits.device.type, enabled=False):
+            precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
+            return precise @ self._by_column.T.to(precise.dtype)
+
+    def narrow(self, gradient: Tensor) -> Tensor:
+        """Return the gradient of `widen`'s input, (B, K, h, w), from that of its output, (B, K, h, W)."""
+        return gradient @ self._by_column.to(gradient.dtype)
+
+    def find_band(self, start: int, stop: int, dtype: torch.dtype) -> tuple[slice, Tensor]:
+        """Return which rows of a map the picture's rows `start` to `stop` are mixed from, and how.
+
+        Returns: The map's rows, h' of them, and the matrix (R, h') by which they are multiplied from the left.
+        """
+        rows = slice(self._row_before[start], min(self._row_before[stop - 1] + 1, self._last_row) + 1)
+        return rows, self._by_row[start:stop, rows].to(dtype)
+
+    def enlarge_band(self, widened: Tensor, start: int, stop: int) -> Tensor:
+        """Interpolate a widened map at the picture's rows `start` to `stop`: (B, K, h, W) -> (B, K, R, W)."""
+        rows, by_row = self.find_band(start, stop, widened.dtype)
+        with torch.autocast(widened.device.type, enabled=False):
+            return by_row @ widened[:, :, rows]
+
+    def enlarge(self, logits: Tensor) -> Tensor:
+        """Interpolate at all pixels: (B, K, h, w) -> (B, K, H, W), float32 at least."""
+        widened = self.widen(logits)
+        with torch.autocast(logits.device.type, enabled=False):
+            return self._by_row.to(widened.dtype) @ widened
+
+
+def enlarge_logits(logits: Tensor, geometry: Geometry, *, size: tuple[int, int] | None = None) -> Tensor:
+    """Interpolate the cells' logits at the pixels of the picture.
 
     Args:
         logits: One vector a cell of the network's map.
         geometry: Where the cells lie in the picture that the network saw.
         size: Height and width of the picture whose pixels are wanted, where the network saw a scaled copy of it.
-        rows: First row and the row after the last one; all rows where left out.
     Shapes:
-        in (B, K, h, w); out (B, K, R, W) float32.
+        in (B, K, h, w); out (B, K, H, W), float32 at least.
     """
-    height, width = size or (geometry.height, geometry.width)
-    start, stop = rows or (0, height)
-    precise = torch.float32 if logits.device.type == "mps" else torch.float64  # MPS has no float64
-    numbers = torch.arange(max(width, stop), dtype=precise, device=logits.device)
-    rows_at = _locate_pixels(numbers[start:stop], height, geometry.height, logits.shape[2], geometry)
-    columns_at = _locate_pixels(numbers[:width], width, geometry.width, logits.shape[3], geometry)
-    # Under autocast the products would be rounded to eight bits of mantissa; places and logits deserve better.
-    with torch.autocast(logits.device.type, enabled=False):
-        by_row = compute_interpolation(rows_at, logits.shape[2])  # (R, h)
-        by_column = compute_interpolation(columns_at, logits.shape[3])  # (W, w)
-        return by_row @ logits.float() @ by_column.T  # (B, K, R, W)
+    return Enlargement(geometry, (logits.shape[2], logits.shape[3]), size=size, device=logits.device).enlarge(logits)
 
 
 def resample_cells(cells: Tensor, source: Geometry, target: Geometry) -> Tensor:

@@ -27,10 +27,10 @@ def build_predictor(
     *,
     say: Callable[[str], None] | None = None,
 ) -> Predictor:
-    """Build a predictor around a network, which is used and not copied, and stays in evaluation mode.
+    """Build a predictor around a network, which is left as it is.
 
     Args:
-        network: The network; its output stride is what it was again after every prediction.
+        network: The network; what it has learnt until a prediction counts in it.
         label_space: What its classes are.
         evaluation: How pictures become labels; the network's own output stride and fp32 where left open.
         device: auto, cpu, cuda, cuda:1, mps.

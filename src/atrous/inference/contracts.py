@@ -35,33 +35,45 @@ class Backend(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Band:
-    """Probabilities of some rows of the picture.
+    """What was found of some rows of the picture.
 
     Args:
         start_row: The band's first row.
-        probs: (K, R, W) float32, adding up to 1 over the classes.
+        scores: (K, R, W) float32, the larger the likelier: logits, or probabilities where several looks were averaged.
+        are_logits: Which of the two.
     """
 
     start_row: int
-    probs: Tensor
+    scores: Tensor
+    are_logits: bool
+
+    def compute_probs(self) -> Tensor:
+        """Return the probabilities, (K, R, W) float32, adding up to 1 over the classes."""
+        return self.scores.softmax(dim=0) if self.are_logits else self.scores
+
+    def compute_confidence(self) -> Tensor:
+        """Return the probability of the likeliest class, (R, W) float32."""
+        top = self.scores.amax(dim=0)
+        return (self.scores - top).exp_().sum(dim=0).reciprocal_() if self.are_logits else top
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LabelBand:
     """Labels of some rows of the picture.
 
     Args:
-        start_row: The band's first row.
         indices: (R, W) uint16 class indices.
-        confidence: (R, W) float32, the probability of the class given.
-        probs: (K, R, W) float32.
+        band: What they were found from.
         indices_before_crf: (R, W) uint16, the class indices without DenseCRF, where the protocol has one.
     """
 
-    start_row: int
     indices: np.ndarray
-    confidence: np.ndarray
-    probs: Tensor
+    band: Band
     indices_before_crf: np.ndarray | None = None
+
+    @property
+    def start_row(self) -> int:
+        """The band's first row."""
+        return self.band.start_row

@@ -25,7 +25,7 @@ class Prediction:
         key: What the files are called, a path without suffix such as "a/photo".
         picture: (H, W, 3) uint8, what was labelled.
         labels: (H, W) uint8 or uint16 ids of the data; an ignored id where the confidence was too small.
-        confidence: (H, W) float32 in [0, 1], the probability of the class given.
+        confidence: (H, W) float32 in [0, 1], the probability of the class given; None where it was not asked for.
         probabilities: (K, H, W) float16 where asked for, else None.
         label_space: Names, ids and colours of the classes.
         window: Side in pixels of the windows that were labelled one by one, or None for the whole picture at once.
@@ -34,7 +34,7 @@ class Prediction:
     key: str
     picture: np.ndarray
     labels: np.ndarray
-    confidence: np.ndarray
+    confidence: np.ndarray | None
     probabilities: np.ndarray | None
     label_space: LabelSpace
     window: int | None = None
@@ -59,7 +59,7 @@ class Prediction:
         if overlay:
             files.append(stem.with_name(f"{stem.name}_overlay.jpg"))
             save_overlay(files[-1], draw_overlay(self.picture, self.labels, self.label_space))
-        if confidence:
+        if confidence and self.confidence is not None:
             files.append(stem.with_name(f"{stem.name}_confidence.png"))
             save_confidence(files[-1], self.confidence)
         if self.probabilities is not None:

@@ -83,7 +83,7 @@ def save_predictions(
             progress(Progress("predicting", len(record.done) + len(record.skipped), len(files)))
 
     predictions = predictor.iter_predictions(
-        files, probabilities=probabilities, min_confidence=min_confidence, skip=skip
+        files, confidence=confidence, probabilities=probabilities, min_confidence=min_confidence, skip=skip
     )
     try:
         with ThreadPoolExecutor(max_workers=1) as pool:

@@ -16,9 +16,10 @@ from atrous.core.errors import ConfigError, DataError, UsageError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Protocol
 from atrous.data.reading import load_picture
-from atrous.inference.contracts import Backend, LabelBand
+from atrous.inference.contracts import Backend, Band, LabelBand
 from atrous.inference.crf import DenseCRF, refine, require_crf_memory
 from atrous.inference.inputs import PictureFile, convert_picture, find_pictures, is_glob
+from atrous.inference.likeliest import find_likeliest
 from atrous.inference.memory import choose_window, compute_available_bytes, count_fitting_pixels
 from atrous.inference.prediction import Prediction
 from atrous.inference.prefetch import iter_ahead
@@ -102,44 +103,56 @@ class Predictor:
             require_crf_memory(height, width, self.backend.num_classes, self.backend.device)
         bands = iter_bands(self.backend, pixels, protocol)
         if self.crf is None:
-            yield from (_label(band.start_row, band.probs) for band in bands)
+            yield from (LabelBand(_label(band.scores), band) for band in bands)
             return
-        probs = torch.cat([band.probs for band in bands], dim=1)  # (K, H, W)
-        yield _label(0, refine(self.crf, probs, pixels), before_crf=probs)
+        probs = torch.cat([band.compute_probs() for band in bands], dim=1)  # (K, H, W)
+        refined = Band(0, refine(self.crf, probs, pixels), are_logits=False)
+        yield LabelBand(_label(refined.scores), refined, indices_before_crf=_label(probs))
 
     def label_picture(
-        self, picture: np.ndarray, *, probabilities: bool = False
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        self, picture: np.ndarray, *, confidence: bool = True, probabilities: bool = False
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
         """Label a picture.
 
         Args:
             picture: (H, W, 3) uint8 RGB.
+            confidence: Whether to compute it, which takes about as long as finding the labels.
             probabilities: Whether to keep them for every class, which takes 2 K bytes a pixel.
-        Returns: Class indices (H, W) uint16, confidence (H, W) float32, and probabilities (K, H, W) float16 or None.
+        Returns: Class indices (H, W) uint16; confidence (H, W) float32 and probabilities (K, H, W) float16, or None.
         """
         height, width = picture.shape[:2]
         indices = np.empty((height, width), dtype=np.uint16)
-        confidence = np.empty((height, width), dtype=np.float32)
+        sure = np.empty((height, width), dtype=np.float32) if confidence else None
         probs = np.empty((self.label_space.num_classes, height, width), dtype=np.float16) if probabilities else None
         for band in self.iter_labels(picture):
             rows = slice(band.start_row, band.start_row + len(band.indices))
-            indices[rows], confidence[rows] = band.indices, band.confidence
+            indices[rows] = band.indices
+            if sure is not None:
+                sure[rows] = band.band.compute_confidence().cpu().numpy()
             if probs is not None:
-                probs[:, rows] = band.probs.half().cpu().numpy()
-        return indices, confidence, probs
+                probs[:, rows] = band.band.compute_probs().half().cpu().numpy()
+        return indices, sure, probs
 
     def predict_picture(
-        self, picture: np.ndarray, *, key: str = "picture", probabilities: bool = False, min_confidence: float = 0.0
+        self,
+        picture: np.ndarray,
+        *,
+        key: str = "picture",
+        confidence: bool = True,
+        probabilities: bool = False,
+        min_confidence: float = 0.0,
     ) -> Prediction:
         """Label a picture (H, W, 3) uint8; see `predict`."""
         ignored = self._find_ignored_id() if min_confidence > 0 else 0
-        indices, confidence, probs = self.label_picture(picture, probabilities=probabilities)
+        indices, sure, probs = self.label_picture(
+            picture, confidence=confidence or min_confidence > 0, probabilities=probabilities
+        )
         labels = self.label_space.decode(indices)
-        if min_confidence > 0:
+        if sure is not None and min_confidence > 0:
             labels = labels.astype(np.promote_types(labels.dtype, np.min_scalar_type(ignored)))
-            labels[confidence < min_confidence] = ignored
+            labels[sure < min_confidence] = ignored
         window = self.find_window(*picture.shape[:2])
-        return Prediction(key, picture, labels, confidence, probs, self.label_space, window)
+        return Prediction(key, picture, labels, sure, probs, self.label_space, window)
 
     def _find_ignored_id(self) -> int:
         ignored = self.label_space.ignored_ids[0] if self.label_space.ignored_ids else 255
@@ -181,6 +194,7 @@ class Predictor:
         self,
         files: Iterable[PictureFile],
         *,
+        confidence: bool = True,
         probabilities: bool = False,
         min_confidence: float = 0.0,
         skip: Callable[[PictureFile, DataError], None] | None = None,
@@ -189,6 +203,7 @@ class Predictor:
 
         Args:
             files: The pictures.
+            confidence: Whether to compute it.
             probabilities: Whether to keep the probabilities of every class.
             min_confidence: Pixels below it get the data's ignored id.
             skip: Told of each file that cannot be read, which is then passed over; its error is raised where left out.
@@ -202,17 +217,17 @@ class Predictor:
                 skip(file, error)
                 continue
             yield self.predict_picture(
-                picture, key=file.key, probabilities=probabilities, min_confidence=min_confidence
+                picture,
+                key=file.key,
+                confidence=confidence,
+                probabilities=probabilities,
+                min_confidence=min_confidence,
             )
 
 
-def _label(start_row: int, probs: Tensor, *, before_crf: Tensor | None = None) -> LabelBand:
-    """Return the likeliest classes of probabilities (K, R, W)."""
-    confidence, indices = probs.max(dim=0)
-    earlier = None if before_crf is None else before_crf.argmax(dim=0).cpu().numpy().astype(np.uint16)
-    return LabelBand(
-        start_row, indices.cpu().numpy().astype(np.uint16), confidence.cpu().numpy(), probs, indices_before_crf=earlier
-    )
+def _label(scores: Tensor) -> np.ndarray:
+    """Return the likeliest classes of scores (K, R, W), (R, W) uint16."""
+    return find_likeliest(scores).cpu().numpy().astype(np.uint16)
 
 
 def _read_item(item: Any, key: str) -> tuple[str, np.ndarray]:

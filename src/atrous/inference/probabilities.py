@@ -15,35 +15,38 @@ from atrous.core.records import Protocol
 from atrous.inference.contracts import Backend, Band
 from atrous.inference.tiles import Span, compute_spans
 from atrous.networks.contracts import Cells
-from atrous.networks.layers.resize import Enlargement, scale_picture
-
-BAND_BYTES = 16 * 2**20
-"""Most bytes of a band's probabilities, where one row does not need more."""
+from atrous.networks.layers.resize import Enlargement, iter_row_bands, scale_picture
 
 
 @torch.inference_mode()
 def iter_bands(backend: Backend, picture: Tensor, protocol: Protocol) -> Iterator[Band]:
-    """Yield the picture's probabilities from top to bottom, averaged over windows, scales and the mirror image.
+    """Yield what is found of the picture from top to bottom, averaged over windows, scales and the mirror image.
 
-    Probabilities are averaged, not logits, as in the paper's section 4.1. The network runs on a window when the first
-    band that needs it is asked for, and the window's cells go when the last one has passed.
+    Probabilities are averaged, not logits, as in the paper's section 4.1. One look at the whole picture leaves nothing
+    to average, and gives its logits, which saves the softmax where labels alone are wanted. The network runs on a
+    window when the first band that needs it is asked for, and the window's cells go when the last one has passed.
 
     Args:
         backend: What runs the network, at the protocol's output stride and precision.
         picture: RGB, uint8 or floats in [0, 1].
         protocol: Its window, scales and flip are applied here.
     Shapes:
-        picture (3, H, W); the bands' probabilities (K, R, W) float32, the R adding up to H.
+        picture (3, H, W); the bands' scores (K, R, W) float32, the R adding up to H.
     """
     height, width = picture.shape[1:]
     row_spans, column_spans = compute_spans(height, protocol.window), compute_spans(width, protocol.window)
     views = [(scale, mirrored) for scale in protocol.scales for mirrored in (False, True)[: 1 + protocol.flip]]
-    rows = max(BAND_BYTES // (4 * backend.num_classes * width), 1)
+    bands = iter_row_bands(height, 4 * backend.num_classes * width, backend.device)
+    if len(views) == len(row_spans) == len(column_spans) == 1:
+        look = _look(backend, picture[None], *views[0])
+        for rows in bands:
+            yield Band(rows.start, look.compute_logits(rows.start, rows.stop), are_logits=True)
+        return
     seen: dict[tuple[Span, Span], list[_View]] = {}
-    for start in range(0, height, rows):
-        stop = min(start + rows, height)
+    for rows in bands:
+        start, stop = rows.start, rows.stop
         seen = {spans: kept for spans, kept in seen.items() if spans[0].stop > start}
-        probs = torch.zeros(backend.num_classes, stop - start, width, device=backend.device)  # (K, R, W)
+        scores = torch.zeros(backend.num_classes, stop - start, width, device=backend.device)  # (K, R, W)
         for down in row_spans:
             top, bottom = max(start, down.start), min(stop, down.stop)
             for across in column_spans if top < bottom else ():
@@ -51,10 +54,10 @@ def iter_bands(backend: Backend, picture: Tensor, protocol: Protocol) -> Iterato
                     window = picture[None, :, down.start : down.stop, across.start : across.stop]
                     seen[down, across] = [_look(backend, window, *view) for view in views]
                 weights = _multiply_weights(down, across, top, bottom).to(backend.device) / len(views)  # (r, w)
-                into = probs[:, top - start : bottom - start, across.start : across.stop]
+                into = scores[:, top - start : bottom - start, across.start : across.stop]
                 for view in seen[down, across]:
                     into += view.compute_probs(top - down.start, bottom - down.start).mul_(weights)
-        yield Band(start, probs)
+        yield Band(start, scores, are_logits=False)
 
 
 class _View:
@@ -76,8 +79,12 @@ class _View:
 
     def compute_probs(self, start: int, stop: int) -> Tensor:
         """Return the probabilities of some of the window's rows, (K, R, W) float32."""
-        probs = self._enlargement.enlarge_band(self._widened, start, stop)[0].softmax(dim=0)
+        probs = self.compute_logits(start, stop).softmax(dim=0)
         return probs.flip(-1) if self._mirrored else probs
+
+    def compute_logits(self, start: int, stop: int) -> Tensor:
+        """Return the logits of some of the copy's rows, (K, R, W) float32."""
+        return self._enlargement.enlarge_band(self._widened, start, stop)[0]
 
 
 def _look(backend: Backend, window: Tensor, scale: float, mirrored: bool) -> _View:

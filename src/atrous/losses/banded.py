@@ -15,12 +15,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from atrous.core.labels import IGNORE_INDEX
 from atrous.networks.contracts import Geometry
-from atrous.networks.layers.resize import Enlargement
-
-CPU_BAND_BYTES = 2**20
-"""Of a band's logits: what a core's cache holds."""
-DEVICE_BAND_BYTES = 64 * 2**20
-"""On other devices: enough to keep them busy."""
+from atrous.networks.layers.resize import Enlargement, iter_row_bands
 
 
 def sum_cross_entropy(
@@ -110,9 +105,7 @@ class _Bands:
     def iter_rows(self, height: int) -> Iterator[slice]:
         """Yield the rows of one band after another."""
         row_bytes = self.widened[:, :, 0].numel() * self.widened.element_size()
-        step = max((CPU_BAND_BYTES if self.widened.device.type == "cpu" else DEVICE_BAND_BYTES) // row_bytes, 1)
-        for start in range(0, height, step):
-            yield slice(start, min(start + step, height))
+        return iter_row_bands(height, row_bytes, self.widened.device)
 
     def read(self, rows: slice) -> Tensor:
         """Return the logits of a band, (B, K, R, W), which may be overwritten."""

@@ -57,7 +57,9 @@ def search_crf(
     for done, index in enumerate(chosen.tolist(), start=1):
         sample = dataset.get(index)
         pixels = torch.from_numpy(np.ascontiguousarray(sample.picture.transpose(2, 0, 1)))  # (3, H, W)
-        probs = torch.cat([band.probs for band in predictor.iter_labels(sample.picture)], dim=1)  # (K, H, W)
+        probs = torch.cat(
+            [found.band.compute_probs() for found in predictor.iter_labels(sample.picture)], dim=1
+        )  # (K, H, W)
         for field, matrix in zip(fields, matrices, strict=True):
             marginals = probs if field is None else refine(field, probs, pixels)
             matrix.update(sample.labels, marginals.argmax(dim=0).cpu().numpy().astype(np.uint16))

@@ -93,7 +93,7 @@ class Validator:
         for index in (0, 1):
             started = time.perf_counter()
             sample = self.dataset.get(index % len(self.dataset))
-            self.predictor.label_picture(sample.picture)
+            self.predictor.label_picture(sample.picture, confidence=False)
         return (time.perf_counter() - started) * len(self.dataset)
 
     def _read_size(self, index: int) -> tuple[int, int]:
@@ -118,7 +118,7 @@ class Validator:
         rows = []
         for number, key in enumerate((*best, *worst)):
             sample = self.dataset.get(indices[key])
-            predicted = self.predictor.label_picture(sample.picture)[0]
+            predicted = self.predictor.label_picture(sample.picture, confidence=False)[0]
             views = {
                 "picture": sample.picture,
                 "truth": colour_labels(sample.labels, self.dataset.label_space),

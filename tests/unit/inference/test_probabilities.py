@@ -41,11 +41,11 @@ def wrap(network: Segmenter, protocol: Protocol) -> TorchEager:
 
 
 def compute_probs(network: Segmenter, picture: Tensor, protocol: Protocol) -> Tensor:
-    return torch.cat([band.probs for band in iter_bands(wrap(network, protocol), picture, protocol)], dim=1)
+    return torch.cat([band.compute_probs() for band in iter_bands(wrap(network, protocol), picture, protocol)], dim=1)
 
 
 def set_band_rows(monkeypatch: pytest.MonkeyPatch, rows: int, width: int) -> None:
-    monkeypatch.setattr("atrous.inference.probabilities.BAND_BYTES", rows * width * NUM_CLASSES * 4)
+    monkeypatch.setattr("atrous.networks.layers.resize.CPU_BAND_BYTES", rows * width * NUM_CLASSES * 4)
 
 
 def draw_picture(height: int, width: int, seed: int = 0) -> Tensor:

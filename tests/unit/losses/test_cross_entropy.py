@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 from atrous.core.errors import ConfigError
 from atrous.core.labels import IGNORE_INDEX
-from atrous.losses import banded
 from atrous.losses.contracts import count_weight
 from atrous.losses.cross_entropy import CrossEntropy
 from atrous.networks.contracts import Geometry, count_cells
+from atrous.networks.layers import resize
 from atrous.networks.layers.resize import enlarge_logits
 
 WEIGHTS = (0.5, 1.0, 3.0, 0.25)
@@ -201,7 +201,7 @@ def test_a_picture_of_many_bands_is_that_of_one(monkeypatch, aligned):
     logits, geometry, labels = build_case(10, (61, 43), 8, aligned)
     results = []
     for band_bytes in (2**30, 3000, 1):
-        monkeypatch.setattr(banded, "CPU_BAND_BYTES", band_bytes)
+        monkeypatch.setattr(resize, "CPU_BAND_BYTES", band_bytes)
         values = logits.clone().requires_grad_()
         loss = sum_cross_entropy(values, geometry, labels, torch.tensor(WEIGHTS))
         loss.backward()

@@ -25,9 +25,15 @@ SHAPES = build_shapes(num_train=1, num_val=2, size=65).val
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(0)
-    network = build_network(ModelConfig(name="fcn-lite0", weights="none"), SHAPES.label_space.num_classes).eval()
-    torch.nn.init.normal_(network.head.classifier.weight, std=3.0)
-    return network
+    network = build_network(ModelConfig(name="fcn-lite0", weights="none"), SHAPES.label_space.num_classes)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    pictures = torch.stack([torch.from_numpy(SHAPES.get(index).picture) for index in range(len(SHAPES))])
+    with torch.no_grad():
+        network(pictures.permute(0, 3, 1, 2))  # norms take their statistics, else hardly a feature differs from 0
+    torch.nn.init.normal_(network.head.classifier.weight, std=0.1)
+    return network.eval()
 
 
 def build(network, **options) -> Predictor:
@@ -41,7 +47,7 @@ def test_the_field_follows_the_network_and_the_score_without_it_stands_beside(ne
     for index in range(len(SHAPES)):
         sample = SHAPES.get(index)
         pixels = torch.from_numpy(sample.picture).permute(2, 0, 1)
-        probs = torch.cat([band.probs for band in plain.iter_labels(sample.picture)], dim=1)
+        probs = torch.cat([found.band.compute_probs() for found in plain.iter_labels(sample.picture)], dim=1)
         with torch.no_grad():
             marginals = DenseCRF(**options)(probs.clamp_min(1e-5).log(), pixels)
         indices, confidence, kept = refined.label_picture(sample.picture, probabilities=True)
@@ -62,7 +68,7 @@ def test_the_field_follows_the_network_and_the_score_without_it_stands_beside(ne
 def test_windows_are_blended_before_the_field(network) -> None:
     picture = SHAPES.get(0).picture
     refined = build(network, window=33, crf=True)
-    probs = torch.cat([band.probs for band in build(network, window=33).iter_labels(picture)], dim=1)
+    probs = torch.cat([found.band.compute_probs() for found in build(network, window=33).iter_labels(picture)], dim=1)
     with torch.no_grad():
         marginals = DenseCRF()(probs.clamp_min(1e-5).log(), torch.from_numpy(picture).permute(2, 0, 1))
     np.testing.assert_array_equal(refined.label_picture(picture)[0], marginals.argmax(0).numpy())

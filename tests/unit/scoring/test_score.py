@@ -163,10 +163,10 @@ def test_row_34_score_holds_bands_and_not_pictures_of_probabilities(
     class Watching(Predictor):
         def iter_labels(self, picture: np.ndarray) -> Iterator[LabelBand]:
             for band in super().iter_labels(picture):
-                heights.append(band.probs.shape[1])
+                heights.append(band.band.scores.shape[1])
                 yield band
 
-    monkeypatch.setattr("atrous.inference.probabilities.BAND_BYTES", 4 * 4 * 83 * 10)
+    monkeypatch.setattr("atrous.networks.layers.resize.CPU_BAND_BYTES", 4 * 4 * 83 * 10)
     found = score(Watching(wrap(network).backend, SPACE, Protocol()), dataset)
     assert found == expected
     assert max(heights) <= 28  # ten rows of the widest picture, 28 of the narrowest

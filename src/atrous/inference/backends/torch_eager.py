@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor
 
 from atrous.core.errors import MachineError
+from atrous.inference.folding import fold_norms
 from atrous.inference.memory import is_out_of_memory, measure_bytes_per_pixel
 from atrous.networks.contracts import Cells
 from atrous.networks.segmenter import Segmenter
@@ -17,18 +15,18 @@ from atrous.networks.segmenter import Segmenter
 class TorchEager:
     """A network as a function from pictures to cells.
 
-    The network is moved to the device and to the channels-last layout, and stays in evaluation mode. Its output stride
-    is another only during a call, so that a living model, or one in training, is found as it was left.
+    What runs is a copy on the device, in the channels-last layout, with norms folded into convolutions; the network
+    itself is left as it is, and may go on learning.
 
     Args:
-        network: The network, which is used and not copied.
+        network: The network; what it has learnt until a call counts in the call.
         device: Where it runs.
         output_stride: Input resolution / feature resolution of the calls.
         precision: "fp32" or "bf16".
     """
 
     def __init__(self, network: Segmenter, *, device: torch.device, output_stride: int, precision: str) -> None:
-        self.network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = network
         self.device = device
         self.output_stride = output_stride
         self.precision = precision
@@ -45,10 +43,10 @@ class TorchEager:
         """
         pictures = pictures.to(self.device, memory_format=torch.channels_last)
         bf16 = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
-        with _prepared(self.network, self.output_stride), bf16:
+        network = self._prepare()
+        with bf16:
             try:
-                cells: Cells = self.network.forward_cells(pictures)
-                return cells
+                return network.forward_cells(pictures)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -61,21 +59,15 @@ class TorchEager:
 
     def measure_bytes_per_pixel(self) -> float:
         """Return how much memory a forward pass needs for each pixel of the picture."""
-        with _prepared(self.network, self.output_stride):
-            return measure_bytes_per_pixel(self.network, self.device)
+        return measure_bytes_per_pixel(self._prepare(), self.device)
 
-
-@contextmanager
-def _prepared(network: Segmenter, output_stride: int) -> Iterator[None]:
-    """Put the network into evaluation mode, and at another output stride for as long as the block runs."""
-    if network.training:  # whoever trains it may have switched it back since the last call
-        network.eval()
-    before = network.output_stride
-    if before == output_stride:
-        yield
-        return
-    network.output_stride = output_stride
-    try:
-        yield
-    finally:
-        network.output_stride = before
+    def _prepare(self) -> Segmenter:
+        """Return the folded copy at the output stride of the calls."""
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        network = fold_norms(self._network, self.device, dtype)
+        # Other backends of the same network share the copy.
+        if network.output_stride != self.output_stride:
+            network.output_stride = self.output_stride
+        if network.pooling_window != self._network.pooling_window:
+            network.pooling_window = self._network.pooling_window
+        return network

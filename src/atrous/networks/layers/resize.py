@@ -6,6 +6,7 @@ band of rows at its exact place, follows either convention, has a gradient, and 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 
 import torch
@@ -103,6 +104,25 @@ class Enlargement:
         widened = self.widen(logits)
         with torch.autocast(logits.device.type, enabled=False):
             return self._by_row.to(widened.dtype) @ widened
+
+
+CPU_BAND_BYTES = 2**20
+"""Of the logits in a band of rows: what a core's cache holds."""
+DEVICE_BAND_BYTES = 64 * 2**20
+"""On other devices: enough to keep them busy."""
+
+
+def iter_row_bands(height: int, row_bytes: int, device: torch.device) -> Iterator[slice]:
+    """Yield the rows of a picture as bands that are worked on while they lie in the cache.
+
+    Args:
+        height: Rows of the picture.
+        row_bytes: Of the logits of one row.
+        device: Where they are computed.
+    """
+    rows = max((CPU_BAND_BYTES if device.type == "cpu" else DEVICE_BAND_BYTES) // row_bytes, 1)
+    for start in range(0, height, rows):
+        yield slice(start, min(start + rows, height))
 
 
 def enlarge_logits(logits: Tensor, geometry: Geometry, *, size: tuple[int, int] | None = None) -> Tensor:

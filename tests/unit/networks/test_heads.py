@@ -39,6 +39,14 @@ def test_deeplabv2_has_the_papers_rates_at_stride_8_and_none_at_32() -> None:
         head.set_output_stride(32)
 
 
+def test_an_image_pyramids_rates_are_its_inner_heads() -> None:
+    head = ImagePyramidHead(SHAPES, 3, head="deeplabv2")
+    head.set_output_stride(8)
+    assert head.compute_rates(8) == (6, 12, 18, 24)
+    assert [conv.dilation[0] for conv in head.head.classifiers] == [6, 12, 18, 24]
+    assert ImagePyramidHead(SHAPES, 3).compute_rates(8) == ()
+
+
 def test_the_decoder_joins_context_and_detail_where_they_lie() -> None:
     """A ramp over the picture, sampled at stride 32, is the same ramp at stride 4: corners lie on corners."""
     deep = torch.arange(3.0).mul(32).expand(1, 1, 3, 3)

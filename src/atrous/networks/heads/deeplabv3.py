@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from atrous.core.errors import ConfigError
 from atrous.networks.contracts import WHOLE, Extent, FeatureShapes, Head
-from atrous.networks.layers.aspp import ASPP, require_rates, scale_rates
+from atrous.networks.layers.aspp import ASPP
 from atrous.networks.layers.conv import ConvNormAct
+from atrous.networks.rates import require_rates
 
 
 class DeepLabV3Head(Head):
@@ -63,21 +64,9 @@ class DeepLabV3Head(Head):
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)  # type: ignore[arg-type]
 
-    def compute_rates(self, output_stride: int) -> tuple[int, ...]:
-        """Return the rates in cells of a map at `output_stride`.
-
-        Raises:
-            ConfigError: A rate would not be whole.
-        """
-        return scale_rates(self.rates, output_stride)
-
-    def set_output_stride(self, output_stride: int) -> None:
-        """Scale the rates to a new output stride.
-
-        Raises:
-            ConfigError: A rate would not be whole; nothing has changed.
-        """
-        self.aspp.set_rates(self.compute_rates(output_stride))
+    def set_rates(self, rates: tuple[int, ...]) -> None:
+        """Spread the taps of ASPP's branches."""
+        self.aspp.set_rates(rates)
 
     def forward(self, features: Sequence[Tensor], extent: Extent = WHOLE) -> Tensor:
         """Levels of (B, C, h, w) -> logits (B, K, h, w)."""

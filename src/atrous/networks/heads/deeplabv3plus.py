@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from atrous.networks.contracts import WHOLE, Extent, FeatureShapes, Head
-from atrous.networks.layers.aspp import ASPP, require_rates, scale_rates
+from atrous.networks.layers.aspp import ASPP
 from atrous.networks.layers.conv import AtrousConv, ConvNormAct
 from atrous.networks.layers.resize import resize_map
+from atrous.networks.rates import require_rates
 
 DECODER_STRIDE = 4
 
@@ -69,21 +70,9 @@ class DeepLabV3PlusHead(Head):
         """Return the stride of the logits: the decoder's."""
         return min(output_stride, DECODER_STRIDE)
 
-    def compute_rates(self, output_stride: int) -> tuple[int, ...]:
-        """Return the rates in cells of a map at `output_stride`.
-
-        Raises:
-            ConfigError: A rate would not be whole.
-        """
-        return scale_rates(self.rates, output_stride)
-
-    def set_output_stride(self, output_stride: int) -> None:
-        """Scale the rates to a new output stride; the decoder stays as it is.
-
-        Raises:
-            ConfigError: A rate would not be whole; nothing has changed.
-        """
-        self.aspp.set_rates(self.compute_rates(output_stride))
+    def set_rates(self, rates: tuple[int, ...]) -> None:
+        """Spread the taps of ASPP's branches; the decoder stays as it is."""
+        self.aspp.set_rates(rates)
 
     def forward(self, features: Sequence[Tensor], extent: Extent = WHOLE) -> Tensor:
         """Levels of (B, C, h, w) -> logits (B, K, h4, w4)."""

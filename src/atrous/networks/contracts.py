@@ -160,6 +160,20 @@ class Extent:
 WHOLE = Extent()
 
 
+def require_head_options(*, dropout: float, **channels: int) -> None:
+    """Refuse numbers of filters below 1 and a dropout outside [0, 1).
+
+    Args:
+        dropout: Share of values dropped in training.
+        channels: Numbers of filters, by the option's name.
+    Raises:
+        ConfigError: One of them is out of range.
+    """
+    if min(channels.values()) < 1 or not 0 <= dropout < 1:
+        given = ", ".join(f"{name} {value}" for name, value in {**channels, "dropout": dropout}.items())
+        raise ConfigError(f"model.head: {given} is out of range", f"{' and '.join(channels)} >= 1, dropout in [0, 1).")
+
+
 class Head(nn.Module):
     """Features in, class logits out. Abstract.
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atrous.core.errors import ConfigError
-from atrous.networks.contracts import Backbone, Extent, FeatureLevel, FeatureShapes, Geometry
+from atrous.networks.contracts import Backbone, Extent, FeatureLevel, FeatureShapes, Geometry, Head
 from atrous.networks.heads.deeplabv2 import DeepLabV2Head
 from atrous.networks.heads.deeplabv3plus import DeepLabV3PlusHead
 from atrous.networks.heads.imagepyramid import ImagePyramidHead
@@ -74,6 +74,23 @@ def test_grids_and_scales_that_are_none_are_refused() -> None:
     for scales in ((), (0.0, 1.0), (-1.0,)):
         with pytest.raises(ConfigError, match=r"model\.head\.scales"):
             ImagePyramidHead(SHAPES, 3, scales=scales)
+
+
+@pytest.mark.parametrize(
+    ("family", "options", "message"),
+    [
+        (DeepLabV3PlusHead, {"channels": 0}, "channels 0, low_level_channels 48, dropout 0.1 is out of range"),
+        (DeepLabV3PlusHead, {"low_level_channels": 0}, "low_level_channels 0"),
+        (DeepLabV3PlusHead, {"dropout": 1.0}, r"dropout 1\.0"),
+        (PSPNetHead, {"channels": 0}, "channels 0, dropout 0.1 is out of range"),
+        (PSPNetHead, {"dropout": -0.1}, r"dropout -0\.1"),
+    ],
+)
+def test_filters_and_dropout_out_of_range_are_refused(
+    family: type[Head], options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        family(SHAPES, 3, **options)
 
 
 class Sampled(Backbone):

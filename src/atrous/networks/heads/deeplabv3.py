@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from atrous.core.errors import ConfigError
-from atrous.networks.contracts import WHOLE, Extent, FeatureShapes, Head
+from atrous.networks.contracts import WHOLE, Extent, FeatureShapes, Head, require_head_options
 from atrous.networks.layers.aspp import ASPP
 from atrous.networks.layers.conv import ConvNormAct
 from atrous.networks.rates import require_rates
@@ -49,11 +48,7 @@ class DeepLabV3Head(Head):
     ) -> None:
         super().__init__()
         require_rates(rates)
-        if channels < 1 or not 0 <= dropout < 1:
-            raise ConfigError(
-                f"model.head: channels {channels}, dropout {dropout} is out of range",
-                "channels >= 1, dropout in [0, 1).",
-            )
+        require_head_options(channels=channels, dropout=dropout)
         self.rates = tuple(rates)
         self.aspp = ASPP(
             features.deepest.channels, channels, rates=self.rates, separable=separable, image_features=image_features

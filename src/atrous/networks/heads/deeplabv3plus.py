@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from atrous.networks.contracts import WHOLE, Extent, FeatureShapes, Head
+from atrous.networks.contracts import WHOLE, Extent, FeatureShapes, Head, require_head_options
 from atrous.networks.layers.aspp import ASPP
 from atrous.networks.layers.conv import AtrousConv, ConvNormAct
 from atrous.networks.layers.resize import resize_map
@@ -33,7 +33,8 @@ class DeepLabV3PlusHead(Head):
     Shapes:
         in levels of (B, C, h, w) float features; out (B, K, h4, w4) logits at stride 4.
     Raises:
-        ConfigError: `rates` is empty or holds a number below 1, or the backbone has no level at stride 4.
+        ConfigError: `rates` is empty or holds a number below 1; a number of channels or `dropout` is out of range; or
+            the backbone has no level at stride 4.
     Source: Chen et al. 2018 (arXiv 1802.02611), section 3.1.
     """
 
@@ -51,6 +52,7 @@ class DeepLabV3PlusHead(Head):
     ) -> None:
         super().__init__()
         require_rates(rates)
+        require_head_options(channels=channels, low_level_channels=low_level_channels, dropout=dropout)
         self.rates = tuple(rates)
         self.low_level = features.find_level(DECODER_STRIDE)
         self.aspp = ASPP(

@@ -337,12 +337,14 @@ def test_image_features_are_averaged_over_windows_of_the_crop(tmp_path):
     assert run.model.network.pooling_window == 65
 
 
-def test_windows_and_precision_of_the_validations_are_those_of_a_later_evaluation(tmp_path):
+def test_windows_and_precision_of_the_validations_are_those_of_a_later_evaluation(tmp_path, monkeypatch):
     run = train_shapes(tmp_path / "run", set={"evaluation.window": 33, "evaluation.precision": "bf16"})
     again = atrous.evaluate(run)
     assert (again.protocol.window, again.protocol.precision) == (33, "bf16")
     assert again.to_json() == run.scores.to_json()
     assert atrous.evaluate(run, window=65, precision="fp32").protocol.window == 65
+    monkeypatch.setattr("atrous.scoring.crf_search.search_crf", lambda predictor, dataset, progress: predictor.protocol)
+    assert api.search_crf(run) == again.protocol
 
 
 def test_weights_of_a_model_with_other_classes_start_a_training_with_a_new_last_layer(run, tmp_path):

@@ -117,17 +117,19 @@ class Base:
             options={
                 "data.source": self.data,
                 "data.root": self.data_root,
-                **(shapes if self.data == "shapes" else {}),
                 "model.weights": self.weights,
                 "training.iterations": self.iterations,
                 "training.batch": self.batch,
                 "training.crop": self.crop,
+                "output.folder": folder,
+            },
+            settings={
+                **(shapes if self.data == "shapes" else {}),
                 "training.ema_decay": 0.97,
                 "training.validations": 1,  # the last step is scored: no step is chosen on the pictures that count
                 **settings,
                 "training.seed": seed,
-                "output.folder": folder,
-            }
+            },
         )
 
 

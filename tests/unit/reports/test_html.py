@@ -123,6 +123,26 @@ def test_the_report_tells_the_whole_run(run_folder: Path) -> None:
     assert f"atrous eval {run_folder}" in page.sections["on"]
 
 
+def test_a_run_of_stages_lists_them(run_folder: Path) -> None:
+    stages = "stages:\n- {training.norm_momentum: 0.05}\n- {}\n- {model.output_stride: 8, training.norm: frozen}\n"
+    (run_folder / "config.yaml").write_text(f"model: {{name: deeplabv3-lite0}}\n{stages}", encoding="utf-8")
+    (run_folder / "stage-1").mkdir()
+    save_metrics(run_folder / "stage-1", build_metrics() | {"miou": 0.2571, "protocol": Protocol(32).to_json()})
+    page = read_page(run_folder)
+    text = " ".join(page.sections["stages"].split())
+    assert f"1training.norm_momentum: 0.05pets val · {Protocol(32).describe()}0.257stage-1" in text
+    assert "2—protocol not recorded—stage-2" in text
+    last = "3model.output_stride: 8, training.norm: frozen"
+    assert f"{last}pets val · {Protocol().describe()}0.420this run" in text
+    assert "aseline" in text
+
+
+@pytest.mark.parametrize("config", ["stages: []", "[1, 2]", "{", ""])
+def test_a_run_without_stages_lists_none(run_folder: Path, config: str) -> None:
+    (run_folder / "config.yaml").write_text(config, encoding="utf-8")
+    assert "stages" not in read_page(run_folder).sections
+
+
 def test_nothing_is_loaded_from_outside(run_folder: Path) -> None:
     page = read_page(run_folder)
     for tag, attributes in page.tags:

@@ -69,6 +69,7 @@ def build_metrics() -> dict[str, Any]:
     )
     dear = Protocol(8, (0.75, 1.0), True)
     return scores.to_json() | {
+        "data_notes": ["Two masks are empty & kept."],
         "label_space": LabelSpace(NAMES, colours=((0, 0, 0), (10, 20, 30), (40, 50, 60))).to_json(),
         "ladder": [{"protocol": dear.to_json(), "describe": dear.describe(), "miou": 0.4316}],
         "model": {"name": "deeplabv3-lite0"},
@@ -118,7 +119,8 @@ def test_the_report_tells_the_whole_run(run_folder: Path) -> None:
         assert text in page.sections["trained"]
     assert "+0.012" in page.sections["ladder"]
     assert "rank 1 of 2" in page.sections["pictures"]
-    assert "0 & 1 & 2" in page.sections["records"]
+    for text in ("0 & 1 & 2", "Two masks are empty & kept."):
+        assert text in page.sections["records"]
     assert "name: deeplabv3-lite0  # <b>" in page.sections["records"]
     assert f"atrous eval {run_folder}" in page.sections["on"]
 
@@ -212,7 +214,7 @@ def test_pictures_outside_the_run_are_not_embedded(run_folder: Path) -> None:
 
 def test_missing_parts_are_left_out(run_folder: Path) -> None:
     metrics = build_metrics()
-    for name in ("ladder", "examples", "label_space", "model", "training", "versions", "machine"):
+    for name in ("ladder", "examples", "data_notes", "label_space", "model", "training", "versions", "machine"):
         del metrics[name]
     save_metrics(run_folder, metrics | {"notes": []})
     (run_folder / "metrics.csv").unlink()

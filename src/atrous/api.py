@@ -13,6 +13,7 @@ from atrous.core.records import Protocol, Scores
 from atrous.data.build import PYTHON_SOURCE, build_all_pairs, read_splits
 from atrous.data.contracts import SegmentationDataset, Splits
 from atrous.inference.predictions import PredictionRecord, save_predictions
+from atrous.inference.predictor import Predictor
 from atrous.model import Model, Say, load
 from atrous.networks.build import build_network_from
 from atrous.networks.segmenter import Segmenter
@@ -138,17 +139,9 @@ def evaluate(
         ModelFileError: The model cannot be opened.
         DataError: The data's classes are not the model's, or a file cannot be read.
     """
-    opened, folder = _open(model, device)
-    dataset = _find_scored_data(data, folder, opened.label_space, data_root, say)
-    validated = Protocol.from_json(opened.card.protocol) if opened.card.protocol else Protocol()
-    predictor = opened.build_predictor(
-        output_stride=output_stride,
-        scales=tuple(scales),
-        flip=flip,
-        window=window or validated.window,
-        precision=validated.precision if precision == "auto" else precision,
-        crf=crf,
-        say=say,
+    options = {"output_stride": output_stride, "scales": tuple(scales), "flip": flip, "crf": crf}
+    predictor, dataset = _prepare_scoring(
+        model, data, window=window, precision=precision, device=device, data_root=data_root, say=say, **options
     )
     return score(predictor, dataset, progress=progress)
 
@@ -174,10 +167,9 @@ def search_crf(
         ModelFileError: The model cannot be opened.
         DataError: The data's classes are not the model's, or a file cannot be read.
     """
-    opened, folder = _open(model, device)
-    dataset = _find_scored_data(data, folder, opened.label_space, data_root, say)
-    predictor = opened.build_predictor(
-        output_stride=output_stride, scales=tuple(scales), flip=flip, window=window, precision=precision, say=say
+    options = {"output_stride": output_stride, "scales": tuple(scales), "flip": flip}
+    predictor, dataset = _prepare_scoring(
+        model, data, window=window, precision=precision, device=device, data_root=data_root, say=say, **options
     )
     return crf_search.search_crf(predictor, dataset, progress=progress)
 
@@ -250,6 +242,30 @@ def _open(model: Model | Run | str | Path, device: str) -> tuple[Model, Path | N
         return model, None
     folder = model.folder if isinstance(model, Run) else Path(model)
     return load(folder, device=device), folder if folder.is_dir() else folder.parent
+
+
+def _prepare_scoring(
+    model: Model | Run | str | Path,
+    data: SegmentationDataset | str | Path | None,
+    *,
+    window: int | None,
+    precision: str,
+    device: str,
+    data_root: str | None,
+    say: Say | None,
+    **options: Any,
+) -> tuple[Predictor, SegmentationDataset]:
+    """Return what labels and what is labelled; window and precision left open are those of the model's validations."""
+    opened, folder = _open(model, device)
+    dataset = _find_scored_data(data, folder, opened.label_space, data_root, say)
+    validated = Protocol.from_json(opened.card.protocol) if opened.card.protocol else Protocol()
+    predictor = opened.build_predictor(
+        window=window or validated.window,
+        precision=validated.precision if precision == "auto" else precision,
+        say=say,
+        **options,
+    )
+    return predictor, dataset
 
 
 def _find_scored_data(

@@ -78,6 +78,15 @@ def test_each_stage_is_a_run_of_its_own_at_its_own_stride(whole):
     assert load_config(recipe=run.folder / "config.yaml").config.stages == load(run.folder).config.stages
 
 
+def test_the_report_of_the_run_lists_its_stages(whole):
+    run, _ = whole
+    page = run.report.read_text(encoding="utf-8")
+    first, last = (load_json(folder / "metrics.json")["miou"] for folder in (run.folder / "stage-1", run.folder))
+    assert f'<td class="num">{first:.3f}</td><td>stage-1</td>' in page
+    assert f'<td class="num">{last:.3f}</td><td>this run</td>' in page
+    assert 'id="stages"' not in (run.folder / "stage-1" / "report.html").read_text(encoding="utf-8")
+
+
 def test_the_second_stage_begins_at_the_first_ones_best_weights_and_keeps_frozen_norms(whole):
     run, said = whole
     before, after = load_file(run.folder / "stage-1" / "model.safetensors"), load_file(run.folder / "model.safetensors")

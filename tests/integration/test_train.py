@@ -31,6 +31,7 @@ from atrous.core.records import Sample
 from atrous.data.datasets.shapes import build_shapes
 from atrous.training.checkpoint import load_checkpoint
 from atrous.training.norm import set_norm_momentum
+from atrous.training.validation import Validator
 
 SIZE = 65
 STEPS = 8
@@ -331,18 +332,23 @@ def test_one_picture_a_batch_trains(tmp_path):
     assert all(tensor.isfinite().all() for tensor in load_file(run.folder / "model.safetensors").values())
 
 
-def test_image_features_are_averaged_over_windows_of_the_crop(tmp_path):
+def test_image_features_are_averaged_over_windows_of_the_crop_and_both_scores_are_reported(tmp_path, monkeypatch):
+    both = "image-level features: mIoU 0.5000 averaged over windows of 65 pixels, 0.4000 over the whole picture"
+    monkeypatch.setattr(Validator, "compare_pooling", lambda self, scores: (both,))
     head = {"model.head": {"rates": [1, 2], "channels": 8}, "model.image_pooling": "crop_window"}
     run = train_shapes(tmp_path / "run", model="deeplabv3-resnet18", batch=4, set=head)
     assert run.model.network.pooling_window == 65
+    assert f"<li>{both}</li>" in run.report.read_text(encoding="utf-8")
 
 
-def test_windows_and_precision_of_the_validations_are_those_of_a_later_evaluation(tmp_path):
+def test_windows_and_precision_of_the_validations_are_those_of_a_later_evaluation(tmp_path, monkeypatch):
     run = train_shapes(tmp_path / "run", set={"evaluation.window": 33, "evaluation.precision": "bf16"})
     again = atrous.evaluate(run)
     assert (again.protocol.window, again.protocol.precision) == (33, "bf16")
     assert again.to_json() == run.scores.to_json()
     assert atrous.evaluate(run, window=65, precision="fp32").protocol.window == 65
+    monkeypatch.setattr("atrous.scoring.crf_search.search_crf", lambda predictor, dataset, progress: predictor.protocol)
+    assert api.search_crf(run) == again.protocol
 
 
 def test_weights_of_a_model_with_other_classes_start_a_training_with_a_new_last_layer(run, tmp_path):

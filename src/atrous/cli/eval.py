@@ -6,23 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from atrous.cli.inference_options import (
-    CrfOption,
-    CrfSetOption,
-    DataRootOption,
-    DeviceOption,
-    FlipOption,
-    JsonOption,
-    OutputStrideOption,
-    PrecisionOption,
-    QuietOption,
-    ScalesOption,
-    WindowOption,
-    check_inference_options,
-)
+from atrous.cli.inference_options import DataRootOption, JsonOption, QuietOption, take_inference_options
 from atrous.core.errors import UsageError
 
 
+@take_inference_options
 def run(
     names: Annotated[
         list[str],
@@ -31,17 +19,11 @@ def run(
             help="One word: a run, scored on its own validation data. More: the last is DATA.",
         ),
     ],
-    output_stride: OutputStrideOption = None,
-    scales: ScalesOption = None,
-    flip: FlipOption = False,
-    window: WindowOption = None,
-    precision: PrecisionOption = None,
-    crf: CrfOption = False,
-    crf_set: CrfSetOption = None,
+    *,
+    inference: dict[str, Any],
     crf_search: Annotated[
         bool, typer.Option("--crf-search", help="Score a few settings of DenseCRF on some pictures instead.")
     ] = False,
-    device: DeviceOption = None,
     data_root: DataRootOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
@@ -50,30 +32,19 @@ def run(
 
     Example: atrous eval runs/demo --output-stride 8 --scales 0.75,1,1.25 --flip
     """
+    from atrous import api
     from atrous.cli.console import build_console, print_json
     from atrous.cli.progress import open_display
     from atrous.cli.results import print_scores
 
-    options = check_inference_options(
-        output_stride=output_stride,
-        scales=scales,
-        flip=flip,
-        window=window,
-        precision=precision,
-        crf=crf,
-        crf_set=crf_set,
-        device=device,
-    )
-    from atrous import api
-
     models, data = (names, None) if len(names) == 1 else (names[:-1], names[-1])
     if crf_search:
-        return _search(models, data, options | {"data_root": data_root}, quiet=quiet, as_json=json)
+        return _search(models, data, inference | {"data_root": data_root}, quiet=quiet, as_json=json)
     found = {}
     with open_display(quiet=quiet) as display:
         for model in models:
             found[model] = api.evaluate(
-                model, data, **options, data_root=data_root, progress=display.progress, say=display.say
+                model, data, **inference, data_root=data_root, progress=display.progress, say=display.say
             )
     if json:
         rows = [{"model": model, **scores.to_json()} for model, scores in found.items()]
@@ -111,7 +82,7 @@ def _search(models: list[str], data: str | None, options: dict[str, Any], *, qui
     console.print(
         "no setting is better than no field"
         if best is None
-        else "use it: --crf " + " ".join(f"--crf-set {key}={value:g}" for key, value in best.items())
+        else "use it: " + " ".join(f"--crf-set {key}={value:g}" for key, value in best.items())
     )
     console.print("Chosen on these pictures: score it on others before you trust the gain.")
     return 0

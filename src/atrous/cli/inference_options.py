@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
 from atrous.core.errors import UsageError
 
-if TYPE_CHECKING:
-    from atrous.config.schema import Config
-
-OutputStrideOption = Annotated[
-    int | None,
-    typer.Option("--output-stride", help="4, 8, 16 or 32; that of the build if left out."),
-]
-ScalesOption = Annotated[
-    str | None,
-    typer.Option("--scales", help="Scales whose probabilities are averaged, such as 0.75,1,1.25."),
-]
-FlipOption = Annotated[bool, typer.Option("--flip", help="Average the mirrored picture in.")]
-WindowOption = Annotated[
-    int | None,
-    typer.Option("--window", help="Side of a sliding window in pixels; whole pictures if left out."),
-]
-CrfOption = Annotated[bool, typer.Option("--crf", help="Let DenseCRF follow the network; it can hurt.")]
-CrfSetOption = Annotated[
-    list[str] | None,
-    typer.Option("--crf-set", metavar="KEY=VALUE", help="An option of DenseCRF, such as bilateral_weight=6."),
-]
-PrecisionOption = Annotated[str | None, typer.Option("--precision", help="auto, fp32 or bf16; auto is fp32.")]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
 DataRootOption = Annotated[
     str | None, typer.Option("--data-root", help="Folder of registered data sets; else ATROUS_DATA.")
@@ -38,16 +19,55 @@ QuietOption = Annotated[bool, typer.Option("--quiet", help="Show no progress and
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
-def check_inference_options(
+def take_inference_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command the options of `read_inference_options`, in the place of its parameter `inference`."""
+    own, shared = (
+        list(inspect.signature(function, eval_str=True).parameters.values())
+        for function in (command, read_inference_options)
+    )
+    parameters = [each for parameter in own for each in (shared if parameter.name == "inference" else [parameter])]
+
+    @functools.wraps(command)
+    def run(**words: Any) -> int:
+        given = {parameter.name: words.pop(parameter.name) for parameter in shared}
+        return command(**words, inference=read_inference_options(**given))
+
+    # Both are what typer reads of a function.
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def read_inference_options(
     *,
-    output_stride: int | None,
-    scales: str | None,
-    flip: bool,
-    window: int | None,
-    precision: str | None,
-    crf: bool,
-    crf_set: list[str] | None,
-    device: str | None,
+    output_stride: Annotated[
+        int | None, typer.Option("--output-stride", help="4, 8, 16 or 32; that of the build if left out.")
+    ] = None,
+    scales: Annotated[
+        str | None, typer.Option("--scales", help="Scales whose probabilities are averaged, such as 0.75,1,1.25.")
+    ] = None,
+    flip: Annotated[bool, typer.Option("--flip", help="Average the mirrored picture in.")] = False,
+    window: Annotated[
+        int | None,
+        typer.Option(
+            "--window",
+            help="Side of a sliding window in pixels; left out: whole pictures, in eval as in the run's validations.",
+        ),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option("--precision", help="auto, fp32 or bf16; auto: fp32, in eval as in the run's validations."),
+    ] = None,
+    crf: Annotated[bool, typer.Option("--crf", help="Let DenseCRF follow the network; it can hurt.")] = False,
+    crf_set: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--crf-set",
+            metavar="KEY=VALUE",
+            help="An option of DenseCRF, such as bilateral_weight=6; switches it on like --crf.",
+        ),
+    ] = None,
+    device: DeviceOption = None,
 ) -> dict[str, Any]:
     """Return the options as keyword arguments of `atrous.evaluate` and `atrous.predict`.
 
@@ -56,7 +76,7 @@ def check_inference_options(
     """
     from atrous.config.load import load_config
 
-    config: Config = load_config(
+    config = load_config(
         options={
             "evaluation.output_stride": output_stride,
             "evaluation.scales": parse_numbers(scales, "--scales"),

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from atrous.cli.inference_options import (
-    CrfOption,
-    CrfSetOption,
-    DeviceOption,
-    FlipOption,
-    JsonOption,
-    OutputStrideOption,
-    PrecisionOption,
-    QuietOption,
-    ScalesOption,
-    WindowOption,
-    check_inference_options,
-)
+from atrous.cli.inference_options import JsonOption, QuietOption, take_inference_options
 from atrous.core.errors import UsageError
 from atrous.core.registry import describe_choices
 
 FORMATS = ["labels", "overlay", "confidence"]
 
 
+@take_inference_options
 def run(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Pictures, folders, or patterns in quotes.")],
     model: Annotated[str, typer.Option("--model", help="A run folder, .safetensors or .pth.")],
@@ -39,14 +28,8 @@ def run(
     min_confidence: Annotated[
         float | None, typer.Option("--min-confidence", min=0.0, max=1.0, help="Pixels below it become ignored.")
     ] = None,
-    output_stride: OutputStrideOption = None,
-    scales: ScalesOption = None,
-    flip: FlipOption = False,
-    window: WindowOption = None,
-    precision: PrecisionOption = None,
-    crf: CrfOption = False,
-    crf_set: CrfSetOption = None,
-    device: DeviceOption = None,
+    *,
+    inference: dict[str, Any],
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> int:
@@ -61,16 +44,6 @@ def run(
     for name in wanted:
         if name not in FORMATS:
             raise UsageError(f"--format got {name!r}", describe_choices(name, FORMATS))
-    options = check_inference_options(
-        output_stride=output_stride,
-        scales=scales,
-        flip=flip,
-        window=window,
-        precision=precision,
-        crf=crf,
-        crf_set=crf_set,
-        device=device,
-    )
     from atrous import api
 
     with open_display(quiet=quiet) as display:
@@ -78,7 +51,7 @@ def run(
             inputs,
             model,
             out,
-            **options,
+            **inference,
             formats=wanted,
             probabilities=probabilities,
             min_confidence=min_confidence,

@@ -64,14 +64,22 @@ def _check_data(config: Config) -> Iterator[Problem]:
 
 def _check_model(config: Config) -> Iterator[Problem]:
     model = config.model
-    if model.multi_grid is not None and not re.search(r"-resnet\d+$", model.name):
+    if model.multi_grid is None:
+        return
+    resnet = re.search(r"-resnet(\d+)$", model.name)
+    units = 2 if resnet and resnet[1] == "18" else 3
+    if not resnet:
         yield Problem(
             "model.multi_grid",
             f"is set, but {model.name!r} has no last ResNet block",
             "Leave it out, or take a ResNet such as deeplabv3-resnet50.",
         )
-    if model.multi_grid is not None and (len(model.multi_grid) != 3 or min(model.multi_grid) < 1):
-        yield Problem("model.multi_grid", f"is {list(model.multi_grid)}", "Allowed: three whole numbers from 1 up.")
+    elif len(model.multi_grid) != units or min(model.multi_grid) < 1:
+        yield Problem(
+            "model.multi_grid",
+            f"is {list(model.multi_grid)}, and the last block of {model.name!r} has {units} units",
+            "Give each unit of the last block a whole number from 1 up.",
+        )
 
 
 def _check_training(config: Config) -> Iterator[Problem]:

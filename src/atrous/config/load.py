@@ -64,6 +64,7 @@ def load_config(
     recipe: Path | str | None = None,
     data_yaml: Path | None = None,
     options: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
     assignments: Sequence[str] = (),
 ) -> LoadedConfig:
     """Merge all sources into one checked configuration.
@@ -74,6 +75,7 @@ def load_config(
         recipe: A YAML file, or the name of a shipped recipe.
         data_yaml: The data's own settings; where left out, `atrous.yaml` is looked for in the data folder.
         options: Values by dotted key ("training.lr") or by field name alone ("lr"); None means not given.
+        settings: Values by dotted key that the person did not write; what is wrong with one is said of its key alone.
         assignments: Texts such as "training.lr=0.01"; the values are YAML.
     Raises:
         ConfigError: Anything that is unknown, mistyped or impossible; all of it in one message.
@@ -82,6 +84,7 @@ def load_config(
     layers = [
         _read_recipe(recipe, problems) if recipe is not None else [],
         list(_read_options(options or {}, problems)),
+        [_Setting(tuple(key.split(".")), value, "") for key, value in (settings or {}).items()],
         list(_read_assignments(assignments, problems)),
     ]
     data_settings = _read_data_file(layers, data_yaml, problems)

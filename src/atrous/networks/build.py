@@ -138,7 +138,8 @@ def _build_backbone(family: str, name: str, model: ModelConfig) -> Any:
 def _refuse_option(name: str, option: str) -> ConfigError:
     able = [other for other in BACKBONES if option in inspect.signature(BACKBONES.load(other)).parameters]
     words = {"multi_grid": "multi-grid", "extra_blocks": "extra blocks for a cascade"}
-    return ConfigError(f"model.{option}: {name} has no {words[option]}", f"These have: {', '.join(able)}.")
+    more = " One rate a unit of the last block: two in resnet18, three in the others." if option == "multi_grid" else ""
+    return ConfigError(f"model.{option}: {name} has no {words[option]}", f"These have: {', '.join(able)}.{more}")
 
 
 def find_identity(name: str) -> str:

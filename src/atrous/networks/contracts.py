@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import final
 
 from torch import Tensor, nn
 
 from atrous.core.errors import ConfigError
+from atrous.networks.rates import scale_rates
 
 
 @dataclass(frozen=True)
@@ -158,13 +160,28 @@ class Extent:
 WHOLE = Extent()
 
 
+def require_head_options(*, dropout: float, **channels: int) -> None:
+    """Refuse numbers of filters below 1 and a dropout outside [0, 1).
+
+    Args:
+        dropout: Share of values dropped in training.
+        channels: Numbers of filters, by the option's name.
+    Raises:
+        ConfigError: One of them is out of range.
+    """
+    if min(channels.values()) < 1 or not 0 <= dropout < 1:
+        given = ", ".join(f"{name} {value}" for name, value in {**channels, "dropout": dropout}.items())
+        raise ConfigError(f"model.head: {given} is out of range", f"{' and '.join(channels)} >= 1, dropout in [0, 1).")
+
+
 class Head(nn.Module):
     """Features in, class logits out. Abstract.
 
     `scales` are the sizes of the picture that the network looks at in one pass; heads that have several implement
-    `fuse`.
+    `fuse`. `rates` are in stride-16 cells; heads that have some implement `set_rates`.
     """
 
+    rates: tuple[int, ...] = ()
     scales: tuple[float, ...] = (1.0,)
 
     @abstractmethod
@@ -184,17 +201,23 @@ class Head(nn.Module):
         """Return the stride of the logits where the backbone has `output_stride`; decoders are denser."""
         return output_stride
 
+    def set_rates(self, rates: tuple[int, ...]) -> None:
+        """Spread the taps; `rates` are `self.rates` in cells as they are now."""
+
+    @final
     def compute_rates(self, output_stride: int) -> tuple[int, ...]:
         """Return the rates in cells of a map at `output_stride`; none where the head has no atrous convolution.
 
         Raises:
             ConfigError: A rate would not be whole.
         """
-        return ()
+        return scale_rates(self.rates, output_stride)
 
+    @final
     def set_output_stride(self, output_stride: int) -> None:
-        """Scale rates to a new output stride; nothing to do where the head has none.
+        """Scale the rates to a new output stride.
 
         Raises:
             ConfigError: A rate would not be whole; nothing has changed.
         """
+        self.set_rates(self.compute_rates(output_stride))

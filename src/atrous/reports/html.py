@@ -11,6 +11,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from atrous.core.errors import ModelFileError
 from atrous.core.files import load_json, save_text
@@ -120,6 +122,7 @@ def _build_page(
         "num_pictures": tables.format_count(len(metrics["pictures"])) if metrics.get("pictures") else "",
         "warnings": tables.list_warnings(metrics, validations),
         "trained": _list_trained(metrics, validations),
+        "stages": _list_stages(run_folder, metrics, config),
         "ladder": tables.build_ladder_rows(metrics),
         "charts": _draw_charts(validations, baseline.get("miou")),
         "validations": [_format_validation(row) for row in validations],
@@ -130,7 +133,7 @@ def _build_page(
         "confused": tables.list_confused(metrics),
         "legend": tuple(zip((*names, "ignored"), colours, strict=True)),
         "examples": _build_examples(run_folder, metrics),
-        "notes": metrics.get("notes") or (),
+        "notes": (*(metrics.get("notes") or ()), *(metrics.get("data_notes") or ())),
         "versions": tables.build_facts(metrics.get("versions")),
         "machine": tables.build_facts(metrics.get("machine")),
         "config": config,
@@ -167,6 +170,21 @@ def _list_trained(metrics: Mapping[str, Any], validations: Sequence[tables.Valid
     ]
     others = {name: value for name, value in training.items() if name not in _TRAINING_SHOWN}
     return (*facts, *tables.build_facts(others))
+
+
+def _list_stages(run_folder: Path, metrics: Mapping[str, Any], config: str) -> tuple[tables.StageRow, ...]:
+    """Return a row a stage: those before from their own records, the last from the run's."""
+    try:
+        settings = YAML(typ="safe", pure=True).load(config)
+    except YAMLError:
+        return ()
+    stages = settings.get("stages") if isinstance(settings, Mapping) else None
+    if not stages:
+        return ()
+    earlier = [f"stage-{number}" for number in range(1, len(stages))]
+    paths = [run_folder / name / "metrics.json" for name in earlier]
+    records = [load_json(path) if path.is_file() else {} for path in paths]
+    return tables.build_stage_rows(stages, (*records, metrics), (*earlier, "this run"))
 
 
 def _draw_charts(validations: Sequence[tables.Validation], baseline: float | None) -> tuple[Chart, ...]:

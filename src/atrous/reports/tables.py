@@ -41,6 +41,17 @@ class LadderRow:
 
 
 @dataclass(frozen=True)
+class StageRow:
+    """A training of a run that has several, with what it set for itself and how it was scored."""
+
+    number: int
+    settings: str
+    protocol: str
+    miou: str
+    folder: str
+
+
+@dataclass(frozen=True)
 class MatrixCell:
     """A cell of the confusion matrix: the share of the true class's pixels, or None where the class has none.
 
@@ -201,6 +212,28 @@ def build_ladder_rows(metrics: Mapping[str, Any]) -> tuple[LadderRow, ...]:
             else format_difference(None if None in (first, step["miou"]) else step["miou"] - first),
         )
         for place, step in enumerate(steps)
+    )
+
+
+def build_stage_rows(
+    stages: Sequence[Mapping[str, Any]], records: Sequence[Mapping[str, Any]], folders: Sequence[str]
+) -> tuple[StageRow, ...]:
+    """Return a row a stage, in the order in which they were trained.
+
+    Args:
+        stages: What each set, by dotted key.
+        records: The metrics of each; empty where it has none yet.
+        folders: Where each lies, in words.
+    """
+    return tuple(
+        StageRow(
+            number=number,
+            settings=", ".join(f"{key}: {format_value(value)}" for key, value in settings.items()) or MISSING,
+            protocol=" · ".join(filter(None, (metrics.get("data"), describe_protocol(metrics.get("protocol"))))),
+            miou=format_ratio(metrics.get("miou")),
+            folder=folder,
+        )
+        for number, (settings, metrics, folder) in enumerate(zip(stages, records, folders, strict=True), start=1)
     )
 
 

@@ -43,7 +43,8 @@ def score(
     _require_same_classes(predictor.label_space, dataset.label_space)
     if len(dataset) == 0:
         raise DataError(f"{dataset.name} has no pictures to score")
-    total, total_before = (ConfusionMatrix(predictor.label_space.num_classes) for _ in range(2))
+    total = ConfusionMatrix(predictor.label_space.num_classes)
+    before_crf = ConfusionMatrix(predictor.label_space.num_classes) if predictor.crf else None
     pictures: list[PictureScore] = []
     windows: list[int] = []
     for index, reading in iter_ahead(dataset.get, range(len(dataset))):
@@ -51,9 +52,8 @@ def score(
             sample = reading.result()
         except OSError as error:
             raise DataError(f"cannot read {dataset.picture_path(index) or dataset.key(index)}: {error}") from error
-        own, before = _count_picture(predictor, sample)
+        own = _count_picture(predictor, sample, before_crf)
         total.merge(own)
-        total_before.merge(before)
         height, width = sample.labels.shape
         pictures.append(PictureScore(sample.key, compute_miou(own.counts), height, width))
         window = predictor.find_window(height, width)
@@ -67,22 +67,22 @@ def score(
     scores = build_scores(
         total.counts, predictor.label_space, predictor.protocol, pictures, data=dataset.name, notes=notes
     )
-    return replace(scores, miou_before_crf=compute_miou(total_before.counts)) if predictor.crf else scores
+    return scores if before_crf is None else replace(scores, miou_before_crf=compute_miou(before_crf.counts))
 
 
-def _count_picture(predictor: Predictor, sample: Sample) -> tuple[ConfusionMatrix, ConfusionMatrix]:
-    """Label one picture band by band and count its pixels, and those without DenseCRF where it follows."""
+def _count_picture(predictor: Predictor, sample: Sample, before_crf: ConfusionMatrix | None) -> ConfusionMatrix:
+    """Label one picture band by band and count its pixels; add to `before_crf` what they are without DenseCRF."""
     if sample.picture.shape[:2] != sample.labels.shape:
         raise DataError(
             f"{sample.key}: picture {sample.picture.shape[:2]} and mask {sample.labels.shape} differ in size"
         )
-    own, before = (ConfusionMatrix(predictor.label_space.num_classes) for _ in range(2))
+    own = ConfusionMatrix(predictor.label_space.num_classes)
     for band in predictor.iter_labels(sample.picture):
         truth = sample.labels[band.start_row : band.start_row + len(band.indices)]
         own.update(truth, band.indices)
-        if band.indices_before_crf is not None:
-            before.update(truth, band.indices_before_crf)
-    return own, before
+        if before_crf is not None and band.indices_before_crf is not None:
+            before_crf.update(truth, band.indices_before_crf)
+    return own
 
 
 def _require_same_classes(model: LabelSpace, data: LabelSpace) -> None:

@@ -84,7 +84,7 @@ def plan_study(study: Study, base: Base) -> tuple[PlannedRow, ...]:
     planned = tuple(_plan_row(row, base, num_classes) for row in study.rows)
     if all(entry.reason for entry in planned):
         raise ConfigError(
-            f"{study.name}: no row is possible with {base.backbone}: {planned[0].reason}",
+            f"{study.name}: no row is possible; the first is {planned[0].reason}",
             "Choose another --backbone, such as resnet50, or another --crop.",
         )
     return planned

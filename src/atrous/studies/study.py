@@ -16,12 +16,12 @@ from typing import Any, Literal
 
 from atrous.config.load import LoadedConfig, load_config
 from atrous.core.errors import UsageError
+from atrous.networks.rates import RATE_STRIDE
 
 PAPER_BATCH = 16
 PAPER_RATES = (6, 12, 18)
 WIDEST_RATE = 24
 """The largest rate in the paper's tables, in cells at output stride 16."""
-RATE_STRIDE = 16
 PLAIN_GRID, BEST_GRID = (1, 1, 1), (1, 2, 4)
 CROP_STEP_PX = 32
 _DEEPER = {
@@ -117,17 +117,19 @@ class Base:
             options={
                 "data.source": self.data,
                 "data.root": self.data_root,
-                **(shapes if self.data == "shapes" else {}),
                 "model.weights": self.weights,
                 "training.iterations": self.iterations,
                 "training.batch": self.batch,
                 "training.crop": self.crop,
+                "output.folder": folder,
+            },
+            settings={
+                **(shapes if self.data == "shapes" else {}),
                 "training.ema_decay": 0.97,
                 "training.validations": 1,  # the last step is scored: no step is chosen on the pictures that count
                 **settings,
                 "training.seed": seed,
-                "output.folder": folder,
-            }
+            },
         )
 
 

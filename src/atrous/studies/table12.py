@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from atrous.studies.ladder import build_claims, build_rows
+from atrous.studies.ladder import build_ladder
 from atrous.studies.study import Base, Study
-
-SCALES = (0.75, 1.0, 1.25)
 
 
 def build_study(base: Base) -> Study:
@@ -13,11 +11,12 @@ def build_study(base: Base) -> Study:
 
     Source: Chen et al. 2017 (arXiv 1706.05587), Table 12.
     """
-    return Study(
-        name="table12",
+    return build_ladder(
+        "table12",
         title="Inference on street scenes",
         protocol="ResNet-101, multi-grid (1, 2, 4), image pooling, crop 769, output stride 16, Cityscapes val.",
-        rows=build_rows(base.build_aspp(), SCALES, (77.23, 77.82, 79.06, 79.30)),
-        claims=build_claims(),
-        notes=("it asks for pictures of streets: --data camvid, or Cityscapes where it is registered",),
+        settings=base.build_aspp(),
+        scales=(0.75, 1.0, 1.25),
+        paper_mious=(77.23, 77.82, 79.06, 79.30),
+        notes=("it asks for pictures of streets: --data cityscapes or camvid",),
     )

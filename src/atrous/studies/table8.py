@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from atrous.studies.study import CROP_STEP_PX, PAPER_RATES, RATE_STRIDE, Base, Claim, Row, Study
+from atrous.networks.rates import RATE_STRIDE
+from atrous.studies.study import CROP_STEP_PX, PAPER_RATES, Base, Claim, Row, Study
 
 PAPER_CROP, PAPER_SMALL_CROP = 513, 321
 WHOLE, FROZEN, SHRUNK, SMALL = "the recipe", "batch norm frozen", "labels shrunk, logits not enlarged", "a smaller crop"

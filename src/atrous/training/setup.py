@@ -16,14 +16,13 @@ from atrous.data.statistics import MaskStatistics, compute_class_weights
 from atrous.inference.build import find_device
 from atrous.losses.build import build_loss
 from atrous.networks.build import build_network
+from atrous.networks.rates import RATE_STRIDE
 from atrous.networks.segmenter import Segmenter
 from atrous.training.task import TrainingTask
 
 MOST_WORKERS = 8
 CROP_STEP_PX = 64
 """Crops are proposed as a multiple of this plus one."""
-RATE_STRIDE = 16
-"""The output stride that a head's rates are written for."""
 
 
 def build_fabric(config: Config) -> Fabric:
@@ -70,7 +69,7 @@ def require_cells(network: Segmenter, crop: int) -> None:
     rates = network.head.compute_rates(stride)
     if rates and max(rates) >= cells:
         needed = -(-max(rates) * stride // CROP_STEP_PX) * CROP_STEP_PX + 1
-        halved = [rate // 2 for rate in network.head.compute_rates(RATE_STRIDE)]
+        halved = [rate // 2 for rate in network.head.rates]
         halves_fit = max(halved) * RATE_STRIDE < cells * stride and all(
             rate > 0 and rate * RATE_STRIDE % stride == 0 for rate in halved
         )

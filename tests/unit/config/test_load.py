@@ -134,11 +134,17 @@ def test_the_written_configuration_starts_the_same_run_again(tmp_path):
     first = load_config(
         recipe="demo",
         options={"class_weights": [1.0, 2.5], "data.classes": {0: "a", 7: "no"}, "multi_grid": (1, 2, 4)},
-        assignments=["model.head={rates: [6], separable: true}", "model.name=fcn-resnet18", "training.lr=1e-5"],
+        assignments=["model.head={rates: [6], separable: true}", "model.name=fcn-resnet34", "training.lr=1e-5"],
     ).config
     text = dump_config(first)
     assert load_config(recipe=write(tmp_path / "config.yaml", text)).config == first
     assert "multi_grid: [1, 2, 4]" in text
+
+
+def test_a_setting_wins_over_an_option_and_is_named_by_its_key_alone():
+    assert load_config(options={"crop": 65}, settings={"training.crop": 33}).config.training.crop == 33
+    with pytest.raises(ConfigError, match=r"^model\.multi_grid is set, but"):
+        load_config(settings={"model.multi_grid": (1, 2, 4)})
 
 
 def test_only_the_data_section_of_a_data_file_counts(tmp_path):

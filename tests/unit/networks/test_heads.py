@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atrous.core.errors import ConfigError
-from atrous.networks.contracts import Backbone, Extent, FeatureLevel, FeatureShapes, Geometry
+from atrous.networks.contracts import Backbone, Extent, FeatureLevel, FeatureShapes, Geometry, Head
 from atrous.networks.heads.deeplabv2 import DeepLabV2Head
 from atrous.networks.heads.deeplabv3plus import DeepLabV3PlusHead
 from atrous.networks.heads.imagepyramid import ImagePyramidHead
@@ -39,6 +39,14 @@ def test_deeplabv2_has_the_papers_rates_at_stride_8_and_none_at_32() -> None:
         head.set_output_stride(32)
 
 
+def test_an_image_pyramids_rates_are_its_inner_heads() -> None:
+    head = ImagePyramidHead(SHAPES, 3, head="deeplabv2")
+    head.set_output_stride(8)
+    assert head.compute_rates(8) == (6, 12, 18, 24)
+    assert [conv.dilation[0] for conv in head.head.classifiers] == [6, 12, 18, 24]
+    assert ImagePyramidHead(SHAPES, 3).compute_rates(8) == ()
+
+
 def test_the_decoder_joins_context_and_detail_where_they_lie() -> None:
     """A ramp over the picture, sampled at stride 32, is the same ramp at stride 4: corners lie on corners."""
     deep = torch.arange(3.0).mul(32).expand(1, 1, 3, 3)
@@ -66,6 +74,23 @@ def test_grids_and_scales_that_are_none_are_refused() -> None:
     for scales in ((), (0.0, 1.0), (-1.0,)):
         with pytest.raises(ConfigError, match=r"model\.head\.scales"):
             ImagePyramidHead(SHAPES, 3, scales=scales)
+
+
+@pytest.mark.parametrize(
+    ("family", "options", "message"),
+    [
+        (DeepLabV3PlusHead, {"channels": 0}, "channels 0, low_level_channels 48, dropout 0.1 is out of range"),
+        (DeepLabV3PlusHead, {"low_level_channels": 0}, "low_level_channels 0"),
+        (DeepLabV3PlusHead, {"dropout": 1.0}, r"dropout 1\.0"),
+        (PSPNetHead, {"channels": 0}, "channels 0, dropout 0.1 is out of range"),
+        (PSPNetHead, {"dropout": -0.1}, r"dropout -0\.1"),
+    ],
+)
+def test_filters_and_dropout_out_of_range_are_refused(
+    family: type[Head], options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        family(SHAPES, 3, **options)
 
 
 class Sampled(Backbone):

@@ -69,6 +69,7 @@ def build_metrics() -> dict[str, Any]:
     )
     dear = Protocol(8, (0.75, 1.0), True)
     return scores.to_json() | {
+        "data_notes": ["Two masks are empty & kept."],
         "label_space": LabelSpace(NAMES, colours=((0, 0, 0), (10, 20, 30), (40, 50, 60))).to_json(),
         "ladder": [{"protocol": dear.to_json(), "describe": dear.describe(), "miou": 0.4316}],
         "model": {"name": "deeplabv3-lite0"},
@@ -118,9 +119,30 @@ def test_the_report_tells_the_whole_run(run_folder: Path) -> None:
         assert text in page.sections["trained"]
     assert "+0.012" in page.sections["ladder"]
     assert "rank 1 of 2" in page.sections["pictures"]
-    assert "0 & 1 & 2" in page.sections["records"]
+    for text in ("0 & 1 & 2", "Two masks are empty & kept."):
+        assert text in page.sections["records"]
     assert "name: deeplabv3-lite0  # <b>" in page.sections["records"]
     assert f"atrous eval {run_folder}" in page.sections["on"]
+
+
+def test_a_run_of_stages_lists_them(run_folder: Path) -> None:
+    stages = "stages:\n- {training.norm_momentum: 0.05}\n- {}\n- {model.output_stride: 8, training.norm: frozen}\n"
+    (run_folder / "config.yaml").write_text(f"model: {{name: deeplabv3-lite0}}\n{stages}", encoding="utf-8")
+    (run_folder / "stage-1").mkdir()
+    save_metrics(run_folder / "stage-1", build_metrics() | {"miou": 0.2571, "protocol": Protocol(32).to_json()})
+    page = read_page(run_folder)
+    text = " ".join(page.sections["stages"].split())
+    assert f"1training.norm_momentum: 0.05pets val · {Protocol(32).describe()}0.257stage-1" in text
+    assert "2—protocol not recorded—stage-2" in text
+    last = "3model.output_stride: 8, training.norm: frozen"
+    assert f"{last}pets val · {Protocol().describe()}0.420this run" in text
+    assert "aseline" in text
+
+
+@pytest.mark.parametrize("config", ["stages: []", "[1, 2]", "{", ""])
+def test_a_run_without_stages_lists_none(run_folder: Path, config: str) -> None:
+    (run_folder / "config.yaml").write_text(config, encoding="utf-8")
+    assert "stages" not in read_page(run_folder).sections
 
 
 def test_nothing_is_loaded_from_outside(run_folder: Path) -> None:
@@ -192,7 +214,7 @@ def test_pictures_outside_the_run_are_not_embedded(run_folder: Path) -> None:
 
 def test_missing_parts_are_left_out(run_folder: Path) -> None:
     metrics = build_metrics()
-    for name in ("ladder", "examples", "label_space", "model", "training", "versions", "machine"):
+    for name in ("ladder", "examples", "data_notes", "label_space", "model", "training", "versions", "machine"):
         del metrics[name]
     save_metrics(run_folder, metrics | {"notes": []})
     (run_folder / "metrics.csv").unlink()

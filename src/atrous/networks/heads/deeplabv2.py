@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from atrous.networks.contracts import WHOLE, Extent, FeatureShapes, Head
-from atrous.networks.layers.aspp import require_rates, scale_rates
+from atrous.networks.rates import require_rates
 
 
 class DeepLabV2Head(Head):
@@ -38,21 +38,9 @@ class DeepLabV2Head(Head):
         for parameter in self.classifiers.parameters():
             nn.init.normal_(parameter, std=0.01) if parameter.dim() > 1 else nn.init.zeros_(parameter)
 
-    def compute_rates(self, output_stride: int) -> tuple[int, ...]:
-        """Return the rates in cells of a map at `output_stride`.
-
-        Raises:
-            ConfigError: A rate would not be whole.
-        """
-        return scale_rates(self.rates, output_stride)
-
-    def set_output_stride(self, output_stride: int) -> None:
-        """Scale the rates to a new output stride.
-
-        Raises:
-            ConfigError: A rate would not be whole; nothing has changed.
-        """
-        for classifier, rate in zip(self.classifiers, self.compute_rates(output_stride), strict=True):
+    def set_rates(self, rates: tuple[int, ...]) -> None:
+        """Spread the taps of each classifier; `rates` has one number a classifier."""
+        for classifier, rate in zip(self.classifiers, rates, strict=True):
             classifier.dilation = (rate, rate)  # type: ignore[assignment]
             classifier.padding = (rate, rate)  # type: ignore[assignment]
 

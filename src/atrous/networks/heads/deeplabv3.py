@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from atrous.core.errors import ConfigError
-from atrous.networks.contracts import WHOLE, Extent, FeatureShapes, Head
-from atrous.networks.layers.aspp import ASPP, require_rates, scale_rates
+from atrous.networks.contracts import WHOLE, Extent, FeatureShapes, Head, require_head_options
+from atrous.networks.layers.aspp import ASPP
 from atrous.networks.layers.conv import ConvNormAct
+from atrous.networks.rates import require_rates
 
 
 class DeepLabV3Head(Head):
@@ -48,11 +48,7 @@ class DeepLabV3Head(Head):
     ) -> None:
         super().__init__()
         require_rates(rates)
-        if channels < 1 or not 0 <= dropout < 1:
-            raise ConfigError(
-                f"model.head: channels {channels}, dropout {dropout} is out of range",
-                "channels >= 1, dropout in [0, 1).",
-            )
+        require_head_options(channels=channels, dropout=dropout)
         self.rates = tuple(rates)
         self.aspp = ASPP(
             features.deepest.channels, channels, rates=self.rates, separable=separable, image_features=image_features
@@ -63,21 +59,9 @@ class DeepLabV3Head(Head):
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)  # type: ignore[arg-type]
 
-    def compute_rates(self, output_stride: int) -> tuple[int, ...]:
-        """Return the rates in cells of a map at `output_stride`.
-
-        Raises:
-            ConfigError: A rate would not be whole.
-        """
-        return scale_rates(self.rates, output_stride)
-
-    def set_output_stride(self, output_stride: int) -> None:
-        """Scale the rates to a new output stride.
-
-        Raises:
-            ConfigError: A rate would not be whole; nothing has changed.
-        """
-        self.aspp.set_rates(self.compute_rates(output_stride))
+    def set_rates(self, rates: tuple[int, ...]) -> None:
+        """Spread the taps of ASPP's branches."""
+        self.aspp.set_rates(rates)
 
     def forward(self, features: Sequence[Tensor], extent: Extent = WHOLE) -> Tensor:
         """Levels of (B, C, h, w) -> logits (B, K, h, w)."""

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from atrous.networks.contracts import WHOLE, Extent, FeatureShapes, Head
-from atrous.networks.layers.aspp import ASPP, require_rates, scale_rates
+from atrous.networks.contracts import WHOLE, Extent, FeatureShapes, Head, require_head_options
+from atrous.networks.layers.aspp import ASPP
 from atrous.networks.layers.conv import AtrousConv, ConvNormAct
 from atrous.networks.layers.resize import resize_map
+from atrous.networks.rates import require_rates
 
 DECODER_STRIDE = 4
 
@@ -32,7 +33,8 @@ class DeepLabV3PlusHead(Head):
     Shapes:
         in levels of (B, C, h, w) float features; out (B, K, h4, w4) logits at stride 4.
     Raises:
-        ConfigError: `rates` is empty or holds a number below 1, or the backbone has no level at stride 4.
+        ConfigError: `rates` is empty or holds a number below 1; a number of channels or `dropout` is out of range; or
+            the backbone has no level at stride 4.
     Source: Chen et al. 2018 (arXiv 1802.02611), section 3.1.
     """
 
@@ -50,6 +52,7 @@ class DeepLabV3PlusHead(Head):
     ) -> None:
         super().__init__()
         require_rates(rates)
+        require_head_options(channels=channels, low_level_channels=low_level_channels, dropout=dropout)
         self.rates = tuple(rates)
         self.low_level = features.find_level(DECODER_STRIDE)
         self.aspp = ASPP(
@@ -69,21 +72,9 @@ class DeepLabV3PlusHead(Head):
         """Return the stride of the logits: the decoder's."""
         return min(output_stride, DECODER_STRIDE)
 
-    def compute_rates(self, output_stride: int) -> tuple[int, ...]:
-        """Return the rates in cells of a map at `output_stride`.
-
-        Raises:
-            ConfigError: A rate would not be whole.
-        """
-        return scale_rates(self.rates, output_stride)
-
-    def set_output_stride(self, output_stride: int) -> None:
-        """Scale the rates to a new output stride; the decoder stays as it is.
-
-        Raises:
-            ConfigError: A rate would not be whole; nothing has changed.
-        """
-        self.aspp.set_rates(self.compute_rates(output_stride))
+    def set_rates(self, rates: tuple[int, ...]) -> None:
+        """Spread the taps of ASPP's branches; the decoder stays as it is."""
+        self.aspp.set_rates(rates)
 
     def forward(self, features: Sequence[Tensor], extent: Extent = WHOLE) -> Tensor:
         """Levels of (B, C, h, w) -> logits (B, K, h4, w4)."""

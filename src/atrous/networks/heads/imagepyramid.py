@@ -51,6 +51,7 @@ class ImagePyramidHead(Head):
         self.scales = tuple(scales)
         self.fusion = fusion
         self.head = HEADS[head](features, num_classes)
+        self.rates = self.head.rates
         self.attention = (
             nn.Sequential(
                 ConvNormAct(features.deepest.channels * len(scales), ATTENTION_CHANNELS, 3),
@@ -60,21 +61,9 @@ class ImagePyramidHead(Head):
             else None
         )
 
-    def compute_rates(self, output_stride: int) -> tuple[int, ...]:
-        """Return the inner head's rates in cells of a map at `output_stride`.
-
-        Raises:
-            ConfigError: A rate would not be whole.
-        """
-        return self.head.compute_rates(output_stride)
-
-    def set_output_stride(self, output_stride: int) -> None:
-        """Scale the inner head's rates to a new output stride.
-
-        Raises:
-            ConfigError: A rate would not be whole; nothing has changed.
-        """
-        self.head.set_output_stride(output_stride)
+    def set_rates(self, rates: tuple[int, ...]) -> None:
+        """Spread the taps of the inner head."""
+        self.head.set_rates(rates)
 
     def forward(self, features: Sequence[Tensor], extent: Extent = WHOLE) -> Tensor:
         """Levels of (B, C, h, w) of one scale -> its logits (B, K, h, w)."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from atrous.core.errors import ConfigError
-from atrous.networks.contracts import WHOLE, Extent, FeatureShapes, Head
+from atrous.networks.contracts import WHOLE, Extent, FeatureShapes, Head, require_head_options
 from atrous.networks.layers.conv import ConvNormAct
 from atrous.networks.layers.pooling import PyramidPooling
 
@@ -25,7 +25,7 @@ class PSPNetHead(Head):
     Shapes:
         in levels of (B, C, h, w) float features; out (B, K, h, w) logits, one vector a cell.
     Raises:
-        ConfigError: `bins` is empty or holds a number below 1; `dropout` is out of range.
+        ConfigError: `bins` is empty or holds a number below 1; `channels` or `dropout` is out of range.
     Source: Zhao et al. 2017 (arXiv 1612.01105), section 3.2.
     """
 
@@ -41,11 +41,7 @@ class PSPNetHead(Head):
         super().__init__()
         if not bins or min(bins) < 1:
             raise ConfigError(f"model.head.bins: {list(bins)} is not a list of grids", "Each is a number from 1 up.")
-        if channels < 1 or not 0 <= dropout < 1:
-            raise ConfigError(
-                f"model.head: channels {channels}, dropout {dropout} is out of range",
-                "channels >= 1, dropout in [0, 1).",
-            )
+        require_head_options(channels=channels, dropout=dropout)
         deepest = features.deepest.channels
         each = max(deepest // len(bins), 1)
         self.pooling = PyramidPooling(deepest, each, bins=tuple(bins))

@@ -26,7 +26,7 @@ SPACE = LabelSpace(("a", "b", "c", "d", "e"), ids=(0, 10, 20, 30, 40))
 @pytest.fixture
 def network() -> Segmenter:
     torch.manual_seed(0)
-    return build_network(ModelConfig(name="fcn-resnet18", weights="none"), 5)
+    return build_network(ModelConfig(name="fcn-resnet18", weights="none"), 5).eval()
 
 
 def wrap(network: Segmenter, space: LabelSpace = SPACE, **evaluation: object) -> Predictor:

@@ -150,8 +150,16 @@ def save_study_plot(table: Mapping[str, Any], path: Path) -> None:
             axes.errorbar(values, [at for at, _ in known], xerr=errors, fmt="o", color="#1f5fa8", capsize=3)
             axes.set_yticks(range(len(rows)), labels if place == 1 else [""] * len(rows))
             axes.set_ylim(-0.6, len(rows) - 0.4)
+            axes.xaxis.set_major_locator(MaxNLocator(5))
+            axes.margins(x=0.1)
             axes.set_xlabel("mIoU %")
             axes.set_title(title)
+            for at, row in enumerate(rows):
+                if key == "miou" and row["not_possible"]:
+                    place_of_words = axes.get_yaxis_transform()
+                    axes.text(
+                        0.5, at, "not possible", transform=place_of_words, color="#777777", ha="center", va="center"
+                    )
         figure.suptitle(table["title"])
         _save_png(figure, path)
 

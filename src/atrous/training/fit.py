@@ -37,6 +37,7 @@ from atrous.training.plan import Plan, Timing, build_plan
 from atrous.training.schedules import compute_poly
 from atrous.training.setup import build_fabric, build_task, build_trainable, choose_workers
 from atrous.training.validation import Validator
+from atrous.training.waiting import REPORTED_STEPS, DataWait
 
 CHECKPOINT_S = 120.0
 """Seconds between checkpoints, besides those at validations and stops: what a power cut costs at most."""
@@ -102,6 +103,8 @@ class Fit:
         task = build_task(config.training, network, splits.train.label_space.names, statistics, self.journal.say)
         self.task, self.optimizer = self.fabric.setup(task, optimizer)
         self.network = network
+        self.workers = choose_workers(config.output.workers, self.fabric.device)
+        self.wait = DataWait(self.workers)
         if checkpoint:
             self._restore(checkpoint)
         self.plan = Plan.from_json(record["plan"]) if checkpoint else self._make_plan()
@@ -109,15 +112,20 @@ class Fit:
     def run(self) -> bool:
         """Train to the end or to an interruption; returns whether it was interrupted."""
         saved = time.monotonic()
+        reported = min(REPORTED_STEPS, self.plan.total_steps - self.standing.step)
         with StopRequest() as stop:
             if self.standing.step == 0:
                 self._save()  # from here on the run can be resumed, whatever ends it
-            for batches in self._iter_steps():
+            for batches, waited_s in self._iter_steps():
+                begun = time.monotonic()
                 loss = self._take_step(batches)
                 standing = self.standing
                 self.averaged.update(self.network, standing.step)
                 standing.step += 1
                 standing.losses += (loss,)
+                self.wait.add(waited_s, time.monotonic() - begun)
+                if self.wait.steps == reported:
+                    self.journal.say(self.wait.describe())
                 self._show(loss)
                 due = standing.step in self.plan.validation_steps
                 if due:
@@ -130,8 +138,8 @@ class Fit:
             self.stopped = stop.requested
         return self.standing.step < self.plan.total_steps
 
-    def _iter_steps(self) -> Iterator[list[Batch]]:
-        """Yield the batches of each remaining optimiser step, and set its learning rate and its dropout."""
+    def _iter_steps(self) -> Iterator[tuple[list[Batch], float]]:
+        """Yield the batches of each remaining step with the seconds waited for them; set learning rate and dropout."""
         training = self.config.training
         start, total = self.standing.step, self.plan.total_steps
         per_step = self.plan.samples_per_step
@@ -141,14 +149,16 @@ class Fit:
             self.one_pass,
             start_place=start * per_step,
             num_places=(total - start) * per_step,
-            workers=choose_workers(self.config.output.workers, self.fabric.device),
+            workers=self.workers,
         )
         warmup = round(training.warmup_fraction * total)
         for step in range(start, total):
+            begun = time.monotonic()
             batches = [next(loader) for _ in range(training.accumulate)]
+            waited_s = time.monotonic() - begun
             set_lr_factor(self.optimizer, compute_poly(step, total, power=training.power, warmup_steps=warmup))
             torch.manual_seed(training.seed * 1_000_003 + step)  # dropout too is a function of (seed, step)
-            yield batches
+            yield batches, waited_s
 
     def _take_step(self, batches: list[Batch]) -> float:
         """Make one optimiser step and return its loss.
@@ -223,6 +233,7 @@ class Fit:
             "planned_steps": self.plan.total_steps,
             "epochs": round(standing.step / self.plan.steps_per_epoch, 2),
             "seconds": round(self._count_seconds(), 1),
+            "data_wait_fraction": self.wait.share,
             "seed": self.config.training.seed,
             "precision": str(self.fabric.strategy.precision.precision),
             "best_step": standing.best_step,

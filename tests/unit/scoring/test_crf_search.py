@@ -40,7 +40,7 @@ def build(network, **options) -> Predictor:
     return build_predictor(network, SHAPES.label_space, EvaluationConfig(**options), "cpu")
 
 
-def test_the_field_follows_the_network_and_the_score_without_it_stands_beside(network) -> None:
+def test_row_38_the_field_follows_the_network_and_the_score_without_it_stands_beside(network) -> None:
     options = {"bilateral_xy_px": 20.0, "num_iterations": 3}
     plain, refined = build(network), build(network, crf=options)
     truth, labels = [], []

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import ctypes
-import gc
 import statistics
 import time
 from collections.abc import Callable
@@ -32,6 +30,7 @@ from torch.nn import functional as F
 
 import atrous
 from atrous.inference.crf import DenseCRF
+from atrous.scoring.bench import measure_peak_mib
 
 try:
     import pydensecrf.densecrf as peer
@@ -100,27 +99,6 @@ def measure(run: Callable[[], np.ndarray], threads: int) -> tuple[np.ndarray, fl
     return marginals, time.perf_counter() - start
 
 
-def measure_memory(run: Callable[[], np.ndarray], device: str) -> float:
-    """Return the most MiB that a call holds above what was held before: of the GPU, or of the process on Linux."""
-    gc.collect()
-    if device != "cpu":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    ctypes.CDLL(None).malloc_trim(0)  # else what earlier runs left unused is taken again and not seen
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forgets the highest mark so far
-    before = read_status("VmRSS")
-    run()
-    return (read_status("VmHWM") - before) / 1024
-
-
-def read_status(field: str) -> int:
-    """Return a line of the kernel's table of this process, in KiB."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return int(next(line for line in lines if line.startswith(field)).split()[1])
-
-
 def compare(case: Case, device: str, rounds: int) -> dict[str, Any]:
     """Time all sides on one picture in turns."""
     name, picture, probs = case
@@ -142,9 +120,9 @@ def compare(case: Case, device: str, rounds: int) -> dict[str, Any]:
     row: dict[str, Any] = {"picture": name, "height": len(picture), "width": picture.shape[1], "classes": len(probs)}
     row |= {f"{side}_s": statistics.median(values) for side, values in times.items()}
     torch.set_num_threads(1)
-    row["ours_mib"] = measure_memory(ours, device)
+    row["ours_mib"] = measure_peak_mib(ours, torch.device(device))
     if peer:
-        row["peer_mib"] = measure_memory(theirs, "cpu")
+        row["peer_mib"] = measure_peak_mib(theirs, torch.device("cpu"))
         difference = np.abs(marginals["ours_1"] - marginals["peer"])
         row["mean_difference"], row["max_difference"] = float(difference.mean()), float(difference.max())
         row["equal_labels"] = float((marginals["ours_1"].argmax(0) == marginals["peer"].argmax(0)).mean())

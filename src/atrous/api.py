@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from atrous.config.load import load_config
 from atrous.core.errors import AtrousError, UsageError
+from atrous.core.files import save_json
 from atrous.core.labels import LabelSpace
+from atrous.core.provenance import collect_provenance
 from atrous.core.records import Protocol, Scores
 from atrous.data.build import PYTHON_SOURCE, build_all_pairs, read_splits
 from atrous.data.contracts import SegmentationDataset, Splits
@@ -18,6 +24,7 @@ from atrous.model import Model, Say, load
 from atrous.networks.build import build_network_from
 from atrous.networks.segmenter import Segmenter
 from atrous.networks.weights import start_weights
+from atrous.reports.plots import save_bench_plot
 from atrous.run import (
     CONFIG_NAME,
     METRICS_NAME,
@@ -30,6 +37,7 @@ from atrous.run import (
     tell,
 )
 from atrous.scoring import crf_search
+from atrous.scoring.bench import bench as run_bench
 from atrous.scoring.crf_search import CrfTrial
 from atrous.scoring.score import score
 
@@ -234,6 +242,61 @@ def predict(
         min_confidence=min_confidence or 0.0,
         progress=progress,
     )
+
+
+def bench(
+    models: Sequence[str],
+    sizes: Sequence[tuple[int, int]],
+    *,
+    output_strides: Sequence[int | None] = (None,),
+    precisions: Sequence[str] = ("fp32",),
+    data: str | Path | None = None,
+    rounds: int = 10,
+    out: Path | None = None,
+    device: str = "auto",
+    data_root: str | None = None,
+    progress: Report | None = None,
+    say: Say | None = None,
+) -> dict[str, Any]:
+    """Time models side by side under every combination of output stride and precision.
+
+    Args:
+        models: What `load` opens.
+        sizes: Heights and widths of the pictures, in pixels.
+        output_strides: None for the build's.
+        precisions: fp32, bf16.
+        data: What to score each on, or None.
+        rounds: Timed turns of each.
+        out: Folder for `bench.json` and `bench.png`, or None.
+        device: auto, cpu, cuda, cuda:1, mps.
+        data_root: Folder in which registered data sets are looked for.
+        progress: Told where the work stands.
+        say: Told what was decided by itself.
+    Returns: The rows, see `BenchRow`, with what they were measured on.
+    Raises:
+        ModelFileError: A model cannot be opened.
+        ConfigError: A model cannot have an output stride, or a precision is unknown.
+    """
+    candidates, dataset = [], None
+    for name in models:
+        opened, folder = _open(name, device)
+        if data is not None and dataset is None:
+            dataset = _find_scored_data(data, folder, opened.label_space, data_root, say)
+        for output_stride, precision in itertools.product(output_strides, precisions):
+            predictor = opened.build_predictor(output_stride=output_stride, precision=precision, say=say)
+            candidates.append((name, predictor))
+    rows = run_bench(candidates, sizes, rounds=rounds, dataset=dataset, progress=progress)
+    found = {
+        "rows": [asdict(row) for row in rows],
+        "rounds": rounds,
+        "device": str(candidates[0][1].backend.device),
+        "threads": torch.get_num_threads(),
+        **collect_provenance(),
+    }
+    if out is not None:
+        save_json(out / "bench.json", found)
+        save_bench_plot(found, out / "bench.png")
+    return found
 
 
 def _open(model: Model | Run | str | Path, device: str) -> tuple[Model, Path | None]:

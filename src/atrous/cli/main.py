@@ -26,6 +26,7 @@ COMMANDS = Registry(
         ("eval", "atrous.cli.eval:run"),
         ("predict", "atrous.cli.predict:run"),
         ("reproduce", "atrous.cli.reproduce:run"),
+        ("bench", "atrous.cli.bench:run"),
         ("models", "atrous.cli.models:run"),
         ("datasets", "atrous.cli.datasets:run"),
         ("config", "atrous.cli.config:run"),

@@ -164,6 +164,25 @@ def save_study_plot(table: Mapping[str, Any], path: Path) -> None:
         _save_png(figure, path)
 
 
+def save_bench_plot(found: Mapping[str, Any], path: Path) -> None:
+    """Draw how long each model took, a panel a size, with the spread of its turns, and save a PNG."""
+    rows = list(reversed(found["rows"]))
+    sizes = list(dict.fromkeys((row["width"], row["height"]) for row in found["rows"]))
+    labels = list(dict.fromkeys(f"{row['model']}: {row['protocol']}" for row in rows))
+    with mpl.rc_context(_PNG_STYLE):
+        figure = Figure(figsize=(5.0 + 3.5 * len(sizes), 1.2 + 0.4 * len(labels)), layout="constrained")
+        for place, (width, height) in enumerate(sizes, start=1):
+            axes = figure.add_subplot(1, len(sizes), place)
+            shown = [row for row in rows if (row["width"], row["height"]) == (width, height)]
+            medians = [1e3 * row["median_s"] for row in shown]
+            spread = [[1e3 * abs(row[key] - row["median_s"]) for row in shown] for key in ("least_s", "most_s")]
+            axes.barh(range(len(shown)), medians, xerr=spread, color="#1f5fa8", ecolor="#777777", capsize=3)
+            axes.set_yticks(range(len(labels)), labels if place == 1 else [""] * len(labels))
+            axes.set_xlabel("ms")
+            axes.set_title(f"{width} x {height} pixels")
+        _save_png(figure, path)
+
+
 def save_taps_plot(figures: Mapping[str, Any], path: Path) -> None:
     """Draw the shares of positions with one, some and all nine taps inside the map, by rate, and save a PNG."""
     names = {"nine": "all nine taps", "some": "some", "one": "the centre alone"}

@@ -1,0 +1,106 @@
+"""`atrous bench`: how long models take on this machine, and what they hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from atrous.cli.inference_options import DataRootOption, DeviceOption, JsonOption, QuietOption
+from atrous.core.errors import UsageError
+
+
+def run(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Runs, files or names.", show_default=False)],
+    sizes: Annotated[
+        str, typer.Option("--sizes", help="Sides of the pictures, or width x height, separated by commas.")
+    ] = "513",
+    output_strides: Annotated[
+        str | None, typer.Option("--output-strides", help="Such as 8,16; that of the build if left out.")
+    ] = None,
+    precisions: Annotated[str, typer.Option("--precisions", help="Such as fp32,bf16.")] = "fp32,bf16",
+    data: Annotated[str | None, typer.Option("--data", help="Score each on this data too.")] = None,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Timed turns of each; two more warm up.")] = 10,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for bench.json and bench.png; none if left out.")
+    ] = None,
+    device: DeviceOption = None,
+    data_root: DataRootOption = None,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> int:
+    """Time models side by side under several settings.
+
+    Example: atrous bench runs/demo --sizes 513,480x360 --output-strides 8,16
+    """
+    wanted = [parse_size(word) for word in sizes.split(",")]
+    strides = [None] if output_strides is None else [_parse_stride(word) for word in output_strides.split(",")]
+    from atrous import api
+    from atrous.cli.console import build_console, print_json
+    from atrous.cli.progress import open_display
+
+    with open_display(quiet=quiet) as display:
+        found = api.bench(
+            models,
+            wanted,
+            output_strides=strides,
+            precisions=precisions.split(","),
+            data=data,
+            rounds=rounds,
+            out=out,
+            device=device or "auto",
+            data_root=data_root,
+            progress=display.progress,
+            say=display.say,
+        )
+    if json:
+        print_json(found)
+        return 0
+    _print_rows(found)
+    if out is not None:
+        build_console().print(f"figures: {out / 'bench.json'}")
+    return 0
+
+
+def parse_size(word: str) -> tuple[int, int]:
+    """Read a side such as "513", or a width and a height such as "480x360"; returns height and width.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    sides = word.strip().split("x")
+    if len(sides) > 2 or not all(side.isascii() and side.isdecimal() and int(side) > 0 for side in sides):
+        raise UsageError(f"--sizes got {word!r}", "Write sides in pixels, such as 513 or 480x360.")
+    return int(sides[-1]), int(sides[0])
+
+
+def _parse_stride(word: str) -> int:
+    if not word.strip().isdecimal():
+        raise UsageError(f"--output-strides got {word!r}", "Write numbers separated by commas, such as 8,16.")
+    return int(word)
+
+
+def _print_rows(found: dict[str, Any]) -> None:
+    from atrous.cli.console import build_console
+    from atrous.cli.results import build_table
+
+    table = build_table("model", "size", "ms", "from - to", "pictures/s", "peak MiB", "mIoU")
+    for row in found["rows"]:
+        table.add_row(
+            f"{row['model']}\n{row['protocol']}",
+            f"{row['width']} x {row['height']}",
+            f"{1e3 * row['median_s']:.1f}",
+            f"{1e3 * row['least_s']:.1f} - {1e3 * row['most_s']:.1f}",
+            f"{row['pictures_per_s']:.2f}",
+            "-" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}",
+            "-" if row["miou"] is None else f"{row['miou']:.4f}",
+        )
+    console = build_console()
+    console.print(table)
+    machine = found["machine"]
+    console.print(
+        f"medians of {found['rounds']} turns, one picture at a time, from pixels in memory to labels in memory; on "
+        f"{found['device']}, {machine['processor']}, {machine['cores']} cores, {found['threads']} threads, "
+        f"torch {found['versions']['torch']}"
+    )

@@ -1,0 +1,156 @@
+"""How long models take, side by side on this machine: all in turns, so that whatever else runs meets all of them."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from atrous.core.records import Progress
+from atrous.data.contracts import SegmentationDataset
+from atrous.inference.predictor import Predictor
+from atrous.scoring.score import score
+
+WARM_UP_RUNS = 2
+BLOB_PX = 16
+_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+@dataclass(frozen=True)
+class BenchRow:
+    """What one model took under one protocol for pictures of one size.
+
+    Args:
+        model: As it was named.
+        protocol: In words.
+        height, width: Of the picture, in pixels.
+        median_s, least_s, most_s: Seconds from pixels in memory to labels in memory.
+        pictures_per_s: One after another, at the median.
+        peak_mib: The most that a run held above what was held before it; None where the system does not tell.
+        miou: On the data that was given, or None.
+    """
+
+    model: str
+    protocol: str
+    height: int
+    width: int
+    median_s: float
+    least_s: float
+    most_s: float
+    pictures_per_s: float
+    peak_mib: float | None
+    miou: float | None
+
+
+def bench(
+    candidates: Sequence[tuple[str, Predictor]],
+    sizes: Sequence[tuple[int, int]],
+    *,
+    rounds: int = 10,
+    dataset: SegmentationDataset | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> tuple[BenchRow, ...]:
+    """Time every candidate at every size.
+
+    Args:
+        candidates: Names of models, and what labels with them; a model may stand under several protocols.
+        sizes: Heights and widths of the pictures, in pixels.
+        rounds: Timed turns of each; two more warm up before.
+        dataset: What to score the candidates on, or None.
+        progress: Told of each turn.
+    """
+    mious = [
+        None if dataset is None else score(predictor, dataset, progress=progress).miou for _, predictor in candidates
+    ]
+    rows = []
+    for height, width in sizes:
+        picture = draw_picture(height, width)
+        runs = [_build_run(predictor, picture) for _, predictor in candidates]
+        for run in runs:
+            for _ in range(WARM_UP_RUNS):
+                run()
+        peaks = [
+            measure_peak_mib(run, predictor.backend.device)
+            for run, (_, predictor) in zip(runs, candidates, strict=True)
+        ]
+        times = _take_turns(runs, rounds, f"{width} x {height}", progress)
+        for (name, predictor), miou, peak, seconds in zip(candidates, mious, peaks, times, strict=True):
+            median = statistics.median(seconds)
+            rows.append(
+                BenchRow(
+                    name,
+                    predictor.protocol.describe(),
+                    height,
+                    width,
+                    median,
+                    min(seconds),
+                    max(seconds),
+                    1 / median,
+                    peak,
+                    miou,
+                )
+            )
+    return tuple(rows)
+
+
+def draw_picture(height: int, width: int) -> np.ndarray:
+    """Return soft blobs of random colours, (H, W, 3) uint8: labels with borders, but nothing to recognise."""
+    coarse = np.random.default_rng(0).integers(0, 256, (height // BLOB_PX + 2, width // BLOB_PX + 2, 3), dtype=np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def _build_run(predictor: Predictor, picture: np.ndarray) -> Callable[[], None]:
+    def run() -> None:
+        predictor.label_picture(picture, confidence=False)  # labels come to the CPU, so a GPU's work is in it
+
+    return run
+
+
+def _take_turns(
+    runs: Sequence[Callable[[], None]], rounds: int, what: str, progress: Callable[[Progress], None] | None
+) -> list[list[float]]:
+    """Return the seconds of each run, turn by turn."""
+    times: list[list[float]] = [[] for _ in runs]
+    for turn in range(rounds):
+        for seconds, run in zip(times, runs, strict=True):
+            begun = time.perf_counter()
+            run()
+            seconds.append(time.perf_counter() - begun)
+        if progress is not None:
+            progress(Progress("timing", turn + 1, rounds, what))
+    return times
+
+
+def measure_peak_mib(run: Callable[[], None], device: torch.device) -> float | None:
+    """Return the most MiB that a call holds above what was held before it: of the GPU, or of the process on Linux."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        run()
+        return float((torch.cuda.max_memory_allocated(device) - before) / 2**20)
+    if sys.platform != "linux":
+        return None
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # else what earlier runs left unused is taken again and not seen
+        _RESET.write_text("5", encoding="ascii")  # forgets the highest mark so far
+    except (OSError, AttributeError):  # another C library, or a container that does not let it
+        return None
+    before_kib = _read_status("VmRSS")
+    run()
+    return (_read_status("VmHWM") - before_kib) / 1024
+
+
+def _read_status(field: str) -> int:
+    """Return a line of the kernel's table of this process, in KiB."""
+    lines = _STATUS.read_text(encoding="ascii").splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1])

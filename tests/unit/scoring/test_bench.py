@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import atrous
+from atrous.cli.bench import parse_size
+from atrous.cli.main import main
+from atrous.core.errors import UsageError
+from atrous.core.labels import LabelSpace
+from atrous.networks.model_file import ModelCard, save_model
+from atrous.scoring.bench import bench, draw_picture, measure_peak_mib
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    torch.manual_seed(0)
+    network = atrous.build("fcn-resnet18", classes=3)
+    card = ModelCard(model={"name": "fcn-resnet18"}, label_space=LabelSpace(("a", "b", "c")))
+    path = tmp_path_factory.mktemp("bench") / "small.safetensors"
+    save_model(path, network, card)
+    return path
+
+
+class Turns:
+    """A predictor that notes when it is asked."""
+
+    def __init__(self, predictor, name, asked):
+        self._predictor, self._name, self._asked = predictor, name, asked
+
+    def __getattr__(self, name):
+        return getattr(self._predictor, name)
+
+    def label_picture(self, picture, **options):
+        self._asked.append(self._name)
+        return self._predictor.label_picture(picture, **options)
+
+
+def test_row_35_all_take_turns_after_warming_up_and_medians_lie_within_the_spread(model_file):
+    asked = []
+    predictor = atrous.load(model_file).build_predictor()
+    candidates = [(name, Turns(predictor, name, asked)) for name in ("one", "two")]
+    rows = bench(candidates, [(33, 47)], rounds=3)
+    assert asked[-6:] == ["one", "two"] * 3
+    assert asked.count("one") == asked.count("two") >= 5
+    for row in rows:
+        assert 0 < row.least_s <= row.median_s <= row.most_s
+        assert row.pictures_per_s == pytest.approx(1 / row.median_s)
+        assert (row.height, row.width, row.miou) == (33, 47, None)
+
+
+def test_memory_counts_what_a_run_held_and_gave_back():
+    if (peak := measure_peak_mib(lambda: None, torch.device("cpu"))) is None:
+        pytest.skip("this system does not tell the most memory that a process held")
+    assert peak < 5
+    assert 45 < measure_peak_mib(lambda: np.ones(50 * 2**20, dtype=np.uint8), torch.device("cpu")) < 60
+
+
+def test_a_picture_has_the_size_and_more_than_one_colour():
+    picture = draw_picture(50, 70)
+    assert picture.shape == (50, 70, 3)
+    assert np.unique(picture.reshape(-1, 3), axis=0).shape[0] > 100
+
+
+def test_the_command_prints_one_object_and_leaves_figures(model_file, tmp_path, capsys):
+    words = ["bench", str(model_file), "--sizes", "33,40x20", "--output-strides", "16,8", "--precisions", "fp32"]
+    assert main([*words, "--rounds", "2", "--data", "shapes", "--out", str(tmp_path), "--json", "--quiet"]) == 2
+    assert "shapes has classes of its own" in capsys.readouterr().err
+    assert main([*words, "--rounds", "2", "--out", str(tmp_path), "--json", "--quiet"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == json.loads((tmp_path / "bench.json").read_text())
+    assert [(row["height"], row["width"]) for row in found["rows"]] == [(33, 33), (33, 33), (20, 40), (20, 40)]
+    assert [row["protocol"].split(",")[0] for row in found["rows"][:2]] == ["output stride 16", "output stride 8"]
+    assert found["machine"]["cores"] >= 1
+    with Image.open(tmp_path / "bench.png") as drawn:
+        assert np.asarray(drawn).std() > 1
+
+
+@pytest.mark.parametrize("word", ["0", "513x", "axb", "1x2x3", "-5", ""])
+def test_a_size_that_is_none_is_refused(word):
+    with pytest.raises(UsageError, match="--sizes got"):
+        parse_size(word)
+    assert parse_size("480x360") == (360, 480)

@@ -102,7 +102,7 @@ def find_pairs(network: Segmenter) -> list[tuple[str, str]]:
             module.register_forward_pre_hook(note_norm(name))
         elif isinstance(module, nn.Conv2d):
             module.register_forward_hook(note_conv(name))
-    with torch.enable_grad():
+    with torch.enable_grad(), torch.autocast("cpu", enabled=False):
         cells = twin.forward_cells(torch.zeros(1, 3, PROBE_SIDE, PROBE_SIDE))
     readers = _count_readers(cells.logits.grad_fn)
     return [(made_by[source], norm) for norm, source in read_by.items() if source in made_by and readers[source] == 1]

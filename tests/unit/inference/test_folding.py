@@ -100,6 +100,16 @@ def test_the_network_is_left_as_it_is_also_in_training():
     assert all(torch.equal(tensor, state[name]) for name, tensor in network.state_dict().items())
 
 
+@pytest.mark.parametrize("name", ["fcn-resnet18", "fcn-lite0"])
+def test_memory_is_measured_in_bf16_too(name):
+    network = build(name)
+    needed = [
+        TorchEager(network, device=CPU, output_stride=16, precision=precision).measure_bytes_per_pixel()
+        for precision in ("bf16", "fp32")
+    ]
+    assert 0 < needed[0] < needed[1]
+
+
 def test_copies_go_with_their_network():
     network = build("fcn-resnet18")
     fold_norms(network, CPU)

@@ -42,9 +42,8 @@ class TorchEager:
             ConfigError: The network cannot be switched to the output stride.
         """
         pictures = pictures.to(self.device, memory_format=torch.channels_last)
-        bf16 = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
         network = self._prepare()
-        with bf16:
+        with self._choose_arithmetic():
             try:
                 return network.forward_cells(pictures)
             except (RuntimeError, MemoryError) as error:
@@ -59,7 +58,11 @@ class TorchEager:
 
     def measure_bytes_per_pixel(self) -> float:
         """Return how much memory a forward pass needs for each pixel of the picture."""
-        return measure_bytes_per_pixel(self._prepare(), self.device)
+        with self._choose_arithmetic():
+            return measure_bytes_per_pixel(self._prepare(), self.device)
+
+    def _choose_arithmetic(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
     def _prepare(self) -> Segmenter:
         """Return the folded copy at the output stride of the calls."""

@@ -1,4 +1,4 @@
-"""Semantic segmentation around atrous convolution: build, load, train, evaluate, predict.
+"""Semantic segmentation around atrous convolution: build, load, train, evaluate, predict, export.
 
 Importing the package loads nothing; each public name is fetched when it is first used.
 """
@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from atrous.api import Model, Run, build, evaluate, load, predict, train
+    from atrous.api import Model, Run, build, evaluate, export, load, predict, train
     from atrous.config.schema import Config
     from atrous.core.errors import AtrousError, ConfigError, DataError, MachineError, ModelFileError, UsageError
     from atrous.core.records import Scores
@@ -31,13 +31,14 @@ __all__ = [
     "UsageError",
     "build",
     "evaluate",
+    "export",
     "load",
     "predict",
     "train",
 ]
 
 _HOMES = {
-    "atrous.api": ("Model", "Run", "build", "evaluate", "load", "predict", "train"),
+    "atrous.api": ("Model", "Run", "build", "evaluate", "export", "load", "predict", "train"),
     "atrous.config.schema": ("Config",),
     "atrous.core.errors": ("AtrousError", "ConfigError", "DataError", "MachineError", "ModelFileError", "UsageError"),
     "atrous.core.records": ("Scores",),

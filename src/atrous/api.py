@@ -1,4 +1,4 @@
-"""The public calls: build, load, train, evaluate, predict; a few lines each over the rooms below."""
+"""The public calls: build, load, train, evaluate, predict, export; a few lines each over the rooms below."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from atrous.core.provenance import collect_provenance
 from atrous.core.records import Protocol, Scores
 from atrous.data.build import PYTHON_SOURCE, build_all_pairs, read_splits
 from atrous.data.contracts import SegmentationDataset, Splits
+from atrous.exporting import FORMATS
+from atrous.exporting.export import at_output_stride, export_network
+from atrous.exporting.parity import Parity
 from atrous.inference.predictions import PredictionRecord, save_predictions
 from atrous.inference.predictor import Predictor
 from atrous.model import Model, Say, load
@@ -48,6 +51,7 @@ __all__ = [
     "Run",
     "build",
     "evaluate",
+    "export",
     "load",
     "plan_training",
     "predict",
@@ -123,6 +127,8 @@ def evaluate(
     precision: str = "auto",
     crf: bool | Mapping[str, Any] = False,
     device: str = "auto",
+    backend: str = "auto",
+    trust: bool = False,
     data_root: str | None = None,
     progress: Report | None = None,
     say: Say | None = None,
@@ -139,6 +145,8 @@ def evaluate(
         precision: fp32 or bf16; auto as in the validations of its training.
         crf: Whether DenseCRF follows the network, or its options; the score without it is given too.
         device: auto, cpu, cuda, cuda:1, mps.
+        backend: What runs an exported file; auto is its format's own.
+        trust: Whether to open a .pt2, which can run any code that it holds.
         data_root: Folder in which registered data sets are looked for.
         progress: Told where the work stands.
         say: Told what was decided by itself.
@@ -148,8 +156,9 @@ def evaluate(
         DataError: The data's classes are not the model's, or a file cannot be read.
     """
     options = {"output_stride": output_stride, "scales": tuple(scales), "flip": flip, "crf": crf}
+    opening = {"device": device, "backend": backend, "trust": trust}
     predictor, dataset = _prepare_scoring(
-        model, data, window=window, precision=precision, device=device, data_root=data_root, say=say, **options
+        model, data, window=window, precision=precision, opening=opening, data_root=data_root, say=say, **options
     )
     return score(predictor, dataset, progress=progress)
 
@@ -164,6 +173,8 @@ def search_crf(
     window: int | None = None,
     precision: str = "auto",
     device: str = "auto",
+    backend: str = "auto",
+    trust: bool = False,
     data_root: str | None = None,
     progress: Report | None = None,
     say: Say | None = None,
@@ -176,8 +187,9 @@ def search_crf(
         DataError: The data's classes are not the model's, or a file cannot be read.
     """
     options = {"output_stride": output_stride, "scales": tuple(scales), "flip": flip}
+    opening = {"device": device, "backend": backend, "trust": trust}
     predictor, dataset = _prepare_scoring(
-        model, data, window=window, precision=precision, device=device, data_root=data_root, say=say, **options
+        model, data, window=window, precision=precision, opening=opening, data_root=data_root, say=say, **options
     )
     return crf_search.search_crf(predictor, dataset, progress=progress)
 
@@ -194,6 +206,8 @@ def predict(
     precision: str = "auto",
     crf: bool | Mapping[str, Any] = False,
     device: str = "auto",
+    backend: str = "auto",
+    trust: bool = False,
     formats: Sequence[str] = ("labels", "overlay"),
     probabilities: bool = False,
     min_confidence: float | None = None,
@@ -213,6 +227,8 @@ def predict(
         precision: auto (fp32), fp32 or bf16.
         crf: Whether DenseCRF follows the network, or its options.
         device: auto, cpu, cuda, cuda:1, mps.
+        backend: What runs an exported file; auto is its format's own.
+        trust: Whether to open a .pt2, which can run any code that it holds.
         formats: labels are always written; overlay and confidence beside them.
         probabilities: Whether to write the probabilities of every class.
         min_confidence: Pixels below it get the data's ignored id.
@@ -222,7 +238,7 @@ def predict(
         UsageError: An input does not exist, two have one output name, or `out` lies in an input folder.
         ModelFileError: The model cannot be opened.
     """
-    opened, _ = _open(model, device)
+    opened, _ = _open(model, device, backend, trust=trust)
     predictor = opened.build_predictor(
         output_stride=output_stride,
         scales=tuple(scales),
@@ -299,12 +315,49 @@ def bench(
     return found
 
 
-def _open(model: Model | Run | str | Path, device: str) -> tuple[Model, Path | None]:
+def export(
+    model: Model | Run | str | Path,
+    out: str | Path | None = None,
+    *,
+    format: str = "onnx",
+    argmax: bool = False,
+    output_stride: int | None = None,
+    say: Say | None = None,
+) -> tuple[Path, Parity]:
+    """Write a model as a file that another runtime runs, after it has run there and answered as the model does.
+
+    Args:
+        model: A model, a run, or what `load` opens.
+        out: The file; beside the model where left out, else in this folder.
+        format: onnx, openvino or pt2.
+        argmax: Whether the file gives class indices in place of logits; it then has no confidence.
+        output_stride: That of the file, which is fixed; the model's where left out.
+        say: Told what is being done.
+    Returns: The file, and how far its answers are from the model's.
+    Raises:
+        ModelFileError: The model cannot be opened or converted, or the file answers otherwise.
+        ConfigError: The model cannot have the output stride, or there is no such format.
+        MachineError: A package that the format needs is not installed.
+    """
+    suffix = FORMATS.load(format).suffix
+    opened, folder = _open(model, "cpu")
+    if out is None:
+        near = folder if folder is not None and folder.is_dir() else Path()
+        name = "model" if isinstance(model, Model | Run) or Path(model).is_dir() else Path(model).stem
+        out = near / f"{name}{suffix}"
+    network = opened.network
+    with at_output_stride(network, output_stride or network.output_stride):
+        return Path(out), export_network(network, opened.card, Path(out), format=format, argmax=argmax, say=say)
+
+
+def _open(
+    model: Model | Run | str | Path, device: str, backend: str = "auto", *, trust: bool = False
+) -> tuple[Model, Path | None]:
     """Return an opened model and the folder of its run, if it has one."""
     if isinstance(model, Model):
         return model, None
     folder = model.folder if isinstance(model, Run) else Path(model)
-    return load(folder, device=device), folder if folder.is_dir() else folder.parent
+    return load(folder, device=device, backend=backend, trust=trust), folder if folder.is_dir() else folder.parent
 
 
 def _prepare_scoring(
@@ -313,18 +366,18 @@ def _prepare_scoring(
     *,
     window: int | None,
     precision: str,
-    device: str,
+    opening: Mapping[str, Any],
     data_root: str | None,
     say: Say | None,
     **options: Any,
 ) -> tuple[Predictor, SegmentationDataset]:
     """Return what labels and what is labelled; window and precision left open are those of the model's validations."""
-    opened, folder = _open(model, device)
+    opened, folder = _open(model, **opening)
     dataset = _find_scored_data(data, folder, opened.label_space, data_root, say)
     validated = Protocol.from_json(opened.card.protocol) if opened.card.protocol else Protocol()
     predictor = opened.build_predictor(
         window=window or validated.window,
-        precision=validated.precision if precision == "auto" else precision,
+        precision=validated.precision if precision == "auto" and not opened.is_exported else precision,
         say=say,
         **options,
     )

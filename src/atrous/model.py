@@ -1,4 +1,4 @@
-"""A network with its classes, opened from a file and ready to label pictures."""
+"""A network with its classes, or an exported file, opened and ready to label pictures."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from pydantic import ValidationError
 from atrous.config.check import require_valid
 from atrous.config.problems import describe_validation_error, raise_problems
 from atrous.config.schema import Config
+from atrous.core.errors import ConfigError, UsageError
 from atrous.core.labels import LabelSpace
 from atrous.inference.build import build_predictor
+from atrous.inference.exported import RUNTIMES, ExportedFile, choose_runtime, read_file
 from atrous.inference.prediction import Prediction
 from atrous.inference.predictor import Predictor
 from atrous.networks.model_file import ModelCard, load_model
@@ -25,17 +27,43 @@ class Model:
     """A network with its classes, ready to label pictures.
 
     Args:
-        network: The network, in evaluation mode.
+        source: The network, in evaluation mode, or an exported file.
         card: What its file says of it.
         device: auto, cpu, cuda, cuda:1, mps.
         precision: auto (fp32), fp32 or bf16.
+        backend: What runs an exported file; auto is its format's own.
     """
 
-    def __init__(self, network: Segmenter, card: ModelCard, *, device: str = "auto", precision: str = "auto") -> None:
-        self.network = network
+    def __init__(
+        self,
+        source: Segmenter | ExportedFile,
+        card: ModelCard,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        backend: str = "auto",
+    ) -> None:
+        self._source = source
         self.card = card
         self._device = device
         self._precision = precision
+        self._backend = backend
+
+    @property
+    def is_exported(self) -> bool:
+        """Whether this is an exported file, which cannot be changed, and not a living network."""
+        return isinstance(self._source, ExportedFile)
+
+    @property
+    def network(self) -> Segmenter:
+        """The living network.
+
+        Raises:
+            UsageError: This is an exported file.
+        """
+        if isinstance(self._source, ExportedFile):
+            raise UsageError(f"{self._source.path} is an exported file, not a network", "Open what it was made from.")
+        return self._source
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -49,12 +77,21 @@ class Model:
 
     @property
     def output_stride(self) -> int:
-        """Input resolution / feature resolution: 4, 8, 16 or 32; set it at any time."""
-        return self.network.output_stride
+        """Input resolution / feature resolution: 4, 8, 16 or 32; set it at any time, but for an exported file.
+
+        Raises:
+            ConfigError: On setting, if the network cannot have it; always for an exported file.
+        """
+        return self._source.output_stride
 
     @output_stride.setter
     def output_stride(self, output_stride: int) -> None:
-        self.network.output_stride = output_stride
+        if isinstance(self._source, ExportedFile):
+            raise ConfigError(
+                f"{self._source.path}: the output stride of an exported file is fixed",
+                f"Export the model again: --output-stride {output_stride}.",
+            )
+        self._source.output_stride = output_stride
 
     def predict(
         self,
@@ -94,26 +131,40 @@ class Model:
             ConfigError: An option that is unknown or out of its range.
         """
         try:
-            config = Config.model_validate({"evaluation": {"precision": self._precision} | options})
+            given = {"precision": self._precision, "backend": self._backend} | options
+            config = Config.model_validate({"evaluation": given})
         except ValidationError as error:
             raise_problems(describe_validation_error(error, {}))
         require_valid(config)
-        return build_predictor(self.network, self.label_space, config.evaluation, self._device, say=say)
+        return build_predictor(self._source, self.label_space, config.evaluation, self._device, say=say)
 
 
-def load(path: str | Path, *, device: str = "auto", precision: str = "auto") -> Model:
+def load(
+    path: str | Path, *, device: str = "auto", precision: str = "auto", backend: str = "auto", trust: bool = False
+) -> Model:
     """Open a model.
 
     Args:
-        path: A run folder, a .safetensors file of atrous, torchvision's DeepLabv3 state dict (.pth), or the name of a
-            published model, such as torchvision/deeplabv3_resnet50, which is downloaded once.
+        path: A run folder, a .safetensors file of atrous, torchvision's DeepLabv3 state dict (.pth), the name of a
+            published model, such as torchvision/deeplabv3_resnet50, which is downloaded once, or a file that
+            `atrous export` wrote (.onnx, .xml, .pt2).
         device: auto, cpu, cuda, cuda:1, mps.
         precision: auto (fp32), fp32 or bf16.
+        backend: What runs an exported file: onnxruntime, openvino; auto is its format's own.
+        trust: Whether to open a .pt2, which can run any code that it holds.
     Raises:
         ModelFileError: No such file, damaged, or of another kind.
-        MachineError: The device is not there, or a published model cannot be fetched.
+        MachineError: The device or the backend is not there, or a published model cannot be fetched.
     """
-    network, card = load_model(Path(path))
-    model = Model(network.eval(), card, device=device, precision=precision)
+    source, card = _open(Path(path), backend, trust=trust)
+    model = Model(source, card, device=device, precision=precision, backend=backend)
     model.build_predictor()  # fails now if the device is not there, and puts the network on it
     return model
+
+
+def _open(path: Path, backend: str, *, trust: bool) -> tuple[Segmenter | ExportedFile, ModelCard]:
+    if path.suffix in RUNTIMES:
+        file = read_file(path, runtime=choose_runtime(path, backend), trust=trust)
+        return file, file.card
+    network, card = load_model(path)
+    return network.eval(), card

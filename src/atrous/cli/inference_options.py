@@ -68,6 +68,11 @@ def read_inference_options(
         ),
     ] = None,
     device: DeviceOption = None,
+    backend: Annotated[
+        str | None,
+        typer.Option("--backend", help="What runs an exported file: onnxruntime, openvino; auto is its format's own."),
+    ] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Open a .pt2, which can run any code that it holds.")] = False,
 ) -> dict[str, Any]:
     """Return the options as keyword arguments of `atrous.evaluate` and `atrous.predict`.
 
@@ -83,11 +88,12 @@ def read_inference_options(
             "evaluation.flip": flip,
             "evaluation.window": window,
             "evaluation.precision": precision,
+            "evaluation.backend": backend,
             "evaluation.crf": _parse_crf_options(crf_set or []) or crf,
             "output.device": device,
         }
     ).config
-    return {**config.evaluation.model_dump(), "device": config.output.device}
+    return {**config.evaluation.model_dump(), "device": config.output.device, "trust": trust}
 
 
 def _parse_crf_options(words: list[str]) -> dict[str, float]:

@@ -25,6 +25,7 @@ COMMANDS = Registry(
         ("train", "atrous.cli.train:run"),
         ("eval", "atrous.cli.eval:run"),
         ("predict", "atrous.cli.predict:run"),
+        ("export", "atrous.cli.export:run"),
         ("reproduce", "atrous.cli.reproduce:run"),
         ("bench", "atrous.cli.bench:run"),
         ("models", "atrous.cli.models:run"),

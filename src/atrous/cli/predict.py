@@ -17,7 +17,7 @@ FORMATS = ["labels", "overlay", "confidence"]
 @take_inference_options
 def run(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Pictures, folders, or patterns in quotes.")],
-    model: Annotated[str, typer.Option("--model", help="A run folder, .safetensors or .pth.")],
+    model: Annotated[str, typer.Option("--model", help="A run folder, .safetensors, .pth, or an exported file.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the results.")] = Path("predictions"),
     formats: Annotated[
         str, typer.Option("--format", help="Any of labels, overlay, confidence, separated by commas.")

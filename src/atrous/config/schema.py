@@ -150,6 +150,8 @@ class EvaluationConfig(Section):
     """Side of a sliding window in pixels; whole pictures where left out, unless one does not fit in memory."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic; auto is fp32."""
+    backend: str = "auto"
+    """What runs an exported file, such as onnxruntime or openvino; auto is its format's own."""
     crf: bool | dict[str, Any] = False
     """Whether DenseCRF follows the network; or its options, such as {bilateral_weight: 6}. It can hurt."""
 

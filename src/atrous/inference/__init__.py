@@ -2,5 +2,14 @@
 
 from atrous.core.registry import Registry
 
-BACKENDS = Registry("backend", (("torch", "atrous.inference.backends.torch_eager:TorchEager"),))
-"""What can run a network."""
+BACKENDS = Registry(
+    "backend",
+    (
+        ("torch", "atrous.inference.backends.torch_eager:TorchEager"),
+        ("onnxruntime", "atrous.inference.backends.onnx_session:OnnxSession"),
+        ("openvino", "atrous.inference.backends.openvino_model:OpenVinoModel"),
+        ("pt2", "atrous.inference.backends.torch_program:TorchProgram"),
+    ),
+    extras={"onnxruntime": "onnx", "openvino": "openvino"},
+)
+"""What can run a network: a living one, or files that were exported."""

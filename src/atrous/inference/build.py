@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from atrous.config.options import read_options
 from atrous.config.schema import EvaluationConfig
-from atrous.core.errors import MachineError
+from atrous.core.errors import ConfigError, MachineError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Protocol
+from atrous.core.registry import describe_choices
 from atrous.inference import BACKENDS
+from atrous.inference.contracts import Backend
 from atrous.inference.crf import DenseCRF
+from atrous.inference.exported import ExportedFile, choose_runtime
 from atrous.inference.predictor import Predictor
 from atrous.networks.segmenter import Segmenter
 
+LIVE = "torch"
+"""The backend of living networks."""
+
 
 def build_predictor(
-    network: Segmenter,
+    network: Segmenter | ExportedFile,
     label_space: LabelSpace,
     evaluation: EvaluationConfig,
     device: str = "auto",
@@ -30,15 +36,16 @@ def build_predictor(
     """Build a predictor around a network, which is left as it is.
 
     Args:
-        network: The network; what it has learnt until a prediction counts in it.
+        network: The network, what it has learnt until a prediction counts in it; or an exported file.
         label_space: What its classes are.
         evaluation: How pictures become labels; the network's own output stride and fp32 where left open.
         device: auto, cpu, cuda, cuda:1, mps.
         say: Told in a sentence what was decided by itself.
     Raises:
         ConfigError: The network cannot have the output stride, or differs from the label space in its classes; or an
-            option of DenseCRF that cannot be.
-        MachineError: The device is not there.
+            option of DenseCRF that cannot be; or a backend that cannot run it.
+        ModelFileError: An exported file cannot be opened.
+        MachineError: The device or the backend is not there.
     """
     protocol = Protocol(
         output_stride=evaluation.output_stride or network.output_stride,
@@ -48,13 +55,45 @@ def build_predictor(
         precision="fp32" if evaluation.precision == "auto" else evaluation.precision,
         crf=read_crf_options(evaluation.crf),
     )
+    if isinstance(network, ExportedFile):
+        backend = _open_file(network, protocol, evaluation.backend, device)
+        return Predictor(backend, label_space, protocol, say=say)
+    if evaluation.backend not in ("auto", LIVE):
+        BACKENDS.require(evaluation.backend)
+        raise ConfigError(
+            f"backend {evaluation.backend!r} runs exported files, not a living network", "First: `atrous export MODEL`."
+        )
     rates = network.head.compute_rates(protocol.output_stride)
     if say is not None and rates and protocol.output_stride != network.build_stride:
         say(f"output stride {protocol.output_stride}: rates {', '.join(map(str, rates))}")
-    backend = BACKENDS.load("torch")(
+    backend = BACKENDS.load(LIVE)(
         network, device=find_device(device), output_stride=protocol.output_stride, precision=protocol.precision
     )
     return Predictor(backend, label_space, protocol, say=say)
+
+
+def _open_file(file: ExportedFile, protocol: Protocol, wanted: str, device: str) -> Backend:
+    """Return what runs an exported file, where that can follow the protocol."""
+    runtime = choose_runtime(file.path, wanted)
+    if protocol.output_stride != file.output_stride:
+        raise ConfigError(
+            f"output stride {protocol.output_stride}: {file.path} was exported at {file.output_stride}, which is fixed",
+            f"Export the model again: --output-stride {protocol.output_stride}.",
+        )
+    needs_logits = {
+        "scales": protocol.scales != (1.0,),
+        "flip": protocol.flip,
+        "window": protocol.window is not None,
+        "crf": protocol.crf is not None,
+    }
+    asked = [name for name, is_asked in needs_logits.items() if is_asked]
+    if file.graph.output == "labels" and asked:
+        raise ConfigError(
+            f"{', '.join(asked)}: {file.path} gives labels alone, and nothing can be averaged",
+            "Export the model without --argmax.",
+        )
+    chosen = find_device(device, BACKENDS.load(runtime).list_devices())
+    return file.open(runtime, device=chosen, precision=protocol.precision)
 
 
 def read_crf_options(given: bool | Mapping[str, Any]) -> dict[str, Any] | None:
@@ -73,14 +112,18 @@ def read_crf_options(given: bool | Mapping[str, Any]) -> dict[str, Any] | None:
     return defaults | ({} if given is True else read_options(DenseCRF, given, "evaluation.crf"))
 
 
-def find_device(name: str) -> torch.device:
+def find_device(name: str, kinds: Sequence[str] = ()) -> torch.device:
     """Return a device by its name; auto is the first GPU, else the CPU.
 
+    Args:
+        name: auto, cpu, cuda, cuda:1, mps.
+        kinds: Those that a backend has, the best first; all of PyTorch's where left out.
+
     Raises:
-        MachineError: There is no such device.
+        MachineError: There is no such device, or the backend does not run on it.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(kinds[0] if kinds else "cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -88,4 +131,6 @@ def find_device(name: str) -> torch.device:
         raise MachineError(
             f"no device {name!r} here: {str(error).splitlines()[0]}", "Use device auto or cpu."
         ) from error
+    if kinds and device.type not in kinds:
+        raise MachineError(f"the backend does not run on {name!r} here", describe_choices(name, ["auto", *kinds]))
     return device

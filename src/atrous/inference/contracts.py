@@ -15,12 +15,14 @@ from atrous.networks.contracts import Cells
 class Backend(Protocol):
     """Something that runs a network: pictures in, cells out.
 
-    `num_classes` is K; `device` is where the pictures are wanted; `aligned` tells how scaled copies are to be made.
+    `num_classes` is K; `device` is where the pictures are wanted; `aligned` tells how scaled copies are to be made;
+    where `labels_only`, there are no logits, and `label` takes the place of the call.
     """
 
     num_classes: int
     device: torch.device
     aligned: bool
+    labels_only: bool
 
     def __call__(self, pictures: Tensor) -> Cells:
         """(B, 3, H, W) uint8, or floats in [0, 1] -> cells with logits (B, K, h, w).
@@ -28,6 +30,10 @@ class Backend(Protocol):
         Raises:
             MachineError: The memory does not suffice.
         """
+        ...
+
+    def label(self, pictures: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 -> class indices (B, H, W), where `labels_only`; errors as those of a call."""
         ...
 
     def measure_bytes_per_pixel(self) -> float:
@@ -65,15 +71,15 @@ class LabelBand:
 
     Args:
         indices: (R, W) uint16 class indices.
-        band: What they were found from.
+        band: What they were found from; None where the backend gives labels alone.
         indices_before_crf: (R, W) uint16, the class indices without DenseCRF, where the protocol has one.
     """
 
     indices: np.ndarray
-    band: Band
+    band: Band | None
     indices_before_crf: np.ndarray | None = None
 
     @property
     def start_row(self) -> int:
-        """The band's first row."""
-        return self.band.start_row
+        """The band's first row; labels without a band are of the whole picture."""
+        return 0 if self.band is None else self.band.start_row

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from atrous.core.errors import UsageError
 from atrous.core.labels import LabelSpace
 from atrous.inference.saving import (
     draw_overlay,
@@ -25,7 +26,8 @@ class Prediction:
         key: What the files are called, a path without suffix such as "a/photo".
         picture: (H, W, 3) uint8, what was labelled.
         labels: (H, W) uint8 or uint16 ids of the data; an ignored id where the confidence was too small.
-        confidence: (H, W) float32 in [0, 1], the probability of the class given; None where it was not asked for.
+        confidence: (H, W) float32 in [0, 1], the probability of the class given; None where it was not asked for, or
+            the model is an exported file that gives labels alone.
         probabilities: (K, H, W) float16 where asked for, else None.
         label_space: Names, ids and colours of the classes.
         window: Side in pixels of the windows that were labelled one by one, or None for the whole picture at once.
@@ -52,7 +54,11 @@ class Prediction:
             overlay: Whether to write the picture with its labels over it, `<key>_overlay.jpg`.
             confidence: Whether to write `<key>_confidence.png`, 255 for 1.
         Returns: The files.
+        Raises:
+            UsageError: The confidence is wanted, and there is none.
         """
+        if confidence and self.confidence is None:
+            raise UsageError("confidence: the model is a file that gives labels alone", "Export it without --argmax.")
         stem = Path(folder) / self.key
         files = [stem.with_name(f"{stem.name}.png")]
         save_index_picture(files[0], self.labels, self.label_space)

@@ -59,9 +59,12 @@ def save_predictions(
         min_confidence: Pixels below it get the data's ignored id.
         progress: Told of each picture.
     Raises:
-        UsageError: A source does not exist, two pictures share a name, or the output folder lies in an input folder.
+        UsageError: A source does not exist, two pictures share a name, or the output folder lies in an input folder;
+            or the model gives labels alone and more is wanted.
         MachineError: A file cannot be written, or the memory does not suffice.
     """
+    wanted = {"confidence": confidence, "probabilities": probabilities, "min_confidence": min_confidence > 0}
+    predictor.require_confidence(*[name for name, is_wanted in wanted.items() if is_wanted])
     files = [file for source in sources for file in find_pictures(source)]
     require_safe_output(sources, files, output, confidence=confidence)
     paths = {file.key: file.path for file in files}

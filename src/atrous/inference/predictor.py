@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atrous.core.errors import ConfigError, DataError, UsageError
+from atrous.core.errors import ConfigError, DataError, MachineError, UsageError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Protocol
 from atrous.data.reading import load_picture
@@ -97,8 +97,11 @@ class Predictor:
             MachineError: The memory does not suffice.
         """
         height, width = picture.shape[:2]
+        if self.backend.labels_only:
+            yield self._label_whole(picture)
+            return
         protocol = replace(self.protocol, window=self.find_window(height, width))
-        pixels = torch.from_numpy(np.require(picture, requirements=("C", "W"))).permute(2, 0, 1)  # (3, H, W)
+        pixels = _to_tensor(picture)
         if self.crf is not None:
             require_crf_memory(height, width, self.backend.num_classes, self.backend.device)
         bands = iter_bands(self.backend, pixels, protocol)
@@ -108,6 +111,30 @@ class Predictor:
         probs = torch.cat([band.compute_probs() for band in bands], dim=1)  # (K, H, W)
         refined = Band(0, refine(self.crf, probs, pixels), are_logits=False)
         yield LabelBand(_label(refined.scores), refined, indices_before_crf=_label(probs))
+
+    def _label_whole(self, picture: np.ndarray) -> LabelBand:
+        """Return the labels of a backend that gives nothing else; windows could not be blended."""
+        if self.find_window(*picture.shape[:2]) is not None:
+            raise MachineError(
+                f"a picture of {picture.shape[0]} x {picture.shape[1]} pixels does not fit in memory, "
+                "and a file that gives labels alone cannot go over it in windows",
+                "Give smaller pictures, or export the model without --argmax.",
+            )
+        indices = self.backend.label(_to_tensor(picture).unsqueeze(0))[0]
+        return LabelBand(indices.cpu().numpy().astype(np.uint16), None)
+
+    def require_confidence(self, *asked: str) -> None:
+        """Refuse what needs probabilities where the backend gives labels alone.
+
+        Args:
+            asked: What was asked for, in words.
+        Raises:
+            UsageError: Something was, and the backend does.
+        """
+        if self.backend.labels_only and asked:
+            raise UsageError(
+                f"{', '.join(asked)}: the model is a file that gives labels alone", "Export it without --argmax."
+            )
 
     def label_picture(
         self, picture: np.ndarray, *, confidence: bool = True, probabilities: bool = False
@@ -119,17 +146,21 @@ class Predictor:
             confidence: Whether to compute it, which takes about as long as finding the labels.
             probabilities: Whether to keep them for every class, which takes 2 K bytes a pixel.
         Returns: Class indices (H, W) uint16; confidence (H, W) float32 and probabilities (K, H, W) float16, or None.
+            There is no confidence where the backend gives labels alone.
+        Raises:
+            UsageError: Probabilities are asked for, and the backend has none.
         """
+        self.require_confidence(*["probabilities"] * probabilities)
         height, width = picture.shape[:2]
         indices = np.empty((height, width), dtype=np.uint16)
-        sure = np.empty((height, width), dtype=np.float32) if confidence else None
+        sure = np.empty((height, width), dtype=np.float32) if confidence and not self.backend.labels_only else None
         probs = np.empty((self.label_space.num_classes, height, width), dtype=np.float16) if probabilities else None
         for band in self.iter_labels(picture):
             rows = slice(band.start_row, band.start_row + len(band.indices))
             indices[rows] = band.indices
-            if sure is not None:
+            if sure is not None and band.band is not None:
                 sure[rows] = band.band.compute_confidence().cpu().numpy()
-            if probs is not None:
+            if probs is not None and band.band is not None:
                 probs[:, rows] = band.band.compute_probs().half().cpu().numpy()
         return indices, sure, probs
 
@@ -143,6 +174,7 @@ class Predictor:
         min_confidence: float = 0.0,
     ) -> Prediction:
         """Label a picture (H, W, 3) uint8; see `predict`."""
+        self.require_confidence(*["min_confidence"] * (min_confidence > 0))
         ignored = self._find_ignored_id() if min_confidence > 0 else 0
         indices, sure, probs = self.label_picture(
             picture, confidence=confidence or min_confidence > 0, probabilities=probabilities
@@ -223,6 +255,11 @@ class Predictor:
                 probabilities=probabilities,
                 min_confidence=min_confidence,
             )
+
+
+def _to_tensor(picture: np.ndarray) -> Tensor:
+    """(H, W, 3) -> (3, H, W), without a copy where that can be."""
+    return torch.from_numpy(np.require(picture, requirements=("C", "W"))).permute(2, 0, 1)
 
 
 def _label(scores: Tensor) -> np.ndarray:

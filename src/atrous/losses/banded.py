@@ -95,7 +95,7 @@ class _Bands:
 
     def __init__(self, logits: Tensor, geometry: Geometry | None) -> None:
         plain = logits.detach().contiguous()
-        if geometry is None:
+        if geometry is None or geometry.stride == 1:
             self._enlargement = None
             self.widened = plain.to(torch.promote_types(plain.dtype, torch.float32))
         else:

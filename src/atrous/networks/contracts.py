@@ -88,8 +88,11 @@ class Geometry:
 
 
 def count_cells(size: int, stride: int, *, aligned: bool) -> int:
-    """Return the cells of the model's map along a side of n pixels: aligned ceil((n - 1) / s) + 1, else ceil(n / s)."""
-    return -(-(size - 1) // stride) + 1 if aligned else -(-size // stride)
+    """Return the cells of the model's map along a side of n pixels: aligned ceil((n - 1) / s) + 1, else ceil(n / s).
+
+    Nothing below zero is divided: an exported graph rounds such a quotient towards zero, where Python rounds it down.
+    """
+    return (size + stride - 2) // stride + 1 if aligned else (size + stride - 1) // stride
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ class Segmenter(nn.Module):
     def geometry(self, height: int, width: int) -> Geometry:
         """Return where the logits' cells lie for a picture of this size in pixels."""
         step = max(SIZE_STEP_PX, self._output_stride)
-        padded = [-(-(n - 1) // step) * step + 1 if self.aligned else n for n in (height, width)]
+        padded = [(count_cells(n, step, aligned=True) - 1) * step + 1 if self.aligned else n for n in (height, width)]
         stride = self.head.find_stride(self._output_stride)
         return Geometry(height, width, padded[0], padded[1], stride, self.aligned)
 
@@ -158,13 +158,13 @@ class Segmenter(nn.Module):
             view = scale_picture(normalised, scale, aligned=self.aligned)
             logits, features = self._look(view)
             seen = self.geometry(view.shape[2], view.shape[3])
-            all_logits.append(_bring(logits, seen, geometry))
+            all_logits.append(_bring(logits, seen, geometry, scale))
             if len(self.head.scales) > 1:
-                deepest.append(_bring(features[-1], self._locate(view, self._output_stride), geometry))
+                deepest.append(_bring(features[-1], self._locate(view, self._output_stride), geometry, scale))
         if self.auxiliary_head is not None and self.training:
             level = self.feature_shapes.levels[self.auxiliary_head.level]
             source = self._locate(view, min(level.native_stride, self._output_stride))
-            auxiliary = _bring(self.auxiliary_head(features), source, geometry)
+            auxiliary = _bring(self.auxiliary_head(features), source, geometry, self.head.scales[-1])
         return Cells(self.head.fuse(all_logits, deepest), auxiliary, geometry)
 
     def forward(self, pictures: Tensor) -> Tensor:
@@ -183,19 +183,18 @@ class Segmenter(nn.Module):
             right, bottom = geometry.padded_width - geometry.width, geometry.padded_height - geometry.height
             view = F.pad(view, (0, right, 0, bottom))
         features = self.backbone(view)
-        extent = Extent(self._find_inside(features[-1], geometry), self.aligned)
+        extent = Extent(self._find_inside(geometry), self.aligned)
         return self.head(features, extent), features
 
-    def _find_inside(self, features: Tensor, geometry: Geometry) -> tuple[int, int] | None:
+    def _find_inside(self, geometry: Geometry) -> tuple[int, int] | None:
         if self.image_pooling == "map" or not self.aligned:
             return None
         stride = self._output_stride
-        inside = (geometry.height - 1) // stride + 1, (geometry.width - 1) // stride + 1
-        return None if inside == tuple(features.shape[2:]) else inside
+        return (geometry.height - 1) // stride + 1, (geometry.width - 1) // stride + 1
 
 
-def _bring(cells: Tensor, source: Geometry, target: Geometry) -> Tensor:
-    """Return what cells of a view, of its padding too, say at the cells of the model's map."""
-    if source != target:
+def _bring(cells: Tensor, source: Geometry, target: Geometry, scale: float) -> Tensor:
+    """Return what cells of a view at a scale, of its padding too, say at the cells of the model's map."""
+    if scale != 1.0 or source.stride != target.stride:
         return resample_cells(cells, source, target)
     return cells[:, :, : target.map_height, : target.map_width] if target.aligned else cells

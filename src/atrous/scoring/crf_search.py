@@ -48,7 +48,10 @@ def search_crf(
         dataset: Pictures with masks; at most `MOST_PICTURES` of them are taken, evenly spread.
         progress: Told of each picture.
     Returns: A row a setting, and one without a field, best first.
+    Raises:
+        UsageError: The model is an exported file that gives labels alone.
     """
+    predictor.require_confidence("a search for DenseCRF")
     settings: list[dict[str, float] | None] = [None]
     settings += [dict(zip(GRID, values, strict=True)) for values in itertools.product(*GRID.values())]
     fields = [None if options is None else _build(options, predictor) for options in settings]
@@ -57,9 +60,8 @@ def search_crf(
     for done, index in enumerate(chosen.tolist(), start=1):
         sample = dataset.get(index)
         pixels = torch.from_numpy(np.ascontiguousarray(sample.picture.transpose(2, 0, 1)))  # (3, H, W)
-        probs = torch.cat(
-            [found.band.compute_probs() for found in predictor.iter_labels(sample.picture)], dim=1
-        )  # (K, H, W)
+        bands = [found.band for found in predictor.iter_labels(sample.picture)]
+        probs = torch.cat([band.compute_probs() for band in bands if band is not None], dim=1)  # (K, H, W)
         for field, matrix in zip(fields, matrices, strict=True):
             marginals = probs if field is None else refine(field, probs, pixels)
             matrix.update(sample.labels, marginals.argmax(dim=0).cpu().numpy().astype(np.uint16))

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.distributed
 from torch import nn
+from torch.nn import functional as F
 
 from atrous.networks.contracts import Extent
 from atrous.networks.layers.pooling import FEWEST_VALUES_PER_NORM, ImagePooling, PyramidPooling
@@ -53,7 +54,7 @@ def test_windows_are_averaged_one_by_one_and_stretched_over_the_map() -> None:
             torch.testing.assert_close(found[:, :, row, column], wanted)
         pooling.window = 9
         torch.testing.assert_close(pooling(features), build().eval()(features))
-        padded = torch.nn.functional.pad(features, (0, 2, 0, 1), value=9.0)
+        padded = F.pad(features, (0, 2, 0, 1), value=9.0)
         pooling.window = 3
         torch.testing.assert_close(pooling(padded, Extent(inside=(5, 9)))[:, :, :5, :9], found)
 
@@ -79,8 +80,37 @@ def test_each_grid_holds_the_averages_of_its_parts() -> None:
             part = features[:, :, down : down + 2, across : across + 3].mean(dim=(2, 3), keepdim=True)
             expected = pooling.projections[1](part)[:, :, 0, 0]
             torch.testing.assert_close(quarters[:, :, row, column], expected)
-        framed = torch.nn.functional.pad(features, (0, 3, 0, 2), value=7.0)
+        framed = F.pad(features, (0, 3, 0, 2), value=7.0)
         torch.testing.assert_close(pooling(framed, Extent(inside=(4, 6)))[:, :, :4, :6], pooling(features))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 7), (5, 6), (13, 4)], ids=str)
+@pytest.mark.parametrize("bins", [1, 2, 3, 6])
+def test_grids_are_torchs_own(bins: int, size: tuple[int, int]) -> None:
+    """On maps smaller than the grid too, where parts share cells."""
+    pooling = PyramidPooling(4, 4, bins=(bins,)).eval()
+    pooling.projections[0] = nn.Identity()
+    features = torch.randn(2, 4, *size)
+    pooled = F.adaptive_avg_pool2d(features, bins)
+    expected = F.interpolate(pooled, size=size, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(pooling(features), expected)
+    framed = F.pad(features, (0, 3, 0, 2), value=7.0)
+    padded = F.pad(expected, (0, 3, 0, 2), mode="replicate")
+    torch.testing.assert_close(pooling(framed, Extent(inside=size)), padded)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 7), (5, 9), (13, 3)], ids=str)
+@pytest.mark.parametrize("window", [1, 3, 5, 20])
+def test_windows_are_torchs_own(window: int, size: tuple[int, int]) -> None:
+    pooling = build().eval()
+    features = torch.randn(2, 6, *size)
+    pooling.window = window
+    sides = [min(window, side) for side in size]
+    with torch.inference_mode():
+        averages = F.avg_pool2d(features, sides, stride=1)
+        pooled = pooling.act(pooling.norm(pooling.conv(averages)))
+        expected = F.interpolate(pooled, size=size, mode="bilinear", align_corners=True)
+        torch.testing.assert_close(pooling(features), expected)
 
 
 @pytest.mark.parametrize("batch", range(1, FEWEST_VALUES_PER_NORM))

@@ -130,6 +130,16 @@ def test_enlarging_has_a_gradient(aligned: bool) -> None:
     assert logits.grad.sum() == pytest.approx(2 * 3 * 9 * 14, rel=1e-4)
 
 
+def test_logits_of_every_pixel_are_taken_as_they_are() -> None:
+    logits = torch.randn(2, 3, 9, 14)
+    enlargement = Enlargement(Geometry(9, 14, 9, 14, 1, True), (9, 14), device=logits.device)
+    band = enlargement.enlarge_band(enlargement.widen(logits), 2, 5)
+    assert torch.equal(band, logits[:, :, 2:5])
+    assert band.untyped_storage().data_ptr() == logits.untyped_storage().data_ptr()
+    scaled = enlarge_logits(logits, Geometry(9, 14, 9, 14, 1, True), size=(17, 27))
+    torch.testing.assert_close(scaled, F.interpolate(logits, size=(17, 27), mode="bilinear", align_corners=True))
+
+
 def test_enlarging_is_exact_under_autocast() -> None:
     geometry = describe(33, 65, 16, aligned=True)
     logits = draw_logits(geometry)

@@ -9,6 +9,7 @@ from atrous.core.errors import MachineError
 from atrous.inference.folding import fold_norms
 from atrous.inference.memory import is_out_of_memory, measure_bytes_per_pixel
 from atrous.networks.contracts import Cells
+from atrous.networks.layers.resize import enlarge_logits
 from atrous.networks.segmenter import Segmenter
 
 
@@ -24,6 +25,8 @@ class TorchEager:
         output_stride: Input resolution / feature resolution of the calls.
         precision: "fp32" or "bf16".
     """
+
+    labels_only = False
 
     def __init__(self, network: Segmenter, *, device: torch.device, output_stride: int, precision: str) -> None:
         self._network = network
@@ -55,6 +58,11 @@ class TorchEager:
                     f"at output stride {self.output_stride}",
                     "Label it in windows, such as --window 513, or with a larger output stride or smaller scales.",
                 ) from error
+
+    def label(self, pictures: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 -> class indices (B, H, W)."""
+        cells = self(pictures)
+        return enlarge_logits(cells.logits, cells.geometry).argmax(dim=1)
 
     def measure_bytes_per_pixel(self) -> float:
         """Return how much memory a forward pass needs for each pixel of the picture."""

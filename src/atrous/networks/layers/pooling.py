@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.distributed
@@ -11,7 +13,7 @@ from torch.nn import functional as F
 
 from atrous.networks.contracts import WHOLE, Extent
 from atrous.networks.layers.conv import ConvNormAct
-from atrous.networks.layers.resize import resize_map
+from atrous.networks.layers.resize import compute_interpolation, multiply_sides
 
 FEWEST_VALUES_PER_NORM = 4
 """Below this many values a channel a batch norm says nothing: at two its output is +1 and -1 whatever goes in."""
@@ -73,11 +75,10 @@ class ImagePooling(PooledConvNormAct):
     def forward(self, features: Tensor, extent: Extent = WHOLE) -> Tensor:
         """Average the cells in the picture and project the mean."""
         seen = extent.crop(features)
-        if self.training or self.window is None or self.window >= max(seen.shape[2:]):
+        if self.training or self.window is None:
             pooled = super().forward(seen.mean(dim=(2, 3), keepdim=True))
             return pooled.expand(-1, -1, *features.shape[2:])
-        sides = [min(self.window, side) for side in seen.shape[2:]]
-        pooled = super().forward(F.avg_pool2d(seen, sides, stride=1))
+        pooled = super().forward(_average(seen, partial(_slide, self.window)))
         return _spread(pooled, seen, features, aligned=True)
 
 
@@ -101,18 +102,51 @@ class PyramidPooling(nn.Module):
     def forward(self, features: Tensor, extent: Extent = WHOLE) -> Tensor:
         """Pool the cells in the picture over each grid; cells beyond it get the nearest value."""
         seen = extent.crop(features)
-        grids = [
-            _spread(projection(F.adaptive_avg_pool2d(seen, bins)), seen, features, aligned=False)
-            for bins, projection in zip(self.bins, self.projections, strict=True)
-        ]
+        grids = []
+        for bins, projection in zip(self.bins, self.projections, strict=True):
+            pooled = projection(_average(seen, partial(_divide, bins)))
+            grids.append(_spread(pooled, seen, features, aligned=False))
         return torch.cat(grids, dim=1)
+
+
+def _slide(window: int, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return first cells, and those after the last, of all windows that fit on a side; of one where it is shorter."""
+    side = min(window, count)
+    starts = torch.arange(count - side + 1, device=device)
+    return starts, starts + side
+
+
+def _divide(bins: int, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return first cells, and those after the last, of the parts of a side; neighbours may share a cell."""
+    numbers = torch.arange(bins, device=device)
+    return numbers * count // bins, ((numbers + 1) * count + bins - 1) // bins
+
+
+def _average(features: Tensor, cut: Callable[[int, torch.device], tuple[Tensor, Tensor]]) -> Tensor:
+    """Average over a grid of parts, (B, C, h, w) -> (B, C, n, m); `cut` says where the parts of a side begin and end.
+
+    Two matrix products, since an exported graph has no pooling whose windows depend on the size of the map.
+    """
+    matrices = []
+    for count in features.shape[2:]:
+        starts, stops = cut(count, features.device)
+        cells = torch.arange(count, device=features.device)
+        inside = (cells >= starts.unsqueeze(1)) & (cells < stops.unsqueeze(1))  # (n, count)
+        matrices.append(inside / (stops - starts).unsqueeze(1))
+    return multiply_sides(features, *matrices).to(features.dtype)
 
 
 def _spread(pooled: Tensor, seen: Tensor, features: Tensor, *, aligned: bool) -> Tensor:
     """Interpolate averages over the cells in the picture; the padding beyond gets the nearest value."""
-    spread = resize_map(pooled, (seen.shape[2], seen.shape[3]), aligned=aligned)
-    down, right = (all_ - inside for all_, inside in zip(features.shape[2:], seen.shape[2:], strict=True))
-    return F.pad(spread, (0, right, 0, down), mode="replicate") if down or right else spread
+    matrices = []
+    for averages, inside, count in zip(pooled.shape[2:], seen.shape[2:], features.shape[2:], strict=True):
+        cells = torch.arange(count, dtype=torch.float32, device=pooled.device).clamp(max=inside - 1)
+        if aligned:
+            at = cells * ((averages - 1) / max(inside - 1, 1))
+        else:
+            at = (cells + 0.5) * (averages / inside) - 0.5
+        matrices.append(compute_interpolation(at, averages))
+    return multiply_sides(pooled, *matrices).to(pooled.dtype)
 
 
 def _count_processes() -> int:

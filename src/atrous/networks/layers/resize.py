@@ -7,6 +7,7 @@ band of rows at its exact place, follows either convention, has a gradient, and 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 from functools import cached_property
 
 import torch
@@ -14,6 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from atrous.networks.contracts import Geometry
+
+MOST_PARTS = 10_000
+"""An exported graph takes a scale as the nearest fraction with a denominator up to this."""
 
 
 def compute_interpolation(positions: Tensor, count: int) -> Tensor:
@@ -26,11 +30,29 @@ def compute_interpolation(positions: Tensor, count: int) -> Tensor:
         out (n, count) float32, at most two numbers above zero in each row, which sums to 1.
     """
     positions = positions.clamp(0, count - 1)
-    before = positions.floor().clamp(max=max(count - 2, 0))
+    before = positions.floor().clamp(max=count - 2).clamp(min=0)
     share = (positions - before).unsqueeze(1)
     samples = torch.arange(count, device=positions.device).unsqueeze(0)
     before = before.unsqueeze(1)
     return ((samples == before) * (1 - share) + (samples == before + 1) * share).float()
+
+
+def multiply_sides(cells: Tensor, by_row: Tensor, by_column: Tensor) -> Tensor:
+    """Return by_row @ cells @ by_column.T, in fp32 at least.
+
+    Shapes:
+        cells (B, C, h, w), by_row (R, h), by_column (W, w); out (B, C, R, W).
+    """
+    return _multiply(_multiply(by_row, cells), by_column.T)
+
+
+def _multiply(left: Tensor, right: Tensor) -> Tensor:
+    """Return the matrix product in fp32 at least: autocast would round places and logits to eight bits of mantissa."""
+    if torch.is_autocast_enabled(left.device.type):
+        with torch.autocast(left.device.type, enabled=False):
+            return _multiply(left, right)
+    dtype = torch.promote_types(torch.promote_types(left.dtype, right.dtype), torch.float32)
+    return left.to(dtype) @ right.to(dtype)
 
 
 def _locate_pixels(pixels: Tensor, size: int, seen_size: int, cells: int, geometry: Geometry) -> Tensor:
@@ -39,9 +61,13 @@ def _locate_pixels(pixels: Tensor, size: int, seen_size: int, cells: int, geomet
     `size` is the side of the picture whose pixels are asked for, `seen_size` that of the (scaled) copy the network saw.
     """
     if geometry.aligned:
-        step = (seen_size - 1) / (size - 1) if size > 1 else 0.0
-        return pixels * (step / geometry.stride)
+        return pixels * (_compute_step(size, seen_size) / geometry.stride)
     return (pixels + 0.5) * (cells / size) - 0.5
+
+
+def _compute_step(size: int, seen_size: int) -> float:
+    """Return how far a pixel lies from the next one in the copy that the network saw, corners on corners."""
+    return 1.0 if size == seen_size else (seen_size - 1) / max(size - 1, 1)
 
 
 class Enlargement:
@@ -57,29 +83,28 @@ class Enlargement:
     def __init__(
         self, geometry: Geometry, cells: tuple[int, int], *, size: tuple[int, int] | None = None, device: torch.device
     ) -> None:
-        self.height, self.width = size or (geometry.height, geometry.width)
-        # Places are worked out on the CPU, since MPS has no float64.
-        rows = torch.arange(self.height, dtype=torch.float64)
-        columns = torch.arange(self.width, dtype=torch.float64)
-        rows_at = _locate_pixels(rows, self.height, geometry.height, cells[0], geometry).clamp(0, cells[0] - 1)
-        columns_at = _locate_pixels(columns, self.width, geometry.width, cells[1], geometry)
-        self._by_row = compute_interpolation(rows_at, cells[0]).to(device)  # (H, h)
-        self._by_column = compute_interpolation(columns_at, cells[1]).to(device)  # (W, w)
-        self._rows_at = rows_at
+        height, width = size or (geometry.height, geometry.width)
         self._last_row = cells[0] - 1
+        self._is_identity = geometry.stride == 1 and (height, width) == (geometry.height, geometry.width)
+        if self._is_identity:
+            return
+        # Places are worked out on the CPU, since MPS has no float64.
+        rows = torch.arange(height, dtype=torch.float64)
+        columns = torch.arange(width, dtype=torch.float64)
+        self._rows_at = _locate_pixels(rows, height, geometry.height, cells[0], geometry).clamp(0, cells[0] - 1)
+        columns_at = _locate_pixels(columns, width, geometry.width, cells[1], geometry)
+        self._by_row = compute_interpolation(self._rows_at, cells[0]).to(device)  # (H, h)
+        self._by_column = compute_interpolation(columns_at, cells[1]).to(device)  # (W, w)
 
     @cached_property
     def _row_before(self) -> list[int]:
         return [int(at) for at in self._rows_at.tolist()]
 
     def widen(self, logits: Tensor) -> Tensor:
-        """Interpolate along each row of the map: (B, K, h, w) -> (B, K, h, W), float32 at least.
-
-        Under autocast the products would be rounded to eight bits of mantissa; places and logits deserve better.
-        """
-        with torch.autocast(logits.device.type, enabled=False):
-            precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            return precise @ self._by_column.T.to(precise.dtype)
+        """Interpolate along each row of the map: (B, K, h, w) -> (B, K, h, W), float32 at least."""
+        if self._is_identity:
+            return logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return _multiply(logits, self._by_column.T)
 
     def narrow(self, gradient: Tensor) -> Tensor:
         """Return the gradient of `widen`'s input, (B, K, h, w), from that of its output, (B, K, h, W)."""
@@ -95,15 +120,15 @@ class Enlargement:
 
     def enlarge_band(self, widened: Tensor, start: int, stop: int) -> Tensor:
         """Interpolate a widened map at the picture's rows `start` to `stop`: (B, K, h, W) -> (B, K, R, W)."""
+        if self._is_identity:
+            return widened[:, :, start:stop]
         rows, by_row = self.find_band(start, stop, widened.dtype)
-        with torch.autocast(widened.device.type, enabled=False):
-            return by_row @ widened[:, :, rows]
+        return _multiply(by_row, widened[:, :, rows])
 
     def enlarge(self, logits: Tensor) -> Tensor:
         """Interpolate at all pixels: (B, K, h, w) -> (B, K, H, W), float32 at least."""
         widened = self.widen(logits)
-        with torch.autocast(logits.device.type, enabled=False):
-            return self._by_row.to(widened.dtype) @ widened
+        return widened if self._is_identity else _multiply(self._by_row, widened)
 
 
 CPU_BAND_BYTES = 2**20
@@ -155,12 +180,11 @@ def resample_cells(cells: Tensor, source: Geometry, target: Geometry) -> Tensor:
     ):
         number = torch.arange(wanted, dtype=torch.float32, device=cells.device)
         if target.aligned:
-            at = number * (target.stride / source.stride * ((seen_size - 1) / (size - 1) if size > 1 else 0.0))
+            at = number * (target.stride / source.stride * _compute_step(size, seen_size))
         else:
             at = (number + 0.5) * (count / wanted) - 0.5
         matrices.append(compute_interpolation(at, count))
-    with torch.autocast(cells.device.type, enabled=False):
-        return matrices[0] @ cells.float() @ matrices[1].T
+    return multiply_sides(cells, *matrices)
 
 
 def resize_map(cells: Tensor, size: tuple[int, int], *, aligned: bool) -> Tensor:
@@ -178,6 +202,18 @@ def resize_map(cells: Tensor, size: tuple[int, int], *, aligned: bool) -> Tensor
     return F.interpolate(cells, size=size, mode="bilinear", align_corners=aligned)
 
 
+def _scale_size(size: int, scale: float) -> int:
+    """Return round(size * scale), half to even; in whole numbers where the size is open, as in an exported graph."""
+    if not isinstance(size, torch.SymInt):
+        return round(size * scale)
+    ratio = Fraction(scale).limit_denominator(MOST_PARTS)
+    doubled = 2 * ratio.denominator
+    halves = 2 * ratio.numerator * size + ratio.denominator
+    rounded_up, rest = halves // doubled, halves % doubled
+    is_tie = (doubled - 1 - rest) // (doubled - 1)  # 1 where nothing rests, else 0
+    return rounded_up - is_tie * (rounded_up % 2)
+
+
 def scale_picture(pictures: Tensor, scale: float, *, aligned: bool) -> Tensor:
     """Return a bilinearly scaled copy.
 
@@ -191,7 +227,7 @@ def scale_picture(pictures: Tensor, scale: float, *, aligned: bool) -> Tensor:
         return pictures
     height, width = pictures.shape[2:]
     if aligned:
-        size = (round((height - 1) * scale) + 1, round((width - 1) * scale) + 1)
+        size = (_scale_size(height - 1, scale) + 1, _scale_size(width - 1, scale) + 1)
     else:
-        size = (max(round(height * scale), 1), max(round(width * scale), 1))
+        size = (max(_scale_size(height, scale), 1), max(_scale_size(width, scale), 1))
     return F.interpolate(pictures, size=size, mode="bilinear", align_corners=aligned)

@@ -1,0 +1,42 @@
+"""`atrous export`: a model as a file that other runtimes run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from atrous.cli.inference_options import JsonOption, QuietOption
+
+
+def run(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, .safetensors or .pth.")],
+    format: Annotated[str, typer.Option("--format", help="onnx, openvino or pt2.")] = "onnx",
+    out: Annotated[Path | None, typer.Option("--out", help="The file; beside the model if left out.")] = None,
+    argmax: Annotated[
+        bool, typer.Option("--argmax", help="Give class indices in place of logits; no confidence then.")
+    ] = False,
+    output_stride: Annotated[
+        int | None, typer.Option("--output-stride", help="That of the file, which is fixed; the model's if left out.")
+    ] = None,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> int:
+    """Write a model as a file for another runtime.
+
+    Example: atrous export runs/demo --format onnx --out demo.onnx
+    """
+    from atrous import api
+    from atrous.cli.console import build_console, print_json
+    from atrous.cli.progress import open_display
+
+    with open_display(quiet=quiet) as display:
+        path, parity = api.export(
+            model, out, format=format, argmax=argmax, output_stride=output_stride, say=display.say
+        )
+    if json:
+        print_json({"file": str(path), "format": format, "parity": parity.to_json()})
+    else:
+        build_console().print(f"against the model: {parity.describe()}\nexported: {path}")
+    return 0

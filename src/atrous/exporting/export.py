@@ -1,0 +1,107 @@
+"""A model into a file: traced, converted, run, compared, and only then given its name."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from atrous.core.errors import ModelFileError, UsageError
+from atrous.core.files import atomic_path
+from atrous.exporting import FORMATS
+from atrous.exporting.contracts import Format
+from atrous.exporting.parity import Parity, draw_pictures, measure_parity, require_parity
+from atrous.inference.exported import RUNTIMES, ExportedFile, GraphCard, write_metadata
+from atrous.inference.graph import trace_network
+from atrous.inference.memory import measure_bytes_per_pixel
+from atrous.networks.model_file import ModelCard
+from atrous.networks.segmenter import Segmenter
+
+PACKAGES = ("atrous", "torch")
+
+
+def export_network(
+    network: Segmenter,
+    card: ModelCard,
+    path: Path,
+    *,
+    format: str = "onnx",
+    argmax: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> Parity:
+    """Write a network as a graph that another runtime runs, with all that predicting needs beside it.
+
+    The file is run in its runtime and compared with the network before it gets its name.
+
+    Args:
+        network: The network, in evaluation mode, at the output stride that the file is to have.
+        card: What is known of it.
+        path: The file.
+        format: A name in `FORMATS`.
+        argmax: Whether the graph ends in each pixel's class index instead of its logits.
+        say: Told what is being done.
+    Raises:
+        UsageError: The file's name does not fit its format.
+        ModelFileError: The network cannot be converted, or the file answers otherwise; no file is left.
+        MachineError: A package that the format needs is not installed.
+    """
+    form: type[Format] = FORMATS.load(format)
+    if path.suffix != form.suffix:
+        raise UsageError(
+            f"{path}: a file of the format {format} ends in {form.suffix}", f"--out {path.stem}{form.suffix}"
+        )
+    tell = say or (lambda sentence: None)
+    statistics = {name: network.get_buffer(name).flatten().tolist() for name in ("mean", "std")}
+    card = replace(card, normalisation=statistics)
+    graph = GraphCard(
+        output="labels" if argmax else "logits",
+        output_stride=network.output_stride,
+        aligned=network.aligned,
+        bytes_per_pixel=measure_bytes_per_pixel(network, network.mean.device),
+        versions={name: importlib.metadata.version(name) for name in (*PACKAGES, *form.packages)},
+    )
+    tell(f"converting to {format} at output stride {network.output_stride}")
+    try:
+        written = form(trace_network(network, graph.output))
+    except Exception as error:  # each converter has errors of its own
+        raise ModelFileError(
+            f"{path}: the network cannot be converted: {type(error).__name__}: {str(error).strip().splitlines()[0]}",
+            "Try another format; --debug shows the trace.",
+        ) from error
+    [runtime, *_] = RUNTIMES[form.suffix]
+    with atomic_path(path) as temporary, _beside(temporary, path, form.beside):
+        written.save(temporary, write_metadata(card, graph))
+        tell(f"running it in {runtime}")
+        file = ExportedFile(temporary, card, graph)
+        backend = file.open(runtime, device=torch.device("cpu"), precision="fp32")
+        parity = measure_parity(network, backend, draw_pictures())
+        require_parity(parity, str(path))
+        written.save(temporary, write_metadata(card, replace(graph, parity=parity.to_json())))
+    return parity
+
+
+@contextmanager
+def at_output_stride(network: Segmenter, output_stride: int) -> Iterator[None]:
+    """Put the network at another output stride for as long as the block runs."""
+    before = network.output_stride
+    network.output_stride = output_stride
+    try:
+        yield
+    finally:
+        network.output_stride = before
+
+
+@contextmanager
+def _beside(temporary: Path, path: Path, suffixes: Sequence[str]) -> Iterator[None]:
+    """Give files beside `temporary` the names that belong to `path` if the block ends well; remove them otherwise."""
+    try:
+        yield
+        for suffix in suffixes:
+            temporary.with_suffix(suffix).replace(path.with_suffix(suffix))
+    finally:
+        for suffix in suffixes:
+            temporary.with_suffix(suffix).unlink(missing_ok=True)

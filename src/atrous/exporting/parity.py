@@ -1,0 +1,102 @@
+"""How far an exported file's answers are from the living network's, found out by running both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from atrous.core.errors import ModelFileError
+from atrous.inference.exported import FileBackend
+from atrous.networks.segmenter import Segmenter
+
+SHAPES = ((1, 3, 32, 32), (1, 3, 33, 47), (1, 3, 65, 64), (2, 3, 97, 129), (1, 3, 160, 211))
+"""Batch, channels, height and width of the pictures that are compared: odd and even, padded and not."""
+LARGEST_LOGIT_DIFFERENCE = 1e-3
+LARGEST_LABEL_SHARE = 1e-3
+COARSE_PX = 8
+"""Pixels from one drawn value to the next; between them pictures are smooth."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The largest differences that were seen.
+
+    Args:
+        logits: Of a logit, as a share of the picture's logits from the least to the greatest; None for labels alone.
+        labels: Share of the pixels whose label is another.
+        pixels: How many pixels were compared.
+        pictures: Height and width of each picture.
+    """
+
+    logits: float | None
+    labels: float
+    pixels: int
+    pictures: tuple[tuple[int, int], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON."""
+        return asdict(self)
+
+    def describe(self) -> str:
+        """Say it in a few words."""
+        words = f"{self.labels:.4%} of {self.pixels:,} pixels have another label"
+        return words if self.logits is None else f"logits differ by {self.logits:.1e} of their spread, {words}"
+
+
+def draw_pictures() -> Iterator[Tensor]:
+    """Yield the pictures that are compared: noise, drawn coarsely and smoothed, so that logits differ in a picture.
+
+    Shapes:
+        out (B, 3, H, W) uint8, as `SHAPES` says.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for batch, channels, height, width in SHAPES:
+        coarse = torch.rand(batch, channels, height // COARSE_PX, width // COARSE_PX, generator=generator)
+        smooth = F.interpolate(coarse, size=(height, width), mode="bilinear")
+        yield (smooth * 255).round().to(torch.uint8)
+
+
+@torch.inference_mode()
+def measure_parity(network: Segmenter, backend: FileBackend, pictures: Iterable[Tensor]) -> Parity:
+    """Compare a file's answers with the living network's.
+
+    Args:
+        network: The network, in evaluation mode, at the output stride that was exported.
+        backend: What runs the file.
+        pictures: Batches (B, 3, H, W) uint8.
+    """
+    largest, wrong, pixels, sizes = 0.0, 0, 0, []
+    for picture in pictures:
+        expected = network(picture.to(network.mean.device)).cpu()  # (B, K, H, W)
+        if backend.labels_only:
+            labels = backend.label(picture).cpu()
+        else:
+            logits = backend(picture).logits.cpu()
+            labels = logits.argmax(dim=1)
+            spread = (expected.amax() - expected.amin()).clamp_min(torch.finfo(torch.float32).tiny)
+            largest = max(largest, float((logits - expected).abs().amax() / spread))
+        wrong += int((labels != expected.argmax(dim=1)).sum())
+        pixels += labels.numel()
+        sizes.append((int(picture.shape[2]), int(picture.shape[3])))
+    return Parity(None if backend.labels_only else largest, wrong / pixels, pixels, tuple(sizes))
+
+
+def require_parity(parity: Parity, what: str) -> None:
+    """Refuse a file whose answers are others than the network's.
+
+    Raises:
+        ModelFileError: They are.
+    """
+    # Written so that a difference that is no number is refused too.
+    close = parity.logits is None or parity.logits <= LARGEST_LOGIT_DIFFERENCE
+    if not (close and parity.labels <= LARGEST_LABEL_SHARE):
+        raise ModelFileError(
+            f"{what}: answers otherwise than the network: {parity.describe()}",
+            f"Nothing was written; at most {LARGEST_LOGIT_DIFFERENCE:g} and {LARGEST_LABEL_SHARE:.1%} are let pass. "
+            "Try another format.",
+        )

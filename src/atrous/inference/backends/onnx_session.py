@@ -1,0 +1,44 @@
+"""Runs an .onnx file in ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnxruntime
+import torch
+from torch import Tensor
+
+from atrous.inference.exported import FileBackend
+from atrous.inference.graph import INPUT_NAME
+from atrous.inference.onnx_metadata import read_onnx_metadata
+
+_PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
+_ERRORS_ONLY = 3
+
+
+class OnnxSession(FileBackend):
+    """An .onnx file as a function from pictures to cells; see `FileBackend`."""
+
+    @staticmethod
+    def read_metadata(path: Path) -> Mapping[str, str]:
+        """Return what stands in the file beside its graph; empty where it is another's."""
+        return read_onnx_metadata(path)
+
+    @staticmethod
+    def list_devices() -> tuple[str, ...]:
+        """Return the kinds of device that the runtime has here, the best first."""
+        installed = onnxruntime.get_available_providers()
+        return tuple(kind for kind, provider in _PROVIDERS.items() if provider in installed)
+
+    def _open(self, path: Path, precision: str) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = _ERRORS_ONLY
+        provider = _PROVIDERS[self.device.type]
+        chosen = (provider, {"device_id": self.device.index or 0}) if self.device.type == "cuda" else provider
+        self._session = onnxruntime.InferenceSession(path, options, providers=[chosen])
+
+    def _run(self, pictures: Tensor) -> Tensor:
+        [answer] = self._session.run(None, {INPUT_NAME: pictures.cpu().numpy()})
+        return torch.from_numpy(answer).to(self.device)

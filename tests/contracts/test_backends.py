@@ -1,0 +1,123 @@
+"""What every backend must keep: the answers of PyTorch, to rounding, whatever is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from atrous.config.schema import EvaluationConfig
+from atrous.core.errors import ConfigError
+from atrous.exporting import FORMATS
+from atrous.inference import BACKENDS
+from atrous.inference.build import LIVE, build_predictor
+from atrous.inference.exported import RUNTIMES, read_file
+from atrous.inference.predictor import Predictor
+from atrous.networks.layers.resize import enlarge_logits
+from atrous.networks.model_file import ModelCard
+from atrous.networks.segmenter import Segmenter
+
+TOLERANCE = 1e-4
+"""Of logits, as a share of their spread; a scaled copy is rounded to whole steps of 0 to 255 before a file sees it."""
+SCALED_TOLERANCE = 0.02
+"""Of probabilities, where scaled copies are averaged in."""
+FORMAT_OF = {FORMATS.load(name).suffix: name for name in FORMATS}
+EVERY = [(LIVE, "")] + [(runtime, suffix) for suffix, able in RUNTIMES.items() for runtime in able]
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*")  # the exporters' own
+
+
+def test_every_backend_is_here() -> None:
+    assert {backend for backend, _ in EVERY} == set(BACKENDS)
+
+
+@pytest.fixture(params=EVERY, ids=lambda pair: "".join(pair))
+def build(
+    request: pytest.FixtureRequest,
+    tiny_network: Segmenter,
+    tiny_card: ModelCard,
+    export_tiny: Callable[..., Path],
+) -> Callable[..., Predictor]:
+    """Build a predictor on the backend in question."""
+    backend, suffix = request.param
+
+    def build(*, argmax: bool = False, **options: object) -> Predictor:
+        source = tiny_network
+        if suffix:
+            source = read_file(export_tiny(FORMAT_OF[suffix], argmax=argmax), runtime=backend, trust=True)
+        evaluation = EvaluationConfig(backend=backend, **options)
+        return build_predictor(source, tiny_card.label_space, evaluation, "cpu")
+
+    return build
+
+
+def draw(batch: int, height: int, width: int) -> torch.Tensor:
+    """Blocks of colours, (B, 3, H, W) uint8: noise looks the same everywhere."""
+    coarse = torch.rand(batch, 3, height // 8 + 1, width // 8 + 1, generator=torch.Generator().manual_seed(width))
+    blocks = coarse.repeat_interleave(8, dim=2).repeat_interleave(8, dim=3)[:, :, :height, :width]
+    return (blocks * 255).to(torch.uint8)
+
+
+def draw_picture() -> np.ndarray:
+    return draw(1, 50, 71)[0].permute(1, 2, 0).contiguous().numpy()
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 1, 40), (1, 37, 2), (3, 33, 65), (1, 64, 96)], ids=str)
+def test_any_size_and_batch(build: Callable[..., Predictor], tiny_network: Segmenter, shape: tuple[int, ...]) -> None:
+    pictures = draw(*shape)
+    with torch.inference_mode():
+        expected = tiny_network(pictures)
+    cells = build().backend(pictures)
+    found = enlarge_logits(cells.logits, cells.geometry)
+    assert found.dtype == torch.float32
+    spread = float(expected.max() - expected.min())
+    torch.testing.assert_close(found, expected, rtol=0, atol=TOLERANCE * spread)
+
+
+@pytest.mark.parametrize(
+    ("options", "tolerance"),
+    [({}, 1e-4), ({"flip": True}, 1e-4), ({"window": 33}, 1e-4), ({"scales": (0.5, 1.0, 1.3)}, SCALED_TOLERANCE)],
+    ids=str,
+)
+def test_pictures_are_labelled_as_by_the_living_network(
+    build: Callable[..., Predictor],
+    tiny_network: Segmenter,
+    tiny_card: ModelCard,
+    options: dict[str, object],
+    tolerance: float,
+) -> None:
+    picture = draw_picture()
+    living = build_predictor(tiny_network, tiny_card.label_space, EvaluationConfig(**options), "cpu")
+    _, _, expected = living.label_picture(picture, probabilities=True)
+    indices, confidence, probs = build(**options).label_picture(picture, probabilities=True)
+    np.testing.assert_allclose(probs, expected, atol=tolerance + 1e-3)  # they are kept in 16 bits
+    np.testing.assert_allclose(confidence, probs.max(axis=0), atol=1e-3)
+    assert len(np.unique(indices)) > 1
+
+
+def test_labels_alone_are_those_of_the_logits(build: Callable[..., Predictor], tiny_network: Segmenter) -> None:
+    predictor = build(argmax=True)
+    picture = draw_picture()
+    indices, confidence, _ = predictor.label_picture(picture)
+    with torch.inference_mode():
+        expected = tiny_network(torch.from_numpy(picture).permute(2, 0, 1)[None]).argmax(dim=1)[0].numpy()
+    np.testing.assert_array_equal(indices, expected)
+    assert (confidence is None) == predictor.backend.labels_only
+    pictures = torch.from_numpy(picture).permute(2, 0, 1)[None]
+    np.testing.assert_array_equal(predictor.backend.label(pictures)[0].numpy(), expected)
+
+
+def test_memory_is_known(build: Callable[..., Predictor]) -> None:
+    assert build().backend.measure_bytes_per_pixel() > 0
+
+
+def test_a_precision_is_there_or_refused(build: Callable[..., Predictor]) -> None:
+    if "bf16" in getattr(build().backend, "precisions", ("bf16",)):
+        probs = build(precision="bf16").label_picture(draw_picture(), probabilities=True)[2]
+        np.testing.assert_allclose(probs.sum(axis=0), 1, atol=0.01)
+    else:
+        with pytest.raises(ConfigError, match="precision bf16"):
+            build(precision="bf16")

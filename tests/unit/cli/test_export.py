@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from atrous import export, load
+from atrous.cli.main import main
+from atrous.core.labels import LabelSpace
+from atrous.networks.build import build_network_from
+from atrous.networks.model_file import MODEL_FILE_NAME, ModelCard, save_model
+
+SPACE = LabelSpace(("sky", "road", "car"), ids=(0, 7, 200))
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*")  # the exporters' own
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a model whose norms have statistics, and pictures with masks."""
+    folder = tmp_path_factory.mktemp("workplace")
+    torch.manual_seed(0)
+    model = {"name": "fcn-lite0", "weights": "none"}
+    network = build_network_from(model, SPACE.num_classes).eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    save_model(folder / "run" / MODEL_FILE_NAME, network, ModelCard(model=model, label_space=SPACE))
+    generator = np.random.default_rng(0)
+    for number, size in enumerate([(40, 50), (33, 71)]):
+        for kind in ("images", "masks"):
+            (folder / "data" / kind).mkdir(parents=True, exist_ok=True)
+        blocks = generator.integers(0, 256, (size[0] // 8 + 1, size[1] // 8 + 1, 3), dtype=np.uint8)
+        picture = blocks.repeat(8, axis=0).repeat(8, axis=1)[: size[0], : size[1]]
+        Image.fromarray(picture).save(folder / "data" / "images" / f"{number}.png")
+        Image.fromarray(generator.choice(np.array(SPACE.ids, dtype=np.uint8), size)).save(
+            folder / "data" / "masks" / f"{number}.png"
+        )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(workplace: Path) -> Path:
+    path = workplace / "model.onnx"
+    assert main(["export", str(workplace / "run"), "--out", str(path), "--quiet"]) == 0
+    return path
+
+
+def read_labels(folder: Path) -> list[np.ndarray]:
+    return [np.asarray(Image.open(folder / f"{number}.png")) for number in (0, 1)]
+
+
+def test_the_file_labels_a_folder_as_the_model_does(workplace: Path, exported: Path, tmp_path: Path) -> None:
+    for name, model, more in (
+        ("torch", workplace / "run", []),
+        ("onnxruntime", exported, []),
+        ("openvino", exported, ["--backend", "openvino"]),
+    ):
+        words = ["predict", str(workplace / "data" / "images"), "--model", str(model), "--out", str(tmp_path / name)]
+        assert main([*words, *more, "--quiet", "--format", "labels,confidence"]) == 0
+    expected = read_labels(tmp_path / "torch")
+    assert len(np.unique(np.concatenate([labels.ravel() for labels in expected]))) > 1
+    for name in ("onnxruntime", "openvino"):
+        for found, wanted in zip(read_labels(tmp_path / name), expected, strict=True):
+            np.testing.assert_array_equal(found, wanted)
+
+
+def test_the_file_scores_as_the_model_does(workplace: Path, exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scores = []
+    for model in (workplace / "run", exported):
+        assert main(["eval", str(model), str(workplace / "data"), "--json", "--quiet"]) == 0
+        scores.append(json.loads(capsys.readouterr().out))
+    assert scores[0]["confusion"] == scores[1]["confusion"]
+
+
+def test_what_was_found_is_printed(workplace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["export", str(workplace / "run" / MODEL_FILE_NAME), "--format", "pt2", "--argmax", "--output-stride", "8"]
+    assert main([*words, "--out", str(tmp_path / "m.pt2"), "--json"]) == 0
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert found["file"] == str(tmp_path / "m.pt2")
+    assert found["parity"]["labels"] <= 1e-3
+    assert "converting to pt2 at output stride 8" in said.err
+    pictures, out = str(workplace / "data" / "images"), str(tmp_path / "labels")
+    assert main(["predict", pictures, "--model", str(tmp_path / "m.pt2"), "--out", out]) == 4
+    assert "--trust" in capsys.readouterr().err
+    words = ["predict", pictures, "--model", str(tmp_path / "m.pt2"), "--out", out, "--trust"]
+    assert main([*words, "--format", "confidence"]) == 2
+    assert "gives labels alone" in capsys.readouterr().err
+    assert main([*words, "--quiet"]) == 0
+
+
+def test_without_a_name_it_lies_beside_the_model(monkeypatch: pytest.MonkeyPatch, workplace: Path) -> None:
+    monkeypatch.setattr("atrous.api.export_network", lambda *_, **__: None)
+    for model in (workplace / "run", workplace / "run" / MODEL_FILE_NAME):
+        assert export(model)[0] == workplace / "run" / "model.onnx"
+    assert export(load(workplace / "run"), format="openvino")[0] == Path("model.xml")
+
+
+def test_an_unknown_format_is_refused(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(workplace / "run"), "--format", "onx"]) == 2
+    assert "Did you mean 'onnx'?" in capsys.readouterr().err

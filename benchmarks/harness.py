@@ -1,0 +1,119 @@
+"""What the benchmarks share: sides that take turns, tables with ratios, and an allocator that keeps its memory.
+
+All sides of a table run in one process, in turns, so that whatever else the machine does meets all of them. What is
+compared is the median of the ratios within each turn, not a ratio of medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+RESULTS = Path(__file__).parent.parent / "results" / "performance"
+TUNED = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184:glibc.malloc.top_pad=268435456"
+"""glibc then keeps freed memory, whose first touch is what costs on virtual machines."""
+Side = Callable[[], object]
+
+
+def parse_options(
+    description: str, add: Callable[[argparse.ArgumentParser], None] | None = None
+) -> argparse.Namespace:
+    """Read the command line; starts the process anew where another allocator is asked for.
+
+    Args:
+        description: The script's own.
+        add: Adds the script's further options.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="timed turns of each side")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the tables")
+    parser.add_argument("--allocator", choices=["default", "tuned"], default="default", help="glibc's, on Linux")
+    if add is not None:
+        add(parser)
+    options = parser.parse_args()
+    if options.allocator == "tuned" and os.environ.get("GLIBC_TUNABLES") != TUNED:
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "GLIBC_TUNABLES": TUNED})
+    return options
+
+
+def take_turns(sides: Mapping[str, Side], rounds: int, *, warm_up: int = 1) -> dict[str, list[float]]:
+    """Return the seconds of each side, turn by turn."""
+    for run in sides.values():
+        for _ in range(warm_up):
+            run()
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, run in sides.items():
+            begun = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - begun)
+    return times
+
+
+def report(
+    table: str,
+    context: Mapping[str, object],
+    times: Mapping[str, list[float]],
+    *,
+    reference: str,
+    options: argparse.Namespace,
+    more: Mapping[str, Mapping[str, object]] | None = None,
+) -> None:
+    """Print a table and put its rows into `<out>/<table>.csv`, in the place of older rows of the same context and side.
+
+    Args:
+        table: Its name.
+        context: What was the same for all sides, such as the picture's size: the first columns.
+        times: Seconds by side and turn.
+        reference: The side that others are compared with.
+        options: Of `parse_options`.
+        more: Further columns by side.
+    """
+    rows = []
+    for side, seconds in times.items():
+        ratio = statistics.median(a / b for a, b in zip(times[reference], seconds, strict=True))
+        rows.append(
+            {
+                **context,
+                "threads": torch.get_num_threads(),
+                "allocator": options.allocator,
+                "side": side,
+                "median_ms": f"{1e3 * statistics.median(seconds):.4g}",
+                "least_ms": f"{1e3 * min(seconds):.4g}",
+                "most_ms": f"{1e3 * max(seconds):.4g}",
+                "times_as_fast": f"{ratio:.3g}",
+                **(more or {}).get(side, {}),
+            }
+        )
+    for row in rows:
+        print(f"{table}: " + ", ".join(f"{key} {value}" for key, value in row.items() if value != ""), flush=True)
+    path = options.out / f"{table}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = {_identify(row, context): {key: str(value) for key, value in row.items()} for row in rows}
+    older = read_table(path)
+    kept = [row for row in older if _identify(row, context) not in fresh]
+    columns = list(dict.fromkeys(key for row in [*kept, *fresh.values()] for key in row))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([*kept, *fresh.values()])
+
+
+def _identify(row: Mapping[str, object], context: Mapping[str, object]) -> tuple[str, ...]:
+    return tuple(str(row.get(key, "")) for key in (*context, "allocator", "side"))
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a table; none where there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

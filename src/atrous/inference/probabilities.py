@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from atrous.core.records import Protocol
-from atrous.inference.contracts import Backend, Band
+from atrous.inference.contracts import Backend, Band, PictureSource
 from atrous.inference.tiles import Span, compute_spans
 from atrous.networks.contracts import Cells
 from atrous.networks.layers.resize import Enlargement, iter_row_bands, scale_picture
 
 
 @torch.inference_mode()
-def iter_bands(backend: Backend, picture: Tensor, protocol: Protocol) -> Iterator[Band]:
+def iter_bands(backend: Backend, picture: PictureSource, protocol: Protocol) -> Iterator[Band]:
     """Yield what is found of the picture from top to bottom, averaged over windows, scales and the mirror image.
 
     Probabilities are averaged, not logits, as in the paper's section 4.1. One look at the whole picture leaves nothing
@@ -28,17 +28,18 @@ def iter_bands(backend: Backend, picture: Tensor, protocol: Protocol) -> Iterato
 
     Args:
         backend: What runs the network, at the protocol's output stride and precision.
-        picture: RGB, uint8 or floats in [0, 1].
+        picture: What is labelled; each window of it is read once, rows of windows from top to bottom.
         protocol: Its window, scales and flip are applied here.
     Shapes:
-        picture (3, H, W); the bands' scores (K, R, W) float32, the R adding up to H.
+        the bands' scores (K, R, W) float32, the R adding up to the picture's height.
     """
-    height, width = picture.shape[1:]
+    height, width = picture.height, picture.width
     row_spans, column_spans = compute_spans(height, protocol.window), compute_spans(width, protocol.window)
     views = [(scale, mirrored) for scale in protocol.scales for mirrored in (False, True)[: 1 + protocol.flip]]
-    bands = iter_row_bands(height, 4 * backend.num_classes * width, backend.device)
+    # What is worked on at once is a window's part of a band: a wide picture in windows has no thinner bands.
+    bands = iter_row_bands(height, 4 * backend.num_classes * min(width, protocol.window or width), backend.device)
     if len(views) == len(row_spans) == len(column_spans) == 1:
-        look = _look(backend, picture[None], *views[0])
+        look = _look(backend, picture.read(slice(0, height), slice(0, width))[None], *views[0])
         for rows in bands:
             yield Band(rows.start, look.compute_logits(rows.start, rows.stop), are_logits=True)
         return
@@ -51,7 +52,7 @@ def iter_bands(backend: Backend, picture: Tensor, protocol: Protocol) -> Iterato
             top, bottom = max(start, down.start), min(stop, down.stop)
             for across in column_spans if top < bottom else ():
                 if (down, across) not in seen:
-                    window = picture[None, :, down.start : down.stop, across.start : across.stop]
+                    window = picture.read(slice(down.start, down.stop), slice(across.start, across.stop))[None]
                     seen[down, across] = [_look(backend, window, *view) for view in views]
                 weights = _multiply_weights(down, across, top, bottom).to(backend.device) / len(views)  # (r, w)
                 into = scores[:, top - start : bottom - start, across.start : across.stop]

@@ -270,8 +270,10 @@ def save_label_tiff(path: Path, bands: Iterator[np.ndarray], picture: TiffPictur
         label_space: What the ids mean.
     """
     first = next(bands)
-    is_palette = first.dtype == np.uint8
-    colours = build_colour_table(label_space, 256).T.astype(np.uint16) * 257
+    kind: dict[str, Any] = {"photometric": "minisblack"}
+    if first.dtype == np.uint8:
+        colours = build_colour_table(label_space, 256).T.astype(np.uint16) * 257  # (3, 256), of 16 bits
+        kind = {"photometric": "palette", "colormap": colours}
     size = (picture.height, picture.width)
     is_big = picture.height * picture.width * first.itemsize > BIG_TIFF_BYTES
     with (
@@ -284,8 +286,7 @@ def save_label_tiff(path: Path, bands: Iterator[np.ndarray], picture: TiffPictur
             dtype=first.dtype,
             tile=(TILE_SIDE, TILE_SIDE),
             compression="zlib",
-            photometric="palette" if is_palette else "minisblack",
-            colormap=colours if is_palette else None,
+            **kind,
             metadata=None,
             software=False,
             extratags=picture.read_geo_tags(),

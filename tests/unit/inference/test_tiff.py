@@ -137,7 +137,7 @@ def test_labels_are_compressed_tiles_with_the_classes_colours(predictor: Predict
 
 
 def test_it_is_recorded_and_shows_where_it_stands(tiny_network: Segmenter, tmp_path: Path) -> None:
-    write(tmp_path / "in" / "a" / ".." / "huge.tiff", draw_picture(), tile=(32, 32))
+    write(tmp_path / "in" / "huge.tiff", draw_picture(), tile=(32, 32))
     Image.fromarray(draw_picture(40, 50)).save(tmp_path / "in" / "small.png")
     Image.fromarray(draw_picture(40, 50)).save(tmp_path / "in" / "small2.tif")
     steps: list[Progress] = []
@@ -162,10 +162,11 @@ def test_unsure_pixels_and_large_ids(tiny_network: Segmenter, tmp_path: Path) ->
     space = LabelSpace(SPACE.names, ids=(0, 7, 2000), ignored_ids=(3000,))
     predictor, picture = wrap(tiny_network, space, window=WINDOW), draw_picture()
     path = write(tmp_path / "in" / "huge.tif", picture, tile=(32, 32))
-    labels = label(predictor, path, tmp_path / "out", min_confidence=0.5)
+    least = float(np.median(predictor.predict_picture(picture).confidence))
+    labels = label(predictor, path, tmp_path / "out", min_confidence=least)
     assert labels.dtype == np.uint16
-    np.testing.assert_array_equal(labels, predictor.predict_picture(picture, min_confidence=0.5).labels)
-    assert 0 < (labels == 3000).mean() < 1
+    np.testing.assert_array_equal(labels, predictor.predict_picture(picture, min_confidence=least).labels)
+    assert 0.3 < (labels == 3000).mean() < 0.7
 
 
 def _read_whole(path: Path) -> np.ndarray:

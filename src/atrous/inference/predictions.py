@@ -96,7 +96,7 @@ def save_predictions(
         height, width = prediction.labels.shape
         add(prediction.key, written, (height, width), prediction.window)
 
-    whole = [file for file in files if file not in set(huge)]
+    whole = [file for file in files if file not in huge]
     predictions = predictor.iter_predictions(
         whole, confidence=confidence, probabilities=probabilities, min_confidence=min_confidence, skip=skip
     )

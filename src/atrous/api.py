@@ -229,7 +229,8 @@ def predict(
         device: auto, cpu, cuda, cuda:1, mps.
         backend: What runs an exported file; auto is its format's own.
         trust: Whether to open a .pt2, which can run any code that it holds.
-        formats: labels are always written; overlay and confidence beside them.
+        formats: labels are always written; overlay and confidence beside them. TIFFs of more than 64 megapixels, which
+            are never whole in memory, get labels alone.
         probabilities: Whether to write the probabilities of every class.
         min_confidence: Pixels below it get the data's ignored id.
         progress: Told of each picture.

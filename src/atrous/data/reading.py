@@ -6,9 +6,12 @@ transparent pixels stay as stored), 16 bits are divided by 257. Masks become (H,
 
 from __future__ import annotations
 
+import math
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
@@ -17,6 +20,9 @@ from atrous.core.errors import DataError
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 """Suffixes of files that are taken for pictures or masks, in lower case."""
+
+HUGE_PX = 64_000_000
+"""A TIFF of more pixels is not loaded but read a part at a time; Pillow warns from 89 million on, and refuses 179."""
 
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")
 _LYING_ORIENTATIONS = (5, 6, 7, 8)
@@ -44,6 +50,39 @@ def load_picture(path: Path) -> np.ndarray:
         if image.mode in ("P", "PA"):
             return np.array(image.convert("RGBA").convert("RGB"))
         return np.array(image.convert("RGB"))
+
+
+def is_huge_tiff(path: Path) -> bool:
+    """Tell from a file's head whether it is a TIFF of more than `HUGE_PX` pixels, which Pillow might refuse to open.
+
+    A file that cannot be read is not; what is wrong with it is said by whoever loads it.
+    """
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return False
+    try:
+        with path.open("rb") as file:
+            return math.prod(_read_tiff_sides(file)) > HUGE_PX
+    except (OSError, KeyError, struct.error):
+        return False
+
+
+def _read_tiff_sides(file: BinaryIO) -> tuple[int, int]:
+    """Read width and height of the first picture of a TIFF or BigTIFF from its head alone."""
+    order = {b"II": "<", b"MM": ">"}[file.read(2)]
+    is_big = struct.unpack(f"{order}H", file.read(2)) == (43,)
+    start, num_tags, tag = ("4xQ", "Q", "HHQ8s") if is_big else ("L", "H", "HHL4s")
+
+    def read(form: str) -> Any:
+        return struct.unpack(order + form, file.read(struct.calcsize(order + form)))
+
+    file.seek(*read(start))
+    sides: dict[int, int] = {}
+    for _ in range(*read(num_tags)):
+        code, kind, _, value = read(tag)
+        if code in (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength):
+            num_bytes = {3: 2, 4: 4, 16: 8}[kind]
+            sides[code] = int.from_bytes(value[:num_bytes], "little" if order == "<" else "big")
+    return sides[ExifTags.Base.ImageWidth], sides[ExifTags.Base.ImageLength]
 
 
 def load_mask(path: Path) -> np.ndarray:
@@ -112,7 +151,10 @@ def _open_image(path: Path) -> Iterator[ImageFile.ImageFile]:
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except Image.DecompressionBombError as error:
-        raise DataError(f"{path}: {error}", "Cut the picture into tiles.") from error
+        raise DataError(
+            f"{path}: {error}",
+            "Cut the picture into tiles, or save it as a TIFF, which `atrous predict` reads in parts.",
+        ) from error
     except UnidentifiedImageError as error:
         empty = path.stat().st_size == 0
         raise DataError(

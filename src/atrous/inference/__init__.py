@@ -13,3 +13,8 @@ BACKENDS = Registry(
     extras={"onnxruntime": "onnx", "openvino": "openvino"},
 )
 """What can run a network: a living one, or files that were exported."""
+
+HUGE_FORMATS = Registry(
+    "format of huge pictures", (("tiff", "atrous.inference.tiff:label_tiff"),), extras={"tiff": "tiff"}
+)
+"""What labels a file whose picture is larger than memory, and writes the labels, a part at a time."""

@@ -1,4 +1,4 @@
-"""What passes between the parts of inference: the backend that runs a network, bands of probabilities and of labels."""
+"""What passes between the parts of inference: pictures, backends that run networks, bands of scores and labels."""
 
 from __future__ import annotations
 
@@ -10,6 +10,33 @@ import torch
 from torch import Tensor
 
 from atrous.networks.contracts import Cells
+
+
+class PictureSource(Protocol):
+    """A picture, in memory or not, that is read a part at a time; `height` and `width` are in pixels."""
+
+    height: int
+    width: int
+
+    def read(self, rows: slice, columns: slice) -> Tensor:
+        """Return a part of the picture, (3, h, w) RGB, uint8 or floats in [0, 1]; parts are read from top to bottom."""
+        ...
+
+
+class ArrayPicture:
+    """A picture in memory as a `PictureSource`.
+
+    Args:
+        pixels: (3, H, W) RGB, uint8 or floats in [0, 1].
+    """
+
+    def __init__(self, pixels: Tensor) -> None:
+        self.height, self.width = pixels.shape[1:]
+        self._pixels = pixels
+
+    def read(self, rows: slice, columns: slice) -> Tensor:
+        """Return a part of the picture, without a copy."""
+        return self._pixels[:, rows, columns]
 
 
 class Backend(Protocol):

@@ -91,7 +91,8 @@ def require_safe_output(
     names: dict[str, Path] = {}
     for picture in pictures:
         path = picture.path.resolve()
-        if target in (path.parent, path) or (target / f"{picture.key}.png").resolve() == path:
+        written = [(target / f"{picture.key}{suffix}").resolve() for suffix in (".png", ".tif")]
+        if target in (path.parent, path) or path in written:
             raise UsageError(f"the output folder {output} is that of the input {picture.path}", "Choose another --out.")
         for name in (picture.key, f"{picture.key}_confidence")[: 1 + confidence]:
             if name in names:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from atrous.core.errors import DataError, MachineError
+from atrous.core.errors import DataError, MachineError, UsageError
 from atrous.core.files import save_json
 from atrous.core.records import Progress
+from atrous.data.reading import HUGE_PX, is_huge_tiff
+from atrous.inference import HUGE_FORMATS
 from atrous.inference.inputs import PictureFile, find_pictures, require_safe_output
+from atrous.inference.memory import LARGEST_WINDOW
 from atrous.inference.prediction import Prediction
 from atrous.inference.predictor import Predictor
 
@@ -47,7 +51,8 @@ def save_predictions(
     """Label files, folders and globs into a folder, sub-folders mirrored, and write `predictions.json` beside them.
 
     A picture is saved while the next one is labelled. Files that cannot be read are skipped and recorded; an
-    interruption leaves what is finished, recorded too.
+    interruption leaves what is finished, recorded too. TIFFs of more than `HUGE_PX` pixels come last, are never whole
+    in memory, and get labels alone, as TIFF.
 
     Args:
         predictor: What labels.
@@ -57,36 +62,43 @@ def save_predictions(
         confidence: Whether to write the confidence.
         probabilities: Whether to write the probabilities of every class.
         min_confidence: Pixels below it get the data's ignored id.
-        progress: Told of each picture.
+        progress: Told of each picture, and of each window of a huge one.
     Raises:
         UsageError: A source does not exist, two pictures share a name, or the output folder lies in an input folder;
-            or the model gives labels alone and more is wanted.
-        MachineError: A file cannot be written, or the memory does not suffice.
+            or the model gives labels alone and more is wanted, or more than labels is wanted of a huge picture.
+        MachineError: A file cannot be written, the memory does not suffice, or the package that reads huge pictures
+            is missing.
     """
     wanted = {"confidence": confidence, "probabilities": probabilities, "min_confidence": min_confidence > 0}
     predictor.require_confidence(*[name for name, is_wanted in wanted.items() if is_wanted])
     files = [file for source in sources for file in find_pictures(source)]
     require_safe_output(sources, files, output, confidence=confidence)
+    huge = [file for file in files if is_huge_tiff(file.path)]
+    if huge:
+        _require_labels_alone(predictor, huge[0], overlay=overlay, confidence=confidence, probabilities=probabilities)
+        label_huge = HUGE_FORMATS.load("tiff")
     paths = {file.key: file.path for file in files}
     record = PredictionRecord(output)
 
     def skip(file: PictureFile, error: DataError) -> None:
         record.skipped.append({"input": str(file.path), "reason": error.message})
 
-    def finish(prediction: Prediction, saving: Future[list[Path]]) -> None:
-        try:
-            written = saving.result()
-        except OSError as error:
-            raise MachineError(f"cannot write the labels of {paths[prediction.key]}: {error}") from error
-        height, width = prediction.labels.shape
+    def add(key: str, written: list[Path], size: tuple[int, int], window: int | None) -> None:
         names = [path.relative_to(output).as_posix() for path in written]
-        row = {"input": str(paths[prediction.key]), "files": names, "height": height, "width": width}
-        record.done.append(row | {"window": prediction.window})
+        row = {"input": str(paths[key]), "files": names, "height": size[0], "width": size[1], "window": window}
+        record.done.append(row)
         if progress is not None:
             progress(Progress("predicting", len(record.done) + len(record.skipped), len(files)))
 
+    def finish(prediction: Prediction, saving: Future[list[Path]]) -> None:
+        with _naming_the_picture(paths[prediction.key]):
+            written = saving.result()
+        height, width = prediction.labels.shape
+        add(prediction.key, written, (height, width), prediction.window)
+
+    whole = [file for file in files if file not in huge]
     predictions = predictor.iter_predictions(
-        files, confidence=confidence, probabilities=probabilities, min_confidence=min_confidence, skip=skip
+        whole, confidence=confidence, probabilities=probabilities, min_confidence=min_confidence, skip=skip
     )
     try:
         with ThreadPoolExecutor(max_workers=1) as pool:
@@ -97,9 +109,41 @@ def save_predictions(
                 before = prediction, pool.submit(prediction.save, output, overlay=overlay, confidence=confidence)
             if before is not None:
                 finish(*before)
+        for file in huge:
+            target = output / f"{file.key}.tif"
+            try:
+                with _naming_the_picture(file.path):
+                    height, width, window = label_huge(
+                        predictor, file.path, target, min_confidence=min_confidence, progress=progress
+                    )
+            except DataError as error:
+                skip(file, error)
+            else:
+                add(file.key, [target], (height, width), window)
     finally:
         _save_record(record, predictor)
     return record
+
+
+def _require_labels_alone(predictor: Predictor, file: PictureFile, **wanted: bool) -> None:
+    """Refuse what needs a whole picture of a huge one, before anything is labelled."""
+    asked = [name for name, is_wanted in wanted.items() if is_wanted]
+    asked += ["DenseCRF"] * (predictor.crf is not None)
+    asked += ["an exported file that gives labels alone"] * predictor.backend.labels_only
+    asked += [f"a window of {predictor.protocol.window}"] * ((predictor.protocol.window or 0) > LARGEST_WINDOW)
+    if asked:
+        raise UsageError(
+            f"{', '.join(asked)}: {file.path} has more than {HUGE_PX:,} pixels, and is never whole in memory",
+            f"Ask for labels alone, in windows up to {LARGEST_WINDOW}, or cut the picture into smaller ones.",
+        )
+
+
+@contextmanager
+def _naming_the_picture(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise MachineError(f"cannot write the labels of {path}: {error}") from error
 
 
 def _save_record(record: PredictionRecord, predictor: Predictor) -> None:

@@ -16,11 +16,11 @@ from atrous.core.errors import ConfigError, DataError, MachineError, UsageError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Protocol
 from atrous.data.reading import load_picture
-from atrous.inference.contracts import Backend, Band, LabelBand
+from atrous.inference.contracts import ArrayPicture, Backend, Band, LabelBand, PictureSource
 from atrous.inference.crf import DenseCRF, refine, require_crf_memory
 from atrous.inference.inputs import PictureFile, convert_picture, find_pictures, is_glob
 from atrous.inference.likeliest import find_likeliest
-from atrous.inference.memory import choose_window, compute_available_bytes, count_fitting_pixels
+from atrous.inference.memory import LARGEST_WINDOW, choose_window, compute_available_bytes, count_fitting_pixels
 from atrous.inference.prediction import Prediction
 from atrous.inference.prefetch import iter_ahead
 from atrous.inference.probabilities import iter_bands
@@ -73,6 +73,14 @@ class Predictor:
             self._windows[height, width] = self._choose_window(height, width)
         return self._windows[height, width]
 
+    def find_streamed_window(self, height: int, width: int) -> int:
+        """Return the window's side for a picture that is not in memory, however much of that there is.
+
+        Raises:
+            MachineError: Not even a small window fits.
+        """
+        return self.find_window(height, width) or LARGEST_WINDOW
+
     def _choose_window(self, height: int, width: int) -> int | None:
         scale, available = max(self.protocol.scales), compute_available_bytes(self.backend.device)
         if height * width <= count_fitting_pixels(scale, MOST_BYTES_PER_PIXEL, available):
@@ -104,13 +112,27 @@ class Predictor:
         pixels = _to_tensor(picture)
         if self.crf is not None:
             require_crf_memory(height, width, self.backend.num_classes, self.backend.device)
-        bands = iter_bands(self.backend, pixels, protocol)
+        bands = iter_bands(self.backend, ArrayPicture(pixels), protocol)
         if self.crf is None:
             yield from (LabelBand(_label(band.scores), band) for band in bands)
             return
         probs = torch.cat([band.compute_probs() for band in bands], dim=1)  # (K, H, W)
         refined = Band(0, refine(self.crf, probs, pixels), are_logits=False)
         yield LabelBand(_label(refined.scores), refined, indices_before_crf=_label(probs))
+
+    def iter_ids(self, picture: PictureSource, window: int, *, min_confidence: float = 0.0) -> Iterator[np.ndarray]:
+        """Label a picture that need not be in memory, in windows; not where DenseCRF follows.
+
+        Args:
+            picture: What is labelled.
+            window: Their side in pixels.
+            min_confidence: Pixels below it get the data's ignored id.
+        Yields: Ids of the data a band at a time, (R, W) uint8 or uint16.
+        """
+        ignored = self._find_ignored_id() if min_confidence > 0 else None
+        for band in iter_bands(self.backend, picture, replace(self.protocol, window=window)):
+            sure = None if ignored is None else band.compute_confidence().cpu().numpy()
+            yield self._decode(_label(band.scores), sure, min_confidence, ignored)
 
     def _label_whole(self, picture: np.ndarray) -> LabelBand:
         """Return the labels of a backend that gives nothing else; windows could not be blended."""
@@ -175,16 +197,23 @@ class Predictor:
     ) -> Prediction:
         """Label a picture (H, W, 3) uint8; see `predict`."""
         self.require_confidence(*["min_confidence"] * (min_confidence > 0))
-        ignored = self._find_ignored_id() if min_confidence > 0 else 0
+        ignored = self._find_ignored_id() if min_confidence > 0 else None
         indices, sure, probs = self.label_picture(
             picture, confidence=confidence or min_confidence > 0, probabilities=probabilities
         )
-        labels = self.label_space.decode(indices)
-        if sure is not None and min_confidence > 0:
-            labels = labels.astype(np.promote_types(labels.dtype, np.min_scalar_type(ignored)))
-            labels[sure < min_confidence] = ignored
+        labels = self._decode(indices, sure, min_confidence, ignored)
         window = self.find_window(*picture.shape[:2])
         return Prediction(key, picture, labels, sure, probs, self.label_space, window)
+
+    def _decode(
+        self, indices: np.ndarray, confidence: np.ndarray | None, least: float, ignored: int | None
+    ) -> np.ndarray:
+        """Return the ids of class indices; an ignored id, if there is one, where the confidence is too small."""
+        labels = self.label_space.decode(indices)
+        if confidence is not None and ignored is not None:
+            labels = labels.astype(np.promote_types(labels.dtype, np.min_scalar_type(ignored)))
+            labels[confidence < least] = ignored
+        return labels
 
     def _find_ignored_id(self) -> int:
         ignored = self.label_space.ignored_ids[0] if self.label_space.ignored_ids else 255

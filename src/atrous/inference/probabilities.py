@@ -1,7 +1,7 @@
 """The one loop from a picture to probabilities: over windows, scales and the mirror image, a band of rows at a time.
 
-This is the only place that applies softmax. What is kept between bands are the network's cells, stretched to the
-picture's width, so that K numbers for each pixel of a whole picture never exist.
+This is the only place that applies softmax. What is kept between bands are the network's cells, some rows of them
+stretched to the picture's width, so that K numbers for each pixel of a whole picture never exist.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from atrous.core.records import Protocol
-from atrous.inference.contracts import Backend, Band
+from atrous.inference.contracts import Backend, Band, PictureSource
 from atrous.inference.tiles import Span, compute_spans
 from atrous.networks.contracts import Cells
 from atrous.networks.layers.resize import Enlargement, iter_row_bands, scale_picture
 
 
 @torch.inference_mode()
-def iter_bands(backend: Backend, picture: Tensor, protocol: Protocol) -> Iterator[Band]:
+def iter_bands(backend: Backend, picture: PictureSource, protocol: Protocol) -> Iterator[Band]:
     """Yield what is found of the picture from top to bottom, averaged over windows, scales and the mirror image.
 
     Probabilities are averaged, not logits, as in the paper's section 4.1. One look at the whole picture leaves nothing
@@ -28,17 +28,18 @@ def iter_bands(backend: Backend, picture: Tensor, protocol: Protocol) -> Iterato
 
     Args:
         backend: What runs the network, at the protocol's output stride and precision.
-        picture: RGB, uint8 or floats in [0, 1].
+        picture: What is labelled; each window of it is read once, rows of windows from top to bottom.
         protocol: Its window, scales and flip are applied here.
     Shapes:
-        picture (3, H, W); the bands' scores (K, R, W) float32, the R adding up to H.
+        the bands' scores (K, R, W) float32, the R adding up to the picture's height.
     """
-    height, width = picture.shape[1:]
+    height, width = picture.height, picture.width
     row_spans, column_spans = compute_spans(height, protocol.window), compute_spans(width, protocol.window)
     views = [(scale, mirrored) for scale in protocol.scales for mirrored in (False, True)[: 1 + protocol.flip]]
-    bands = iter_row_bands(height, 4 * backend.num_classes * width, backend.device)
+    # What is worked on at once is a window's part of a band: a wide picture in windows has no thinner bands.
+    bands = iter_row_bands(height, 4 * backend.num_classes * min(width, protocol.window or width), backend.device)
     if len(views) == len(row_spans) == len(column_spans) == 1:
-        look = _look(backend, picture[None], *views[0])
+        look = _look(backend, picture.read(slice(0, height), slice(0, width))[None], height, *views[0])
         for rows in bands:
             yield Band(rows.start, look.compute_logits(rows.start, rows.stop), are_logits=True)
         return
@@ -51,13 +52,17 @@ def iter_bands(backend: Backend, picture: Tensor, protocol: Protocol) -> Iterato
             top, bottom = max(start, down.start), min(stop, down.stop)
             for across in column_spans if top < bottom else ():
                 if (down, across) not in seen:
-                    window = picture[None, :, down.start : down.stop, across.start : across.stop]
-                    seen[down, across] = [_look(backend, window, *view) for view in views]
+                    window = picture.read(slice(down.start, down.stop), slice(across.start, across.stop))[None]
+                    seen[down, across] = [_look(backend, window, ROWS_WIDENED, *view) for view in views]
                 weights = _multiply_weights(down, across, top, bottom).to(backend.device) / len(views)  # (r, w)
                 into = scores[:, top - start : bottom - start, across.start : across.stop]
                 for view in seen[down, across]:
                     into += view.compute_probs(top - down.start, bottom - down.start).mul_(weights)
         yield Band(start, scores, are_logits=False)
+
+
+ROWS_WIDENED = 8
+"""Of a window's cells at a time: few, since a wide picture has many windows side by side."""
 
 
 class _View:
@@ -66,15 +71,18 @@ class _View:
     Args:
         cells: Its words, for one copy.
         size: Height and width of the window in pixels.
+        num_rows: How many rows of the cells are stretched to the window's width at a time.
         mirrored: Whether the copy was mirrored.
     """
 
-    def __init__(self, cells: Cells, size: tuple[int, int], *, mirrored: bool) -> None:
+    def __init__(self, cells: Cells, size: tuple[int, int], *, num_rows: int, mirrored: bool) -> None:
         logits = cells.logits
         self._enlargement = Enlargement(
             cells.geometry, (logits.shape[2], logits.shape[3]), size=size, device=logits.device
         )
-        self._widened = self._enlargement.widen(logits)  # (1, K, h, W)
+        self._logits = logits
+        self._num_rows = num_rows
+        self._rows, self._widened = slice(0, 0), logits
         self._mirrored = mirrored
 
     def compute_probs(self, start: int, stop: int) -> Tensor:
@@ -84,17 +92,21 @@ class _View:
 
     def compute_logits(self, start: int, stop: int) -> Tensor:
         """Return the logits of some of the copy's rows, (K, R, W) float32."""
-        return self._enlargement.enlarge_band(self._widened, start, stop)[0]
+        rows = self._enlargement.find_rows(start, stop)
+        if not self._rows.start <= rows.start < rows.stop <= self._rows.stop:
+            self._rows = slice(rows.start, max(rows.stop, rows.start + self._num_rows))
+            self._widened = self._enlargement.widen(self._logits[:, :, self._rows])  # (1, K, h', W)
+        return self._enlargement.enlarge_band(self._widened, start, stop, first_row=self._rows.start)[0]
 
 
-def _look(backend: Backend, window: Tensor, scale: float, mirrored: bool) -> _View:
-    """Run the network on a scaled and perhaps mirrored copy of a window, (1, 3, H, W)."""
+def _look(backend: Backend, window: Tensor, num_rows: int, scale: float, mirrored: bool) -> _View:
+    """Run the network on a scaled and perhaps mirrored copy of a window, (1, 3, H, W); `num_rows` as of a view."""
     size = (window.shape[2], window.shape[3])
     window = window.to(backend.device)
     if scale != 1.0:
         floats = window / 255 if window.dtype == torch.uint8 else window
         window = scale_picture(floats, scale, aligned=backend.aligned)
-    return _View(backend(window.flip(-1) if mirrored else window), size, mirrored=mirrored)
+    return _View(backend(window.flip(-1) if mirrored else window), size, num_rows=num_rows, mirrored=mirrored)
 
 
 def _multiply_weights(down: Span, across: Span, top: int, bottom: int) -> Tensor:

@@ -25,12 +25,12 @@ def save_index_picture(path: Path, labels: np.ndarray, label_space: LabelSpace) 
     """
     picture = Image.fromarray(labels)
     if labels.dtype == np.uint8:
-        picture.putpalette(_build_colour_table(label_space, 256).tobytes())
+        picture.putpalette(build_colour_table(label_space, 256).tobytes())
     with atomic_path(path) as temporary:
         picture.save(temporary, format="PNG")
 
 
-def _build_colour_table(label_space: LabelSpace, length: int) -> np.ndarray:
+def build_colour_table(label_space: LabelSpace, length: int) -> np.ndarray:
     """Return the colour of each id, (length, 3) uint8; ids that are no class have the colour of void."""
     table = np.full((length, 3), VOID_COLOUR, dtype=np.uint8)
     table[list(label_space.ids)] = label_space.colours
@@ -42,7 +42,7 @@ def draw_overlay(picture: np.ndarray, labels: np.ndarray, label_space: LabelSpac
 
     Pixels of ignored ids show the picture alone.
     """
-    colours = _build_colour_table(label_space, 65536)[labels]
+    colours = build_colour_table(label_space, 65536)[labels]
     drawn = cv2.addWeighted(picture, 1 - OVERLAY_STRENGTH, colours, OVERLAY_STRENGTH, 0)
     ignored = np.isin(labels, label_space.ids, invert=True)
     drawn[ignored] = picture[ignored]

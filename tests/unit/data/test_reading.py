@@ -10,7 +10,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from atrous.core.errors import DataError
-from atrous.data.reading import describe_size_mismatch, load_mask, load_picture, load_picture_size
+from atrous.data.reading import describe_size_mismatch, is_huge_tiff, load_mask, load_picture, load_picture_size
 
 UPRIGHT = {  # what a viewer does for each EXIF orientation, after the standard's own table
     1: lambda a: a,
@@ -201,3 +201,16 @@ def test_decompression_bomb_is_refused_before_decoding(tmp_path):
     for load in (load_picture, load_mask, load_picture_size):
         with pytest.raises(DataError, match=r"bomb\.png"):
             load(tmp_path / "bomb.png")
+
+
+def test_a_huge_tiff_is_known_by_its_head(tmp_path, colours, monkeypatch):
+    Image.fromarray(colours).save(tmp_path / "a.tif")
+    Image.fromarray(colours).save(tmp_path / "big.TIFF", big_tiff=True)
+    Image.fromarray(colours).save(tmp_path / "a.png")
+    whole = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "cut.tif").write_bytes(whole[: int.from_bytes(whole[4:8], "little") + 4])
+    (tmp_path / "text.tif").write_text("no picture")
+    names = ["a.tif", "big.TIFF", "a.png", "cut.tif", "text.tif", "missing.tif"]
+    for largest, huge in ((39, {"a.tif", "big.TIFF"}), (40, set())):
+        monkeypatch.setattr("atrous.data.reading.HUGE_PX", largest)
+        assert {name for name in names if is_huge_tiff(tmp_path / name)} == huge

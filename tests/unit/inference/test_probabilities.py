@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 from atrous.config.schema import ModelConfig
 from atrous.core.records import Protocol
 from atrous.inference.backends.torch_eager import TorchEager
+from atrous.inference.contracts import ArrayPicture
 from atrous.inference.probabilities import iter_bands
 from atrous.networks.build import build_network
 from atrous.networks.layers.resize import enlarge_logits, scale_picture
@@ -41,7 +42,8 @@ def wrap(network: Segmenter, protocol: Protocol) -> TorchEager:
 
 
 def compute_probs(network: Segmenter, picture: Tensor, protocol: Protocol) -> Tensor:
-    return torch.cat([band.compute_probs() for band in iter_bands(wrap(network, protocol), picture, protocol)], dim=1)
+    bands = iter_bands(wrap(network, protocol), ArrayPicture(picture), protocol)
+    return torch.cat([band.compute_probs() for band in bands], dim=1)
 
 
 def set_band_rows(monkeypatch: pytest.MonkeyPatch, rows: int, width: int) -> None:
@@ -94,9 +96,9 @@ def test_row_34_full_size_logits_never_exist(
 
     picture = draw_picture(200, 150)
     protocol = Protocol(window=window)
-    set_band_rows(monkeypatch, 10, 150)
+    set_band_rows(monkeypatch, 10, window or 150)
     with Largest() as largest:
-        for _ in iter_bands(wrap(network, protocol), picture, protocol):
+        for _ in iter_bands(wrap(network, protocol), ArrayPicture(picture), protocol):
             pass
     stretched = network.geometry(200, 150).map_height  # rows of the map that is kept, as wide as the picture
     assert 0 < largest.numel <= NUM_CLASSES * 150 * max(10, stretched)
@@ -160,7 +162,7 @@ def test_windows_are_computed_once_and_only_when_needed(network: Segmenter, monk
             seen.append(tuple(pictures.shape))
             return backend(pictures)
 
-    bands = iter_bands(Counting(), draw_picture(150, 60), protocol)
+    bands = iter_bands(Counting(), ArrayPicture(draw_picture(150, 60)), protocol)
     assert seen == []
     next(bands)
     assert len(seen) == 1

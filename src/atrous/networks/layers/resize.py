@@ -110,20 +110,29 @@ class Enlargement:
         """Return the gradient of `widen`'s input, (B, K, h, w), from that of its output, (B, K, h, W)."""
         return gradient @ self._by_column.to(gradient.dtype)
 
+    def find_rows(self, start: int, stop: int) -> slice:
+        """Return which rows of a map the picture's rows `start` to `stop` are mixed from."""
+        if self._is_identity:
+            return slice(start, stop)
+        return slice(self._row_before[start], min(self._row_before[stop - 1] + 1, self._last_row) + 1)
+
     def find_band(self, start: int, stop: int, dtype: torch.dtype) -> tuple[slice, Tensor]:
         """Return which rows of a map the picture's rows `start` to `stop` are mixed from, and how.
 
         Returns: The map's rows, h' of them, and the matrix (R, h') by which they are multiplied from the left.
         """
-        rows = slice(self._row_before[start], min(self._row_before[stop - 1] + 1, self._last_row) + 1)
+        rows = self.find_rows(start, stop)
         return rows, self._by_row[start:stop, rows].to(dtype)
 
-    def enlarge_band(self, widened: Tensor, start: int, stop: int) -> Tensor:
-        """Interpolate a widened map at the picture's rows `start` to `stop`: (B, K, h, W) -> (B, K, R, W)."""
+    def enlarge_band(self, widened: Tensor, start: int, stop: int, *, first_row: int = 0) -> Tensor:
+        """Interpolate a widened map at the picture's rows `start` to `stop`: (B, K, h, W) -> (B, K, R, W).
+
+        Of the map no more is needed than the rows that `find_rows` names; `first_row` is the first one given.
+        """
         if self._is_identity:
-            return widened[:, :, start:stop]
+            return widened[:, :, start - first_row : stop - first_row]
         rows, by_row = self.find_band(start, stop, widened.dtype)
-        return _multiply(by_row, widened[:, :, rows])
+        return _multiply(by_row, widened[:, :, rows.start - first_row : rows.stop - first_row])
 
     def enlarge(self, logits: Tensor) -> Tensor:
         """Interpolate at all pixels: (B, K, h, w) -> (B, K, H, W), float32 at least."""

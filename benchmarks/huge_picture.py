@@ -1,0 +1,115 @@
+"""A TIFF larger than memory through `atrous predict`: time for each window and the most memory, by the picture's side.
+
+    python benchmarks/huge_picture.py                       # 1000, 5000 and 20000 pixels; the last takes many minutes
+    python benchmarks/huge_picture.py --sides 2000
+
+The picture is made in tiles, a row of them at a time: smooth blocks with noise over them, which compress as photographs
+do. The network is the default one, `deeplabv3-lite0`, with 21 classes. Pictures below the size from which they are read
+in parts are read so here too. Each side is labelled in a process of its own, whose peak of resident memory (VmHWM) is
+the kernel's count. Prints a line a side, and adds it to results/huge_picture.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+RESULTS = Path(__file__).parent.parent / "results" / "huge_picture.csv"
+NUM_CLASSES = 21
+TILE_SIDE = 256
+
+
+def iter_tiles(side: int) -> Iterator[np.ndarray]:
+    """Yield tiles (256, 256, 3) uint8 from left to right and top to bottom."""
+    random = np.random.default_rng(0)
+    ramp = np.linspace(0, 1, TILE_SIDE, dtype=np.float32)[:, None]
+    noise = random.integers(0, 16, (TILE_SIDE, TILE_SIDE, 3), dtype=np.uint8)
+    for _ in range((-(-side // TILE_SIDE)) ** 2):
+        corners = random.uniform(0, 239, (2, 2, 3)).astype(np.float32)
+        left = corners[0, 0] * (1 - ramp) + corners[1, 0] * ramp  # (256, 3)
+        right = corners[0, 1] * (1 - ramp) + corners[1, 1] * ramp
+        yield (left[:, None] * (1 - ramp) + right[:, None] * ramp).astype(np.uint8) + noise
+
+
+def write_picture(path: Path, side: int) -> None:
+    """Write the picture of a side."""
+    import tifffile
+
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(
+            iter_tiles(side),
+            shape=(side, side, 3),
+            dtype=np.uint8,
+            tile=(TILE_SIDE, TILE_SIDE),
+            photometric="rgb",
+            compression="zlib",
+            maxworkers=1,
+        )
+
+
+def label_picture(path: Path, window: int) -> None:
+    """Label a picture in this process, and print what it took as JSON."""
+    import torch
+
+    import atrous
+    import atrous.data.reading
+    from atrous import api
+    from atrous.core.labels import LabelSpace
+    from atrous.inference.tiles import compute_starts
+    from atrous.model import Model
+    from atrous.networks.model_file import ModelCard
+
+    atrous.data.reading.HUGE_PX = 0
+    torch.manual_seed(0)
+    network = atrous.build("deeplabv3-lite0", classes=NUM_CLASSES, weights="imagenet").eval()
+    space = LabelSpace(tuple(f"class {number}" for number in range(NUM_CLASSES)))
+    model = Model(network, ModelCard(model={}, label_space=space), device="cpu")
+    begun = time.perf_counter()
+    record = api.predict(path, model, path.parent / "labels", window=window, formats=("labels",))
+    seconds = time.perf_counter() - begun
+    [row] = record.done
+    num_windows = len(compute_starts(row["height"], window)) * len(compute_starts(row["width"], window))
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    peak_kib = int(status.partition("VmHWM:")[2].split()[0])
+    found = {"side": row["height"], "megapixels": row["height"] * row["width"] / 1e6, "window": window}
+    times = {"windows": num_windows, "seconds": round(seconds, 2), "seconds_a_window": round(seconds / num_windows, 4)}
+    print(json.dumps(found | times | {"peak_mib": round(peak_kib / 1024), "threads": torch.get_num_threads()}))
+
+
+def main() -> None:
+    """Measure the sides named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sides", type=int, nargs="+", default=[1000, 5000, 20000], metavar="PIXELS")
+    parser.add_argument("--window", type=int, default=1025, metavar="PIXELS")
+    parser.add_argument("--label", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.label is not None:
+        label_picture(options.label, options.window)
+        return
+    for side in options.sides:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "huge.tif"
+            write_picture(path, side)
+            words = [sys.executable, __file__, "--label", str(path), "--window", str(options.window)]
+            done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
+        row = json.loads(done.stdout.splitlines()[-1])
+        print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+        new = not RESULTS.exists()
+        with RESULTS.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=list(row), lineterminator="\n")
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+
+
+if __name__ == "__main__":
+    main()

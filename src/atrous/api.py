@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from atrous.config.load import load_config
@@ -18,9 +19,11 @@ from atrous.core.provenance import collect_provenance
 from atrous.core.records import Protocol, Scores
 from atrous.data.build import PYTHON_SOURCE, build_all_pairs, read_splits
 from atrous.data.contracts import SegmentationDataset, Splits
+from atrous.data.reading import load_picture
 from atrous.exporting import FORMATS
 from atrous.exporting.export import at_output_stride, export_network
 from atrous.exporting.parity import Parity
+from atrous.inference.inputs import find_pictures
 from atrous.inference.predictions import PredictionRecord, save_predictions
 from atrous.inference.predictor import Predictor
 from atrous.model import Model, Say, load
@@ -43,6 +46,9 @@ from atrous.scoring import crf_search
 from atrous.scoring.bench import bench as run_bench
 from atrous.scoring.crf_search import CrfTrial
 from atrous.scoring.score import score
+
+CALIBRATION_PICTURES = 32
+"""For int8: half of them show the ranges, half are compared."""
 
 __all__ = [
     "CONFIG_NAME",
@@ -145,7 +151,7 @@ def evaluate(
         precision: fp32 or bf16; auto as in the validations of its training.
         crf: Whether DenseCRF follows the network, or its options; the score without it is given too.
         device: auto, cpu, cuda, cuda:1, mps.
-        backend: What runs an exported file; auto is its format's own.
+        backend: torch, compile, openvino or onnxruntime; auto is torch, or an exported file's own.
         trust: Whether to open a .pt2, which can run any code that it holds.
         data_root: Folder in which registered data sets are looked for.
         progress: Told where the work stands.
@@ -227,7 +233,7 @@ def predict(
         precision: auto (fp32), fp32 or bf16.
         crf: Whether DenseCRF follows the network, or its options.
         device: auto, cpu, cuda, cuda:1, mps.
-        backend: What runs an exported file; auto is its format's own.
+        backend: torch, compile, openvino or onnxruntime; auto is torch, or an exported file's own.
         trust: Whether to open a .pt2, which can run any code that it holds.
         formats: labels are always written; overlay and confidence beside them. TIFFs of more than 64 megapixels, which
             are never whole in memory, get labels alone.
@@ -267,6 +273,7 @@ def bench(
     *,
     output_strides: Sequence[int | None] = (None,),
     precisions: Sequence[str] = ("fp32",),
+    backends: Sequence[str] = ("auto",),
     data: str | Path | None = None,
     rounds: int = 10,
     out: Path | None = None,
@@ -275,13 +282,14 @@ def bench(
     progress: Report | None = None,
     say: Say | None = None,
 ) -> dict[str, Any]:
-    """Time models side by side under every combination of output stride and precision.
+    """Time models side by side under every combination of backend, output stride and precision.
 
     Args:
         models: What `load` opens.
         sizes: Heights and widths of the pictures, in pixels.
         output_strides: None for the build's.
-        precisions: fp32, bf16.
+        precisions: auto, fp32, bf16; a file in int8 stays in int8.
+        backends: What runs them, see `load`.
         data: What to score each on, or None.
         rounds: Timed turns of each.
         out: Folder for `bench.json` and `bench.png`, or None.
@@ -299,14 +307,16 @@ def bench(
         opened, folder = _open(name, device)
         if data is not None and dataset is None:
             dataset = _find_scored_data(data, folder, opened.label_space, data_root, say)
-        for output_stride, precision in itertools.product(output_strides, precisions):
-            predictor = opened.build_predictor(output_stride=output_stride, precision=precision, say=say)
-            candidates.append((name, predictor))
+        for backend, output_stride, precision in itertools.product(backends, output_strides, precisions):
+            predictor = opened.build_predictor(
+                output_stride=output_stride, precision=precision, backend=backend, say=say
+            )
+            candidates.append((name, backend, predictor))
     rows = run_bench(candidates, sizes, rounds=rounds, dataset=dataset, progress=progress)
     found = {
         "rows": [asdict(row) for row in rows],
         "rounds": rounds,
-        "device": str(candidates[0][1].backend.device),
+        "device": str(candidates[0][2].backend.device),
         "threads": torch.get_num_threads(),
         **collect_provenance(),
     }
@@ -322,6 +332,8 @@ def export(
     *,
     format: str = "onnx",
     argmax: bool = False,
+    int8: bool = False,
+    calibrate: str | Path | None = None,
     output_stride: int | None = None,
     say: Say | None = None,
 ) -> tuple[Path, Parity]:
@@ -332,12 +344,16 @@ def export(
         out: The file; beside the model where left out, else in this folder.
         format: onnx, openvino or pt2.
         argmax: Whether the file gives class indices in place of logits; it then has no confidence.
+        int8: Whether it computes in 8 bits, two to four times as fast where the CPU can, and a little less exact.
+        calibrate: Pictures, a folder or a glob, that show the range of values for int8; a run's own training pictures
+            where left out.
         output_stride: That of the file, which is fixed; the model's where left out.
         say: Told what is being done.
     Returns: The file, and how far its answers are from the model's.
     Raises:
         ModelFileError: The model cannot be opened or converted, or the file answers otherwise.
-        ConfigError: The model cannot have the output stride, or there is no such format.
+        ConfigError: The model cannot have the output stride, there is no such format, or it has no int8.
+        UsageError: There are no pictures for int8.
         MachineError: A package that the format needs is not installed.
     """
     suffix = FORMATS.load(format).suffix
@@ -345,10 +361,30 @@ def export(
     if out is None:
         near = folder if folder is not None and folder.is_dir() else Path()
         name = "model" if isinstance(model, Model | Run) or Path(model).is_dir() else Path(model).stem
-        out = near / f"{name}{suffix}"
+        out = near / f"{name}{'-int8' * int8}{suffix}"
     network = opened.network
     with at_output_stride(network, output_stride or network.output_stride):
-        return Path(out), export_network(network, opened.card, Path(out), format=format, argmax=argmax, say=say)
+        pictures = _read_calibration(calibrate, folder) if int8 else None
+        parity = export_network(
+            network, opened.card, Path(out), format=format, argmax=argmax, calibration=pictures, say=say
+        )
+    return Path(out), parity
+
+
+def _read_calibration(source: str | Path | None, folder: Path | None) -> list[np.ndarray]:
+    """Return some pictures, spread evenly over a folder, or over a run's training data where none is given."""
+    if source is not None:
+        files = find_pictures(source)
+        return [load_picture(files[index].path) for index in _spread(len(files))]
+    if folder is None or not (folder / CONFIG_NAME).is_file():
+        raise UsageError("int8: no pictures to calibrate by", "Give a folder of them: --calibrate photos/.")
+    train = rebuild_splits(folder).train
+    return [train.get(index).picture for index in _spread(len(train))]
+
+
+def _spread(count: int) -> list[int]:
+    """Return up to `CALIBRATION_PICTURES` of the numbers below `count`, evenly spaced."""
+    return sorted({index * count // CALIBRATION_PICTURES for index in range(CALIBRATION_PICTURES)})
 
 
 def _open(

@@ -31,7 +31,7 @@ class Model:
         card: What its file says of it.
         device: auto, cpu, cuda, cuda:1, mps.
         precision: auto (fp32), fp32 or bf16.
-        backend: What runs an exported file; auto is its format's own.
+        backend: torch, compile, openvino or onnxruntime; auto is torch, or an exported file's own.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ def load(
             `atrous export` wrote (.onnx, .xml, .pt2).
         device: auto, cpu, cuda, cuda:1, mps.
         precision: auto (fp32), fp32 or bf16.
-        backend: What runs an exported file: onnxruntime, openvino; auto is its format's own.
+        backend: What runs it: torch, compile, openvino or onnxruntime; auto is torch, or an exported file's own.
         trust: Whether to open a .pt2, which can run any code that it holds.
     Raises:
         ModelFileError: No such file, damaged, or of another kind.

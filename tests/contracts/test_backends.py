@@ -13,7 +13,7 @@ from atrous.config.schema import EvaluationConfig
 from atrous.core.errors import ConfigError
 from atrous.exporting import FORMATS
 from atrous.inference import BACKENDS
-from atrous.inference.build import LIVE, build_predictor
+from atrous.inference.build import GRAPH_RUNTIMES, LIVE, build_predictor
 from atrous.inference.exported import RUNTIMES, read_file
 from atrous.inference.predictor import Predictor
 from atrous.networks.layers.resize import enlarge_logits
@@ -25,7 +25,10 @@ TOLERANCE = 1e-4
 SCALED_TOLERANCE = 0.02
 """Of probabilities, where scaled copies are averaged in."""
 FORMAT_OF = {FORMATS.load(name).suffix: name for name in FORMATS}
-EVERY = [(LIVE, "")] + [(runtime, suffix) for suffix, able in RUNTIMES.items() for runtime in able]
+LIVING = [(backend, "") for backend in (*LIVE, *GRAPH_RUNTIMES)]
+EVERY = [*LIVING, *((runtime, suffix) for suffix, able in RUNTIMES.items() for runtime in able)]
+SLOW = [pytest.mark.slow]
+"""Compiling takes many seconds for each size."""
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*")  # the exporters' own
 
@@ -34,7 +37,7 @@ def test_every_backend_is_here() -> None:
     assert {backend for backend, _ in EVERY} == set(BACKENDS)
 
 
-@pytest.fixture(params=EVERY, ids=lambda pair: "".join(pair))
+@pytest.fixture(params=[pytest.param(pair, id="".join(pair), marks=SLOW * (pair[0] == "compile")) for pair in EVERY])
 def build(
     request: pytest.FixtureRequest,
     tiny_network: Segmenter,

@@ -20,6 +20,7 @@ def run(
         str | None, typer.Option("--output-strides", help="Such as 8,16; that of the build if left out.")
     ] = None,
     precisions: Annotated[str, typer.Option("--precisions", help="Such as fp32,bf16.")] = "fp32,bf16",
+    backends: Annotated[str, typer.Option("--backends", help="Such as torch,compile,openvino,onnxruntime.")] = "auto",
     data: Annotated[str | None, typer.Option("--data", help="Score each on this data too.")] = None,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Timed turns of each; two more warm up.")] = 10,
     out: Annotated[
@@ -46,6 +47,7 @@ def run(
             wanted,
             output_strides=strides,
             precisions=precisions.split(","),
+            backends=backends.split(","),
             data=data,
             rounds=rounds,
             out=out,

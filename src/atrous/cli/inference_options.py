@@ -70,7 +70,10 @@ def read_inference_options(
     device: DeviceOption = None,
     backend: Annotated[
         str | None,
-        typer.Option("--backend", help="What runs an exported file: onnxruntime, openvino; auto is its format's own."),
+        typer.Option(
+            "--backend",
+            help="What runs the network: torch, compile, openvino, onnxruntime; auto is torch, or a file's own.",
+        ),
     ] = None,
     trust: Annotated[bool, typer.Option("--trust", help="Open a .pt2, which can run any code that it holds.")] = False,
 ) -> dict[str, Any]:

@@ -151,7 +151,7 @@ class EvaluationConfig(Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic; auto is fp32."""
     backend: str = "auto"
-    """What runs an exported file, such as onnxruntime or openvino; auto is its format's own."""
+    """What runs the network: torch, compile, openvino, onnxruntime; auto is torch, or an exported file's own."""
     crf: bool | dict[str, Any] = False
     """Whether DenseCRF follows the network; or its options, such as {bilateral_weight: 6}. It can hurt."""
 

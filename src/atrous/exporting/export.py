@@ -8,14 +8,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from atrous.core.errors import ModelFileError, UsageError
+from atrous.core.errors import ConfigError, ModelFileError, UsageError
 from atrous.core.files import atomic_path
 from atrous.exporting import FORMATS
 from atrous.exporting.contracts import Format
 from atrous.exporting.parity import Parity, draw_pictures, measure_parity, require_parity
 from atrous.inference.exported import RUNTIMES, ExportedFile, GraphCard, write_metadata
+from atrous.inference.folding import fold_norms
 from atrous.inference.graph import trace_network
 from atrous.inference.memory import measure_bytes_per_pixel
 from atrous.networks.model_file import ModelCard
@@ -31,6 +34,7 @@ def export_network(
     *,
     format: str = "onnx",
     argmax: bool = False,
+    calibration: Sequence[np.ndarray] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Parity:
     """Write a network as a graph that another runtime runs, with all that predicting needs beside it.
@@ -43,9 +47,12 @@ def export_network(
         path: The file.
         format: A name in `FORMATS`.
         argmax: Whether the graph ends in each pixel's class index instead of its logits.
+        calibration: Pictures (H, W, 3) uint8, two at least, by which the file is made to compute in 8 bits. Every
+            second one is kept back, and it is on these that the file is compared.
         say: Told what is being done.
     Raises:
-        UsageError: The file's name does not fit its format.
+        UsageError: The file's name does not fit its format, or there are fewer than two pictures to calibrate by.
+        ConfigError: The format does not compute in 8 bits.
         ModelFileError: The network cannot be converted, or the file answers otherwise; no file is left.
         MachineError: A package that the format needs is not installed.
     """
@@ -54,6 +61,8 @@ def export_network(
         raise UsageError(
             f"{path}: a file of the format {format} ends in {form.suffix}", f"--out {path.stem}{form.suffix}"
         )
+    if calibration is not None and len(calibration) < 2:
+        raise UsageError("int8: fewer than two pictures to calibrate by", "Give a folder with some dozens of them.")
     tell = say or (lambda sentence: None)
     statistics = {name: network.get_buffer(name).flatten().tolist() for name in ("mean", "std")}
     card = replace(card, normalisation=statistics)
@@ -61,12 +70,16 @@ def export_network(
         output="labels" if argmax else "logits",
         output_stride=network.output_stride,
         aligned=network.aligned,
+        precision="fp32" if calibration is None else "int8",
         bytes_per_pixel=measure_bytes_per_pixel(network, network.mean.device),
         versions={name: importlib.metadata.version(name) for name in (*PACKAGES, *form.packages)},
     )
     tell(f"converting to {format} at output stride {network.output_stride}")
+    folded = fold_norms(network, network.mean.device)
     try:
-        written = form(trace_network(network, graph.output))
+        written = form(trace_network(folded, graph.output), None if calibration is None else calibration[::2])
+    except ConfigError:
+        raise
     except Exception as error:  # each converter has errors of its own
         raise ModelFileError(
             f"{path}: the network cannot be converted: {type(error).__name__}: {str(error).strip().splitlines()[0]}",
@@ -77,11 +90,18 @@ def export_network(
         written.save(temporary, write_metadata(card, graph))
         tell(f"running it in {runtime}")
         file = ExportedFile(temporary, card, graph)
-        backend = file.open(runtime, device=torch.device("cpu"), precision="fp32")
-        parity = measure_parity(network, backend, draw_pictures())
-        require_parity(parity, str(path))
+        backend = file.open(runtime, device=torch.device("cpu"), precision=graph.precision)
+        pictures = draw_pictures() if calibration is None else _batch(calibration[1::2])
+        parity = measure_parity(network, backend, pictures)
+        require_parity(parity, str(path), graph.precision)
         written.save(temporary, write_metadata(card, replace(graph, parity=parity.to_json())))
     return parity
+
+
+def _batch(pictures: Sequence[np.ndarray]) -> Iterator[Tensor]:
+    """Yield each picture (H, W, 3) as a batch (1, 3, H, W)."""
+    for picture in pictures:
+        yield torch.from_numpy(picture).permute(2, 0, 1)[None]
 
 
 @contextmanager

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
-import onnxscript  # noqa: F401  # PyTorch needs it; asked for here, its absence is said in words
-import torch
 from torch.export import ExportedProgram
 
-from atrous.inference.graph import INPUT_NAME
-
-OPSET = 18
-OUTPUT_NAME = "output"
+from atrous.inference.onnx_graph import convert_to_onnx
 
 
 class OnnxFile:
@@ -22,28 +17,19 @@ class OnnxFile:
 
     Args:
         program: The graph as PyTorch's program.
+        calibration: Pictures by which it is made to compute in 8 bits, or None.
     """
 
     suffix = ".onnx"
     beside = ()
     packages = ("onnx", "onnxscript", "onnxruntime")
 
-    def __init__(self, program: ExportedProgram) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # the exporter's own, of PyTorch and Python
-            converted = torch.onnx.export(
-                program,
-                dynamo=True,
-                opset_version=OPSET,
-                external_data=False,
-                input_names=[INPUT_NAME],
-                output_names=[OUTPUT_NAME],
-                verbose=False,
-            )
-        self._model: onnx.ModelProto = converted.model_proto  # type: ignore[union-attr]
-        for node in self._model.graph.node:  # where each line of Python stood in whoever exported it
-            del node.metadata_props[:]
-        onnx.checker.check_model(self._model)
+    def __init__(self, program: ExportedProgram, calibration: Sequence[np.ndarray] | None = None) -> None:
+        self._model = convert_to_onnx(program)
+        if calibration is not None:
+            from atrous.exporting.int8 import quantise
+
+            self._model = quantise(self._model, calibration)
 
     def serialize(self) -> bytes:
         """Return the graph as the bytes of a file, without what stands beside it."""

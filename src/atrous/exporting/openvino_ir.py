@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import openvino
 from torch.export import ExportedProgram
 
@@ -19,14 +20,15 @@ class OpenVinoIR:
 
     Args:
         program: The graph as PyTorch's program.
+        calibration: Pictures by which it is made to compute in 8 bits, or None.
     """
 
     suffix = ".xml"
     beside = (".bin",)
     packages = ("openvino", "onnx", "onnxscript")
 
-    def __init__(self, program: ExportedProgram) -> None:
-        self._model = openvino.Core().read_model(OnnxFile(program).serialize())
+    def __init__(self, program: ExportedProgram, calibration: Sequence[np.ndarray] | None = None) -> None:
+        self._model = openvino.Core().read_model(OnnxFile(program, calibration).serialize())
 
     def save(self, path: Path, metadata: Mapping[str, str]) -> None:
         """Write the graph and what stands beside it; it may be called again with other metadata."""

@@ -11,13 +11,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from atrous.core.errors import ModelFileError
-from atrous.inference.exported import FileBackend
+from atrous.inference.graph_backend import GraphBackend
 from atrous.networks.segmenter import Segmenter
 
 SHAPES = ((1, 3, 32, 32), (1, 3, 33, 47), (1, 3, 65, 64), (2, 3, 97, 129), (1, 3, 160, 211))
 """Batch, channels, height and width of the pictures that are compared: odd and even, padded and not."""
 LARGEST_LOGIT_DIFFERENCE = 1e-3
 LARGEST_LABEL_SHARE = 1e-3
+LARGEST_LABEL_SHARE_INT8 = 0.05
+"""Of real pictures; what it does to a score, only scoring tells."""
 COARSE_PX = 8
 """Pixels from one drawn value to the next; between them pictures are smooth."""
 
@@ -62,7 +64,7 @@ def draw_pictures() -> Iterator[Tensor]:
 
 
 @torch.inference_mode()
-def measure_parity(network: Segmenter, backend: FileBackend, pictures: Iterable[Tensor]) -> Parity:
+def measure_parity(network: Segmenter, backend: GraphBackend, pictures: Iterable[Tensor]) -> Parity:
     """Compare a file's answers with the living network's.
 
     Args:
@@ -86,17 +88,25 @@ def measure_parity(network: Segmenter, backend: FileBackend, pictures: Iterable[
     return Parity(None if backend.labels_only else largest, wrong / pixels, pixels, tuple(sizes))
 
 
-def require_parity(parity: Parity, what: str) -> None:
+def require_parity(parity: Parity, what: str, precision: str = "fp32") -> None:
     """Refuse a file whose answers are others than the network's.
+
+    Args:
+        parity: What was found.
+        what: The file.
+        precision: What it computes in; of int8, labels alone are asked to be equal, and not quite so many.
 
     Raises:
         ModelFileError: They are.
     """
+    is_int8 = precision == "int8"
+    most = LARGEST_LABEL_SHARE_INT8 if is_int8 else LARGEST_LABEL_SHARE
     # Written so that a difference that is no number is refused too.
-    close = parity.logits is None or parity.logits <= LARGEST_LOGIT_DIFFERENCE
-    if not (close and parity.labels <= LARGEST_LABEL_SHARE):
+    close = is_int8 or parity.logits is None or parity.logits <= LARGEST_LOGIT_DIFFERENCE
+    if not (close and parity.labels <= most):
+        allowed = f"{most:.1%} of the labels" + ("" if is_int8 else f" and {LARGEST_LOGIT_DIFFERENCE:g} of the logits")
         raise ModelFileError(
             f"{what}: answers otherwise than the network: {parity.describe()}",
-            f"Nothing was written; at most {LARGEST_LOGIT_DIFFERENCE:g} and {LARGEST_LABEL_SHARE:.1%} are let pass. "
-            "Try another format.",
+            f"Nothing was written; a difference of {allowed} is let pass. "
+            + ("Calibrate by more pictures like those that will be labelled." if is_int8 else "Try another format."),
         )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.export import ExportedProgram
+
+from atrous.core.errors import ConfigError
 
 
 class TorchProgramFile:
@@ -14,13 +17,18 @@ class TorchProgramFile:
 
     Args:
         program: It.
+        calibration: None, since it computes in fp32.
+    Raises:
+        ConfigError: It is to compute in 8 bits.
     """
 
     suffix = ".pt2"
     beside = ()
     packages = ()
 
-    def __init__(self, program: ExportedProgram) -> None:
+    def __init__(self, program: ExportedProgram, calibration: Sequence[np.ndarray] | None = None) -> None:
+        if calibration is not None:
+            raise ConfigError("int8: a .pt2 computes in fp32", "Use format onnx or openvino.")
         self._program = program
 
     def save(self, path: Path, metadata: Mapping[str, str]) -> None:

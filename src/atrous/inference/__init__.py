@@ -6,6 +6,7 @@ BACKENDS = Registry(
     "backend",
     (
         ("torch", "atrous.inference.backends.torch_eager:TorchEager"),
+        ("compile", "atrous.inference.backends.torch_compiled:TorchCompiled"),
         ("onnxruntime", "atrous.inference.backends.onnx_session:OnnxSession"),
         ("openvino", "atrous.inference.backends.openvino_model:OpenVinoModel"),
         ("pt2", "atrous.inference.backends.torch_program:TorchProgram"),
@@ -18,3 +19,5 @@ HUGE_FORMATS = Registry(
     "format of huge pictures", (("tiff", "atrous.inference.tiff:label_tiff"),), extras={"tiff": "tiff"}
 )
 """What labels a file whose picture is larger than memory, and writes the labels, a part at a time."""
+CONVERTERS = Registry("conversion", (("onnx", "atrous.inference.onnx_graph:convert_to_onnx"),), extras={"onnx": "onnx"})
+"""What makes a graph of a network for runtimes other than PyTorch."""

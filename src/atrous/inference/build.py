@@ -16,13 +16,16 @@ from atrous.core.records import Protocol
 from atrous.core.registry import describe_choices
 from atrous.inference import BACKENDS
 from atrous.inference.contracts import Backend
+from atrous.inference.converted import convert_network
 from atrous.inference.crf import DenseCRF
 from atrous.inference.exported import ExportedFile, choose_runtime
 from atrous.inference.predictor import Predictor
 from atrous.networks.segmenter import Segmenter
 
-LIVE = "torch"
-"""The backend of living networks."""
+LIVE = ("torch", "compile")
+"""Backends that run a living network as it is; the first one does unless another is asked for."""
+GRAPH_RUNTIMES = ("openvino", "onnxruntime")
+"""Backends that run it as a graph, into which it is converted first."""
 
 
 def build_predictor(
@@ -47,29 +50,45 @@ def build_predictor(
         ModelFileError: An exported file cannot be opened.
         MachineError: The device or the backend is not there.
     """
+    usual = network.graph.precision if isinstance(network, ExportedFile) else "fp32"
     protocol = Protocol(
         output_stride=evaluation.output_stride or network.output_stride,
         scales=evaluation.scales,
         flip=evaluation.flip,
         window=evaluation.window,
-        precision="fp32" if evaluation.precision == "auto" else evaluation.precision,
+        precision=usual if evaluation.precision == "auto" else evaluation.precision,
         crf=read_crf_options(evaluation.crf),
     )
     if isinstance(network, ExportedFile):
         backend = _open_file(network, protocol, evaluation.backend, device)
         return Predictor(backend, label_space, protocol, say=say)
-    if evaluation.backend not in ("auto", LIVE):
-        BACKENDS.require(evaluation.backend)
-        raise ConfigError(
-            f"backend {evaluation.backend!r} runs exported files, not a living network", "First: `atrous export MODEL`."
-        )
     rates = network.head.compute_rates(protocol.output_stride)
     if say is not None and rates and protocol.output_stride != network.build_stride:
         say(f"output stride {protocol.output_stride}: rates {', '.join(map(str, rates))}")
-    backend = BACKENDS.load(LIVE)(
-        network, device=find_device(device), output_stride=protocol.output_stride, precision=protocol.precision
-    )
-    return Predictor(backend, label_space, protocol, say=say)
+    return Predictor(_open_network(network, protocol, evaluation.backend, device, say), label_space, protocol, say=say)
+
+
+def _open_network(
+    network: Segmenter, protocol: Protocol, wanted: str, device: str, say: Callable[[str], None] | None
+) -> Backend:
+    """Return what runs a living network."""
+    name = LIVE[0] if wanted == "auto" else wanted
+    if name not in (*LIVE, *GRAPH_RUNTIMES):
+        BACKENDS.require(name)
+        raise ConfigError(
+            f"backend {name!r} runs exported files, not a living network",
+            describe_choices(name, ["auto", *LIVE, *GRAPH_RUNTIMES]),
+        )
+    runtime = BACKENDS.load(name)
+    if name in LIVE:
+        backend: Backend = runtime(
+            network, device=find_device(device), output_stride=protocol.output_stride, precision=protocol.precision
+        )
+        return backend
+    if say is not None:
+        say(f"converting the network for {name}")
+    graph = convert_network(network, protocol.output_stride)
+    return graph.open(name, device=find_device(device, runtime.list_devices()), precision=protocol.precision)
 
 
 def _open_file(file: ExportedFile, protocol: Protocol, wanted: str, device: str) -> Backend:
@@ -79,6 +98,11 @@ def _open_file(file: ExportedFile, protocol: Protocol, wanted: str, device: str)
         raise ConfigError(
             f"output stride {protocol.output_stride}: {file.path} was exported at {file.output_stride}, which is fixed",
             f"Export the model again: --output-stride {protocol.output_stride}.",
+        )
+    if (protocol.precision == "int8") != (file.graph.precision == "int8"):
+        raise ConfigError(
+            f"precision {protocol.precision}: {file.path} computes in {file.graph.precision}",
+            "Leave --precision out, or export the model again, with or without --int8.",
         )
     needs_logits = {
         "scales": protocol.scales != (1.0,),

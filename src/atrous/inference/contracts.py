@@ -60,7 +60,7 @@ class Backend(Protocol):
         ...
 
     def label(self, pictures: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 -> class indices (B, H, W), where `labels_only`; errors as those of a call."""
+        """(B, 3, H, W) uint8 -> class indices (B, H, W); errors as those of a call."""
         ...
 
     def measure_bytes_per_pixel(self) -> float:

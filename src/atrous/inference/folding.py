@@ -32,28 +32,44 @@ _FOLDED: WeakKeyDictionary[Segmenter, _Folded] = WeakKeyDictionary()
 
 
 @torch.inference_mode(False)
-def fold_norms(network: Segmenter, device: torch.device, dtype: torch.dtype = torch.float32) -> Segmenter:
+def fold_norms(
+    network: Segmenter, device: torch.device, dtype: torch.dtype = torch.float32, *, output_stride: int | None = None
+) -> Segmenter:
     """Return a copy in evaluation mode that computes the same, to rounding, with fewer passes over memory.
 
     A norm is folded where nothing but it reads the convolution before it; others stay as they are. The copy is made
-    once, and again when the network's tensors have changed since. It is in the channels-last layout, and its output
-    stride can be set like the network's own.
+    once, and again when the network's tensors have changed since. It is in the channels-last layout. Whoever asks for
+    the same device and type shares it, so its output stride is the last one that was asked for.
 
     Args:
         network: The network, which is left as it is.
         device: Where the copy lies.
         dtype: Of the copy's convolutions.
+        output_stride: The copy's; the network's where left out.
+    Raises:
+        ConfigError: The network cannot be switched to the output stride.
     """
     if network not in _FOLDED:
         _FOLDED[network] = _Folded(find_pairs(network))
     kept = _FOLDED[network]
-    tensors = (*network.parameters(), *network.buffers())
-    moment = tuple(number for tensor in tensors for number in (id(tensor), tensor._version))
+    moment = find_moment(network)
     if kept.moment != moment:
         kept.moment, kept.copies = moment, {}
     if (device, dtype) not in kept.copies:
         kept.copies[device, dtype] = _build_copy(network, kept.pairs, device, dtype)
-    return kept.copies[device, dtype]
+    folded = kept.copies[device, dtype]
+    wanted = output_stride or network.output_stride
+    if folded.output_stride != wanted:
+        folded.output_stride = wanted
+    if folded.pooling_window != network.pooling_window:
+        folded.pooling_window = network.pooling_window
+    return folded
+
+
+def find_moment(network: Segmenter) -> tuple[int, ...]:
+    """Return numbers that are others once the network's tensors have changed."""
+    tensors = (*network.parameters(), *network.buffers())
+    return tuple(number for tensor in tensors for number in (id(tensor), tensor._version))
 
 
 def _build_copy(

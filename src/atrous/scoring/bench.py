@@ -31,6 +31,7 @@ class BenchRow:
 
     Args:
         model: As it was named.
+        backend: What ran it, as it was asked for.
         protocol: In words.
         height, width: Of the picture, in pixels.
         median_s, least_s, most_s: Seconds from pixels in memory to labels in memory.
@@ -40,6 +41,7 @@ class BenchRow:
     """
 
     model: str
+    backend: str
     protocol: str
     height: int
     width: int
@@ -52,7 +54,7 @@ class BenchRow:
 
 
 def bench(
-    candidates: Sequence[tuple[str, Predictor]],
+    candidates: Sequence[tuple[str, str, Predictor]],
     sizes: Sequence[tuple[int, int]],
     *,
     rounds: int = 10,
@@ -62,32 +64,33 @@ def bench(
     """Time every candidate at every size.
 
     Args:
-        candidates: Names of models, and what labels with them; a model may stand under several protocols.
+        candidates: Names of models and backends, and what labels with them; a model may stand under several.
         sizes: Heights and widths of the pictures, in pixels.
         rounds: Timed turns of each; two more warm up before.
         dataset: What to score the candidates on, or None.
         progress: Told of each turn.
     """
     mious = [
-        None if dataset is None else score(predictor, dataset, progress=progress).miou for _, predictor in candidates
+        None if dataset is None else score(predictor, dataset, progress=progress).miou for _, _, predictor in candidates
     ]
     rows = []
     for height, width in sizes:
         picture = draw_picture(height, width)
-        runs = [_build_run(predictor, picture) for _, predictor in candidates]
+        runs = [_build_run(predictor, picture) for _, _, predictor in candidates]
         for run in runs:
             for _ in range(WARM_UP_RUNS):
                 run()
         peaks = [
             measure_peak_mib(run, predictor.backend.device)
-            for run, (_, predictor) in zip(runs, candidates, strict=True)
+            for run, (_, _, predictor) in zip(runs, candidates, strict=True)
         ]
         times = _take_turns(runs, rounds, f"{width} x {height}", progress)
-        for (name, predictor), miou, peak, seconds in zip(candidates, mious, peaks, times, strict=True):
+        for (name, backend, predictor), miou, peak, seconds in zip(candidates, mious, peaks, times, strict=True):
             median = statistics.median(seconds)
             rows.append(
                 BenchRow(
                     name,
+                    backend,
                     predictor.protocol.describe(),
                     height,
                     width,

@@ -1,4 +1,4 @@
-"""Runs an .onnx file in ONNX Runtime."""
+"""Runs a graph in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from atrous.inference.exported import FileBackend
 from atrous.inference.graph import INPUT_NAME
+from atrous.inference.graph_backend import GraphBackend
 from atrous.inference.onnx_metadata import read_onnx_metadata
 
 _PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
 _ERRORS_ONLY = 3
 
 
-class OnnxSession(FileBackend):
-    """An .onnx file as a function from pictures to cells; see `FileBackend`."""
+class OnnxSession(GraphBackend):
+    """An ONNX graph as a function from pictures to cells; see `GraphBackend`."""
+
+    precisions = ("fp32", "int8")
 
     @staticmethod
     def read_metadata(path: Path) -> Mapping[str, str]:
@@ -31,13 +33,13 @@ class OnnxSession(FileBackend):
         installed = onnxruntime.get_available_providers()
         return tuple(kind for kind, provider in _PROVIDERS.items() if provider in installed)
 
-    def _open(self, path: Path, precision: str) -> None:
+    def _open(self, source: Path | bytes, precision: str) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = _ERRORS_ONLY
         provider = _PROVIDERS[self.device.type]
         chosen = (provider, {"device_id": self.device.index or 0}) if self.device.type == "cuda" else provider
-        self._session = onnxruntime.InferenceSession(path, options, providers=[chosen])
+        self._session = onnxruntime.InferenceSession(source, options, providers=[chosen])
 
     def _run(self, pictures: Tensor) -> Tensor:
         [answer] = self._session.run(None, {INPUT_NAME: pictures.cpu().numpy()})

@@ -1,4 +1,4 @@
-"""Runs an .onnx or an OpenVINO .xml file in OpenVINO, on the CPU."""
+"""Runs an ONNX graph, or an OpenVINO .xml file, in OpenVINO, on the CPU."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ import openvino
 import torch
 from torch import Tensor
 
-from atrous.inference.exported import FileBackend
+from atrous.inference.graph_backend import GraphBackend
 from atrous.inference.onnx_metadata import read_onnx_metadata
 
 RUNTIME_INFO = "atrous"
 """Under which name an .xml file keeps what stands beside its graph."""
 
+_REST = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+"""What is computed in where the graph itself does not say."""
 
-class OpenVinoModel(FileBackend):
-    """An .onnx or .xml file (with its .bin beside it) as a function from pictures to cells; see `FileBackend`."""
 
-    precisions = ("fp32", "bf16")
+class OpenVinoModel(GraphBackend):
+    """An ONNX graph, or an .xml file with its .bin, as a function from pictures to cells; see `GraphBackend`."""
+
+    precisions = ("fp32", "bf16", "int8")
 
     @staticmethod
     def read_metadata(path: Path) -> Mapping[str, str]:
@@ -36,14 +39,14 @@ class OpenVinoModel(FileBackend):
         """Return the kinds of device that the runtime has here, the best first."""
         return ("cpu",)
 
-    def _open(self, path: Path, precision: str) -> None:
+    def _open(self, source: Path | bytes, precision: str) -> None:
         settings = {
-            "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],  # some CPUs would take bf16 unasked
+            "INFERENCE_PRECISION_HINT": _REST[precision],  # some CPUs would take bf16 unasked
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "PERFORMANCE_HINT": "LATENCY",
         }
         core = openvino.Core()
-        self._model = core.compile_model(core.read_model(path), "CPU", settings)
+        self._model = core.compile_model(core.read_model(source), "CPU", settings)
 
     def _run(self, pictures: Tensor) -> Tensor:
         answer = self._model([pictures.numpy()])[0]

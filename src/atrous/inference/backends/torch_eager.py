@@ -48,7 +48,7 @@ class TorchEager:
         network = self._prepare()
         with self._choose_arithmetic():
             try:
-                return network.forward_cells(pictures)
+                return self._run(network, pictures)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -58,6 +58,9 @@ class TorchEager:
                     f"at output stride {self.output_stride}",
                     "Label it in windows, such as --window 513, or with a larger output stride or smaller scales.",
                 ) from error
+
+    def _run(self, network: Segmenter, pictures: Tensor) -> Cells:
+        return network.forward_cells(pictures)
 
     def label(self, pictures: Tensor) -> Tensor:
         """(B, 3, H, W) uint8 -> class indices (B, H, W)."""
@@ -75,10 +78,4 @@ class TorchEager:
     def _prepare(self) -> Segmenter:
         """Return the folded copy at the output stride of the calls."""
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-        network = fold_norms(self._network, self.device, dtype)
-        # Other backends of the same network share the copy.
-        if network.output_stride != self.output_stride:
-            network.output_stride = self.output_stride
-        if network.pooling_window != self._network.pooling_window:
-            network.pooling_window = self._network.pooling_window
-        return network
+        return fold_norms(self._network, self.device, dtype, output_stride=self.output_stride)

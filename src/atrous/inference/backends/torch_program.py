@@ -10,14 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from atrous.inference.exported import FileBackend
+from atrous.inference.graph_backend import GraphBackend
 
 _METADATA_FOLDERS = {"extra", "extra_files"}
 """Where PyTorch keeps further files in a program's archive, now and before 2.8."""
 
 
-class TorchProgram(FileBackend):
-    """A .pt2 file as a function from pictures to cells; see `FileBackend`."""
+class TorchProgram(GraphBackend):
+    """A .pt2 file as a function from pictures to cells; see `GraphBackend`."""
 
     @staticmethod
     def read_metadata(path: Path) -> Mapping[str, str]:
@@ -31,8 +31,8 @@ class TorchProgram(FileBackend):
         """Return the kinds of device that the runtime has here, the best first."""
         return ("cuda", "cpu") if torch.cuda.is_available() else ("cpu",)
 
-    def _open(self, path: Path, precision: str) -> None:
-        program = torch.export.load(path)
+    def _open(self, source: Path | bytes, precision: str) -> None:
+        program = torch.export.load(source)  # type: ignore[arg-type]  # always a file
         if self.device.type != "cpu":
             from torch.export.passes import move_to_device_pass
 

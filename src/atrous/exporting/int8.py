@@ -1,0 +1,54 @@
+"""A graph whose convolutions compute in 8 bits: ranges from real pictures, one scale for each channel of weights."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from atrous.inference.graph import INPUT_NAME
+
+
+class _Pictures(CalibrationDataReader):  # type: ignore[misc]
+    """Pictures (H, W, 3) uint8 as the graph takes them."""
+
+    def __init__(self, pictures: Iterable[np.ndarray]) -> None:
+        self._pictures = iter(pictures)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        """Return the next one, None after the last."""
+        picture = next(self._pictures, None)
+        return None if picture is None else {INPUT_NAME: np.ascontiguousarray(picture.transpose(2, 0, 1)[None])}
+
+
+def quantise(model: onnx.ModelProto, pictures: Iterable[np.ndarray]) -> onnx.ModelProto:
+    """Return a graph that computes its convolutions in 8 bits where the runtime can.
+
+    Weights have a scale for each output channel; what flows between convolutions has one range, the widest that the
+    pictures showed. The graph keeps its form, with quantise and dequantise nodes around convolutions, so that any
+    runtime may fuse them.
+
+    Args:
+        model: The graph in fp32, norms folded.
+        pictures: What the ranges are read from, (H, W, 3) uint8 each.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        plain, prepared, quantised = (Path(folder) / f"{name}.onnx" for name in ("plain", "prepared", "quantised"))
+        onnx.save(model, plain)
+        quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+        quantize_static(
+            prepared,
+            quantised,
+            _Pictures(pictures),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv"],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+        return onnx.load(quantised)

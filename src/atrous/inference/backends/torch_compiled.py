@@ -1,0 +1,30 @@
+"""Runs a live network in PyTorch, compiled for this machine."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch._inductor.exc import InductorError
+
+from atrous.core.errors import MachineError
+from atrous.inference.backends.torch_eager import TorchEager
+from atrous.networks.contracts import Cells
+from atrous.networks.segmenter import Segmenter
+
+
+class TorchCompiled(TorchEager):
+    """A network as a function from pictures to cells; see `TorchEager`.
+
+    The first picture takes many seconds, in which it is compiled for pictures of its size; the first of another size
+    takes as long, and from then on sizes are open.
+    """
+
+    def _run(self, network: Segmenter, pictures: Tensor) -> Cells:
+        try:
+            # PyTorch keeps what it compiled with the code and the network, not with this wrapper.
+            return torch.compile(network.forward_cells)(pictures)
+        except InductorError as error:
+            raise MachineError(
+                f"backend 'compile' cannot compile here: {str(error).strip().splitlines()[0]}",
+                "It needs a C++ compiler, such as g++; or use another --backend.",
+            ) from error

@@ -14,7 +14,6 @@ import numpy as np
 from atrous.core.errors import DataError
 from atrous.core.labels import IGNORE_INDEX
 
-
 BLOCK_PIXELS = 2**15
 """Pixels that are counted at a time: all that is made of them on the way lies in the cache."""
 

@@ -34,8 +34,8 @@ def require_compiler(device: torch.device) -> None:
         MachineError: No compiler, no Triton on a GPU, or another obstacle, which is named.
     """
     try:
-        # Without the cache on disk, where an earlier run may have left this function.
-        torch.compile(torch.expm1, dynamic=False, options={"force_disable_caches": True})(torch.ones(8, device=device))
+        # Not from the cache on disk, where an earlier run may have left this function.
+        torch.compile(torch.expm1, options={"fx_graph_cache": False})(torch.ones(8, device=device))
     except (RuntimeError, OSError, ImportError) as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise MachineError(

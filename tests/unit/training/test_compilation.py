@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from atrous.core.errors import MachineError
 from atrous.losses.contracts import count_weight
 from atrous.losses.cross_entropy import CrossEntropy
-from atrous.networks.build import build_network_from
 from atrous.networks.contracts import Backbone, FeatureLevel, FeatureShapes
 from atrous.networks.heads.deeplabv3 import DeepLabV3Head
 from atrous.networks.layers.conv import DepthwiseConv
@@ -129,7 +128,11 @@ def test_names_of_tensors_are_those_of_a_plain_network() -> None:
     assert task.state_dict().keys() == build_task(build_small(), None).state_dict().keys()
     averaged = AveragedNetwork(network, 0.9)
     averaged.update(network, 0)
-    assert averaged.network.state_dict().keys() == network.state_dict().keys() == copy.deepcopy(network).state_dict().keys()
+    assert (
+        averaged.network.state_dict().keys()
+        == network.state_dict().keys()
+        == copy.deepcopy(network).state_dict().keys()
+    )
 
 
 def test_a_machine_without_a_compiler_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,13 +140,14 @@ def test_a_machine_without_a_compiler_is_refused_with_what_to_do(monkeypatch: py
 
     monkeypatch.setattr(config.cpp, "cxx", (str(Path(__file__).parent / "no-such-compiler"),))
     torch.compiler.reset()
-    with pytest.raises(MachineError, match="training.compile: this machine cannot compile for cpu: .+") as caught:
+    with pytest.raises(
+        MachineError, match=r"training.compile: this machine cannot compile for cpu: .*compiler"
+    ) as caught:
         require_compiler(torch.device("cpu"))
     assert "g++" in caught.value.hint
     assert "leave training.compile out" in caught.value.hint
 
 
-@pytest.mark.slow
 def test_a_machine_with_a_compiler_is_taken() -> None:
     torch.compiler.reset()
     require_compiler(torch.device("cpu"))

@@ -140,9 +140,7 @@ def test_a_machine_without_a_compiler_is_refused_with_what_to_do(monkeypatch: py
 
     monkeypatch.setattr(config.cpp, "cxx", (str(Path(__file__).parent / "no-such-compiler"),))
     torch.compiler.reset()
-    with pytest.raises(
-        MachineError, match=r"training.compile: this machine cannot compile for cpu: .*compiler"
-    ) as caught:
+    with pytest.raises(MachineError, match=r"training\.compile: .*No working C\+\+ compiler") as caught:
         require_compiler(torch.device("cpu"))
     assert "g++" in caught.value.hint
     assert "leave training.compile out" in caught.value.hint

@@ -29,6 +29,7 @@ from atrous.core.errors import DataError, UsageError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Sample
 from atrous.data.datasets.shapes import build_shapes
+from atrous.training import compilation, setup
 from atrous.training.checkpoint import load_checkpoint
 from atrous.training.norm import set_norm_momentum
 from atrous.training.validation import Validator
@@ -230,6 +231,27 @@ def test_an_interrupted_and_resumed_run_is_bit_equal_to_a_whole_one(run, tmp_pat
     assert f"resumed after step {step}" in err
     assert_same_runs(run, folder)
     assert load_strictly((folder / "metrics.json").read_text())["miou"] == atrous.evaluate(folder).miou
+
+
+def test_a_compiled_run_is_the_plain_one_and_goes_on_where_it_stopped(run, tmp_path, monkeypatch):
+    """Through a compiler that compiles nothing: dropout then draws the same numbers."""
+    compiled = []
+
+    def compile_cells(network):
+        compiled.append(network)
+        return compilation.compile_cells(network, backend="eager")
+
+    monkeypatch.setattr(setup, "compile_cells", compile_cells)
+    monkeypatch.setattr(setup, "require_compiler", lambda device: None)
+    folder = tmp_path / "compiled"
+    options = {"output.folder": str(folder), "training.compile": True}
+    assert api.run_training(
+        load_config(recipe=run / "config.yaml", options=options), progress=interrupt_at(3)
+    ).interrupted
+    code, _, err = call("train", "--resume", folder)
+    assert code == 0, err
+    assert len(compiled) == 2
+    assert_same_runs(run, folder)
 
 
 def test_a_finished_run_that_is_resumed_stays_as_it_is(run, tmp_path):

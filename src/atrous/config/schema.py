@@ -133,6 +133,8 @@ class TrainingConfig(Section):
     """Seed of order, augmentation and initial weights."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the training step; auto: bf16 where the machine computes in it."""
+    compile: bool = False
+    """Whether the network of the step is compiled at the start, which takes minutes; needs a C++ compiler."""
     deterministic: bool = False
     """Whether only deterministic operations are used; slower, and warned about where there is none."""
 

@@ -62,7 +62,7 @@ class Fit:
         ConfigError: A crop on which a rate has no cell, minutes that do not suffice, an option that the loss does not
             have, another number of class weights than classes, or a hard class that is none of them.
         DataError: The checkpoint was made with other data.
-        MachineError: The device is not there.
+        MachineError: The device is not there, or a run that is to be compiled cannot be.
     """
 
     def __init__(

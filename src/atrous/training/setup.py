@@ -18,6 +18,7 @@ from atrous.losses.build import build_loss
 from atrous.networks.build import build_network
 from atrous.networks.rates import RATE_STRIDE
 from atrous.networks.segmenter import Segmenter
+from atrous.training.compilation import compile_cells, require_compiler
 from atrous.training.task import TrainingTask
 
 MOST_WORKERS = 8
@@ -29,9 +30,11 @@ def build_fabric(config: Config) -> Fabric:
     """Build Lightning's Fabric for the device and the arithmetic of the run.
 
     Raises:
-        MachineError: The device is not there.
+        MachineError: The device is not there, or cannot be compiled for where the run is to be compiled.
     """
     device = find_device(config.output.device)
+    if config.training.compile:
+        require_compiler(device)
     precision = config.training.precision
     if precision == "auto":
         precision = "bf16" if computes_bf16(device.type) else "fp32"
@@ -124,6 +127,7 @@ def build_task(
         resolution=training.loss_resolution,
         class_weights=None if isinstance(weights, str) else weights,
         auxiliary_weight=training.auxiliary_weight,
+        forward_cells=compile_cells(network) if training.compile else None,
     )
 
 
@@ -132,7 +136,10 @@ def require_trainable(config: Config, splits: Splits, statistics: MaskStatistics
 
     Raises:
         ConfigError: See `build_trainable`, `build_task` and `list_pass`.
+        MachineError: The run is to be compiled, and this machine cannot.
     """
+    if config.training.compile:
+        require_compiler(find_device(config.output.device))
     space = splits.train.label_space
     network = build_trainable(config, space.num_classes)
     build_task(config.training, network, space.names, statistics, lambda text: None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from atrous.losses.contracts import Loss, count_weight
 from atrous.losses.resolution import shrink_labels
-from atrous.networks.contracts import Geometry
+from atrous.networks.contracts import Cells, Geometry
 from atrous.networks.segmenter import Segmenter
 
 
@@ -23,6 +24,7 @@ class TrainingTask(nn.Module):
             network's cells.
         class_weights: Weight of each class in the loss, (K,), or None.
         auxiliary_weight: Weight of the auxiliary head's loss, where the network has such a head.
+        forward_cells: What runs the network: its own method where left out, or that method compiled.
     Source: Chen et al. 2017 (arXiv 1706.05587), section 4 and Table 8: upsampled logits keep what shrinking labels
         takes away.
     """
@@ -37,12 +39,14 @@ class TrainingTask(nn.Module):
         resolution: Literal["full", "cells"] = "full",
         class_weights: tuple[float, ...] | None = None,
         auxiliary_weight: float = 0.4,
+        forward_cells: Callable[[Tensor], Cells] | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.loss = loss
         self.resolution = resolution
         self.auxiliary_weight = auxiliary_weight
+        self.forward_cells = forward_cells or network.forward_cells
         weights = None if class_weights is None else torch.tensor(class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
 
@@ -55,7 +59,7 @@ class TrainingTask(nn.Module):
             step_weight: () the sum of `count_weight` over all passes of the optimiser step; below 1 it counts as 1, so
                 that a step without a valid pixel has loss 0.
         """
-        cells = self.network.forward_cells(pictures)
+        cells = self.forward_cells(pictures)
         total = step_weight.clamp(min=1.0)
         loss = self._compare(cells.logits, cells.geometry, labels) / total
         if cells.auxiliary is not None:

@@ -42,7 +42,7 @@ class PooledConvNormAct(ConvNormAct):
         if not self.norm.training or values * processes >= FEWEST_VALUES_PER_NORM:
             normalised = self.norm(projected)
         else:
-            if not self._said:
+            if not self._said and not torch.compiler.is_compiling():  # a compiled network would fall apart here
                 self._said = True
                 _log.warning(
                     "image-level features: %d values per norm are too few; its running statistics are used", values

@@ -21,6 +21,7 @@ from atrous.data.contracts import SegmentationDataset, Splits
 from atrous.exporting import FORMATS
 from atrous.exporting.export import at_output_stride, export_network
 from atrous.exporting.parity import Parity
+from atrous.inference.likeliest import name_last_stage
 from atrous.inference.predictions import PredictionRecord, save_predictions
 from atrous.inference.predictor import Predictor
 from atrous.model import Model, Say, load
@@ -307,6 +308,7 @@ def bench(
         "rounds": rounds,
         "device": str(candidates[0][1].backend.device),
         "threads": torch.get_num_threads(),
+        "last_stage": name_last_stage(candidates[0][1].backend.device),
         **collect_provenance(),
     }
     if out is not None:

@@ -106,7 +106,8 @@ class Predictor:
             require_crf_memory(height, width, self.backend.num_classes, self.backend.device)
         bands = iter_bands(self.backend, pixels, protocol)
         if self.crf is None:
-            yield from (LabelBand(_label(band.scores), band) for band in bands)
+            for band in bands:
+                yield LabelBand(_label(band.scores) if band.indices is None else band.indices, band)
             return
         probs = torch.cat([band.compute_probs() for band in bands], dim=1)  # (K, H, W)
         refined = Band(0, refine(self.crf, probs, pixels), are_logits=False)

@@ -47,7 +47,9 @@ def fold_norms(network: Segmenter, device: torch.device, dtype: torch.dtype = to
     if network not in _FOLDED:
         _FOLDED[network] = _Folded(find_pairs(network))
     kept = _FOLDED[network]
-    tensors = (*network.parameters(), *network.buffers())
+    # One walk over the modules: those of `parameters` and `buffers` take as long as a small network's layers.
+    own = (kept for module in network.modules() for kept in (module._parameters, module._buffers))
+    tensors = (tensor for kept in own for tensor in kept.values() if tensor is not None)
     moment = tuple(number for tensor in tensors for number in (id(tensor), tensor._version))
     if kept.moment != moment:
         kept.moment, kept.copies = moment, {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from atrous.core.records import Progress
 from atrous.inference.inputs import PictureFile, find_pictures, require_safe_output
 from atrous.inference.prediction import Prediction
 from atrous.inference.predictor import Predictor
+from atrous.inference.prefetch import MOST_THREADS
 
 RECORD_NAME = "predictions.json"
 
@@ -46,7 +48,7 @@ def save_predictions(
 ) -> PredictionRecord:
     """Label files, folders and globs into a folder, sub-folders mirrored, and write `predictions.json` beside them.
 
-    A picture is saved while the next one is labelled. Files that cannot be read are skipped and recorded; an
+    Pictures are saved while the next ones are labelled. Files that cannot be read are skipped and recorded; an
     interruption leaves what is finished, recorded too.
 
     Args:
@@ -69,35 +71,44 @@ def save_predictions(
     require_safe_output(sources, files, output, confidence=confidence)
     paths = {file.key: file.path for file in files}
     record = PredictionRecord(output)
+    pending: deque[tuple[Prediction, Future[list[Path]]]] = deque()
 
     def skip(file: PictureFile, error: DataError) -> None:
         record.skipped.append({"input": str(file.path), "reason": error.message})
 
-    def finish(prediction: Prediction, saving: Future[list[Path]]) -> None:
+    def finish() -> None:
+        prediction, saving = pending.popleft()
         try:
             written = saving.result()
         except OSError as error:
             raise MachineError(f"cannot write the labels of {paths[prediction.key]}: {error}") from error
+        note(prediction, written)
+        if progress is not None:
+            progress(Progress("predicting", len(record.done) + len(record.skipped), len(files)))
+
+    def note(prediction: Prediction, written: list[Path]) -> None:
         height, width = prediction.labels.shape
         names = [path.relative_to(output).as_posix() for path in written]
         row = {"input": str(paths[prediction.key]), "files": names, "height": height, "width": width}
         record.done.append(row | {"window": prediction.window})
-        if progress is not None:
-            progress(Progress("predicting", len(record.done) + len(record.skipped), len(files)))
 
     predictions = predictor.iter_predictions(
         files, confidence=confidence, probabilities=probabilities, min_confidence=min_confidence, skip=skip
     )
+    most = 1 if probabilities else predictor.together  # those of every class take more memory than all else
     try:
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            before: tuple[Prediction, Future[list[Path]]] | None = None
+        with ThreadPoolExecutor(max_workers=min(most, MOST_THREADS)) as pool:
             for prediction in predictions:
-                if before is not None:
-                    finish(*before)
-                before = prediction, pool.submit(prediction.save, output, overlay=overlay, confidence=confidence)
-            if before is not None:
-                finish(*before)
+                if len(pending) == most:
+                    finish()
+                saving = pool.submit(prediction.save, output, overlay=overlay, confidence=confidence)
+                pending.append((prediction, saving))
+            while pending:
+                finish()
     finally:
+        for prediction, saving in pending:  # after an interruption
+            if saving.done() and saving.exception() is None:
+                note(prediction, saving.result())
         _save_record(record, predictor)
     return record
 

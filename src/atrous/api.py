@@ -24,6 +24,7 @@ from atrous.exporting import FORMATS
 from atrous.exporting.export import at_output_stride, export_network
 from atrous.exporting.parity import Parity
 from atrous.inference.inputs import find_pictures
+from atrous.inference.likeliest import name_last_stage
 from atrous.inference.predictions import PredictionRecord, save_predictions
 from atrous.inference.predictor import Predictor
 from atrous.model import Model, Say, load
@@ -318,6 +319,7 @@ def bench(
         "rounds": rounds,
         "device": str(candidates[0][2].backend.device),
         "threads": torch.get_num_threads(),
+        "last_stage": name_last_stage(candidates[0][2].backend.device),
         **collect_provenance(),
     }
     if out is not None:

@@ -104,5 +104,7 @@ def _print_rows(found: dict[str, Any]) -> None:
     console.print(
         f"medians of {found['rounds']} turns, one picture at a time, from pixels in memory to labels in memory; on "
         f"{found['device']}, {machine['processor']}, {machine['cores']} cores, {found['threads']} threads, "
-        f"torch {found['versions']['torch']}"
+        f"torch {found['versions']['torch']}, last stage by {found['last_stage']}"
     )
+    if found["last_stage"] == "torch" and found["device"] == "cpu":
+        console.print("pip install 'atrous[fast]' makes the last stage faster", markup=False)

@@ -49,7 +49,7 @@ def load_picture(path: Path) -> np.ndarray:
             return np.stack([grey] * 3, axis=-1)
         if image.mode in ("P", "PA"):
             return np.array(image.convert("RGBA").convert("RGB"))
-        return np.array(image.convert("RGB"))
+        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def is_huge_tiff(path: Path) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -74,13 +76,20 @@ class Band:
 
     Args:
         start_row: The band's first row.
-        scores: (K, R, W) float32, the larger the likelier: logits, or probabilities where several looks were averaged.
-        are_logits: Which of the two.
+        given: Its scores, or what computes them when they are asked for.
+        are_logits: Whether the scores are logits, or probabilities, where several looks were averaged.
+        indices: (R, W) uint16, the likeliest classes where they were found without the scores, else None.
     """
 
     start_row: int
-    scores: Tensor
+    given: Tensor | Callable[[], Tensor]
     are_logits: bool
+    indices: np.ndarray | None = None
+
+    @cached_property
+    def scores(self) -> Tensor:
+        """(K, R, W) float32, the larger the likelier."""
+        return self.given if isinstance(self.given, Tensor) else self.given()
 
     def compute_probs(self) -> Tensor:
         """Return the probabilities, (K, R, W) float32, adding up to 1 over the classes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from atrous.inference.inputs import PictureFile, find_pictures, require_safe_out
 from atrous.inference.memory import LARGEST_WINDOW
 from atrous.inference.prediction import Prediction
 from atrous.inference.predictor import Predictor
+from atrous.inference.prefetch import MOST_THREADS
 
 RECORD_NAME = "predictions.json"
 
@@ -50,7 +52,7 @@ def save_predictions(
 ) -> PredictionRecord:
     """Label files, folders and globs into a folder, sub-folders mirrored, and write `predictions.json` beside them.
 
-    A picture is saved while the next one is labelled. Files that cannot be read are skipped and recorded; an
+    Pictures are saved while the next ones are labelled. Files that cannot be read are skipped and recorded; an
     interruption leaves what is finished, recorded too. TIFFs of more than `HUGE_PX` pixels come last, are never whole
     in memory, and get labels alone, as TIFF.
 
@@ -79,6 +81,7 @@ def save_predictions(
         label_huge = HUGE_FORMATS.load("tiff")
     paths = {file.key: file.path for file in files}
     record = PredictionRecord(output)
+    pending: deque[tuple[Prediction, Future[list[Path]]]] = deque()
 
     def skip(file: PictureFile, error: DataError) -> None:
         record.skipped.append({"input": str(file.path), "reason": error.message})
@@ -87,28 +90,36 @@ def save_predictions(
         names = [path.relative_to(output).as_posix() for path in written]
         row = {"input": str(paths[key]), "files": names, "height": size[0], "width": size[1], "window": window}
         record.done.append(row)
+
+    def tell() -> None:
         if progress is not None:
             progress(Progress("predicting", len(record.done) + len(record.skipped), len(files)))
 
-    def finish(prediction: Prediction, saving: Future[list[Path]]) -> None:
-        with _naming_the_picture(paths[prediction.key]):
-            written = saving.result()
+    def note(prediction: Prediction, written: list[Path]) -> None:
         height, width = prediction.labels.shape
         add(prediction.key, written, (height, width), prediction.window)
+
+    def finish() -> None:
+        prediction, saving = pending.popleft()
+        with _naming_the_picture(paths[prediction.key]):
+            written = saving.result()
+        note(prediction, written)
+        tell()
 
     whole = [file for file in files if file not in huge]
     predictions = predictor.iter_predictions(
         whole, confidence=confidence, probabilities=probabilities, min_confidence=min_confidence, skip=skip
     )
+    most = 1 if probabilities else predictor.together  # those of every class take more memory than all else
     try:
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            before: tuple[Prediction, Future[list[Path]]] | None = None
+        with ThreadPoolExecutor(max_workers=min(most, MOST_THREADS)) as pool:
             for prediction in predictions:
-                if before is not None:
-                    finish(*before)
-                before = prediction, pool.submit(prediction.save, output, overlay=overlay, confidence=confidence)
-            if before is not None:
-                finish(*before)
+                if len(pending) == most:
+                    finish()
+                saving = pool.submit(prediction.save, output, overlay=overlay, confidence=confidence)
+                pending.append((prediction, saving))
+            while pending:
+                finish()
         for file in huge:
             target = output / f"{file.key}.tif"
             try:
@@ -120,7 +131,11 @@ def save_predictions(
                 skip(file, error)
             else:
                 add(file.key, [target], (height, width), window)
+                tell()
     finally:
+        for prediction, saving in pending:  # after an interruption
+            if saving.done() and saving.exception() is None:
+                note(prediction, saving.result())
         _save_record(record, predictor)
     return record
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +26,12 @@ from atrous.inference.memory import LARGEST_WINDOW, choose_window, compute_avail
 from atrous.inference.prediction import Prediction
 from atrous.inference.prefetch import iter_ahead
 from atrous.inference.probabilities import iter_bands
+from atrous.networks.contracts import Cells
 
 MOST_BYTES_PER_PIXEL = 8192
 """More than any network here needs, so that pictures far below the memory are not measured for."""
+MOST_TOGETHER = 8
+"""Pictures of a folder that go through the network as one batch on a GPU; on a CPU that gains nothing."""
 
 
 class Predictor:
@@ -55,6 +60,9 @@ class Predictor:
         self.label_space = label_space
         self.protocol = protocol
         self.crf = None if protocol.crf is None else DenseCRF(**protocol.crf).to(backend.device)
+        is_one_look = protocol.scales == (1.0,) and not protocol.flip and protocol.window is None and self.crf is None
+        is_faster = backend.device.type == "cuda" and not backend.labels_only
+        self.together = MOST_TOGETHER if is_one_look and is_faster else 1
         self._say = say or logging.getLogger("atrous").info
         self._bytes_per_pixel: float | None = None
         self._windows: dict[tuple[int, int], int | None] = {}
@@ -114,7 +122,8 @@ class Predictor:
             require_crf_memory(height, width, self.backend.num_classes, self.backend.device)
         bands = iter_bands(self.backend, ArrayPicture(pixels), protocol)
         if self.crf is None:
-            yield from (LabelBand(_label(band.scores), band) for band in bands)
+            for band in bands:
+                yield LabelBand(_label(band.scores) if band.indices is None else band.indices, band)
             return
         probs = torch.cat([band.compute_probs() for band in bands], dim=1)  # (K, H, W)
         refined = Band(0, refine(self.crf, probs, pixels), are_logits=False)
@@ -260,7 +269,9 @@ class Predictor:
         min_confidence: float = 0.0,
         skip: Callable[[PictureFile, DataError], None] | None = None,
     ) -> Iterator[Prediction]:
-        """Label files one after another, reading the next one meanwhile.
+        """Label files one after another, reading the next ones meanwhile.
+
+        On a GPU those of equal size among a few that follow each other go through the network as one batch.
 
         Args:
             files: The pictures.
@@ -269,21 +280,69 @@ class Predictor:
             min_confidence: Pixels below it get the data's ignored id.
             skip: Told of each file that cannot be read, which is then passed over; its error is raised where left out.
         """
-        for file, reading in iter_ahead(lambda file: load_picture(file.path), files):
-            try:
-                picture = reading.result()
-            except DataError as error:
-                if skip is None:
-                    raise
-                skip(file, error)
-                continue
-            yield self.predict_picture(
-                picture,
-                key=file.key,
-                confidence=confidence,
-                probabilities=probabilities,
-                min_confidence=min_confidence,
-            )
+        pictures = _iter_pictures(files, self.together, skip)
+        while group := list(islice(pictures, self.together)):
+            answers = self._answer_together([picture for _, picture in group])
+            for (file, picture), predictor in zip(group, answers, strict=True):
+                yield predictor.predict_picture(
+                    picture,
+                    key=file.key,
+                    confidence=confidence,
+                    probabilities=probabilities,
+                    min_confidence=min_confidence,
+                )
+
+    def _answer_together(self, pictures: Sequence[np.ndarray]) -> list[Predictor]:
+        """Run the network on those of equal size at once, as many as fit in memory; return what labels each."""
+        answers = [self] * len(pictures)
+        by_size: dict[tuple[int, ...], list[int]] = {}
+        for number, picture in enumerate(pictures):
+            by_size.setdefault(picture.shape, []).append(number)
+        for (height, width, _), numbers in by_size.items():
+            available = compute_available_bytes(self.backend.device) if len(numbers) > 1 else 0
+            most = count_fitting_pixels(1.0, MOST_BYTES_PER_PIXEL, available) // (height * width)
+            for start in range(0, len(numbers), most) if most > 1 else ():
+                batch = numbers[start : start + most]
+                cells = self.backend(torch.from_numpy(np.stack([pictures[i] for i in batch])).permute(0, 3, 1, 2))
+                for place, number in enumerate(batch):
+                    answers[number] = copy.copy(self)
+                    own = replace(cells, logits=cells.logits[place : place + 1])
+                    answers[number].backend = _Answered(self.backend, own)
+        return answers
+
+
+class _Answered:
+    """A backend whose network has answered already.
+
+    Args:
+        backend: Whose answer it was.
+        cells: The answer, for one picture.
+    """
+
+    def __init__(self, backend: Backend, cells: Cells) -> None:
+        self.num_classes, self.device, self.aligned = backend.num_classes, backend.device, backend.aligned
+        self.labels_only = False
+        self.label, self.measure_bytes_per_pixel = backend.label, backend.measure_bytes_per_pixel
+        self._cells = cells
+
+    def __call__(self, pictures: Tensor) -> Cells:
+        """Return the answer."""
+        return self._cells
+
+
+def _iter_pictures(
+    files: Iterable[PictureFile], ahead: int, skip: Callable[[PictureFile, DataError], None] | None
+) -> Iterator[tuple[PictureFile, np.ndarray]]:
+    """Yield files with their pixels; tell `skip` of those that cannot be read, or raise where there is none."""
+    for file, reading in iter_ahead(lambda file: load_picture(file.path), files, ahead=ahead):
+        try:
+            picture = reading.result()
+        except DataError as error:
+            if skip is None:
+                raise
+            skip(file, error)
+            continue
+        yield file, picture
 
 
 def _to_tensor(picture: np.ndarray) -> Tensor:

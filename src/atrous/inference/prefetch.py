@@ -1,7 +1,8 @@
-"""Reading one item ahead, so that decoding and the network work at the same time."""
+"""Reading a few items ahead, so that decoding and the network work at the same time."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
@@ -9,18 +10,26 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+MOST_THREADS = 4
 
-def iter_ahead(read: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Future[Result]]]:
-    """Yield each item with its reading, while a thread reads the next one.
+
+def iter_ahead(
+    read: Callable[[Item], Result], items: Iterable[Item], *, ahead: int = 1
+) -> Iterator[tuple[Item, Future[Result]]]:
+    """Yield each item with its reading, in order, while threads read the next ones.
 
     An error of `read` is raised by the `result()` of its own item, so that the caller may pass over it.
+
+    Args:
+        read: What is done with each item.
+        items: The items.
+        ahead: How many are read before they are wanted, >= 1; no more are held.
     """
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        before: tuple[Item, Future[Result]] | None = None
+    waiting: deque[tuple[Item, Future[Result]]] = deque()
+    with ThreadPoolExecutor(max_workers=min(ahead, MOST_THREADS)) as pool:
         for item in items:
-            coming = item, pool.submit(read, item)
-            if before is not None:
-                yield before
-            before = coming
-        if before is not None:
-            yield before
+            waiting.append((item, pool.submit(read, item)))
+            if len(waiting) > ahead:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()

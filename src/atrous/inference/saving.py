@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import cv2
@@ -20,6 +21,9 @@ LONGEST_JPEG_SIDE = 65500
 def save_index_picture(path: Path, labels: np.ndarray, label_space: LabelSpace) -> None:
     """Write ids as pixel values of a PNG: with the classes' colours as its palette, or 16-bit grey for large ids.
 
+    Runs of equal pixels are all that is compressed: label maps have little else, and the usual search for repeated
+    patterns takes three times as long.
+
     Shapes:
         labels (H, W) uint8 or uint16.
     """
@@ -27,7 +31,7 @@ def save_index_picture(path: Path, labels: np.ndarray, label_space: LabelSpace) 
     if labels.dtype == np.uint8:
         picture.putpalette(build_colour_table(label_space, 256).tobytes())
     with atomic_path(path) as temporary:
-        picture.save(temporary, format="PNG")
+        picture.save(temporary, format="PNG", compress_type=zlib.Z_RLE)
 
 
 def build_colour_table(label_space: LabelSpace, length: int) -> np.ndarray:

@@ -184,6 +184,61 @@ def test_an_interruption_keeps_and_records_what_is_finished(network: Segmenter, 
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
 
 
+def test_row_30_pictures_of_equal_size_go_through_the_network_together(network: Segmenter, tmp_path: Path) -> None:
+    source, sizes = tmp_path / "in", [(33, 47), (47, 33), (33, 47), (33, 47), (20, 20), (33, 47)]
+    source.mkdir()
+    for number, size in enumerate(sizes):
+        Image.fromarray(draw_picture(*size, seed=number)).save(source / f"{number}.png")
+    (source / "3b.png").write_bytes(b"no picture")
+    alone, together = wrap(network), wrap(network)
+    assert alone.together == 1  # on a CPU
+    together.together = 4
+    batches: list[int] = []
+    backend = together.backend
+    together.backend = Noting(backend, batches)
+    record = save_predictions(together, [source], tmp_path / "together", overlay=False)
+    assert batches == [3, 1, 1, 1]
+    save_predictions(alone, [source], tmp_path / "alone", overlay=False)
+    assert [row["files"] for row in record.done] == [[f"{number}.png"] for number in range(6)]
+    assert [Path(row["input"]).name for row in record.skipped] == ["3b.png"]
+    for number, size in enumerate(sizes):
+        found, expected = (np.asarray(Image.open(tmp_path / way / f"{number}.png")) for way in ("together", "alone"))
+        assert found.shape == size
+        assert (found == expected).mean() > 0.999
+
+
+class Noting:
+    """A backend that notes how many pictures it is given."""
+
+    def __init__(self, backend, batches: list[int]) -> None:
+        self._backend, self._batches = backend, batches
+
+    def __getattr__(self, name: str):
+        return getattr(self._backend, name)
+
+    def __call__(self, pictures: torch.Tensor):
+        self._batches.append(len(pictures))
+        return self._backend(pictures)
+
+
+def test_what_is_being_saved_at_an_interruption_is_recorded(network: Segmenter, tmp_path: Path) -> None:
+    write_pictures(tmp_path / "in", "a.png", "b.png", "c.png", "d.png")
+    predictor = wrap(network)
+
+    class Stopping(Noting):
+        def __call__(self, pictures: torch.Tensor):
+            if len(self._batches) == 2:
+                raise KeyboardInterrupt
+            return super().__call__(pictures)
+
+    predictor.backend = Stopping(predictor.backend, [])
+    with pytest.raises(KeyboardInterrupt):
+        save_predictions(predictor, [tmp_path / "in"], tmp_path / "out", overlay=False)
+    done = json.loads((tmp_path / "out" / "predictions.json").read_text())["done"]
+    assert [row["files"] for row in done] == [["a.png"], ["b.png"]]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["a.png", "b.png"]
+
+
 def test_a_folder_that_cannot_be_written_says_so(network: Segmenter, tmp_path: Path) -> None:
     write_pictures(tmp_path / "in", "sub/a.png")
     (tmp_path / "out").mkdir()

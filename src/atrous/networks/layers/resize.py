@@ -29,12 +29,21 @@ def compute_interpolation(positions: Tensor, count: int) -> Tensor:
     Shapes:
         out (n, count) float32, at most two numbers above zero in each row, which sums to 1.
     """
+    before, share = (column.unsqueeze(1) for column in find_taps(positions, count))
+    samples = torch.arange(count, device=positions.device).unsqueeze(0)
+    return ((samples == before) * (1 - share) + (samples == before + 1) * share).float()
+
+
+def find_taps(positions: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return of each position the sample before it, and the share of the sample after that.
+
+    Args:
+        positions: (n,) floats, in samples; those outside [0, count - 1] read the nearest end.
+        count: Number of samples, >= 1; of one alone the share is 0.
+    """
     positions = positions.clamp(0, count - 1)
     before = positions.floor().clamp(max=count - 2).clamp(min=0)
-    share = (positions - before).unsqueeze(1)
-    samples = torch.arange(count, device=positions.device).unsqueeze(0)
-    before = before.unsqueeze(1)
-    return ((samples == before) * (1 - share) + (samples == before + 1) * share).float()
+    return before, positions - before
 
 
 def multiply_sides(cells: Tensor, by_row: Tensor, by_column: Tensor) -> Tensor:
@@ -84,6 +93,8 @@ class Enlargement:
         self, geometry: Geometry, cells: tuple[int, int], *, size: tuple[int, int] | None = None, device: torch.device
     ) -> None:
         height, width = size or (geometry.height, geometry.width)
+        self._cells = cells
+        self._device = device
         self._last_row = cells[0] - 1
         self._is_identity = geometry.stride == 1 and (height, width) == (geometry.height, geometry.width)
         if self._is_identity:
@@ -92,13 +103,27 @@ class Enlargement:
         rows = torch.arange(height, dtype=torch.float64)
         columns = torch.arange(width, dtype=torch.float64)
         self._rows_at = _locate_pixels(rows, height, geometry.height, cells[0], geometry).clamp(0, cells[0] - 1)
-        columns_at = _locate_pixels(columns, width, geometry.width, cells[1], geometry)
-        self._by_row = compute_interpolation(self._rows_at, cells[0]).to(device)  # (H, h)
-        self._by_column = compute_interpolation(columns_at, cells[1]).to(device)  # (W, w)
+        self._columns_at = _locate_pixels(columns, width, geometry.width, cells[1], geometry)
+
+    @cached_property
+    def _by_row(self) -> Tensor:  # (H, h)
+        return compute_interpolation(self._rows_at, self._cells[0]).to(self._device)
+
+    @cached_property
+    def _by_column(self) -> Tensor:  # (W, w)
+        return compute_interpolation(self._columns_at, self._cells[1]).to(self._device)
 
     @cached_property
     def _row_before(self) -> list[int]:
         return [int(at) for at in self._rows_at.tolist()]
+
+    def find_taps(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Return where the picture's rows and its columns lie in the map, see `find_taps`; on the CPU."""
+        if self._is_identity:
+            rows, columns = (torch.arange(count, dtype=torch.float64) for count in self._cells)
+        else:
+            rows, columns = self._rows_at, self._columns_at
+        return find_taps(rows, self._cells[0]), find_taps(columns, self._cells[1])
 
     def widen(self, logits: Tensor) -> Tensor:
         """Interpolate along each row of the map: (B, K, h, w) -> (B, K, h, W), float32 at least."""

@@ -1,0 +1,76 @@
+"""From a map of logits to labels, the last stage of a prediction: ours, compiled and not, beside interpolate + argmax.
+
+    python benchmarks/last_stage.py --rounds 30
+
+Writes results/last_stage.csv. Each way starts from the network's logits and ends with labels in NumPy.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from harness import parse_options, report, take_turns
+from torch import Tensor
+from torch.nn import functional as F
+
+from atrous.core.records import Protocol
+from atrous.inference import probabilities
+from atrous.inference.likeliest import find_likeliest, load_compiled
+from atrous.inference.probabilities import iter_bands
+from atrous.networks.contracts import Cells, Geometry
+
+NUM_CLASSES = 21
+SIDE = 513
+
+
+class Answered:
+    """A backend whose network has already answered."""
+
+    device, aligned, num_classes = torch.device("cpu"), True, NUM_CLASSES
+
+    def __init__(self, logits: Tensor, geometry: Geometry) -> None:
+        self.cells = Cells(logits, None, geometry)
+
+    def __call__(self, pictures: Tensor) -> Cells:
+        """Return the same cells for any picture."""
+        return self.cells
+
+
+def label_ours(backend: Answered, picture: Tensor, *, compiled: bool) -> np.ndarray:
+    """Return the labels as a prediction finds them, with numba or without."""
+    probabilities.load_compiled = load_compiled if compiled else lambda: None
+    bands = iter_bands(backend, picture, Protocol())
+    found = [find_likeliest(band.scores).numpy() if band.indices is None else band.indices for band in bands]
+    return np.concatenate(found)
+
+
+@torch.inference_mode()
+def label_usual(logits: Tensor) -> np.ndarray:
+    """Return the labels as code around a network usually finds them."""
+    return F.interpolate(logits, size=(SIDE, SIDE), mode="bilinear", align_corners=True).argmax(1)[0].numpy()
+
+
+def main() -> None:
+    """Compare at two sizes of the map."""
+    options = parse_options(__doc__)
+    picture = torch.zeros(3, SIDE, SIDE, dtype=torch.uint8)
+    for stride in (8, 16):
+        geometry = Geometry(SIDE, SIDE, SIDE, SIDE, stride, aligned=True)
+        shape = (1, NUM_CLASSES, geometry.map_height, geometry.map_width)
+        logits = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        backend = Answered(logits, geometry)
+        sides = {
+            "interpolate + argmax": lambda logits=logits: label_usual(logits),
+            "atrous, torch": lambda backend=backend: label_ours(backend, picture, compiled=False),
+        }
+        if load_compiled() is not None:
+            sides["atrous, numba"] = lambda backend=backend: label_ours(backend, picture, compiled=True)
+        reference = next(iter(sides.values()))()
+        more = {name: {"equal_labels": round(float((run() == reference).mean()), 6)} for name, run in sides.items()}
+        times = take_turns(sides, options.rounds)
+        context = {"map": f"{shape[2]}x{shape[3]}", "classes": NUM_CLASSES, "picture": f"{SIDE}x{SIDE}"}
+        report("last_stage", context, times, reference="interpolate + argmax", options=options, more=more)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""The last stage compiled by numba: from a map of logits straight to labels. Imported where a picture is labelled.
+
+Scores of a pixel are compared as they are interpolated, so that no more than the largest one of each is ever held.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from threading import Thread
+
+import numba
+import numpy as np
+import torch
+
+TILE_COLUMNS = 640
+"""Most columns that are worked on at a time, so that two widened rows of all classes stay in the cache."""
+SCORES_PER_THREAD = 2**20
+"""Fewer are not worth another thread."""
+
+Taps = tuple[np.ndarray, np.ndarray]
+"""Of each pixel of a side: the cell before it, int64, and the share of the cell after that, float32."""
+
+
+def label_map(logits: np.ndarray, rows: Taps, columns: Taps, labels: np.ndarray) -> None:
+    """Find the likeliest class of each pixel, the first of equal ones; scores that are no numbers are never chosen.
+
+    Threads are of our own, for a call's time: numba's end the process where two threads of a program label at once.
+
+    Args:
+        logits: A map, contiguous float32.
+        rows: Where the picture's rows lie in it.
+        columns: Where the picture's columns lie in it.
+        labels: Filled with class indices.
+    Shapes:
+        logits (K, h, w); labels (H, W) uint16.
+    """
+    height, width = labels.shape
+    num_threads = min(torch.get_num_threads(), 1 + len(logits) * height * width // SCORES_PER_THREAD, height)
+    ends = [number * height // num_threads for number in range(num_threads + 1)]
+    parts = [(logits, *rows, *columns, start, stop, labels) for start, stop in pairwise(ends)]
+    threads = [Thread(target=_label_rows, args=part) for part in parts[1:]]
+    for thread in threads:
+        thread.start()
+    _label_rows(*parts[0])
+    for thread in threads:
+        thread.join()
+
+
+@numba.njit(nogil=True, cache=True, fastmath={"contract"})
+def _label_rows(logits, row_before, row_share, column_before, column_share, start, stop, labels):  # type: ignore[no-untyped-def]
+    """Label the picture's rows `start` to `stop`, a tile of columns at a time."""
+    num_classes, last_row, width = logits.shape[0], logits.shape[1] - 1, labels.shape[1]
+    num_tiles = (width + TILE_COLUMNS - 1) // TILE_COLUMNS
+    for tile in range(num_tiles):
+        left, right = tile * width // num_tiles, (tile + 1) * width // num_tiles
+        upper = np.empty((num_classes, right - left), np.float32)
+        lower = np.empty_like(upper)
+        best = np.empty(right - left, np.float32)
+        index = np.empty(right - left, np.int32)
+        held = -2
+        for y in range(start, stop):
+            row = row_before[y]
+            if row != held:
+                if row == held + 1:
+                    upper, lower = lower, upper
+                else:
+                    _widen(logits, row, column_before[left:right], column_share[left:right], upper)
+                _widen(logits, min(row + 1, last_row), column_before[left:right], column_share[left:right], lower)
+                held = row
+            best[:] = -np.inf
+            index[:] = 0
+            for k in range(num_classes):
+                _keep_larger(upper[k], lower[k], row_share[y], np.int32(k), best, index)
+            for x in range(right - left):
+                labels[y, left + x] = index[x]
+
+
+@numba.njit(nogil=True, cache=True, fastmath={"contract"})
+def _widen(logits, row, before, share, widened):  # type: ignore[no-untyped-def]
+    """Interpolate a row of the map at the picture's columns."""
+    last = logits.shape[2] - 1
+    for k in range(logits.shape[0]):
+        cells = logits[k, row]
+        for x in range(len(before)):
+            at = before[x]
+            widened[k, x] = (np.float32(1) - share[x]) * cells[at] + share[x] * cells[min(at + 1, last)]
+
+
+@numba.njit(nogil=True, cache=True, fastmath={"contract"})
+def _keep_larger(upper, lower, share, k, best, index):  # type: ignore[no-untyped-def]
+    """Mix two rows of a class, and keep where it is larger than all classes before."""
+    rest = np.float32(1) - share
+    for x in range(len(best)):
+        score = rest * upper[x] + share * lower[x]
+        larger = score > best[x]
+        best[x] = score if larger else best[x]
+        index[x] = k if larger else index[x]

@@ -17,6 +17,9 @@ demo: install
 test: install
 	$(BIN)/pytest
 
+bench: install
+	$(BIN)/python benchmarks/run.py $(if $(PICTURES),--pictures $(PICTURES))
+
 test-slow: install
 	$(BIN)/pytest -m slow --timeout 3600
 

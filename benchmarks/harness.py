@@ -23,9 +23,7 @@ TUNED = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184:glibc.m
 Side = Callable[[], object]
 
 
-def parse_options(
-    description: str, add: Callable[[argparse.ArgumentParser], None] | None = None
-) -> argparse.Namespace:
+def parse_options(description: str, add: Callable[[argparse.ArgumentParser], None] | None = None) -> argparse.Namespace:
     """Read the command line; starts the process anew where another allocator is asked for.
 
     Args:

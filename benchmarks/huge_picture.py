@@ -6,13 +6,12 @@
 The picture is made in tiles, a row of them at a time: smooth blocks with noise over them, which compress as photographs
 do. The network is the default one, `deeplabv3-lite0`, with 21 classes. Pictures below the size from which they are read
 in parts are read so here too. Each side is labelled in a process of its own, whose peak of resident memory (VmHWM) is
-the kernel's count. Prints a line a side, and adds it to results/huge_picture.csv.
+the kernel's count. Times are those of a window.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import subprocess
 import sys
@@ -22,8 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from harness import parse_options, report
 
-RESULTS = Path(__file__).parent.parent / "results" / "huge_picture.csv"
 NUM_CLASSES = 21
 TILE_SIDE = 256
 
@@ -80,35 +79,37 @@ def label_picture(path: Path, window: int) -> None:
     num_windows = len(compute_starts(row["height"], window)) * len(compute_starts(row["width"], window))
     status = Path("/proc/self/status").read_text(encoding="ascii")
     peak_kib = int(status.partition("VmHWM:")[2].split()[0])
-    found = {"side": row["height"], "megapixels": row["height"] * row["width"] / 1e6, "window": window}
-    times = {"windows": num_windows, "seconds": round(seconds, 2), "seconds_a_window": round(seconds / num_windows, 4)}
-    print(json.dumps(found | times | {"peak_mib": round(peak_kib / 1024), "threads": torch.get_num_threads()}))
+    found = {"megapixels": row["height"] * row["width"] / 1e6, "windows": num_windows, "seconds": round(seconds, 2)}
+    print(json.dumps(found | {"peak_mib": round(peak_kib / 1024)}))
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what the harness does not know."""
+    parser.add_argument("--sides", type=int, nargs="+", default=[1000, 5000, 20000], metavar="PIXELS")
+    parser.add_argument("--window", type=int, default=1025, metavar="PIXELS")
+    parser.add_argument("--label", type=Path, help=argparse.SUPPRESS)
 
 
 def main() -> None:
     """Measure the sides named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sides", type=int, nargs="+", default=[1000, 5000, 20000], metavar="PIXELS")
-    parser.add_argument("--window", type=int, default=1025, metavar="PIXELS")
-    parser.add_argument("--label", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parse_options(__doc__ or "", add_options)
     if options.label is not None:
         label_picture(options.label, options.window)
         return
+    times: dict[str, list[float]] = {}
+    more: dict[str, dict[str, object]] = {}
     for side in options.sides:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "huge.tif"
             write_picture(path, side)
             words = [sys.executable, __file__, "--label", str(path), "--window", str(options.window)]
             done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
-        row = json.loads(done.stdout.splitlines()[-1])
-        print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
-        new = not RESULTS.exists()
-        with RESULTS.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(row), lineterminator="\n")
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+        found = json.loads(done.stdout.splitlines()[-1])
+        name = f"atrous, {side} x {side}"
+        times[name] = [found["seconds"] / found["windows"]]
+        more[name] = {key: found[key] for key in ("megapixels", "windows", "seconds", "peak_mib")}
+    context = {"model": "lite0", "window": options.window}
+    report("huge_picture", context, times, reference=next(iter(times)), options=options, more=more)
 
 
 if __name__ == "__main__":

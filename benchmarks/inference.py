@@ -2,38 +2,43 @@
 
     python benchmarks/inference.py
     python benchmarks/inference.py --model lite0 --size 480 360
-    MALLOC_TRIM_THRESHOLD_=-1 MALLOC_MMAP_MAX_=0 python benchmarks/inference.py     # the allocator keeps its memory
+    python benchmarks/inference.py --model lite0 --output-stride 8 --size 512 512
+    python benchmarks/inference.py --allocator tuned        # glibc keeps freed memory
 
-`resnet50` is torchvision's deeplabv3_resnet50 at output stride 8 with 21 classes, batch norms drawn at random; `lite0`
-is the default network at output stride 16, whose peer is the same network run plainly. A time is that of a picture,
-uint8 in memory, to a map of labels of its size. Each side runs twice to warm up; then all take turns. Prints medians
-with the spread, and each side's ratio to plain PyTorch, and writes results/inference.csv. OpenVINO and ONNX Runtime are
-left out where they are not installed.
+`resnet50` is torchvision's deeplabv3_resnet50 with 21 classes at output stride 8, batch norms drawn at random so that
+logits differ; `lite0` is the default network, whose peers are the same network run plainly and, where it is installed,
+segmentation_models_pytorch's DeepLabV3 with the same encoder. A time is that of a picture, uint8 in memory, to a map of
+labels of its size. Peers have the usual code around them: normalised in NumPy, upsampled by their network, argmax.
+`equal_labels` is the share of pixels with plain PyTorch's label. OpenVINO and ONNX Runtime are left out where they are
+not installed.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-import csv
 import importlib.util
-import statistics
+import io
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from harness import Side, parse_options, report, take_turns
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 import atrous
+from atrous.core.labels import LabelSpace
+from atrous.core.records import Protocol
+from atrous.inference.converted import ConvertedNetwork
+from atrous.inference.predictor import Predictor
 from atrous.model import Model
+from atrous.networks.model_file import ModelCard
+from atrous.scoring.bench import draw_picture
 
-RESULTS = Path(__file__).parent.parent / "results" / "inference.csv"
 NUM_CLASSES = 21
-Side = Callable[[], np.ndarray]
+MEAN, STD = (np.array(values, dtype=np.float32) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+PLAIN = "plain PyTorch"
 
 
 def draw_norms(network: nn.Module) -> None:
@@ -48,7 +53,7 @@ def draw_norms(network: nn.Module) -> None:
 
 
 class Plain(nn.Module):
-    """A network as its peer's code runs it: normalised floats in, the logits of every pixel out."""
+    """A network as its peers' code runs it: a tensor in, the logits of every pixel out."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -60,113 +65,150 @@ class Plain(nn.Module):
         return found["out"] if isinstance(found, dict) else found
 
 
-def normalise(picture: np.ndarray) -> Tensor:
-    """(H, W, 3) uint8 -> (1, 3, H, W) floats, ImageNet's statistics."""
-    mean, std = (np.array(values, dtype=np.float32) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-    floats = (picture.astype(np.float32) / 255 - mean) / std
-    return torch.from_numpy(floats).permute(2, 0, 1)[None].contiguous()
+def normalise(picture: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 -> (1, 3, H, W) float32, ImageNet's statistics."""
+    floats = (picture.astype(np.float32) / 255 - MEAN) / STD
+    return np.ascontiguousarray(floats.transpose(2, 0, 1)[None])
 
 
-def build_models(name: str, folder: Path) -> tuple[nn.Module, Model]:
-    """Return a plain network and our model with the same weights."""
+def build_resnet50() -> tuple[nn.Module, Model]:
+    """Return torchvision's network and our model with its weights, at output stride 8."""
+    from torchvision.models.segmentation import deeplabv3_resnet50
+
     torch.manual_seed(0)
-    if name == "resnet50":
-        from torchvision.models.segmentation import deeplabv3_resnet50
+    plain = deeplabv3_resnet50(weights=None, weights_backbone=None, num_classes=NUM_CLASSES).eval()
+    draw_norms(plain)
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(plain.state_dict(), Path(folder) / "plain.pth")
+        return plain, atrous.load(Path(folder) / "plain.pth", device="cpu")
 
-        plain = deeplabv3_resnet50(weights=None, weights_backbone=None, num_classes=NUM_CLASSES).eval()
-        draw_norms(plain)
-        torch.save(plain.state_dict(), folder / "plain.pth")
-        return plain, atrous.load(folder / "plain.pth")
-    from atrous.core.labels import LabelSpace
-    from atrous.networks.model_file import ModelCard
 
-    network = atrous.build("deeplabv3-lite0", classes=NUM_CLASSES, weights="imagenet").eval()
+def build_lite0(output_stride: int) -> tuple[nn.Module, Model]:
+    """Return the default network twice: to be run plainly, and as our model."""
+    network = atrous.build("deeplabv3-lite0", classes=NUM_CLASSES, weights="imagenet", output_stride=output_stride)
     space = LabelSpace(tuple(f"class {number}" for number in range(NUM_CLASSES)))
-    return network, Model(network, ModelCard(model={}, label_space=space))
+    return copy.deepcopy(network).eval(), Model(network.eval(), ModelCard(model={}, label_space=space), device="cpu")
 
 
-def build_sides(plain: nn.Module, model: Model, picture: np.ndarray, *, own_normalisation: bool) -> dict[str, Side]:
-    """Return every way to label the picture that is installed."""
-    wrapped = Plain(plain)
+def build_plain_sides(plain: nn.Module, picture: np.ndarray, *, own_statistics: bool) -> dict[str, Side]:
+    """Return what PyTorch alone offers; a network with statistics of its own gets bytes."""
 
-    def prepare() -> Tensor:
-        return torch.from_numpy(picture).permute(2, 0, 1)[None] if own_normalisation else normalise(picture)
+    def prepare(memory_format: torch.memory_format) -> Tensor:
+        given = picture.transpose(2, 0, 1)[None] if own_statistics else normalise(picture)
+        return torch.from_numpy(given).contiguous(memory_format=memory_format)
 
-    def run_torch(network: nn.Module, *, channels_last: bool = False, bf16: bool = False) -> Side:
+    def build(network: nn.Module, memory_format: torch.memory_format, *, bf16: bool = False) -> Side:
         def run() -> np.ndarray:
             with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                given = prepare()
-                given = given.contiguous(memory_format=torch.channels_last) if channels_last else given.contiguous()
-                return network(given).float().argmax(1)[0].numpy()
+                return network(prepare(memory_format)).float().argmax(1)[0].numpy()
 
         return run
 
-    def run_ours(precision: str) -> Side:
-        predictor = model.build_predictor(precision=precision)
-        return lambda: predictor.label_picture(picture, confidence=False)[0]
+    last = Plain(copy.deepcopy(plain).to(memory_format=torch.channels_last))
+    return {
+        PLAIN: build(Plain(plain), torch.contiguous_format),
+        "channels-last": build(last, torch.channels_last),
+        "channels-last bf16": build(last, torch.channels_last, bf16=True),
+    }
 
-    sides = {"plain PyTorch": run_torch(wrapped)}
-    if not own_normalisation:
-        last = Plain(copy.deepcopy(plain).to(memory_format=torch.channels_last))
-        sides["channels-last"] = run_torch(last, channels_last=True)
-        sides["channels-last bf16"] = run_torch(last, channels_last=True, bf16=True)
-    if importlib.util.find_spec("openvino") and not own_normalisation:
+
+def build_runtime_sides(plain: nn.Module, picture: np.ndarray) -> dict[str, Side]:
+    """Return runtimes of the network converted at the picture's size, which is the best that they can get."""
+    sides: dict[str, Side] = {}
+    example = torch.from_numpy(normalise(picture))
+    if importlib.util.find_spec("openvino"):
         import openvino
 
-        converted = openvino.convert_model(wrapped, example_input=prepare(), input=list(prepare().shape))
+        converted = openvino.convert_model(Plain(plain), example_input=example, input=list(example.shape))
         for precision, hint in (("fp32", "f32"), ("bf16", "bf16")):
-            compiled = openvino.compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": hint})
-            sides[f"OpenVINO {precision}"] = lambda compiled=compiled: compiled(prepare().numpy())[0].argmax(1)[0]
-    for precision in ("fp32", "bf16"):
-        sides[f"atrous {precision}"] = run_ours(precision)
+            settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+            compiled = openvino.compile_model(converted, "CPU", settings)
+            sides[f"OpenVINO {precision}"] = lambda run=compiled: run(normalise(picture))[0].argmax(1)[0]
+    if importlib.util.find_spec("onnxruntime"):
+        import onnxruntime
+
+        file = io.BytesIO()
+        torch.onnx.export(Plain(plain), (example,), file, dynamo=False, input_names=["picture"], opset_version=18)
+        session_options = onnxruntime.SessionOptions()
+        session_options.intra_op_num_threads = torch.get_num_threads()
+        session = onnxruntime.InferenceSession(file.getvalue(), session_options, providers=["CPUExecutionProvider"])
+        sides["ONNX Runtime fp32"] = lambda: session.run(None, {"picture": normalise(picture)})[0].argmax(1)[0]
     return sides
+
+
+def build_smp_side(picture: np.ndarray, output_stride: int) -> dict[str, Side]:
+    """Return segmentation_models_pytorch's network with the encoder of the default one, where it is installed."""
+    if not importlib.util.find_spec("segmentation_models_pytorch"):
+        return {}
+    import segmentation_models_pytorch as smp
+
+    network = smp.DeepLabV3(
+        "timm-tf_efficientnet_lite0", encoder_weights=None, classes=NUM_CLASSES, encoder_output_stride=output_stride
+    ).eval()
+
+    def run() -> np.ndarray:
+        with torch.inference_mode():
+            return network(torch.from_numpy(normalise(picture))).argmax(1)[0].numpy()
+
+    return {"segmentation_models_pytorch": run}
+
+
+def build_own_sides(model: Model, picture: np.ndarray, output_stride: int) -> dict[str, Side]:
+    """Return ours, in each backend that is installed and each precision."""
+    predictors = {}
+    for precision in ("fp32", "bf16"):
+        predictors[f"atrous torch {precision}"] = model.build_predictor(backend="torch", precision=precision)
+        if importlib.util.find_spec("openvino"):
+            predictors[f"atrous openvino {precision}"] = model.build_predictor(backend="openvino", precision=precision)
+    if importlib.util.find_spec("openvino") and importlib.util.find_spec("onnxruntime"):
+        graph = quantise_network(model, [picture], output_stride)
+        for runtime in ("openvino", "onnxruntime"):
+            backend = graph.open(runtime, device=torch.device("cpu"), precision="int8")
+            protocol = Protocol(output_stride=output_stride, precision="int8")
+            predictors[f"atrous {runtime} int8"] = Predictor(backend, model.label_space, protocol)
+    return {
+        name: lambda predictor=predictor: predictor.label_picture(picture, confidence=False)[0]
+        for name, predictor in predictors.items()
+    }
+
+
+def quantise_network(model: Model, pictures: list[np.ndarray], output_stride: int) -> ConvertedNetwork:
+    """Return the network in 8 bits; what that does to labels is asked of trained networks alone."""
+    import onnx
+
+    from atrous.exporting.int8 import quantise
+
+    graph = ConvertedNetwork(model.network, output_stride)
+    graph.source = quantise(onnx.load_from_string(graph.source), pictures).SerializeToString()
+    return graph
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what is compared."""
+    parser.add_argument("--model", choices=["resnet50", "lite0"], default="resnet50")
+    parser.add_argument("--size", type=int, nargs=2, default=(513, 513), metavar=("WIDTH", "HEIGHT"))
+    parser.add_argument("--output-stride", type=int, choices=[8, 16], default=16, help="of lite0; resnet50 has 8")
 
 
 def main() -> None:
     """Run the comparison named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=["resnet50", "lite0"], default="resnet50")
-    parser.add_argument("--size", type=int, nargs=2, default=(513, 513), metavar=("WIDTH", "HEIGHT"))
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
+    options = parse_options(__doc__, add_options)
     width, height = options.size
-    picture = np.random.default_rng(0).integers(0, 256, (height // 16 + 1, width // 16 + 1, 3)).astype(np.float32)
-    smooth = F.interpolate(torch.from_numpy(picture).permute(2, 0, 1)[None], size=(height, width), mode="bicubic")
-    picture = smooth[0].permute(1, 2, 0).clamp(0, 255).byte().numpy()
-    with tempfile.TemporaryDirectory() as folder:
-        plain, model = build_models(options.model, Path(folder))
-    sides = build_sides(plain, model, picture, own_normalisation=options.model == "lite0")
-    labels = {name: [run() for _ in range(2)][1] for name, run in sides.items()}
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(options.rounds):
-        for name, run in sides.items():
-            begun = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - begun)
-    reference = next(iter(sides))
-    rows = []
-    for name, values in times.items():
-        ratio = statistics.median(a / b for a, b in zip(times[reference], values, strict=True))
-        rows.append(
-            {
-                "model": options.model,
-                "width": width,
-                "height": height,
-                "side": name,
-                "median_ms": round(1e3 * statistics.median(values), 1),
-                "least_ms": round(1e3 * min(values), 1),
-                "most_ms": round(1e3 * max(values), 1),
-                "times_as_fast": round(ratio, 3),
-                "equal_labels": round(float((labels[name] == labels[reference]).mean()), 6),
-            }
-        )
-        print(", ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
-    new = not RESULTS.exists()
-    with RESULTS.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerows(rows)
+    picture = draw_picture(height, width)
+    is_own = options.model == "lite0"
+    output_stride = options.output_stride if is_own else 8
+    plain, model = build_lite0(output_stride) if is_own else build_resnet50()
+    sides = build_plain_sides(plain, picture, own_statistics=is_own)
+    sides |= build_smp_side(picture, output_stride) if is_own else build_runtime_sides(plain, picture)
+    sides |= build_own_sides(model, picture, output_stride)
+    labels = {name: run() for name, run in sides.items()}
+    same = {
+        name: {} if "segmentation" in name else {"equal_labels": f"{float((found == labels[PLAIN]).mean()):.6f}"}
+        for name, found in labels.items()
+    }
+    context = {"model": options.model, "output_stride": output_stride, "width": width, "height": height}
+    times = take_turns(sides, options.rounds)
+    report("inference", context, times, reference=PLAIN, options=options, more=same)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python benchmarks/last_stage.py --rounds 30
 
-Writes results/last_stage.csv. Each way starts from the network's logits and ends with labels in NumPy.
+Each way starts from the network's logits and ends with labels in NumPy.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from atrous.core.records import Protocol
 from atrous.inference import probabilities
+from atrous.inference.contracts import ArrayPicture
 from atrous.inference.likeliest import find_likeliest, load_compiled
 from atrous.inference.probabilities import iter_bands
 from atrous.networks.contracts import Cells, Geometry
@@ -36,7 +37,7 @@ class Answered:
         return self.cells
 
 
-def label_ours(backend: Answered, picture: Tensor, *, compiled: bool) -> np.ndarray:
+def label_ours(backend: Answered, picture: ArrayPicture, *, compiled: bool) -> np.ndarray:
     """Return the labels as a prediction finds them, with numba or without."""
     probabilities.load_compiled = load_compiled if compiled else lambda: None
     bands = iter_bands(backend, picture, Protocol())
@@ -53,7 +54,7 @@ def label_usual(logits: Tensor) -> np.ndarray:
 def main() -> None:
     """Compare at two sizes of the map."""
     options = parse_options(__doc__)
-    picture = torch.zeros(3, SIDE, SIDE, dtype=torch.uint8)
+    picture = ArrayPicture(torch.zeros(3, SIDE, SIDE, dtype=torch.uint8))
     for stride in (8, 16):
         geometry = Geometry(SIDE, SIDE, SIDE, SIDE, stride, aligned=True)
         shape = (1, NUM_CLASSES, geometry.map_height, geometry.map_width)

@@ -46,7 +46,8 @@ def quantise(model: onnx.ModelProto, pictures: Iterable[np.ndarray]) -> onnx.Mod
             quantised,
             _Pictures(pictures),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Conv"],
+            # With the activations that follow, a range is what is left after clipping: of ReLU6's, a fraction.
+            op_types_to_quantize=["Conv", "Clip", "Relu"],
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,

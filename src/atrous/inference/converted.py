@@ -43,14 +43,9 @@ class ConvertedNetwork(Graph):
         self.bytes_per_pixel = measure_bytes_per_pixel(folded, _CPU)
         self._stride = folded.head.find_stride(output_stride)
         try:
-            self._source: bytes = convert(trace_network(folded, "cells")).SerializeToString()
+            self.source: bytes = convert(trace_network(folded, "cells")).SerializeToString()
         except Exception as error:  # the converter has errors of its own
             raise ModelFileError(f"the network cannot be converted: {read_first_line(error)}") from error
-
-    @property
-    def source(self) -> bytes:
-        """The bytes of an .onnx file."""
-        return self._source
 
     def locate(self, height: int, width: int) -> Geometry:
         """Return where the cells lie for a picture of this size in pixels; the graph pads by itself."""

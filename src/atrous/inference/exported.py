@@ -77,16 +77,12 @@ class ExportedFile(Graph):
         self.card = card
         self.graph = graph
         self.name = str(path)
+        self.source = path
         self.num_classes = card.label_space.num_classes
         self.aligned = graph.aligned
         self.output = graph.output
         self.output_stride = graph.output_stride
         self.bytes_per_pixel = graph.bytes_per_pixel
-
-    @property
-    def source(self) -> Path:
-        """What a runtime opens."""
-        return self.path
 
     def locate(self, height: int, width: int) -> Geometry:
         """Return where its logits lie: at every pixel."""

@@ -20,11 +20,13 @@ from atrous.networks.layers.resize import enlarge_logits
 class Graph:
     """What is known of a graph, whose batch, height and width are open. Abstract.
 
-    `name` is what messages call it; `output` is what it gives: small logits, logits of every pixel, or the index of
-    each pixel's likeliest class; `aligned` tells how scaled copies of a picture are to be made.
+    `name` is what messages call it; `source` is what a runtime opens, a file or the bytes of an .onnx file; `output` is
+    what it gives: small logits, logits of every pixel, or the index of each pixel's likeliest class; `aligned` tells
+    how scaled copies of a picture are to be made.
     """
 
     name: str
+    source: Path | bytes
     num_classes: int
     aligned: bool
     output: Literal["cells", "logits", "labels"]
@@ -33,11 +35,6 @@ class Graph:
 
     def __init__(self) -> None:
         self._opened: dict[tuple[str, torch.device, str], GraphBackend] = {}
-
-    @property
-    @abstractmethod
-    def source(self) -> Path | bytes:
-        """What a runtime opens: a file, or the bytes of an .onnx file."""
 
     @abstractmethod
     def locate(self, height: int, width: int) -> Geometry:

@@ -1,0 +1,140 @@
+"""Reruns every table of docs/performance.md, and says which ratio fell: what `make bench` does.
+
+    python benchmarks/run.py                                # all tables, some hours
+    python benchmarks/run.py --only last_stage,confusion
+    python benchmarks/run.py --keep                         # the tables and the document take the new figures
+
+What is compared is `times_as_fast` of our own sides with the table in results/performance; a machine of another kind
+has other ratios. Ends with 1 where one fell by more than a tenth. Tables on pictures are left out where no folder of
+JPEGs is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from harness import RESULTS, read_table
+
+HERE = Path(__file__).parent
+DOCUMENT = HERE.parent / "docs" / "performance.md"
+MOST_LOSS = 0.1
+"""Ratios of one and the same code differ by up to this from run to run."""
+BOTH = ("default", "tuned")
+COMMANDS = {
+    "last_stage": (["last_stage.py", "--rounds", "30"], BOTH),
+    "inference-resnet50": (["inference.py", "--model", "resnet50", "--rounds", "5"], BOTH),
+    "inference-480x360": (["inference.py", "--model", "lite0", "--size", "480", "360", "--rounds", "20"], BOTH),
+    "inference-513x513": (["inference.py", "--model", "lite0", "--rounds", "20"], BOTH),
+    "inference-stride-8": (
+        ["inference.py", "--model", "lite0", "--output-stride", "8", "--size", "512", "512", "--rounds", "10"],
+        BOTH,
+    ),
+    "confusion": (["training.py", "--tables", "confusion", "--rounds", "20"], BOTH),
+    "loss": (["training.py", "--tables", "loss", "--rounds", "10"], BOTH),
+    "training_resnet50": (["training.py", "--tables", "training_resnet50", "--rounds", "3"], BOTH),
+    "training_default": (["training.py", "--tables", "training_default", "--rounds", "5"], BOTH),
+    "folder-lite0": (["folder.py", "--model", "lite0", "--backend", "openvino", "--precision", "bf16"], ("default",)),
+    "folder-resnet50": (
+        ["folder.py", "--model", "resnet50", "--backend", "openvino", "--precision", "bf16", "--count", "40"],
+        ("default",),
+    ),
+    "folder_flat": (
+        ["folder.py", "--model", "lite0", "--backend", "openvino", "--precision", "bf16", "--flat"],
+        BOTH[:1],
+    ),
+    "huge_picture": (["huge_picture.py"], ("default",)),
+}
+"""What is run, and under which allocators."""
+
+
+def run_all(names: list[str], pictures: Path | None, out: Path) -> list[str]:
+    """Run the commands into a folder; returns the names of those that failed."""
+    failed = []
+    for name in names:
+        words, allocators = COMMANDS[name]
+        if words[0] == "folder.py":
+            if pictures is None:
+                print(f"{name}: left out, no --pictures")
+                continue
+            words = [*words, "--pictures", str(pictures)]
+        for allocator in allocators:
+            print(f"--- {' '.join(words)} --allocator {allocator}", flush=True)
+            command = [sys.executable, str(HERE / words[0]), *words[1:], "--allocator", allocator, "--out", str(out)]
+            if subprocess.run(command, check=False).returncode:
+                failed.append(name)
+    return failed
+
+
+def find_fallen(old: list[dict[str, str]], new: list[dict[str, str]]) -> list[str]:
+    """Say which of our ratios are lower than they were, in words; rows that are not in both are passed over."""
+    figures = re.compile(r"_ms$|times_as_fast|peak_mib|pictures_per_s|equal_labels|difference|seconds")
+
+    def identify(row: dict[str, str]) -> tuple[tuple[str, str], ...]:
+        return tuple((key, value) for key, value in row.items() if value and not figures.search(key))
+
+    before = {identify(row): float(row["times_as_fast"]) for row in old}
+    fallen = []
+    for row in new:
+        ratio, was = float(row["times_as_fast"]), before.get(identify(row))
+        if was is not None and ratio < was * (1 - MOST_LOSS):
+            fallen.append(f"{', '.join(value for _, value in identify(row))}: {ratio:.3g}, was {was:.3g}")
+    return fallen
+
+
+def write_document(folder: Path) -> None:
+    """Put the tables into the document, each between its own marks."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    for path in sorted(folder.glob("*.csv")):
+        begin, end = f"<!-- {path.stem} -->\n", f"<!-- end of {path.stem} -->\n"
+        if begin in text:
+            before, _, rest = text.partition(begin)
+            _, _, after = rest.partition(end)
+            text = before + begin + format_table(read_table(path)) + end + after
+    DOCUMENT.write_text(text, encoding="utf-8")
+
+
+def format_table(rows: list[dict[str, str]]) -> str:
+    """Return a table in Markdown; what is the same in all rows stands above it."""
+    columns = list(rows[0])
+    same = [key for key in columns if len({row[key] for row in rows}) == 1 and len(rows) > 1]
+    shown = [key for key in columns if key not in same and key not in ("least_ms", "most_ms")]
+    lines = [f"In all rows: {', '.join(f'{key} {rows[0][key]}' for key in same if rows[0][key])}.", ""] if same else []
+    lines += ["| " + " | ".join(shown) + " |", "|" + "---|" * len(shown)]
+    lines += ["| " + " | ".join(row[key] for key in shown) + " |" for row in rows]
+    return "\n".join(["", *lines, "", ""])
+
+
+def main() -> int:
+    """Run what the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default=",".join(COMMANDS), help=f"of {', '.join(COMMANDS)}")
+    parser.add_argument("--pictures", type=Path, help="folder of JPEGs of one size")
+    parser.add_argument("--keep", action="store_true", help="the tables and the document take the new figures")
+    options = parser.parse_args()
+    if options.keep:
+        failed = run_all(options.only.split(","), options.pictures, RESULTS)
+        write_document(RESULTS)
+        return len(failed) > 0
+    with tempfile.TemporaryDirectory() as name:
+        failed = run_all(options.only.split(","), options.pictures, Path(name))
+        fallen = [
+            f"{path.stem}: {words}"
+            for path in sorted(Path(name).glob("*.csv"))
+            for words in find_fallen(read_table(RESULTS / path.name), read_table(path))
+        ]
+    for words in fallen:
+        print(f"fell: {words}")
+    for words in failed:
+        print(f"failed: {words}")
+    if not fallen and not failed:
+        print("no ratio fell")
+    return len(fallen) + len(failed) > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -231,7 +231,7 @@ def predict(
         scales: Scales whose probabilities are averaged.
         flip: Whether the mirrored picture is averaged in.
         window: Side of a sliding window in pixels.
-        precision: auto (fp32), fp32 or bf16.
+        precision: auto, fp32 or bf16; auto is bf16 where the machine gains by it and the model was seen to bear it.
         crf: Whether DenseCRF follows the network, or its options.
         device: auto, cpu, cuda, cuda:1, mps.
         backend: torch, compile, openvino or onnxruntime; auto is torch, or an exported file's own.

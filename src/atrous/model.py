@@ -13,8 +13,9 @@ from atrous.config.problems import describe_validation_error, raise_problems
 from atrous.config.schema import Config
 from atrous.core.errors import ConfigError, UsageError
 from atrous.core.labels import LabelSpace
-from atrous.inference.build import build_predictor
+from atrous.inference.build import build_predictor, find_device
 from atrous.inference.exported import RUNTIMES, ExportedFile, choose_runtime, read_file
+from atrous.inference.precision import choose_precision
 from atrous.inference.prediction import Prediction
 from atrous.inference.predictor import Predictor
 from atrous.networks.model_file import ModelCard, load_model
@@ -30,7 +31,7 @@ class Model:
         source: The network, in evaluation mode, or an exported file.
         card: What its file says of it.
         device: auto, cpu, cuda, cuda:1, mps.
-        precision: auto (fp32), fp32 or bf16.
+        precision: auto, fp32 or bf16; auto is bf16 where the machine gains by it and the model was seen to bear it.
         backend: torch, compile, openvino or onnxruntime; auto is torch, or an exported file's own.
     """
 
@@ -136,7 +137,15 @@ class Model:
         except ValidationError as error:
             raise_problems(describe_validation_error(error, {}))
         require_valid(config)
-        return build_predictor(self._source, self.label_space, config.evaluation, self._device, say=say)
+        evaluation = config.evaluation
+        if evaluation.precision == "auto" and not self.is_exported:
+            precision = choose_precision(self.card, find_device(self._device).type)
+            evaluation = evaluation.model_copy(update={"precision": precision})
+            if precision == "bf16" and say is not None:
+                say(
+                    f"precision bf16: it scored {self.card.score_bf16:.4f} in validation, {self.card.score:.4f} in fp32"
+                )
+        return build_predictor(self._source, self.label_space, evaluation, self._device, say=say)
 
 
 def load(
@@ -149,7 +158,7 @@ def load(
             published model, such as torchvision/deeplabv3_resnet50, which is downloaded once, or a file that
             `atrous export` wrote (.onnx, .xml, .pt2).
         device: auto, cpu, cuda, cuda:1, mps.
-        precision: auto (fp32), fp32 or bf16.
+        precision: auto, fp32 or bf16; auto is bf16 where the machine gains by it and the model was seen to bear it.
         backend: What runs it: torch, compile, openvino or onnxruntime; auto is torch, or an exported file's own.
         trust: Whether to open a .pt2, which can run any code that it holds.
     Raises:

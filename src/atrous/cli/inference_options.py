@@ -56,7 +56,10 @@ def read_inference_options(
     ] = None,
     precision: Annotated[
         str | None,
-        typer.Option("--precision", help="auto, fp32 or bf16; auto: fp32, in eval as in the run's validations."),
+        typer.Option(
+            "--precision",
+            help="auto, fp32 or bf16; auto: in eval as in the run's validations, else bf16 where that is as good.",
+        ),
     ] = None,
     crf: Annotated[bool, typer.Option("--crf", help="Let DenseCRF follow the network; it can hurt.")] = False,
     crf_set: Annotated[

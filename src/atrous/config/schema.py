@@ -151,7 +151,7 @@ class EvaluationConfig(Section):
     window: Annotated[int, Field(ge=33)] | None = None
     """Side of a sliding window in pixels; whole pictures where left out, unless one does not fit in memory."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic; auto is fp32."""
+    """Arithmetic; auto is fp32 in validations, and in predictions what was seen to be as good and is faster."""
     backend: str = "auto"
     """What runs the network: torch, compile, openvino, onnxruntime; auto is torch, or an exported file's own."""
     crf: bool | dict[str, Any] = False

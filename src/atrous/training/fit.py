@@ -224,8 +224,13 @@ class Fit:
             self.averaged.network.load_state_dict(best.state_dict())
         examples = []
         if standing.best_scores is not None:
-            found = self.validator.compare_pooling(standing.best_scores)
-            standing.best_scores = replace(standing.best_scores, notes=(*standing.best_scores.notes, *found))
+            notes = [*standing.best_scores.notes, *self.validator.compare_pooling(standing.best_scores)]
+            miou = self.validator.score_bf16(standing.best_scores)
+            if miou is not None:
+                notes.append(f"in bf16 the mIoU is {miou:.4f}")
+                card = replace(self._write_card(standing.best_scores), score_bf16=miou)
+                save_model(model_path, self.averaged.network, card)
+            standing.best_scores = replace(standing.best_scores, notes=tuple(notes))
             examples = self.validator.save_examples(self.folder, standing.best_scores)
         training = {
             "data": f"{self.splits.train.name}, {len(self.splits.train)} pictures",

@@ -14,6 +14,7 @@ from atrous.data.build import list_pass
 from atrous.data.contracts import Splits
 from atrous.data.statistics import MaskStatistics, compute_class_weights
 from atrous.inference.build import find_device
+from atrous.inference.precision import computes_bf16
 from atrous.losses.build import build_loss
 from atrous.networks.build import build_network
 from atrous.networks.rates import RATE_STRIDE
@@ -45,13 +46,6 @@ def build_fabric(config: Config) -> Fabric:
     )
     torch.use_deterministic_algorithms(config.training.deterministic, warn_only=True)
     return fabric
-
-
-def computes_bf16(accelerator: str) -> bool:
-    """Whether the machine multiplies in bf16, and so gains by it."""
-    if accelerator == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return accelerator == "cpu" and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
 def choose_workers(workers: int | None, device: torch.device) -> int:

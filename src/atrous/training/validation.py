@@ -18,6 +18,7 @@ from atrous.data.contracts import SegmentationDataset
 from atrous.data.preview import colour_labels
 from atrous.data.reading import load_picture_size
 from atrous.inference.build import build_predictor
+from atrous.inference.precision import computes_bf16
 from atrous.networks.segmenter import Segmenter
 from atrous.scoring.score import score, select_examples
 
@@ -47,6 +48,7 @@ class Validator:
     ) -> None:
         self.network = network
         self.dataset = dataset
+        self.may_change_precision = evaluation.precision == "auto"
         plain = EvaluationConfig(window=evaluation.window, precision=evaluation.precision)
         self.predictor = build_predictor(network, dataset.label_space, plain, device, say=say)
 
@@ -75,6 +77,18 @@ class Validator:
             f"image-level features: mIoU {scores.miou:.4f} averaged over windows of {window} pixels, "
             f"{miou:.4f} over the whole picture",
         )
+
+    def score_bf16(self, scores: Scores) -> float | None:
+        """Return the mIoU in bf16, where validations are in fp32 and the machine gains by bf16, else None.
+
+        Args:
+            scores: In fp32.
+        """
+        device = self.predictor.backend.device.type
+        if scores.protocol.precision != "fp32" or not self.may_change_precision or not computes_bf16(device):
+            return None
+        plain = EvaluationConfig(window=self.predictor.protocol.window, precision="bf16")
+        return score(build_predictor(self.network, self.dataset.label_space, plain, device), self.dataset).miou
 
     def check_memory(self) -> str:
         """Say how the largest validation picture will be labelled, before the first step.

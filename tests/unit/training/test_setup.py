@@ -7,9 +7,10 @@ import torch
 from atrous.config.schema import Config, TrainingConfig
 from atrous.core.errors import ConfigError, MachineError
 from atrous.data.statistics import MaskStatistics
+from atrous.inference.precision import computes_bf16
 from atrous.losses.ohem import OHEM
 from atrous.networks.build import build_network_from
-from atrous.training.setup import build_fabric, build_task, choose_workers, computes_bf16, require_cells
+from atrous.training.setup import build_fabric, build_task, choose_workers, require_cells
 
 
 def build(name="deeplabv3-resnet18", **options):

@@ -76,6 +76,7 @@ def test_the_command_prints_one_object_and_leaves_figures(model_file, tmp_path, 
     assert [(row["height"], row["width"]) for row in found["rows"]] == [(33, 33), (33, 33), (20, 40), (20, 40)]
     assert [row["protocol"].split(",")[0] for row in found["rows"][:2]] == ["output stride 16", "output stride 8"]
     assert found["machine"]["cores"] >= 1
+    assert found["last_stage"] in ("numba", "torch")
     with Image.open(tmp_path / "bench.png") as drawn:
         assert np.asarray(drawn).std() > 1
 
@@ -85,3 +86,13 @@ def test_a_size_that_is_none_is_refused(word):
     with pytest.raises(UsageError, match="--sizes got"):
         parse_size(word)
     assert parse_size("480x360") == (360, 480)
+
+
+@pytest.mark.parametrize("stage", ["numba", "torch"])
+def test_the_command_says_what_finds_the_labels(model_file, capsys, monkeypatch, stage):
+    monkeypatch.setattr("atrous.api.name_last_stage", lambda device: stage)
+    words = ["bench", str(model_file), "--sizes", "33", "--precisions", "fp32", "--rounds", "1", "--device", "cpu"]
+    assert main([*words, "--quiet"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"last stage by {stage}" in said
+    assert ("pip install 'atrous[fast]' makes the last stage faster" in said) == (stage == "torch")

@@ -233,6 +233,7 @@ def test_an_interrupted_and_resumed_run_is_bit_equal_to_a_whole_one(run, tmp_pat
     assert load_strictly((folder / "metrics.json").read_text())["miou"] == atrous.evaluate(folder).miou
 
 
+@pytest.mark.slow
 def test_a_compiled_run_is_the_plain_one_and_goes_on_where_it_stopped(run, tmp_path, monkeypatch):
     """Through a compiler that compiles nothing: dropout then draws the same numbers."""
     compiled = []

@@ -1,8 +1,8 @@
 """Our network and torchvision's on a CUDA card: a picture's latency, and training steps by either recipe.
 
-    python benchmarks/cuda.py
-    python benchmarks/cuda.py --peak-tflops 989             # of dense bf16, as the card's maker says: gives its share
-    python benchmarks/cuda.py --batch 32 --compiled
+    python benchmarks/gpu.py
+    python benchmarks/gpu.py --peak-tflops 989             # of dense bf16, as the card's maker says: gives its share
+    python benchmarks/gpu.py --batch 32 --compiled
 
 `cuda_latency`: deeplabv3_resnet50 (21 classes, output stride 8), 513 x 513, one picture from uint8 on the host to its
 labels there, bf16. `cuda_training`: its training step at batch 16, see training.py. FLOPs are those of the forward pass

@@ -5,7 +5,7 @@
     python benchmarks/folder.py --pictures photos/ --flat
 
 Every side labels the whole folder once, a chunk of pictures at a turn, so that whatever else runs meets all of them.
-Writes results/folder.csv; --flat results/folder_flat.csv: ours with 20, 200 and 2000 pictures, a process for each.
+--flat: ours with 20, 200 and 2000 pictures, a process for each.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import cv2
 import numpy as np
 import torch
 from harness import parse_options, report, take_turns
-from inference import Plain, build_models, normalise
+from inference import Plain, build_lite0, build_resnet50, normalise
 from PIL import Image
 
 import atrous
@@ -66,10 +66,10 @@ def gather_pictures(source: Path, count: int, folder: Path) -> list[Path]:
     return paths
 
 
-def open_models(options: argparse.Namespace, folder: Path) -> tuple[torch.nn.Module, Model]:
+def open_models(options: argparse.Namespace) -> tuple[torch.nn.Module, Model]:
     """Return a plain network and our model with the same weights."""
     if options.run is None:
-        return build_models(options.model, folder)
+        return build_resnet50() if options.model == "resnet50" else build_lite0(16)
     model = atrous.load(options.run)
     return model.network, model
 
@@ -119,7 +119,7 @@ def prepare(path: Path, *, own_normalisation: bool) -> np.ndarray:
     picture = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
     if own_normalisation:
         return np.ascontiguousarray(picture.transpose(2, 0, 1)[None])
-    return normalise(picture).numpy()
+    return normalise(picture)
 
 
 def label_usual(run: Run, paths: list[Path], out: Path, *, own_normalisation: bool) -> None:
@@ -141,7 +141,7 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
     """Let all sides label the folder in turns."""
     paths = gather_pictures(options.pictures, options.count, folder / "in")
     chunks = [paths[start : start + options.chunk] for start in range(0, len(paths), options.chunk)]
-    plain, model = open_models(options, folder)
+    plain, model = open_models(options)
     own = options.model == "lite0" or options.run is not None
     runs = build_runs(plain, model, prepare(paths[0], own_normalisation=own), folder)
 
@@ -181,7 +181,7 @@ def describe(options: argparse.Namespace, paths: list[Path]) -> dict[str, object
 def label_alone(options: argparse.Namespace, folder: Path) -> None:
     """Label all pictures in one call, and print the seconds and the most memory that the process held."""
     paths = gather_pictures(options.pictures, options.count, folder / "in")
-    _, model = open_models(options, folder)
+    _, model = open_models(options)
     label_ours(model, paths[:3], folder / "warm", options)
     begun = time.perf_counter()
     label_ours(model, paths, folder / "out", options)

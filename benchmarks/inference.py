@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from harness import Side, parse_options, report, take_turns
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import atrous
 from atrous.core.labels import LabelSpace
@@ -137,18 +138,24 @@ def build_runtime_sides(plain: nn.Module, picture: np.ndarray) -> dict[str, Side
 
 
 def build_smp_side(picture: np.ndarray, output_stride: int) -> dict[str, Side]:
-    """Return segmentation_models_pytorch's network with the encoder of the default one, where it is installed."""
+    """Return segmentation_models_pytorch's network with the encoder of the default one, where it is installed.
+
+    It refuses sides that are no multiple of 16, so the picture is padded as its message says.
+    """
     if not importlib.util.find_spec("segmentation_models_pytorch"):
         return {}
     import segmentation_models_pytorch as smp
 
     network = smp.DeepLabV3(
-        "timm-tf_efficientnet_lite0", encoder_weights=None, classes=NUM_CLASSES, encoder_output_stride=output_stride
+        "tu-tf_efficientnet_lite0", encoder_weights=None, classes=NUM_CLASSES, encoder_output_stride=output_stride
     ).eval()
+
+    height, width = picture.shape[:2]
 
     def run() -> np.ndarray:
         with torch.inference_mode():
-            return network(torch.from_numpy(normalise(picture))).argmax(1)[0].numpy()
+            given = F.pad(torch.from_numpy(normalise(picture)), (0, -width % 16, 0, -height % 16))
+            return network(given)[:, :, :height, :width].argmax(1)[0].numpy()
 
     return {"segmentation_models_pytorch": run}
 

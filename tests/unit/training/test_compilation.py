@@ -78,7 +78,7 @@ def assert_follows_the_output_stride(backend: str, *, bf16: bool = False, batch:
                 torch.cat([part.flatten() for part in parts]).norm()
                 for parts in ([own[name] - gradient for name, gradient in gradients.items()], gradients.values())
             )
-            assert difference < 0.05 * whole
+            assert difference < 0.15 * whole  # eager bf16 itself is 0.07 from fp32
         else:
             torch.testing.assert_close(own, gradients, **tolerance)
         losses.append(expected.item())

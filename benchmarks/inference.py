@@ -117,10 +117,11 @@ def build_runtime_sides(plain: nn.Module, picture: np.ndarray) -> dict[str, Side
     """Return runtimes of the network converted at the picture's size, which is the best that they can get."""
     sides: dict[str, Side] = {}
     example = torch.from_numpy(normalise(picture))
+    wrapped = Plain(copy.deepcopy(plain))  # converters change what they trace
     if importlib.util.find_spec("openvino"):
         import openvino
 
-        converted = openvino.convert_model(Plain(plain), example_input=example, input=list(example.shape))
+        converted = openvino.convert_model(wrapped, example_input=example, input=list(example.shape))
         for precision, hint in (("fp32", "f32"), ("bf16", "bf16")):
             settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
             compiled = openvino.compile_model(converted, "CPU", settings)
@@ -129,7 +130,9 @@ def build_runtime_sides(plain: nn.Module, picture: np.ndarray) -> dict[str, Side
         import onnxruntime
 
         file = io.BytesIO()
-        torch.onnx.export(Plain(plain), (example,), file, dynamo=False, input_names=["picture"], opset_version=18)
+        torch.onnx.export(
+            Plain(copy.deepcopy(plain)), (example,), file, dynamo=False, input_names=["picture"], opset_version=18
+        )
         session_options = onnxruntime.SessionOptions()
         session_options.intra_op_num_threads = torch.get_num_threads()
         session = onnxruntime.InferenceSession(file.getvalue(), session_options, providers=["CPUExecutionProvider"])

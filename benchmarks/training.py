@@ -384,7 +384,7 @@ def run_case(case: Case, number: int, options: argparse.Namespace) -> None:
     if case.has_memory:
         for side in case.sides:
             more[side]["peak_mib"] = measure_apart(case.table, number, side, options)
-    times = take_turns({name: build() for name, build in case.sides.items()}, options.rounds, warm_up=2)
+    times = take_turns({name: build() for name, build in case.sides.items()}, options.rounds, warm_up=1)
     report(case.table, case.context, times, reference=next(iter(case.sides)), options=options, more=more)
 
 

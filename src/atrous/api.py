@@ -253,6 +253,7 @@ def predict(
         flip=flip,
         window=window,
         precision=precision,
+        backend=backend,
         crf=crf,
         say=say,
     )
@@ -417,6 +418,7 @@ def _prepare_scoring(
     predictor = opened.build_predictor(
         window=window or validated.window,
         precision=validated.precision if precision == "auto" and not opened.is_exported else precision,
+        backend=opening["backend"],
         say=say,
         **options,
     )

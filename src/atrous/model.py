@@ -128,11 +128,14 @@ class Model:
     def build_predictor(self, *, say: Say | None = None, **options: Any) -> Predictor:
         """Build what labels pictures under given evaluation options; see `EvaluationConfig`.
 
+        Precision and backend are those of the model where they are left out or auto.
+
         Raises:
             ConfigError: An option that is unknown or out of its range.
         """
         try:
-            given = {"precision": self._precision, "backend": self._backend} | options
+            own = {"precision": self._precision, "backend": self._backend}
+            given = own | {name: value for name, value in options.items() if name not in own or value != "auto"}
             config = Config.model_validate({"evaluation": given})
         except ValidationError as error:
             raise_problems(describe_validation_error(error, {}))

@@ -129,7 +129,7 @@ class GraphBackend:
         if pictures.is_floating_point():
             pictures = (pictures * 255).round().to(torch.uint8)
         try:
-            answer = self._run(pictures.to(self.device).contiguous())
+            answer = self._run(pictures.to(self.device))
         except Exception as error:  # each runtime has errors of its own
             if is_out_of_memory(error) or "alloc" in str(error):
                 raise MachineError(

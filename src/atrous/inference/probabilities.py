@@ -15,7 +15,7 @@ from torch import Tensor
 
 from atrous.core.records import Protocol
 from atrous.inference.contracts import Backend, Band, PictureSource
-from atrous.inference.likeliest import load_compiled
+from atrous.inference.likeliest import find_likeliest, label_cells, load_compiled
 from atrous.inference.tiles import Span, compute_spans
 from atrous.networks.contracts import Cells
 from atrous.networks.layers.resize import Enlargement, iter_row_bands, scale_picture
@@ -85,6 +85,7 @@ class _View:
         self._enlargement = Enlargement(
             cells.geometry, (logits.shape[2], logits.shape[3]), size=size, device=logits.device
         )
+        self._geometry = cells.geometry
         self._logits = logits
         self._num_rows = num_rows
         self._rows, self._widened = slice(0, 0), logits
@@ -92,16 +93,26 @@ class _View:
         self._mirrored = mirrored
 
     def find_labels(self) -> np.ndarray | None:
-        """Return the likeliest class of each of the copy's pixels, (H, W) uint16; None where nothing does it faster."""
-        label_map = load_compiled()
-        if label_map is None or self._logits.device.type != "cpu" or self._logits.dtype == torch.float64:
+        """Return the likeliest class of each of the copy's pixels, (H, W) uint16; None where bands do it best."""
+        if self._logits.device.type != "cpu" or self._logits.dtype == torch.float64 or self._geometry.stride == 1:
             return None
+        logits = self._logits[0].float().contiguous()
+        label_map = load_compiled()
+        if label_map is None:
+            return self._label_cells(logits)
         rows, columns = (
             (before.long().numpy(), share.float().numpy()) for before, share in self._enlargement.find_taps()
         )
         labels = np.empty(self._size, dtype=np.uint16)
-        label_map(self._logits[0].float().contiguous().numpy(), rows, columns, labels)
+        tops = find_likeliest(logits.nan_to_num(nan=-torch.inf))  # (h, w)
+        label_map(logits.numpy(), tops.numpy().astype(np.uint16), rows, columns, labels)
         return labels
+
+    def _label_cells(self, logits: Tensor) -> np.ndarray | None:
+        geometry, (height, width) = self._geometry, self._size
+        if not geometry.aligned or (geometry.height, geometry.width) != self._size:
+            return None
+        return label_cells(logits, geometry.stride)[:height, :width].numpy().astype(np.uint16)
 
     def compute_probs(self, start: int, stop: int) -> Tensor:
         """Return the probabilities of some of the window's rows, (K, R, W) float32."""

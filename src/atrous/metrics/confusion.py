@@ -6,7 +6,9 @@ is nan, and a class that occurs in neither truth nor prediction leaves the mean.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import importlib.util
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -41,17 +43,13 @@ class ConfusionMatrix:
         true, given = np.asarray(truth), np.asarray(prediction)
         if true.shape != given.shape:
             raise DataError(f"truth has the shape {true.shape}, the prediction {given.shape}")
-        size = self.num_classes
-        counts = np.zeros(size * size, dtype=np.int64)
-        for rows, columns, num_ignored in _iter_blocks(true.reshape(-1), given.reshape(-1)):
-            if min(rows.min(), columns.min()) < 0 or max(rows.max(), columns.max()) >= size:
-                self._refuse(true, given)
-            cells = rows.astype(np.intp)
-            cells *= size
-            cells += columns.astype(np.intp, copy=False)
-            counts += np.bincount(cells, minlength=size * size)
-            counts[0] -= num_ignored
-        self.counts += counts.reshape(size, size)
+        count_pairs = load_compiled()
+        count = _count_blocks if count_pairs is None else functools.partial(_count_compiled, count_pairs)
+        counts = count(true.reshape(-1), given.reshape(-1), self.num_classes)
+        if counts is None:
+            self._refuse(true, given)
+        else:
+            self.counts += counts
 
     def _refuse(self, true: np.ndarray, given: np.ndarray) -> None:
         """Raise with the indices that were found."""
@@ -64,6 +62,41 @@ class ConfusionMatrix:
     def merge(self, other: ConfusionMatrix) -> None:
         """Add the counts of another part of the data."""
         self.counts += other.counts
+
+
+@functools.cache
+def load_compiled() -> Callable[..., bool] | None:
+    """Return `compiled.count_pairs`, or None where numba is not installed or does not work here."""
+    if importlib.util.find_spec("numba") is None:
+        return None
+    try:
+        from atrous.metrics.compiled import count_pairs
+    except (ImportError, RuntimeError):  # numpy is newer than numba allows, or there is no place for compiled code
+        return None
+    compiled: Callable[..., bool] = count_pairs
+    return compiled
+
+
+def _count_compiled(
+    count_pairs: Callable[..., bool], true: np.ndarray, given: np.ndarray, size: int
+) -> np.ndarray | None:
+    """Return the counts (K, K), or None where a value is not a class."""
+    counts = np.zeros((2, size, size), dtype=np.int64)
+    return counts.sum(axis=0) if count_pairs(true, given, IGNORE_INDEX, counts) else None
+
+
+def _count_blocks(true: np.ndarray, given: np.ndarray, size: int) -> np.ndarray | None:
+    """Return the counts (K, K) without a compiler, or None where a value is not a class."""
+    counts = np.zeros(size * size, dtype=np.int64)
+    for rows, columns, num_ignored in _iter_blocks(true, given):
+        if min(rows.min(), columns.min()) < 0 or max(rows.max(), columns.max()) >= size:
+            return None
+        cells = rows.astype(np.intp)
+        cells *= size
+        cells += columns.astype(np.intp, copy=False)
+        counts += np.bincount(cells, minlength=size * size)
+        counts[0] -= num_ignored
+    return counts.reshape(size, size)
 
 
 def _iter_blocks(true: np.ndarray, given: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:

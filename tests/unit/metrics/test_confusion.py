@@ -11,6 +11,7 @@ from sklearn.metrics import confusion_matrix, jaccard_score, precision_score, re
 
 from atrous.core.errors import DataError
 from atrous.core.labels import IGNORE_INDEX
+from atrous.metrics import confusion
 from atrous.metrics.confusion import (
     ConfusionMatrix,
     compute_baseline,
@@ -146,3 +147,26 @@ def test_counts_add_however_the_pixels_are_cut(pixels: list[tuple[int, int]], da
     np.testing.assert_array_equal(parts[0].counts, whole)
     np.testing.assert_array_equal(parts[1].counts, before)
     assert whole.sum() == sum(true != IGNORE_INDEX for true, _ in pixels)
+
+
+@pytest.mark.parametrize("kind", ["uint16", "int32", "int64"])
+def test_counts_are_the_same_compiled_and_not(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba")
+    generator = np.random.default_rng(0)
+    truth = generator.integers(0, 19, (70, 1001)).astype(kind)
+    given = generator.integers(0, 19, truth.shape).astype(kind)
+    truth[:9], given[:5] = IGNORE_INDEX, 77
+    wrong = given.copy()
+    wrong[50, 3] = 19
+    found = []
+    for load in (confusion.load_compiled, lambda: None):
+        monkeypatch.setattr(confusion, "load_compiled", load)
+        matrix = ConfusionMatrix(19)
+        with pytest.raises(DataError, match="the prediction holds the indices 0 to 19"):
+            matrix.update(truth, wrong)
+        assert not matrix.counts.any()
+        matrix.update(truth, given)
+        found.append(matrix.counts)
+    assert confusion.load_compiled.__name__ == "<lambda>"
+    np.testing.assert_array_equal(found[0], found[1])
+    assert found[0].sum() == 61 * 1001

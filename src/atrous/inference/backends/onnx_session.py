@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import torch
 from torch import Tensor
@@ -42,5 +43,5 @@ class OnnxSession(GraphBackend):
         self._session = onnxruntime.InferenceSession(source, options, providers=[chosen])
 
     def _run(self, pictures: Tensor) -> Tensor:
-        [answer] = self._session.run(None, {INPUT_NAME: pictures.cpu().numpy()})
+        [answer] = self._session.run(None, {INPUT_NAME: np.ascontiguousarray(pictures.cpu().numpy())})
         return torch.from_numpy(answer).to(self.device)

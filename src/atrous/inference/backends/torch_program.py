@@ -43,5 +43,5 @@ class TorchProgram(GraphBackend):
 
     @torch.inference_mode()
     def _run(self, pictures: Tensor) -> Tensor:
-        answer: Tensor = self._program(pictures)
+        answer: Tensor = self._program(pictures.contiguous())
         return answer

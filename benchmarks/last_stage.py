@@ -7,6 +7,8 @@ Each way starts from the network's logits and ends with labels in NumPy.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from harness import parse_options, report, take_turns
@@ -22,6 +24,8 @@ from atrous.networks.contracts import Cells, Geometry
 
 NUM_CLASSES = 21
 SIDE = 513
+REGION_CELLS = 8
+"""About as many cells of a side belong together."""
 
 
 class Answered:
@@ -51,14 +55,33 @@ def label_usual(logits: Tensor) -> np.ndarray:
     return F.interpolate(logits, size=(SIDE, SIDE), mode="bilinear", align_corners=True).argmax(1)[0].numpy()
 
 
+def draw_logits(kind: str, shape: tuple[int, ...]) -> Tensor:
+    """Return a map of logits: of regions, as trained networks see them, or at random, where all neighbours differ."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(shape, generator=generator)
+    if kind == "random":
+        return logits
+    rows, columns = (side // REGION_CELLS + 2 for side in shape[2:])
+    regions = torch.randint(shape[1], (rows, columns), generator=generator)
+    one_hot = F.one_hot(regions, shape[1]).permute(2, 0, 1)[None].float()
+    smooth = F.interpolate(one_hot, scale_factor=REGION_CELLS, mode="bilinear")[:, :, : shape[2], : shape[3]]
+    return 20 * smooth + logits
+
+
+def measure_mixed(logits: Tensor) -> float:
+    """Return the share of squares of four cells whose likeliest classes differ."""
+    tops = logits[0].argmax(0)
+    same = (tops[1:, 1:] == tops[:-1, :-1]) & (tops[1:, :-1] == tops[:-1, :-1]) & (tops[:-1, 1:] == tops[:-1, :-1])
+    return 1 - float(same.float().mean())
+
+
 def main() -> None:
     """Compare at two sizes of the map."""
     options = parse_options(__doc__)
     picture = ArrayPicture(torch.zeros(3, SIDE, SIDE, dtype=torch.uint8))
-    for stride in (8, 16):
+    for stride, kind in itertools.product((8, 16), ("regions", "random")):
         geometry = Geometry(SIDE, SIDE, SIDE, SIDE, stride, aligned=True)
-        shape = (1, NUM_CLASSES, geometry.map_height, geometry.map_width)
-        logits = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        logits = draw_logits(kind, (1, NUM_CLASSES, geometry.map_height, geometry.map_width))
         backend = Answered(logits, geometry)
         sides = {
             "interpolate + argmax": lambda logits=logits: label_usual(logits),
@@ -67,9 +90,15 @@ def main() -> None:
         if load_compiled() is not None:
             sides["atrous, numba"] = lambda backend=backend: label_ours(backend, picture, compiled=True)
         reference = next(iter(sides.values()))()
-        more = {name: {"equal_labels": round(float((run() == reference).mean()), 6)} for name, run in sides.items()}
+        more = {name: {"equal_labels": f"{float((run() == reference).mean()):.6f}"} for name, run in sides.items()}
         times = take_turns(sides, options.rounds)
-        context = {"map": f"{shape[2]}x{shape[3]}", "classes": NUM_CLASSES, "picture": f"{SIDE}x{SIDE}"}
+        context = {
+            "logits": kind,
+            "mixed_cells": f"{measure_mixed(logits):.2f}",
+            "map": f"{geometry.map_height}x{geometry.map_width}",
+            "classes": NUM_CLASSES,
+            "picture": f"{SIDE}x{SIDE}",
+        }
         report("last_stage", context, times, reference="interpolate + argmax", options=options, more=more)
 
 

@@ -13,7 +13,7 @@ import torch
 
 from atrous.config.load import load_config
 from atrous.core.errors import AtrousError, UsageError
-from atrous.core.files import save_json
+from atrous.core.files import save_json, shorten_paths
 from atrous.core.labels import LabelSpace
 from atrous.core.provenance import collect_provenance
 from atrous.core.records import Protocol, Scores
@@ -44,6 +44,7 @@ from atrous.run import (
     tell,
 )
 from atrous.scoring import crf_search
+from atrous.scoring.bench import BenchRow
 from atrous.scoring.bench import bench as run_bench
 from atrous.scoring.crf_search import CrfTrial
 from atrous.scoring.score import score
@@ -315,8 +316,9 @@ def bench(
             )
             candidates.append((name, backend, predictor))
     rows = run_bench(candidates, sizes, rounds=rounds, dataset=dataset, progress=progress)
+    names = shorten_paths(set(models))
     found = {
-        "rows": [asdict(row) for row in rows],
+        "rows": [{"label": _label_row(row, names[row.model]), **asdict(row)} for row in rows],
         "rounds": rounds,
         "device": str(candidates[0][2].backend.device),
         "threads": torch.get_num_threads(),
@@ -327,6 +329,11 @@ def bench(
         save_json(out / "bench.json", found)
         save_bench_plot(found, out / "bench.png")
     return found
+
+
+def _label_row(row: BenchRow, model: str) -> str:
+    backend = "" if row.backend == "auto" else f", {row.backend}"
+    return f"{model}{backend}: {row.protocol}"
 
 
 def export(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import atrous
 from atrous.config.schema import EvaluationConfig
 from atrous.core.errors import ConfigError
 from atrous.exporting import FORMATS
@@ -124,3 +125,25 @@ def test_a_precision_is_there_or_refused(build: Callable[..., Predictor]) -> Non
     else:
         with pytest.raises(ConfigError, match="precision bf16"):
             build(precision="bf16")
+
+
+def test_a_living_network_is_converted_again_once_it_has_changed(tiny_network: Segmenter, tiny_card: ModelCard) -> None:
+    model = atrous.Model(tiny_network, tiny_card, backend="openvino")
+    picture = draw_picture()
+    before = model.build_predictor().backend
+    assert model.build_predictor(flip=True).backend is before
+    assert model.build_predictor(output_stride=8).backend is not before
+    assert tiny_network.output_stride == 16
+    with torch.no_grad():
+        tiny_network.head.classifier.bias[1] += 1e3
+    assert (model.build_predictor().label_picture(picture)[0] == 1).all()
+    assert (before(torch.from_numpy(picture).permute(2, 0, 1)[None]).logits.argmax(dim=1) != 1).any()
+
+
+def test_the_backend_of_a_call_is_that_of_the_call(tiny_network: Segmenter, tiny_card: ModelCard) -> None:
+    model = atrous.Model(tiny_network, tiny_card)
+    assert type(model.build_predictor().backend).__name__ == "TorchEager"
+    assert type(model.build_predictor(backend="auto").backend).__name__ == "TorchEager"
+    assert type(model.build_predictor(backend="openvino").backend).__name__ == "OpenVinoModel"
+    own = atrous.Model(tiny_network, tiny_card, backend="openvino")
+    assert type(own.build_predictor(backend="auto").backend).__name__ == "OpenVinoModel"

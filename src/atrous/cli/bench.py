@@ -90,7 +90,7 @@ def _print_rows(found: dict[str, Any]) -> None:
     table = build_table("model", "size", "ms", "from - to", "pictures/s", "peak MiB", "mIoU")
     for row in found["rows"]:
         table.add_row(
-            f"{row['model']}\n{row['protocol']}",
+            row["label"].replace(": ", "\n", 1),
             f"{row['width']} x {row['height']}",
             f"{1e3 * row['median_s']:.1f}",
             f"{1e3 * row['least_s']:.1f} - {1e3 * row['most_s']:.1f}",

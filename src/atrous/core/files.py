@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,3 +62,11 @@ def compute_sha256(path: Path) -> str:
     """Return the file's SHA-256 as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def shorten_paths(paths: Collection[str]) -> dict[str, str]:
+    """Return each path's last parts, as few as tell the paths apart."""
+    parts = {path: Path(path).parts for path in paths}
+    most = max(len(own) for own in parts.values())
+    enough = next(n for n in range(1, most + 1) if len({own[-n:] for own in parts.values()}) == len(parts))
+    return {path: "/".join(own[-enough:]) for path, own in parts.items()}

@@ -38,6 +38,15 @@ class PredictionRecord:
     done: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
 
+    def add(self, file: Path, written: Sequence[Path], size: tuple[int, int], window: int | None) -> None:
+        """Note a picture that was labelled, of this height and width."""
+        names = [path.relative_to(self.folder).as_posix() for path in written]
+        self.done.append({"input": str(file), "files": names, "height": size[0], "width": size[1], "window": window})
+
+    def skip(self, file: PictureFile, error: DataError) -> None:
+        """Note a file that could not be read."""
+        self.skipped.append({"input": str(file.path), "reason": error.message})
+
 
 def save_predictions(
     predictor: Predictor,
@@ -83,21 +92,13 @@ def save_predictions(
     record = PredictionRecord(output)
     pending: deque[tuple[Prediction, Future[list[Path]]]] = deque()
 
-    def skip(file: PictureFile, error: DataError) -> None:
-        record.skipped.append({"input": str(file.path), "reason": error.message})
-
-    def add(key: str, written: list[Path], size: tuple[int, int], window: int | None) -> None:
-        names = [path.relative_to(output).as_posix() for path in written]
-        row = {"input": str(paths[key]), "files": names, "height": size[0], "width": size[1], "window": window}
-        record.done.append(row)
-
     def tell() -> None:
         if progress is not None:
             progress(Progress("predicting", len(record.done) + len(record.skipped), len(files)))
 
     def note(prediction: Prediction, written: list[Path]) -> None:
         height, width = prediction.labels.shape
-        add(prediction.key, written, (height, width), prediction.window)
+        record.add(paths[prediction.key], written, (height, width), prediction.window)
 
     def finish() -> None:
         prediction, saving = pending.popleft()
@@ -108,7 +109,7 @@ def save_predictions(
 
     whole = [file for file in files if file not in huge]
     predictions = predictor.iter_predictions(
-        whole, confidence=confidence, probabilities=probabilities, min_confidence=min_confidence, skip=skip
+        whole, confidence=confidence, probabilities=probabilities, min_confidence=min_confidence, skip=record.skip
     )
     most = 1 if probabilities else predictor.together  # those of every class take more memory than all else
     try:
@@ -124,13 +125,13 @@ def save_predictions(
             target = output / f"{file.key}.tif"
             try:
                 with _naming_the_picture(file.path):
-                    height, width, window = label_huge(
+                    *size, window = label_huge(
                         predictor, file.path, target, min_confidence=min_confidence, progress=progress
                     )
             except DataError as error:
-                skip(file, error)
+                record.skip(file, error)
             else:
-                add(file.key, [target], (height, width), window)
+                record.add(file.path, [target], (size[0], size[1]), window)
                 tell()
     finally:
         for prediction, saving in pending:  # after an interruption

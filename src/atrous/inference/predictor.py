@@ -61,8 +61,8 @@ class Predictor:
         self.protocol = protocol
         self.crf = None if protocol.crf is None else DenseCRF(**protocol.crf).to(backend.device)
         is_one_look = protocol.scales == (1.0,) and not protocol.flip and protocol.window is None and self.crf is None
-        is_faster = backend.device.type == "cuda" and not backend.labels_only
-        self.together = MOST_TOGETHER if is_one_look and is_faster else 1
+        self._answers_ahead = is_one_look and not backend.labels_only
+        self.together = MOST_TOGETHER if self._answers_ahead and backend.device.type == "cuda" else 1
         self._say = say or logging.getLogger("atrous").info
         self._bytes_per_pixel: float | None = None
         self._windows: dict[tuple[int, int], int | None] = {}
@@ -269,7 +269,7 @@ class Predictor:
         min_confidence: float = 0.0,
         skip: Callable[[PictureFile, DataError], None] | None = None,
     ) -> Iterator[Prediction]:
-        """Label files one after another, reading the next ones meanwhile.
+        """Label files one after another; the next one goes through the network, and those after it are read, meanwhile.
 
         On a GPU those of equal size among a few that follow each other go through the network as one batch.
 
@@ -281,9 +281,9 @@ class Predictor:
             skip: Told of each file that cannot be read, which is then passed over; its error is raised where left out.
         """
         pictures = _iter_pictures(files, self.together, skip)
-        while group := list(islice(pictures, self.together)):
-            answers = self._answer_together([picture for _, picture in group])
-            for (file, picture), predictor in zip(group, answers, strict=True):
+        groups = iter(lambda: list(islice(pictures, self.together)), [])
+        for group, answering in iter_ahead(self._answer_together, groups):
+            for (file, picture), predictor in zip(group, answering.result(), strict=True):
                 yield predictor.predict_picture(
                     picture,
                     key=file.key,
@@ -292,16 +292,19 @@ class Predictor:
                     min_confidence=min_confidence,
                 )
 
-    def _answer_together(self, pictures: Sequence[np.ndarray]) -> list[Predictor]:
+    def _answer_together(self, group: Sequence[tuple[PictureFile, np.ndarray]]) -> list[Predictor]:
         """Run the network on those of equal size at once, as many as fit in memory; return what labels each."""
+        pictures = [picture for _, picture in group]
         answers = [self] * len(pictures)
         by_size: dict[tuple[int, ...], list[int]] = {}
-        for number, picture in enumerate(pictures):
+        for number, picture in enumerate(pictures if self._answers_ahead else ()):
             by_size.setdefault(picture.shape, []).append(number)
         for (height, width, _), numbers in by_size.items():
+            if self.find_window(height, width) is not None:
+                continue  # windows are run when the first band needs them
             available = compute_available_bytes(self.backend.device) if len(numbers) > 1 else 0
-            most = count_fitting_pixels(1.0, MOST_BYTES_PER_PIXEL, available) // (height * width)
-            for start in range(0, len(numbers), most) if most > 1 else ():
+            most = max(count_fitting_pixels(1.0, MOST_BYTES_PER_PIXEL, available) // (height * width), 1)
+            for start in range(0, len(numbers), most):
                 batch = numbers[start : start + most]
                 cells = self.backend(torch.from_numpy(np.stack([pictures[i] for i in batch])).permute(0, 3, 1, 2))
                 for place, number in enumerate(batch):

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from atrous.core.files import atomic_path, compute_sha256, load_json, save_json, save_text
+from atrous.core.files import atomic_path, compute_sha256, load_json, save_json, save_text, shorten_paths
 
 
 def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -51,3 +51,16 @@ def test_hash_of_a_file_is_that_of_its_bytes(tmp_path):
     path = tmp_path / "a"
     path.write_bytes(b"abc" * 100_000)
     assert compute_sha256(path) == hashlib.sha256(b"abc" * 100_000).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("paths", "short"),
+    [
+        (["runs/a"], ["a"]),
+        (["runs/a", "runs/b", "x.onnx"], ["a", "b", "x.onnx"]),
+        (["runs/a/best", "runs/b/best"], ["a/best", "b/best"]),
+        (["best", "b/best"], ["best", "b/best"]),
+    ],
+)
+def test_paths_are_as_short_as_they_can_be_told_apart(paths: list[str], short: list[str]) -> None:
+    assert shorten_paths(paths) == dict(zip(paths, short, strict=True))

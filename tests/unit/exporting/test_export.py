@@ -4,8 +4,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+import torch
 
+import atrous
 from atrous.core.errors import ConfigError, MachineError, ModelFileError, UsageError
 from atrous.exporting import FORMATS, parity
 from atrous.exporting.export import export_network
@@ -37,7 +41,7 @@ def test_a_file_says_all_that_predicting_needs(
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_no_file_is_left_where_the_answers_differ(
+def test_row_33_no_file_is_left_where_the_answers_differ(
     tmp_path: Path, tiny_network: Segmenter, tiny_card: ModelCard, monkeypatch: pytest.MonkeyPatch, format: str
 ) -> None:
     monkeypatch.setattr(parity, "LARGEST_LOGIT_DIFFERENCE", -1.0)
@@ -69,7 +73,64 @@ def test_names_that_do_not_fit_are_refused(tmp_path: Path, tiny_network: Segment
 def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     for format, package in (("onnx", "onnxscript"), ("openvino", "openvino")):
         monkeypatch.setitem(__import__("sys").modules, package, None)
-        monkeypatch.delitem(__import__("sys").modules, FORMATS[format].partition(":")[0], raising=False)
+        for module in (FORMATS[format].partition(":")[0], "atrous.inference.onnx_graph"):
+            monkeypatch.delitem(__import__("sys").modules, module, raising=False)
         with pytest.raises(MachineError, match=f"format '{format}' needs the package {package}") as caught:
             FORMATS.load(format)
         assert caught.value.hint == f"pip install 'atrous[{format}]'"
+
+
+def test_row_32_sizes_are_open_and_the_opset_is_recent(export_tiny: Callable[..., Path]) -> None:
+    model = onnx.load(export_tiny("onnx"))
+    sides = model.graph.input[0].type.tensor_type.shape.dim
+    assert [side.dim_value for side in sides] == [0, 3, 0, 0]  # 0 where it is a name and not a number
+    assert {entry.version for entry in model.opset_import if entry.domain == ""} >= {18}
+
+
+def draw_photos(count: int) -> list[np.ndarray]:
+    """Blocks of colours, (65, 79, 3)."""
+    generator = np.random.default_rng(0)
+    blocks = generator.integers(0, 256, (count, 9, 10, 3), dtype=np.uint8)
+    return [photo.repeat(8, axis=0).repeat(8, axis=1)[:65, :79] for photo in blocks]
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_int8_answers_nearly_as_the_network_in_every_runtime(
+    tmp_path: Path, tiny_network: Segmenter, tiny_card: ModelCard, monkeypatch: pytest.MonkeyPatch, format: str
+) -> None:
+    monkeypatch.setattr(parity, "LARGEST_LABEL_SHARE_INT8", 0.2)  # random weights bear less than trained ones
+    path = tmp_path / f"model{FORMATS.load(format).suffix}"
+    photos = draw_photos(24)
+    found = export_network(tiny_network, tiny_card, path, format=format, calibration=photos)
+    assert found.logits > 1e-4  # it did compute in 8 bits
+    assert found.pixels == 12 * 65 * 79  # those that were not calibrated by
+    for runtime in RUNTIMES[path.suffix]:
+        model = atrous.load(path, backend=runtime)
+        predictor = model.build_predictor()
+        assert predictor.protocol.precision == "int8"
+        expected = tiny_network(torch.from_numpy(photos[1]).permute(2, 0, 1)[None]).argmax(dim=1)[0].numpy()
+        assert (predictor.label_picture(photos[1])[0] == expected).mean() > 0.8
+        with pytest.raises(ConfigError, match=r"precision bf16: .* computes in int8"):
+            model.build_predictor(precision="bf16")
+
+
+def test_int8_needs_pictures_and_a_format_that_has_it(
+    tmp_path: Path, tiny_network: Segmenter, tiny_card: ModelCard
+) -> None:
+    with pytest.raises(UsageError, match="fewer than two pictures"):
+        export_network(tiny_network, tiny_card, tmp_path / "m.onnx", calibration=draw_photos(1))
+    with pytest.raises(ConfigError, match=r"int8: a \.pt2 computes in fp32"):
+        export_network(tiny_network, tiny_card, tmp_path / "m.pt2", format="pt2", calibration=draw_photos(2))
+    with pytest.raises(UsageError, match="no pictures to calibrate by"):
+        atrous.export(atrous.Model(tiny_network, tiny_card), tmp_path / "m.onnx", int8=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_int8_that_changes_too_many_labels_is_refused(
+    tmp_path: Path, tiny_network: Segmenter, tiny_card: ModelCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parity, "LARGEST_LABEL_SHARE_INT8", -1.0)
+    with pytest.raises(ModelFileError, match="answers otherwise than the network") as caught:
+        export_network(tiny_network, tiny_card, tmp_path / "m.onnx", calibration=draw_photos(4))
+    assert "Calibrate by more pictures" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []

@@ -43,7 +43,7 @@ class Turns:
 def test_row_35_all_take_turns_after_warming_up_and_medians_lie_within_the_spread(model_file):
     asked = []
     predictor = atrous.load(model_file).build_predictor()
-    candidates = [(name, Turns(predictor, name, asked)) for name in ("one", "two")]
+    candidates = [(name, "auto", Turns(predictor, name, asked)) for name in ("one", "two")]
     rows = bench(candidates, [(33, 47)], rounds=3)
     assert asked[-6:] == ["one", "two"] * 3
     assert asked.count("one") == asked.count("two") >= 5

@@ -37,10 +37,13 @@ COMMANDS = {
     "confusion": (["training.py", "--tables", "confusion", "--rounds", "20"], BOTH),
     "loss": (["training.py", "--tables", "loss", "--rounds", "10"], BOTH),
     "training_resnet50": (["training.py", "--tables", "training_resnet50", "--rounds", "2"], BOTH),
-    "training_default": (["training.py", "--tables", "training_default", "--rounds", "5"], BOTH),
-    "folder-lite0": (["folder.py", "--model", "lite0", "--backend", "openvino", "--precision", "bf16"], ("default",)),
+    "training_default": (["training.py", "--tables", "training_default", "--rounds", "3"], BOTH),
+    "folder-lite0": (
+        ["folder.py", "--model", "lite0", "--backend", "openvino", "--precision", "bf16", "--chunk", "50"],
+        ("default",),
+    ),
     "folder-resnet50": (
-        ["folder.py", "--model", "resnet50", "--backend", "openvino", "--precision", "bf16", "--count", "40"],
+        ["folder.py", "--model", "resnet50", "--backend", "openvino", "--precision", "bf16", "--count", "24", "--chunk", "6"],
         ("default",),
     ),
     "folder_flat": (

@@ -70,8 +70,9 @@ class GraphBackend:
 
     def __init__(self, graph: Graph, *, device: torch.device, precision: str) -> None:
         if precision not in self.precisions:
+            able = " or ".join(word for word in self.precisions if word != "int8")
             raise ConfigError(
-                f"precision {precision}: {graph.name} runs in {' or '.join(self.precisions)} with this backend",
+                f"precision {precision}: {graph.name} runs in {able} with this backend",
                 "Leave --precision out.",
             )
         self.graph = graph

@@ -15,10 +15,11 @@ from harness import parse_options, report, take_turns
 from torch import Tensor
 from torch.nn import functional as F
 
+from atrous.core.compiled import load_compiled
 from atrous.core.records import Protocol
 from atrous.inference import probabilities
 from atrous.inference.contracts import ArrayPicture
-from atrous.inference.likeliest import find_likeliest, load_compiled
+from atrous.inference.likeliest import COMPILED, find_likeliest
 from atrous.inference.probabilities import iter_bands
 from atrous.networks.contracts import Cells, Geometry
 
@@ -43,7 +44,7 @@ class Answered:
 
 def label_ours(backend: Answered, picture: ArrayPicture, *, compiled: bool) -> np.ndarray:
     """Return the labels as a prediction finds them, with numba or without."""
-    probabilities.load_compiled = load_compiled if compiled else lambda: None
+    probabilities.load_compiled = load_compiled if compiled else lambda place: None
     bands = iter_bands(backend, picture, Protocol())
     found = [find_likeliest(band.scores).numpy() if band.indices is None else band.indices for band in bands]
     return np.concatenate(found)
@@ -87,7 +88,7 @@ def main() -> None:
             "interpolate + argmax": lambda logits=logits: label_usual(logits),
             "atrous, torch": lambda backend=backend: label_ours(backend, picture, compiled=False),
         }
-        if load_compiled() is not None:
+        if load_compiled(COMPILED) is not None:
             sides["atrous, numba"] = lambda backend=backend: label_ours(backend, picture, compiled=True)
         reference = next(iter(sides.values()))()
         more = {name: {"equal_labels": f"{float((run() == reference).mean()):.6f}"} for name, run in sides.items()}

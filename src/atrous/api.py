@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from atrous.config.load import load_config
-from atrous.core.errors import AtrousError, UsageError
+from atrous.core.errors import AtrousError, ConfigError, UsageError
 from atrous.core.files import save_json, shorten_paths
 from atrous.core.labels import LabelSpace
 from atrous.core.provenance import collect_provenance
@@ -23,8 +23,10 @@ from atrous.data.reading import load_picture
 from atrous.exporting import FORMATS
 from atrous.exporting.export import at_output_stride, export_network
 from atrous.exporting.parity import Parity
+from atrous.inference.build import find_precisions
 from atrous.inference.inputs import find_pictures
 from atrous.inference.likeliest import name_last_stage
+from atrous.inference.memory import LARGEST_WINDOW
 from atrous.inference.predictions import PredictionRecord, save_predictions
 from atrous.inference.predictor import Predictor
 from atrous.model import Model, Say, load
@@ -282,6 +284,7 @@ def bench(
     out: Path | None = None,
     device: str = "auto",
     data_root: str | None = None,
+    trust: bool = False,
     progress: Report | None = None,
     say: Say | None = None,
 ) -> dict[str, Any]:
@@ -291,13 +294,14 @@ def bench(
         models: What `load` opens.
         sizes: Heights and widths of the pictures, in pixels.
         output_strides: None for the build's.
-        precisions: auto, fp32, bf16; a file in int8 stays in int8.
-        backends: What runs them, see `load`.
+        precisions: auto, fp32, bf16, of living networks; exported files have their own.
+        backends: What runs them, see `load`. One that does not run a model, or has not the precision, is left out.
         data: What to score each on, or None.
         rounds: Timed turns of each.
         out: Folder for `bench.json` and `bench.png`, or None.
         device: auto, cpu, cuda, cuda:1, mps.
         data_root: Folder in which registered data sets are looked for.
+        trust: Whether to open a .pt2, which can run any code that it holds.
         progress: Told where the work stands.
         say: Told what was decided by itself.
     Returns: The rows, see `BenchRow`, with what they were measured on.
@@ -305,20 +309,27 @@ def bench(
         ModelFileError: A model cannot be opened.
         ConfigError: A model cannot have an output stride, or a precision is unknown.
     """
-    candidates, dataset = [], None
+    candidates, dataset, refusal = [], None, None
+    names = shorten_paths({str(Path(name)) for name in models})
     for name in models:
-        opened, folder = _open(name, device)
+        opened, folder = _open(name, device, backends[0] if len(backends) == 1 else "auto", trust=trust)
         if data is not None and dataset is None:
             dataset = _find_scored_data(data, folder, opened.label_space, data_root, say)
-        for backend, output_stride, precision in itertools.product(backends, output_strides, precisions):
-            predictor = opened.build_predictor(
-                output_stride=output_stride, precision=precision, backend=backend, say=say
-            )
-            candidates.append((name, backend, predictor))
+        own_precisions = ("auto",) if opened.is_exported else precisions
+        for backend, output_stride, precision in itertools.product(backends, output_strides, own_precisions):
+            options = {"output_stride": output_stride, "precision": precision, "backend": backend}
+            try:
+                predictor = opened.build_predictor(**options, say=say)
+            except ConfigError as error:  # a backend that has not the precision, or does not run such files
+                refusal = error
+                tell(say, f"left out: {error.message}")
+            else:
+                candidates.append((name, backend, predictor))
+    if refusal is not None and not candidates:
+        raise refusal
     rows = run_bench(candidates, sizes, rounds=rounds, dataset=dataset, progress=progress)
-    names = shorten_paths(set(models))
     found = {
-        "rows": [{"label": _label_row(row, names[row.model]), **asdict(row)} for row in rows],
+        "rows": [{"label": _label_row(row, names[str(Path(row.model))]), **asdict(row)} for row in rows],
         "rounds": rounds,
         "device": str(candidates[0][2].backend.device),
         "threads": torch.get_num_threads(),
@@ -385,11 +396,17 @@ def _read_calibration(source: str | Path | None, folder: Path | None) -> list[np
     """Return some pictures, spread evenly over a folder, or over a run's training data where none is given."""
     if source is not None:
         files = find_pictures(source)
-        return [load_picture(files[index].path) for index in _spread(len(files))]
+        return [_cut_middle(load_picture(files[index].path)) for index in _spread(len(files))]
     if folder is None or not (folder / CONFIG_NAME).is_file():
         raise UsageError("int8: no pictures to calibrate by", "Give a folder of them: --calibrate photos/.")
     train = rebuild_splits(folder).train
-    return [train.get(index).picture for index in _spread(len(train))]
+    return [_cut_middle(train.get(index).picture) for index in _spread(len(train))]
+
+
+def _cut_middle(picture: np.ndarray) -> np.ndarray:
+    """Return what a window would show of a picture: whole ones might not fit in memory."""
+    top, left = ((side - min(side, LARGEST_WINDOW)) // 2 for side in picture.shape[:2])
+    return picture[top : top + LARGEST_WINDOW, left : left + LARGEST_WINDOW]
 
 
 def _spread(count: int) -> list[int]:
@@ -422,9 +439,12 @@ def _prepare_scoring(
     opened, folder = _open(model, **opening)
     dataset = _find_scored_data(data, folder, opened.label_space, data_root, say)
     validated = Protocol.from_json(opened.card.protocol) if opened.card.protocol else Protocol()
+    is_free = precision == "auto" and not opened.is_exported
+    if is_free and validated.precision in find_precisions(opening["backend"]):
+        precision = validated.precision
     predictor = opened.build_predictor(
-        window=window or validated.window,
-        precision=validated.precision if precision == "auto" and not opened.is_exported else precision,
+        window=window if opened.gives_labels_alone else window or validated.window,
+        precision=precision,
         backend=opening["backend"],
         say=say,
         **options,

@@ -13,7 +13,7 @@ from atrous.config.problems import describe_validation_error, raise_problems
 from atrous.config.schema import Config
 from atrous.core.errors import ConfigError, UsageError
 from atrous.core.labels import LabelSpace
-from atrous.inference.build import build_predictor, find_device
+from atrous.inference.build import GRAPH_RUNTIMES, build_predictor, find_device, find_precisions
 from atrous.inference.exported import RUNTIMES, ExportedFile, choose_runtime, read_file
 from atrous.inference.precision import choose_precision
 from atrous.inference.prediction import Prediction
@@ -54,6 +54,11 @@ class Model:
     def is_exported(self) -> bool:
         """Whether this is an exported file, which cannot be changed, and not a living network."""
         return isinstance(self._source, ExportedFile)
+
+    @property
+    def gives_labels_alone(self) -> bool:
+        """Whether this is an exported file without logits, whose windows could not be blended."""
+        return isinstance(self._source, ExportedFile) and self._source.output == "labels"
 
     @property
     def network(self) -> Segmenter:
@@ -142,7 +147,10 @@ class Model:
         require_valid(config)
         evaluation = config.evaluation
         if evaluation.precision == "auto" and not self.is_exported:
-            precision = choose_precision(self.card, find_device(self._device).type)
+            device = "cpu" if evaluation.backend in GRAPH_RUNTIMES else find_device(self._device).type
+            precision = choose_precision(self.card, device)
+            if precision not in find_precisions(evaluation.backend):
+                precision = "fp32"
             evaluation = evaluation.model_copy(update={"precision": precision})
             if precision == "bf16" and say is not None:
                 say(
@@ -170,7 +178,10 @@ def load(
     """
     source, card = _open(Path(path), backend, trust=trust)
     model = Model(source, card, device=device, precision=precision, backend=backend)
-    model.build_predictor()  # fails now if the device is not there, and puts the network on it
+    if backend in GRAPH_RUNTIMES and not model.is_exported:
+        find_precisions(backend)  # fails now if it is not installed; converting waits until it is known how
+    else:
+        model.build_predictor()  # fails now if the device is not there, and puts the network on it
     return model
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ import atrous
 from atrous.config.schema import EvaluationConfig
 from atrous.core.errors import ConfigError
 from atrous.exporting import FORMATS
-from atrous.inference import BACKENDS
+from atrous.inference import BACKENDS, precision
 from atrous.inference.build import GRAPH_RUNTIMES, LIVE, build_predictor
 from atrous.inference.exported import RUNTIMES, read_file
 from atrous.inference.predictor import Predictor
@@ -147,3 +149,27 @@ def test_the_backend_of_a_call_is_that_of_the_call(tiny_network: Segmenter, tiny
     assert type(model.build_predictor(backend="openvino").backend).__name__ == "OpenVinoModel"
     own = atrous.Model(tiny_network, tiny_card, backend="openvino")
     assert type(own.build_predictor(backend="auto").backend).__name__ == "OpenVinoModel"
+
+
+def test_two_threads_may_ask_one_backend(build: Callable[..., Predictor]) -> None:
+    predictor = build()
+    pictures = [draw_picture(), draw_picture()[::-1].copy()]
+    expected = [predictor.label_picture(picture, confidence=False)[0] for picture in pictures]
+    with ThreadPoolExecutor(2) as pool:
+        answers = pool.map(lambda n: predictor.label_picture(pictures[n % 2], confidence=False)[0], range(12))
+        for number, found in enumerate(answers):
+            np.testing.assert_array_equal(found, expected[number % 2])
+
+
+def test_what_is_found_as_good_in_bf16_runs_in_every_backend(
+    tiny_network: Segmenter, tiny_card: ModelCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "computes_bf16", lambda device_type: True)
+    card = dataclasses.replace(tiny_card, score=0.5, score_bf16=0.5)
+    found = {
+        backend: atrous.Model(tiny_network, card, backend=backend).build_predictor().protocol.precision
+        for backend in ("auto", "compile", "openvino", "onnxruntime")
+    }
+    assert found == {"auto": "bf16", "compile": "bf16", "openvino": "bf16", "onnxruntime": "fp32"}
+    with pytest.raises(ConfigError, match="precision bf16: a living network has fp32 with 'onnxruntime'"):
+        atrous.Model(tiny_network, card).build_predictor(backend="onnxruntime", precision="bf16")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from atrous.cli.inference_options import DataRootOption, DeviceOption, JsonOption, QuietOption
+from atrous.cli.inference_options import DataRootOption, DeviceOption, JsonOption, QuietOption, TrustOption
 from atrous.core.errors import UsageError
 
 
@@ -28,6 +28,7 @@ def run(
     ] = None,
     device: DeviceOption = None,
     data_root: DataRootOption = None,
+    trust: TrustOption = False,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> int:
@@ -53,6 +54,7 @@ def run(
             out=out,
             device=device or "auto",
             data_root=data_root,
+            trust=trust,
             progress=display.progress,
             say=display.say,
         )

@@ -15,6 +15,7 @@ DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu, c
 DataRootOption = Annotated[
     str | None, typer.Option("--data-root", help="Folder of registered data sets; else ATROUS_DATA.")
 ]
+TrustOption = Annotated[bool, typer.Option("--trust", help="Open a .pt2, which can run any code that it holds.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Show no progress and no remarks.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
@@ -78,7 +79,7 @@ def read_inference_options(
             help="What runs the network: torch, compile, openvino, onnxruntime; auto is torch, or a file's own.",
         ),
     ] = None,
-    trust: Annotated[bool, typer.Option("--trust", help="Open a .pt2, which can run any code that it holds.")] = False,
+    trust: TrustOption = False,
 ) -> dict[str, Any]:
     """Return the options as keyword arguments of `atrous.evaluate` and `atrous.predict`.
 

@@ -62,7 +62,7 @@ def is_huge_tiff(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return math.prod(_read_tiff_sides(file)) > HUGE_PX
-    except (OSError, KeyError, struct.error):
+    except (OSError, OverflowError, KeyError, struct.error):
         return False
 
 

@@ -12,3 +12,5 @@ FORMATS = Registry(
     extras={"onnx": "onnx", "openvino": "openvino"},
 )
 """Kinds of files."""
+PRECISIONS = Registry("precision", (("int8", "atrous.exporting.int8:quantise"),), extras={"int8": "onnx"})
+"""What makes a graph compute in fewer bits."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atrous.core.errors import ConfigError, ModelFileError, UsageError
+from atrous.core.errors import AtrousError, ModelFileError, UsageError
 from atrous.core.files import atomic_path
 from atrous.exporting import FORMATS
 from atrous.exporting.contracts import Format
@@ -20,6 +20,7 @@ from atrous.exporting.parity import Parity, draw_pictures, measure_parity, requi
 from atrous.inference.exported import RUNTIMES, ExportedFile, GraphCard, write_metadata
 from atrous.inference.folding import fold_norms
 from atrous.inference.graph import trace_network
+from atrous.inference.graph_backend import read_first_line
 from atrous.inference.memory import measure_bytes_per_pixel
 from atrous.networks.model_file import ModelCard
 from atrous.networks.segmenter import Segmenter
@@ -71,18 +72,19 @@ def export_network(
         output_stride=network.output_stride,
         aligned=network.aligned,
         precision="fp32" if calibration is None else "int8",
-        bytes_per_pixel=measure_bytes_per_pixel(network, network.mean.device),
+        # Enlarging is inside, and takes logits of every pixel three times: half done, done, and handed over.
+        bytes_per_pixel=measure_bytes_per_pixel(network, network.mean.device) + 3 * 4 * network.num_classes,
         versions={name: importlib.metadata.version(name) for name in (*PACKAGES, *form.packages)},
     )
     tell(f"converting to {format} at output stride {network.output_stride}")
-    folded = fold_norms(network, network.mean.device)
     try:
-        written = form(trace_network(folded, graph.output), None if calibration is None else calibration[::2])
-    except ConfigError:
+        with fold_norms(network, network.mean.device) as folded:
+            written = form(trace_network(folded, graph.output), None if calibration is None else calibration[::2])
+    except AtrousError:
         raise
     except Exception as error:  # each converter has errors of its own
         raise ModelFileError(
-            f"{path}: the network cannot be converted: {type(error).__name__}: {str(error).strip().splitlines()[0]}",
+            f"{path}: the network cannot be converted: {type(error).__name__}: {read_first_line(error)}",
             "Try another format; --debug shows the trace.",
         ) from error
     [runtime, *_] = RUNTIMES[form.suffix]

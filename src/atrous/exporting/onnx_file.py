@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from torch.export import ExportedProgram
 
+from atrous.exporting import PRECISIONS
 from atrous.inference.onnx_graph import convert_to_onnx
 
 
@@ -27,9 +28,7 @@ class OnnxFile:
     def __init__(self, program: ExportedProgram, calibration: Sequence[np.ndarray] | None = None) -> None:
         self._model = convert_to_onnx(program)
         if calibration is not None:
-            from atrous.exporting.int8 import quantise
-
-            self._model = quantise(self._model, calibration)
+            self._model = PRECISIONS.load("int8")(self._model, calibration)
 
     def serialize(self) -> bytes:
         """Return the graph as the bytes of a file, without what stands beside it."""

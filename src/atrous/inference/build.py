@@ -80,6 +80,12 @@ def _open_network(
             describe_choices(name, ["auto", *LIVE, *GRAPH_RUNTIMES]),
         )
     runtime = BACKENDS.load(name)
+    if protocol.precision not in runtime.precisions or protocol.precision == "int8":
+        able = " and ".join(word for word in runtime.precisions if word != "int8")
+        raise ConfigError(
+            f"precision {protocol.precision}: a living network has {able} with {name!r}",
+            "Choose another --precision or --backend; int8 is made by `atrous export --int8`.",
+        )
     if name in LIVE:
         backend: Backend = runtime(
             network, device=find_device(device), output_stride=protocol.output_stride, precision=protocol.precision
@@ -118,6 +124,17 @@ def _open_file(file: ExportedFile, protocol: Protocol, wanted: str, device: str)
         )
     chosen = find_device(device, BACKENDS.load(runtime).list_devices())
     return file.open(runtime, device=chosen, precision=protocol.precision)
+
+
+def find_precisions(backend: str) -> tuple[str, ...]:
+    """Return what a backend can compute in; auto is that of living networks.
+
+    Raises:
+        ConfigError: There is no such backend.
+        MachineError: It is not installed.
+    """
+    precisions: tuple[str, ...] = BACKENDS.load(LIVE[0] if backend == "auto" else backend).precisions
+    return precisions
 
 
 def read_crf_options(given: bool | Mapping[str, Any]) -> dict[str, Any] | None:

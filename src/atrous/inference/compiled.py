@@ -5,8 +5,8 @@ Scores of a pixel are compared as they are interpolated, so that no more than th
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from threading import Thread
 
 import numba
 import numpy as np
@@ -42,12 +42,11 @@ def label_map(logits: np.ndarray, tops: np.ndarray, rows: Taps, columns: Taps, l
     num_threads = min(torch.get_num_threads(), 1 + len(logits) * height * width // SCORES_PER_THREAD, height)
     ends = [number * height // num_threads for number in range(num_threads + 1)]
     parts = [(logits, tops, *rows, *columns, start, stop, labels) for start, stop in pairwise(ends)]
-    threads = [Thread(target=_label_rows, args=part) for part in parts[1:]]
-    for thread in threads:
-        thread.start()
-    _label_rows(*parts[0])
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(num_threads) as pool:
+        others = [pool.submit(_label_rows, *part) for part in parts[1:]]
+        _label_rows(*parts[0])
+        for other in others:
+            other.result()
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract"})

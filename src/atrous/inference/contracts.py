@@ -45,13 +45,16 @@ class Backend(Protocol):
     """Something that runs a network: pictures in, cells out.
 
     `num_classes` is K; `device` is where the pictures are wanted; `aligned` tells how scaled copies are to be made;
-    where `labels_only`, there are no logits, and `label` takes the place of the call.
+    where `labels_only`, there are no logits, and `label` takes the place of the call; where `is_full_size`, cells are
+    pixels, and so take much memory; `precisions` are those that it can compute in.
     """
 
     num_classes: int
     device: torch.device
     aligned: bool
     labels_only: bool
+    is_full_size: bool
+    precisions: tuple[str, ...]
 
     def __call__(self, pictures: Tensor) -> Cells:
         """(B, 3, H, W) uint8, or floats in [0, 1] -> cells with logits (B, K, h, w).

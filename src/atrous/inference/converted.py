@@ -36,16 +36,16 @@ class ConvertedNetwork(Graph):
     def __init__(self, network: Segmenter, output_stride: int) -> None:
         super().__init__()
         convert = CONVERTERS.load("onnx")
-        folded = fold_norms(network, _CPU, output_stride=output_stride)
         self.num_classes = network.num_classes
         self.aligned = network.aligned
         self.output_stride = output_stride
-        self.bytes_per_pixel = measure_bytes_per_pixel(folded, _CPU)
-        self._stride = folded.head.find_stride(output_stride)
-        try:
-            self.source: bytes = convert(trace_network(folded, "cells")).SerializeToString()
-        except Exception as error:  # the converter has errors of its own
-            raise ModelFileError(f"the network cannot be converted: {read_first_line(error)}") from error
+        self._stride = network.head.find_stride(output_stride)
+        with fold_norms(network, _CPU, output_stride=output_stride) as folded:
+            self.bytes_per_pixel = measure_bytes_per_pixel(folded, _CPU)
+            try:
+                self.source: bytes = convert(trace_network(folded, "cells")).SerializeToString()
+            except Exception as error:  # the converter has errors of its own
+                raise ModelFileError(f"the network cannot be converted: {read_first_line(error)}") from error
 
     def locate(self, height: int, width: int) -> Geometry:
         """Return where the cells lie for a picture of this size in pixels; the graph pads by itself."""

@@ -49,6 +49,8 @@ class GraphCard:
         card = cls(**{name: value[name] for name in cls.__dataclass_fields__ if name in value})
         if card.output not in ("logits", "labels") or card.precision not in ("fp32", "int8"):
             raise ValueError(f"output {card.output!r}, precision {card.precision!r}")
+        if not (card.bytes_per_pixel > 0 and card.output_stride >= 1 and isinstance(card.aligned, bool)):
+            raise ValueError(f"bytes_per_pixel {card.bytes_per_pixel!r}, output_stride {card.output_stride!r}")
         return card
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -25,21 +28,23 @@ class _Folded:
     pairs: list[tuple[str, str]]
     moment: tuple[int, ...] = ()
     copies: dict[Variant, Segmenter] = field(default_factory=dict)
+    lock: threading.RLock = field(default_factory=threading.RLock)
 
 
 _FOLDED: WeakKeyDictionary[Segmenter, _Folded] = WeakKeyDictionary()
 """Gone with their networks."""
+_FINDING = threading.Lock()
 
 
-@torch.inference_mode(False)
+@contextmanager
 def fold_norms(
     network: Segmenter, device: torch.device, dtype: torch.dtype = torch.float32, *, output_stride: int | None = None
-) -> Segmenter:
-    """Return a copy in evaluation mode that computes the same, to rounding, with fewer passes over memory.
+) -> Iterator[Segmenter]:
+    """Lend a copy in evaluation mode that computes the same, to rounding, with fewer passes over memory.
 
     A norm is folded where nothing but it reads the convolution before it; others stay as they are. The copy is made
     once, and again when the network's tensors have changed since. It is in the channels-last layout. Whoever asks for
-    the same device and type shares it, so its output stride is the last one that was asked for.
+    the same device and type shares it, one after another: another thread waits until the block has ended.
 
     Args:
         network: The network, which is left as it is.
@@ -49,18 +54,32 @@ def fold_norms(
     Raises:
         ConfigError: The network cannot be switched to the output stride.
     """
-    if network not in _FOLDED:
-        _FOLDED[network] = _Folded(find_pairs(network))
-    kept = _FOLDED[network]
+    kept = _find_kept(network)
+    with kept.lock:
+        yield _update_copy(network, kept, device, dtype, output_stride or network.output_stride)
+
+
+@torch.inference_mode(False)
+def _find_kept(network: Segmenter) -> _Folded:
+    with _FINDING:
+        if network not in _FOLDED:
+            _FOLDED[network] = _Folded(find_pairs(network))
+        return _FOLDED[network]
+
+
+@torch.inference_mode(False)
+def _update_copy(
+    network: Segmenter, kept: _Folded, device: torch.device, dtype: torch.dtype, output_stride: int
+) -> Segmenter:
+    """Return the copy with what the network has learnt until now, at an output stride."""
     moment = find_moment(network)
     if kept.moment != moment:
         kept.moment, kept.copies = moment, {}
     if (device, dtype) not in kept.copies:
         kept.copies[device, dtype] = _build_copy(network, kept.pairs, device, dtype)
     folded = kept.copies[device, dtype]
-    wanted = output_stride or network.output_stride
-    if folded.output_stride != wanted:
-        folded.output_stride = wanted
+    if folded.output_stride != output_stride:
+        folded.output_stride = output_stride
     if folded.pooling_window != network.pooling_window:
         folded.pooling_window = network.pooling_window
     return folded

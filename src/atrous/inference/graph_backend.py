@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,8 +70,9 @@ class GraphBackend:
 
     def __init__(self, graph: Graph, *, device: torch.device, precision: str) -> None:
         if precision not in self.precisions:
+            able = " or ".join(word for word in self.precisions if word != "int8")
             raise ConfigError(
-                f"precision {precision}: {graph.name} runs in {' or '.join(self.precisions)} with this backend",
+                f"precision {precision}: {graph.name} runs in {able} with this backend",
                 "Leave --precision out.",
             )
         self.graph = graph
@@ -78,6 +80,8 @@ class GraphBackend:
         self.num_classes = graph.num_classes
         self.aligned = graph.aligned
         self.labels_only = graph.output == "labels"
+        self.is_full_size = graph.output != "cells"
+        self._lock = threading.Lock()
         try:
             self._open(graph.source, precision)
         except Exception as error:  # each runtime has errors of its own
@@ -129,7 +133,8 @@ class GraphBackend:
         if pictures.is_floating_point():
             pictures = (pictures * 255).round().to(torch.uint8)
         try:
-            answer = self._run(pictures.to(self.device))
+            with self._lock:  # a runtime answers one call at a time
+                answer = self._run(pictures.to(self.device))
         except Exception as error:  # each runtime has errors of its own
             if is_out_of_memory(error) or "alloc" in str(error):
                 raise MachineError(

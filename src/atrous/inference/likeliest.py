@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable
-from functools import cache
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from atrous.core.compiled import load_compiled
 from atrous.networks.layers.resize import CPU_BAND_BYTES
 
-
-@cache
-def load_compiled() -> Callable[..., None] | None:
-    """Return `compiled.label_map`, or None where numba is not installed or does not work here.
-
-    The import takes longer than many pictures, and is therefore put off until the first one is labelled.
-    """
-    if importlib.util.find_spec("numba") is None:
-        return None
-    try:
-        from atrous.inference.compiled import label_map
-    except (ImportError, RuntimeError):  # numpy is newer than numba allows, or there is no place for compiled code
-        return None
-    return label_map
+COMPILED = "atrous.inference.compiled:label_map"
 
 
 def name_last_stage(device: torch.device) -> str:
     """Return what finds the labels in the logits of one look at a picture: "numba" or "torch"."""
-    return "numba" if device.type == "cpu" and load_compiled() is not None else "torch"
+    return "numba" if device.type == "cpu" and load_compiled(COMPILED) is not None else "torch"
 
 
 def find_likeliest(scores: Tensor) -> Tensor:

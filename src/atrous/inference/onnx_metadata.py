@@ -19,7 +19,7 @@ def read_onnx_metadata(path: Path) -> Mapping[str, str]:
     model = onnx.load(path, load_external_data=False)
     nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
     tensors = [*model.graph.initializer, *_iter_tensors(nodes)]
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors):
+    if model.graph.sparse_initializer or any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors):
         raise ModelFileError(f"{path}: its weights lie in other files", "`atrous export` writes them into the file.")
     return {entry.key: entry.value for entry in model.metadata_props}
 

@@ -145,7 +145,7 @@ def _require_labels_alone(predictor: Predictor, file: PictureFile, **wanted: boo
     """Refuse what needs a whole picture of a huge one, before anything is labelled."""
     asked = [name for name, is_wanted in wanted.items() if is_wanted]
     asked += ["DenseCRF"] * (predictor.crf is not None)
-    asked += ["an exported file that gives labels alone"] * predictor.backend.labels_only
+    asked += ["an exported file, which gives every pixel of a window at once,"] * predictor.backend.is_full_size
     asked += [f"a window of {predictor.protocol.window}"] * ((predictor.protocol.window or 0) > LARGEST_WINDOW)
     if asked:
         raise UsageError(

@@ -324,7 +324,7 @@ class _Answered:
 
     def __init__(self, backend: Backend, cells: Cells) -> None:
         self.num_classes, self.device, self.aligned = backend.num_classes, backend.device, backend.aligned
-        self.labels_only = False
+        self.labels_only, self.is_full_size, self.precisions = False, backend.is_full_size, backend.precisions
         self.label, self.measure_bytes_per_pixel = backend.label, backend.measure_bytes_per_pixel
         self._cells = cells
 

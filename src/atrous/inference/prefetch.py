@@ -27,9 +27,13 @@ def iter_ahead(
     """
     waiting: deque[tuple[Item, Future[Result]]] = deque()
     with ThreadPoolExecutor(max_workers=min(ahead, MOST_THREADS)) as pool:
-        for item in items:
-            waiting.append((item, pool.submit(read, item)))
-            if len(waiting) > ahead:
-                yield waiting.popleft()
+        try:
+            for item in items:
+                waiting.append((item, pool.submit(read, item)))
+                if len(waiting) > ahead:
+                    yield waiting.popleft()
+        except Exception:  # of the items themselves: those before it are fine
+            yield from waiting
+            raise
         while waiting:
             yield waiting.popleft()

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from atrous.core.compiled import load_compiled
 from atrous.core.records import Protocol
 from atrous.inference.contracts import Backend, Band, PictureSource
-from atrous.inference.likeliest import find_likeliest, label_cells, load_compiled
+from atrous.inference.likeliest import COMPILED, find_likeliest, label_cells
 from atrous.inference.tiles import Span, compute_spans
 from atrous.networks.contracts import Cells
 from atrous.networks.layers.resize import Enlargement, iter_row_bands, scale_picture
@@ -97,7 +98,7 @@ class _View:
         if self._logits.device.type != "cpu" or self._logits.dtype == torch.float64 or self._geometry.stride == 1:
             return None
         logits = self._logits[0].float().contiguous()
-        label_map = load_compiled()
+        label_map = load_compiled(COMPILED)
         if label_map is None:
             return self._label_cells(logits)
         rows, columns = (

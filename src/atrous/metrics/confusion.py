@@ -7,15 +7,16 @@ is nan, and a class that occurs in neither truth nor prediction leaves the mean.
 from __future__ import annotations
 
 import functools
-import importlib.util
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
+from atrous.core.compiled import load_compiled
 from atrous.core.errors import DataError
 from atrous.core.labels import IGNORE_INDEX
 
+COMPILED = "atrous.metrics.compiled:count_pairs"
 BLOCK_PIXELS = 2**15
 """Pixels that are counted at a time: all that is made of them on the way lies in the cache."""
 
@@ -43,7 +44,7 @@ class ConfusionMatrix:
         true, given = np.asarray(truth), np.asarray(prediction)
         if true.shape != given.shape:
             raise DataError(f"truth has the shape {true.shape}, the prediction {given.shape}")
-        count_pairs = load_compiled()
+        count_pairs = load_compiled(COMPILED)
         count = _count_blocks if count_pairs is None else functools.partial(_count_compiled, count_pairs)
         counts = count(true.reshape(-1), given.reshape(-1), self.num_classes)
         if counts is None:
@@ -62,19 +63,6 @@ class ConfusionMatrix:
     def merge(self, other: ConfusionMatrix) -> None:
         """Add the counts of another part of the data."""
         self.counts += other.counts
-
-
-@functools.cache
-def load_compiled() -> Callable[..., bool] | None:
-    """Return `compiled.count_pairs`, or None where numba is not installed or does not work here."""
-    if importlib.util.find_spec("numba") is None:
-        return None
-    try:
-        from atrous.metrics.compiled import count_pairs
-    except (ImportError, RuntimeError):  # numpy is newer than numba allows, or there is no place for compiled code
-        return None
-    compiled: Callable[..., bool] = count_pairs
-    return compiled
 
 
 def _count_compiled(

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from atrous.core.compiled import load_compiled
 from atrous.core.records import Protocol
 from atrous.inference import likeliest
 from atrous.inference.contracts import ArrayPicture
-from atrous.inference.likeliest import find_likeliest, load_compiled, name_last_stage
+from atrous.inference.likeliest import find_likeliest, name_last_stage
 from atrous.inference.probabilities import iter_bands
 from atrous.networks.contracts import Cells, Geometry
 from atrous.networks.layers.resize import enlarge_logits

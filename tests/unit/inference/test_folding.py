@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -47,13 +48,12 @@ def count_norms(network: nn.Module) -> int:
 )
 def test_no_norm_is_left_and_the_logits_are_the_same_at_both_strides(name):
     network = build(name)
-    folded = fold_norms(network, CPU)
-    assert count_norms(network) > 0
-    assert count_norms(folded) == 0
     picture = torch.rand(1, 3, 65, 97)
-    with torch.no_grad():
-        for stride in (16, 8):
-            network.output_stride = folded.output_stride = stride
+    for stride in (16, 8):
+        with torch.no_grad(), fold_norms(network, CPU, output_stride=stride) as folded:
+            assert count_norms(network) > 0
+            assert count_norms(folded) == 0
+            network.output_stride = stride
             expected = network.forward_cells(picture).logits
             torch.testing.assert_close(folded.forward_cells(picture).logits, expected, rtol=1e-4, atol=1e-4)
 
@@ -84,7 +84,8 @@ def test_a_call_knows_what_was_learnt_before_it_and_the_copy_is_made_once():
     backend = TorchEager(network, device=CPU, output_stride=16, precision="fp32")
     picture = torch.randint(256, (1, 3, 33, 33), dtype=torch.uint8)
     before = backend(picture).logits
-    assert fold_norms(network, CPU) is fold_norms(network, CPU)
+    with fold_norms(network, CPU) as one, fold_norms(network, CPU) as other:
+        assert one is other
     with torch.no_grad():
         network.head.classifier.bias.add_(1.0)
     torch.testing.assert_close(backend(picture).logits, before + 1)
@@ -112,7 +113,8 @@ def test_memory_is_measured_in_bf16_too(name):
 
 def test_copies_go_with_their_network():
     network = build("fcn-resnet18")
-    fold_norms(network, CPU)
+    with fold_norms(network, CPU):
+        pass
     before = len(folding._FOLDED)
     del network
     gc.collect()
@@ -128,3 +130,13 @@ def test_backends_of_one_network_keep_their_own_strides():
     for _ in range(2):
         assert coarse(picture).logits.shape[2:] == (5, 5)
         assert fine(picture).logits.shape[2:] == (9, 9)
+
+
+def test_threads_at_other_strides_do_not_meet_in_the_shared_copy():
+    network = build("fcn-resnet18")
+    picture = torch.randint(256, (1, 3, 129, 97), dtype=torch.uint8)
+    backends = [TorchEager(network, device=CPU, output_stride=stride, precision="fp32") for stride in (32, 8)]
+    expected = [backend(picture).logits for backend in backends]
+    with ThreadPoolExecutor(4) as pool:
+        for number, cells in enumerate(pool.map(lambda number: backends[number % 2](picture), range(24))):
+            torch.testing.assert_close(cells.logits, expected[number % 2], rtol=1e-4, atol=1e-4)

@@ -26,3 +26,15 @@ def test_an_error_belongs_to_its_own_item():
     assert found[2][1].result() == 0.5
     with pytest.raises(ZeroDivisionError):
         found[1][1].result()
+
+
+def test_an_error_between_items_leaves_those_before_it():
+    def give():
+        yield 1
+        yield 2
+        raise ValueError("the third")
+
+    ahead = iter_ahead(lambda item: 10 * item, give(), ahead=2)
+    assert [next(ahead)[1].result(), next(ahead)[1].result()] == [10, 20]
+    with pytest.raises(ValueError, match="the third"):
+        next(ahead)

@@ -159,7 +159,7 @@ def test_counts_are_the_same_compiled_and_not(kind: str, monkeypatch: pytest.Mon
     wrong = given.copy()
     wrong[50, 3] = 19
     found = []
-    for load in (confusion.load_compiled, lambda: None):
+    for load in (confusion.load_compiled, lambda place: None):
         monkeypatch.setattr(confusion, "load_compiled", load)
         matrix = ConfusionMatrix(19)
         with pytest.raises(DataError, match="the prediction holds the indices 0 to 19"):

@@ -32,7 +32,8 @@ class OnnxSession(GraphBackend):
     def list_devices() -> tuple[str, ...]:
         """Return the kinds of device that the runtime has here, the best first."""
         installed = onnxruntime.get_available_providers()
-        return tuple(kind for kind, provider in _PROVIDERS.items() if provider in installed)
+        known = {kind for kind, provider in _PROVIDERS.items() if provider in installed}
+        return ("cuda", "cpu") if "cuda" in known and torch.cuda.is_available() else ("cpu",)
 
     def _open(self, source: Path | bytes, precision: str) -> None:
         options = onnxruntime.SessionOptions()
@@ -41,6 +42,8 @@ class OnnxSession(GraphBackend):
         provider = _PROVIDERS[self.device.type]
         chosen = (provider, {"device_id": self.device.index or 0}) if self.device.type == "cuda" else provider
         self._session = onnxruntime.InferenceSession(source, options, providers=[chosen])
+        if provider not in self._session.get_providers():  # it would go on with the CPU, without a word
+            raise RuntimeError(f"ONNX Runtime cannot use {self.device} here")
 
     def _run(self, pictures: Tensor) -> Tensor:
         [answer] = self._session.run(None, {INPUT_NAME: np.ascontiguousarray(pictures.cpu().numpy())})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch._inductor.exc import InductorError
 
 from atrous.core.errors import MachineError
 from atrous.inference.backends.torch_eager import TorchEager
@@ -23,7 +22,9 @@ class TorchCompiled(TorchEager):
         try:
             # PyTorch keeps what it compiled with the code and the network, not with this wrapper.
             return torch.compile(network.forward_cells)(pictures)
-        except InductorError as error:
+        except RuntimeError as error:
+            if not type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
+                raise
             raise MachineError(
                 f"backend 'compile' cannot compile here: {str(error).strip().splitlines()[0]}",
                 "It needs a C++ compiler, such as g++; or use another --backend.",

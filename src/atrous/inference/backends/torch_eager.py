@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 import torch
 from torch import Tensor
 
@@ -27,6 +29,8 @@ class TorchEager:
     """
 
     labels_only = False
+    is_full_size = False
+    precisions = ("fp32", "bf16")
 
     def __init__(self, network: Segmenter, *, device: torch.device, output_stride: int, precision: str) -> None:
         self._network = network
@@ -45,8 +49,7 @@ class TorchEager:
             ConfigError: The network cannot be switched to the output stride.
         """
         pictures = pictures.to(self.device, memory_format=torch.channels_last)
-        network = self._prepare()
-        with self._choose_arithmetic():
+        with self._borrow_copy() as network, self._choose_arithmetic():
             try:
                 return self._run(network, pictures)
             except (RuntimeError, MemoryError) as error:
@@ -69,13 +72,13 @@ class TorchEager:
 
     def measure_bytes_per_pixel(self) -> float:
         """Return how much memory a forward pass needs for each pixel of the picture."""
-        with self._choose_arithmetic():
-            return measure_bytes_per_pixel(self._prepare(), self.device)
+        with self._borrow_copy() as network, self._choose_arithmetic():
+            return measure_bytes_per_pixel(network, self.device)
 
     def _choose_arithmetic(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
-    def _prepare(self) -> Segmenter:
-        """Return the folded copy at the output stride of the calls."""
+    def _borrow_copy(self) -> AbstractContextManager[Segmenter]:
+        """Lend the folded copy at the output stride of the calls."""
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         return fold_norms(self._network, self.device, dtype, output_stride=self.output_stride)

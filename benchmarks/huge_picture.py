@@ -105,6 +105,7 @@ def main() -> None:
             words = [sys.executable, __file__, "--label", str(path), "--window", str(options.window)]
             done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
         found = json.loads(done.stdout.splitlines()[-1])
+        print(f"{side}: {found}", flush=True)  # the last side takes many minutes
         name = f"atrous, {side} x {side}"
         times[name] = [found["seconds"] / found["windows"]]
         more[name] = {key: found[key] for key in ("megapixels", "windows", "seconds", "peak_mib")}

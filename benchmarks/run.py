@@ -43,7 +43,19 @@ COMMANDS = {
         ("default",),
     ),
     "folder-resnet50": (
-        ["folder.py", "--model", "resnet50", "--backend", "openvino", "--precision", "bf16", "--count", "24", "--chunk", "6"],
+        [
+            "folder.py",
+            "--model",
+            "resnet50",
+            "--backend",
+            "openvino",
+            "--precision",
+            "bf16",
+            "--count",
+            "24",
+            "--chunk",
+            "6",
+        ],
         ("default",),
     ),
     "folder_flat": (

@@ -44,11 +44,11 @@ class ModelCard:
         normalisation: Mean and standard deviation that the network applies to [0, 1] RGB.
         size_rule: What the network does with a picture's size.
         score: mIoU on the validation data, or None.
-        score_bf16: The same in bf16, where that was found out.
         protocol: How that score was made.
         data: Name of the data it was trained on.
         recipe_sha256: Hash of the settings of the run.
         versions: Versions of the software that wrote the file.
+        score_bf16: The mIoU in bf16, where that was found out.
     """
 
     model: dict[str, Any]
@@ -56,11 +56,11 @@ class ModelCard:
     normalisation: dict[str, list[float]] = field(default_factory=dict)
     size_rule: str = ""
     score: float | None = None
-    score_bf16: float | None = None
     protocol: dict[str, Any] | None = None
     data: str = ""
     recipe_sha256: str = ""
     versions: dict[str, Any] = field(default_factory=dict)
+    score_bf16: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` reads."""

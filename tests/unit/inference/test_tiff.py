@@ -274,11 +274,11 @@ def test_crf_and_a_window_as_large_as_the_picture_are_refused(tiny_network: Segm
             save_predictions(wrap(tiny_network, **options), [path], tmp_path / "out", overlay=False)
 
 
-def test_a_file_that_gives_labels_alone_is_refused(export_tiny: Callable[..., Path], tmp_path: Path) -> None:
+def test_an_exported_file_is_refused(export_tiny: Callable[..., Path], tmp_path: Path) -> None:
     path = write(tmp_path / "in" / "huge.tif", draw_picture(), tile=(32, 32))
     file = read_file(export_tiny("onnx", argmax=True), runtime="onnxruntime")
     predictor = build_predictor(file, SPACE, EvaluationConfig(output_stride=file.output_stride), "cpu")
-    with pytest.raises(UsageError, match="gives labels alone"):
+    with pytest.raises(UsageError, match="an exported file, which gives every pixel of a window at once"):
         save_predictions(predictor, [path], tmp_path / "out", overlay=False)
 
 

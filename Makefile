@@ -14,13 +14,8 @@ install: .venv/installed
 demo: install
 	$(BIN)/atrous demo
 
-# Other runtimes have a process of their own: in one with everything else they ended it now and then.
-RUNTIMES := tests/contracts/test_backends.py tests/contracts/test_formats.py tests/unit/exporting tests/unit/inference \
-	tests/unit/cli/test_export.py
-
 test: install
-	$(BIN)/pytest $(addprefix --ignore=,$(RUNTIMES))
-	$(BIN)/pytest $(RUNTIMES)
+	$(BIN)/pytest
 
 bench: install
 	$(BIN)/python benchmarks/run.py $(if $(PICTURES),--pictures $(PICTURES))

@@ -12,21 +12,18 @@ import numpy as np
 import torch
 
 from atrous.config.load import load_config
-from atrous.core.errors import AtrousError, ConfigError, UsageError
+from atrous.core.errors import ConfigError, UsageError
 from atrous.core.files import save_json, shorten_paths
-from atrous.core.labels import LabelSpace
 from atrous.core.provenance import collect_provenance
 from atrous.core.records import Protocol, Scores
-from atrous.data.build import PYTHON_SOURCE, build_all_pairs, read_splits
+from atrous.data.build import PYTHON_SOURCE, read_splits
 from atrous.data.contracts import SegmentationDataset, Splits
-from atrous.data.reading import load_picture
 from atrous.exporting import FORMATS
+from atrous.exporting.calibration import read_pictures, sample_pictures
 from atrous.exporting.export import at_output_stride, export_network
 from atrous.exporting.parity import Parity
 from atrous.inference.build import find_precisions
-from atrous.inference.inputs import find_pictures
 from atrous.inference.likeliest import name_last_stage
-from atrous.inference.memory import LARGEST_WINDOW
 from atrous.inference.predictions import PredictionRecord, save_predictions
 from atrous.inference.predictor import Predictor
 from atrous.model import Model, Say, load
@@ -39,6 +36,8 @@ from atrous.run import (
     METRICS_NAME,
     Report,
     Run,
+    find_scored_data,
+    is_run,
     plan_training,
     preview_training,
     rebuild_splits,
@@ -46,13 +45,9 @@ from atrous.run import (
     tell,
 )
 from atrous.scoring import crf_search
-from atrous.scoring.bench import BenchRow
 from atrous.scoring.bench import bench as run_bench
 from atrous.scoring.crf_search import CrfTrial
 from atrous.scoring.score import score
-
-CALIBRATION_PICTURES = 32
-"""For int8: half of them show the ranges, half are compared."""
 
 __all__ = [
     "CONFIG_NAME",
@@ -314,7 +309,7 @@ def bench(
     for name in models:
         opened, folder = _open(name, device, backends[0] if len(backends) == 1 else "auto", trust=trust)
         if data is not None and dataset is None:
-            dataset = _find_scored_data(data, folder, opened.label_space, data_root, say)
+            dataset = find_scored_data(data, folder, opened.label_space, data_root, say)
         own_precisions = ("auto",) if opened.is_exported else precisions
         for backend, output_stride, precision in itertools.product(backends, output_strides, own_precisions):
             options = {"output_stride": output_stride, "precision": precision, "backend": backend}
@@ -329,7 +324,7 @@ def bench(
         raise refusal
     rows = run_bench(candidates, sizes, rounds=rounds, dataset=dataset, progress=progress)
     found = {
-        "rows": [{"label": _label_row(row, names[str(Path(row.model))]), **asdict(row)} for row in rows],
+        "rows": [{"name": names[str(Path(row.model))], **asdict(row)} for row in rows],
         "rounds": rounds,
         "device": str(candidates[0][2].backend.device),
         "threads": torch.get_num_threads(),
@@ -340,11 +335,6 @@ def bench(
         save_json(out / "bench.json", found)
         save_bench_plot(found, out / "bench.png")
     return found
-
-
-def _label_row(row: BenchRow, model: str) -> str:
-    backend = "" if row.backend == "auto" else f", {row.backend}"
-    return f"{model}{backend}: {row.protocol}"
 
 
 def export(
@@ -374,9 +364,11 @@ def export(
     Raises:
         ModelFileError: The model cannot be opened or converted, or the file answers otherwise.
         ConfigError: The model cannot have the output stride, there is no such format, or it has no int8.
-        UsageError: There are no pictures for int8.
+        UsageError: There are no pictures for int8, or there are and it is not asked for.
         MachineError: A package that the format needs is not installed.
     """
+    if calibrate is not None and not int8:
+        raise UsageError("calibrate is for int8", "Give both, or neither.")
     suffix = FORMATS.load(format).suffix
     opened, folder = _open(model, "cpu")
     if out is None:
@@ -384,34 +376,20 @@ def export(
         name = "model" if isinstance(model, Model | Run) or Path(model).is_dir() else Path(model).stem
         out = near / f"{name}{'-int8' * int8}{suffix}"
     network = opened.network
+    pictures = _find_calibration(calibrate, folder) if int8 else None
     with at_output_stride(network, output_stride or network.output_stride):
-        pictures = _read_calibration(calibrate, folder) if int8 else None
         parity = export_network(
             network, opened.card, Path(out), format=format, argmax=argmax, calibration=pictures, say=say
         )
     return Path(out), parity
 
 
-def _read_calibration(source: str | Path | None, folder: Path | None) -> list[np.ndarray]:
-    """Return some pictures, spread evenly over a folder, or over a run's training data where none is given."""
+def _find_calibration(source: str | Path | None, folder: Path | None) -> list[np.ndarray]:
     if source is not None:
-        files = find_pictures(source)
-        return [_cut_middle(load_picture(files[index].path)) for index in _spread(len(files))]
-    if folder is None or not (folder / CONFIG_NAME).is_file():
+        return read_pictures(source)
+    if folder is None or not is_run(folder):
         raise UsageError("int8: no pictures to calibrate by", "Give a folder of them: --calibrate photos/.")
-    train = rebuild_splits(folder).train
-    return [_cut_middle(train.get(index).picture) for index in _spread(len(train))]
-
-
-def _cut_middle(picture: np.ndarray) -> np.ndarray:
-    """Return what a window would show of a picture: whole ones might not fit in memory."""
-    top, left = ((side - min(side, LARGEST_WINDOW)) // 2 for side in picture.shape[:2])
-    return picture[top : top + LARGEST_WINDOW, left : left + LARGEST_WINDOW]
-
-
-def _spread(count: int) -> list[int]:
-    """Return up to `CALIBRATION_PICTURES` of the numbers below `count`, evenly spaced."""
-    return sorted({index * count // CALIBRATION_PICTURES for index in range(CALIBRATION_PICTURES)})
+    return sample_pictures(rebuild_splits(folder).train)
 
 
 def _open(
@@ -437,7 +415,7 @@ def _prepare_scoring(
 ) -> tuple[Predictor, SegmentationDataset]:
     """Return what labels and what is labelled; window and precision left open are those of the model's validations."""
     opened, folder = _open(model, **opening)
-    dataset = _find_scored_data(data, folder, opened.label_space, data_root, say)
+    dataset = find_scored_data(data, folder, opened.label_space, data_root, say)
     validated = Protocol.from_json(opened.card.protocol) if opened.card.protocol else Protocol()
     is_free = precision == "auto" and not opened.is_exported
     if is_free and validated.precision in find_precisions(opening["backend"]):
@@ -450,41 +428,3 @@ def _prepare_scoring(
         **options,
     )
     return predictor, dataset
-
-
-def _find_scored_data(
-    data: SegmentationDataset | str | Path | None,
-    folder: Path | None,
-    space: LabelSpace,
-    root: str | None,
-    say: Say | None,
-) -> SegmentationDataset:
-    if data is not None and not isinstance(data, str | Path):
-        return data
-    is_run = folder is not None and (folder / CONFIG_NAME).is_file()
-    if data is None:
-        if folder is None or not is_run:
-            raise UsageError("no data to score on", "Give DATA, or a run folder, which knows its own validation data.")
-        return rebuild_splits(folder).val
-    classes = dict(zip(space.ids, space.names, strict=True))
-    given = {"data.source": str(data), "data.root": root, "data.classes": classes, "data.ignore": space.ignored_ids}
-    dataset = build_all_pairs(load_config(options=given).config.data)
-    if folder is not None and is_run:
-        _warn_of_seen_pictures(folder, dataset, say)
-    return dataset
-
-
-def _warn_of_seen_pictures(folder: Path, dataset: SegmentationDataset, say: Say | None) -> None:
-    try:
-        seen = set(_list_files(rebuild_splits(folder).train))
-    except AtrousError:
-        tell(say, "the run's own data are not here, so it is not known whether it was trained on these pictures")
-        return
-    shared = sum(path in seen for path in _list_files(dataset))
-    if shared:
-        tell(say, f"warning: the model was trained on {shared} of these {len(dataset)} pictures")
-
-
-def _list_files(dataset: SegmentationDataset) -> list[Path]:
-    paths = [dataset.picture_path(index) for index in range(len(dataset))]
-    return [path.resolve() for path in paths if path is not None]

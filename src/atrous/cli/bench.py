@@ -89,19 +89,20 @@ def _print_rows(found: dict[str, Any]) -> None:
     from atrous.cli.console import build_console
     from atrous.cli.results import build_table
 
-    table = build_table("model", "size", "ms", "from - to", "pictures/s", "peak MiB", "mIoU")
-    for row in found["rows"]:
-        table.add_row(
-            row["label"].replace(": ", "\n", 1),
-            f"{row['width']} x {row['height']}",
-            f"{1e3 * row['median_s']:.1f}",
-            f"{1e3 * row['least_s']:.1f} - {1e3 * row['most_s']:.1f}",
-            f"{row['pictures_per_s']:.2f}",
-            "-" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}",
-            "-" if row["miou"] is None else f"{row['miou']:.4f}",
-        )
     console = build_console()
-    console.print(table)
+    for width, height in dict.fromkeys((row["width"], row["height"]) for row in found["rows"]):
+        table = build_table("", "ms", "pictures/s", "peak MiB", "mIoU", title=f"{width} x {height} pixels")
+        for row in found["rows"]:
+            if (row["width"], row["height"]) == (width, height):
+                backend = "" if row["backend"] == "auto" else f"{row['backend']}, "
+                table.add_row(
+                    f"{row['name']}\n  {backend}stride {row['output_stride']}, {row['precision']}",
+                    f"{1e3 * row['median_s']:.1f}",
+                    f"{row['pictures_per_s']:.2f}",
+                    "-" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}",
+                    "-" if row["miou"] is None else f"{row['miou']:.4f}",
+                )
+        console.print(table)
     machine = found["machine"]
     console.print(
         f"medians of {found['rounds']} turns, one picture at a time, from pixels in memory to labels in memory; on "

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from atrous.cli.inference_options import JsonOption, QuietOption
-from atrous.core.errors import UsageError
 
 
 def run(
@@ -35,8 +34,6 @@ def run(
 
     Example: atrous export runs/demo --format onnx --out demo.onnx
     """
-    if calibrate is not None and not int8:
-        raise UsageError("--calibrate is for --int8", "Give both, or neither.")
     from atrous import api
     from atrous.cli.console import build_console, print_json
     from atrous.cli.progress import open_display

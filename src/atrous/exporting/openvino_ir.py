@@ -10,7 +10,7 @@ import openvino
 from torch.export import ExportedProgram
 
 from atrous.exporting.onnx_file import OnnxFile
-from atrous.inference.backends.openvino_model import RUNTIME_INFO
+from atrous.inference.backends.openvino_model import RUNTIME_INFO, find_core
 
 
 class OpenVinoIR:
@@ -28,7 +28,7 @@ class OpenVinoIR:
     packages = ("openvino", "onnx", "onnxscript")
 
     def __init__(self, program: ExportedProgram, calibration: Sequence[np.ndarray] | None = None) -> None:
-        self._model = openvino.Core().read_model(OnnxFile(program, calibration).serialize())
+        self._model = find_core().read_model(OnnxFile(program, calibration).serialize())
 
     def save(self, path: Path, metadata: Mapping[str, str]) -> None:
         """Write the graph and what stands beside it; it may be called again with other metadata."""

@@ -19,5 +19,6 @@ HUGE_FORMATS = Registry(
     "format of huge pictures", (("tiff", "atrous.inference.tiff:label_tiff"),), extras={"tiff": "tiff"}
 )
 """What labels a file whose picture is larger than memory, and writes the labels, a part at a time."""
+
 CONVERTERS = Registry("conversion", (("onnx", "atrous.inference.onnx_graph:convert_to_onnx"),), extras={"onnx": "onnx"})
 """What makes a graph of a network for runtimes other than PyTorch."""

@@ -39,7 +39,8 @@ def build_predictor(
     """Build a predictor around a network, which is left as it is.
 
     Args:
-        network: The network, what it has learnt until a prediction counts in it; or an exported file.
+        network: The network, what it has learnt until a prediction counts in it, or with a backend of graphs until
+            now; or an exported file.
         label_space: What its classes are.
         evaluation: How pictures become labels; the network's own output stride and fp32 where left open.
         device: auto, cpu, cuda, cuda:1, mps.

@@ -168,7 +168,7 @@ def save_bench_plot(found: Mapping[str, Any], path: Path) -> None:
     """Draw how long each model took, a panel a size, with the spread of its turns, and save a PNG."""
     rows = list(reversed(found["rows"]))
     sizes = list(dict.fromkeys((row["width"], row["height"]) for row in found["rows"]))
-    labels = list(dict.fromkeys(row["label"] for row in rows))
+    labels = list(dict.fromkeys(_name_bench_row(row) for row in rows))
     with mpl.rc_context(_PNG_STYLE):
         figure = Figure(figsize=(5.0 + 3.5 * len(sizes), 1.2 + 0.4 * len(labels)), layout="constrained")
         for place, (width, height) in enumerate(sizes, start=1):
@@ -181,6 +181,11 @@ def save_bench_plot(found: Mapping[str, Any], path: Path) -> None:
             axes.set_xlabel("ms")
             axes.set_title(f"{width} x {height} pixels")
         _save_png(figure, path)
+
+
+def _name_bench_row(row: Mapping[str, Any]) -> str:
+    backend = "" if row["backend"] == "auto" else f", {row['backend']}"
+    return f"{row['name']}{backend}, stride {row['output_stride']}, {row['precision']}"
 
 
 def save_taps_plot(figures: Mapping[str, Any], path: Path) -> None:

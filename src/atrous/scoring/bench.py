@@ -32,7 +32,8 @@ class BenchRow:
     Args:
         model: As it was named.
         backend: What ran it, as it was asked for.
-        protocol: In words.
+        output_stride: Input resolution / feature resolution.
+        precision: fp32, bf16 or int8.
         height, width: Of the picture, in pixels.
         median_s, least_s, most_s: Seconds from pixels in memory to labels in memory.
         pictures_per_s: One after another, at the median.
@@ -42,7 +43,8 @@ class BenchRow:
 
     model: str
     backend: str
-    protocol: str
+    output_stride: int
+    precision: str
     height: int
     width: int
     median_s: float
@@ -91,7 +93,8 @@ def bench(
                 BenchRow(
                     name,
                     backend,
-                    predictor.protocol.describe(),
+                    predictor.protocol.output_stride,
+                    predictor.protocol.precision,
                     height,
                     width,
                     median,

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -205,3 +208,35 @@ def test_floats_are_rounded_to_the_steps_of_bytes(logits_file: Path) -> None:
     backend = atrous.load(logits_file).build_predictor().backend
     picture = torch.randint(0, 256, (1, 3, 40, 50), dtype=torch.uint8)
     assert torch.equal(backend(picture).logits, backend(picture / 255).logits)
+
+
+GONE_AND_SIGNALLED = """
+import faulthandler, gc, os, signal, sys, threading
+import numpy as np
+import atrous
+
+faulthandler.enable()  # gives the main thread a stack for signals, as test runners do
+signal.signal(signal.SIGUSR1, lambda *_: print("received"))
+
+def label():
+    model = atrous.load(sys.argv[1], backend="openvino")
+    model.predict(np.zeros((33, 33, 3), dtype=np.uint8))
+    return model
+
+models = [label(), label()]
+for _ in range(2):
+    del models[0]  # the first that came goes first
+    gc.collect()
+thread = threading.Thread(target=label)
+thread.start()
+thread.join()
+gc.collect()
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no such signal on this system")
+def test_a_signal_is_survived_after_openvino_models_have_gone(logits_file: Path) -> None:
+    words = [sys.executable, "-W", "ignore", "-c", GONE_AND_SIGNALLED, str(logits_file)]
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "received"), done.stderr

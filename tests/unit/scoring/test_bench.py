@@ -74,7 +74,7 @@ def test_the_command_prints_one_object_and_leaves_figures(model_file, tmp_path, 
     found = json.loads(capsys.readouterr().out)
     assert found == json.loads((tmp_path / "bench.json").read_text())
     assert [(row["height"], row["width"]) for row in found["rows"]] == [(33, 33), (33, 33), (20, 40), (20, 40)]
-    assert [row["protocol"].split(",")[0] for row in found["rows"][:2]] == ["output stride 16", "output stride 8"]
+    assert [(row["output_stride"], row["precision"]) for row in found["rows"][:2]] == [(16, "fp32"), (8, "fp32")]
     assert found["machine"]["cores"] >= 1
     assert found["last_stage"] in ("numba", "torch")
     with Image.open(tmp_path / "bench.png") as drawn:
@@ -96,3 +96,12 @@ def test_the_command_says_what_finds_the_labels(model_file, capsys, monkeypatch,
     said = " ".join(capsys.readouterr().out.split())
     assert f"last stage by {stage}" in said
     assert ("pip install 'atrous[fast]' makes the last stage faster" in said) == (stage == "torch")
+
+
+def test_what_a_backend_cannot_do_is_left_out_and_said(model_file, capsys):
+    words = ["bench", str(model_file), "--sizes", "33", "--rounds", "1", "--backends", "torch,pt2", "--device", "cpu"]
+    assert main([*words, "--precisions", "fp32"]) == 0
+    printed = capsys.readouterr()
+    assert "left out: backend 'pt2' runs exported files" in " ".join((printed.out + printed.err).split())
+    assert "torch, stride 16, fp32" in printed.out
+    assert main(["bench", str(model_file), "--sizes", "33", "--backends", "pt2", "--quiet"]) == 2

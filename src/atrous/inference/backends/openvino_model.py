@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,16 @@ _REST = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 """What is computed in where the graph itself does not say."""
 
 
+@cache
+def find_core() -> openvino.Core:
+    """Return the process's one core, which is never let go of.
+
+    The CPU plugin of each core gives the thread that first uses it a stack for signals, and frees it with the core.
+    Once that has happened in another thread, or not in the order of making, the next signal ends the process.
+    """
+    return openvino.Core()
+
+
 class OpenVinoModel(GraphBackend):
     """An ONNX graph, or an .xml file with its .bin, as a function from pictures to cells; see `GraphBackend`."""
 
@@ -30,7 +41,7 @@ class OpenVinoModel(GraphBackend):
         """Return what stands in the file beside its graph; empty where it is another's."""
         if path.suffix == ".onnx":
             return read_onnx_metadata(path)
-        model = openvino.Core().read_model(path)
+        model = find_core().read_model(path)
         if not model.has_rt_info([RUNTIME_INFO]):
             return {}
         return {key: value.astype(str) for key, value in model.get_rt_info([RUNTIME_INFO]).astype(dict).items()}
@@ -46,7 +57,7 @@ class OpenVinoModel(GraphBackend):
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "PERFORMANCE_HINT": "LATENCY",
         }
-        core = openvino.Core()
+        core = find_core()
         self._model = core.compile_model(core.read_model(source), "CPU", settings)
 
     def _run(self, pictures: Tensor) -> Tensor:

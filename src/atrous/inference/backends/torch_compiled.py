@@ -7,6 +7,7 @@ from torch import Tensor
 
 from atrous.core.errors import MachineError
 from atrous.inference.backends.torch_eager import TorchEager
+from atrous.inference.graph_backend import read_first_line
 from atrous.networks.contracts import Cells
 from atrous.networks.segmenter import Segmenter
 
@@ -26,6 +27,6 @@ class TorchCompiled(TorchEager):
             if not type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
                 raise
             raise MachineError(
-                f"backend 'compile' cannot compile here: {str(error).strip().splitlines()[0]}",
+                f"backend 'compile' cannot compile here: {read_first_line(error)}",
                 "It needs a C++ compiler, such as g++; or use another --backend.",
             ) from error

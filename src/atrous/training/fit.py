@@ -225,7 +225,8 @@ class Fit:
         examples = []
         if standing.best_scores is not None:
             notes = [*standing.best_scores.notes, *self.validator.compare_pooling(standing.best_scores)]
-            miou = self.validator.score_bf16(standing.best_scores)
+            # Who interrupts a run does not wait for another pass over the data.
+            miou = None if interrupted else self.validator.score_bf16(standing.best_scores)
             if miou is not None:
                 notes.append(f"in bf16 the mIoU is {miou:.4f}")
                 card = replace(self._write_card(standing.best_scores), score_bf16=miou)

@@ -8,6 +8,7 @@ from atrous.config.schema import EvaluationConfig, ModelConfig
 from atrous.data.datasets.shapes import build_shapes
 from atrous.networks.build import build_network
 from atrous.networks.segmenter import Segmenter
+from atrous.training import validation
 from atrous.training.validation import Validator
 
 VAL = build_shapes(num_train=1, num_val=2, size=129).val
@@ -45,3 +46,20 @@ def test_a_network_with_windows_is_scored_without_them_too() -> None:
 def test_where_windows_change_nothing_nothing_is_said(window: int | None) -> None:
     validator, _ = validate(build(window))
     assert validator.compare_pooling(validator.run()) == ()
+
+
+def test_the_score_in_bf16_is_found_where_validations_are_not_in_it_and_the_machine_gains(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    validator, miou = validate(build(None))
+    scores = validator.run()
+    monkeypatch.setattr(validation, "computes_bf16", lambda kind: True)
+    found = validator.score_bf16(scores)
+    assert found is not None
+    assert found != miou  # random weights do not bear it to the last digit
+    assert found == pytest.approx(miou, abs=0.1)
+    monkeypatch.setattr(validation, "computes_bf16", lambda kind: False)
+    assert validator.score_bf16(scores) is None
+    monkeypatch.setattr(validation, "computes_bf16", lambda kind: True)
+    named = Validator(build(None), VAL, EvaluationConfig(precision="fp32"), device="cpu", say=lambda _: None)
+    assert named.score_bf16(named.run()) is None

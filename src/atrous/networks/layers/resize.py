@@ -118,12 +118,8 @@ class Enlargement:
         return [int(at) for at in self._rows_at.tolist()]
 
     def find_taps(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """Return where the picture's rows and its columns lie in the map, see `find_taps`; on the CPU."""
-        if self._is_identity:
-            rows, columns = (torch.arange(count, dtype=torch.float64) for count in self._cells)
-        else:
-            rows, columns = self._rows_at, self._columns_at
-        return find_taps(rows, self._cells[0]), find_taps(columns, self._cells[1])
+        """Return where the picture's rows and its columns lie in a map of larger cells, see `find_taps`; on the CPU."""
+        return find_taps(self._rows_at, self._cells[0]), find_taps(self._columns_at, self._cells[1])
 
     def widen(self, logits: Tensor) -> Tensor:
         """Interpolate along each row of the map: (B, K, h, w) -> (B, K, h, W), float32 at least."""

@@ -17,6 +17,9 @@ from atrous.core.labels import IGNORE_INDEX
 from atrous.networks.contracts import Geometry
 from atrous.networks.layers.resize import Enlargement, iter_row_bands
 
+LOWEST_LOGIT = -80.0
+"""Less the highest of its cell; below it every class of a pixel between two cells could be 0 in fp32 after exp."""
+
 
 def sum_cross_entropy(
     logits: Tensor, labels: Tensor, weights: Tensor, geometry: Geometry | None = None, *, label_smoothing: float = 0.0
@@ -95,9 +98,14 @@ class _Bands:
 
     def __init__(self, logits: Tensor, geometry: Geometry | None) -> None:
         plain = logits.detach().contiguous()
+        plain = plain.to(torch.promote_types(plain.dtype, torch.float32))
+        # Cross-entropy is that of logits less any number a pixel. Less the highest of each cell, what lies between
+        # cells is never above 0, so that the softmax of a band needs neither a highest nor a difference of its own.
+        plain = plain - plain.amax(dim=1, keepdim=True)
+        self._reaches_low = bool(plain.amin() < LOWEST_LOGIT)
         if geometry is None or geometry.stride == 1:
             self._enlargement = None
-            self.widened = plain.to(torch.promote_types(plain.dtype, torch.float32))
+            self.widened = plain
         else:
             self._enlargement = Enlargement(geometry, (plain.shape[2], plain.shape[3]), device=plain.device)
             self.widened = self._enlargement.widen(plain)  # (B, K, h, W)
@@ -108,10 +116,12 @@ class _Bands:
         return iter_row_bands(height, row_bytes, self.widened.device)
 
     def read(self, rows: slice) -> Tensor:
-        """Return the logits of a band, (B, K, R, W), which may be overwritten."""
+        """Return the logits of a band, (B, K, R, W), less a number a pixel, none above 0; they may be overwritten."""
         if self._enlargement is None:
-            return self.widened[:, :, rows].clone()
-        return self._enlargement.enlarge_band(self.widened, rows.start, rows.stop)
+            band = self.widened[:, :, rows].clone()
+        else:
+            band = self._enlargement.enlarge_band(self.widened, rows.start, rows.stop)
+        return band.sub_(band.amax(dim=1, keepdim=True)) if self._reaches_low else band
 
     def add_gradient(self, into: Tensor, rows: slice, gradient: Tensor) -> None:
         """Add a band's gradient, (B, K, R, W), to that of the widened map, (B, K, h, W)."""
@@ -137,9 +147,8 @@ def _compare(band: Tensor, found: Tensor, label_smoothing: float = 0.0) -> tuple
     """Return the cross-entropy of a band's pixels, and the sums by which the band, overwritten, becomes a softmax.
 
     Shapes:
-        band (B, K, R, W) logits, found (B, 1, R, W); out (B, 1, R, W) twice.
+        band (B, K, R, W) logits up to 0, found (B, 1, R, W); out (B, 1, R, W) twice.
     """
-    band -= band.amax(dim=1, keepdim=True)
     target = band.gather(1, found)
     if label_smoothing:
         target = torch.lerp(target, band.mean(dim=1, keepdim=True), label_smoothing)

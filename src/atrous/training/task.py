@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Literal
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from atrous.losses.contracts import Loss, count_weight
 from atrous.losses.resolution import shrink_labels
 from atrous.networks.contracts import Cells, Geometry
+from atrous.networks.layers.recomputation import recomputing
 from atrous.networks.segmenter import Segmenter
 
 
@@ -59,7 +61,8 @@ class TrainingTask(nn.Module):
             step_weight: () the sum of `count_weight` over all passes of the optimiser step; below 1 it counts as 1, so
                 that a step without a valid pixel has loss 0.
         """
-        cells = self.forward_cells(pictures)
+        with recomputing() if pictures.device.type == "cpu" else nullcontext():
+            cells = self.forward_cells(pictures)
         total = step_weight.clamp(min=1.0)
         loss = self._compare(cells.logits, cells.geometry, labels) / total
         if cells.auxiliary is not None:

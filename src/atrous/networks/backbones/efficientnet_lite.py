@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from atrous.networks.contracts import Backbone, FeatureLevel, FeatureShapes, require_extra_blocks
 from atrous.networks.layers.conv import DepthwiseConv
+from atrous.networks.layers.recomputation import Layers
 
 NORM_EPSILON = 1e-3
 """As in TensorFlow, where the weights come from."""
@@ -57,7 +58,7 @@ class InvertedUnit(nn.Module):
             nn.Conv2d(width, out_channels, 1, bias=False),
             _norm(out_channels),
         ]
-        self.layers = nn.Sequential(*layers)
+        self.layers = Layers(*layers)
         self.shortcut: nn.Module | None = None
         if in_channels == out_channels:  # where it strides, an extra block's: no weights, some of the cells
             self.shortcut = nn.Identity() if stride == 1 else nn.MaxPool2d(1, stride=stride)
@@ -103,7 +104,7 @@ class EfficientNetLite(Backbone):
         require_extra_blocks(extra_blocks)
         self.num_extra_blocks = extra_blocks
         channels = 32
-        self.stem = nn.Sequential(
+        self.stem = Layers(
             nn.Conv2d(3, channels, 3, stride=2, padding=1, bias=False), _norm(channels), nn.ReLU6(inplace=True)
         )
         self.stages = nn.ModuleList()

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from atrous.networks.contracts import Backbone, FeatureLevel, FeatureShapes
 from atrous.networks.layers.conv import DepthwiseConv
+from atrous.networks.layers.recomputation import Layers
 
 NORM_EPSILON = 1e-3
 
@@ -97,7 +98,7 @@ class InvertedUnit(nn.Module):
 
 def _follow(convolution: nn.Conv2d, activation: type[nn.Module]) -> nn.Sequential:
     """Return a convolution followed by its norm and an activation."""
-    return nn.Sequential(convolution, nn.BatchNorm2d(convolution.out_channels, eps=NORM_EPSILON), activation())
+    return Layers(convolution, nn.BatchNorm2d(convolution.out_channels, eps=NORM_EPSILON), activation())
 
 
 class MobileNetV3(Backbone):

@@ -8,14 +8,16 @@ from torch import Tensor, nn
 
 from atrous.core.errors import ConfigError
 from atrous.networks.contracts import Backbone, FeatureLevel, FeatureShapes, require_extra_blocks
+from atrous.networks.layers.conv import Conv
+from atrous.networks.layers.recomputation import norm_act
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def _conv(in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, rate: int = 1) -> nn.Conv2d:
+def _conv(in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, rate: int = 1) -> Conv:
     padding = rate * (kernel // 2)
-    return nn.Conv2d(in_channels, out_channels, kernel, stride=stride, padding=padding, dilation=rate, bias=False)
+    return Conv(in_channels, out_channels, kernel, stride=stride, padding=padding, dilation=rate, bias=False)
 
 
 def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
@@ -40,7 +42,7 @@ class BasicUnit(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Add what the convolutions found to what came in."""
-        out = self.relu(self.bn1(self.conv1(features)))
+        out = norm_act(self.bn1, self.relu, self.conv1(features))
         out = self.bn2(self.conv2(out))
         shortcut = features if self.downsample is None else self.downsample(features)
         summed: Tensor = self.relu(out + shortcut)
@@ -66,8 +68,8 @@ class BottleneckUnit(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Add what the convolutions found to what came in."""
-        out = self.relu(self.bn1(self.conv1(features)))
-        out = self.relu(self.bn2(self.conv2(out)))
+        out = norm_act(self.bn1, self.relu, self.conv1(features))
+        out = norm_act(self.bn2, self.relu, self.conv2(out))
         out = self.bn3(self.conv3(out))
         shortcut = features if self.downsample is None else self.downsample(features)
         summed: Tensor = self.relu(out + shortcut)
@@ -142,7 +144,7 @@ class ResNet(Backbone):
 
     def forward(self, picture: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> the blocks' outputs, shallow to deep."""
-        features = self.maxpool(self.relu(self.bn1(self.conv1(picture))))
+        features = self.maxpool(norm_act(self.bn1, self.relu, self.conv1(picture)))
         levels = []
         for number in range(1, 5 + self.num_extra_blocks):
             features = self.get_submodule(f"layer{number}")(features)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from atrous.networks.contracts import WHOLE, Extent, FeatureShapes, Head
+from atrous.networks.layers.conv import Conv
 from atrous.networks.rates import require_rates
 
 
@@ -32,9 +33,7 @@ class DeepLabV2Head(Head):
         require_rates(rates)
         self.rates = tuple(rates)
         channels = features.deepest.channels
-        self.classifiers = nn.ModuleList(
-            nn.Conv2d(channels, num_classes, 3, padding=rate, dilation=rate) for rate in rates
-        )
+        self.classifiers = nn.ModuleList(Conv(channels, num_classes, 3, padding=rate, dilation=rate) for rate in rates)
         for parameter in self.classifiers.parameters():
             nn.init.normal_(parameter, std=0.01) if parameter.dim() > 1 else nn.init.zeros_(parameter)
 

@@ -5,6 +5,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from atrous.networks.layers.recomputation import norm_act
+from atrous.networks.layers.taps import convolve_by_taps, is_sparse
+
+
+class Conv(nn.Conv2d):
+    """A convolution that trains as fast at large rates as at small ones.
+
+    In training on a CPU the gradient of its weight leaves out what taps multiply beyond the picture, see `taps`.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C', h', w')."""
+        if torch.is_grad_enabled() and self.weight.requires_grad and is_sparse(self, features):
+            return convolve_by_taps(features, self.weight, self.bias, self.dilation)
+        return super().forward(features)
+
 
 class DepthwiseConv(nn.Conv2d):
     """A filter of its own for each channel, centred, without bias.
@@ -50,17 +66,14 @@ class ConvNormAct(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, *, rate: int = 1, groups: int = 1) -> None:
         super().__init__()
         padding = rate * (kernel // 2)
-        self.conv = nn.Conv2d(
-            in_channels, out_channels, kernel, padding=padding, dilation=rate, groups=groups, bias=False
-        )
+        self.conv = Conv(in_channels, out_channels, kernel, padding=padding, dilation=rate, groups=groups, bias=False)
         self.norm = nn.BatchNorm2d(out_channels)
         self.act = nn.ReLU(inplace=True)
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C', h, w)."""
-        out: Tensor = self.act(self.norm(self.conv(features)))
-        return out
+        return norm_act(self.norm, self.act, self.conv(features))
 
 
 class AtrousConv(nn.Module):

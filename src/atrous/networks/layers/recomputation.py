@@ -1,0 +1,140 @@
+"""What a training on a CPU does not keep for its backward pass, since it is cheap to compute again.
+
+A batch norm keeps the map that it read, and the convolution after it keeps the same map normalised and rectified;
+autocast keeps a copy of every weight. In `recomputing` maps are kept once, and weights are not copied: what is missing
+is computed when the backward pass asks for it, a pass over a map each. Checkpoints would run convolutions again too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+
+class Layers(nn.Sequential):
+    """Modules one after another, in which a batch norm and the ReLU that follows it are one step."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Run the modules."""
+        norm: nn.BatchNorm2d | None = None
+        for module in self:
+            if norm is not None:
+                features = norm_act(norm, module, features)
+                norm = None
+            elif isinstance(module, nn.BatchNorm2d):
+                norm = module
+            else:
+                features = module(features)
+        return features if norm is None else norm(features)
+
+
+def norm_act(norm: nn.Module, act: nn.Module, features: Tensor) -> Tensor:
+    """Return act(norm(features)); inside `recomputing` the backward pass computes it again.
+
+    That is so for a batch norm that learns, with ReLU or ReLU6, on a CPU. Others are run as they are.
+
+    Shapes:
+        features (B, C, h, w); out (B, C, h, w).
+    """
+    if not (_can_recompute(norm, features) and isinstance(act, nn.ReLU | nn.ReLU6)):
+        plain: Tensor = act(norm(features))
+        return plain
+    norm.num_batches_tracked.add_(1)  # type: ignore[operator]
+    ceiling = 6.0 if isinstance(act, nn.ReLU6) else None
+    out: Tensor = _NormAct.apply(features, norm.weight, norm.bias, norm, ceiling)
+    return out
+
+
+def _can_recompute(norm: nn.Module, features: Tensor) -> bool:
+    return (
+        type(norm) is nn.BatchNorm2d
+        and norm.training
+        and norm.track_running_stats
+        and norm.momentum is not None
+        and norm.weight.requires_grad
+        and features.device.type == "cpu"
+        and features[:, :1].numel() > 1  # else the norm itself raises
+        and torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+    )
+
+
+@contextmanager
+def recomputing() -> Iterator[None]:
+    """Keep less for the backward pass of what runs in here: neither what `norm_act` gives nor autocast's weights."""
+    cached = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)  # else the copies lie in memory until the forward pass ends
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(_pack, _unpack):
+            yield
+    finally:
+        torch.set_autocast_cache_enabled(cached)
+
+
+def _pack(tensor: Tensor) -> Tensor | Callable[[], Tensor]:
+    """Return what is kept in place of a tensor: itself, or how to compute it again."""
+    return _find_recipe(tensor.grad_fn, tensor.dtype) or tensor
+
+
+def _unpack(kept: Tensor | Callable[[], Tensor]) -> Tensor:
+    return kept if isinstance(kept, Tensor) else kept()
+
+
+def _find_recipe(node: Any, dtype: torch.dtype) -> Callable[[], Tensor] | None:
+    """Return how to compute again, in a dtype, what a node of the graph gave; None where it is not cheap."""
+    name = "" if node is None else node.name()
+    if name == "_NormActBackward":
+        return lambda: _compute_output(node).to(dtype)
+    if name != "ToCopyBackward0":
+        return None
+    source = node.next_functions[0][0]
+    weight = getattr(source, "variable", None)  # which leaves have
+    return _find_recipe(source, dtype) if weight is None else lambda: weight.detach().to(dtype)
+
+
+class _NormAct(torch.autograd.Function):
+    """Batch norm in training and a ReLU, with or without a ceiling; keeps what it read, not what it gave."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d, ceiling: float | None
+    ) -> Tensor:
+        out, mean, inverse_std = torch.native_batch_norm(
+            features, weight, bias, norm.running_mean, norm.running_var, True, norm.momentum or 0.0, norm.eps
+        )
+        ctx.save_for_backward(features, weight, bias, mean, inverse_std)
+        ctx.eps, ctx.ceiling, ctx.output = norm.eps, ceiling, None
+        return out.clamp_(min=0, max=ceiling)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        out, ctx.output = _compute_output(ctx), None
+        features, weight, _, mean, inverse_std = ctx.saved_tensors
+        if ctx.ceiling is None:
+            gradient = torch.ops.aten.threshold_backward(gradients[0], out, 0)
+        else:
+            gradient = torch.ops.aten.hardtanh_backward(gradients[0], out, 0, ctx.ceiling)
+        del out  # its memory serves what follows
+        needed = list(ctx.needs_input_grad[:3])
+        of_inputs = torch.ops.aten.native_batch_norm_backward(
+            gradient, features, weight, None, None, mean, inverse_std, True, ctx.eps, needed
+        )
+        return *of_inputs, None, None
+
+
+@torch.no_grad()
+def _compute_output(ctx: Any) -> Tensor:
+    """Return what a `_NormAct` gave; it stays at hand until that one's own backward pass, which comes next."""
+    if ctx.output is None:
+        features, weight, bias, mean, inverse_std = ctx.saved_tensors
+        variance = inverse_std.square().reciprocal_()
+        normalised = torch.native_batch_norm(features, weight, bias, mean, variance, False, 0.0, 0.0)[0]
+        ctx.output = normalised.clamp_(min=0, max=ctx.ceiling)
+    output: Tensor = ctx.output
+    return output

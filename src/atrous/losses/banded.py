@@ -17,6 +17,8 @@ from atrous.core.labels import IGNORE_INDEX
 from atrous.networks.contracts import Geometry
 from atrous.networks.layers.resize import Enlargement, iter_row_bands
 
+CPU_BAND_BYTES = 6 * 2**20
+"""Of the logits in a band: a dozen calls work on it, whose own time counts more than whose cache it lies in."""
 LOWEST_LOGIT = -80.0
 """Less the highest of its cell; below it every class of a pixel between two cells could be 0 in fp32 after exp."""
 
@@ -113,7 +115,7 @@ class _Bands:
     def iter_rows(self, height: int) -> Iterator[slice]:
         """Yield the rows of one band after another."""
         row_bytes = self.widened[:, :, 0].numel() * self.widened.element_size()
-        return iter_row_bands(height, row_bytes, self.widened.device)
+        return iter_row_bands(height, row_bytes, self.widened.device, cpu_bytes=CPU_BAND_BYTES)
 
     def read(self, rows: slice) -> Tensor:
         """Return the logits of a band, (B, K, R, W), less a number a pixel, none above 0; they may be overwritten."""

@@ -167,15 +167,19 @@ DEVICE_BAND_BYTES = 64 * 2**20
 """On other devices: enough to keep them busy."""
 
 
-def iter_row_bands(height: int, row_bytes: int, device: torch.device) -> Iterator[slice]:
+def iter_row_bands(
+    height: int, row_bytes: int, device: torch.device, *, cpu_bytes: int | None = None
+) -> Iterator[slice]:
     """Yield the rows of a picture as bands that are worked on while they lie in the cache.
 
     Args:
         height: Rows of the picture.
         row_bytes: Of the logits of one row.
         device: Where they are computed.
+        cpu_bytes: Of the logits in a band on a CPU; CPU_BAND_BYTES where left out.
     """
-    rows = max((CPU_BAND_BYTES if device.type == "cpu" else DEVICE_BAND_BYTES) // row_bytes, 1)
+    band_bytes = (cpu_bytes or CPU_BAND_BYTES) if device.type == "cpu" else DEVICE_BAND_BYTES
+    rows = max(band_bytes // row_bytes, 1)
     for start in range(0, height, rows):
         yield slice(start, min(start + rows, height))
 

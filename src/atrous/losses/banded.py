@@ -17,7 +17,7 @@ from atrous.core.labels import IGNORE_INDEX
 from atrous.networks.contracts import Geometry
 from atrous.networks.layers.resize import Enlargement, iter_row_bands
 
-CPU_BAND_BYTES = 6 * 2**20
+CPU_BAND_BYTES = 5 * 2**20
 """Of the logits in a band: a dozen calls work on it, whose own time counts more than whose cache it lies in."""
 LOWEST_LOGIT = -80.0
 """Less the highest of its cell; below it every class of a pixel between two cells could be 0 in fp32 after exp."""

@@ -17,7 +17,7 @@ from atrous.core.labels import IGNORE_INDEX
 from atrous.networks.contracts import Geometry
 from atrous.networks.layers.resize import Enlargement, iter_row_bands
 
-CPU_BAND_BYTES = 5 * 2**20
+BAND_BYTES = 5 * 2**20
 """Of the logits in a band: a dozen calls work on it, whose own time counts more than whose cache it lies in."""
 LOWEST_LOGIT = -80.0
 """Less the highest of its cell; below it every class of a pixel between two cells could be 0 in fp32 after exp."""
@@ -104,7 +104,7 @@ class _Bands:
         # Cross-entropy is that of logits less any number a pixel. Less the highest of each cell, what lies between
         # cells is never above 0, so that the softmax of a band needs neither a highest nor a difference of its own.
         plain = plain - plain.amax(dim=1, keepdim=True)
-        self._reaches_low = bool(plain.amin() < LOWEST_LOGIT)
+        self._needs_shift = bool(plain.amin() < LOWEST_LOGIT)
         if geometry is None or geometry.stride == 1:
             self._enlargement = None
             self.widened = plain
@@ -115,7 +115,7 @@ class _Bands:
     def iter_rows(self, height: int) -> Iterator[slice]:
         """Yield the rows of one band after another."""
         row_bytes = self.widened[:, :, 0].numel() * self.widened.element_size()
-        return iter_row_bands(height, row_bytes, self.widened.device, cpu_bytes=CPU_BAND_BYTES)
+        return iter_row_bands(height, row_bytes, self.widened.device, cpu_bytes=BAND_BYTES)
 
     def read(self, rows: slice) -> Tensor:
         """Return the logits of a band, (B, K, R, W), less a number a pixel, none above 0; they may be overwritten."""
@@ -123,7 +123,7 @@ class _Bands:
             band = self.widened[:, :, rows].clone()
         else:
             band = self._enlargement.enlarge_band(self.widened, rows.start, rows.stop)
-        return band.sub_(band.amax(dim=1, keepdim=True)) if self._reaches_low else band
+        return band.sub_(band.amax(dim=1, keepdim=True)) if self._needs_shift else band
 
     def add_gradient(self, into: Tensor, rows: slice, gradient: Tensor) -> None:
         """Add a band's gradient, (B, K, R, W), to that of the widened map, (B, K, h, W)."""
@@ -149,7 +149,7 @@ def _compare(band: Tensor, found: Tensor, label_smoothing: float = 0.0) -> tuple
     """Return the cross-entropy of a band's pixels, and the sums by which the band, overwritten, becomes a softmax.
 
     Shapes:
-        band (B, K, R, W) logits up to 0, found (B, 1, R, W); out (B, 1, R, W) twice.
+        band (B, K, R, W) logits, none above 0 and not all far below, found (B, 1, R, W); out (B, 1, R, W) twice.
     """
     target = band.gather(1, found)
     if label_smoothing:

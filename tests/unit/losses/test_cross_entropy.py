@@ -217,7 +217,7 @@ def test_a_picture_of_many_bands_is_that_of_one(monkeypatch, aligned):
     logits, geometry, labels = build_case(10, (61, 43), 8, aligned)
     results = []
     for band_bytes in (2**30, 3000, 1):
-        monkeypatch.setattr(banded, "CPU_BAND_BYTES", band_bytes)
+        monkeypatch.setattr(banded, "BAND_BYTES", band_bytes)
         values = logits.clone().requires_grad_()
         loss = sum_cross_entropy(values, geometry, labels, torch.tensor(WEIGHTS))
         loss.backward()

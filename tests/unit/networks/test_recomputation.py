@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 
 import pytest
 import torch
@@ -82,6 +83,29 @@ def test_maps_are_kept_once_and_weights_not_copied() -> None:
     assert lean < 10.5  # those of the convolutions, the first input's copy and the last output
 
 
+def test_a_pass_without_backward_leaves_nothing_behind() -> None:
+    def count_tensors() -> int:
+        gc.collect()
+        return sum(issubclass(type(thing), Tensor) for thing in gc.get_objects())
+
+    layers = _build(nn.ReLU).append(nn.Sigmoid())  # which keeps its own output
+    features = torch.randn(2, 3, 9, 7)
+    before = count_tensors()
+    for _ in range(3):
+        with recomputing():
+            assert layers(features).requires_grad
+    assert count_tensors() == before
+
+
+def test_hooks_of_norms_and_activations_are_called() -> None:
+    layers = _build(nn.ReLU)
+    called: list[str] = []
+    for module in layers:
+        module.register_forward_hook(lambda module, *_: called.append(type(module).__name__))
+    layers(torch.randn(2, 3, 9, 7))
+    assert called == ["Conv2d", "BatchNorm2d", "ReLU", "Conv2d", "BatchNorm2d"]
+
+
 def test_frozen_and_resting_norms_run_as_they_are() -> None:
     features = torch.randn(2, 8, 5, 5)
     norm = nn.BatchNorm2d(8)
@@ -92,6 +116,8 @@ def test_frozen_and_resting_norms_run_as_they_are() -> None:
         torch.testing.assert_close(norm_act(norm.train(), nn.ReLU(), features), norm(features).relu())
     hard = nn.Hardswish()
     torch.testing.assert_close(norm_act(norm, hard, features), hard(norm(features)))
+    bare = nn.BatchNorm2d(8, affine=False)
+    torch.testing.assert_close(norm_act(bare, nn.ReLU(), features), bare(features).relu())
 
 
 def test_one_value_a_channel_is_refused_as_by_the_norm() -> None:

@@ -91,3 +91,5 @@ def test_products_by_tap_are_for_large_rates() -> None:
     assert not sparse(3, 36, dilation=36, stride=2)
     assert not sparse(3, 0, dilation=24)  # its output is smaller
     assert not is_sparse(nn.Conv2d(4, 4, 3, padding="same", dilation=36), features)
+    assert not is_sparse(nn.Conv2d(4, 4, 3, padding=36, dilation=36, padding_mode="reflect"), features)
+    assert not is_sparse(nn.Conv2d(4, 4, 3, padding=36, dilation=36), features[:0])

@@ -37,8 +37,8 @@ class TorchProgram(GraphBackend):
             from torch.export.passes import move_to_device_pass
 
             program = move_to_device_pass(program, self.device)
-        # What was noted about the traced picture's size, such as that a map of it is not contiguous or had more than one
-        # cell a side, changes no answer.
+        # What was noted about the traced picture's size, such as that a map of it is not contiguous or had more
+        # cells a side than one, changes no answer.
         program.range_constraints.clear()
         unchecked = {"check_guards": False} if "check_guards" in inspect.signature(program.module).parameters else {}
         self._program = program.module(**unchecked)

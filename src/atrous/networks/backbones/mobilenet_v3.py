@@ -96,7 +96,7 @@ class InvertedUnit(nn.Module):
         return features + out if self.has_shortcut else out
 
 
-def _follow(convolution: nn.Conv2d, activation: type[nn.Module]) -> nn.Sequential:
+def _follow(convolution: nn.Conv2d, activation: type[nn.Module]) -> Layers:
     """Return a convolution followed by its norm and an activation."""
     return Layers(convolution, nn.BatchNorm2d(convolution.out_channels, eps=NORM_EPSILON), activation())
 

@@ -36,12 +36,14 @@ class Layers(nn.Sequential):
 def norm_act(norm: nn.Module, act: nn.Module, features: Tensor) -> Tensor:
     """Return act(norm(features)); inside `recomputing` the backward pass computes it again.
 
-    That is so for a batch norm that learns, with ReLU or ReLU6, on a CPU. Others are run as they are.
+    That is so for a batch norm that learns, with ReLU or ReLU6, on a CPU. Others, and modules with hooks, run as
+    they are.
 
     Shapes:
         features (B, C, h, w); out (B, C, h, w).
     """
-    if not (_can_recompute(norm, features) and isinstance(act, nn.ReLU | nn.ReLU6)):
+    is_known = isinstance(act, nn.ReLU | nn.ReLU6) and not (_has_hooks(norm) or _has_hooks(act))
+    if not (is_known and _can_recompute(norm, features)):
         plain: Tensor = act(norm(features))
         return plain
     norm.num_batches_tracked.add_(1)  # type: ignore[operator]
@@ -50,10 +52,16 @@ def norm_act(norm: nn.Module, act: nn.Module, features: Tensor) -> Tensor:
     return out
 
 
+def _has_hooks(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
 def _can_recompute(norm: nn.Module, features: Tensor) -> bool:
     return (
         type(norm) is nn.BatchNorm2d
+        and features.dim() == 4
         and norm.training
+        and norm.affine
         and norm.track_running_stats
         and norm.momentum is not None
         and norm.weight.requires_grad
@@ -66,7 +74,11 @@ def _can_recompute(norm: nn.Module, features: Tensor) -> bool:
 
 @contextmanager
 def recomputing() -> Iterator[None]:
-    """Keep less for the backward pass of what runs in here: neither what `norm_act` gives nor autocast's weights."""
+    """Keep less for the backward pass of what runs in here: neither what `norm_act` gives nor autocast's weights.
+
+    Weights must not change before the backward pass, which reads them, and nothing that it needs may be written to:
+    autograd does not notice it here. A backward pass through a part of the network ends what others could read of it.
+    """
     cached = torch.is_autocast_cache_enabled()
     torch.set_autocast_cache_enabled(False)  # else the copies lie in memory until the forward pass ends
     try:
@@ -78,7 +90,8 @@ def recomputing() -> Iterator[None]:
 
 def _pack(tensor: Tensor) -> Tensor | Callable[[], Tensor]:
     """Return what is kept in place of a tensor: itself, or how to compute it again."""
-    return _find_recipe(tensor.grad_fn, tensor.dtype) or tensor
+    # Detached: an operation that kept its own output with its history would keep itself alive for ever.
+    return _find_recipe(tensor.grad_fn, tensor.dtype) or tensor.detach()
 
 
 def _unpack(kept: Tensor | Callable[[], Tensor]) -> Tensor:
@@ -86,10 +99,13 @@ def _unpack(kept: Tensor | Callable[[], Tensor]) -> Tensor:
 
 
 def _find_recipe(node: Any, dtype: torch.dtype) -> Callable[[], Tensor] | None:
-    """Return how to compute again, in a dtype, what a node of the graph gave; None where it is not cheap."""
+    """Return how to compute again, in a dtype, what a node of the graph gave; None where it is not cheap.
+
+    PyTorch tells nodes apart by name alone; under other names more is kept, and nothing else changes.
+    """
     name = "" if node is None else node.name()
     if name == "_NormActBackward":
-        return lambda: _compute_output(node).to(dtype)
+        return lambda: _compute_output(node, node.saved_tensors).to(dtype)
     if name != "ToCopyBackward0":
         return None
     source = node.next_functions[0][0]
@@ -114,8 +130,9 @@ class _NormAct(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        out, ctx.output = _compute_output(ctx), None
-        features, weight, _, mean, inverse_std = ctx.saved_tensors
+        saved = ctx.saved_tensors  # once: checkpoints count
+        out, ctx.output = _compute_output(ctx, saved), None
+        features, weight, _, mean, inverse_std = saved
         if ctx.ceiling is None:
             gradient = torch.ops.aten.threshold_backward(gradients[0], out, 0)
         else:
@@ -129,10 +146,10 @@ class _NormAct(torch.autograd.Function):
 
 
 @torch.no_grad()
-def _compute_output(ctx: Any) -> Tensor:
+def _compute_output(ctx: Any, saved: tuple[Tensor, ...]) -> Tensor:
     """Return what a `_NormAct` gave; it stays at hand until that one's own backward pass, which comes next."""
     if ctx.output is None:
-        features, weight, bias, mean, inverse_std = ctx.saved_tensors
+        features, weight, bias, mean, inverse_std = saved
         variance = inverse_std.square().reciprocal_()
         normalised = torch.native_batch_norm(features, weight, bias, mean, variance, False, 0.0, 0.0)[0]
         ctx.output = normalised.clamp_(min=0, max=ctx.ceiling)

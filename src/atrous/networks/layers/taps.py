@@ -23,7 +23,9 @@ BUFFER_BYTES = 2**24
 def is_sparse(conv: nn.Conv2d, features: Tensor) -> bool:
     """Whether the taps of a convolution miss so much of features (B, C, h, w) on a CPU that products by tap pay."""
     centred = tuple(rate * (size // 2) for size, rate in zip(conv.kernel_size, conv.dilation, strict=True))
-    if features.device.type != "cpu" or conv.groups > 1 or conv.stride != (1, 1) or conv.padding != centred:
+    if features.device.type != "cpu" or features.dim() != 4 or features.numel() == 0:
+        return False
+    if conv.groups > 1 or conv.stride != (1, 1) or conv.padding != centred or conv.padding_mode != "zeros":
         return False
     seen = 1.0
     for cells, size, rate in zip(features.shape[2:], conv.kernel_size, conv.dilation, strict=True):
@@ -45,7 +47,7 @@ def convolve_by_taps(features: Tensor, weight: Tensor, bias: Tensor | None, rate
         features (B, C, h, w), weight (C', C, kh, kw), bias (C',); out (B, C', h, w).
     """
     dtype = features.dtype
-    if torch.is_autocast_enabled(features.device.type):
+    if torch.is_autocast_enabled(features.device.type) and dtype != torch.float64:
         dtype = torch.get_autocast_dtype(features.device.type)
     out: Tensor = _ConvolveByTaps.apply(features.to(dtype), weight, rate)
     return out if bias is None else out + bias.to(dtype).view(-1, 1, 1)
@@ -87,7 +89,7 @@ def _differentiate_weight(features: Tensor, gradient: Tensor, weight: Tensor, ra
     for inputs, outputs in zip(torch.split(features, pictures), torch.split(gradient, pictures), strict=True):
         # Columns of a picture are copied into one run of memory, of whose rows products need no further copy; into the
         # same buffer each time, since blocks of several sizes would leave gaps in the heap.
-        seen, told = torch.empty_like(inputs).flatten(), torch.empty_like(outputs).flatten()
+        seen, told = inputs.new_empty(inputs.numel()), outputs.new_empty(outputs.numel())
         for column, (from_left, to_left, width) in enumerate(columns):
             if width <= 0:
                 continue

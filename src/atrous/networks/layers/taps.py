@@ -68,14 +68,14 @@ class _ConvolveByTaps(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         features, weight = ctx.saved_tensors
         of_features = of_weight = None
+        if ctx.needs_input_grad[1]:  # first, while the other gradient is not held
+            of_weight = _differentiate_weight(features, gradients[0], weight, ctx.rate)
         if ctx.needs_input_grad[0]:
             place = ([1, 1], ctx.padding, ctx.rate, False, [0, 0], 1)  # stride, padding, rate, not transposed, groups
             narrow = weight.to(features.dtype)
             of_features = torch.ops.aten.convolution_backward(
                 gradients[0], features, narrow, None, *place, [True, False, False]
             )[0]
-        if ctx.needs_input_grad[1]:
-            of_weight = _differentiate_weight(features, gradients[0], weight, ctx.rate)
         return of_features, of_weight, None
 
 

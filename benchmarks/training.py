@@ -13,6 +13,7 @@ does not normalise image-level features by two values. Torchvision's pictures ar
 `training_default`: a step of our default network, batch 8, beside segmentation_models_pytorch's DeepLabV3 with the same
 encoder, at equal cells of the last map. Each tool trains its own network: theirs has a 3x3 convolution more and a
 sigmoid less; columns tell parameters and GFLOPs of a picture's forward pass. Ours pads 337 pixels to 353.
+`weight_gradient`: that of an atrous convolution's weight alone, 2048 to 256 channels on 65 x 65 cells, batch 2.
 `confusion`: counting a picture of Cityscapes' size with ignored pixels, beside torchmetrics. int64 is what argmax
 gives; our predictions are uint16.
 
@@ -27,6 +28,7 @@ import argparse
 import dataclasses
 import functools
 import importlib.util
+import itertools
 import subprocess
 import sys
 import tempfile
@@ -48,6 +50,7 @@ from atrous.losses.contracts import count_weight
 from atrous.losses.cross_entropy import CrossEntropy
 from atrous.metrics.confusion import ConfusionMatrix
 from atrous.networks.contracts import Geometry
+from atrous.networks.layers.conv import Conv
 from atrous.networks.segmenter import Segmenter
 from atrous.scoring.bench import draw_picture, measure_peak_mib
 from atrous.training.compilation import compile_cells
@@ -307,6 +310,26 @@ def measure_network(build: Callable[[], nn.Module], size: int) -> dict[str, obje
     return {"parameters_m": f"{parameters / 1e6:.2f}", "gflops": f"{counter.get_total_flops() / 1e9:.2f}"}
 
 
+def build_weight_gradient_cases(options: argparse.Namespace) -> Iterator[Case]:
+    """Yield the gradient of the weight in the branches of atrous spatial pyramid pooling."""
+    channels, cells = (64, 33) if options.smoke else (2048, 65)
+    for dtype, rate in itertools.product((torch.bfloat16, torch.float32), (12, 24, 36)):
+        generator = torch.Generator().manual_seed(0)
+        features = torch.randn((2, channels, cells, cells), generator=generator)
+        features = features.to(dtype=dtype, memory_format=torch.channels_last)
+        plain = nn.Conv2d(channels, 256, 3, padding=rate, dilation=rate, bias=False)
+        own = Conv(channels, 256, 3, padding=rate, dilation=rate, bias=False)
+        sides: dict[str, Callable[[], Side]] = {}
+        for name, conv in (("autograd", plain), ("atrous", own)):
+            out = conv.to(dtype=dtype, memory_format=torch.channels_last)(features)
+            towards = torch.ones_like(out)
+            sides[name] = lambda out=out, weight=conv.weight, towards=towards: functools.partial(
+                torch.autograd.grad, out, weight, towards, retain_graph=True
+            )
+        context: dict[str, object] = {"channels": channels, "cells": cells, "dtype": str(dtype)[6:], "rate": rate}
+        yield Case("weight_gradient", context, sides, has_memory=False)
+
+
 def build_confusion_cases(options: argparse.Namespace) -> Iterator[Case]:
     """Yield the counting of one picture of Cityscapes' size."""
     height, width, num_classes = (128, 256, 19) if options.smoke else (1024, 2048, 19)
@@ -373,6 +396,7 @@ TABLES: dict[str, Callable[[argparse.Namespace], Iterator[Case]]] = {
     "training_resnet50": build_resnet50_cases,
     "loss": build_loss_cases,
     "training_default": build_default_cases,
+    "weight_gradient": build_weight_gradient_cases,
     "confusion": build_confusion_cases,
 }
 

@@ -52,7 +52,7 @@ def test_gradient_under_autocast_is_as_exact_as_bf16() -> None:
     torch.manual_seed(0)
     conv = Conv(16, 8, 3, padding=12, dilation=12, bias=False)
     features = torch.randn(2, 16, 17, 17)
-    assert is_sparse(conv, features)
+    assert conv(features).grad_fn.name() == "_ConvolveByTapsBackward"
     towards = torch.randn(2, 8, 17, 17)
     (exact,) = torch.autograd.grad(conv(features), conv.weight, towards)
     with torch.autocast("cpu", torch.bfloat16):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
 
 from atrous.core.labels import IGNORE_INDEX
 from atrous.losses.contracts import count_weight
@@ -30,6 +31,25 @@ def build_batch(size=65):
     labels[1, 32:] = 2
     labels[:, :4] = IGNORE_INDEX
     return pictures, labels
+
+
+def test_a_pass_on_a_cpu_keeps_no_copies_of_weights_and_maps_once():
+    network = build("fcn-resnet18").train()
+    pictures, labels = build_batch(129)
+
+    def measure_kept(task):
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                loss = task(pictures, labels, count_weight(labels))
+        assert loss.requires_grad
+        return sum(event.self_cpu_memory_usage for event in profiler.key_averages())
+
+    def forward_keeping_all(pictures):
+        with torch.autograd.graph.saved_tensors_hooks(lambda kept: kept, lambda kept: kept):
+            return network.forward_cells(pictures)
+
+    lean = measure_kept(build_task(network))
+    assert lean < 0.8 * measure_kept(build_task(network, forward_cells=forward_keeping_all))
 
 
 def test_the_loss_is_the_mean_over_valid_pixels_of_full_size_logits():

@@ -20,7 +20,7 @@ class Layers(nn.Sequential):
     """Modules one after another, in which a batch norm and the ReLU that follows it are one step."""
 
     def forward(self, features: Tensor) -> Tensor:
-        """Run the modules."""
+        """(B, C, h, w) -> what the last module gives."""
         norm: nn.BatchNorm2d | None = None
         for module in self:
             if norm is not None:

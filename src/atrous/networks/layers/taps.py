@@ -1,8 +1,8 @@
 """Atrous convolution whose weight's gradient is computed a tap at a time, over the cells where the tap sees the map.
 
 At a rate near the map's size most of what the side taps multiply is padding. oneDNN leaves that out of the output and
-of the features' gradient, but not of the weight's. Here each tap is one matrix product of the cells that it sees: at rate
-36 on 65 x 65 cells four times as fast in bf16, three times in fp32.
+of the features' gradient, but not of the weight's. Here each tap is one matrix product of the cells that it sees: at
+rate 36 on 65 x 65 cells four times as fast in bf16, three times in fp32.
 """
 
 from __future__ import annotations

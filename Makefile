@@ -18,7 +18,7 @@ test: install
 	$(BIN)/pytest
 
 bench: install
-	$(BIN)/python benchmarks/run.py $(if $(PICTURES),--pictures $(PICTURES))
+	$(BIN)/python benchmarks/run.py $(if $(IMAGES),--images $(IMAGES))
 
 test-slow: install
 	$(BIN)/pytest -m slow --timeout 3600

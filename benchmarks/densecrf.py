@@ -1,14 +1,14 @@
-"""DenseCRF beside pydensecrf2: the same pictures and probabilities through both, one after the other, in one process.
+"""DenseCRF beside pydensecrf2: the same images and probabilities through both, one after the other, in one process.
 
     python benchmarks/densecrf.py voc_animals/
     python benchmarks/densecrf.py camvid/ --model runs/camvid
     python benchmarks/densecrf.py voc_animals/ --device cuda
 
-A time is that of a picture from probabilities to marginals, with building the lattices: bilateral kernel (67 pixels, 3
+A time is that of an image from probabilities to marginals, with building the lattices: bilateral kernel (67 pixels, 3
 grey levels) of weight 4, Gaussian (1 pixel) of weight 3, 10 iterations. Each side runs once to warm up; then the sides
-take turns. pydensecrf2 uses one thread. Without `--model` the pictures are those of a folder in VOC's layout, with
+take turns. pydensecrf2 uses one thread. Without `--model` the images are those of a folder in VOC's layout, with
 probabilities of 21 classes that a blurred mask and noise on a grid of 8 pixels give; with it, those of the model.
-Memory is the most that one run held above what was held before it. Prints a row a picture and medians, and writes
+Memory is the most that one run held above what was held before it. Prints a row an image and medians, and writes
 results/densecrf.csv. Where pydensecrf2 is missing, ours is timed alone.
 """
 
@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import atrous
-from atrous.inference.crf import DenseCRF
+from atrous.crf.dense import DenseCRF
 from atrous.scoring.bench import measure_peak_mib
 
 try:
@@ -40,11 +40,11 @@ except ImportError:
 RESULTS = Path(__file__).parent.parent / "results" / "densecrf.csv"
 VOC_CLASSES = 21
 Case = tuple[str, np.ndarray, np.ndarray]
-"""Name, picture (H, W, 3) uint8, probabilities (K, H, W) float32."""
+"""Name, image (H, W, 3) uint8, probabilities (K, H, W) float32."""
 
 
 def compute_probabilities(mask: np.ndarray, seed: int) -> np.ndarray:
-    """Return what an uncertain network of output stride 8 might say: (H, W) labels -> (21, H, W)."""
+    """Return what an uncertain network of output stride 8 might on_message: (H, W) labels -> (21, H, W)."""
     truth = F.one_hot(torch.from_numpy(mask).long().clamp_(max=VOC_CLASSES), VOC_CLASSES + 1)[..., :VOC_CLASSES]
     height, width = mask.shape
     cells = F.adaptive_avg_pool2d(truth.permute(2, 0, 1)[None].float(), (height // 8 + 1, width // 8 + 1))
@@ -55,39 +55,39 @@ def compute_probabilities(mask: np.ndarray, seed: int) -> np.ndarray:
 
 
 def load_cases(folder: Path, model: str | None, count: int) -> list[Case]:
-    """Return the first pictures of VOC's val, or pictures from all over a folder's `val` with the model's words."""
+    """Return the first images of VOC's val, or images from all over a folder's `val` with the model's words."""
     if model is None:
         names = (folder / "ImageSets" / "Segmentation" / "val.txt").read_text(encoding="ascii").split()[:count]
         cases = []
         for seed, name in enumerate(names):
-            picture = np.array(Image.open(folder / "JPEGImages" / f"{name}.jpg").convert("RGB"))
+            image = np.array(Image.open(folder / "JPEGImages" / f"{name}.jpg").convert("RGB"))
             mask = np.array(Image.open(folder / "SegmentationClass" / f"{name}.png"))
-            cases.append((name, picture, compute_probabilities(mask, seed)))
+            cases.append((name, image, compute_probabilities(mask, seed)))
         return cases
     network = atrous.load(model)
     files = sorted((folder / "val").glob("*.jpg"))
     cases = []
     for file in files[:: max(len(files) // count, 1)][:count]:
         seen = network.predict(file, probabilities=True)
-        cases.append((file.stem, seen.picture, np.maximum(seen.probabilities.astype(np.float32), 1e-7)))
+        cases.append((file.stem, seen.image, np.maximum(seen.probabilities.astype(np.float32), 1e-7)))
     return cases
 
 
-def run_ours(picture: np.ndarray, probs: np.ndarray, device: str) -> np.ndarray:
+def run_ours(image: np.ndarray, probs: np.ndarray, device: str) -> np.ndarray:
     """Return our marginals, (K, H, W)."""
-    pixels = torch.from_numpy(picture).permute(2, 0, 1)
+    pixels = torch.from_numpy(image).permute(2, 0, 1)
     with torch.inference_mode():
         logits: Tensor = torch.from_numpy(probs).to(device).log()
         return DenseCRF().to(device)(logits, pixels.to(device)).cpu().numpy()
 
 
-def run_peer(picture: np.ndarray, probs: np.ndarray) -> np.ndarray:
+def run_peer(image: np.ndarray, probs: np.ndarray) -> np.ndarray:
     """Return pydensecrf2's marginals, (K, H, W)."""
     num_classes, height, width = probs.shape
     crf = peer.DenseCRF2D(width, height, num_classes)
     crf.setUnaryEnergy(np.ascontiguousarray(-np.log(probs.reshape(num_classes, -1))))
     crf.addPairwiseGaussian(sxy=1, compat=3)
-    crf.addPairwiseBilateral(sxy=67, srgb=3, rgbim=np.ascontiguousarray(picture), compat=4)
+    crf.addPairwiseBilateral(sxy=67, srgb=3, rgbim=np.ascontiguousarray(image), compat=4)
     return np.array(crf.inference(10)).reshape(probs.shape)
 
 
@@ -100,14 +100,14 @@ def measure(run: Callable[[], np.ndarray], threads: int) -> tuple[np.ndarray, fl
 
 
 def compare(case: Case, device: str, rounds: int) -> dict[str, Any]:
-    """Time all sides on one picture in turns."""
-    name, picture, probs = case
+    """Time all sides on one image in turns."""
+    name, image, probs = case
 
     def ours() -> np.ndarray:
-        return run_ours(picture, probs, device)
+        return run_ours(image, probs, device)
 
     def theirs() -> np.ndarray:
-        return run_peer(picture, probs)
+        return run_peer(image, probs)
 
     sides = {"ours_1": (ours, 1), "ours_2": (ours, 2)} | ({"peer": (theirs, 1)} if peer else {})
     times: dict[str, list[float]] = {side: [] for side in sides}
@@ -117,7 +117,7 @@ def compare(case: Case, device: str, rounds: int) -> dict[str, Any]:
             marginals[side], seconds = measure(run, threads)
             if turn > 0:
                 times[side].append(seconds)
-    row: dict[str, Any] = {"picture": name, "height": len(picture), "width": picture.shape[1], "classes": len(probs)}
+    row: dict[str, Any] = {"image": name, "height": len(image), "width": image.shape[1], "classes": len(probs)}
     row |= {f"{side}_s": statistics.median(values) for side, values in times.items()}
     torch.set_num_threads(1)
     row["ours_mib"] = measure_peak_mib(ours, torch.device(device))
@@ -135,7 +135,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="VOC's layout, or with --model a folder with val/*.jpg")
     parser.add_argument("--model", help="what gives the probabilities; masks and noise where left out")
-    parser.add_argument("--count", type=int, default=6, help="pictures")
+    parser.add_argument("--count", type=int, default=6, help="images")
     parser.add_argument("--rounds", type=int, default=3, help="timed turns of each side")
     parser.add_argument("--device", default="cpu", help="where ours runs: cpu or cuda")
     options = parser.parse_args()

@@ -1,11 +1,11 @@
 """A folder of JPEGs to label maps on the disk: ours beside other runtimes with the usual code around them.
 
-    python benchmarks/folder.py --pictures photos/ --model lite0
-    python benchmarks/folder.py --pictures photos/ --model resnet50 --backend openvino --precision bf16
-    python benchmarks/folder.py --pictures photos/ --flat
+    python benchmarks/folder.py --images photos/ --model lite0
+    python benchmarks/folder.py --images photos/ --model resnet50 --backend openvino --precision bf16
+    python benchmarks/folder.py --images photos/ --flat
 
-Every side labels the whole folder once, a chunk of pictures at a turn, so that whatever else runs meets all of them.
---flat: ours with 20, 200 and 2000 pictures, a process for each.
+Every side labels the whole folder once, a chunk of images at a turn, so that whatever else runs meets all of them.
+--flat: ours with 20, 200 and 2000 images, a process for each.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from PIL import Image
 
 import atrous
 from atrous import api
-from atrous.data.reading import load_picture_size
+from atrous.images.decode import load_image_size
 from atrous.model import Model
 from atrous.scoring.bench import measure_peak_mib
 
@@ -43,22 +43,22 @@ FLAT_COUNTS = (20, 200, 2000)
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what the harness does not know."""
-    parser.add_argument("--pictures", type=Path, required=True, help="folder of JPEGs; those of the first one's size")
-    parser.add_argument("--count", type=int, default=200, help="pictures; repeated where there are fewer")
-    parser.add_argument("--chunk", type=int, default=20, help="pictures of a turn")
+    parser.add_argument("--images", type=Path, required=True, help="folder of JPEGs; those of the first one's size")
+    parser.add_argument("--count", type=int, default=200, help="images; repeated where there are fewer")
+    parser.add_argument("--chunk", type=int, default=20, help="images of a turn")
     parser.add_argument("--model", choices=["resnet50", "lite0"], default="lite0")
     parser.add_argument("--run", help="a trained run in place of --model lite0's ImageNet weights")
     parser.add_argument("--backend", default="auto", help="ours")
     parser.add_argument("--precision", default="fp32", help="ours")
-    parser.add_argument("--flat", type=int, nargs="*", metavar="N", help="ours alone; N pictures, 20 200 2000")
+    parser.add_argument("--flat", type=int, nargs="*", metavar="N", help="ours alone; N images, 20 200 2000")
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
 
 
-def gather_pictures(source: Path, count: int, folder: Path) -> list[Path]:
+def gather_images(source: Path, count: int, folder: Path) -> list[Path]:
     """Lay out `count` JPEGs of one size under names of their own."""
     found = sorted(path for path in source.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
-    size = load_picture_size(found[0])
-    found = [path for path in found if load_picture_size(path) == size]
+    size = load_image_size(found[0])
+    found = [path for path in found if load_image_size(path) == size]
     folder.mkdir()
     paths = [folder / f"{number:05}.jpg" for number in range(count)]
     for path, original in zip(paths, itertools.cycle(found), strict=False):
@@ -115,15 +115,15 @@ def build_runs(plain: torch.nn.Module, model: Model, example: np.ndarray, folder
 
 
 def prepare(path: Path, *, own_normalisation: bool) -> np.ndarray:
-    """Read a picture as code around a network usually does, (1, 3, H, W)."""
-    picture = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+    """Read an image as code around a network usually does, (1, 3, H, W)."""
+    image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
     if own_normalisation:
-        return np.ascontiguousarray(picture.transpose(2, 0, 1)[None])
-    return normalise(picture)
+        return np.ascontiguousarray(image.transpose(2, 0, 1)[None])
+    return normalise(image)
 
 
 def label_usual(run: Run, paths: list[Path], out: Path, *, own_normalisation: bool) -> None:
-    """Label pictures one after another."""
+    """Label images one after another."""
     out.mkdir(exist_ok=True)
     for path in paths:
         logits = run(prepare(path, own_normalisation=own_normalisation))
@@ -132,14 +132,14 @@ def label_usual(run: Run, paths: list[Path], out: Path, *, own_normalisation: bo
 
 
 def label_ours(model: Model, paths: list[Path], out: Path, options: argparse.Namespace) -> None:
-    """Label pictures with `atrous.predict`."""
+    """Label images with `atrous.predict`."""
     how = {"backend": options.backend, "precision": options.precision}
     api.predict([str(path) for path in paths], model, out, formats=("labels",), **how)
 
 
 def compare(options: argparse.Namespace, folder: Path) -> None:
     """Let all sides label the folder in turns."""
-    paths = gather_pictures(options.pictures, options.count, folder / "in")
+    paths = gather_images(options.images, options.count, folder / "in")
     chunks = [paths[start : start + options.chunk] for start in range(0, len(paths), options.chunk)]
     plain, model = open_models(options)
     own = options.model == "lite0" or options.run is not None
@@ -165,7 +165,7 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
             np.asarray(Image.open(folder / side / f"{paths[0].stem}.png")) for side in (next(iter(runs)), name)
         )
         more[name] = {
-            "pictures_per_s": round(options.chunk / statistics.median(seconds), 2),
+            "images_per_s": round(options.chunk / statistics.median(seconds), 2),
             "peak_mib": None if peak is None else round(peak, 1),
             "equal_labels": round(float((first == found).mean()), 6),
         }
@@ -174,13 +174,13 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
 
 def describe(options: argparse.Namespace, paths: list[Path]) -> dict[str, object]:
     """Return what all rows have in common."""
-    height, width, _ = load_picture_size(paths[0])
+    height, width, _ = load_image_size(paths[0])
     return {"model": options.run or options.model, "width": width, "height": height, "chunk": options.chunk}
 
 
 def label_alone(options: argparse.Namespace, folder: Path) -> None:
-    """Label all pictures in one call, and print the seconds and the most memory that the process held."""
-    paths = gather_pictures(options.pictures, options.count, folder / "in")
+    """Label all images in one call, and print the seconds and the most memory that the process held."""
+    paths = gather_images(options.images, options.count, folder / "in")
     _, model = open_models(options)
     label_ours(model, paths[:3], folder / "warm", options)
     begun = time.perf_counter()
@@ -191,19 +191,19 @@ def label_alone(options: argparse.Namespace, folder: Path) -> None:
 
 
 def measure_flatness(options: argparse.Namespace) -> None:
-    """Label more and more pictures, each number in a process of its own; times are those of a picture."""
+    """Label more and more images, each number in a process of its own; times are those of an image."""
     times: dict[str, list[float]] = {}
     more: dict[str, dict[str, object]] = {}
     for count in options.flat or FLAT_COUNTS:
-        words = ["--pictures", str(options.pictures), "--count", str(count), "--model", options.model, "--alone"]
+        words = ["--images", str(options.images), "--count", str(count), "--model", options.model, "--alone"]
         words += ["--backend", options.backend, "--precision", options.precision]
         words += [] if options.run is None else ["--run", options.run]
         done = subprocess.run([sys.executable, __file__, *words], check=True, capture_output=True, text=True)
         found = json.loads(done.stdout.splitlines()[-1])
         seconds = found.pop("seconds") / count
-        name = f"{count} pictures"
+        name = f"{count} images"
         times[name] = [seconds]
-        more[name] = {"pictures_per_s": round(1 / seconds, 2), "peak_mib": found.pop("peak_mib")}
+        more[name] = {"images_per_s": round(1 / seconds, 2), "peak_mib": found.pop("peak_mib")}
     report("folder_flat", found, times, reference=next(iter(times)), options=options, more=more)
 
 

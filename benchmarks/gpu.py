@@ -1,10 +1,10 @@
-"""Our network and torchvision's on a CUDA card: a picture's latency, and training steps by either recipe.
+"""Our network and torchvision's on a CUDA card: an image's latency, and training steps by either recipe.
 
     python benchmarks/gpu.py
     python benchmarks/gpu.py --peak-tflops 989             # of dense bf16, as the card's maker says: gives its share
     python benchmarks/gpu.py --batch 32 --compiled
 
-`cuda_latency`: deeplabv3_resnet50 (21 classes, output stride 8), 513 x 513, one picture from uint8 on the host to its
+`cuda_latency`: deeplabv3_resnet50 (21 classes, output stride 8), 513 x 513, one image from uint8 on the host to its
 labels there, bf16. `cuda_training`: its training step at batch 16, see training.py. FLOPs are those of the forward pass
 and twice as many backward, a multiply-add being two. Memory is what a step holds on the card above weights and
 momentum. Without CUDA it says so.
@@ -33,7 +33,7 @@ from training import (
 from atrous.core.labels import LabelSpace
 from atrous.model import Model
 from atrous.networks.model_file import ModelCard
-from atrous.scoring.bench import draw_picture, measure_peak_mib
+from atrous.scoring.bench import draw_image, measure_peak_mib
 from atrous.studies.cost import count_flops
 
 BACKWARD = 2
@@ -41,8 +41,8 @@ BACKWARD = 2
 
 
 def build_latency_sides(size: int, device: torch.device) -> dict[str, Side]:
-    """Return both ways from a picture to its labels."""
-    picture = draw_picture(size, size)
+    """Return both ways from an image to its labels."""
+    image = draw_image(size, size)
     plain = build_torchvision().eval()
     space = LabelSpace(tuple(f"class {number}" for number in range(NUM_CLASSES)))
     network = convert_torchvision(plain).eval().requires_grad_(False)
@@ -52,7 +52,7 @@ def build_latency_sides(size: int, device: torch.device) -> dict[str, Side]:
 
     def label_plainly() -> np.ndarray:
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
-            given = normalise(torch.from_numpy(picture).permute(2, 0, 1)[None]).to(device)
+            given = normalise(torch.from_numpy(image).permute(2, 0, 1)[None]).to(device)
             labels: np.ndarray = (
                 plain(given.contiguous(memory_format=torch.channels_last))["out"].argmax(1)[0].cpu().numpy()
             )
@@ -60,7 +60,7 @@ def build_latency_sides(size: int, device: torch.device) -> dict[str, Side]:
 
     return {
         "torchvision channels-last bf16": label_plainly,
-        "atrous bf16": lambda: predictor.label_picture(picture, confidence=False)[0],
+        "atrous bf16": lambda: predictor.label_image(image, confidence=False)[0],
     }
 
 
@@ -126,7 +126,7 @@ def main() -> None:
         median = statistics.median(times[name])
         tflops = step_flops / median / 1e12
         more[name] = {
-            "pictures_per_s": f"{options.batch / median:.4g}",
+            "images_per_s": f"{options.batch / median:.4g}",
             "peak_mib": "" if peak is None else f"{peak:.0f}",
             "tflops": f"{tflops:.4g}",
             "share_of_peak": "" if options.peak_tflops is None else f"{tflops / options.peak_tflops:.3f}",
@@ -138,7 +138,7 @@ def main() -> None:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this script's own options."""
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--size", type=int, default=513, help="side of pictures and crops in pixels")
+    parser.add_argument("--size", type=int, default=513, help="side of images and crops in pixels")
     parser.add_argument("--peak-tflops", type=float, help="the card's dense bf16 peak")
     parser.add_argument("--compiled", action="store_true", help="our step with training.compile too")
 

@@ -69,7 +69,7 @@ def report(
 
     Args:
         table: Its name.
-        context: What was the same for all sides, such as the picture's size: the first columns.
+        context: What was the same for all sides, such as the image's size: the first columns.
         times: Seconds by side and turn.
         reference: The side that others are compared with.
         options: Of `parse_options`.

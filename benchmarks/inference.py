@@ -1,4 +1,4 @@
-"""Inference beside other ways to run one network: the same weights and picture through all, in turns, in one process.
+"""Inference beside other ways to run one network: the same weights and image through all, in turns, in one process.
 
     python benchmarks/inference.py
     python benchmarks/inference.py --model lite0 --size 480 360
@@ -7,7 +7,7 @@
 
 `resnet50` is torchvision's deeplabv3_resnet50 with 21 classes at output stride 8, batch norms drawn at random so that
 logits differ; `lite0` is the default network, whose peers are the same network run plainly and, where it is installed,
-segmentation_models_pytorch's DeepLabV3 with the same encoder. A time is that of a picture, uint8 in memory, to a map of
+segmentation_models_pytorch's DeepLabV3 with the same encoder. A time is that of an image, uint8 in memory, to a map of
 labels of its size. Peers have the usual code around them: normalised in NumPy, upsampled by their network, argmax.
 `equal_labels` is the share of pixels with plain PyTorch's label. OpenVINO and ONNX Runtime are left out where they are
 not installed.
@@ -32,10 +32,10 @@ import atrous
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Protocol
 from atrous.inference.converted import ConvertedNetwork
-from atrous.inference.predictor import Predictor
+from atrous.inference.labelling.labeller import Predictor
 from atrous.model import Model
 from atrous.networks.model_file import ModelCard
-from atrous.scoring.bench import draw_picture
+from atrous.scoring.bench import draw_image
 
 NUM_CLASSES = 21
 MEAN, STD = (np.array(values, dtype=np.float32) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
@@ -60,15 +60,15 @@ class Plain(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, picture: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor:
         """(1, 3, H, W) -> (1, K, H, W)."""
-        found = self.network(picture)
+        found = self.network(image)
         return found["out"] if isinstance(found, dict) else found
 
 
-def normalise(picture: np.ndarray) -> np.ndarray:
+def normalise(image: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8 -> (1, 3, H, W) float32, ImageNet's statistics."""
-    floats = (picture.astype(np.float32) / 255 - MEAN) / STD
+    floats = (image.astype(np.float32) / 255 - MEAN) / STD
     return np.ascontiguousarray(floats.transpose(2, 0, 1)[None])
 
 
@@ -91,11 +91,11 @@ def build_lite0(output_stride: int) -> tuple[nn.Module, Model]:
     return copy.deepcopy(network).eval(), Model(network.eval(), ModelCard(model={}, label_space=space), device="cpu")
 
 
-def build_plain_sides(plain: nn.Module, picture: np.ndarray, *, own_statistics: bool) -> dict[str, Side]:
+def build_plain_sides(plain: nn.Module, image: np.ndarray, *, own_statistics: bool) -> dict[str, Side]:
     """Return what PyTorch alone offers; a network with statistics of its own gets bytes."""
 
     def prepare(memory_format: torch.memory_format) -> Tensor:
-        given = picture.transpose(2, 0, 1)[None] if own_statistics else normalise(picture)
+        given = image.transpose(2, 0, 1)[None] if own_statistics else normalise(image)
         return torch.from_numpy(given).contiguous(memory_format=memory_format)
 
     def build(network: nn.Module, memory_format: torch.memory_format, *, bf16: bool = False) -> Side:
@@ -113,10 +113,10 @@ def build_plain_sides(plain: nn.Module, picture: np.ndarray, *, own_statistics: 
     }
 
 
-def build_runtime_sides(plain: nn.Module, picture: np.ndarray) -> dict[str, Side]:
-    """Return runtimes of the network converted at the picture's size, which is the best that they can get."""
+def build_runtime_sides(plain: nn.Module, image: np.ndarray) -> dict[str, Side]:
+    """Return runtimes of the network converted at the image's size, which is the best that they can get."""
     sides: dict[str, Side] = {}
-    example = torch.from_numpy(normalise(picture))
+    example = torch.from_numpy(normalise(image))
     wrapped = Plain(copy.deepcopy(plain))  # converters change what they trace
     if importlib.util.find_spec("openvino"):
         import openvino
@@ -125,25 +125,25 @@ def build_runtime_sides(plain: nn.Module, picture: np.ndarray) -> dict[str, Side
         for precision, hint in (("fp32", "f32"), ("bf16", "bf16")):
             settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
             compiled = openvino.compile_model(converted, "CPU", settings)
-            sides[f"OpenVINO {precision}"] = lambda run=compiled: run(normalise(picture))[0].argmax(1)[0]
+            sides[f"OpenVINO {precision}"] = lambda run=compiled: run(normalise(image))[0].argmax(1)[0]
     if importlib.util.find_spec("onnxruntime"):
         import onnxruntime
 
         file = io.BytesIO()
         torch.onnx.export(
-            Plain(copy.deepcopy(plain)), (example,), file, dynamo=False, input_names=["picture"], opset_version=18
+            Plain(copy.deepcopy(plain)), (example,), file, dynamo=False, input_names=["image"], opset_version=18
         )
         session_options = onnxruntime.SessionOptions()
         session_options.intra_op_num_threads = torch.get_num_threads()
         session = onnxruntime.InferenceSession(file.getvalue(), session_options, providers=["CPUExecutionProvider"])
-        sides["ONNX Runtime fp32"] = lambda: session.run(None, {"picture": normalise(picture)})[0].argmax(1)[0]
+        sides["ONNX Runtime fp32"] = lambda: session.run(None, {"image": normalise(image)})[0].argmax(1)[0]
     return sides
 
 
-def build_smp_side(picture: np.ndarray, output_stride: int) -> dict[str, Side]:
+def build_smp_side(image: np.ndarray, output_stride: int) -> dict[str, Side]:
     """Return segmentation_models_pytorch's network with the encoder of the default one, where it is installed.
 
-    It refuses sides that are no multiple of 16, so the picture is padded as its message says.
+    It refuses sides that are no multiple of 16, so the image is padded as its message says.
     """
     if not importlib.util.find_spec("segmentation_models_pytorch"):
         return {}
@@ -153,17 +153,17 @@ def build_smp_side(picture: np.ndarray, output_stride: int) -> dict[str, Side]:
         "tu-tf_efficientnet_lite0", encoder_weights=None, classes=NUM_CLASSES, encoder_output_stride=output_stride
     ).eval()
 
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
 
     def run() -> np.ndarray:
         with torch.inference_mode():
-            given = F.pad(torch.from_numpy(normalise(picture)), (0, -width % 16, 0, -height % 16))
+            given = F.pad(torch.from_numpy(normalise(image)), (0, -width % 16, 0, -height % 16))
             return network(given)[:, :, :height, :width].argmax(1)[0].numpy()
 
     return {"segmentation_models_pytorch": run}
 
 
-def build_own_sides(model: Model, picture: np.ndarray, output_stride: int) -> dict[str, Side]:
+def build_own_sides(model: Model, image: np.ndarray, output_stride: int) -> dict[str, Side]:
     """Return ours, in each backend that is installed and each precision."""
     predictors = {}
     for precision in ("fp32", "bf16"):
@@ -171,25 +171,25 @@ def build_own_sides(model: Model, picture: np.ndarray, output_stride: int) -> di
         if importlib.util.find_spec("openvino"):
             predictors[f"atrous openvino {precision}"] = model.build_predictor(backend="openvino", precision=precision)
     if importlib.util.find_spec("openvino") and importlib.util.find_spec("onnxruntime"):
-        graph = quantise_network(model, [picture], output_stride)
+        graph = quantise_network(model, [image], output_stride)
         for runtime in ("openvino", "onnxruntime"):
             backend = graph.open(runtime, device=torch.device("cpu"), precision="int8")
             protocol = Protocol(output_stride=output_stride, precision="int8")
             predictors[f"atrous {runtime} int8"] = Predictor(backend, model.label_space, protocol)
     return {
-        name: lambda predictor=predictor: predictor.label_picture(picture, confidence=False)[0]
+        name: lambda predictor=predictor: predictor.label_image(image, confidence=False)[0]
         for name, predictor in predictors.items()
     }
 
 
-def quantise_network(model: Model, pictures: list[np.ndarray], output_stride: int) -> ConvertedNetwork:
+def quantise_network(model: Model, images: list[np.ndarray], output_stride: int) -> ConvertedNetwork:
     """Return the network in 8 bits; what that does to labels is asked of trained networks alone."""
     import onnx
 
     from atrous.exporting.int8 import quantise
 
     graph = ConvertedNetwork(model.network, output_stride)
-    graph.source = quantise(onnx.load_from_string(graph.source), pictures).SerializeToString()
+    graph.source = quantise(onnx.load_from_string(graph.source), images).SerializeToString()
     return graph
 
 
@@ -204,13 +204,13 @@ def main() -> None:
     """Run the comparison named on the command line."""
     options = parse_options(__doc__, add_options)
     width, height = options.size
-    picture = draw_picture(height, width)
+    image = draw_image(height, width)
     is_own = options.model == "lite0"
     output_stride = options.output_stride if is_own else 8
     plain, model = build_lite0(output_stride) if is_own else build_resnet50()
-    sides = build_plain_sides(plain, picture, own_statistics=is_own)
-    sides |= build_smp_side(picture, output_stride) if is_own else build_runtime_sides(plain, picture)
-    sides |= build_own_sides(model, picture, output_stride)
+    sides = build_plain_sides(plain, image, own_statistics=is_own)
+    sides |= build_smp_side(image, output_stride) if is_own else build_runtime_sides(plain, image)
+    sides |= build_own_sides(model, image, output_stride)
     labels = {name: run() for name, run in sides.items()}
     same = {
         name: {} if "segmentation" in name else {"equal_labels": f"{float((found == labels[PLAIN]).mean()):.6f}"}

@@ -18,9 +18,9 @@ from torch.nn import functional as F
 from atrous.core.compiled import load_compiled
 from atrous.core.records import Protocol
 from atrous.inference import probabilities
-from atrous.inference.contracts import ArrayPicture
-from atrous.inference.likeliest import COMPILED, find_likeliest
-from atrous.inference.probabilities import iter_bands
+from atrous.inference.labelling.likeliest import COMPILED, find_likeliest
+from atrous.inference.labelling.probabilities import iter_bands
+from atrous.inference.labelling.source import ArrayImage
 from atrous.networks.contracts import Cells, Geometry
 
 NUM_CLASSES = 21
@@ -37,15 +37,15 @@ class Answered:
     def __init__(self, logits: Tensor, geometry: Geometry) -> None:
         self.cells = Cells(logits, None, geometry)
 
-    def __call__(self, pictures: Tensor) -> Cells:
-        """Return the same cells for any picture."""
+    def __call__(self, images: Tensor) -> Cells:
+        """Return the same cells for any image."""
         return self.cells
 
 
-def label_ours(backend: Answered, picture: ArrayPicture, *, compiled: bool) -> np.ndarray:
+def label_ours(backend: Answered, image: ArrayImage, *, compiled: bool) -> np.ndarray:
     """Return the labels as a prediction finds them, with numba or without."""
     probabilities.load_compiled = load_compiled if compiled else lambda place: None
-    bands = iter_bands(backend, picture, Protocol())
+    bands = iter_bands(backend, image, Protocol())
     found = [find_likeliest(band.scores).numpy() if band.indices is None else band.indices for band in bands]
     return np.concatenate(found)
 
@@ -79,17 +79,17 @@ def measure_mixed(logits: Tensor) -> float:
 def main() -> None:
     """Compare at two sizes of the map."""
     options = parse_options(__doc__)
-    picture = ArrayPicture(torch.zeros(3, SIDE, SIDE, dtype=torch.uint8))
+    image = ArrayImage(torch.zeros(3, SIDE, SIDE, dtype=torch.uint8))
     for stride, kind in itertools.product((8, 16), ("regions", "random")):
         geometry = Geometry(SIDE, SIDE, SIDE, SIDE, stride, aligned=True)
         logits = draw_logits(kind, (1, NUM_CLASSES, geometry.map_height, geometry.map_width))
         backend = Answered(logits, geometry)
         sides = {
             "interpolate + argmax": lambda logits=logits: label_usual(logits),
-            "atrous, torch": lambda backend=backend: label_ours(backend, picture, compiled=False),
+            "atrous, torch": lambda backend=backend: label_ours(backend, image, compiled=False),
         }
         if load_compiled(COMPILED) is not None:
-            sides["atrous, numba"] = lambda backend=backend: label_ours(backend, picture, compiled=True)
+            sides["atrous, numba"] = lambda backend=backend: label_ours(backend, image, compiled=True)
         reference = next(iter(sides.values()))()
         more = {name: {"equal_labels": f"{float((run() == reference).mean()):.6f}"} for name, run in sides.items()}
         times = take_turns(sides, options.rounds)
@@ -98,7 +98,7 @@ def main() -> None:
             "mixed_cells": f"{measure_mixed(logits):.2f}",
             "map": f"{geometry.map_height}x{geometry.map_width}",
             "classes": NUM_CLASSES,
-            "picture": f"{SIDE}x{SIDE}",
+            "image": f"{SIDE}x{SIDE}",
         }
         report("last_stage", context, times, reference="interpolate + argmax", options=options, more=more)
 

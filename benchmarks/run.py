@@ -5,7 +5,7 @@
     python benchmarks/run.py --keep                         # the tables and the document take the new figures
 
 What is compared is `times_as_fast` of our own sides with the table in results/performance; a machine of another kind
-has other ratios. Ends with 1 where one fell by more than a tenth. Tables on pictures are left out where no folder of
+has other ratios. Ends with 1 where one fell by more than a tenth. Tables on images are left out where no folder of
 JPEGs is given.
 """
 
@@ -63,21 +63,21 @@ COMMANDS = {
         ["folder.py", "--model", "lite0", "--backend", "openvino", "--precision", "bf16", "--flat"],
         BOTH[:1],
     ),
-    "huge_picture": (["huge_picture.py"], ("default",)),
+    "huge_image": (["huge_image.py"], ("default",)),
 }
 """What is run, and under which allocators."""
 
 
-def run_all(names: list[str], pictures: Path | None, out: Path) -> list[str]:
+def run_all(names: list[str], images: Path | None, out: Path) -> list[str]:
     """Run the commands into a folder; returns the names of those that failed."""
     failed = []
     for name in names:
         words, allocators = COMMANDS[name]
         if words[0] == "folder.py":
-            if pictures is None:
-                print(f"{name}: left out, no --pictures")
+            if images is None:
+                print(f"{name}: left out, no --images")
                 continue
-            words = [*words, "--pictures", str(pictures)]
+            words = [*words, "--images", str(images)]
         for allocator in allocators:
             print(f"--- {' '.join(words)} --allocator {allocator}", flush=True)
             command = [sys.executable, str(HERE / words[0]), *words[1:], "--allocator", allocator, "--out", str(out)]
@@ -88,7 +88,7 @@ def run_all(names: list[str], pictures: Path | None, out: Path) -> list[str]:
 
 def find_fallen(old: list[dict[str, str]], new: list[dict[str, str]]) -> list[str]:
     """Say which of our ratios are lower than they were, in words; rows that are not in both are passed over."""
-    figures = re.compile(r"_ms$|times_as_fast|peak_mib|pictures_per_s|equal_labels|difference|seconds")
+    figures = re.compile(r"_ms$|times_as_fast|peak_mib|images_per_s|equal_labels|difference|seconds")
 
     def identify(row: dict[str, str]) -> tuple[tuple[str, str], ...]:
         return tuple((key, value) for key, value in row.items() if value and not figures.search(key))
@@ -129,15 +129,15 @@ def main() -> int:
     """Run what the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default=",".join(COMMANDS), help=f"of {', '.join(COMMANDS)}")
-    parser.add_argument("--pictures", type=Path, help="folder of JPEGs of one size")
+    parser.add_argument("--images", type=Path, help="folder of JPEGs of one size")
     parser.add_argument("--keep", action="store_true", help="the tables and the document take the new figures")
     options = parser.parse_args()
     if options.keep:
-        failed = run_all(options.only.split(","), options.pictures, RESULTS)
+        failed = run_all(options.only.split(","), options.images, RESULTS)
         write_document(RESULTS)
         return len(failed) > 0
     with tempfile.TemporaryDirectory() as name:
-        failed = run_all(options.only.split(","), options.pictures, Path(name))
+        failed = run_all(options.only.split(","), options.images, Path(name))
         fallen = [
             f"{path.stem}: {words}"
             for path in sorted(Path(name).glob("*.csv"))

@@ -38,15 +38,15 @@ LADDER: dict[str, dict[str, Any]] = {
 }
 
 
-def compute_features(picture: np.ndarray) -> np.ndarray:
+def compute_features(image: np.ndarray) -> np.ndarray:
     """Describe each pixel by its window of at most 15 x 15: colours, local mean and deviation, Gabor, binary pattern.
 
     Shapes:
         in (H, W, 3) uint8 RGB; out (H * W, 33) float32.
     """
-    lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB).astype(np.float32)
+    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32)
     grey = lab[..., 0]
-    columns = [picture.astype(np.float32), lab]
+    columns = [image.astype(np.float32), lab]
     for side in (3, 7, 15):
         mean = cv2.blur(lab, (side, side))
         columns += [mean, np.sqrt(np.maximum(cv2.blur(lab * lab, (side, side)) - mean * mean, 0))]
@@ -57,16 +57,16 @@ def compute_features(picture: np.ndarray) -> np.ndarray:
     neighbours = [(-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1)]
     pattern = sum((np.roll(grey, place, (0, 1)) > grey) * 2.0**bit for bit, place in enumerate(neighbours))
     columns.append(np.asarray(pattern, np.float32)[..., None])
-    return np.concatenate(columns, axis=-1).reshape(picture.shape[0] * picture.shape[1], -1)
+    return np.concatenate(columns, axis=-1).reshape(image.shape[0] * image.shape[1], -1)
 
 
 def draw_pixels(dataset: SegmentationDataset, pixels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return features and labels of `pixels` random pixels of each picture."""
+    """Return features and labels of `pixels` random pixels of each image."""
     generator = np.random.default_rng(0)
     features, labels = [], []
     for sample in map(dataset.get, range(len(dataset))):
         chosen = generator.choice(sample.labels.size, pixels, replace=False)
-        features.append(compute_features(sample.picture)[chosen])
+        features.append(compute_features(sample.image)[chosen])
         labels.append(sample.labels.ravel()[chosen])
     return np.concatenate(features), np.concatenate(labels)
 

@@ -7,14 +7,14 @@
 
 `training_resnet50`: a step of torchvision's deeplabv3_resnet50 (21 classes, output stride 8), batch 2, 513 x 513, by
 torchvision's recipe (F.interpolate inside the model, cross_entropy; SGD with momentum) and by ours on the same weights.
-Before, both losses are compared in fp32: on this batch with norms at rest, and in training on four pictures, since ours
-does not normalise image-level features by two values. Torchvision's pictures are normalised beforehand, ours within.
+Before, both losses are compared in fp32: on this batch with norms at rest, and in training on four images, since ours
+does not normalise image-level features by two values. Torchvision's images are normalised beforehand, ours within.
 `loss`: upsampling and loss alone, forward and backward, fp32.
 `training_default`: a step of our default network, batch 8, beside segmentation_models_pytorch's DeepLabV3 with the same
 encoder, at equal cells of the last map. Each tool trains its own network: theirs has a 3x3 convolution more and a
-sigmoid less; columns tell parameters and GFLOPs of a picture's forward pass. Ours pads 337 pixels to 353.
+sigmoid less; columns tell parameters and GFLOPs of an image's forward pass. Ours pads 337 pixels to 353.
 `weight_gradient`: that of an atrous convolution's weight alone, 2048 to 256 channels on 65 x 65 cells, batch 2.
-`confusion`: counting a picture of Cityscapes' size with ignored pixels, beside torchmetrics. int64 is what argmax
+`confusion`: counting an image of Cityscapes' size with ignored pixels, beside torchmetrics. int64 is what argmax
 gives; our predictions are uint16.
 
 A step is forward, loss, backward, clipping (ours alone) and the optimiser's step. Memory is the most that a run holds
@@ -52,11 +52,11 @@ from atrous.metrics.confusion import ConfusionMatrix
 from atrous.networks.contracts import Geometry
 from atrous.networks.layers.conv import Conv
 from atrous.networks.segmenter import Segmenter
-from atrous.scoring.bench import draw_picture, measure_peak_mib
+from atrous.scoring.bench import draw_image, measure_peak_mib
 from atrous.training.compilation import compile_cells
 from atrous.training.norm import start_training
 from atrous.training.optimizers import build_optimizer
-from atrous.training.setup import build_fabric
+from atrous.training.prepare import build_fabric
 from atrous.training.task import TrainingTask
 
 NUM_CLASSES = 21
@@ -64,7 +64,7 @@ BLOCK_PX = 32
 LR, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 1e-4
 MOST_LOSS_DIFFERENCE = 1e-4
 Pixels = tuple[Tensor, Tensor]
-"""Pictures (B, 3, H, W) uint8 and labels (B, H, W) int64."""
+"""Images (B, 3, H, W) uint8 and labels (B, H, W) int64."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,18 +90,18 @@ class Case:
 
 def draw_batch(batch: int, size: int, num_classes: int = NUM_CLASSES) -> Pixels:
     """Return blobs of colours, and blocks of labels with ignored pixels around them."""
-    pictures = torch.from_numpy(draw_picture(size, size)).permute(2, 0, 1).expand(batch, -1, -1, -1)
+    images = torch.from_numpy(draw_image(size, size)).permute(2, 0, 1).expand(batch, -1, -1, -1)
     blocks = size // BLOCK_PX + 1
     labels = torch.randint(num_classes, (batch, blocks, blocks), generator=torch.Generator().manual_seed(0))
     labels = labels.repeat_interleave(BLOCK_PX, dim=1).repeat_interleave(BLOCK_PX, dim=2)[:, :size, :size].contiguous()
     labels[:, :4] = labels[:, :, :4] = IGNORE_INDEX
-    return pictures.contiguous(), labels
+    return images.contiguous(), labels
 
 
-def normalise(pictures: Tensor) -> Tensor:
+def normalise(images: Tensor) -> Tensor:
     """Return floats by ImageNet's statistics."""
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-    return (pictures / 255 - mean) / std
+    return (images / 255 - mean) / std
 
 
 def build_plain_step(
@@ -110,13 +110,13 @@ def build_plain_step(
     """Return a step as torchvision's reference and smp's examples write it; the network gives full-size logits."""
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     network = network.train().to(device, memory_format=memory_format)
-    pictures = normalise(pixels[0]).to(device).contiguous(memory_format=memory_format)
+    images = normalise(pixels[0]).to(device).contiguous(memory_format=memory_format)
     labels = pixels[1].to(device)
     optimizer = torch.optim.SGD(network.parameters(), lr=LR, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
 
     def step() -> float:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            loss = compute_plain_loss(network, pictures, labels)
+            loss = compute_plain_loss(network, images, labels)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()  # here, so that no side holds gradients before or during the forward pass
@@ -125,9 +125,9 @@ def build_plain_step(
     return step
 
 
-def compute_plain_loss(network: nn.Module, pictures: Tensor, labels: Tensor) -> Tensor:
+def compute_plain_loss(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """Return the cross-entropy of full-size logits."""
-    logits = network(pictures)
+    logits = network(images)
     logits = logits["out"] if isinstance(logits, Mapping) else logits
     return F.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX)
 
@@ -143,10 +143,10 @@ def build_own_step(
     forward_cells = compile_cells(network) if compiled else None
     sgd = build_optimizer(network, lr=LR, head_lr_factor=1.0, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     task, optimizer = fabric.setup(TrainingTask(network, CrossEntropy(), forward_cells=forward_cells), sgd)
-    pictures, labels = fabric.to_device(pixels)
+    images, labels = fabric.to_device(pixels)
 
     def step() -> float:
-        share = task(pictures.contiguous(memory_format=torch.channels_last), labels, task.count_weight(labels))
+        share = task(images.contiguous(memory_format=torch.channels_last), labels, task.count_weight(labels))
         fabric.backward(share)
         torch.nn.utils.clip_grad_norm_(network.parameters(), training.clip_norm).item()
         optimizer.step()
@@ -189,10 +189,10 @@ def require_equal_losses(size: int, batch: int) -> None:
     for training, pixels in ((False, draw_batch(batch, size)), (True, draw_batch(4, min(size, 129)))):
         theirs.train(training)
         ours.train(training)
-        pictures, labels = pixels
+        images, labels = pixels
         with torch.no_grad():
-            expected = compute_plain_loss(theirs, normalise(pictures), labels).item()
-            found = TrainingTask(ours, CrossEntropy())(pictures, labels, count_weight(labels)).item()
+            expected = compute_plain_loss(theirs, normalise(images), labels).item()
+            found = TrainingTask(ours, CrossEntropy())(images, labels, count_weight(labels)).item()
         if abs(found - expected) > MOST_LOSS_DIFFERENCE * abs(expected):
             raise SystemExit(f"the losses differ: ours {found}, torchvision's {expected} (training: {training})")
         print(f"loss in fp32, {'training' if training else 'norms at rest'}: ours {found:.6f}, theirs {expected:.6f}")
@@ -302,7 +302,7 @@ def build_smp_step(batch: int, size: int, device: torch.device, how: Mapping[str
 
 
 def measure_network(build: Callable[[], nn.Module], size: int) -> dict[str, object]:
-    """Return parameters in millions, and GFLOPs of a picture's forward pass; a multiply-add is two."""
+    """Return parameters in millions, and GFLOPs of an image's forward pass; a multiply-add is two."""
     network = build().eval()
     parameters = sum(parameter.numel() for parameter in network.parameters())
     with FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -331,7 +331,7 @@ def build_weight_gradient_cases(options: argparse.Namespace) -> Iterator[Case]:
 
 
 def build_confusion_cases(options: argparse.Namespace) -> Iterator[Case]:
-    """Yield the counting of one picture of Cityscapes' size."""
+    """Yield the counting of one image of Cityscapes' size."""
     height, width, num_classes = (128, 256, 19) if options.smoke else (1024, 2048, 19)
     generator = np.random.default_rng(0)
     blocks = generator.integers(0, num_classes, (height // BLOCK_PX, width // BLOCK_PX))

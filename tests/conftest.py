@@ -36,8 +36,8 @@ class TinyBackbone(Backbone):
             for i in (3, *[TINY_CHANNELS] * 4)
         )
 
-    def forward(self, picture: Tensor) -> list[Tensor]:
-        levels = [picture]
+    def forward(self, image: Tensor) -> list[Tensor]:
+        levels = [image]
         for block in self.blocks:
             levels.append(block(levels[-1]))
         return levels[1:]

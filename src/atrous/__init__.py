@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from atrous.config.schema import Config
     from atrous.core.errors import AtrousError, ConfigError, DataError, MachineError, ModelFileError, UsageError
     from atrous.core.records import Scores
-    from atrous.inference.prediction import Prediction
+    from atrous.inference.folders.prediction import Prediction
 
 __version__ = "0.1.0"
 
@@ -42,7 +42,7 @@ _HOMES = {
     "atrous.config.schema": ("Config",),
     "atrous.core.errors": ("AtrousError", "ConfigError", "DataError", "MachineError", "ModelFileError", "UsageError"),
     "atrous.core.records": ("Scores",),
-    "atrous.inference.prediction": ("Prediction",),
+    "atrous.inference.folders.prediction": ("Prediction",),
 }
 
 

@@ -15,39 +15,34 @@ from atrous.config.load import load_config
 from atrous.core.errors import ConfigError, UsageError
 from atrous.core.files import save_json, shorten_paths
 from atrous.core.provenance import collect_provenance
-from atrous.core.records import Protocol, Scores
+from atrous.core.records import MessageCallback, ProgressCallback, Protocol, Scores, send_message
+from atrous.core.run_folder import CONFIG_NAME, METRICS_NAME
 from atrous.data.build import PYTHON_SOURCE, read_splits
 from atrous.data.contracts import SegmentationDataset, Splits
 from atrous.exporting import FORMATS
-from atrous.exporting.calibration import read_pictures, sample_pictures
+from atrous.exporting.calibration import read_images, sample_images
 from atrous.exporting.export import at_output_stride, export_network
 from atrous.exporting.parity import Parity
 from atrous.inference.build import find_precisions
-from atrous.inference.likeliest import name_last_stage
-from atrous.inference.predictions import PredictionRecord, save_predictions
-from atrous.inference.predictor import Predictor
-from atrous.model import Model, Say, load
+from atrous.inference.folders.writer import PredictionRecord, save_predictions
+from atrous.inference.labelling.labeller import Predictor
+from atrous.inference.labelling.likeliest import name_last_stage
+from atrous.model import Model, load
 from atrous.networks.build import build_network_from
 from atrous.networks.segmenter import Segmenter
 from atrous.networks.weights import start_weights
 from atrous.reports.plots import save_bench_plot
-from atrous.run import (
-    CONFIG_NAME,
-    METRICS_NAME,
-    Report,
+from atrous.runs.scored_data import find_scored_data, is_run, rebuild_splits
+from atrous.runs.stages import (
     Run,
-    find_scored_data,
-    is_run,
     plan_training,
     preview_training,
-    rebuild_splits,
     run_training,
-    tell,
 )
 from atrous.scoring import crf_search
 from atrous.scoring.bench import bench as run_bench
+from atrous.scoring.count import score
 from atrous.scoring.crf_search import CrfTrial
-from atrous.scoring.score import score
 
 __all__ = [
     "CONFIG_NAME",
@@ -94,8 +89,8 @@ def train(
     recipe: str | Path | None = None,
     out: str | Path | None = None,
     set: Mapping[str, Any] | None = None,
-    progress: Report | None = None,
-    say: Say | None = None,
+    progress: ProgressCallback | None = None,
+    on_message: MessageCallback | None = None,
     **options: Any,
 ) -> Run:
     """Train a network.
@@ -106,8 +101,8 @@ def train(
         recipe: A YAML file or a shipped recipe.
         out: The run's folder; runs/<data>-<model>-<number> where left out.
         set: Any setting by its dotted key, such as {"training.norm": "frozen"}.
-        progress: Told where the work stands.
-        say: Told what was decided and found.
+        progress: Receives the progress.
+        on_message: Receives messages about automatic choices and findings.
         options: Fields by their own name: epochs, iterations, max_minutes, batch, crop, lr, seed, weights, workers...
     Raises:
         ConfigError: A setting that is unknown or impossible.
@@ -118,7 +113,7 @@ def train(
     source = str(data) if splits is None else PYTHON_SOURCE
     given = {"data.source": source, "model.name": model, "output.folder": str(out) if out else None}
     loaded = load_config(recipe=recipe, options={**given, **options, **(set or {})})
-    return run_training(loaded, splits=splits, progress=progress, say=say)
+    return run_training(loaded, splits=splits, progress=progress, on_message=on_message)
 
 
 def evaluate(
@@ -135,17 +130,17 @@ def evaluate(
     backend: str = "auto",
     trust: bool = False,
     data_root: str | None = None,
-    progress: Report | None = None,
-    say: Say | None = None,
+    progress: ProgressCallback | None = None,
+    on_message: MessageCallback | None = None,
 ) -> Scores:
-    """Score a model on pictures with masks, each at its own size.
+    """Score a model on images with masks, each at its own size.
 
     Args:
         model: A model, a run, or what `load` opens.
         data: What to score on, every pair of it; a run's own validation data where left out.
         output_stride: The build's where left out.
         scales: Scales whose probabilities are averaged.
-        flip: Whether the mirrored picture is averaged in.
+        flip: Whether the mirrored image is averaged in.
         window: Side of a sliding window in pixels; where left out, as in the validations of its training.
         precision: fp32 or bf16; auto as in the validations of its training.
         crf: Whether DenseCRF follows the network, or its options; the score without it is given too.
@@ -153,8 +148,8 @@ def evaluate(
         backend: torch, compile, openvino or onnxruntime; auto is torch, or an exported file's own.
         trust: Whether to open a .pt2, which can run any code that it holds.
         data_root: Folder in which registered data sets are looked for.
-        progress: Told where the work stands.
-        say: Told what was decided by itself.
+        progress: Receives the progress.
+        on_message: Receives messages about automatic choices and findings.
     Raises:
         UsageError: No data is given and the model is no run.
         ModelFileError: The model cannot be opened.
@@ -163,7 +158,14 @@ def evaluate(
     options = {"output_stride": output_stride, "scales": tuple(scales), "flip": flip, "crf": crf}
     opening = {"device": device, "backend": backend, "trust": trust}
     predictor, dataset = _prepare_scoring(
-        model, data, window=window, precision=precision, opening=opening, data_root=data_root, say=say, **options
+        model,
+        data,
+        window=window,
+        precision=precision,
+        opening=opening,
+        data_root=data_root,
+        on_message=on_message,
+        **options,
     )
     return score(predictor, dataset, progress=progress)
 
@@ -181,10 +183,10 @@ def search_crf(
     backend: str = "auto",
     trust: bool = False,
     data_root: str | None = None,
-    progress: Report | None = None,
-    say: Say | None = None,
+    progress: ProgressCallback | None = None,
+    on_message: MessageCallback | None = None,
 ) -> tuple[CrfTrial, ...]:
-    """Score a few settings of DenseCRF on some of the pictures, best first; arguments as those of `evaluate`.
+    """Score a few settings of DenseCRF on some of the images, best first; arguments as those of `evaluate`.
 
     Raises:
         UsageError: No data is given and the model is no run.
@@ -194,7 +196,14 @@ def search_crf(
     options = {"output_stride": output_stride, "scales": tuple(scales), "flip": flip}
     opening = {"device": device, "backend": backend, "trust": trust}
     predictor, dataset = _prepare_scoring(
-        model, data, window=window, precision=precision, opening=opening, data_root=data_root, say=say, **options
+        model,
+        data,
+        window=window,
+        precision=precision,
+        opening=opening,
+        data_root=data_root,
+        on_message=on_message,
+        **options,
     )
     return crf_search.search_crf(predictor, dataset, progress=progress)
 
@@ -216,18 +225,18 @@ def predict(
     formats: Sequence[str] = ("labels", "overlay"),
     probabilities: bool = False,
     min_confidence: float | None = None,
-    progress: Report | None = None,
-    say: Say | None = None,
+    progress: ProgressCallback | None = None,
+    on_message: MessageCallback | None = None,
 ) -> PredictionRecord:
     """Label files, folders and globs into a folder.
 
     Args:
-        inputs: Pictures, folders (sub-folders are mirrored) and globs.
+        inputs: Images, folders (sub-folders are mirrored) and globs.
         model: A model, a run, or what `load` opens.
         out: Folder of the results.
         output_stride: The build's where left out.
         scales: Scales whose probabilities are averaged.
-        flip: Whether the mirrored picture is averaged in.
+        flip: Whether the mirrored image is averaged in.
         window: Side of a sliding window in pixels.
         precision: auto, fp32 or bf16; auto is bf16 where the machine gains by it and the model was seen to bear it.
         crf: Whether DenseCRF follows the network, or its options.
@@ -238,8 +247,8 @@ def predict(
             are never whole in memory, get labels alone.
         probabilities: Whether to write the probabilities of every class.
         min_confidence: Pixels below it get the data's ignored id.
-        progress: Told of each picture.
-        say: Told what was decided by itself.
+        progress: Receives the progress.
+        on_message: Receives messages about automatic choices and findings.
     Raises:
         UsageError: An input does not exist, two have one output name, or `out` lies in an input folder.
         ModelFileError: The model cannot be opened.
@@ -253,7 +262,7 @@ def predict(
         precision=precision,
         backend=backend,
         crf=crf,
-        say=say,
+        on_message=on_message,
     )
     return save_predictions(
         predictor,
@@ -280,14 +289,14 @@ def bench(
     device: str = "auto",
     data_root: str | None = None,
     trust: bool = False,
-    progress: Report | None = None,
-    say: Say | None = None,
+    progress: ProgressCallback | None = None,
+    on_message: MessageCallback | None = None,
 ) -> dict[str, Any]:
     """Time models side by side under every combination of backend, output stride and precision.
 
     Args:
         models: What `load` opens.
-        sizes: Heights and widths of the pictures, in pixels.
+        sizes: Heights and widths of the images, in pixels.
         output_strides: None for the build's.
         precisions: auto, fp32, bf16, of living networks; exported files have their own.
         backends: What runs them, see `load`. One that does not run a model, or has not the precision, is left out.
@@ -297,8 +306,8 @@ def bench(
         device: auto, cpu, cuda, cuda:1, mps.
         data_root: Folder in which registered data sets are looked for.
         trust: Whether to open a .pt2, which can run any code that it holds.
-        progress: Told where the work stands.
-        say: Told what was decided by itself.
+        progress: Receives the progress.
+        on_message: Receives messages about automatic choices and findings.
     Returns: The rows, see `BenchRow`, with what they were measured on.
     Raises:
         ModelFileError: A model cannot be opened.
@@ -309,15 +318,15 @@ def bench(
     for name in models:
         opened, folder = _open(name, device, backends[0] if len(backends) == 1 else "auto", trust=trust)
         if data is not None and dataset is None:
-            dataset = find_scored_data(data, folder, opened.label_space, data_root, say)
+            dataset = find_scored_data(data, folder, opened.label_space, data_root, on_message)
         own_precisions = ("auto",) if opened.is_exported else precisions
         for backend, output_stride, precision in itertools.product(backends, output_strides, own_precisions):
             options = {"output_stride": output_stride, "precision": precision, "backend": backend}
             try:
-                predictor = opened.build_predictor(**options, say=say)
+                predictor = opened.build_predictor(**options, on_message=on_message)
             except ConfigError as error:  # a backend that has not the precision, or does not run such files
                 refusal = error
-                tell(say, f"left out: {error.message}")
+                send_message(on_message, f"left out: {error.message}")
             else:
                 candidates.append((name, backend, predictor))
     if refusal is not None and not candidates:
@@ -346,7 +355,7 @@ def export(
     int8: bool = False,
     calibrate: str | Path | None = None,
     output_stride: int | None = None,
-    say: Say | None = None,
+    on_message: MessageCallback | None = None,
 ) -> tuple[Path, Parity]:
     """Write a model as a file that another runtime runs, after it has run there and answered as the model does.
 
@@ -356,15 +365,15 @@ def export(
         format: onnx, openvino or pt2.
         argmax: Whether the file gives class indices in place of logits; it then has no confidence.
         int8: Whether it computes in 8 bits, two to four times as fast where the CPU can, and a little less exact.
-        calibrate: Pictures, a folder or a glob, that show the range of values for int8; a run's own training pictures
+        calibrate: Images, a folder or a glob, that show the range of values for int8; a run's own training images
             where left out.
         output_stride: That of the file, which is fixed; the model's where left out.
-        say: Told what is being done.
+        on_message: Receives messages about automatic choices and findings.
     Returns: The file, and how far its answers are from the model's.
     Raises:
         ModelFileError: The model cannot be opened or converted, or the file answers otherwise.
         ConfigError: The model cannot have the output stride, there is no such format, or it has no int8.
-        UsageError: There are no pictures for int8, or there are and it is not asked for.
+        UsageError: There are no images for int8, or there are and it is not asked for.
         MachineError: A package that the format needs is not installed.
     """
     if calibrate is not None and not int8:
@@ -376,20 +385,20 @@ def export(
         name = "model" if isinstance(model, Model | Run) or Path(model).is_dir() else Path(model).stem
         out = near / f"{name}{'-int8' * int8}{suffix}"
     network = opened.network
-    pictures = _find_calibration(calibrate, folder) if int8 else None
+    images = _find_calibration(calibrate, folder) if int8 else None
     with at_output_stride(network, output_stride or network.output_stride):
         parity = export_network(
-            network, opened.card, Path(out), format=format, argmax=argmax, calibration=pictures, say=say
+            network, opened.card, Path(out), format=format, argmax=argmax, calibration=images, on_message=on_message
         )
     return Path(out), parity
 
 
 def _find_calibration(source: str | Path | None, folder: Path | None) -> list[np.ndarray]:
     if source is not None:
-        return read_pictures(source)
+        return read_images(source)
     if folder is None or not is_run(folder):
-        raise UsageError("int8: no pictures to calibrate by", "Give a folder of them: --calibrate photos/.")
-    return sample_pictures(rebuild_splits(folder).train)
+        raise UsageError("int8: no images to calibrate by", "Give a folder of them: --calibrate photos/.")
+    return sample_images(rebuild_splits(folder).train)
 
 
 def _open(
@@ -410,12 +419,12 @@ def _prepare_scoring(
     precision: str,
     opening: Mapping[str, Any],
     data_root: str | None,
-    say: Say | None,
+    on_message: MessageCallback | None,
     **options: Any,
 ) -> tuple[Predictor, SegmentationDataset]:
     """Return what labels and what is labelled; window and precision left open are those of the model's validations."""
     opened, folder = _open(model, **opening)
-    dataset = find_scored_data(data, folder, opened.label_space, data_root, say)
+    dataset = find_scored_data(data, folder, opened.label_space, data_root, on_message)
     validated = Protocol.from_json(opened.card.protocol) if opened.card.protocol else Protocol()
     is_free = precision == "auto" and not opened.is_exported
     if is_free and validated.precision in find_precisions(opening["backend"]):
@@ -424,7 +433,7 @@ def _prepare_scoring(
         window=window if opened.gives_labels_alone else window or validated.window,
         precision=precision,
         backend=opening["backend"],
-        say=say,
+        on_message=on_message,
         **options,
     )
     return predictor, dataset

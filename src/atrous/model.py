@@ -1,8 +1,8 @@
-"""A network with its classes, or an exported file, opened and ready to label pictures."""
+"""A network with its classes, or an exported file, opened and ready to label images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,18 @@ from atrous.config.problems import describe_validation_error, raise_problems
 from atrous.config.schema import Config
 from atrous.core.errors import ConfigError, UsageError
 from atrous.core.labels import LabelSpace
+from atrous.core.records import MessageCallback
 from atrous.inference.build import GRAPH_RUNTIMES, build_predictor, find_device, find_precisions
 from atrous.inference.exported import RUNTIMES, ExportedFile, choose_runtime, read_file
+from atrous.inference.folders.prediction import Prediction
+from atrous.inference.labelling.labeller import Predictor
 from atrous.inference.precision import choose_precision
-from atrous.inference.prediction import Prediction
-from atrous.inference.predictor import Predictor
 from atrous.networks.model_file import ModelCard, load_model
 from atrous.networks.segmenter import Segmenter
 
-Say = Callable[[str], None]
-
 
 class Model:
-    """A network with its classes, ready to label pictures.
+    """A network with its classes, ready to label images.
 
     Args:
         source: The network, in evaluation mode, or an exported file.
@@ -111,27 +110,27 @@ class Model:
         probabilities: bool = False,
         min_confidence: float = 0.0,
     ) -> Prediction | list[Prediction] | Iterator[Prediction]:
-        """Label pictures.
+        """Label images.
 
         Args:
-            source: A path, a PIL picture, a uint8 array (H, W, 3), a tensor (3, H, W) of uint8 or of floats in [0, 1]:
+            source: A path, a PIL image, a uint8 array (H, W, 3), a tensor (3, H, W) of uint8 or of floats in [0, 1]:
                 gives one prediction. A list of them: a list. A folder or a glob: an iterator.
-            output_stride: For these pictures alone; the network's where left out.
+            output_stride: For these images alone; the network's where left out.
             scales: Scales whose probabilities are averaged.
-            flip: Whether the mirrored picture is averaged in.
+            flip: Whether the mirrored image is averaged in.
             window: Side of a sliding window in pixels.
             crf: Whether DenseCRF follows the network, or its options.
             probabilities: Whether to keep the probabilities of every class.
             min_confidence: Pixels below it get the data's ignored id.
         Raises:
             UsageError: The source is something else, or there is no such file.
-            DataError: A file cannot be read as a picture.
+            DataError: A file cannot be read as an image.
         """
         predictor = self.build_predictor(output_stride=output_stride, scales=scales, flip=flip, window=window, crf=crf)
         return predictor.predict(source, probabilities=probabilities, min_confidence=min_confidence)
 
-    def build_predictor(self, *, say: Say | None = None, **options: Any) -> Predictor:
-        """Build what labels pictures under given evaluation options; see `EvaluationConfig`.
+    def build_predictor(self, *, on_message: MessageCallback | None = None, **options: Any) -> Predictor:
+        """Build what labels images under given evaluation options; see `EvaluationConfig`.
 
         Precision and backend are those of the model where they are left out or auto.
 
@@ -152,11 +151,11 @@ class Model:
             if precision not in find_precisions(evaluation.backend):
                 precision = "fp32"
             evaluation = evaluation.model_copy(update={"precision": precision})
-            if precision == "bf16" and say is not None:
-                say(
+            if precision == "bf16" and on_message is not None:
+                on_message(
                     f"precision bf16: it scored {self.card.score_bf16:.4f} in validation, {self.card.score:.4f} in fp32"
                 )
-        return build_predictor(self._source, self.label_space, evaluation, self._device, say=say)
+        return build_predictor(self._source, self.label_space, evaluation, self._device, on_message=on_message)
 
 
 def load(

@@ -48,20 +48,20 @@ def build_once(name: str, seed: int) -> Backbone:
     return backbone.double().eval()
 
 
-def draw_picture(height: int, width: int) -> Tensor:
+def draw_image(height: int, width: int) -> Tensor:
     return torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
 def measure_identity(backbone: Backbone, size: tuple[int, int]) -> float:
     """Return the largest difference between features at 32 and subsampled features at 16, 8 and 4, relative."""
     planner = StridePlanner(backbone, build_stride=32)
-    picture = draw_picture(*size)
+    image = draw_image(*size)
     worst = 0.0
     with torch.inference_mode():
-        references = backbone(picture)
+        references = backbone(image)
         for output_stride in (16, 8, 4):
             planner.set_output_stride(output_stride)
-            for level, reference, features in zip(planner.shapes.levels, references, backbone(picture), strict=True):
+            for level, reference, features in zip(planner.shapes.levels, references, backbone(image), strict=True):
                 step = max(level.native_stride // output_stride, 1)
                 assert features[:, :, ::step, ::step].shape == reference.shape
                 assert reference.std() > 0
@@ -92,7 +92,7 @@ def test_levels_have_the_promised_channels_and_sizes(name: str, size: tuple[int,
     for output_stride in OUTPUT_STRIDES:
         planner.set_output_stride(output_stride)
         with torch.inference_mode():
-            levels = backbone(draw_picture(*size))
+            levels = backbone(draw_image(*size))
         for level, features in zip(backbone.feature_shapes.levels, levels, strict=True):
             stride = min(level.native_stride, output_stride)
             assert features.shape == (1, level.channels, -(-size[0] // stride), -(-size[1] // stride))
@@ -102,17 +102,17 @@ def test_levels_have_the_promised_channels_and_sizes(name: str, size: tuple[int,
 def test_a_switched_backbone_equals_a_fresh_one_and_comes_back_bit_equal(name: str) -> None:
     switched = build(name)
     planner = StridePlanner(switched, build_stride=32)
-    picture = draw_picture(33, 65)
+    image = draw_image(33, 65)
     with torch.inference_mode():
-        before = switched(picture)
+        before = switched(image)
         for output_stride in (16, 8, 4, 32):
             planner.set_output_stride(output_stride)
             fresh = build(name)
             StridePlanner(fresh, build_stride=output_stride)
-            for ours, theirs in zip(switched(picture), fresh(picture), strict=True):
+            for ours, theirs in zip(switched(image), fresh(image), strict=True):
                 assert torch.equal(ours, theirs)
         planner.set_output_stride(32)
-        for first, last in zip(before, switched(picture), strict=True):
+        for first, last in zip(before, switched(image), strict=True):
             assert torch.equal(first, last)
 
 
@@ -131,15 +131,15 @@ def test_the_identity_is_not_true_of_just_anything() -> None:
     """The usual mistake: the new rate on the block's first unit too."""
     backbone = build("resnet18")
     planner = StridePlanner(backbone, build_stride=32)
-    picture = draw_picture(97, 97)
+    image = draw_image(97, 97)
     with torch.inference_mode():
-        reference = backbone(picture)[-1]
+        reference = backbone(image)[-1]
         planner.set_output_stride(16)
         for site in planner.sites:
             if site.native_out > site.native_in and site.native_out == 32 and max(site.kernel) > 1:
                 site.module.dilation = (2, 2)
                 site.module.padding = (2 * site.built_padding[0], 2 * site.built_padding[1])
-        wrong = backbone(picture)[-1][:, :, ::2, ::2]
+        wrong = backbone(image)[-1][:, :, ::2, ::2]
     assert (wrong - reference).abs().max() / reference.abs().max() > 0.01
 
 
@@ -166,11 +166,11 @@ def build_open(name: str) -> Backbone:
 def test_gradients_reach_every_weight_at_every_stride(name: str) -> None:
     backbone = build(name).train()
     planner = StridePlanner(backbone, build_stride=32)
-    picture = torch.cat([draw_picture(65, 65), draw_picture(65, 65).flip(3)])
+    image = torch.cat([draw_image(65, 65), draw_image(65, 65).flip(3)])
     for output_stride in (32, 8):
         planner.set_output_stride(output_stride)
         backbone.zero_grad()
-        backbone(picture)[-1].square().mean().backward()
+        backbone(image)[-1].square().mean().backward()
         for weight_name, weight in backbone.named_parameters():
             assert weight.grad is not None, weight_name
             assert weight.grad.isfinite().all()
@@ -184,13 +184,13 @@ def test_gradients_reach_every_weight_at_every_stride(name: str) -> None:
         ("densenet121", 16, "transition3.pool (AvgPool2d)", "no atrous form"),
         ("convnext_tiny", 16, "stages_3.downsample.1 (Conv2d)", "even kernel"),
         ("resnetblur18", 16, "layer4.0.aa (BlurPool2d)", "no atrous form"),
-        ("vit_tiny_patch16_224", 32, "patch_embed (PatchEmbed)", "does not take a 512x512 picture"),
-        ("swin_tiny_patch4_window7_224", 32, "patch_embed (PatchEmbed)", "does not take a 512x512 picture"),
+        ("vit_tiny_patch16_224", 32, "patch_embed (PatchEmbed)", "does not take a 512x512 image"),
+        ("swin_tiny_patch4_window7_224", 32, "patch_embed (PatchEmbed)", "does not take a 512x512 image"),
         ("mobilevit_xxs", 32, "norm1 (LayerNorm)", "not a convolutional network"),
         ("inception_v3", 32, "Conv2d_1a_3x3.conv (Conv2d)", "not a whole number of times smaller"),
         ("ese_vovnet19b_dw", 16, "stages_3.pool (MaxPool2d)", "even kernel or padding"),
-        ("hrnet_w18_small", 32, "stage2.0 (HighResolutionModule)", "does not take a 513x513 picture"),
-        ("dla34", 32, "level2.tree1 (DlaBasic)", "does not take a 513x513 picture"),
+        ("hrnet_w18_small", 32, "stage2.0 (HighResolutionModule)", "does not take a 513x513 image"),
+        ("dla34", 32, "level2.tree1 (DlaBasic)", "does not take a 513x513 image"),
     ],
 )
 def test_what_the_rule_cannot_do_is_refused_by_module_name(

@@ -18,7 +18,7 @@ from atrous.exporting import FORMATS
 from atrous.inference import BACKENDS, precision
 from atrous.inference.build import GRAPH_RUNTIMES, LIVE, build_predictor
 from atrous.inference.exported import RUNTIMES, read_file
-from atrous.inference.predictor import Predictor
+from atrous.inference.labelling.labeller import Predictor
 from atrous.networks.layers.resize import enlarge_logits
 from atrous.networks.model_file import ModelCard
 from atrous.networks.segmenter import Segmenter
@@ -67,16 +67,16 @@ def draw(batch: int, height: int, width: int) -> torch.Tensor:
     return (blocks * 255).to(torch.uint8)
 
 
-def draw_picture() -> np.ndarray:
+def draw_image() -> np.ndarray:
     return draw(1, 50, 71)[0].permute(1, 2, 0).contiguous().numpy()
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 1, 40), (1, 37, 2), (3, 33, 65), (1, 64, 96)], ids=str)
 def test_any_size_and_batch(build: Callable[..., Predictor], tiny_network: Segmenter, shape: tuple[int, ...]) -> None:
-    pictures = draw(*shape)
+    images = draw(*shape)
     with torch.inference_mode():
-        expected = tiny_network(pictures)
-    cells = build().backend(pictures)
+        expected = tiny_network(images)
+    cells = build().backend(images)
     found = enlarge_logits(cells.logits, cells.geometry)
     assert found.dtype == torch.float32
     spread = float(expected.max() - expected.min())
@@ -88,17 +88,17 @@ def test_any_size_and_batch(build: Callable[..., Predictor], tiny_network: Segme
     [({}, 1e-4), ({"flip": True}, 1e-4), ({"window": 33}, 1e-4), ({"scales": (0.5, 1.0, 1.3)}, SCALED_TOLERANCE)],
     ids=str,
 )
-def test_pictures_are_labelled_as_by_the_living_network(
+def test_images_are_labelled_as_by_the_living_network(
     build: Callable[..., Predictor],
     tiny_network: Segmenter,
     tiny_card: ModelCard,
     options: dict[str, object],
     tolerance: float,
 ) -> None:
-    picture = draw_picture()
+    image = draw_image()
     living = build_predictor(tiny_network, tiny_card.label_space, EvaluationConfig(**options), "cpu")
-    _, _, expected = living.label_picture(picture, probabilities=True)
-    indices, confidence, probs = build(**options).label_picture(picture, probabilities=True)
+    _, _, expected = living.label_image(image, probabilities=True)
+    indices, confidence, probs = build(**options).label_image(image, probabilities=True)
     np.testing.assert_allclose(probs, expected, atol=tolerance + 1e-3)  # they are kept in 16 bits
     np.testing.assert_allclose(confidence, probs.max(axis=0), atol=1e-3)
     assert len(np.unique(indices)) > 1
@@ -106,14 +106,14 @@ def test_pictures_are_labelled_as_by_the_living_network(
 
 def test_labels_alone_are_those_of_the_logits(build: Callable[..., Predictor], tiny_network: Segmenter) -> None:
     predictor = build(argmax=True)
-    picture = draw_picture()
-    indices, confidence, _ = predictor.label_picture(picture)
+    image = draw_image()
+    indices, confidence, _ = predictor.label_image(image)
     with torch.inference_mode():
-        expected = tiny_network(torch.from_numpy(picture).permute(2, 0, 1)[None]).argmax(dim=1)[0].numpy()
+        expected = tiny_network(torch.from_numpy(image).permute(2, 0, 1)[None]).argmax(dim=1)[0].numpy()
     np.testing.assert_array_equal(indices, expected)
     assert (confidence is None) == predictor.backend.labels_only
-    pictures = torch.from_numpy(picture).permute(2, 0, 1)[None]
-    np.testing.assert_array_equal(predictor.backend.label(pictures)[0].numpy(), expected)
+    images = torch.from_numpy(image).permute(2, 0, 1)[None]
+    np.testing.assert_array_equal(predictor.backend.label(images)[0].numpy(), expected)
 
 
 def test_memory_is_known(build: Callable[..., Predictor]) -> None:
@@ -122,7 +122,7 @@ def test_memory_is_known(build: Callable[..., Predictor]) -> None:
 
 def test_a_precision_is_there_or_refused(build: Callable[..., Predictor]) -> None:
     if "bf16" in getattr(build().backend, "precisions", ("bf16",)):
-        probs = build(precision="bf16").label_picture(draw_picture(), probabilities=True)[2]
+        probs = build(precision="bf16").label_image(draw_image(), probabilities=True)[2]
         np.testing.assert_allclose(probs.sum(axis=0), 1, atol=0.01)
     else:
         with pytest.raises(ConfigError, match="precision bf16"):
@@ -131,15 +131,15 @@ def test_a_precision_is_there_or_refused(build: Callable[..., Predictor]) -> Non
 
 def test_a_living_network_is_converted_again_once_it_has_changed(tiny_network: Segmenter, tiny_card: ModelCard) -> None:
     model = atrous.Model(tiny_network, tiny_card, backend="openvino")
-    picture = draw_picture()
+    image = draw_image()
     before = model.build_predictor().backend
     assert model.build_predictor(flip=True).backend is before
     assert model.build_predictor(output_stride=8).backend is not before
     assert tiny_network.output_stride == 16
     with torch.no_grad():
         tiny_network.head.classifier.bias[1] += 1e3
-    assert (model.build_predictor().label_picture(picture)[0] == 1).all()
-    assert (before(torch.from_numpy(picture).permute(2, 0, 1)[None]).logits.argmax(dim=1) != 1).any()
+    assert (model.build_predictor().label_image(image)[0] == 1).all()
+    assert (before(torch.from_numpy(image).permute(2, 0, 1)[None]).logits.argmax(dim=1) != 1).any()
 
 
 def test_the_backend_of_a_call_is_that_of_the_call(tiny_network: Segmenter, tiny_card: ModelCard) -> None:
@@ -153,10 +153,10 @@ def test_the_backend_of_a_call_is_that_of_the_call(tiny_network: Segmenter, tiny
 
 def test_two_threads_may_ask_one_backend(build: Callable[..., Predictor]) -> None:
     predictor = build()
-    pictures = [draw_picture(), draw_picture()[::-1].copy()]
-    expected = [predictor.label_picture(picture, confidence=False)[0] for picture in pictures]
+    images = [draw_image(), draw_image()[::-1].copy()]
+    expected = [predictor.label_image(image, confidence=False)[0] for image in images]
     with ThreadPoolExecutor(2) as pool:
-        answers = pool.map(lambda n: predictor.label_picture(pictures[n % 2], confidence=False)[0], range(12))
+        answers = pool.map(lambda n: predictor.label_image(images[n % 2], confidence=False)[0], range(12))
         for number, found in enumerate(answers):
             np.testing.assert_array_equal(found, expected[number % 2])
 

@@ -17,10 +17,10 @@ from atrous.data.contracts import Splits
 REAL = {"camvid": ("camvid", {}), "voc": ("voc_animals", {"train_split": "train_aug"})}
 
 
-def save_pair(picture: Path, mask: Path, ids: list[int]) -> None:
-    for path in (picture, mask):
+def save_pair(image: Path, mask: Path, ids: list[int]) -> None:
+    for path in (image, mask):
         path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)).save(picture)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)).save(image)
     Image.fromarray(np.resize(np.array(ids, np.uint8), (6, 9))).save(mask)
 
 
@@ -34,8 +34,8 @@ def make_tiny(name: str, root: Path) -> dict[str, object]:
                 save_pair(root / split / f"{key}.jpg", root / f"{split}annot" / f"{key}.png", [0, 3, 10, 11])
             elif name == "cityscapes":
                 stem = f"{split}/aachen/aachen_00000{key}"
-                picture, mask = f"leftImg8bit/{stem}_leftImg8bit.png", f"gtFine/{stem}_gtFine_labelIds.png"
-                save_pair(root / picture, root / mask, [7, 0, 33, 26])
+                image, mask = f"leftImg8bit/{stem}_leftImg8bit.png", f"gtFine/{stem}_gtFine_labelIds.png"
+                save_pair(root / image, root / mask, [7, 0, 33, 26])
             elif name == "voc":
                 stem = f"{split}_{key}"
                 save_pair(root / "JPEGImages" / f"{stem}.jpg", root / "SegmentationClass" / f"{stem}.png", [0, 15, 255])
@@ -60,17 +60,17 @@ def require_contract(splits: Splits, count: int) -> None:
         for index in range(min(count, len(dataset))):
             one, other = dataset.get(index), copy.get(index)
             assert one.key == other.key == keys[index]
-            np.testing.assert_array_equal(one.picture, other.picture)
+            np.testing.assert_array_equal(one.image, other.image)
             np.testing.assert_array_equal(one.labels, other.labels)
-            assert one.picture.dtype == np.uint8
-            assert one.picture.shape == (*one.labels.shape, 3)
+            assert one.image.dtype == np.uint8
+            assert one.image.shape == (*one.labels.shape, 3)
             assert one.labels.dtype == np.uint16
             valid = one.labels[one.labels != IGNORE_INDEX]
             assert valid.max(initial=0) < space.num_classes
             mask = dataset.mask(index)
             assert set(np.unique(mask).tolist()) <= {*space.ids, *space.ignored_ids}
             np.testing.assert_array_equal(space.encode(mask), one.labels)
-            assert (dataset.picture_path(index) is None) == (dataset.mask_path(index) is None)
+            assert (dataset.image_path(index) is None) == (dataset.mask_path(index) is None)
     assert splits.train.label_space == splits.val.label_space
     assert train_keys.isdisjoint(splits.val.key(index) for index in range(len(splits.val)))
     assert splits.layout
@@ -83,7 +83,7 @@ def test_data_set_keeps_the_contract(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", list(REAL))
-def test_real_pictures_keep_the_contract(name):
+def test_real_images_keep_the_contract(name):
     folder, options = REAL[name]
     root = Path(os.environ.get("ATROUS_DATA", "")) / folder
     if "ATROUS_DATA" not in os.environ or not root.is_dir():

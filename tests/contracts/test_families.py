@@ -26,7 +26,7 @@ def build(family: str, **options: object) -> Segmenter:
     return build_network_from({"name": f"{family}-lite0", **options}, NUM_CLASSES).eval()
 
 
-def draw_pictures(batch: int, height: int, width: int) -> Tensor:
+def draw_images(batch: int, height: int, width: int) -> Tensor:
     return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(height * 1000 + width))
 
 
@@ -36,9 +36,9 @@ def test_any_size_gives_logits_of_that_size(family: str, resize: str, output_str
     network = build(family, resize=resize)
     network.output_stride = output_stride
     for size in [(1, 1), (1, 40), (37, 2), (33, 65)]:
-        pictures = draw_pictures(1, *size)
+        images = draw_images(1, *size)
         with torch.inference_mode():
-            logits, cells = network(pictures), network.forward_cells(pictures)
+            logits, cells = network(images), network.forward_cells(images)
         assert logits.shape == (1, NUM_CLASSES, *size)
         assert logits.isfinite().all()
         assert cells.geometry == network.geometry(*size)
@@ -50,7 +50,7 @@ def test_any_size_gives_logits_of_that_size(family: str, resize: str, output_str
 def test_a_batch_of_one_trains(family: str, output_stride: int) -> None:
     """The usual mistake: the norm after image pooling, which needs more than one value a channel, ends the training."""
     network = build(family, output_stride=output_stride, auxiliary=True).train()
-    cells = network.forward_cells(draw_pictures(1, 65, 40))
+    cells = network.forward_cells(draw_images(1, 65, 40))
     (cells.logits.square().mean() + cells.auxiliary.square().mean()).backward()
     assert cells.auxiliary.shape == cells.logits.shape
     for name, weight in network.named_parameters():
@@ -62,27 +62,27 @@ def test_a_batch_of_one_trains(family: str, output_stride: int) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_batch_is_its_pictures(family: str) -> None:
+def test_a_batch_is_its_images(family: str) -> None:
     network = build(family)
-    pictures = draw_pictures(3, 50, 70)
+    images = draw_images(3, 50, 70)
     with torch.inference_mode():
-        together, alone = network(pictures), torch.cat([network(picture.unsqueeze(0)) for picture in pictures])
+        together, alone = network(images), torch.cat([network(image.unsqueeze(0)) for image in images])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_switched_network_equals_a_fresh_one_and_comes_back_bit_equal(family: str) -> None:
     network = build(family)
-    pictures = draw_pictures(1, 70, 90)
+    images = draw_images(1, 70, 90)
     with torch.inference_mode():
-        before = network(pictures)
+        before = network(images)
         for output_stride in STRIDES[family]:
             network.output_stride = output_stride
             fresh = build(family, output_stride=output_stride)
             fresh.load_state_dict(network.state_dict())
-            assert torch.equal(network(pictures), fresh(pictures))
+            assert torch.equal(network(images), fresh(images))
         network.output_stride = 16
-        assert torch.equal(network(pictures), before)
+        assert torch.equal(network(images), before)
 
 
 @pytest.mark.parametrize("family", ASPP_FAMILIES)
@@ -101,13 +101,13 @@ def test_rates_follow_the_output_stride(family: str) -> None:
 @pytest.mark.parametrize("family", ASPP_FAMILIES)
 def test_a_rate_that_would_not_be_whole_is_refused_and_nothing_changes(family: str) -> None:
     network = build(family, head={"rates": [6, 9]})
-    picture = draw_pictures(1, 65, 65)
+    image = draw_images(1, 65, 65)
     with torch.inference_mode():
-        before = network(picture)
+        before = network(image)
         with pytest.raises(ConfigError, match=r"output stride 32: rate 9 at stride 16 becomes 4\.5"):
             network.output_stride = 32
         assert network.output_stride == 16
-        assert torch.equal(network(picture), before)
+        assert torch.equal(network(image), before)
     with pytest.raises(ConfigError, match="multiples of 2"):
         build(family, head={"rates": [6, 9]}, output_stride=32)
 

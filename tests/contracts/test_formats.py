@@ -41,12 +41,12 @@ def check(folder: Path, format: str, **model: object) -> None:
     path = folder / f"model{FORMATS.load(format).suffix}"
     export_network(network, ModelCard(model=model, label_space=CLASSES), path, format=format)
     generator = torch.Generator().manual_seed(0)
-    pictures = [torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator) for shape in SMALL]
+    images = [torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator) for shape in SMALL]
     for runtime in RUNTIMES[path.suffix]:
         backend = read_file(path, runtime=runtime, trust=True).open(
             runtime, device=torch.device("cpu"), precision="fp32"
         )
-        parity = measure_parity(network, backend, pictures)
+        parity = measure_parity(network, backend, images)
         assert parity.logits is not None
         assert parity.logits < 1e-4, (runtime, parity)
 

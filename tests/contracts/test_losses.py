@@ -68,7 +68,7 @@ def test_the_gradient_is_that_of_finite_differences(loss, weights):
 
 
 @both_weightings
-def test_accumulated_passes_over_equal_pictures_are_the_whole_batch(loss, weights):
+def test_accumulated_passes_over_equal_images_are_the_whole_batch(loss, weights):
     logits, labels = build_case(4)
     twice, labels_twice = torch.cat([logits, logits]), torch.cat([labels, labels])
     whole = loss(twice, labels_twice, weights) / count_weight(labels_twice, weights)

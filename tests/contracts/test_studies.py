@@ -15,7 +15,7 @@ from atrous.networks.build import build_network
 from atrous.studies import STUDIES, reproduction
 from atrous.studies.reproduction import plan_study, run_study
 from atrous.studies.study import Base, Claim, Row, Study, judge_claim, name_training
-from atrous.training.setup import require_cells
+from atrous.training.prepare import require_cells
 
 PAPER = Base(backbone="resnet101", crop=513, batch=16)
 SMOKE = Base(crop=65, batch=4, iterations=2)
@@ -70,7 +70,7 @@ def test_plans_say_what_each_row_costs_or_why_it_cannot_be(name: str) -> None:
     for entry in plan_study(build_study(name, SMOKE), SMOKE):
         refused = entry.reason.startswith("not possible with lite0: ") and "multi_grid" in entry.reason
         assert refused == ("model.multi_grid" in entry.row.settings)
-        assert refused or min(entry.step_flops, entry.picture_flops, entry.parameters) > 0
+        assert refused or min(entry.step_flops, entry.image_flops, entry.parameters) > 0
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -116,14 +116,14 @@ def test_a_study_runs_end_to_end_and_a_second_call_trains_nothing(tmp_path, monk
         claims=(Claim("16 beats 32", "at 16", "at 32"), Claim("a grid helps", "never", "at 32")),
     )
     said: list[str] = []
-    table = run_study(study, SMOKE, tmp_path, seeds=(0, 1), say=said.append)
+    table = run_study(study, SMOKE, tmp_path, seeds=(0, 1), on_message=said.append)
 
     first, second, refused = table["rows"]
     assert first["folders"] == second["folders"]
     assert len(list((tmp_path / "trainings").iterdir())) == 2
     assert first["miou"] == pytest.approx(sum(first["miou_by_seed"].values()) / 2)
     assert (first["steps"], first["paper_miou"]) == (2, 0.5)
-    assert second["picture_gflops"] > first["picture_gflops"] > 0
+    assert second["image_gflops"] > first["image_gflops"] > 0
     assert refused["miou"] is None
     assert any(line.startswith("never: not possible with lite0") for line in said)
     assert [claim["word"] for claim in table["claims"]][1] == "undecided"

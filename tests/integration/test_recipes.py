@@ -1,4 +1,4 @@
-"""Every shipped recipe trains: two steps on a few pictures in its data set's layout, with a small network."""
+"""Every shipped recipe trains: two steps on a few images in its data set's layout, with a small network."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ SMALL = {
 TINY = {"model.head": {"rates": [1, 2], "channels": 8}, "training.crop": 33}
 
 
-def save_pair(picture, mask, space: LabelSpace, seed: int) -> None:
-    """Write a picture in columns of the classes' colours, and its mask."""
+def save_pair(image, mask, space: LabelSpace, seed: int) -> None:
+    """Write an image in columns of the classes' colours, and its mask."""
     columns = np.arange(space.num_classes).repeat(3)
     indices = np.broadcast_to(np.roll(columns, 7 * seed), (40, len(columns)))
-    for path in (picture, mask):
+    for path in (image, mask):
         path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.asarray(space.colours, np.uint8)[indices]).save(picture)
+    Image.fromarray(np.asarray(space.colours, np.uint8)[indices]).save(image)
     Image.fromarray(space.decode(indices)).save(mask)
 
 
 def lay_out(name, root):
-    """Write four pictures in the layout of a recipe's data set; returns its source and options."""
+    """Write four images in the layout of a recipe's data set; returns its source and options."""
     if name == "demo":
         return {"data.options": {"num_train": 12, "num_val": 2, "size": 65}}
     for number, split in enumerate(("train", "train", "val", "val")):

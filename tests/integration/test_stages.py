@@ -19,7 +19,7 @@ from atrous.config.load import load_config
 from atrous.core.files import load_json
 from atrous.core.records import Scores
 from atrous.data.datasets.shapes import build_shapes
-from atrous.run import find_hard_classes
+from atrous.runs.stages import find_hard_classes
 from atrous.training.checkpoint import load_checkpoint
 
 COMMON = {
@@ -49,7 +49,7 @@ def load(folder, **options):
 def whole(tmp_path_factory):
     """A run of two stages and what it said."""
     folder, said = tmp_path_factory.mktemp("runs") / "whole", []
-    run = api.run_training(load(folder), say=said.append)
+    run = api.run_training(load(folder), on_message=said.append)
     assert not run.interrupted
     return run, said
 
@@ -107,7 +107,7 @@ def test_the_classes_that_the_first_stage_scored_lowest_stand_twice_in_a_pass(wh
     holding = sum(bool(hard & set(train.mask(index).ravel().tolist())) for index in range(len(train)))
     assert holding > 0
     (line,) = [line for line in said if " times in a pass" in line]
-    assert line.startswith(f"pictures with {', '.join(names)} stand 2 times in a pass: {12 + holding} instead of 12")
+    assert line.startswith(f"images with {', '.join(names)} stand 2 times in a pass: {12 + holding} instead of 12")
     plan = load_checkpoint(run.folder / "last.ckpt").record["plan"]
     assert plan["steps_per_epoch"] == (12 + holding) / 2
 
@@ -132,7 +132,7 @@ def test_a_run_interrupted_in_either_stage_and_resumed_is_bit_equal(whole, tmp_p
     assert load_json(folder / "stage-1" / "metrics.json")["training"]["interrupted"] != has_finished
     written = (folder / "stage-1" / "last.ckpt").stat().st_mtime_ns
     said = []
-    resumed = api.run_training(load_config(recipe=folder / "config.yaml"), resume=folder, say=said.append)
+    resumed = api.run_training(load_config(recipe=folder / "config.yaml"), resume=folder, on_message=said.append)
     assert not resumed.interrupted
     assert ("stage 1 had finished" in said) == has_finished
     assert ((folder / "stage-1" / "last.ckpt").stat().st_mtime_ns == written) == has_finished  # and is not repeated

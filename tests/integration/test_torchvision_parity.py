@@ -52,10 +52,10 @@ def compare_logits(name: str, auxiliary: bool, sizes: list[tuple[int, int]], fol
     assert (ours.auxiliary_head is not None) == auxiliary
     assert ours.output_stride == output_stride
     for height, width in sizes:
-        picture = torch.rand(1, 3, height, width)
-        normalised = torchvision.transforms.functional.normalize(picture, MEAN, STD)
+        image = torch.rand(1, 3, height, width)
+        normalised = torchvision.transforms.functional.normalize(image, MEAN, STD)
         with torch.inference_mode():
-            expected, found = theirs(normalised)["out"], ours(picture)
+            expected, found = theirs(normalised)["out"], ours(image)
         assert found.shape == expected.shape
         assert (found - expected).abs().max() / expected.abs().max() < 1e-4
         assert expected.std() > 0
@@ -64,11 +64,11 @@ def compare_logits(name: str, auxiliary: bool, sizes: list[tuple[int, int]], fol
 
 
 def compare_auxiliary(theirs: nn.Module, ours: Segmenter) -> None:
-    picture = torch.rand(1, 3, 65, 97)
+    image = torch.rand(1, 3, 65, 97)
     with torch.inference_mode():
-        features = theirs.backbone(torchvision.transforms.functional.normalize(picture, MEAN, STD))
+        features = theirs.backbone(torchvision.transforms.functional.normalize(image, MEAN, STD))
         expected = theirs.aux_classifier(features["aux"])
-        found = ours.auxiliary_head(ours.backbone(ours.normalise(picture)))
+        found = ours.auxiliary_head(ours.backbone(ours.normalise(image)))
     assert found.shape == expected.shape
     assert (found - expected).abs().max() / expected.abs().max() < 1e-4
 
@@ -89,12 +89,12 @@ def test_deeplabv3_resnet101_loads_and_agrees(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
-def test_large_pictures_agree(name: str, tmp_path: Path) -> None:
+def test_large_images_agree(name: str, tmp_path: Path) -> None:
     compare_logits(name, True, [(224, 321), (520, 520), (513, 513)], tmp_path)
 
 
-def read_their_features(network: nn.Module, picture: Tensor) -> list[Tensor]:
-    features = network.maxpool(network.relu(network.bn1(network.conv1(picture))))
+def read_their_features(network: nn.Module, image: Tensor) -> list[Tensor]:
+    features = network.maxpool(network.relu(network.bn1(network.conv1(image))))
     levels = []
     for number in (1, 2, 3, 4):
         features = network.get_submodule(f"layer{number}")(features)
@@ -111,9 +111,9 @@ def compare_features(name: str, output_stride: int, size: tuple[int, int]) -> No
     assert not report.new
     assert report.unused == ("fc.weight", "fc.bias")
     StridePlanner(ours, build_stride=output_stride)
-    picture = torch.randn(1, 3, *size)
+    image = torch.randn(1, 3, *size)
     with torch.inference_mode():
-        for expected, found in zip(read_their_features(theirs, picture), ours(picture), strict=True):
+        for expected, found in zip(read_their_features(theirs, image), ours(image), strict=True):
             assert found.shape == expected.shape
             assert (found - expected).abs().max() / expected.abs().max() < 1e-5
 
@@ -134,13 +134,13 @@ def test_mobilenets_features_agree(output_stride: int) -> None:
     assert not report.new
     assert all(name.startswith("classifier.") for name in report.unused)
     StridePlanner(ours, build_stride=output_stride, first_unit_rate="uniform")
-    picture = torch.randn(1, 3, 65, 47)
+    image = torch.randn(1, 3, 65, 47)
     with torch.inference_mode():
-        features, expected = picture, []
+        features, expected = image, []
         for layer in theirs.features:
             features = layer(features)
             expected.append(features)
-        for number, found in zip((1, 3, 4, 12, 16), ours(picture), strict=True):
+        for number, found in zip((1, 3, 4, 12, 16), ours(image), strict=True):
             assert found.shape == expected[number].shape
             assert (found - expected[number]).abs().max() / expected[number].abs().max() < 1e-5
 

@@ -29,7 +29,7 @@ from atrous.core.errors import DataError, UsageError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Sample
 from atrous.data.datasets.shapes import build_shapes
-from atrous.training import compilation, setup
+from atrous.training import compilation, prepare
 from atrous.training.checkpoint import load_checkpoint
 from atrous.training.norm import set_norm_momentum
 from atrous.training.validation import Validator
@@ -95,7 +95,7 @@ def data(tmp_path_factory):
     for split in (splits.train, splits.val):
         for index in range(len(split)):
             sample = split.get(index)
-            for kind, pixels in (("images", sample.picture), ("masks", split.mask(index))):
+            for kind, pixels in (("images", sample.image), ("masks", split.mask(index))):
                 path = folder / kind / f"{sample.key}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pixels).save(path)
@@ -156,9 +156,9 @@ def test_predicted_files_scored_by_other_code_give_the_same_figure(run, data, tm
     assert load_strictly(call("eval", run, "--json")[1])["miou"] == pytest.approx(theirs, abs=1e-12)
 
 
-def test_a_file_that_is_no_picture_is_skipped_named_and_counted(run, data, tmp_path):
+def test_a_file_that_is_no_image_is_skipped_named_and_counted(run, data, tmp_path):
     shutil.copytree(data / "images" / "val", tmp_path / "in")
-    (tmp_path / "in" / "broken.png").write_bytes(b"not a picture")
+    (tmp_path / "in" / "broken.png").write_bytes(b"not an image")
     code, out, err = call("predict", tmp_path / "in", "--model", run, "--out", tmp_path / "out")
     assert (code, "3 labelled, 1 skipped" in out) == (1, True)
     assert "broken.png" in err
@@ -177,11 +177,11 @@ def test_other_protocols_run_and_are_named_beside_the_score(run):
     assert windowed["protocol"]["window"] == 33
 
 
-def test_every_pair_of_some_data_is_scored_and_seen_pictures_are_warned_of(run, data):
+def test_every_pair_of_some_data_is_scored_and_seen_images_are_warned_of(run, data):
     code, out, err = call("eval", run, data, "--json")
     assert code == 0
-    assert len(load_strictly(out)["pictures"]) == 11
-    assert "trained on 8 of these 11 pictures" in err
+    assert len(load_strictly(out)["images"]) == 11
+    assert "trained on 8 of these 11 images" in err
 
 
 def test_a_run_whose_data_are_gone_still_scores_others(run, data, tmp_path):
@@ -242,8 +242,8 @@ def test_a_compiled_run_is_the_plain_one_and_goes_on_where_it_stopped(run, tmp_p
         compiled.append(network)
         return compilation.compile_cells(network, backend="eager")
 
-    monkeypatch.setattr(setup, "compile_cells", compile_cells)
-    monkeypatch.setattr(setup, "require_compiler", lambda device: None)
+    monkeypatch.setattr(prepare, "compile_cells", compile_cells)
+    monkeypatch.setattr(prepare, "require_compiler", lambda device: None)
     folder = tmp_path / "compiled"
     options = {"output.folder": str(folder), "training.compile": True}
     assert api.run_training(
@@ -307,7 +307,7 @@ def start(data, folder, *more):
 def test_sigterm_to_a_whole_process_group_leaves_a_usable_run_that_goes_on(data, tmp_path):
     folder = tmp_path / "stopped run"
     process = start(data, folder, "--workers", 1)
-    os.killpg(process.pid, signal.SIGTERM)  # also to the process that reads pictures
+    os.killpg(process.pid, signal.SIGTERM)  # also to the process that reads images
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert f"atrous train --resume '{folder}'" in err
@@ -348,7 +348,7 @@ def train_shapes(out, **options):
     return atrous.train("shapes", out=out, set=settings, **given)
 
 
-def test_one_picture_a_batch_trains(tmp_path):
+def test_one_image_a_batch_trains(tmp_path):
     head = {"model.head": {"rates": [1, 2], "channels": 8}}
     run = train_shapes(tmp_path / "run", model="deeplabv3-resnet18", batch=1, set=head)
     assert run.scores is not None
@@ -356,7 +356,7 @@ def test_one_picture_a_batch_trains(tmp_path):
 
 
 def test_image_features_are_averaged_over_windows_of_the_crop_and_both_scores_are_reported(tmp_path, monkeypatch):
-    both = "image-level features: mIoU 0.5000 averaged over windows of 65 pixels, 0.4000 over the whole picture"
+    both = "image-level features: mIoU 0.5000 averaged over windows of 65 pixels, 0.4000 over the whole image"
     monkeypatch.setattr(Validator, "compare_pooling", lambda self, scores: (both,))
     head = {"model.head": {"rates": [1, 2], "channels": 8}, "model.image_pooling": "crop_window"}
     run = train_shapes(tmp_path / "run", model="deeplabv3-resnet18", batch=4, set=head)
@@ -398,7 +398,7 @@ def test_weights_of_a_model_with_other_classes_start_a_training_with_a_new_last_
 
 
 class ListDataset:
-    """Pictures and labels in memory, as a person's own Python data set might hold them."""
+    """Images and labels in memory, as a person's own Python data set might hold them."""
 
     def __init__(self, name, label_space, pairs):
         self.name, self.label_space, self.pairs = name, label_space, pairs
@@ -407,8 +407,8 @@ class ListDataset:
         return len(self.pairs)
 
     def get(self, index):
-        picture, labels = self.pairs[index]
-        return Sample(self.key(index), picture, labels)
+        image, labels = self.pairs[index]
+        return Sample(self.key(index), image, labels)
 
     def key(self, index):
         return f"{index}"
@@ -416,7 +416,7 @@ class ListDataset:
     def mask(self, index):
         return self.pairs[index][1]
 
-    def picture_path(self, index):
+    def image_path(self, index):
         return None
 
     def mask_path(self, index):
@@ -433,8 +433,8 @@ def build_halves(count):
 def test_the_best_model_is_kept_when_later_validations_are_worse(tmp_path):
     torch.manual_seed(0)
     network = atrous.build("fcn-lite0", classes=2)
-    pictures = [picture for picture, _ in build_halves(2)]
-    batch = torch.stack([torch.from_numpy(picture).permute(2, 0, 1) for picture in pictures])
+    images = [image for image, _ in build_halves(2)]
+    batch = torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image in images])
     set_norm_momentum(network, 1.0)
     with torch.no_grad():
         network.train()(batch)  # so that features have a spread, and answers differ from place to place
@@ -443,8 +443,8 @@ def test_the_best_model_is_kept_when_later_validations_are_worse(tmp_path):
     assert all(0.1 < labels.mean() < 0.9 for labels in own)
     torch.save(network.state_dict(), tmp_path / "start.pth")
     space = LabelSpace(("no", "yes"))
-    val = ListDataset("own answers", space, list(zip(pictures, own, strict=True)))
-    train = ListDataset("the opposite", space, [(p, 1 - labels) for p, labels in zip(pictures, own, strict=True)])
+    val = ListDataset("own answers", space, list(zip(images, own, strict=True)))
+    train = ListDataset("the opposite", space, [(p, 1 - labels) for p, labels in zip(images, own, strict=True)])
     run = atrous.train(
         (train, val),
         **{"model": "fcn-lite0", "weights": str(tmp_path / "start.pth"), "iterations": 8, "crop": 65, "batch": 2},
@@ -468,9 +468,9 @@ def test_python_objects_that_are_no_data_sets_are_refused_in_words(tmp_path):
     other = ListDataset("other", LabelSpace(("left", "up")), build_halves(1))
     empty = ListDataset("empty", good.label_space, [])
     for data, kind, words in (
-        ((good, [1, 2]), UsageError, "data: list has no name, label_space, get, key, mask, picture_path, mask_path"),
+        ((good, [1, 2]), UsageError, "data: list has no name, label_space, get, key, mask, image_path, mask_path"),
         (good, UsageError, "got ListDataset"),
-        ((good, empty), DataError, "empty: no pictures"),
+        ((good, empty), DataError, "empty: no images"),
         ((good, other), DataError, "differ in their label spaces"),
     ):
         with pytest.raises(kind) as caught:
@@ -524,24 +524,24 @@ def test_a_dry_run_writes_nothing_and_says_what_would_be(data, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     code, out, _ = call("train", data, *SETTINGS, "--iterations", 3, "--dry-run")
     assert code == 0
-    assert "train: 8 pictures, val: 3 pictures" in out
+    assert "train: 8 images, val: 3 images" in out
     assert list_files(tmp_path) == []
     code, _, err = call("train", data, "--iterations", 3, "--crop", 65, "--dry-run")
     assert (code, "rate 18 reaches beyond it" in err) == (2, True)
 
 
-def test_a_preview_is_a_picture_and_no_run(data, tmp_path, monkeypatch):
+def test_a_preview_is_a_image_and_no_run(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, out, _ = call("train", data, *SETTINGS, "--iterations", 3, "--preview", "--json")
     assert code == 0
     path = Path(load_strictly(out)["preview"])
     assert list_files(tmp_path) == ["runs", str(path)]
-    with Image.open(path) as picture:
-        assert np.asarray(picture).std() > 10
+    with Image.open(path) as image:
+        assert np.asarray(image).std() > 10
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_pictures_names(tmp_path):
-    with pytest.raises(atrous.AtrousError, match=r"step \d has loss (nan|inf) .*\(pictures .*train/0000") as caught:
+def test_a_loss_that_is_not_finite_stops_with_the_images_names(tmp_path):
+    with pytest.raises(atrous.AtrousError, match=r"step \d has loss (nan|inf) .*\(images .*train/0000") as caught:
         train_shapes(tmp_path / "run", iterations=8, lr=1e30, precision="fp32")
     assert "last.ckpt holds the last good state" in caught.value.hint
     state = load_checkpoint(tmp_path / "run" / "last.ckpt").network
@@ -580,11 +580,11 @@ def test_torchvisions_state_dict_predicts_through_the_command_line(data, tmp_pat
     torch.manual_seed(0)
     theirs = deeplabv3_resnet50(weights=None, weights_backbone=None, num_classes=3).eval()
     torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
-    picture = sorted((data / "images" / "val").glob("*.png"))[0]
-    code, _, err = call("predict", picture, "--model", tmp_path / "theirs.pth", "--out", tmp_path / "out")
+    image = sorted((data / "images" / "val").glob("*.png"))[0]
+    code, _, err = call("predict", image, "--model", tmp_path / "theirs.pth", "--out", tmp_path / "out")
     assert code == 0, err
-    pixels = torch.from_numpy(np.array(Image.open(picture))).permute(2, 0, 1)[None] / 255
+    pixels = torch.from_numpy(np.array(Image.open(image))).permute(2, 0, 1)[None] / 255
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     with torch.no_grad():
         labels = theirs((pixels - mean) / std)["out"][0].argmax(0).numpy()
-    assert (np.asarray(Image.open(tmp_path / "out" / picture.name)) == labels).mean() > 0.999
+    assert (np.asarray(Image.open(tmp_path / "out" / image.name)) == labels).mean() > 0.999

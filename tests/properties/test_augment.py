@@ -21,10 +21,10 @@ def test_no_new_id_appears_whatever_is_drawn(seed, size, crop, scales, jitter):
     generator = np.random.default_rng(seed)
     ids = np.array([0, 7, 90, 1000, 40000], np.uint16)
     labels = generator.choice(ids[: generator.integers(1, 6)], size)
-    picture = generator.integers(0, 256, (*size, 3), dtype=np.uint8)
+    image = generator.integers(0, 256, (*size, 3), dtype=np.uint8)
 
     augmented, augmented_labels = Augmentation(crop, (min(scales), max(scales)), True, jitter)(
-        picture, labels, np.random.default_rng(seed)
+        image, labels, np.random.default_rng(seed)
     )
 
     assert augmented.shape == (crop, crop, 3)
@@ -36,13 +36,13 @@ def test_no_new_id_appears_whatever_is_drawn(seed, size, crop, scales, jitter):
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), size=st.tuples(st.integers(20, 60), st.integers(20, 60)))
-def test_labels_lie_where_the_picture_shows_them(seed, size):
-    """A picture painted with its labels still shows them after augmentation, up to the soft pixels of an edge."""
+def test_labels_lie_where_the_image_shows_them(seed, size):
+    """An image painted with its labels still shows them after augmentation, up to the soft pixels of an edge."""
     generator = np.random.default_rng(seed)
     labels = np.zeros(size, np.uint16)
     labels[generator.integers(5, 15) :, generator.integers(5, 15) :] = 1
-    picture = np.repeat((labels * 255).astype(np.uint8)[..., None], 3, axis=2)
-    shown, moved = Augmentation(crop=40)(picture, labels, np.random.default_rng(seed))
+    image = np.repeat((labels * 255).astype(np.uint8)[..., None], 3, axis=2)
+    shown, moved = Augmentation(crop=40)(image, labels, np.random.default_rng(seed))
     inside = moved != IGNORE_INDEX
     # an edge pixel may be up to half way to the other side; beyond it is a shift of more than half a pixel
     assert (shown[..., 0][inside & (moved == 1)] >= 255 / 2 - 72).all()

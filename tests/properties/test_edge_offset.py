@@ -1,4 +1,4 @@
-"""Where an edge in the picture comes out in the labels: on the edge, at every stride and scale."""
+"""Where an edge in the image comes out in the labels: on the edge, at every stride and scale."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from atrous.networks.contracts import Backbone, FeatureLevel, FeatureShapes, Head
-from atrous.networks.layers.resize import enlarge_logits, scale_picture
+from atrous.networks.layers.resize import enlarge_logits, scale_image
 from atrous.networks.segmenter import Segmenter
 
 HEIGHT, WIDTH = 161, 209
@@ -28,8 +28,8 @@ class Smoothing(Backbone):
         for layer in self.layers:
             layer.weight.data = (window[:, None] * window[None, :]).expand(3, 1, 3, 3).clone()
 
-    def forward(self, picture: Tensor) -> list[Tensor]:
-        return [self.layers(picture)]
+    def forward(self, image: Tensor) -> list[Tensor]:
+        return [self.layers(image)]
 
 
 class BrightOrDark(Head):
@@ -64,19 +64,19 @@ def measure_offset(
     vertical: bool = True,
     size: tuple[int, int] = (HEIGHT, WIDTH),
 ) -> float:
-    """Return the mean signed distance from edges to where they come out, over 32 phases, in pixels of the picture.
+    """Return the mean signed distance from edges to where they come out, over 32 phases, in pixels of the image.
 
-    An edge at e lies between pixels e - 1 and e. Rows at the border and in the middle of the picture are read.
+    An edge at e lies between pixels e - 1 and e. Rows at the border and in the middle of the image are read.
     """
     height, width = size if vertical else size[::-1]
     offsets = []
     for edge in range(first_edge, first_edge + 32):
-        picture = torch.zeros(1, 3, height, width)
+        image = torch.zeros(1, 3, height, width)
         if vertical:
-            picture[:, :, :, edge:] = 1
+            image[:, :, :, edge:] = 1
         else:
-            picture[:, :, edge:, :] = 1
-        scaled = scale_picture(picture, scale, aligned=network.aligned)
+            image[:, :, edge:, :] = 1
+        scaled = scale_image(image, scale, aligned=network.aligned)
         with torch.inference_mode():
             cells = network.forward_cells(scaled)
             logits = enlarge_logits(cells.logits, cells.geometry, size=(height, width))[0]
@@ -112,6 +112,6 @@ def test_edges_come_out_where_they_are_at_every_scale(output_stride: int, scale:
 
 @pytest.mark.parametrize("output_stride", [16, 8])
 def test_the_measure_sees_a_half_pixel_mistake(output_stride: int) -> None:
-    """Cells centred on pixels, drawn as if they were areas: the picture moves by (stride - 1) / 2 pixels."""
+    """Cells centred on pixels, drawn as if they were areas: the image moves by (stride - 1) / 2 pixels."""
     offset = measure_offset(build("half_pixel", output_stride), POSITIONS["left border"], size=(160, 224))
     assert offset == pytest.approx((output_stride - 1) / 2, abs=0.1)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from atrous.config.schema import EvaluationConfig, ModelConfig
 from atrous.core.labels import LabelSpace
 from atrous.inference.build import build_predictor
-from atrous.inference.predictor import Predictor
-from atrous.inference.tiles import compute_spans
+from atrous.inference.labelling.labeller import Predictor
+from atrous.inference.labelling.tiles import compute_spans
 from atrous.networks.build import build_network
 from atrous.networks.segmenter import Segmenter
 
@@ -29,7 +29,7 @@ def wrap(**evaluation: object) -> Predictor:
     return build_predictor(build(), LabelSpace(("a", "b", "c")), EvaluationConfig(**evaluation), "cpu")
 
 
-def draw_picture(height: int, width: int) -> np.ndarray:
+def draw_image(height: int, width: int) -> np.ndarray:
     return np.random.default_rng((height, width)).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -49,7 +49,7 @@ def test_tiles_cover_every_pixel_with_weights_that_add_up_to_1(size: int, window
 @given(height=sides, width=sides, flip=st.booleans(), scale=st.sampled_from([0.5, 1.0]), finer=st.booleans())
 def test_row_28_any_size_in_the_same_size_out(height: int, width: int, flip: bool, scale: float, finer: bool) -> None:
     predictor = wrap(scales=(scale,), flip=flip, window=257, output_stride=8 if finer else 16)
-    indices, confidence, _ = predictor.label_picture(draw_picture(height, width))
+    indices, confidence, _ = predictor.label_image(draw_image(height, width))
     assert indices.shape == confidence.shape == (height, width)
     assert indices.max() < 3
     assert 1 / 3 - 1e-5 <= confidence.min() <= confidence.max() <= 1 + 1e-5
@@ -58,7 +58,7 @@ def test_row_28_any_size_in_the_same_size_out(height: int, width: int, flip: boo
 @settings(max_examples=12, deadline=None)
 @given(height=st.integers(1, 90), width=st.integers(1, 90))
 def test_sliding_equals_whole_where_one_window_fits(height: int, width: int) -> None:
-    picture = draw_picture(height, width)
-    whole, sliding = wrap().label_picture(picture), wrap(window=max(height, width, 33)).label_picture(picture)
+    image = draw_image(height, width)
+    whole, sliding = wrap().label_image(image), wrap(window=max(height, width, 33)).label_image(image)
     for before, after in zip(whole[:2], sliding[:2], strict=True):
         np.testing.assert_array_equal(before, after)

@@ -14,7 +14,7 @@ from atrous.core.errors import UsageError
 def run(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Runs, files or names.", show_default=False)],
     sizes: Annotated[
-        str, typer.Option("--sizes", help="Sides of the pictures, or width x height, separated by commas.")
+        str, typer.Option("--sizes", help="Sides of the images, or width x height, separated by commas.")
     ] = "513",
     output_strides: Annotated[
         str | None, typer.Option("--output-strides", help="Such as 8,16; that of the build if left out.")
@@ -39,8 +39,9 @@ def run(
     wanted = [parse_size(word) for word in sizes.split(",")]
     strides = [None] if output_strides is None else [_parse_stride(word) for word in output_strides.split(",")]
     from atrous import api
-    from atrous.cli.console import build_console, print_json
-    from atrous.cli.progress import open_display
+    from atrous.cli.console import print_json
+    from atrous.display.console import build_console
+    from atrous.display.progress import open_display
 
     with open_display(quiet=quiet) as display:
         found = api.bench(
@@ -56,7 +57,7 @@ def run(
             data_root=data_root,
             trust=trust,
             progress=display.progress,
-            say=display.say,
+            on_message=display.on_message,
         )
     if json:
         print_json(found)
@@ -86,26 +87,26 @@ def _parse_stride(word: str) -> int:
 
 
 def _print_rows(found: dict[str, Any]) -> None:
-    from atrous.cli.console import build_console
-    from atrous.cli.results import build_table
+    from atrous.display.console import build_console
+    from atrous.display.tables import build_table
 
     console = build_console()
     for width, height in dict.fromkeys((row["width"], row["height"]) for row in found["rows"]):
-        table = build_table("", "ms", "pictures/s", "peak MiB", "mIoU", title=f"{width} x {height} pixels")
+        table = build_table("", "ms", "images/s", "peak MiB", "mIoU", title=f"{width} x {height} pixels")
         for row in found["rows"]:
             if (row["width"], row["height"]) == (width, height):
                 backend = "" if row["backend"] == "auto" else f"{row['backend']}, "
                 table.add_row(
                     f"{row['name']}\n  {backend}stride {row['output_stride']}, {row['precision']}",
                     f"{1e3 * row['median_s']:.1f}",
-                    f"{row['pictures_per_s']:.2f}",
+                    f"{row['images_per_s']:.2f}",
                     "-" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}",
                     "-" if row["miou"] is None else f"{row['miou']:.4f}",
                 )
         console.print(table)
     machine = found["machine"]
     console.print(
-        f"medians of {found['rounds']} turns, one picture at a time, from pixels in memory to labels in memory; on "
+        f"medians of {found['rounds']} turns, one image at a time, from pixels in memory to labels in memory; on "
         f"{found['device']}, {machine['processor']}, {machine['cores']} cores, {found['threads']} threads, "
         f"torch {found['versions']['torch']}, last stage by {found['last_stage']}"
     )

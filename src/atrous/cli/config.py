@@ -31,9 +31,10 @@ def run(
 
     Example: atrous config show --recipe demo --set training.lr=0.01 --why
     """
-    from atrous.cli.console import build_console, print_json
+    from atrous.cli.console import print_json
     from atrous.config.load import dump_config, load_config
     from atrous.config.schema import Config
+    from atrous.display.console import build_console
 
     if action is Action.SCHEMA:
         print_json(Config.model_json_schema())

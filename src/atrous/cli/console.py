@@ -1,4 +1,4 @@
-"""Where lines go: results to standard output, everything else to standard error."""
+"""What commands print for programs to read."""
 
 from __future__ import annotations
 
@@ -6,12 +6,6 @@ import json
 from typing import Any
 
 import typer
-from rich.console import Console
-
-
-def build_console(*, stderr: bool = False) -> Console:
-    """Return a console that prints text as it is; colours only on a terminal, none under NO_COLOR."""
-    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:

@@ -31,8 +31,9 @@ def run(
 
 
 def _list(*, as_json: bool) -> int:
-    from atrous.cli.console import build_console, print_json
+    from atrous.cli.console import print_json
     from atrous.data import DATASETS
+    from atrous.display.console import build_console
 
     if as_json:
         print_json({"datasets": list(DATASETS)})
@@ -44,10 +45,11 @@ def _list(*, as_json: bool) -> int:
 def _show(name: str, *, data_root: str | None, as_json: bool) -> int:
     from rich.text import Text
 
-    from atrous.cli.console import build_console, print_json
-    from atrous.cli.results import build_table
+    from atrous.cli.console import print_json
     from atrous.config.load import load_config
     from atrous.data.build import build_splits
+    from atrous.display.console import build_console
+    from atrous.display.tables import build_table
 
     splits = build_splits(load_config(options={"data.source": name, "data.root": data_root}).config.data)
     space = splits.train.label_space
@@ -63,5 +65,5 @@ def _show(name: str, *, data_root: str | None, as_json: bool) -> int:
     console.print(table)
     for note in splits.notes:
         console.print(note)
-    console.print(f"{len(splits.train)} pictures to train on, {len(splits.val)} to score")
+    console.print(f"{len(splits.train)} images to train on, {len(splits.val)} to score")
     return 0

@@ -20,10 +20,10 @@ def run(
 
     Example: atrous demo --out runs/demo
     """
-    from atrous.cli.progress import open_display
     from atrous.cli.train import print_run
+    from atrous.display.progress import open_display
     from atrous.studies.demo import run_demo
 
     with open_display(quiet=quiet) as display:
-        result = run_demo(out, progress=display.progress, say=display.say, seed=seed)
+        result = run_demo(out, progress=display.progress, on_message=display.on_message, seed=seed)
     return print_run(result, as_json=json)

@@ -22,7 +22,7 @@ def run(
     *,
     inference: dict[str, Any],
     crf_search: Annotated[
-        bool, typer.Option("--crf-search", help="Score a few settings of DenseCRF on some pictures instead.")
+        bool, typer.Option("--crf-search", help="Score a few settings of DenseCRF on some images instead.")
     ] = False,
     data_root: DataRootOption = None,
     quiet: QuietOption = False,
@@ -33,9 +33,10 @@ def run(
     Example: atrous eval runs/demo --output-stride 8 --scales 0.75,1,1.25 --flip
     """
     from atrous import api
-    from atrous.cli.console import build_console, print_json
-    from atrous.cli.progress import open_display
-    from atrous.cli.results import print_scores
+    from atrous.cli.console import print_json
+    from atrous.display.console import build_console
+    from atrous.display.progress import open_display
+    from atrous.display.tables import print_scores
 
     models, data = (names, None) if len(names) == 1 else (names[:-1], names[-1])
     if crf_search:
@@ -44,7 +45,7 @@ def run(
     with open_display(quiet=quiet) as display:
         for model in models:
             found[model] = api.evaluate(
-                model, data, **inference, data_root=data_root, progress=display.progress, say=display.say
+                model, data, **inference, data_root=data_root, progress=display.progress, on_message=display.on_message
             )
     if json:
         rows = [{"model": model, **scores.to_json()} for model, scores in found.items()]
@@ -58,14 +59,15 @@ def run(
 
 def _search(models: list[str], data: str | None, options: dict[str, Any], *, quiet: bool, as_json: bool) -> int:
     from atrous import api
-    from atrous.cli.console import build_console, print_json
-    from atrous.cli.progress import open_display
-    from atrous.cli.results import build_table
+    from atrous.cli.console import print_json
+    from atrous.display.console import build_console
+    from atrous.display.progress import open_display
+    from atrous.display.tables import build_table
 
     if len(models) > 1 or options.pop("crf"):
         raise UsageError("--crf-search is for one model, and chooses DenseCRF's options itself", "Leave out the rest.")
     with open_display(quiet=quiet) as display:
-        trials = api.search_crf(models[0], data, **options, progress=display.progress, say=display.say)
+        trials = api.search_crf(models[0], data, **options, progress=display.progress, on_message=display.on_message)
     rows = [{"crf": trial.options, "miou": trial.miou} for trial in trials]
     if as_json:
         print_json({"model": models[0], "trials": rows})
@@ -84,5 +86,5 @@ def _search(models: list[str], data: str | None, options: dict[str, Any], *, qui
         if best is None
         else "use it: " + " ".join(f"--crf-set {key}={value:g}" for key, value in best.items())
     )
-    console.print("Chosen on these pictures: score it on others before you trust the gain.")
+    console.print("Chosen on these images: score it on others before you trust the gain.")
     return 0

@@ -22,7 +22,7 @@ def run(
     ] = False,
     calibrate: Annotated[
         str | None,
-        typer.Option("--calibrate", help="Pictures for --int8, a folder or glob; the run's own if left out."),
+        typer.Option("--calibrate", help="Images for --int8, a folder or glob; the run's own if left out."),
     ] = None,
     output_stride: Annotated[
         int | None, typer.Option("--output-stride", help="That of the file, which is fixed; the model's if left out.")
@@ -35,8 +35,9 @@ def run(
     Example: atrous export runs/demo --format onnx --out demo.onnx
     """
     from atrous import api
-    from atrous.cli.console import build_console, print_json
-    from atrous.cli.progress import open_display
+    from atrous.cli.console import print_json
+    from atrous.display.console import build_console
+    from atrous.display.progress import open_display
 
     with open_display(quiet=quiet) as display:
         path, parity = api.export(
@@ -47,7 +48,7 @@ def run(
             int8=int8,
             calibrate=calibrate,
             output_stride=output_stride,
-            say=display.say,
+            on_message=display.on_message,
         )
     if json:
         print_json({"file": str(path), "format": format, "parity": parity.to_json()})

@@ -1,4 +1,4 @@
-"""The options that scoring and predicting share: how a picture becomes labels."""
+"""The options that scoring and predicting share: how an image becomes labels."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def read_inference_options(
     scales: Annotated[
         str | None, typer.Option("--scales", help="Scales whose probabilities are averaged, such as 0.75,1,1.25.")
     ] = None,
-    flip: Annotated[bool, typer.Option("--flip", help="Average the mirrored picture in.")] = False,
+    flip: Annotated[bool, typer.Option("--flip", help="Average the mirrored image in.")] = False,
     window: Annotated[
         int | None,
         typer.Option(
             "--window",
-            help="Side of a sliding window in pixels; left out: whole pictures, in eval as in the run's validations.",
+            help="Side of a sliding window in pixels; left out: whole images, in eval as in the run's validations.",
         ),
     ] = None,
     precision: Annotated[

@@ -80,7 +80,7 @@ def _describe_program(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the trace of an error; fits any command.")] = False,
 ) -> None:
-    """Label every pixel of a picture: train, score and use networks with atrous convolution.
+    """Label every pixel of an image: train, score and use networks with atrous convolution.
 
     Example: atrous demo
     """
@@ -113,7 +113,7 @@ def _translate(error: Exception) -> AtrousError:
 
 
 def _show_error(message: str, hint: str) -> None:
-    from atrous.cli.console import build_console
+    from atrous.display.console import build_console
 
     console = build_console(stderr=True)
     console.print(message, style="bold red")

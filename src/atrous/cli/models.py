@@ -42,8 +42,9 @@ def run(
 
 
 def _list(*, as_json: bool) -> int:
-    from atrous.cli.console import build_console, print_json
-    from atrous.cli.results import build_table
+    from atrous.cli.console import print_json
+    from atrous.display.console import build_console
+    from atrous.display.tables import build_table
     from atrous.networks import BACKBONES, FAMILIES
     from atrous.networks.backbones.from_timm import VERIFIED
     from atrous.networks.published import TORCHVISION_MODELS
@@ -66,15 +67,16 @@ def _list(*, as_json: bool) -> int:
     table.add_row("published", " ".join(TORCHVISION_MODELS))
     console = build_console()
     console.print(table)
-    console.print("A published model is downloaded once: atrous predict PICTURE --model torchvision/<name>.")
+    console.print("A published model is downloaded once: atrous predict IMAGE --model torchvision/<name>.")
     console.print("A model is <family>-<backbone>, such as deeplabv3-lite0. Other timm/<name> run as not verified.")
     return 0
 
 
 def _show(name: str, *, output_stride: int, assignments: list[str], rates: bool, as_json: bool) -> int:
-    from atrous.cli.console import build_console, print_json
-    from atrous.cli.results import build_table
+    from atrous.cli.console import print_json
     from atrous.config.load import load_config
+    from atrous.display.console import build_console
+    from atrous.display.tables import build_table
     from atrous.networks.build import describe_network
 
     options = {"model.name": name, "model.output_stride": output_stride}

@@ -1,4 +1,4 @@
-"""`atrous predict`: pictures in, label maps out."""
+"""`atrous predict`: images in, label maps out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FORMATS = ["labels", "overlay", "confidence"]
 
 @take_inference_options
 def run(
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Pictures, folders, or patterns in quotes.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Images, folders, or patterns in quotes.")],
     model: Annotated[str, typer.Option("--model", help="A run folder, .safetensors, .pth, or an exported file.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the results.")] = Path("predictions"),
     formats: Annotated[
@@ -37,8 +37,9 @@ def run(
 
     Example: atrous predict photos/ --model runs/demo --out labelled/ --format labels,overlay
     """
-    from atrous.cli.console import build_console, print_json
-    from atrous.cli.progress import open_display
+    from atrous.cli.console import print_json
+    from atrous.display.console import build_console
+    from atrous.display.progress import open_display
 
     wanted = tuple(formats.split(","))
     for name in wanted:
@@ -56,7 +57,7 @@ def run(
             probabilities=probabilities,
             min_confidence=min_confidence,
             progress=display.progress,
-            say=display.say,
+            on_message=display.on_message,
         )
     if json:
         print_json({"done": summary.done, "skipped": summary.skipped, "folder": str(summary.folder)})

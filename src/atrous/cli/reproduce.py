@@ -30,7 +30,7 @@ def run(
     weights: Annotated[str | None, typer.Option("--weights", help="imagenet, none, or a file.")] = None,
     seeds: Annotated[str, typer.Option("--seeds", help="Seeds, such as 0,1,2; two at least for a verdict.")] = "0",
     crop: Annotated[int | None, typer.Option("--crop", help="Side of the crop where the paper has 513.")] = None,
-    batch: Annotated[int | None, typer.Option("--batch", help="Pictures in a step where the paper has 16.")] = None,
+    batch: Annotated[int | None, typer.Option("--batch", help="Images in a step where the paper has 16.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print rows, costs and time, and stop.")] = False,
     out: Annotated[Path, typer.Option("--out", help="Folder of all studies.")] = Path("runs/studies"),
     data_root: DataRootOption = None,
@@ -68,9 +68,10 @@ def run(
 
 
 def _print_plan(study: Study, base: Base, *, num_seeds: int, as_json: bool) -> int:
-    from atrous.cli.console import build_console, print_json
-    from atrous.cli.progress import describe_seconds
-    from atrous.cli.results import build_table
+    from atrous.cli.console import print_json
+    from atrous.display.console import build_console
+    from atrous.display.progress import describe_seconds
+    from atrous.display.tables import build_table
     from atrous.studies.reproduction import estimate_seconds, plan_study
 
     planned = plan_study(study, base)
@@ -110,12 +111,13 @@ def _print_plan(study: Study, base: Base, *, num_seeds: int, as_json: bool) -> i
 
 
 def _run_study(study: Study, base: Base, out: Path, *, seeds: tuple[int, ...], quiet: bool, as_json: bool) -> int:
-    from atrous.cli.console import build_console, print_json
-    from atrous.cli.progress import open_display
+    from atrous.cli.console import print_json
+    from atrous.display.console import build_console
+    from atrous.display.progress import open_display
     from atrous.studies.reproduction import run_study
 
     with open_display(quiet=quiet) as display:
-        table = run_study(study, base, out, seeds=seeds, progress=display.progress, say=display.say)
+        table = run_study(study, base, out, seeds=seeds, progress=display.progress, on_message=display.on_message)
     if as_json:
         print_json(table)
     else:
@@ -129,8 +131,8 @@ def _run_study(study: Study, base: Base, out: Path, *, seeds: tuple[int, ...], q
 
 
 def _print_table(table: dict[str, Any]) -> None:
-    from atrous.cli.console import build_console
-    from atrous.cli.results import build_table
+    from atrous.display.console import build_console
+    from atrous.display.tables import build_table
     from atrous.reports.studies import CLAIM_COLUMNS, COLUMNS, build_claim, build_row
 
     console = build_console()
@@ -148,9 +150,10 @@ def _print_table(table: dict[str, Any]) -> None:
 
 
 def _run_figures(backbone: str, out: Path, *, quiet: bool, as_json: bool) -> int:
-    from atrous.cli.console import build_console, print_json
-    from atrous.cli.progress import open_display
-    from atrous.cli.results import build_table
+    from atrous.cli.console import print_json
+    from atrous.display.console import build_console
+    from atrous.display.progress import open_display
+    from atrous.display.tables import build_table
     from atrous.reports.studies import FIELD_COLUMNS, build_field
     from atrous.studies.figures import run_figures
 

@@ -1,4 +1,4 @@
-"""`atrous train`: from pictures and masks to a run folder."""
+"""`atrous train`: from images and masks to a run folder."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def run(
         ),
     ] = None,
     model: Annotated[str | None, typer.Option("--model", help="<family>-<backbone>, see `atrous models`.")] = None,
-    epochs: Annotated[float | None, typer.Option("--epochs", help="Passes over the training pictures.")] = None,
+    epochs: Annotated[float | None, typer.Option("--epochs", help="Passes over the training images.")] = None,
     iterations: Annotated[int | None, typer.Option("--iterations", help="Optimiser steps, instead of epochs.")] = None,
     max_minutes: Annotated[
         float | None, typer.Option("--max-minutes", help="Minutes from start to report, instead of epochs.")
     ] = None,
     crop: Annotated[int | None, typer.Option("--crop", help="Side of the training crop in pixels.")] = None,
-    batch: Annotated[int | None, typer.Option("--batch", help="Pictures in a forward pass.")] = None,
+    batch: Annotated[int | None, typer.Option("--batch", help="Images in a forward pass.")] = None,
     lr: Annotated[float | None, typer.Option("--lr", help="Learning rate at the start.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of order, augmentation and weights.")] = None,
     class_weights: Annotated[
@@ -51,7 +51,7 @@ def run(
         Path | None, typer.Option("--resume", metavar="RUN", help="Go on with an interrupted run.")
     ] = None,
     preview: Annotated[
-        bool, typer.Option("--preview", help="Write 16 augmented pictures with their masks, and stop.")
+        bool, typer.Option("--preview", help="Write 16 augmented images with their masks, and stop.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the run, such as runs/x.")] = None,
@@ -65,7 +65,7 @@ def run(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> int:
-    """Train a network on pictures and their masks.
+    """Train a network on images and their masks.
 
     Example: atrous train camvid --model deeplabv3-resnet50 --epochs 50
 
@@ -102,8 +102,9 @@ def run(
 
 def print_run(result: Run, *, as_json: bool) -> int:
     """Print what a training reached and where it lies; return the exit code."""
-    from atrous.cli.console import build_console, print_json
-    from atrous.cli.results import print_scores
+    from atrous.cli.console import print_json
+    from atrous.display.console import build_console
+    from atrous.display.tables import print_scores
 
     messages = build_console(stderr=True)
     if as_json:
@@ -143,8 +144,9 @@ def _carry_out(
     loaded: LoadedConfig, *, resume: Path | None, preview: bool, dry_run: bool, quiet: bool, as_json: bool
 ) -> int:
     from atrous import api
-    from atrous.cli.console import build_console, print_json
-    from atrous.cli.progress import open_display
+    from atrous.cli.console import print_json
+    from atrous.display.console import build_console
+    from atrous.display.progress import open_display
 
     if dry_run:
         lines = api.plan_training(loaded)
@@ -161,7 +163,7 @@ def _carry_out(
             build_console().print(f"preview: {written}")
         return 0
     with open_display(quiet=quiet) as display:
-        result = api.run_training(loaded, resume=resume, progress=display.progress, say=display.say)
+        result = api.run_training(loaded, resume=resume, progress=display.progress, on_message=display.on_message)
     return print_run(result, as_json=as_json)
 
 

@@ -20,7 +20,7 @@ class Section(BaseModel):
 
 
 class DataConfig(Section):
-    """Which pictures and masks, and what their ids mean."""
+    """Which images and masks, and what their ids mean."""
 
     source: str = ""
     """A registered name (`shapes`), a name with its place (`camvid=PATH`), or a folder."""
@@ -57,8 +57,8 @@ class ModelConfig(Section):
     """Rate of a block's first unit: what keeps the function (exact), or that of the whole block (uniform)."""
     resize: Literal["aligned", "half_pixel"] | None = None
     """Whether sample centres coincide at every stride (aligned) or pixels are areas (half_pixel)."""
-    image_pooling: Literal["picture", "map", "crop_window"] | None = None
-    """Cells that image-level features average: those in the picture, padding too, or windows of the crop's size."""
+    image_pooling: Literal["image", "map", "crop_window"] | None = None
+    """Cells that image-level features average: those in the image, padding too, or windows of the crop's size."""
     pooling_window: Annotated[int, Field(ge=1)] | None = None
     """Side of those windows in pixels, with image_pooling: crop_window; a training takes its crop."""
     multi_grid: tuple[int, ...] | None = None
@@ -75,13 +75,13 @@ class TrainingConfig(Section):
     """How the network is trained. Exactly one of epochs, iterations and max_minutes plans the length."""
 
     epochs: Positive | None = None
-    """Passes over the training pictures."""
+    """Passes over the training images."""
     iterations: Annotated[int, Field(ge=1)] | None = None
     """Optimiser steps."""
     max_minutes: Positive | None = None
     """Wall-clock minutes from start to report; steps are timed and their number is fixed once."""
     batch: Annotated[int, Field(ge=1)] = 8
-    """Pictures in a forward pass, per process."""
+    """Images in a forward pass, per process."""
     accumulate: Annotated[int, Field(ge=1)] = 1
     """Forward passes in an optimiser step."""
     crop: Annotated[int, Field(ge=1)] = 353
@@ -89,7 +89,7 @@ class TrainingConfig(Section):
     scale_range: tuple[Positive, Positive] = (0.5, 2.0)
     """Range of the random scale."""
     flip: bool = True
-    """Whether pictures are mirrored left-right at random."""
+    """Whether images are mirrored left-right at random."""
     jitter: Fraction = 0.0
     """Strength of random brightness, contrast, saturation and hue; 0 in the paper's recipe."""
     lr: Positive = 0.1
@@ -115,10 +115,10 @@ class TrainingConfig(Section):
     class_weights: Literal["none", "auto"] | tuple[Positive, ...] = "none"
     """Weight of each class in the loss; auto: 1 / sqrt(share of pixels), capped, mean 1."""
     hard_classes: Literal["none", "auto"] | tuple[str, ...] = "none"
-    """Classes whose pictures stand repeatedly in every pass; auto, in a later stage: those that the stage before scored
+    """Classes whose images stand repeatedly in every pass; auto, in a later stage: those that the stage before scored
     lowest, a quarter of them."""
     hard_repeats: Annotated[int, Field(ge=2)] = 2
-    """How often such a picture stands in a pass."""
+    """How often such an image stands in a pass."""
     auxiliary_weight: Annotated[float, Field(ge=0.0)] = 0.4
     """Weight of the auxiliary head's loss."""
     norm: Literal["trained", "frozen"] = "trained"
@@ -140,16 +140,16 @@ class TrainingConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """How pictures become labels when scoring and predicting."""
+    """How images become labels when scoring and predicting."""
 
     output_stride: OutputStride | None = None
     """Output stride; that of the build where left out."""
     scales: tuple[Positive, ...] = (1.0,)
     """Scales whose probabilities are averaged."""
     flip: bool = False
-    """Whether the mirrored picture is averaged in."""
+    """Whether the mirrored image is averaged in."""
     window: Annotated[int, Field(ge=33)] | None = None
-    """Side of a sliding window in pixels; whole pictures where left out, unless one does not fit in memory."""
+    """Side of a sliding window in pixels; whole images where left out, unless one does not fit in memory."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic; auto is fp32 in validations, and in predictions what was seen to be as good and is faster."""
     backend: str = "auto"
@@ -177,7 +177,7 @@ class Config(Section):
     version: Literal[1] = 1
     """Version of this form."""
     data: DataConfig = DataConfig()
-    """Pictures and masks."""
+    """Images and masks."""
     model: ModelConfig = ModelConfig()
     """The network."""
     training: TrainingConfig = TrainingConfig()

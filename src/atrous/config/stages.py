@@ -26,7 +26,7 @@ _ONE_NETWORK = ("model.name", "model.weights")
 def list_stages(config: Config) -> tuple[Config, ...]:
     """Return the configuration of each stage, itself without stages; of an ordinary run the one that it has.
 
-    A stage that says how long to train replaces what all say, whichever of the three fields it uses.
+    A stage that says how long to train replaces what all on_message, whichever of the three fields it uses.
 
     Raises:
         ConfigError: See `check_stages`.

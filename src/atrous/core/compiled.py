@@ -13,7 +13,7 @@ from typing import Any
 def load_compiled(place: str) -> Callable[..., Any] | None:
     """Return a function that numba compiles, or None where it cannot.
 
-    The import takes longer than many pictures, and is therefore put off until one is worked on.
+    The import takes longer than many images, and is therefore put off until one is worked on.
 
     Args:
         place: "module:function".

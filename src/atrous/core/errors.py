@@ -3,7 +3,7 @@
 AtrousError            1   done, but something was skipped or found; the base of all
 ├── UsageError         2   a command or a call that makes no sense as given
 ├── ConfigError        2   a configuration value that is unknown, mistyped or impossible
-├── DataError          3   a picture, a mask or a folder of them
+├── DataError          3   an image, a mask or a folder of them
 ├── ModelFileError     4   a file of weights or a run folder
 └── MachineError       5   memory, disk, device, a missing package
 
@@ -51,7 +51,7 @@ class ConfigError(AtrousError, ValueError):
 
 
 class DataError(AtrousError, ValueError):
-    """A picture, a mask or a folder of them that cannot be used as it is."""
+    """An image, a mask or a folder of them that cannot be used as it is."""
 
     exit_code = 3
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,28 +11,28 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture and its labels.
+    """An image and its labels.
 
     Args:
         key: The sample's name, unique in its data set: a path without suffix, such as "a/photo".
-        picture: (H, W, 3) uint8 RGB.
+        image: (H, W, 3) uint8 RGB.
         labels: (H, W) uint16 class indices, IGNORE_INDEX where ignored.
     """
 
     key: str
-    picture: np.ndarray
+    image: np.ndarray
     labels: np.ndarray
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a picture becomes labels: all that can change a score besides the model and the data.
+    """How an image becomes labels: all that can change a score besides the model and the data.
 
     Args:
         output_stride: Input resolution / feature resolution.
-        scales: Sizes of the picture, relative, whose probabilities are averaged.
-        flip: Whether the mirrored picture is averaged in too.
-        window: Side in pixels of a sliding window, or None for whole pictures.
+        scales: Sizes of the image, relative, whose probabilities are averaged.
+        flip: Whether the mirrored image is averaged in too.
+        window: Side in pixels of a sliding window, or None for whole images.
         precision: "fp32" or "bf16".
         crf: What DenseCRF after the network is set to, by the names of its options; None for none.
     """
@@ -46,7 +46,7 @@ class Protocol:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON."""
-        return asdict(self) | {"scales": list(self.scales), "size": "the picture's own", "metric": "mIoU (dataset)"}
+        return asdict(self) | {"scales": list(self.scales), "size": "the image's own", "metric": "mIoU (dataset)"}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Protocol:
@@ -59,7 +59,7 @@ class Protocol:
         words = [f"output stride {self.output_stride}"]
         words.append("one scale" if self.scales == (1.0,) else "scales " + " ".join(f"{s:g}" for s in self.scales))
         words.append("flip" if self.flip else "no flip")
-        words.append(f"window {self.window}" if self.window else "whole picture")
+        words.append(f"window {self.window}" if self.window else "whole image")
         words.append(self.precision)
         if self.crf is not None:
             words.append("DenseCRF with " + " ".join(f"{name}={value}" for name, value in self.crf.items()))
@@ -80,8 +80,8 @@ class ClassScore:
 
 
 @dataclass(frozen=True)
-class PictureScore:
-    """One picture's own mean IoU over the classes that it holds or was given; None where all is ignored."""
+class ImageScore:
+    """One image's own mean IoU over the classes that it holds or was given; None where all is ignored."""
 
     key: str
     miou: float | None
@@ -98,7 +98,7 @@ class Scores:
         pixel_accuracy: Share of valid pixels with the right class.
         classes: A row a class.
         confusion: (K, K) pixel counts, rows truth, columns prediction.
-        pictures: A row a picture.
+        images: A row an image.
         protocol: How the labels were made.
         baseline_class: The commonest class of the truth.
         baseline_miou: The mIoU of answering with that class everywhere.
@@ -112,7 +112,7 @@ class Scores:
     pixel_accuracy: float | None
     classes: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
-    pictures: tuple[PictureScore, ...]
+    images: tuple[ImageScore, ...]
     protocol: Protocol
     baseline_class: str
     baseline_miou: float | None
@@ -136,7 +136,7 @@ class Scores:
             "notes": list(self.notes),
             "miou_before_crf": self.miou_before_crf,
             "confusion": [list(row) for row in self.confusion],
-            "pictures": [asdict(row) for row in self.pictures],
+            "images": [asdict(row) for row in self.images],
         }
 
     @classmethod
@@ -147,7 +147,7 @@ class Scores:
             pixel_accuracy=value["pixel_accuracy"],
             classes=tuple(ClassScore(**row) for row in value["classes"]),
             confusion=tuple(tuple(row) for row in value["confusion"]),
-            pictures=tuple(PictureScore(**row) for row in value["pictures"]),
+            images=tuple(ImageScore(**row) for row in value["images"]),
             protocol=Protocol.from_json(value["protocol"]),
             baseline_class=value["baseline"]["class"],
             baseline_miou=value["baseline"]["miou"],
@@ -173,3 +173,15 @@ class Progress:
     done: int
     total: int | None
     note: str = ""
+
+
+ProgressCallback = Callable[[Progress], None]
+"""Receives the progress of long work."""
+MessageCallback = Callable[[str], None]
+"""Receives messages about automatic choices and findings, one sentence each."""
+
+
+def send_message(on_message: MessageCallback | None, text: str) -> None:
+    """Pass a message to a callback, if there is one and the message is not empty."""
+    if on_message is not None and text:
+        on_message(text)

@@ -1,4 +1,4 @@
-"""Pictures and their masks: data sets, reading, augmentation, the endless stream of training samples.
+"""Images and their masks: data sets, reading, augmentation, the endless stream of training samples.
 
 Each entry of `DATASETS` is a function
 `build(root, *, classes, ignore, val_fraction, split_seed, train_split, val_split, **options) -> Splits`.

@@ -16,13 +16,14 @@ from atrous.config.options import read_options
 from atrous.config.schema import DataConfig, TrainingConfig
 from atrous.core.errors import ConfigError, DataError, UsageError
 from atrous.core.labels import LabelSpace
+from atrous.core.records import ProgressCallback
 from atrous.core.registry import describe_choices
 from atrous.data import DATASETS
 from atrous.data.augment.pipeline import Augmentation
 from atrous.data.contracts import SegmentationDataset, Splits
 from atrous.data.joined import JoinedDataset
-from atrous.data.sampling import Batch, Stream, iter_batches, repeat_pictures
-from atrous.data.statistics import MaskStatistics, Report, find_empty_classes, require_classes, scan_masks
+from atrous.data.sampling import Batch, Stream, iter_batches, repeat_images
+from atrous.data.statistics import MaskStatistics, find_empty_classes, require_classes, scan_masks
 
 PYTHON_SOURCE = "python"
 """What stands as the source of data that were given as objects."""
@@ -69,7 +70,7 @@ def read_splits(pair: Any) -> Splits:
                 "atrous.data.contracts.SegmentationDataset says what each of them is.",
             )
         if len(dataset) == 0:
-            raise DataError(f"{dataset.name}: no pictures", "Give at least one to train on and one to score.")
+            raise DataError(f"{dataset.name}: no images", "Give at least one to train on and one to score.")
     if splits.train.label_space != splits.val.label_space:
         raise DataError("the two data sets differ in their label spaces", "Give both the same classes and ids.")
     return splits
@@ -88,7 +89,7 @@ def build_all_pairs(config: DataConfig) -> SegmentationDataset:
 
 
 def check_training_data(
-    config: DataConfig, splits: Splits, progress: Report = None
+    config: DataConfig, splits: Splits, progress: ProgressCallback | None = None
 ) -> tuple[MaskStatistics, list[str]]:
     """Read all masks before the first step.
 
@@ -122,7 +123,7 @@ def compute_fingerprint(splits: Splits, statistics: MaskStatistics) -> str:
 
 
 def list_pass(training: TrainingConfig, space: LabelSpace, statistics: MaskStatistics) -> np.ndarray:
-    """List the pictures of one pass over the training data by index; those that hold a hard class stand repeatedly.
+    """List the images of one pass over the training data by index; those that hold a hard class stand repeatedly.
 
     Raises:
         ConfigError: A hard class that the data do not have.
@@ -133,7 +134,7 @@ def list_pass(training: TrainingConfig, space: LabelSpace, statistics: MaskStati
             raise ConfigError(
                 f"training.hard_classes: the data have no class {name!r}", describe_choices(name, list(space.names))
             )
-    return repeat_pictures(statistics.presence[:, [space.index_of(name) for name in names]], training.hard_repeats)
+    return repeat_images(statistics.presence[:, [space.index_of(name) for name in names]], training.hard_repeats)
 
 
 def build_stream(dataset: SegmentationDataset, training: TrainingConfig, one_pass: np.ndarray | None = None) -> Stream:
@@ -188,6 +189,6 @@ def find_source(config: DataConfig) -> tuple[str, Path | None]:
         is_file = folder.is_file()
         raise DataError(
             f"{source!r} is {'a file' if is_file else 'neither a folder nor a registered data set'}",
-            "Give the folder that holds pictures and masks." if is_file else describe_choices(source, list(DATASETS)),
+            "Give the folder that holds images and masks." if is_file else describe_choices(source, list(DATASETS)),
         )
     return "folder", folder

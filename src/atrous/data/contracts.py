@@ -13,7 +13,7 @@ from atrous.core.records import Sample
 
 
 class SegmentationDataset(Protocol):
-    """Pictures with labels, in a fixed order; the same index gives the same sample, and it pickles.
+    """Images with labels, in a fixed order; the same index gives the same sample, and it pickles.
 
     `name` is the name of data and split, such as "camvid val"; `label_space` says what ids in its masks mean.
     """
@@ -31,7 +31,7 @@ class SegmentationDataset(Protocol):
     def __len__(self) -> int: ...
 
     def get(self, index: int) -> Sample:
-        """Return the picture and its labels as class indices.
+        """Return the image and its labels as class indices.
 
         Raises:
             DataError: A file cannot be read, the sizes differ, or the mask holds an id outside the classes.
@@ -43,15 +43,15 @@ class SegmentationDataset(Protocol):
         ...
 
     def mask(self, index: int) -> np.ndarray:
-        """Return the raw ids, (H, W) uint8 or uint16, without decoding the picture.
+        """Return the raw ids, (H, W) uint8 or uint16, without decoding the image.
 
         Raises:
             DataError: The file cannot be read as a mask.
         """
         ...
 
-    def picture_path(self, index: int) -> Path | None:
-        """Return the picture's file; None where pictures are made, not read."""
+    def image_path(self, index: int) -> Path | None:
+        """Return the image's file; None where images are made, not read."""
         ...
 
     def mask_path(self, index: int) -> Path | None:

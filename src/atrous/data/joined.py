@@ -33,7 +33,7 @@ class JoinedDataset:
         return len(self._places)
 
     def get(self, index: int) -> Sample:
-        """Return the picture and its labels as class indices."""
+        """Return the image and its labels as class indices."""
         part, inner = self._places[index]
         return part.get(inner)
 
@@ -47,10 +47,10 @@ class JoinedDataset:
         part, inner = self._places[index]
         return part.mask(inner)
 
-    def picture_path(self, index: int) -> Path | None:
-        """Return the picture's file, if there is one."""
+    def image_path(self, index: int) -> Path | None:
+        """Return the image's file, if there is one."""
         part, inner = self._places[index]
-        return part.picture_path(inner)
+        return part.image_path(inner)
 
     def mask_path(self, index: int) -> Path | None:
         """Return the mask's file, if there is one."""

@@ -1,4 +1,4 @@
-"""A contact sheet of what the training sees: augmented pictures beside their labels."""
+"""A contact sheet of what the training sees: augmented images beside their labels."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def save_preview(stream: Stream, label_space: LabelSpace, path: Path, count: int
         row, column = divmod(place, _COLUMNS)
         top, left = _GAP_PX + row * (_CELL_PX + _GAP_PX), _GAP_PX + column * (pair_width + _GAP_PX)
         colours = colour_labels(sample.labels, label_space)
-        for offset, cell, method in ((0, sample.picture, cv2.INTER_AREA), (1, colours, cv2.INTER_NEAREST_EXACT)):
+        for offset, cell, method in ((0, sample.image, cv2.INTER_AREA), (1, colours, cv2.INTER_NEAREST_EXACT)):
             start = left + offset * (_CELL_PX + _GAP_PX // 2)
             small = cv2.resize(cell, (_CELL_PX, _CELL_PX), interpolation=method)
             sheet[top : top + _CELL_PX, start : start + _CELL_PX] = small

@@ -24,13 +24,13 @@ class Batch:
     """Samples of neighbouring places.
 
     Args:
-        pictures: (B, 3, H, W) uint8 RGB.
+        images: (B, 3, H, W) uint8 RGB.
         labels: (B, H, W) int64 class indices, IGNORE_INDEX where ignored.
         keys: The samples' names, (B,).
         places: Their places in the stream, (B,).
     """
 
-    pictures: Tensor
+    images: Tensor
     labels: Tensor
     keys: tuple[str, ...]
     places: tuple[int, ...]
@@ -45,7 +45,7 @@ class Stream:
         dataset: What is sampled.
         augmentation: What happens to a sample.
         seed: Seed of order and augmentation.
-        one_pass: The pictures of a pass by index, (n,); every picture once where left out.
+        one_pass: The images of a pass by index, (n,); every image once where left out.
     Raises:
         DataError: The data set is empty.
     """
@@ -54,7 +54,7 @@ class Stream:
         self, dataset: SegmentationDataset, augmentation: Augmentation, seed: int, one_pass: np.ndarray | None = None
     ) -> None:
         if len(dataset) == 0:
-            raise DataError(f"{dataset.name}: no pictures to train on")
+            raise DataError(f"{dataset.name}: no images to train on")
         self.dataset = dataset
         self.augmentation = augmentation
         self.seed = seed
@@ -73,18 +73,18 @@ class Stream:
             self._order = self.one_pass[compute_epoch_order(self.seed, epoch, len(self.one_pass))]
             self._epoch = epoch
         sample = self.dataset.get(int(self._order[position]))
-        picture, labels = self.augmentation(sample.picture, sample.labels, sample_generator(self.seed, place))
-        return Sample(sample.key, picture, labels)
+        image, labels = self.augmentation(sample.image, sample.labels, sample_generator(self.seed, place))
+        return Sample(sample.key, image, labels)
 
 
-def repeat_pictures(is_hard: np.ndarray, repeats: int) -> np.ndarray:
-    """List the pictures of a pass: each once, those with something hard repeatedly.
+def repeat_images(is_hard: np.ndarray, repeats: int) -> np.ndarray:
+    """List the images of a pass: each once, those with something hard repeatedly.
 
     Args:
-        is_hard: Whether each of N pictures holds each of M hard classes, (N, M) bool.
+        is_hard: Whether each of N images holds each of M hard classes, (N, M) bool.
         repeats: How often those that hold one stand in a pass.
-    Returns: Indices of pictures, ascending, (n,) with n >= N.
-    Source: Chen et al. 2017 (arXiv 1706.05587), section 4.2: pictures with hard classes are duplicated.
+    Returns: Indices of images, ascending, (n,) with n >= N.
+    Source: Chen et al. 2017 (arXiv 1706.05587), section 4.2: images with hard classes are duplicated.
     """
     return np.repeat(np.arange(len(is_hard)), np.where(is_hard.any(axis=1), repeats, 1))
 
@@ -124,7 +124,7 @@ def iter_batches(stream: Stream, *, batch: int, start_place: int, num_places: in
         if "DataLoader worker" not in str(error):
             raise
         raise MachineError(
-            f"a process that reads pictures died: {error}", "Fewer workers need less memory: --workers 0."
+            f"a process that reads images died: {error}", "Fewer workers need less memory: --workers 0."
         ) from error
 
 
@@ -148,7 +148,7 @@ def _collate(items: Sequence[tuple[int, Sample | AtrousError]]) -> Batch | Atrou
             return sample
         samples.append(sample)
     return Batch(
-        pictures=torch.from_numpy(np.stack([sample.picture.transpose(2, 0, 1) for sample in samples])),
+        images=torch.from_numpy(np.stack([sample.image.transpose(2, 0, 1) for sample in samples])),
         labels=torch.from_numpy(np.stack([sample.labels for sample in samples]).astype(np.int64)),
         keys=tuple(sample.key for sample in samples),
         places=tuple(place for place, _ in items),

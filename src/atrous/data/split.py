@@ -1,4 +1,4 @@
-"""Holding out a share of the pictures for validation, so that both sides hold every class."""
+"""Holding out a share of the images for validation, so that both sides hold every class."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 
 
 def compute_stratified_split(contents: Sequence[Collection[int]], fraction: float, seed: int) -> list[int]:
-    """Choose the pictures to hold out.
+    """Choose the images to hold out.
 
-    Pictures are ordered by the rarest class that they hold, at random within one class, and taken at even distances,
-    so each class is held out in proportion. A picture stays in training if it is the last one there with some class.
+    Images are ordered by the rarest class that they hold, at random within one class, and taken at even distances,
+    so each class is held out in proportion. An image stays in training if it is the last one there with some class.
 
     Args:
-        contents: The class ids in each picture, (N,).
-        fraction: Share to hold out, in [0, 1); at least one picture unless it is 0.
+        contents: The class ids in each image, (N,).
+        fraction: Share to hold out, in [0, 1); at least one image unless it is 0.
         seed: Seed of the order.
 
     Returns:
-        Indices of the held-out pictures, rising.
+        Indices of the held-out images, rising.
     """
     left = Counter(number for ids in contents for number in set(ids))
     shuffled = np.random.default_rng(seed).permutation(len(contents)).tolist()

@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
 from atrous.core.errors import DataError
 from atrous.core.labels import LabelSpace
-from atrous.core.records import Progress
+from atrous.core.records import Progress, ProgressCallback
 from atrous.data.classes import suggest_mapping
 from atrous.data.contracts import SegmentationDataset
-from atrous.data.pairs import shorten_list
-from atrous.data.reading import describe_size_mismatch, load_mask, load_picture_size
+from atrous.data.facts import MaskContent, compute_content, load_content
+from atrous.data.inventory import shorten_list
+from atrous.images.decode import describe_size_mismatch, load_image_size
 
 WEIGHT_CAP = 10.0
 """Largest class weight / smallest."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Report = Callable[[Progress], None] | None
-
-
-@dataclass(frozen=True)
-class MaskContent:
-    """What one mask holds.
-
-    Args:
-        size: Height and width.
-        counts: Pixels by id.
-    """
-
-    size: tuple[int, int]
-    counts: dict[int, int]
 
 
 @dataclass(frozen=True)
@@ -46,7 +31,7 @@ class MaskStatistics:
 
     Args:
         pixels: (K,) int64 pixels of each class.
-        presence: (N, K) bool, whether each picture holds each class.
+        presence: (N, K) bool, whether each image holds each class.
         ignored: Pixels by ignored id.
         num_masks: Masks read.
         findings: What a person should know, a sentence each.
@@ -59,8 +44,8 @@ class MaskStatistics:
     findings: tuple[str, ...]
 
     @property
-    def pictures(self) -> np.ndarray:
-        """(K,) int64 pictures that hold each class."""
+    def images(self) -> np.ndarray:
+        """(K,) int64 images that hold each class."""
         counts: np.ndarray = self.presence.sum(axis=0)
         return counts
 
@@ -70,15 +55,15 @@ class MaskStatistics:
         return sum(self.ignored.values())
 
 
-def scan_masks(dataset: SegmentationDataset, progress: Report = None) -> MaskStatistics:
-    """Read every mask once, and every picture's head.
+def scan_masks(dataset: SegmentationDataset, progress: ProgressCallback | None = None) -> MaskStatistics:
+    """Read every mask once, and every image's head.
 
     Args:
         dataset: What to read.
-        progress: Called after each mask.
+        progress: Receives the progress.
 
     Raises:
-        DataError: A mask cannot be read, differs in size from its picture, or holds an id outside the classes; the
+        DataError: A mask cannot be read, differs in size from its image, or holds an id outside the classes; the
             message names the files, ids and pixel counts of all that was found.
     """
     space = dataset.label_space
@@ -88,10 +73,10 @@ def scan_masks(dataset: SegmentationDataset, progress: Report = None) -> MaskSta
     known = {*space.ids, *space.ignored_ids}
 
     def read(index: int) -> tuple[MaskContent, str, bool]:
-        picture, mask = dataset.picture_path(index), dataset.mask_path(index)
+        image, mask = dataset.image_path(index), dataset.mask_path(index)
         content = load_content(mask) if mask else compute_content(dataset.mask(index))
-        if picture and mask:
-            return content, describe_size_mismatch(picture, mask, content.size), load_picture_size(picture)[2]
+        if image and mask:
+            return content, describe_size_mismatch(image, mask, content.size), load_image_size(image)[2]
         return content, "", False
 
     results = iter_threads(read, range(len(dataset)), f"reading the masks of {dataset.name}", progress)
@@ -115,7 +100,7 @@ def scan_masks(dataset: SegmentationDataset, progress: Report = None) -> MaskSta
     ignored = {number: totals[number] for number in space.ignored_ids if number in totals}
     findings = [f"{dataset.name}: ignored ids: {_describe_counts(ignored)}"] if ignored else []
     if turned:
-        findings.append(f"{dataset.name}: {turned:,} pictures have an EXIF rotation, applied to them and not to masks")
+        findings.append(f"{dataset.name}: {turned:,} images have an EXIF rotation, applied to them and not to masks")
     return MaskStatistics(
         pixels=np.array([totals.get(number, 0) for number in space.ids], dtype=np.int64),
         presence=presence,
@@ -152,9 +137,7 @@ def require_classes(statistics: MaskStatistics, space: LabelSpace, name: str) ->
     if mapping and statistics.ignored:
         message += f": the masks hold only {found[0]} and {found[1]}, and {found[1]} is ignored"
     names = [name for name, pixels in zip(space.names, statistics.pixels.tolist(), strict=True) if pixels]
-    raise DataError(
-        message, mapping or f"Name only classes that occur: {', '.join(names)}; or add pictures of the rest."
-    )
+    raise DataError(message, mapping or f"Name only classes that occur: {', '.join(names)}; or add images of the rest.")
 
 
 def compute_class_weights(pixels: np.ndarray) -> tuple[float, ...]:
@@ -168,33 +151,8 @@ def compute_class_weights(pixels: np.ndarray) -> tuple[float, ...]:
     return tuple((weights / weights.mean()).tolist())
 
 
-def load_content(path: Path) -> MaskContent:
-    """Read what a mask's file holds; a file that has not changed is decoded once in a process.
-
-    Raises:
-        DataError: The file cannot be read as a mask.
-    """
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise DataError(f"{path}: no such file") from error
-    return _load_content(path, status.st_mtime_ns, status.st_size)
-
-
-@functools.cache  # a few ids a mask; stamp and size stand for the file's content
-def _load_content(path: Path, modified_ns: int, num_bytes: int) -> MaskContent:
-    return compute_content(load_mask(path))
-
-
-def compute_content(mask: np.ndarray) -> MaskContent:
-    """Count the pixels of each id in a mask (H, W)."""
-    counts = np.bincount(mask.ravel())
-    ids = np.flatnonzero(counts)
-    return MaskContent((mask.shape[0], mask.shape[1]), dict(zip(ids.tolist(), counts[ids].tolist(), strict=True)))
-
-
 def iter_threads(
-    function: Callable[[Item], Result], items: Sequence[Item], stage: str, progress: Report = None
+    function: Callable[[Item], Result], items: Sequence[Item], stage: str, progress: ProgressCallback | None = None
 ) -> Iterator[Result | DataError]:
     """Map a function over items on all usable cores, in order; a DataError is a result, so that all are seen."""
 
@@ -223,7 +181,7 @@ def _require_clean(
         hints.append("Replace those files, or remove them with their pairs.")
     if mismatched:
         problems.append(f"{len(mismatched):,} pairs differ in size: {shorten_list(mismatched)}")
-        hints.append("Masks are never resized to fit: export them again at the picture's size.")
+        hints.append("Masks are never resized to fit: export them again at the image's size.")
     if outside:
         known = {*space.ids, *space.ignored_ids}
         strange = sorted(number for number in totals if number not in known)

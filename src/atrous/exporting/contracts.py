@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 class Format(Protocol):
     """A graph in one format, made from PyTorch's own program of it: `Format(program, calibration)`.
 
-    With pictures to calibrate by, (H, W, 3) uint8 each, it computes in 8 bits, or a ConfigError says that it cannot.
+    With images to calibrate by, (H, W, 3) uint8 each, it computes in 8 bits, or a ConfigError says that it cannot.
 
     `suffix` is that of its files; `beside` are those of further files that belong to one; `packages` are those whose
     versions are noted in them.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +14,15 @@ from torch import Tensor
 
 from atrous.core.errors import AtrousError, ModelFileError, UsageError
 from atrous.core.files import atomic_path
+from atrous.core.records import MessageCallback, send_message
 from atrous.exporting import FORMATS
 from atrous.exporting.contracts import Format
-from atrous.exporting.parity import Parity, draw_pictures, measure_parity, require_parity
-from atrous.inference.exported import RUNTIMES, ExportedFile, GraphCard, write_metadata
-from atrous.inference.folding import fold_norms
-from atrous.inference.graph import trace_network
-from atrous.inference.graph_backend import read_first_line
+from atrous.exporting.parity import Parity, draw_images, measure_parity, require_parity
+from atrous.graphs.card import GraphCard, write_metadata
+from atrous.graphs.trace import trace_network
+from atrous.inference.backends.folding import fold_norms
+from atrous.inference.backends.graph_backend import read_first_line
+from atrous.inference.exported import RUNTIMES, ExportedFile
 from atrous.inference.memory import measure_bytes_per_pixel
 from atrous.networks.model_file import ModelCard
 from atrous.networks.segmenter import Segmenter
@@ -36,7 +38,7 @@ def export_network(
     format: str = "onnx",
     argmax: bool = False,
     calibration: Sequence[np.ndarray] | None = None,
-    say: Callable[[str], None] | None = None,
+    on_message: MessageCallback | None = None,
 ) -> Parity:
     """Write a network as a graph that another runtime runs, with all that predicting needs beside it.
 
@@ -48,11 +50,11 @@ def export_network(
         path: The file.
         format: A name in `FORMATS`.
         argmax: Whether the graph ends in each pixel's class index instead of its logits.
-        calibration: Pictures (H, W, 3) uint8, two at least, by which the file is made to compute in 8 bits. Every
+        calibration: Images (H, W, 3) uint8, two at least, by which the file is made to compute in 8 bits. Every
             second one is kept back, and it is on these that the file is compared.
-        say: Told what is being done.
+        on_message: Receives messages about automatic choices and findings.
     Raises:
-        UsageError: The file's name does not fit its format, or there are fewer than two pictures to calibrate by.
+        UsageError: The file's name does not fit its format, or there are fewer than two images to calibrate by.
         ConfigError: The format does not compute in 8 bits.
         ModelFileError: The network cannot be converted, or the file answers otherwise; no file is left.
         MachineError: A package that the format needs is not installed.
@@ -63,8 +65,8 @@ def export_network(
             f"{path}: a file of the format {format} ends in {form.suffix}", f"--out {path.stem}{form.suffix}"
         )
     if calibration is not None and len(calibration) < 2:
-        raise UsageError("int8: fewer than two pictures to calibrate by", "Give a folder with some dozens of them.")
-    tell = say or (lambda sentence: None)
+        raise UsageError("int8: fewer than two images to calibrate by", "Give a folder with some dozens of them.")
+
     statistics = {name: network.get_buffer(name).flatten().tolist() for name in ("mean", "std")}
     card = replace(card, normalisation=statistics)
     graph = GraphCard(
@@ -76,7 +78,7 @@ def export_network(
         bytes_per_pixel=measure_bytes_per_pixel(network, network.mean.device) + 3 * 4 * network.num_classes,
         versions={name: importlib.metadata.version(name) for name in (*PACKAGES, *form.packages)},
     )
-    tell(f"converting to {format} at output stride {network.output_stride}")
+    send_message(on_message, f"converting to {format} at output stride {network.output_stride}")
     try:
         with fold_norms(network, network.mean.device) as folded:
             written = form(trace_network(folded, graph.output), None if calibration is None else calibration[::2])
@@ -90,20 +92,20 @@ def export_network(
     [runtime, *_] = RUNTIMES[form.suffix]
     with atomic_path(path) as temporary, _beside(temporary, path, form.beside):
         written.save(temporary, write_metadata(card, graph))
-        tell(f"running it in {runtime}")
+        send_message(on_message, f"running it in {runtime}")
         file = ExportedFile(temporary, card, graph)
         backend = file.open(runtime, device=torch.device("cpu"), precision=graph.precision)
-        pictures = draw_pictures() if calibration is None else _batch(calibration[1::2])
-        parity = measure_parity(network, backend, pictures)
+        images = draw_images() if calibration is None else _batch(calibration[1::2])
+        parity = measure_parity(network, backend, images)
         require_parity(parity, str(path), graph.precision)
         written.save(temporary, write_metadata(card, replace(graph, parity=parity.to_json())))
     return parity
 
 
-def _batch(pictures: Sequence[np.ndarray]) -> Iterator[Tensor]:
-    """Yield each picture (H, W, 3) as a batch (1, 3, H, W)."""
-    for picture in pictures:
-        yield torch.from_numpy(picture).permute(2, 0, 1)[None]
+def _batch(images: Sequence[np.ndarray]) -> Iterator[Tensor]:
+    """Yield each image (H, W, 3) as a batch (1, 3, H, W)."""
+    for image in images:
+        yield torch.from_numpy(image).permute(2, 0, 1)[None]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A graph whose convolutions compute in 8 bits: ranges from real pictures, one scale for each channel of weights."""
+"""A graph whose convolutions compute in 8 bits: ranges from real images, one scale for each channel of weights."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from atrous.inference.graph import INPUT_NAME
+from atrous.graphs.trace import INPUT_NAME
 
 
-class _Pictures(CalibrationDataReader):  # type: ignore[misc]
-    """Pictures (H, W, 3) uint8 as the graph takes them."""
+class _Images(CalibrationDataReader):  # type: ignore[misc]
+    """Images (H, W, 3) uint8 as the graph takes them."""
 
-    def __init__(self, pictures: Iterable[np.ndarray]) -> None:
-        self._pictures = iter(pictures)
+    def __init__(self, images: Iterable[np.ndarray]) -> None:
+        self._images = iter(images)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         """Return the next one, None after the last."""
-        picture = next(self._pictures, None)
-        return None if picture is None else {INPUT_NAME: np.ascontiguousarray(picture.transpose(2, 0, 1)[None])}
+        image = next(self._images, None)
+        return None if image is None else {INPUT_NAME: np.ascontiguousarray(image.transpose(2, 0, 1)[None])}
 
 
-def quantise(model: onnx.ModelProto, pictures: Iterable[np.ndarray]) -> onnx.ModelProto:
+def quantise(model: onnx.ModelProto, images: Iterable[np.ndarray]) -> onnx.ModelProto:
     """Return a graph that computes its convolutions in 8 bits where the runtime can.
 
     Weights have a scale for each output channel; what flows between convolutions has one range, the widest that the
-    pictures showed. The first and the last convolution stay in fp32, which costs little time and keeps a good part of
+    images showed. The first and the last convolution stay in fp32, which costs little time and keeps a good part of
     the exactness. The graph keeps its form, with quantise and dequantise nodes around convolutions, so that any runtime
     may fuse them.
 
     Args:
         model: The graph in fp32, norms folded.
-        pictures: What the ranges are read from, (H, W, 3) uint8 each.
+        images: What the ranges are read from, (H, W, 3) uint8 each.
     """
     with tempfile.TemporaryDirectory() as folder:
         plain, prepared, quantised = (Path(folder) / f"{name}.onnx" for name in ("plain", "prepared", "quantised"))
@@ -46,7 +46,7 @@ def quantise(model: onnx.ModelProto, pictures: Iterable[np.ndarray]) -> onnx.Mod
         quantize_static(
             prepared,
             quantised,
-            _Pictures(pictures),
+            _Images(images),
             quant_format=QuantFormat.QDQ,
             # With the activations that follow, a range is what is left after clipping: of ReLU6's, a fraction.
             op_types_to_quantize=["Conv", "Clip", "Relu"],

@@ -10,7 +10,7 @@ import onnx
 from torch.export import ExportedProgram
 
 from atrous.exporting import PRECISIONS
-from atrous.inference.onnx_graph import convert_to_onnx
+from atrous.graphs.onnx_file import convert_to_onnx
 
 
 class OnnxFile:
@@ -18,7 +18,7 @@ class OnnxFile:
 
     Args:
         program: The graph as PyTorch's program.
-        calibration: Pictures by which it is made to compute in 8 bits, or None.
+        calibration: Images by which it is made to compute in 8 bits, or None.
     """
 
     suffix = ".onnx"

@@ -20,7 +20,7 @@ class OpenVinoIR:
 
     Args:
         program: The graph as PyTorch's program.
-        calibration: Pictures by which it is made to compute in 8 bits, or None.
+        calibration: Images by which it is made to compute in 8 bits, or None.
     """
 
     suffix = ".xml"

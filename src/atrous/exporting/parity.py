@@ -11,17 +11,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from atrous.core.errors import ModelFileError
-from atrous.inference.graph_backend import GraphBackend
+from atrous.inference.backends.graph_backend import GraphBackend
 from atrous.networks.segmenter import Segmenter
 
 SHAPES = ((1, 3, 32, 32), (1, 3, 33, 47), (1, 3, 65, 64), (2, 3, 97, 129), (1, 3, 160, 211))
-"""Batch, channels, height and width of the pictures that are compared: odd and even, padded and not."""
+"""Batch, channels, height and width of the images that are compared: odd and even, padded and not."""
 LARGEST_LOGIT_DIFFERENCE = 1e-3
 LARGEST_LABEL_SHARE = 1e-3
 LARGEST_LABEL_SHARE_INT8 = 0.05
-"""Of real pictures; what it does to a score, only scoring tells."""
+"""Of real images; what it does to a score, only scoring tells."""
 COARSE_PX = 8
-"""Pixels from one drawn value to the next; between them pictures are smooth."""
+"""Pixels from one drawn value to the next; between them images are smooth."""
 
 
 @dataclass(frozen=True)
@@ -29,16 +29,16 @@ class Parity:
     """The largest differences that were seen.
 
     Args:
-        logits: Of a logit, as a share of the picture's logits from the least to the greatest; None for labels alone.
+        logits: Of a logit, as a share of the image's logits from the least to the greatest; None for labels alone.
         labels: Share of the pixels whose label is another.
         pixels: How many pixels were compared.
-        pictures: Height and width of each picture.
+        images: Height and width of each image.
     """
 
     logits: float | None
     labels: float
     pixels: int
-    pictures: tuple[tuple[int, int], ...]
+    images: tuple[tuple[int, int], ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON."""
@@ -50,8 +50,8 @@ class Parity:
         return words if self.logits is None else f"logits differ by {self.logits:.1e} of their spread, {words}"
 
 
-def draw_pictures() -> Iterator[Tensor]:
-    """Yield the pictures that are compared: noise, drawn coarsely and smoothed, so that logits differ in a picture.
+def draw_images() -> Iterator[Tensor]:
+    """Yield the images that are compared: noise, drawn coarsely and smoothed, so that logits differ in an image.
 
     Shapes:
         out (B, 3, H, W) uint8, as `SHAPES` says.
@@ -64,27 +64,27 @@ def draw_pictures() -> Iterator[Tensor]:
 
 
 @torch.inference_mode()
-def measure_parity(network: Segmenter, backend: GraphBackend, pictures: Iterable[Tensor]) -> Parity:
+def measure_parity(network: Segmenter, backend: GraphBackend, images: Iterable[Tensor]) -> Parity:
     """Compare a file's answers with the living network's.
 
     Args:
         network: The network, in evaluation mode, at the output stride that was exported.
         backend: What runs the file.
-        pictures: Batches (B, 3, H, W) uint8.
+        images: Batches (B, 3, H, W) uint8.
     """
     largest, wrong, pixels, sizes = 0.0, 0, 0, []
-    for picture in pictures:
-        expected = network(picture.to(network.mean.device)).cpu()  # (B, K, H, W)
+    for image in images:
+        expected = network(image.to(network.mean.device)).cpu()  # (B, K, H, W)
         if backend.labels_only:
-            labels = backend.label(picture).cpu()
+            labels = backend.label(image).cpu()
         else:
-            logits = backend(picture).logits.cpu()
+            logits = backend(image).logits.cpu()
             labels = logits.argmax(dim=1)
             spread = (expected.amax() - expected.amin()).clamp_min(torch.finfo(torch.float32).tiny)
             largest = max(largest, float((logits - expected).abs().amax() / spread))
         wrong += int((labels != expected.argmax(dim=1)).sum())
         pixels += labels.numel()
-        sizes.append((int(picture.shape[2]), int(picture.shape[3])))
+        sizes.append((int(image.shape[2]), int(image.shape[3])))
     return Parity(None if backend.labels_only else largest, wrong / pixels, pixels, tuple(sizes))
 
 
@@ -108,5 +108,5 @@ def require_parity(parity: Parity, what: str, precision: str = "fp32") -> None:
         raise ModelFileError(
             f"{what}: answers otherwise than the network: {parity.describe()}",
             f"Nothing was written; a difference of {allowed} is let pass. "
-            + ("Calibrate by more pictures like those that will be labelled." if is_int8 else "Try another format."),
+            + ("Calibrate by more images like those that will be labelled." if is_int8 else "Try another format."),
         )

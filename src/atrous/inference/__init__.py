@@ -1,4 +1,4 @@
-"""From a network and a picture to labels, confidence and files."""
+"""From a network and an image to labels, confidence and files."""
 
 from atrous.core.registry import Registry
 
@@ -16,9 +16,9 @@ BACKENDS = Registry(
 """What can run a network: a living one, or files that were exported."""
 
 HUGE_FORMATS = Registry(
-    "format of huge pictures", (("tiff", "atrous.inference.tiff:label_tiff"),), extras={"tiff": "tiff"}
+    "format of huge images", (("tiff", "atrous.inference.folders.huge:label_tiff"),), extras={"tiff": "tiff"}
 )
-"""What labels a file whose picture is larger than memory, and writes the labels, a part at a time."""
+"""What labels a file whose image is larger than memory, and writes the labels, a part at a time."""
 
-CONVERTERS = Registry("conversion", (("onnx", "atrous.inference.onnx_graph:convert_to_onnx"),), extras={"onnx": "onnx"})
+CONVERTERS = Registry("conversion", (("onnx", "atrous.graphs.onnx_file:convert_to_onnx"),), extras={"onnx": "onnx"})
 """What makes a graph of a network for runtimes other than PyTorch."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,14 +12,14 @@ from atrous.config.options import read_options
 from atrous.config.schema import EvaluationConfig
 from atrous.core.errors import ConfigError, MachineError
 from atrous.core.labels import LabelSpace
-from atrous.core.records import Protocol
+from atrous.core.records import MessageCallback, Protocol
 from atrous.core.registry import describe_choices
+from atrous.crf.dense import DenseCRF
 from atrous.inference import BACKENDS
 from atrous.inference.contracts import Backend
 from atrous.inference.converted import convert_network
-from atrous.inference.crf import DenseCRF
 from atrous.inference.exported import ExportedFile, choose_runtime
-from atrous.inference.predictor import Predictor
+from atrous.inference.labelling.labeller import Predictor
 from atrous.networks.segmenter import Segmenter
 
 LIVE = ("torch", "compile")
@@ -34,7 +34,7 @@ def build_predictor(
     evaluation: EvaluationConfig,
     device: str = "auto",
     *,
-    say: Callable[[str], None] | None = None,
+    on_message: MessageCallback | None = None,
 ) -> Predictor:
     """Build a predictor around a network, which is left as it is.
 
@@ -42,9 +42,9 @@ def build_predictor(
         network: The network, what it has learnt until a prediction counts in it, or with a backend of graphs until
             now; or an exported file.
         label_space: What its classes are.
-        evaluation: How pictures become labels; the network's own output stride and fp32 where left open.
+        evaluation: How images become labels; the network's own output stride and fp32 where left open.
         device: auto, cpu, cuda, cuda:1, mps.
-        say: Told in a sentence what was decided by itself.
+        on_message: Receives messages about automatic choices and findings.
     Raises:
         ConfigError: The network cannot have the output stride, or differs from the label space in its classes; or an
             option of DenseCRF that cannot be; or a backend that cannot run it.
@@ -62,15 +62,20 @@ def build_predictor(
     )
     if isinstance(network, ExportedFile):
         backend = _open_file(network, protocol, evaluation.backend, device)
-        return Predictor(backend, label_space, protocol, say=say)
+        return Predictor(backend, label_space, protocol, on_message=on_message)
     rates = network.head.compute_rates(protocol.output_stride)
-    if say is not None and rates and protocol.output_stride != network.build_stride:
-        say(f"output stride {protocol.output_stride}: rates {', '.join(map(str, rates))}")
-    return Predictor(_open_network(network, protocol, evaluation.backend, device, say), label_space, protocol, say=say)
+    if on_message is not None and rates and protocol.output_stride != network.build_stride:
+        on_message(f"output stride {protocol.output_stride}: rates {', '.join(map(str, rates))}")
+    return Predictor(
+        _open_network(network, protocol, evaluation.backend, device, on_message),
+        label_space,
+        protocol,
+        on_message=on_message,
+    )
 
 
 def _open_network(
-    network: Segmenter, protocol: Protocol, wanted: str, device: str, say: Callable[[str], None] | None
+    network: Segmenter, protocol: Protocol, wanted: str, device: str, on_message: MessageCallback | None
 ) -> Backend:
     """Return what runs a living network."""
     name = LIVE[0] if wanted == "auto" else wanted
@@ -92,8 +97,8 @@ def _open_network(
             network, device=find_device(device), output_stride=protocol.output_stride, precision=protocol.precision
         )
         return backend
-    if say is not None:
-        say(f"converting the network for {name}")
+    if on_message is not None:
+        on_message(f"converting the network for {name}")
     graph = convert_network(network, protocol.output_stride)
     return graph.open(name, device=find_device(device, runtime.list_devices()), precision=protocol.precision)
 

@@ -1,4 +1,4 @@
-"""What passes between the parts of inference: pictures, backends that run networks, bands of scores and labels."""
+"""What passes between the parts of inference: images, backends that run networks, bands of scores and labels."""
 
 from __future__ import annotations
 
@@ -14,37 +14,10 @@ from torch import Tensor
 from atrous.networks.contracts import Cells
 
 
-class PictureSource(Protocol):
-    """A picture, in memory or not, that is read a part at a time; `height` and `width` are in pixels."""
-
-    height: int
-    width: int
-
-    def read(self, rows: slice, columns: slice) -> Tensor:
-        """Return a part of the picture, (3, h, w) RGB, uint8 or floats in [0, 1]; parts are read from top to bottom."""
-        ...
-
-
-class ArrayPicture:
-    """A picture in memory as a `PictureSource`.
-
-    Args:
-        pixels: (3, H, W) RGB, uint8 or floats in [0, 1].
-    """
-
-    def __init__(self, pixels: Tensor) -> None:
-        self.height, self.width = pixels.shape[1:]
-        self._pixels = pixels
-
-    def read(self, rows: slice, columns: slice) -> Tensor:
-        """Return a part of the picture, without a copy."""
-        return self._pixels[:, rows, columns]
-
-
 class Backend(Protocol):
-    """Something that runs a network: pictures in, cells out.
+    """Something that runs a network: images in, cells out.
 
-    `num_classes` is K; `device` is where the pictures are wanted; `aligned` tells how scaled copies are to be made;
+    `num_classes` is K; `device` is where the images are wanted; `aligned` tells how scaled copies are to be made;
     where `labels_only`, there are no logits, and `label` takes the place of the call; where `is_full_size`, cells are
     pixels, and so take much memory; `precisions` are those that it can compute in.
     """
@@ -56,7 +29,7 @@ class Backend(Protocol):
     is_full_size: bool
     precisions: tuple[str, ...]
 
-    def __call__(self, pictures: Tensor) -> Cells:
+    def __call__(self, images: Tensor) -> Cells:
         """(B, 3, H, W) uint8, or floats in [0, 1] -> cells with logits (B, K, h, w).
 
         Raises:
@@ -64,18 +37,18 @@ class Backend(Protocol):
         """
         ...
 
-    def label(self, pictures: Tensor) -> Tensor:
+    def label(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) uint8 -> class indices (B, H, W); errors as those of a call."""
         ...
 
     def measure_bytes_per_pixel(self) -> float:
-        """Return how much memory a forward pass needs for each pixel of the picture."""
+        """Return how much memory a forward pass needs for each pixel of the image."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """What was found of some rows of the picture.
+    """What was found of some rows of the image.
 
     Args:
         start_row: The band's first row.
@@ -106,7 +79,7 @@ class Band:
 
 @dataclass(frozen=True, eq=False)
 class LabelBand:
-    """Labels of some rows of the picture.
+    """Labels of some rows of the image.
 
     Args:
         indices: (R, W) uint16 class indices.
@@ -120,5 +93,5 @@ class LabelBand:
 
     @property
     def start_row(self) -> int:
-        """The band's first row; labels without a band are of the whole picture."""
+        """The band's first row; labels without a band are of the whole image."""
         return 0 if self.band is None else self.band.start_row

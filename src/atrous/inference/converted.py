@@ -7,10 +7,10 @@ from weakref import WeakKeyDictionary
 import torch
 
 from atrous.core.errors import ModelFileError
+from atrous.graphs.trace import trace_network
 from atrous.inference import CONVERTERS
-from atrous.inference.folding import find_moment, fold_norms
-from atrous.inference.graph import trace_network
-from atrous.inference.graph_backend import Graph, read_first_line
+from atrous.inference.backends.folding import find_moment, fold_norms
+from atrous.inference.backends.graph_backend import Graph, read_first_line
 from atrous.inference.memory import measure_bytes_per_pixel
 from atrous.networks.contracts import Geometry
 from atrous.networks.segmenter import Segmenter
@@ -48,7 +48,7 @@ class ConvertedNetwork(Graph):
                 raise ModelFileError(f"the network cannot be converted: {read_first_line(error)}") from error
 
     def locate(self, height: int, width: int) -> Geometry:
-        """Return where the cells lie for a picture of this size in pixels; the graph pads by itself."""
+        """Return where the cells lie for an image of this size in pixels; the graph pads by itself."""
         return Geometry(height, width, height, width, self._stride, self.aligned)
 
 

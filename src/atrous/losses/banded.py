@@ -1,4 +1,4 @@
-"""Cross-entropy of a map's logits at the picture's pixels, a band of rows at a time.
+"""Cross-entropy of a map's logits at the image's pixels, a band of rows at a time.
 
 Full-size logits of all classes are never held: a band is enlarged, compared with its labels and turned into its share
 of the gradient while it lies in the cache. Loss and gradient come from one pass, and what is kept between forward and
@@ -32,7 +32,7 @@ def sum_cross_entropy(
         logits: One vector a cell of the network's map; one a pixel where there is no geometry.
         labels: Class indices, IGNORE_INDEX where ignored.
         weights: Of each pixel; 0 for those that do not count, ignored ones among them.
-        geometry: Where the cells lie in the picture; None where logits and labels are of the same pixels.
+        geometry: Where the cells lie in the image; None where logits and labels are of the same pixels.
         label_smoothing: Share of the target that is spread evenly over all classes, in [0, 1).
     Shapes:
         logits (B, K, h, w), labels (B, H, W) int64, weights (B, H, W); out (), float32 at least.
@@ -91,11 +91,11 @@ class _SumCrossEntropy(torch.autograd.Function):
 
 
 class _Bands:
-    """A map, read a band of the picture's rows at a time; and the way back for gradients.
+    """A map, read a band of the image's rows at a time; and the way back for gradients.
 
     Args:
         logits: The map, (B, K, h, w).
-        geometry: Where its cells lie in the picture; None where they are the pixels.
+        geometry: Where its cells lie in the image; None where they are the pixels.
     """
 
     def __init__(self, logits: Tensor, geometry: Geometry | None) -> None:

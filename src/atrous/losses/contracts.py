@@ -27,7 +27,7 @@ class Loss(Protocol):
             logits: Class logits, computed in float32 where they are narrower.
             labels: Class indices, IGNORE_INDEX where ignored.
             class_weights: (K,) weight of each class, or None for 1.
-            geometry: Where the logits' cells lie in the picture whose pixels are labelled; None where logits and
+            geometry: Where the logits' cells lie in the image whose pixels are labelled; None where logits and
                 labels are of the same pixels.
         Shapes:
             logits (B, K, h, w), labels (B, H, W) int64; out ().

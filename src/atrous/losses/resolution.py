@@ -1,4 +1,4 @@
-"""Where logits and labels meet: at the picture's pixels, or at the network's cells."""
+"""Where logits and labels meet: at the image's pixels, or at the network's cells."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from atrous.networks.contracts import Geometry
 def shrink_labels(labels: Tensor, geometry: Geometry) -> Tensor:
     """Read labels at the centres of the cells, at the nearest pixel.
 
-    A cell whose centre lies beyond the picture is ignored.
+    A cell whose centre lies beyond the image is ignored.
 
     Args:
-        labels: Labels of the picture's pixels.
-        geometry: Where the cells lie in the picture.
+        labels: Labels of the image's pixels.
+        geometry: Where the cells lie in the image.
     Shapes:
         in (B, H, W) int64; out (B, h, w) int64.
     """

@@ -1,1 +1,1 @@
-"""Counting right and wrong pixels. No model and no picture lives here; counts are pooled over the whole data set."""
+"""Counting right and wrong pixels. No model and no image lives here; counts are pooled over the whole data set."""

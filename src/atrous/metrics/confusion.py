@@ -1,6 +1,6 @@
 """One confusion matrix for a whole data set, and the figures that follow from it.
 
-Every figure is taken from pooled counts, never from a mean over batches or pictures. A figure with nothing to divide by
+Every figure is taken from pooled counts, never from a mean over batches or images. A figure with nothing to divide by
 is nan, and a class that occurs in neither truth nor prediction leaves the mean.
 """
 

@@ -1,4 +1,4 @@
-"""Networks from a picture to class logits, and the tables of their parts."""
+"""Networks from an image to class logits, and the tables of their parts."""
 
 from __future__ import annotations
 

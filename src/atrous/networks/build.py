@@ -17,8 +17,8 @@ from atrous.networks.heads.fcn import FCNHead
 from atrous.networks.segmenter import Segmenter
 
 CONVENTIONS: dict[str, dict[str, Any]] = {
-    "atrous": {"first_unit_rate": "exact", "resize": "aligned", "image_pooling": "picture"},
-    "torchvision": {"first_unit_rate": "exact", "resize": "half_pixel", "image_pooling": "picture"},
+    "atrous": {"first_unit_rate": "exact", "resize": "aligned", "image_pooling": "image"},
+    "torchvision": {"first_unit_rate": "exact", "resize": "half_pixel", "image_pooling": "image"},
     "tensorflow": {"first_unit_rate": "uniform", "resize": "aligned", "image_pooling": "map"},
 }
 """What implementations disagree on, by preset; each field can be set on its own."""

@@ -60,13 +60,13 @@ class FeatureShapes:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where cells lie in the picture.
+    """Where cells lie in the image.
 
     Args:
-        height, width: The picture, in pixels.
+        height, width: The image, in pixels.
         padded_height, padded_width: What the backbone got, in pixels; padding is right and bottom.
         stride: Pixels from one cell to the next.
-        aligned: True: cell i is centred on pixel i * stride. False: cells tile the picture, half-pixel centres.
+        aligned: True: cell i is centred on pixel i * stride. False: cells tile the image, half-pixel centres.
     """
 
     height: int
@@ -78,7 +78,7 @@ class Geometry:
 
     @property
     def map_height(self) -> int:
-        """Rows of the model's map: those that pixels of the picture are interpolated from."""
+        """Rows of the model's map: those that pixels of the image are interpolated from."""
         return count_cells(self.height, self.stride, aligned=self.aligned)
 
     @property
@@ -102,7 +102,7 @@ class Cells:
     Args:
         logits: (B, K, h, w), one vector of class logits a cell; h, w are the geometry's map.
         auxiliary: Logits of the auxiliary head at the same cells in training, else None.
-        geometry: Where the cells lie in the picture.
+        geometry: Where the cells lie in the image.
     """
 
     logits: Tensor
@@ -125,7 +125,7 @@ def require_extra_blocks(extra_blocks: int) -> None:
 
 
 class Backbone(nn.Module):
-    """A picture in, feature maps out, shallow to deep; at native strides when built. Abstract.
+    """An image in, feature maps out, shallow to deep; at native strides when built. Abstract.
 
     `feature_shapes` says their channels and native strides; `mean` and `std` are the input statistics, per RGB channel
     in [0, 1], that its weights were trained with; `auxiliary_stride` is the native stride of the level that auxiliary
@@ -138,7 +138,7 @@ class Backbone(nn.Module):
     auxiliary_stride: int = 16
 
     @abstractmethod
-    def forward(self, picture: Tensor) -> Sequence[Tensor]:
+    def forward(self, image: Tensor) -> Sequence[Tensor]:
         """(B, 3, H, W) normalised floats -> one (B, C, h, w) a level."""
 
 
@@ -147,7 +147,7 @@ class Extent:
     """What a head must know of the maps that it gets.
 
     Args:
-        inside: Rows and columns of the deepest level whose centre lies in the picture; None where all do. The cells
+        inside: Rows and columns of the deepest level whose centre lies in the image; None where all do. The cells
             beyond, on the right and at the bottom, are padding.
         aligned: Whether the corners of all levels lie on each other, as in `Geometry`.
     """
@@ -156,7 +156,7 @@ class Extent:
     aligned: bool = True
 
     def crop(self, features: Tensor) -> Tensor:
-        """Return the cells of the deepest level (B, C, h, w) that lie in the picture."""
+        """Return the cells of the deepest level (B, C, h, w) that lie in the image."""
         return features if self.inside is None else features[:, :, : self.inside[0], : self.inside[1]]
 
 
@@ -180,7 +180,7 @@ def require_head_options(*, dropout: float, **channels: int) -> None:
 class Head(nn.Module):
     """Features in, class logits out. Abstract.
 
-    `scales` are the sizes of the picture that the network looks at in one pass; heads that have several implement
+    `scales` are the sizes of the image that the network looks at in one pass; heads that have several implement
     `fuse`. `rates` are in stride-16 cells; heads that have some implement `set_rates`.
     """
 
@@ -195,7 +195,7 @@ class Head(nn.Module):
         """Make one map of those of all scales.
 
         Args:
-            logits: One (B, K, h, w) a scale, brought to the cells of the picture itself.
+            logits: One (B, K, h, w) a scale, brought to the cells of the image itself.
             features: The deepest level of each scale, (B, C, h, w), likewise.
         """
         return logits[0]

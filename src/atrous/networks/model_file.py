@@ -30,7 +30,7 @@ from atrous.networks.segmenter import Segmenter
 from atrous.networks.weights import load_fitting, load_state
 
 FORMAT = "atrous-model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MODEL_FILE_NAME = "model.safetensors"
 
 
@@ -42,7 +42,7 @@ class ModelCard:
         model: The network's settings, the build stride among them.
         label_space: Classes, ids, colours.
         normalisation: Mean and standard deviation that the network applies to [0, 1] RGB.
-        size_rule: What the network does with a picture's size.
+        size_rule: What the network does with an image's size.
         score: mIoU on the validation data, or None.
         protocol: How that score was made.
         data: Name of the data it was trained on.
@@ -151,11 +151,18 @@ def read_card(path: Path) -> ModelCard:
                 f"{path}: has format {metadata['format_version']}; this atrous reads up to {FORMAT_VERSION}",
                 "Update atrous.",
             )
-        return ModelCard.from_json(json.loads(metadata["card"]))
+        card = ModelCard.from_json(json.loads(metadata["card"]))
+        return _translate_first_version(card) if int(metadata["format_version"]) == 1 else card
     except ModelFileError:
         raise
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path}: its description is damaged: {error}", "Fetch the file again.") from error
+
+
+def _translate_first_version(card: ModelCard) -> ModelCard:
+    """Return a card of format 1 in today's words: `image_pooling` was called "picture" where it is "image" now."""
+    pooling = card.model.get("image_pooling")
+    return replace(card, model=card.model | {"image_pooling": "image" if pooling == "picture" else pooling})
 
 
 def _load_exactly(network: Segmenter, state: Mapping[str, Tensor], path: Path) -> None:

@@ -21,7 +21,7 @@ def require_rates(rates: tuple[int, ...]) -> None:
 
 
 def scale_rates(rates: tuple[int, ...], output_stride: int) -> tuple[int, ...]:
-    """Return rates in cells of a map at `output_stride`, which see the same part of the picture.
+    """Return rates in cells of a map at `output_stride`, which see the same part of the image.
 
     Args:
         rates: Distance between taps in stride-16 cells.

@@ -14,7 +14,7 @@ from atrous.core.errors import ConfigError, UsageError
 from atrous.networks.contracts import Backbone, Cells, Extent, FeatureShapes, Geometry, Head, count_cells
 from atrous.networks.heads.fcn import FCNHead
 from atrous.networks.layers.pooling import ImagePooling
-from atrous.networks.layers.resize import enlarge_logits, resample_cells, scale_picture
+from atrous.networks.layers.resize import enlarge_logits, resample_cells, scale_image
 from atrous.networks.stride import Site, StridePlanner
 
 SIZE_STEP_PX = 32
@@ -23,9 +23,9 @@ it (extra blocks at their native strides), a multiple of the stride plus one."""
 
 
 class Segmenter(nn.Module):
-    """A picture in, class logits for each pixel out.
+    """An image in, class logits for each pixel out.
 
-    The model owns its normalisation: pictures are uint8 in 0..255 or floats in [0, 1], told apart by dtype.
+    The model owns its normalisation: images are uint8 in 0..255 or floats in [0, 1], told apart by dtype.
 
     Args:
         backbone: Feature maps at native strides.
@@ -34,9 +34,9 @@ class Segmenter(nn.Module):
         num_classes: Scored classes, the ignore index not counted.
         output_stride: Input resolution / feature resolution to build for.
         first_unit_rate: See `StridePlanner`.
-        resize: "aligned" pads to 32k + 1 and keeps sample centres of picture, features and logits together at every
-            stride; "half_pixel" takes the picture as it is.
-        image_pooling: Average image-level features over the cells whose centre lies in the "picture", over the whole
+        resize: "aligned" pads to 32k + 1 and keeps sample centres of image, features and logits together at every
+            stride; "half_pixel" takes the image as it is.
+        image_pooling: Average image-level features over the cells whose centre lies in the "image", over the whole
             padded "map", or, in evaluation, over windows of `pooling_window` pixels ("crop_window").
         pooling_window: Side in pixels of those windows: that of the training's crop.
     Raises:
@@ -57,7 +57,7 @@ class Segmenter(nn.Module):
         output_stride: int = 16,
         first_unit_rate: Literal["exact", "uniform"] = "exact",
         resize: Literal["aligned", "half_pixel"] = "aligned",
-        image_pooling: Literal["picture", "map", "crop_window"] = "picture",
+        image_pooling: Literal["image", "map", "crop_window"] = "image",
         pooling_window: int | None = None,
     ) -> None:
         super().__init__()
@@ -124,22 +124,22 @@ class Segmenter(nn.Module):
                 module.window = None if side is None else count_cells(side, self._output_stride, aligned=self.aligned)
 
     def geometry(self, height: int, width: int) -> Geometry:
-        """Return where the logits' cells lie for a picture of this size in pixels."""
+        """Return where the logits' cells lie for an image of this size in pixels."""
         step = max(SIZE_STEP_PX, self._output_stride)
         padded = [(count_cells(n, step, aligned=True) - 1) * step + 1 if self.aligned else n for n in (height, width)]
         stride = self.head.find_stride(self._output_stride)
         return Geometry(height, width, padded[0], padded[1], stride, self.aligned)
 
     def _locate(self, view: Tensor, stride: int) -> Geometry:
-        """Return where cells of another stride than the logits' lie for a picture (B, 3, H, W)."""
+        """Return where cells of another stride than the logits' lie for an image (B, 3, H, W)."""
         return replace(self.geometry(view.shape[2], view.shape[3]), stride=stride)
 
-    def normalise(self, pictures: Tensor) -> Tensor:
+    def normalise(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) uint8 or [0, 1] floats -> floats with the statistics that the weights expect."""
-        scale = 255.0 if pictures.dtype == torch.uint8 else 1.0
-        return pictures.to(self.mean.dtype).sub(self.mean * scale).div_(self.std * scale)
+        scale = 255.0 if images.dtype == torch.uint8 else 1.0
+        return images.to(self.mean.dtype).sub(self.mean * scale).div_(self.std * scale)
 
-    def forward_cells(self, pictures: Tensor) -> Cells:
+    def forward_cells(self, images: Tensor) -> Cells:
         """Return small logits with their geometry; losses, scores and predictions enlarge them as they need.
 
         Shapes:
@@ -147,15 +147,15 @@ class Segmenter(nn.Module):
         Raises:
             UsageError: Other numbers than these, whose range could only be guessed, or another shape.
         """
-        if pictures.dim() != 4 or pictures.shape[1] != 3:
-            raise UsageError(f"pictures: got the shape {tuple(pictures.shape)}", "Give RGB pictures (B, 3, H, W).")
-        if pictures.dtype != torch.uint8 and not pictures.is_floating_point():
-            raise UsageError(f"pictures: got {pictures.dtype}", "Give uint8 in 0..255 or floats in [0, 1].")
-        geometry = self.geometry(*pictures.shape[2:])
-        normalised = self.normalise(pictures)
+        if images.dim() != 4 or images.shape[1] != 3:
+            raise UsageError(f"images: got the shape {tuple(images.shape)}", "Give RGB images (B, 3, H, W).")
+        if images.dtype != torch.uint8 and not images.is_floating_point():
+            raise UsageError(f"images: got {images.dtype}", "Give uint8 in 0..255 or floats in [0, 1].")
+        geometry = self.geometry(*images.shape[2:])
+        normalised = self.normalise(images)
         all_logits, deepest, auxiliary = [], [], None
         for scale in self.head.scales:
-            view = scale_picture(normalised, scale, aligned=self.aligned)
+            view = scale_image(normalised, scale, aligned=self.aligned)
             logits, features = self._look(view)
             seen = self.geometry(view.shape[2], view.shape[3])
             all_logits.append(_bring(logits, seen, geometry, scale))
@@ -167,17 +167,17 @@ class Segmenter(nn.Module):
             auxiliary = _bring(self.auxiliary_head(features), source, geometry, self.head.scales[-1])
         return Cells(self.head.fuse(all_logits, deepest), auxiliary, geometry)
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Return full-size logits.
 
         Shapes:
             in (B, 3, H, W) uint8 or [0, 1] floats, any size from 1x1; out (B, K, H, W) float32.
         """
-        cells = self.forward_cells(pictures)
+        cells = self.forward_cells(images)
         return enlarge_logits(cells.logits, cells.geometry)
 
     def _look(self, view: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
-        """Run backbone and head on a normalised picture; returns the logits and all levels, padding too."""
+        """Run backbone and head on a normalised image; returns the logits and all levels, padding too."""
         geometry = self.geometry(*view.shape[2:])
         if self.aligned:  # zero is the mean colour
             right, bottom = geometry.padded_width - geometry.width, geometry.padded_height - geometry.height

@@ -135,7 +135,7 @@ def _run(twin: nn.Module, size: int) -> Sequence[Tensor]:
     """Run a network on the meta device, where only shapes are computed.
 
     Raises:
-        ConfigError: It does not take the picture; the message names the innermost module.
+        ConfigError: It does not take the image; the message names the innermost module.
     """
     entered: list[str] = []
 
@@ -156,7 +156,7 @@ def _run(twin: nn.Module, size: int) -> Sequence[Tensor]:
     except (RuntimeError, AssertionError, ValueError) as error:
         name = entered[-1]
         raise ConfigError(
-            f"module {name} ({type(twin.get_submodule(name)).__name__}) does not take a {size}x{size} picture: {error}",
+            f"module {name} ({type(twin.get_submodule(name)).__name__}) does not take a {size}x{size} image: {error}",
             "Output stride needs convolutions that take any size; choose another backbone, see `atrous models`.",
         ) from error
     finally:

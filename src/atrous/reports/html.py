@@ -37,8 +37,8 @@ _TRAINING_SHOWN = (
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An embedded picture of an example; `uri` is None where the run has no such file."""
+class Image:
+    """An embedded image of an example; `uri` is None where the run has no such file."""
 
     role: str
     uri: str | None
@@ -46,12 +46,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Example:
-    """A picture, its truth and the prediction."""
+    """An image, its truth and the prediction."""
 
     key: str
     miou: str
     rank: str
-    pictures: tuple[Picture, ...]
+    images: tuple[Image, ...]
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _build_page(
         "baseline_text": tables.format_ratio(baseline.get("miou")),
         "baseline": _describe_baseline(baseline),
         "baseline_class": baseline.get("class") or tables.MISSING,
-        "num_pictures": tables.format_count(len(metrics["pictures"])) if metrics.get("pictures") else "",
+        "num_images": tables.format_count(len(metrics["images"])) if metrics.get("images") else "",
         "warnings": tables.list_warnings(metrics, validations),
         "trained": _list_trained(metrics, validations),
         "stages": _list_stages(run_folder, metrics, config),
@@ -232,9 +232,9 @@ def _build_examples(run_folder: Path, metrics: Mapping[str, Any]) -> tuple[tuple
         Example(
             key=row["key"],
             miou=tables.format_ratio(row["miou"]),
-            rank=tables.rank_picture(metrics, row["miou"]),
-            pictures=tuple(
-                Picture(role, _embed_picture(run_folder, row.get(role))) for role in ("picture", "truth", "prediction")
+            rank=tables.rank_image(metrics, row["miou"]),
+            images=tuple(
+                Image(role, _embed_image(run_folder, row.get(role))) for role in ("image", "truth", "prediction")
             ),
         )
         for row in saved
@@ -244,8 +244,8 @@ def _build_examples(run_folder: Path, metrics: Mapping[str, Any]) -> tuple[tuple
     return tuple((name, group) for name, group in groups if group)
 
 
-def _embed_picture(run_folder: Path, name: str | None) -> str | None:
-    """Return a picture of the run as a data URI, or None where the run has no such picture."""
+def _embed_image(run_folder: Path, name: str | None) -> str | None:
+    """Return an image of the run as a data URI, or None where the run has no such image."""
     path = (run_folder / (name or "")).resolve()
     mime = _MIME_TYPES.get(path.suffix.lower())
     if mime is None or not path.is_relative_to(run_folder.resolve()) or not path.is_file():
@@ -260,7 +260,7 @@ def _list_commands(run_folder: Path, metrics: Mapping[str, Any]) -> tuple[tuple[
             "Score again at a smaller output stride, with more scales and flip",
             f"atrous eval {run} --output-stride 8 --scales 0.75,1,1.25 --flip",
         ),
-        ("Label pictures of your own", f"atrous predict PICTURES --model {run} --out predictions"),
+        ("Label images of your own", f"atrous predict IMAGES --model {run} --out predictions"),
         ("Train again with the same settings", f"atrous train --recipe {run}/config.yaml"),
     ]
     if not metrics or metrics.get("training", {}).get("interrupted"):

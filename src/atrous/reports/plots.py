@@ -210,7 +210,7 @@ def save_fields_plot(figures: Mapping[str, Any], maps: Mapping[str, Any], path: 
     Args:
         figures: What `figures.json` holds.
         maps: (H, W) gradient sizes by network.
-        path: The picture's file.
+        path: The image's file.
     """
     columns = 4
     rows = -(-len(maps) // columns)

@@ -7,7 +7,7 @@ from typing import Any
 
 from atrous.reports.tables import MISSING, format_duration
 
-COLUMNS = ("row", "mIoU %", "paper %", "params", "GFLOPs", "training", "s/picture")
+COLUMNS = ("row", "mIoU %", "paper %", "params", "GFLOPs", "training", "s/image")
 CLAIM_COLUMNS = ("the paper's ordering", "difference", "verdict")
 FIELD_COLUMNS = ("network", "theoretical, pixels", "effective, pixels")
 SHOWN_RATES = (1, 6, 12, 18, 24, 36, 48, 60, 64, 65)
@@ -27,8 +27,8 @@ def format_study(table: Mapping[str, Any]) -> str:
         "",
         *_format_table(COLUMNS, [build_row(row) for row in table["rows"]]),
         "",
-        "mIoU: mean and standard error over the seeds. GFLOPs: of one picture of the crop's size under the row's "
-        "protocol. s/picture: to read, label and count one.",
+        "mIoU: mean and standard error over the seeds. GFLOPs: of one image of the crop's size under the row's "
+        "protocol. s/image: to read, label and count one.",
         "",
     ]
     if table["claims"]:
@@ -47,9 +47,9 @@ def build_row(row: Mapping[str, Any]) -> tuple[str, ...]:
         _format_percent(row["miou"], row["standard_error"]),
         _format_percent(row["paper_miou"]),
         f"{row['parameters'] / 1e6:.2f} M",
-        f"{row['picture_gflops']:.2f}",
+        f"{row['image_gflops']:.2f}",
         format_duration(row["training_s"]),
-        MISSING if row["picture_s"] is None else f"{row['picture_s']:.3f}",
+        MISSING if row["image_s"] is None else f"{row['image_s']:.3f}",
     )
 
 
@@ -87,8 +87,8 @@ def format_figures(figures: Mapping[str, Any]) -> str:
             *_format_table(columns, rows),
             "",
             f"Families on {figures['backbone']} with random weights at output stride 16. Theoretical: the pixels that "
-            "a logit can depend on. Effective: those with at least 4.55 % of the largest gradient, on random pictures "
-            f"of {figures['picture_px']} x {figures['picture_px']} pixels, as the side of a square of as many.",
+            "a logit can depend on. Effective: those with at least 4.55 % of the largest gradient, on random images "
+            f"of {figures['image_px']} x {figures['image_px']} pixels, as the side of a square of as many.",
             "",
             *_format_table(FIELD_COLUMNS, fields),
             *(f"{name}: {reason}" for name, reason in figures["not_possible"].items()),
@@ -102,6 +102,6 @@ def build_field(field: Mapping[str, Any]) -> tuple[str, str, str]:
     theoretical = field["theoretical_px"]
     return (
         field["network"],
-        "the whole picture" if theoretical is None else f"{theoretical:,}",
+        "the whole image" if theoretical is None else f"{theoretical:,}",
         f"{field['effective_px']:.0f}",
     )

@@ -322,9 +322,9 @@ def list_warnings(metrics: Mapping[str, Any], validations: Sequence[Validation])
     return tuple(found)
 
 
-def rank_picture(metrics: Mapping[str, Any], miou: float | None) -> str:
-    """Say where a picture's own mIoU stands among all pictures, such as "rank 3 of 101"; empty if unknown."""
-    known = [row["miou"] for row in metrics.get("pictures", ()) if row["miou"] is not None]
+def rank_image(metrics: Mapping[str, Any], miou: float | None) -> str:
+    """Say where an image's own mIoU stands among all images, such as "rank 3 of 101"; empty if unknown."""
+    known = [row["miou"] for row in metrics.get("images", ()) if row["miou"] is not None]
     if miou is None or not known:
         return ""
     return f"rank {1 + sum(other > miou for other in known)} of {len(known)}"

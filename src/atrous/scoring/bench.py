@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 import torch
 
-from atrous.core.records import Progress
+from atrous.core.records import Progress, ProgressCallback
 from atrous.data.contracts import SegmentationDataset
-from atrous.inference.predictor import Predictor
-from atrous.scoring.score import score
+from atrous.inference.labelling.labeller import Predictor
+from atrous.scoring.count import score
 
 WARM_UP_RUNS = 2
 BLOB_PX = 16
@@ -27,16 +27,16 @@ _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 @dataclass(frozen=True)
 class BenchRow:
-    """What one model took under one protocol for pictures of one size.
+    """What one model took under one protocol for images of one size.
 
     Args:
         model: As it was named.
         backend: What ran it, as it was asked for.
         output_stride: Input resolution / feature resolution.
         precision: fp32, bf16 or int8.
-        height, width: Of the picture, in pixels.
+        height, width: Of the image, in pixels.
         median_s, least_s, most_s: Seconds from pixels in memory to labels in memory.
-        pictures_per_s: One after another, at the median.
+        images_per_s: One after another, at the median.
         peak_mib: The most that a run held above what was held before it; None where the system does not tell.
         miou: On the data that was given, or None.
     """
@@ -50,7 +50,7 @@ class BenchRow:
     median_s: float
     least_s: float
     most_s: float
-    pictures_per_s: float
+    images_per_s: float
     peak_mib: float | None
     miou: float | None
 
@@ -61,24 +61,24 @@ def bench(
     *,
     rounds: int = 10,
     dataset: SegmentationDataset | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> tuple[BenchRow, ...]:
     """Time every candidate at every size.
 
     Args:
         candidates: Names of models and backends, and what labels with them; a model may stand under several.
-        sizes: Heights and widths of the pictures, in pixels.
+        sizes: Heights and widths of the images, in pixels.
         rounds: Timed turns of each; two more warm up before.
         dataset: What to score the candidates on, or None.
-        progress: Told of each turn.
+        progress: Receives the progress.
     """
     mious = [
         None if dataset is None else score(predictor, dataset, progress=progress).miou for _, _, predictor in candidates
     ]
     rows = []
     for height, width in sizes:
-        picture = draw_picture(height, width)
-        runs = [_build_run(predictor, picture) for _, _, predictor in candidates]
+        image = draw_image(height, width)
+        runs = [_build_run(predictor, image) for _, _, predictor in candidates]
         for run in runs:
             for _ in range(WARM_UP_RUNS):
                 run()
@@ -108,21 +108,21 @@ def bench(
     return tuple(rows)
 
 
-def draw_picture(height: int, width: int) -> np.ndarray:
+def draw_image(height: int, width: int) -> np.ndarray:
     """Return soft blobs of random colours, (H, W, 3) uint8: labels with borders, but nothing to recognise."""
     coarse = np.random.default_rng(0).integers(0, 256, (height // BLOB_PX + 2, width // BLOB_PX + 2, 3), dtype=np.uint8)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def _build_run(predictor: Predictor, picture: np.ndarray) -> Callable[[], None]:
+def _build_run(predictor: Predictor, image: np.ndarray) -> Callable[[], None]:
     def run() -> None:
-        predictor.label_picture(picture, confidence=False)  # labels come to the CPU, so a GPU's work is in it
+        predictor.label_image(image, confidence=False)  # labels come to the CPU, so a GPU's work is in it
 
     return run
 
 
 def _take_turns(
-    runs: Sequence[Callable[[], None]], rounds: int, what: str, progress: Callable[[Progress], None] | None
+    runs: Sequence[Callable[[], None]], rounds: int, what: str, progress: ProgressCallback | None
 ) -> list[list[float]]:
     """Return the seconds of each run, turn by turn."""
     times: list[list[float]] = [[] for _ in runs]

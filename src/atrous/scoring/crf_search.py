@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from atrous.core.records import Progress
+from atrous.core.records import Progress, ProgressCallback
+from atrous.crf.dense import DenseCRF, refine
 from atrous.data.contracts import SegmentationDataset
-from atrous.inference.crf import DenseCRF, refine
-from atrous.inference.predictor import Predictor
+from atrous.inference.labelling.labeller import Predictor
 from atrous.metrics.confusion import ConfusionMatrix, compute_miou
 
 GRID: dict[str, tuple[float, ...]] = {
@@ -22,7 +21,7 @@ GRID: dict[str, tuple[float, ...]] = {
     "bilateral_rgb": (3.0, 6.0, 12.0),
 }
 """Tried in every combination; the other options keep their defaults."""
-MOST_PICTURES = 20
+MOST_IMAGES = 20
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class CrfTrial:
 
     Args:
         options: Of `DenseCRF`, by name; None stands for no field at all.
-        miou: On the pictures that were searched, in [0, 1].
+        miou: On the images that were searched, in [0, 1].
     """
 
     options: dict[str, float] | None
@@ -39,14 +38,14 @@ class CrfTrial:
 
 
 def search_crf(
-    predictor: Predictor, dataset: SegmentationDataset, *, progress: Callable[[Progress], None] | None = None
+    predictor: Predictor, dataset: SegmentationDataset, *, progress: ProgressCallback | None = None
 ) -> tuple[CrfTrial, ...]:
-    """Score DenseCRF under every setting of the grid; the network sees each picture once.
+    """Score DenseCRF under every setting of the grid; the network sees each image once.
 
     Args:
         predictor: What labels, without DenseCRF.
-        dataset: Pictures with masks; at most `MOST_PICTURES` of them are taken, evenly spread.
-        progress: Told of each picture.
+        dataset: Images with masks; at most `MOST_IMAGES` of them are taken, evenly spread.
+        progress: Receives the progress.
     Returns: A row a setting, and one without a field, best first.
     Raises:
         UsageError: The model is an exported file that gives labels alone.
@@ -56,11 +55,11 @@ def search_crf(
     settings += [dict(zip(GRID, values, strict=True)) for values in itertools.product(*GRID.values())]
     fields = [None if options is None else _build(options, predictor) for options in settings]
     matrices = [ConfusionMatrix(predictor.label_space.num_classes) for _ in settings]
-    chosen = np.unique(np.linspace(0, len(dataset) - 1, min(MOST_PICTURES, len(dataset))).round().astype(int))
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, min(MOST_IMAGES, len(dataset))).round().astype(int))
     for done, index in enumerate(chosen.tolist(), start=1):
         sample = dataset.get(index)
-        pixels = torch.from_numpy(np.ascontiguousarray(sample.picture.transpose(2, 0, 1)))  # (3, H, W)
-        bands = [found.band for found in predictor.iter_labels(sample.picture)]
+        pixels = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))  # (3, H, W)
+        bands = [found.band for found in predictor.iter_labels(sample.image)]
         probs = torch.cat([band.compute_probs() for band in bands if band is not None], dim=1)  # (K, H, W)
         for field, matrix in zip(fields, matrices, strict=True):
             marginals = probs if field is None else refine(field, probs, pixels)

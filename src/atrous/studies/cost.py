@@ -12,19 +12,19 @@ from torch.utils.flop_counter import FlopCounterMode
 from atrous.config.schema import Config
 from atrous.networks.build import build_network
 from atrous.networks.segmenter import Segmenter
-from atrous.training.setup import build_fabric
+from atrous.training.prepare import build_fabric
 
-TIMED_PICTURES = 4
-"""Enough for the batch norm of image-level features, which has one value a picture."""
+TIMED_IMAGES = 4
+"""Enough for the batch norm of image-level features, which has one value an image."""
 
 
 def count_flops(network: Segmenter, size: int, *, scales: tuple[float, ...] = (1.0,), flip: bool = False) -> int:
-    """Return the floating-point operations of labelling one square picture; a multiplication and an addition are two.
+    """Return the floating-point operations of labelling one square image; a multiplication and an addition are two.
 
     Args:
         network: In evaluation mode, at the output stride that counts.
-        size: Side of the picture in pixels.
-        scales: Sizes of the picture, relative, that are looked at.
+        size: Side of the image in pixels.
+        scales: Sizes of the image, relative, that are looked at.
         flip: Whether each is looked at mirrored too.
     """
     with FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -37,19 +37,19 @@ def count_flops(network: Segmenter, size: int, *, scales: tuple[float, ...] = (1
 def time_step(config: Config, num_classes: int) -> float:
     """Return the seconds of a training step, from one timed pass forward and back in the training's own arithmetic.
 
-    The optimiser and the reading of pictures are left out.
+    The optimiser and the reading of images are left out.
     """
     training, fabric = config.training, build_fabric(config)
     network = build_network(config.model, num_classes).train().to(memory_format=torch.channels_last)
     trained = fabric.setup(network)
-    pictures = torch.rand(TIMED_PICTURES, 3, training.crop, training.crop, device=fabric.device)
-    pictures = pictures.contiguous(memory_format=torch.channels_last)
-    labels = torch.zeros(TIMED_PICTURES, training.crop, training.crop, dtype=torch.int64, device=fabric.device)
+    images = torch.rand(TIMED_IMAGES, 3, training.crop, training.crop, device=fabric.device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    labels = torch.zeros(TIMED_IMAGES, training.crop, training.crop, dtype=torch.int64, device=fabric.device)
     seconds = 0.0
     for _ in range(2):  # the first warms up
         begun = time.perf_counter()
-        fabric.backward(F.cross_entropy(trained(pictures), labels))
+        fabric.backward(F.cross_entropy(trained(images), labels))
         if fabric.device.type == "cuda":
             torch.cuda.synchronize(fabric.device)
         seconds = time.perf_counter() - begun
-    return seconds * training.batch * training.accumulate / TIMED_PICTURES
+    return seconds * training.batch * training.accumulate / TIMED_IMAGES

@@ -1,8 +1,7 @@
-"""The whole tool in minutes: train on shapes, climb the inference ladder, label held-out pictures, write the report."""
+"""The whole tool in minutes: train on shapes, climb the inference ladder, label held-out images, write the report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from PIL import Image
 from atrous.api import METRICS_NAME, Run, evaluate, predict, rebuild_splits, run_training
 from atrous.config.load import load_config
 from atrous.core.files import atomic_path, load_json, save_json
-from atrous.core.records import Progress, Protocol
+from atrous.core.records import MessageCallback, ProgressCallback, Protocol
 from atrous.reports.html import write_report
 
 LADDER: tuple[dict[str, Any], ...] = (
@@ -24,39 +23,39 @@ LADDER: tuple[dict[str, Any], ...] = (
 Source: Chen et al. 2017 (arXiv 1706.05587), Tables 4 and 6.
 """
 
-HELD_OUT_PICTURES = 8
+HELD_OUT_IMAGES = 8
 
 
 def run_demo(
     out: Path,
     *,
     seed: int = 0,
-    progress: Callable[[Progress], None] | None = None,
-    say: Callable[[str], None] | None = None,
+    progress: ProgressCallback | None = None,
+    on_message: MessageCallback | None = None,
 ) -> Run:
-    """Train on shapes, score the ladder, label held-out pictures, write the report.
+    """Train on shapes, score the ladder, label held-out images, write the report.
 
     Args:
         out: Folder of the run.
         seed: Seed of the training.
-        progress: Told where the work stands.
-        say: Told what was decided and found.
+        progress: Receives the progress.
+        on_message: Receives messages about automatic choices and findings.
     Raises:
         UsageError: The folder holds a run already.
     """
-    say = say or (lambda text: None)
+    on_message = on_message or (lambda text: None)
     loaded = load_config(recipe="demo", options={"output.folder": str(out), "training.seed": seed})
-    run = run_training(loaded, progress=progress, say=say)
+    run = run_training(loaded, progress=progress, on_message=on_message)
     if run.interrupted:
         return run
     for row in run_ladder(run, progress=progress):
-        say(f"ladder: {row['describe']}: mIoU {row['miou']:.3f}")
+        on_message(f"ladder: {row['describe']}: mIoU {row['miou']:.3f}")
     folder = predict_held_out(run)
-    say(f"{HELD_OUT_PICTURES} held-out pictures labelled: {folder}")
+    on_message(f"{HELD_OUT_IMAGES} held-out images labelled: {folder}")
     return run
 
 
-def run_ladder(run: Run, *, progress: Callable[[Progress], None] | None = None) -> list[dict[str, Any]]:
+def run_ladder(run: Run, *, progress: ProgressCallback | None = None) -> list[dict[str, Any]]:
     """Score a run under every step of the ladder, and put the scores into its metrics and its report.
 
     Returns: A row a step, the run's own protocol first: protocol, describe, miou.
@@ -76,14 +75,14 @@ def _describe_step(protocol: Protocol, miou: float | None) -> dict[str, Any]:
 
 
 def predict_held_out(run: Run) -> Path:
-    """Write a few validation pictures as files and label them as a person would: from the files alone.
+    """Write a few validation images as files and label them as a person would: from the files alone.
 
     Returns: The folder of the predictions.
     """
     val = rebuild_splits(run.folder).val
-    pictures = run.folder / "pictures"
-    for index in range(min(HELD_OUT_PICTURES, len(val))):
+    images = run.folder / "images"
+    for index in range(min(HELD_OUT_IMAGES, len(val))):
         sample = val.get(index)
-        with atomic_path(pictures / f"{Path(sample.key).name}.png") as temporary:
-            Image.fromarray(sample.picture).save(temporary)
-    return predict(pictures, run, run.folder / "predictions", formats=("labels", "overlay", "confidence")).folder
+        with atomic_path(images / f"{Path(sample.key).name}.png") as temporary:
+            Image.fromarray(sample.image).save(temporary)
+    return predict(images, run, run.folder / "predictions", formats=("labels", "overlay", "confidence")).folder

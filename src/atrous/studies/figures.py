@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from torch import nn
 from atrous.core.errors import ConfigError
 from atrous.core.files import save_json, save_text
 from atrous.core.provenance import collect_provenance
-from atrous.core.records import Progress
+from atrous.core.records import Progress, ProgressCallback
 from atrous.metrics.receptive_field import count_valid_taps
 from atrous.networks import FAMILIES
 from atrous.networks.build import build_network_from
@@ -29,8 +28,8 @@ ASPP_ALONE = "deeplabv3 without image pooling"
 MAP_CELLS = 65
 """Side of the map in the paper's Figure 4."""
 STRIP_PX = 8193
-PICTURE_PX = 641
-NUM_PICTURES = 2
+IMAGE_PX = 641
+NUM_IMAGES = 2
 EFFECTIVE_SHARE = 0.0455
 """Of the largest gradient: pixels above it are seen. Source: Luo et al. 2016 (arXiv 1701.04128), section 3."""
 _FAINT = 1e-6
@@ -38,11 +37,11 @@ _FAINT = 1e-6
 
 @dataclass(frozen=True)
 class Field:
-    """How far a network sees around the centre of a picture.
+    """How far a network sees around the centre of an image.
 
     Args:
         network: Its name.
-        theoretical_px: Side of the square that a logit can depend on; None where it is the whole picture.
+        theoretical_px: Side of the square that a logit can depend on; None where it is the whole image.
         effective_px: Side of a square of as many pixels as have a gradient that counts.
     """
 
@@ -51,13 +50,13 @@ class Field:
     effective_px: float
 
 
-def run_figures(backbone: str, out: Path, *, progress: Callable[[Progress], None] | None = None) -> dict[str, Any]:
+def run_figures(backbone: str, out: Path, *, progress: ProgressCallback | None = None) -> dict[str, Any]:
     """Compute the figures and write `figures.json`, `figures.md`, `taps.png` and `fields.png`.
 
     Args:
         backbone: On which the families are compared, with random weights.
         out: Folder of all studies; the figures go into one of their own.
-        progress: Told of each network.
+        progress: Receives the progress.
     Returns: The figures as written.
     Raises:
         ConfigError: An unknown backbone.
@@ -76,7 +75,7 @@ def run_figures(backbone: str, out: Path, *, progress: Callable[[Progress], None
         "map_cells": MAP_CELLS,
         "taps": [asdict(share) for share in shares],
         "backbone": backbone,
-        "picture_px": PICTURE_PX,
+        "image_px": IMAGE_PX,
         "fields": [asdict(field) for field in fields],
         "not_possible": not_possible,
         **collect_provenance(),
@@ -145,17 +144,17 @@ def _let_everything_through(network: Segmenter) -> None:
 
 
 def measure_gradient(network: Segmenter) -> np.ndarray:
-    """Return the mean size of the gradient of the centre cell's first logit over random pictures, (H, W) float32."""
+    """Return the mean size of the gradient of the centre cell's first logit over random images, (H, W) float32."""
     network.requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
-    total = torch.zeros(PICTURE_PX, PICTURE_PX)
-    for _ in range(NUM_PICTURES):
-        picture = torch.rand(1, 3, PICTURE_PX, PICTURE_PX, generator=generator, requires_grad=True)
-        logits = network.forward_cells(picture).logits
+    total = torch.zeros(IMAGE_PX, IMAGE_PX)
+    for _ in range(NUM_IMAGES):
+        image = torch.rand(1, 3, IMAGE_PX, IMAGE_PX, generator=generator, requires_grad=True)
+        logits = network.forward_cells(image).logits
         centre = logits[0, 0, logits.shape[2] // 2, logits.shape[3] // 2]
-        (gradient,) = torch.autograd.grad(centre, picture)
+        (gradient,) = torch.autograd.grad(centre, image)
         total += gradient[0].abs().sum(dim=0)
-    return (total / NUM_PICTURES).numpy()
+    return (total / NUM_IMAGES).numpy()
 
 
 def compute_side(gradient: np.ndarray) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from atrous.config.load import LoadedConfig
 from atrous.core.errors import ConfigError
 from atrous.core.files import load_json, save_json, save_text
 from atrous.core.provenance import collect_provenance
-from atrous.core.records import Progress
+from atrous.core.records import MessageCallback, ProgressCallback
 from atrous.data.build import build_splits
 from atrous.networks.build import build_network
 from atrous.reports.plots import save_study_plot
@@ -26,11 +26,9 @@ from atrous.reports.studies import format_study
 from atrous.studies.cost import count_flops, time_step
 from atrous.studies.study import Base, Row, Study, compute_hash, compute_standard_error, judge_claim, name_training
 from atrous.training.checkpoint import LAST_NAME
-from atrous.training.setup import require_cells
+from atrous.training.prepare import require_cells
 
 TRAININGS = "trainings"
-Report = Callable[[Progress], None]
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class PlannedRow:
         training: Stands for the training's settings; rows that share it share the training.
         parameters: Of the network.
         step_flops: Operations of a training step's forward pass.
-        picture_flops: Operations of labelling one picture of the crop's size under the row's protocol.
+        image_flops: Operations of labelling one image of the crop's size under the row's protocol.
     """
 
     row: Row
@@ -51,7 +49,7 @@ class PlannedRow:
     training: str = ""
     parameters: int = 0
     step_flops: int = 0
-    picture_flops: int = 0
+    image_flops: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,14 +60,14 @@ class Score:
         miou: In [0, 1]; 0 where nothing could be scored.
         steps: Optimiser steps of its training.
         training_s: Seconds that the training took, validation and report with it.
-        picture_s: Seconds to label and count one picture.
+        image_s: Seconds to label and count one image.
         folder: The training's.
     """
 
     miou: float
     steps: int
     training_s: float
-    picture_s: float
+    image_s: float
     folder: str
 
 
@@ -107,7 +105,7 @@ def _plan_row(row: Row, base: Base, num_classes: int) -> PlannedRow:
         training=name_training(loaded),
         parameters=sum(p.numel() for p in network.parameters()),
         step_flops=step_flops,
-        picture_flops=count_flops(network, base.crop, **looks),
+        image_flops=count_flops(network, base.crop, **looks),
     )
 
 
@@ -126,8 +124,8 @@ def run_study(
     out: Path,
     *,
     seeds: Sequence[int] = (0,),
-    progress: Report | None = None,
-    say: Say | None = None,
+    progress: ProgressCallback | None = None,
+    on_message: MessageCallback | None = None,
 ) -> dict[str, Any]:
     """Train and score what is not there yet, and write `table.json`, `table.md` and `plot.png`.
 
@@ -136,27 +134,27 @@ def run_study(
         base: What its rows share.
         out: Folder of all studies; the table goes into a folder of its name.
         seeds: Each row is trained with each; all rows with the first before any with the second.
-        progress: Told where the work stands.
-        say: Told what was decided and found.
+        progress: Receives the progress.
+        on_message: Receives messages about automatic choices and findings.
     Returns: The table as written; `interrupted` says whether trainings are left to do.
     Raises:
         ConfigError: Not one row is possible.
         DataError: Data that cannot be trained on.
     """
-    say = say or (lambda text: None)
+    on_message = on_message or (lambda text: None)
     planned = plan_study(study, base)
     for entry in planned:
         if entry.reason:
-            say(f"{entry.row.label}: {entry.reason}")
+            on_message(f"{entry.row.label}: {entry.reason}")
     scores: dict[str, dict[int, Score]] = {entry.row.label: {} for entry in planned}
     interrupted = False
     for seed, entry in ((seed, entry) for seed in seeds for entry in planned if not entry.reason):
-        score = _run_row(entry.row, base, out / TRAININGS, seed=seed, progress=progress, say=say)
+        score = _run_row(entry.row, base, out / TRAININGS, seed=seed, progress=progress, on_message=on_message)
         if score is None:
             interrupted = True
             break
         scores[entry.row.label][seed] = score
-        say(f"{entry.row.label}, seed {seed}: mIoU {score.miou:.1%}")
+        on_message(f"{entry.row.label}, seed {seed}: mIoU {score.miou:.1%}")
     table = {
         **_describe_study(study, base, seeds),
         "rows": [_describe_row(entry, scores[entry.row.label]) for entry in planned],
@@ -171,22 +169,24 @@ def run_study(
     return table
 
 
-def _run_row(row: Row, base: Base, folder: Path, *, seed: int, progress: Report | None, say: Say) -> Score | None:
+def _run_row(
+    row: Row, base: Base, folder: Path, *, seed: int, progress: ProgressCallback | None, on_message: MessageCallback
+) -> Score | None:
     """Train and score one row as far as that is not done; None where the training was interrupted."""
     loaded = base.load(row.settings, seed=seed)
     training = folder / name_training(loaded)
     if not _is_finished(training):
-        say(f"{row.label}, seed {seed}: {training}")
-        if not _train(base.load(row.settings, seed=seed, folder=str(training)), training, progress, say):
+        on_message(f"{row.label}, seed {seed}: {training}")
+        if not _train(base.load(row.settings, seed=seed, folder=str(training)), training, progress, on_message):
             return None
     saved = training / "scores" / f"{compute_hash(dict(row.inference))}.json"
     if not saved.is_file():
         begun = time.monotonic()
         scores = evaluate(training, progress=progress, **row.inference)
-        seconds = (time.monotonic() - begun) / len(scores.pictures)
-        save_json(saved, scores.to_json() | {"inference": dict(row.inference), "picture_s": seconds})
+        seconds = (time.monotonic() - begun) / len(scores.images)
+        save_json(saved, scores.to_json() | {"inference": dict(row.inference), "image_s": seconds})
     found, trained = load_json(saved), load_json(training / METRICS_NAME)["training"]
-    return Score(found["miou"] or 0.0, trained["steps"], trained["seconds"], found["picture_s"], str(training))
+    return Score(found["miou"] or 0.0, trained["steps"], trained["seconds"], found["image_s"], str(training))
 
 
 def _is_finished(training: Path) -> bool:
@@ -194,12 +194,14 @@ def _is_finished(training: Path) -> bool:
     return metrics.is_file() and not load_json(metrics)["training"]["interrupted"]
 
 
-def _train(loaded: LoadedConfig, training: Path, progress: Report | None, say: Say) -> bool:
+def _train(
+    loaded: LoadedConfig, training: Path, progress: ProgressCallback | None, on_message: MessageCallback
+) -> bool:
     """Train, or go on where an interrupted training stopped; returns whether it came to its end."""
     resume = training if (training / LAST_NAME).is_file() else None
     if resume is None:
         (training / CONFIG_NAME).unlink(missing_ok=True)  # it was killed before its first step: it begins anew
-    if run_training(loaded, resume=resume, progress=progress, say=say).interrupted:
+    if run_training(loaded, resume=resume, progress=progress, on_message=on_message).interrupted:
         return False
     (training / LAST_NAME).unlink()  # two thirds of the folder, and nothing is left to go on with
     return True
@@ -229,10 +231,10 @@ def _describe_row(entry: PlannedRow, scores: Mapping[int, Score]) -> dict[str, A
         "miou_by_seed": {str(seed): score.miou for seed, score in scores.items()},
         "paper_miou": None if row.paper_miou is None else round(row.paper_miou / 100, 4),
         "parameters": entry.parameters,
-        "picture_gflops": entry.picture_flops / 1e9,
+        "image_gflops": entry.image_flops / 1e9,
         "steps": max((score.steps for score in scores.values()), default=None),
         "training_s": _average([score.training_s for score in scores.values()]),
-        "picture_s": _average([score.picture_s for score in scores.values()]),
+        "image_s": _average([score.image_s for score in scores.values()]),
         "folders": [score.folder for score in scores.values()],
     }
 

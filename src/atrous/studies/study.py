@@ -46,7 +46,7 @@ class Base:
         backbone: The second half of a model's name.
         weights: Where the weights start: imagenet, none, or a file.
         iterations: Optimiser steps of every training.
-        batch: Pictures in a step where the paper has 16.
+        batch: Images in a step where the paper has 16.
         crop: Side of the training crop in pixels where the paper has 513.
     """
 
@@ -126,7 +126,7 @@ class Base:
             settings={
                 **(shapes if self.data == "shapes" else {}),
                 "training.ema_decay": 0.97,
-                "training.validations": 1,  # the last step is scored: no step is chosen on the pictures that count
+                "training.validations": 1,  # the last step is scored: no step is chosen on the images that count
                 **settings,
                 "training.seed": seed,
             },

@@ -29,7 +29,7 @@ def build_study(base: Base) -> Study:
         ),
         notes=(
             "all rows take the same number of steps at the same learning rate, as in the paper: a smaller batch sees "
-            "fewer pictures",
+            "fewer images",
             f"the paper's batches are {', '.join(map(str, PAPER_MIOU))}",
         ),
     )

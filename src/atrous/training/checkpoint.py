@@ -20,7 +20,7 @@ FORMAT_VERSION = 1
 
 
 @dataclass
-class Standing:
+class TrainState:
     """Where a run stands: what is counted on from step to step.
 
     Args:
@@ -42,8 +42,8 @@ class Standing:
         return vars(self) | {"best_scores": self.best_scores.to_json() if self.best_scores else None}
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Standing:
-        """Build a standing from `to_json`'s form."""
+    def from_json(cls, value: dict[str, Any]) -> TrainState:
+        """Build a train_state from `to_json`'s form."""
         scores = Scores.from_json(value["best_scores"]) if value["best_scores"] else None
         return cls(**(value | {"best_scores": scores, "losses": tuple(value["losses"])}))
 

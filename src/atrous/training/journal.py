@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lightning.fabric.loggers.logger import Logger
 
 from atrous.core.errors import MachineError
 from atrous.core.files import save_text
-from atrous.core.records import Progress
+from atrous.core.records import MessageCallback, Progress, ProgressCallback
 
 Row = dict[str, float | int | str | None]
 
@@ -22,8 +22,8 @@ class Journal:
     Args:
         folder: The run's folder.
         trackers: Names of trackers beside the CSV: tensorboard, mlflow, wandb.
-        say: Told each sentence.
-        progress: Told where the work stands.
+        on_message: Receives messages about automatic choices and findings.
+        progress: Receives the progress.
         rows: Rows of the CSV that a resumed run starts with.
     Raises:
         MachineError: A tracker's package is missing.
@@ -34,29 +34,29 @@ class Journal:
         folder: Path,
         trackers: Sequence[str] = (),
         *,
-        say: Callable[[str], None] | None = None,
-        progress: Callable[[Progress], None] | None = None,
+        on_message: MessageCallback | None = None,
+        progress: ProgressCallback | None = None,
         rows: Sequence[Row] = (),
     ) -> None:
         self.folder = folder
         self.rows: list[Row] = list(rows)
-        self._say = say
+        self._on_message = on_message
         self._progress = progress
         self._trackers = [build_tracker(name, folder) for name in trackers]
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Pass on a sentence and keep it in log.txt."""
         with (self.folder / "log.txt").open("a", encoding="utf-8") as file:
             file.write(text + "\n")
-        if self._say is not None:
-            self._say(text)
+        if self._on_message is not None:
+            self._on_message(text)
 
     def show(self, stage: str, done: int, total: int | None, note: str = "") -> None:
         """Pass on where the work stands."""
         if self._progress is not None:
             self._progress(Progress(stage, done, total, note))
 
-    def watch(self, stage: str) -> Callable[[Progress], None]:
+    def watch(self, stage: str) -> ProgressCallback:
         """Return a progress function that passes on under another stage's name."""
         return lambda at: self.show(stage, at.done, at.total, at.note)
 

@@ -35,7 +35,7 @@ class Plan:
     Args:
         total_steps: Optimiser steps.
         validation_steps: After how many steps the model is validated, ascending; the last is `total_steps`.
-        samples_per_step: Pictures in an optimiser step, over all processes.
+        samples_per_step: Images in an optimiser step, over all processes.
         steps_per_epoch: Optimiser steps in one pass over the data; a fraction.
     """
 
@@ -68,14 +68,14 @@ def build_plan(
     """Turn the length as it was asked for into steps.
 
     Args:
-        epochs: Passes over the training pictures; of this and the two below exactly one is not None.
+        epochs: Passes over the training images; of this and the two below exactly one is not None.
         iterations: Optimiser steps.
         max_minutes: Minutes from start to report.
         validations: How often to validate.
-        num_train: Training pictures.
-        samples_per_step: Pictures in an optimiser step.
+        num_train: Training images.
+        samples_per_step: Images in an optimiser step.
         elapsed_s: Gives the seconds since the run was started.
-        measure: Called for `max_minutes` alone: times a few steps and one validation picture.
+        measure: Called for `max_minutes` alone: times a few steps and one validation image.
     Raises:
         ConfigError: The minutes do not suffice for a single step.
     """

@@ -17,12 +17,12 @@ from atrous.networks.segmenter import Segmenter
 
 
 class TrainingTask(nn.Module):
-    """Pictures and labels in, this pass's share of the step's loss out.
+    """Images and labels in, this pass's share of the step's loss out.
 
     Args:
         network: What learns.
         loss: What is minimised.
-        resolution: "full" compares logits, upsampled, at the picture's pixels; "cells" compares labels, shrunk, at the
+        resolution: "full" compares logits, upsampled, at the image's pixels; "cells" compares labels, shrunk, at the
             network's cells.
         class_weights: Weight of each class in the loss, (K,), or None.
         auxiliary_weight: Weight of the auxiliary head's loss, where the network has such a head.
@@ -52,17 +52,17 @@ class TrainingTask(nn.Module):
         weights = None if class_weights is None else torch.tensor(class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
 
-    def forward(self, pictures: Tensor, labels: Tensor, step_weight: Tensor) -> Tensor:
+    def forward(self, images: Tensor, labels: Tensor, step_weight: Tensor) -> Tensor:
         """Return the loss.
 
         Args:
-            pictures: (B, 3, H, W) uint8.
+            images: (B, 3, H, W) uint8.
             labels: (B, H, W) int64 class indices, IGNORE_INDEX where ignored.
             step_weight: () the sum of `count_weight` over all passes of the optimiser step; below 1 it counts as 1, so
                 that a step without a valid pixel has loss 0.
         """
-        with recomputing() if pictures.device.type == "cpu" else nullcontext():
-            cells = self.forward_cells(pictures)
+        with recomputing() if images.device.type == "cpu" else nullcontext():
+            cells = self.forward_cells(images)
         total = step_weight.clamp(min=1.0)
         loss = self._compare(cells.logits, cells.geometry, labels) / total
         if cells.auxiliary is not None:

@@ -1,9 +1,8 @@
-"""The averaged network as it will be used: scored, saved with its card, and shown on example pictures."""
+"""The averaged network as it will be used: scored, saved with its card, and shown on example images."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,18 @@ from PIL import Image
 
 from atrous.config.schema import EvaluationConfig
 from atrous.core.files import atomic_path
-from atrous.core.records import Progress, Scores
+from atrous.core.records import MessageCallback, ProgressCallback, Scores
 from atrous.data.contracts import SegmentationDataset
 from atrous.data.preview import colour_labels
-from atrous.data.reading import load_picture_size
+from atrous.images.decode import load_image_size
 from atrous.inference.build import build_predictor
 from atrous.inference.precision import computes_bf16
 from atrous.networks.segmenter import Segmenter
-from atrous.scoring.score import score, select_examples
+from atrous.scoring.count import score
+from atrous.scoring.summarise import select_examples
 
 EXAMPLE_SIDE_PX = 480
-"""Longer side of the pictures in the report."""
+"""Longer side of the images in the report."""
 
 
 class Validator:
@@ -32,9 +32,9 @@ class Validator:
     Args:
         network: The averaged network, whose weights change between calls.
         dataset: The validation data.
-        evaluation: How pictures become labels; stride, scales and flip stay those of the build.
+        evaluation: How images become labels; stride, scales and flip stay those of the build.
         device: Where the network lies.
-        say: Told what was decided by itself.
+        on_message: Receives messages about automatic choices and findings.
     """
 
     def __init__(
@@ -44,20 +44,20 @@ class Validator:
         evaluation: EvaluationConfig,
         *,
         device: str,
-        say: Callable[[str], None],
+        on_message: MessageCallback,
     ) -> None:
         self.network = network
         self.dataset = dataset
         self.may_change_precision = evaluation.precision == "auto"
         plain = EvaluationConfig(window=evaluation.window, precision=evaluation.precision)
-        self.predictor = build_predictor(network, dataset.label_space, plain, device, say=say)
+        self.predictor = build_predictor(network, dataset.label_space, plain, device, on_message=on_message)
 
-    def run(self, progress: Callable[[Progress], None] | None = None) -> Scores:
+    def run(self, progress: ProgressCallback | None = None) -> Scores:
         """Score the network as it is now."""
         return score(self.predictor, self.dataset, progress=progress)
 
     def compare_pooling(self, scores: Scores) -> tuple[str, ...]:
-        """Say what the score is with the whole picture's image-level features, where windows of it were averaged.
+        """Say what the score is with the whole image's image-level features, where windows of it were averaged.
 
         Args:
             scores: With windows.
@@ -75,7 +75,7 @@ class Validator:
             return ()
         return (
             f"image-level features: mIoU {scores.miou:.4f} averaged over windows of {window} pixels, "
-            f"{miou:.4f} over the whole picture",
+            f"{miou:.4f} over the whole image",
         )
 
     def score_bf16(self, scores: Scores) -> float | None:
@@ -91,7 +91,7 @@ class Validator:
         return score(build_predictor(self.network, self.dataset.label_space, plain, device), self.dataset).miou
 
     def check_memory(self) -> str:
-        """Say how the largest validation picture will be labelled, before the first step.
+        """Say how the largest validation image will be labelled, before the first step.
 
         Raises:
             MachineError: Not even a small window fits in memory.
@@ -100,48 +100,48 @@ class Validator:
         mebibytes = self.predictor.backend.measure_bytes_per_pixel() * height * width / 2**20
         window = self.predictor.find_window(height, width)
         how = "as a whole" if window is None else f"in windows of {window}"
-        return f"validation: the largest picture, {height} x {width}, takes about {mebibytes:.0f} MiB {how}"
+        return f"validation: the largest image, {height} x {width}, takes about {mebibytes:.0f} MiB {how}"
 
     def measure_seconds(self) -> float:
-        """Return the seconds that a pass over the data takes, from one picture after a first one to warm up."""
+        """Return the seconds that a pass over the data takes, from one image after a first one to warm up."""
         for index in (0, 1):
             started = time.perf_counter()
             sample = self.dataset.get(index % len(self.dataset))
-            self.predictor.label_picture(sample.picture, confidence=False)
+            self.predictor.label_image(sample.image, confidence=False)
         return (time.perf_counter() - started) * len(self.dataset)
 
     def _read_size(self, index: int) -> tuple[int, int]:
-        path = self.dataset.picture_path(index)
+        path = self.dataset.image_path(index)
         if path is not None:
-            height, width = load_picture_size(path)[:2]
+            height, width = load_image_size(path)[:2]
             return height, width
         height, width = self.dataset.mask(index).shape
         return height, width
 
     def save_examples(self, folder: Path, scores: Scores) -> list[dict[str, Any]]:
-        """Write the best and the worst pictures with truth and prediction beside them.
+        """Write the best and the worst images with truth and prediction beside them.
 
         Args:
             folder: The run's folder; the files go to `examples/` in it.
-            scores: Which pictures are best and worst.
-        Returns: A row a picture for metrics.json.
+            scores: Which images are best and worst.
+        Returns: A row an image for metrics.json.
         """
         best, worst = select_examples(scores)
-        mious = {row.key: row.miou for row in scores.pictures}
+        mious = {row.key: row.miou for row in scores.images}
         indices = {self.dataset.key(index): index for index in range(len(self.dataset))}
         rows = []
         for number, key in enumerate((*best, *worst)):
             sample = self.dataset.get(indices[key])
-            predicted = self.predictor.label_picture(sample.picture, confidence=False)[0]
+            predicted = self.predictor.label_image(sample.image, confidence=False)[0]
             views = {
-                "picture": sample.picture,
+                "image": sample.image,
                 "truth": colour_labels(sample.labels, self.dataset.label_space),
                 "prediction": colour_labels(predicted, self.dataset.label_space),
             }
             row: dict[str, Any] = {"key": key, "miou": mious[key]}
             for name, view in views.items():
-                file_name = f"examples/{number}_{name}.{'jpg' if name == 'picture' else 'png'}"
-                _save_small(folder / file_name, view, smooth=name == "picture")
+                file_name = f"examples/{number}_{name}.{'jpg' if name == 'image' else 'png'}"
+                _save_small(folder / file_name, view, smooth=name == "image")
                 row[name] = file_name
             rows.append(row)
         return rows

@@ -1,4 +1,4 @@
-"""How much of the time a training waits for its pictures, and what helps."""
+"""How much of the time a training waits for its images, and what helps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class DataWait:
     """Seconds of the steps so far, the first left out, since workers start in it.
 
     Args:
-        workers: Processes that read pictures.
+        workers: Processes that read images.
     """
 
     workers: int
@@ -23,7 +23,7 @@ class DataWait:
     computed_s: float = 0.0
 
     def add(self, waited_s: float, computed_s: float) -> None:
-        """Count a step: what it waited for its pictures, and what it took after that."""
+        """Count a step: what it waited for its images, and what it took after that."""
         self.steps += 1
         if self.steps > 1:
             self.waited_s += waited_s
@@ -44,4 +44,4 @@ class DataWait:
         )
         if self.share < LARGE_SHARE:
             return words
-        return f"{words}; more --workers (now {self.workers}) or picture files nearer to the crop's size would help"
+        return f"{words}; more --workers (now {self.workers}) or image files nearer to the crop's size would help"

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*")  # the exporters' own
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with a model whose norms have statistics, and pictures with masks."""
+    """A run with a model whose norms have statistics, and images with masks."""
     folder = tmp_path_factory.mktemp("workplace")
     torch.manual_seed(0)
     model = {"name": "fcn-lite0", "weights": "none"}
@@ -39,8 +39,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for kind in ("images", "masks"):
             (folder / "data" / kind).mkdir(parents=True, exist_ok=True)
         blocks = generator.integers(0, 256, (size[0] // 8 + 1, size[1] // 8 + 1, 3), dtype=np.uint8)
-        picture = blocks.repeat(8, axis=0).repeat(8, axis=1)[: size[0], : size[1]]
-        Image.fromarray(picture).save(folder / "data" / "images" / f"{number}.png")
+        image = blocks.repeat(8, axis=0).repeat(8, axis=1)[: size[0], : size[1]]
+        Image.fromarray(image).save(folder / "data" / "images" / f"{number}.png")
         Image.fromarray(generator.choice(np.array(SPACE.ids, dtype=np.uint8), size)).save(
             folder / "data" / "masks" / f"{number}.png"
         )
@@ -89,10 +89,10 @@ def test_what_was_found_is_printed(workplace: Path, tmp_path: Path, capsys: pyte
     assert found["file"] == str(tmp_path / "m.pt2")
     assert found["parity"]["labels"] <= 1e-3
     assert "converting to pt2 at output stride 8" in said.err
-    pictures, out = str(workplace / "data" / "images"), str(tmp_path / "labels")
-    assert main(["predict", pictures, "--model", str(tmp_path / "m.pt2"), "--out", out]) == 4
+    images, out = str(workplace / "data" / "images"), str(tmp_path / "labels")
+    assert main(["predict", images, "--model", str(tmp_path / "m.pt2"), "--out", out]) == 4
     assert "--trust" in capsys.readouterr().err
-    words = ["predict", pictures, "--model", str(tmp_path / "m.pt2"), "--out", out, "--trust"]
+    words = ["predict", images, "--model", str(tmp_path / "m.pt2"), "--out", out, "--trust"]
     assert main([*words, "--format", "confidence"]) == 2
     assert "gives labels alone" in capsys.readouterr().err
     assert main([*words, "--quiet"]) == 0

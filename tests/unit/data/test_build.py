@@ -24,8 +24,8 @@ def folder(tmp_path):
     for kind in ("images", "masks"):
         (tmp_path / "mine" / kind).mkdir(parents=True)
     for number in range(10):
-        picture = generator.integers(0, 256, (20, 24, 3), dtype=np.uint8)
-        Image.fromarray(picture).save(tmp_path / "mine" / "images" / f"{number}.png")
+        image = generator.integers(0, 256, (20, 24, 3), dtype=np.uint8)
+        Image.fromarray(image).save(tmp_path / "mine" / "images" / f"{number}.png")
         mask = generator.choice([0, 1, 255], (20, 24)).astype(np.uint8)
         Image.fromarray(mask).save(tmp_path / "mine" / "masks" / f"{number}.png")
     return tmp_path / "mine"
@@ -40,7 +40,7 @@ def test_a_folder_from_search_to_batch(folder):
     assert any("255" in finding for finding in findings)
     training = TrainingConfig(crop=16, batch=4)
     batches = list(build_loader(splits.train, training, start_place=0, num_places=8, workers=0))
-    assert [batch.pictures.shape for batch in batches] == [(4, 3, 16, 16)] * 2
+    assert [batch.images.shape for batch in batches] == [(4, 3, 16, 16)] * 2
 
 
 def test_every_pair_whatever_the_splits(folder):
@@ -130,7 +130,7 @@ def test_options_are_checked_against_the_data_set(folder):
         build_splits(DataConfig(source=str(folder), options={"size": 3}))
 
 
-def test_a_pass_repeats_the_pictures_that_hold_a_named_class():
+def test_a_pass_repeats_the_images_that_hold_a_named_class():
     presence = np.array([[1, 0, 0], [1, 1, 0], [1, 0, 1]], dtype=bool)
     statistics = MaskStatistics(presence.sum(0), presence, {}, 3, ())
     space = LabelSpace(("road", "car", "bus"), ids=(0, 7, 9))

@@ -4,8 +4,9 @@ import numpy as np
 from PIL import Image
 
 from atrous.core.labels import LabelSpace
+from atrous.data.inventory import Pair
 from atrous.data.joined import JoinedDataset
-from atrous.data.pairs import Pair, PairDataset
+from atrous.data.pairs import PairDataset
 
 
 def test_parts_follow_one_another_and_a_key_counts_once(tmp_path):
@@ -21,5 +22,5 @@ def test_parts_follow_one_another_and_a_key_counts_once(tmp_path):
     assert [joined.key(index) for index in range(len(joined))] == ["0", "1", "2"]
     assert [int(joined.get(index).labels[0, 0]) for index in range(3)] == [0, 1, 2]
     assert joined.mask(2)[0, 0] == 2
-    assert joined.mask_path(2) == joined.picture_path(2) == tmp_path / "2.png"
+    assert joined.mask_path(2) == joined.image_path(2) == tmp_path / "2.png"
     assert joined.label_space is space

@@ -8,7 +8,8 @@ from PIL import Image
 
 from atrous.core.errors import DataError
 from atrous.core.labels import IGNORE_INDEX, LabelSpace
-from atrous.data.pairs import Pair, PairDataset, find_pairs, require_folder
+from atrous.data.inventory import Pair, find_pairs
+from atrous.data.pairs import PairDataset, require_folder
 
 
 def save(path, array) -> None:
@@ -31,8 +32,8 @@ def test_pairs_follow_names_not_listing_order(tmp_path):
     dataset = PairDataset("mine", space, pairs)
     for index in range(4):
         sample = dataset.get(index)
-        assert (abs(sample.picture.astype(int) - int(sample.labels[0, 0])) <= 1).all()  # JPEG
-        assert dataset.picture_path(index).with_suffix("").name == dataset.mask_path(index).with_suffix("").name
+        assert (abs(sample.image.astype(int) - int(sample.labels[0, 0])) <= 1).all()  # JPEG
+        assert dataset.image_path(index).with_suffix("").name == dataset.mask_path(index).with_suffix("").name
 
 
 def test_everything_that_does_not_pair_is_listed_at_once(tmp_path):
@@ -47,7 +48,7 @@ def test_everything_that_does_not_pair_is_listed_at_once(tmp_path):
     assert "twice.jpg and " in message
     assert "1 without a mask" in message
     assert "alone.jpg" in message
-    assert "2 without a picture" in message
+    assert "2 without an image" in message
     assert "orphan.png" in message
     assert "sub/alone.png" in message
     assert "not one pair in" in message

@@ -5,7 +5,8 @@ from PIL import Image
 
 from atrous.core.labels import IGNORE_INDEX, VOID_COLOUR, LabelSpace
 from atrous.data.augment.pipeline import Augmentation
-from atrous.data.pairs import Pair, PairDataset
+from atrous.data.inventory import Pair
+from atrous.data.pairs import PairDataset
 from atrous.data.preview import colour_labels, save_preview
 from atrous.data.sampling import Stream
 

@@ -10,8 +10,9 @@ from PIL import Image
 from atrous.core.errors import DataError, UsageError
 from atrous.core.labels import IGNORE_INDEX, LabelSpace
 from atrous.data.augment.pipeline import Augmentation
-from atrous.data.pairs import Pair, PairDataset
-from atrous.data.sampling import Stream, iter_batches, repeat_pictures
+from atrous.data.inventory import Pair
+from atrous.data.pairs import PairDataset
+from atrous.data.sampling import Stream, iter_batches, repeat_images
 
 
 @pytest.fixture
@@ -19,10 +20,10 @@ def dataset(tmp_path) -> PairDataset:
     generator = np.random.default_rng(0)
     pairs = []
     for number in range(5):
-        picture, mask = tmp_path / f"{number}_picture.png", tmp_path / f"{number}.png"
-        Image.fromarray(generator.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(picture)
+        image, mask = tmp_path / f"{number}_image.png", tmp_path / f"{number}.png"
+        Image.fromarray(generator.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(image)
         Image.fromarray(generator.choice([0, 1, 255], (20, 24)).astype(np.uint8)).save(mask)
-        pairs.append(Pair(str(number), picture, mask))
+        pairs.append(Pair(str(number), image, mask))
     return PairDataset("mine", LabelSpace(("a", "b")), tuple(pairs))
 
 
@@ -35,7 +36,7 @@ def assert_equal(left, right):
     for one, other in zip(left, right, strict=True):
         assert one.keys == other.keys
         assert one.places == other.places
-        assert torch.equal(one.pictures, other.pictures)
+        assert torch.equal(one.images, other.images)
         assert torch.equal(one.labels, other.labels)
 
 
@@ -43,8 +44,8 @@ def test_batches_have_the_promised_form(dataset):
     batches = read(dataset)
     assert len(batches) == 3
     for number, batch in enumerate(batches):
-        assert batch.pictures.shape == (4, 3, 17, 17)
-        assert batch.pictures.dtype == torch.uint8
+        assert batch.images.shape == (4, 3, 17, 17)
+        assert batch.images.dtype == torch.uint8
         assert batch.labels.shape == (4, 17, 17)
         assert batch.labels.dtype == torch.int64
         assert set(batch.labels.unique().tolist()) <= {0, 1, IGNORE_INDEX}
@@ -67,18 +68,18 @@ def test_each_epoch_is_a_permutation_and_augments_anew(dataset):
     orders = [[sample.key for sample in epoch] for epoch in epochs]
     assert all(sorted(order) == list("01234") for order in orders)
     assert len({tuple(order) for order in orders}) > 1
-    crops = [next(sample.picture for sample in epoch if sample.key == "0").tobytes() for epoch in epochs]
+    crops = [next(sample.image for sample in epoch if sample.key == "0").tobytes() for epoch in epochs]
     assert len(set(crops)) == 4
 
 
 def test_seed_changes_order_and_augmentation(dataset):
     one, other = read(dataset, seed=1), read(dataset, seed=2)
-    assert not all(torch.equal(a.pictures, b.pictures) for a, b in zip(one, other, strict=True))
+    assert not all(torch.equal(a.images, b.images) for a, b in zip(one, other, strict=True))
 
 
-def test_fewer_pictures_than_a_batch_still_fill_it(dataset):
+def test_fewer_images_than_a_batch_still_fill_it(dataset):
     (batch,) = read(dataset, batch=12)
-    assert batch.pictures.shape[0] == 12
+    assert batch.images.shape[0] == 12
     assert set(batch.keys) == set("01234")
 
 
@@ -89,7 +90,7 @@ def test_no_batch_is_ever_incomplete(dataset):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_error_names_its_file_and_nothing_else(dataset, workers):
-    path = dataset.pairs[2].picture
+    path = dataset.pairs[2].image
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(DataError) as caught:
         read(dataset, workers=workers)
@@ -119,7 +120,7 @@ def test_workers_use_one_thread(dataset):
 
 
 def test_empty_data_is_refused(dataset):
-    with pytest.raises(DataError, match="no pictures"):
+    with pytest.raises(DataError, match="no images"):
         Stream(PairDataset("mine", dataset.label_space, ()), Augmentation(crop=17), 0)
 
 
@@ -129,14 +130,14 @@ def test_a_stream_is_read_lazily(dataset):
     assert len(list(itertools.islice(batches, 3))) == 3
 
 
-def test_pictures_with_something_hard_stand_repeatedly():
+def test_images_with_something_hard_stand_repeatedly():
     is_hard = np.array([[0, 0], [1, 0], [0, 0], [1, 1]], dtype=bool)
-    assert repeat_pictures(is_hard, 3).tolist() == [0, 1, 1, 1, 2, 3, 3, 3]
-    assert repeat_pictures(is_hard[:, :0], 3).tolist() == [0, 1, 2, 3]
+    assert repeat_images(is_hard, 3).tolist() == [0, 1, 1, 1, 2, 3, 3, 3]
+    assert repeat_images(is_hard[:, :0], 3).tolist() == [0, 1, 2, 3]
 
 
-def test_every_pass_holds_the_repeated_pictures_in_an_order_of_its_own(dataset):
-    one_pass = repeat_pictures(np.arange(len(dataset))[:, None] < 2, 2)
+def test_every_pass_holds_the_repeated_images_in_an_order_of_its_own(dataset):
+    one_pass = repeat_images(np.arange(len(dataset))[:, None] < 2, 2)
     stream = Stream(dataset, Augmentation(crop=17), 3, one_pass)
     length = len(dataset) + 2
     keys = [stream.sample(place).key for place in range(2 * length)]
@@ -146,4 +147,4 @@ def test_every_pass_holds_the_repeated_pictures_in_an_order_of_its_own(dataset):
     again = Stream(dataset, Augmentation(crop=17), 3, one_pass)
     assert again.sample(length + 1).key == keys[length + 1]  # a function of the place, whatever was read before
     first, second = (place for place in range(length) if keys[place] == dataset.key(0))
-    assert not np.array_equal(stream.sample(first).picture, stream.sample(second).picture)  # augmented each time anew
+    assert not np.array_equal(stream.sample(first).image, stream.sample(second).image)  # augmented each time anew

@@ -12,7 +12,7 @@ def test_every_class_is_held_out_in_proportion_and_left_in_training(seed):
     contents = [{0} | {number for number in (1, 2, 3) if generator.random() < 0.6 / number} for _ in range(200)]
     alone = range(10, 30)
     for index in alone:
-        contents[index] = {0, 100 + index}  # the only picture with its class
+        contents[index] = {0, 100 + index}  # the only image with its class
 
     held_out = compute_stratified_split(contents, 0.2, seed)
 
@@ -31,7 +31,7 @@ def test_it_is_a_function_of_the_seed():
 
 
 @pytest.mark.parametrize("count", [2, 3, 7])
-def test_few_pictures_still_give_one_to_score(count):
+def test_few_images_still_give_one_to_score(count):
     assert len(compute_stratified_split([{0, 1}] * count, 0.2, 0)) == 1
 
 
@@ -39,5 +39,5 @@ def test_fraction_0_holds_out_nothing():
     assert compute_stratified_split([{0}] * 9, 0.0, 0) == []
 
 
-def test_pictures_without_a_class_are_no_trouble():
+def test_images_without_a_class_are_no_trouble():
     assert len(compute_stratified_split([set()] * 10, 0.2, 0)) == 2

@@ -8,17 +8,18 @@ from PIL import ExifTags, Image
 
 from atrous.core.errors import DataError
 from atrous.core.labels import LabelSpace
-from atrous.data.pairs import Pair, PairDataset
+from atrous.data.inventory import Pair
+from atrous.data.pairs import PairDataset
 from atrous.data.statistics import compute_class_weights, find_empty_classes, iter_threads, require_classes, scan_masks
 
 
 def build(tmp_path, masks, space, sizes=None) -> PairDataset:
     pairs = []
     for number, mask in enumerate(masks):
-        picture, path = tmp_path / f"{number}.jpg", tmp_path / f"{number}.png"
+        image, path = tmp_path / f"{number}.jpg", tmp_path / f"{number}.png"
         Image.fromarray(np.asarray(mask, np.uint8)).save(path)
-        Image.new("RGB", (sizes or {}).get(number, np.asarray(mask).shape[::-1])).save(picture)
-        pairs.append(Pair(str(number), picture, path))
+        Image.new("RGB", (sizes or {}).get(number, np.asarray(mask).shape[::-1])).save(image)
+        pairs.append(Pair(str(number), image, path))
     return PairDataset("mine train", space, tuple(pairs))
 
 
@@ -32,7 +33,7 @@ def test_counts_agree_with_a_naive_loop(tmp_path):
 
     for index, number in enumerate((0, 4, 9)):
         assert statistics.pixels[index] == sum(int((mask == number).sum()) for mask in masks)
-        assert statistics.pictures[index] == sum(bool((mask == number).any()) for mask in masks)
+        assert statistics.images[index] == sum(bool((mask == number).any()) for mask in masks)
         assert statistics.presence[:, index].tolist() == [bool((mask == number).any()) for mask in masks]
     assert statistics.ignored_pixels == sum(int((mask == 255).sum()) for mask in masks)
     assert statistics.num_masks == 10
@@ -71,9 +72,9 @@ def test_exif_rotations_are_counted_and_mismatches_explained(tmp_path):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     Image.new("RGB", (4, 4)).save(tmp_path / "0.jpg", exif=exif)
-    assert "1 pictures have an EXIF rotation" in scan_masks(dataset).findings[0]
+    assert "1 images have an EXIF rotation" in scan_masks(dataset).findings[0]
     Image.new("RGB", (6, 4)).save(tmp_path / "1.jpg", exif=exif)
-    with pytest.raises(DataError, match="drawn on the unturned picture"):
+    with pytest.raises(DataError, match="drawn on the unturned image"):
         scan_masks(dataset)
 
 

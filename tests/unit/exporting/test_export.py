@@ -73,7 +73,7 @@ def test_names_that_do_not_fit_are_refused(tmp_path: Path, tiny_network: Segment
 def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     for format, package in (("onnx", "onnxscript"), ("openvino", "openvino")):
         monkeypatch.setitem(__import__("sys").modules, package, None)
-        for module in (FORMATS[format].partition(":")[0], "atrous.inference.onnx_graph"):
+        for module in (FORMATS[format].partition(":")[0], "atrous.graphs.onnx_file"):
             monkeypatch.delitem(__import__("sys").modules, module, raising=False)
         with pytest.raises(MachineError, match=f"format '{format}' needs the package {package}") as caught:
             FORMATS.load(format)
@@ -109,19 +109,19 @@ def test_int8_answers_nearly_as_the_network_in_every_runtime(
         predictor = model.build_predictor()
         assert predictor.protocol.precision == "int8"
         expected = tiny_network(torch.from_numpy(photos[1]).permute(2, 0, 1)[None]).argmax(dim=1)[0].numpy()
-        assert (predictor.label_picture(photos[1])[0] == expected).mean() > 0.8
+        assert (predictor.label_image(photos[1])[0] == expected).mean() > 0.8
         with pytest.raises(ConfigError, match=r"precision bf16: .* computes in int8"):
             model.build_predictor(precision="bf16")
 
 
-def test_int8_needs_pictures_and_a_format_that_has_it(
+def test_int8_needs_images_and_a_format_that_has_it(
     tmp_path: Path, tiny_network: Segmenter, tiny_card: ModelCard
 ) -> None:
-    with pytest.raises(UsageError, match="fewer than two pictures"):
+    with pytest.raises(UsageError, match="fewer than two images"):
         export_network(tiny_network, tiny_card, tmp_path / "m.onnx", calibration=draw_photos(1))
     with pytest.raises(ConfigError, match=r"int8: a \.pt2 computes in fp32"):
         export_network(tiny_network, tiny_card, tmp_path / "m.pt2", format="pt2", calibration=draw_photos(2))
-    with pytest.raises(UsageError, match="no pictures to calibrate by"):
+    with pytest.raises(UsageError, match="no images to calibrate by"):
         atrous.export(atrous.Model(tiny_network, tiny_card), tmp_path / "m.onnx", int8=True)
     assert list(tmp_path.iterdir()) == []
 
@@ -132,5 +132,5 @@ def test_int8_that_changes_too_many_labels_is_refused(
     monkeypatch.setattr(parity, "LARGEST_LABEL_SHARE_INT8", -1.0)
     with pytest.raises(ModelFileError, match="answers otherwise than the network") as caught:
         export_network(tiny_network, tiny_card, tmp_path / "m.onnx", calibration=draw_photos(4))
-    assert "Calibrate by more pictures" in str(caught.value)
+    assert "Calibrate by more images" in str(caught.value)
     assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from atrous.core.errors import ModelFileError
-from atrous.exporting.parity import SHAPES, Parity, draw_pictures, measure_parity, require_parity
+from atrous.exporting.parity import SHAPES, Parity, draw_images, measure_parity, require_parity
 from atrous.networks.segmenter import Segmenter
 
 
@@ -15,13 +15,13 @@ def wrap(network: Segmenter, change: float = 0.0, *, labels_only: bool = False) 
     """What stands for a runtime: the network itself, with the least logit of one pixel changed."""
 
     class Runtime:
-        def __call__(self, pictures: Tensor) -> SimpleNamespace:
-            logits = network(pictures)
+        def __call__(self, images: Tensor) -> SimpleNamespace:
+            logits = network(images)
             logits[0, logits[0, :, 0, 0].argmin(), 0, 0] += change
             return SimpleNamespace(logits=logits)
 
-        def label(self, pictures: Tensor) -> Tensor:
-            return self(pictures).logits.argmax(dim=1)
+        def label(self, images: Tensor) -> Tensor:
+            return self(images).logits.argmax(dim=1)
 
     runtime = Runtime()
     runtime.labels_only = labels_only
@@ -29,36 +29,36 @@ def wrap(network: Segmenter, change: float = 0.0, *, labels_only: bool = False) 
 
 
 def test_the_network_equals_itself(tiny_network: Segmenter) -> None:
-    parity = measure_parity(tiny_network, wrap(tiny_network), draw_pictures())
+    parity = measure_parity(tiny_network, wrap(tiny_network), draw_images())
     assert (parity.logits, parity.labels) == (0.0, 0.0)
     assert parity.pixels == sum(batch * height * width for batch, _, height, width in SHAPES)
     require_parity(parity, "file")
 
 
 def test_the_largest_difference_counts_in_shares_of_the_spread(tiny_network: Segmenter) -> None:
-    [picture, *_] = draw_pictures()
+    [image, *_] = draw_images()
     with torch.inference_mode():
-        logits = tiny_network(picture)
+        logits = tiny_network(image)
     spread = float(logits.max() - logits.min())
-    parity = measure_parity(tiny_network, wrap(tiny_network, 10 * spread), [picture])
+    parity = measure_parity(tiny_network, wrap(tiny_network, 10 * spread), [image])
     assert parity.logits == pytest.approx(10, rel=1e-4)
     assert parity.labels == pytest.approx(1 / (32 * 32))
 
 
 def test_labels_alone_have_no_logits_to_compare(tiny_network: Segmenter) -> None:
-    parity = measure_parity(tiny_network, wrap(tiny_network, 1e6, labels_only=True), draw_pictures())
+    parity = measure_parity(tiny_network, wrap(tiny_network, 1e6, labels_only=True), draw_images())
     assert parity.logits is None
     assert parity.labels > 0
     assert parity.describe().endswith("have another label")
 
 
-def test_pictures_make_logits_differ(tiny_network: Segmenter) -> None:
+def test_images_make_logits_differ(tiny_network: Segmenter) -> None:
     with torch.inference_mode():
-        labels = torch.cat([tiny_network(picture).argmax(dim=1).flatten() for picture in draw_pictures()])
+        labels = torch.cat([tiny_network(image).argmax(dim=1).flatten() for image in draw_images()])
     assert len(labels.unique()) > 1
 
 
 @pytest.mark.parametrize("parity", [(2e-3, 0.0), (0.0, 2e-3), (float("nan"), 0.0), (None, 0.5)])
 def test_a_file_that_answers_otherwise_is_refused(parity: tuple[float | None, float]) -> None:
     with pytest.raises(ModelFileError, match=r"m\.onnx: answers otherwise than the network: .*another label"):
-        require_parity(Parity(*parity, pixels=100, pictures=()), "m.onnx")
+        require_parity(Parity(*parity, pixels=100, images=()), "m.onnx")

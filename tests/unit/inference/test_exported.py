@@ -15,9 +15,10 @@ import torch
 
 import atrous
 from atrous.core.errors import ConfigError, MachineError, ModelFileError, UsageError
+from atrous.graphs.card import GraphCard
 from atrous.inference import BACKENDS
-from atrous.inference.exported import GraphCard, read_file
-from atrous.inference.predictions import save_predictions
+from atrous.inference.exported import read_file
+from atrous.inference.folders.writer import save_predictions
 from atrous.scoring.crf_search import search_crf
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*")  # the exporters' own
@@ -70,7 +71,7 @@ def test_a_foreign_graph_is_refused(logits_file: Path, tmp_path: Path) -> None:
         {"card": ""},
         {"card": "[" * 100_000},
         {"card": "{}"},
-        {"graph": json.dumps({"output": "pictures", "output_stride": 16, "aligned": True, "bytes_per_pixel": 1})},
+        {"graph": json.dumps({"output": "images", "output_stride": 16, "aligned": True, "bytes_per_pixel": 1})},
         {"graph": "7"},
         {"format_version": "many"},
     ],
@@ -140,28 +141,28 @@ def test_labels_alone_cannot_be_averaged(labels_file: Path, options: dict[str, o
 
 def test_labels_alone_have_no_confidence(labels_file: Path, tmp_path: Path) -> None:
     model = atrous.load(labels_file)
-    picture = np.zeros((40, 50, 3), dtype=np.uint8)
+    image = np.zeros((40, 50, 3), dtype=np.uint8)
     with pytest.raises(UsageError, match="probabilities: the model is a file that gives labels alone"):
-        model.predict(picture, probabilities=True)
+        model.predict(image, probabilities=True)
     with pytest.raises(UsageError, match="min_confidence: the model"):
-        model.predict(picture, min_confidence=0.5)
+        model.predict(image, min_confidence=0.5)
     with pytest.raises(UsageError, match="confidence: the model"):
-        model.predict(picture).save(tmp_path, confidence=True)
+        model.predict(image).save(tmp_path, confidence=True)
     with pytest.raises(UsageError, match="confidence, probabilities: the model"):
         save_predictions(model.build_predictor(), [], tmp_path, confidence=True, probabilities=True)
     with pytest.raises(UsageError, match="a search for DenseCRF: the model"):
         search_crf(model.build_predictor(), [])
-    assert model.predict(picture).confidence is None
-    assert set(np.unique(model.predict(picture).labels)) <= {0, 7, 200}
+    assert model.predict(image).confidence is None
+    assert set(np.unique(model.predict(image).labels)) <= {0, 7, 200}
 
 
-def test_labels_alone_of_a_picture_that_does_not_fit_are_refused(
+def test_labels_alone_of_a_image_that_does_not_fit_are_refused(
     labels_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predictor = atrous.load(labels_file).build_predictor()
     monkeypatch.setattr(predictor, "find_window", lambda height, width: 129)
     with pytest.raises(MachineError, match="cannot go over it in windows"):
-        predictor.label_picture(np.zeros((40, 50, 3), dtype=np.uint8))
+        predictor.label_image(np.zeros((40, 50, 3), dtype=np.uint8))
 
 
 def test_a_backend_that_cannot_run_it_is_refused(logits_file: Path, tiny_network: object, tiny_card: object) -> None:
@@ -206,8 +207,8 @@ def test_the_file_is_read_without_being_opened(logits_file: Path, monkeypatch: p
 
 def test_floats_are_rounded_to_the_steps_of_bytes(logits_file: Path) -> None:
     backend = atrous.load(logits_file).build_predictor().backend
-    picture = torch.randint(0, 256, (1, 3, 40, 50), dtype=torch.uint8)
-    assert torch.equal(backend(picture).logits, backend(picture / 255).logits)
+    image = torch.randint(0, 256, (1, 3, 40, 50), dtype=torch.uint8)
+    assert torch.equal(backend(image).logits, backend(image / 255).logits)
 
 
 GONE_AND_SIGNALLED = """

@@ -13,12 +13,11 @@ from atrous.inference.memory import (
     SMALLEST_WINDOW,
     WORKSPACE_FACTOR,
     choose_window,
-    compute_available_bytes,
     count_fitting_pixels,
-    is_out_of_memory,
     measure_bytes_per_pixel,
 )
 from atrous.networks.build import build_network
+from atrous.networks.device import compute_available_bytes, is_out_of_memory
 
 CPU = torch.device("cpu")
 
@@ -39,7 +38,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before, estima
 """
 
 
-def test_a_whole_picture_that_fits_needs_no_window() -> None:
+def test_a_whole_image_that_fits_needs_no_window() -> None:
     assert choose_window(1000, 1000, 1_000_000) is None
     assert choose_window(1000, 1001, 1_000_000) is not None
 

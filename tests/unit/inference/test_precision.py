@@ -43,7 +43,7 @@ def test_who_names_a_precision_gets_it(
     monkeypatch.setattr(precision, "computes_bf16", lambda device_type: True)
     card = dataclasses.replace(tiny_card, score=0.5, score_bf16=0.5)
     said: list[str] = []
-    assert atrous.Model(tiny_network, card).build_predictor(say=said.append).protocol.precision == "bf16"
+    assert atrous.Model(tiny_network, card).build_predictor(on_message=said.append).protocol.precision == "bf16"
     assert said == ["precision bf16: it scored 0.5000 in validation, 0.5000 in fp32"]
     assert atrous.Model(tiny_network, card).build_predictor(precision="fp32").protocol.precision == "fp32"
     assert atrous.Model(tiny_network, card, precision="fp32").build_predictor().protocol.precision == "fp32"

@@ -47,11 +47,11 @@ def enlarge(logits, geometry):
 def sum_naively(full, labels, weights=None):
     """The sum over valid pixels, one pixel at a time, in float64."""
     total = 0.0
-    for picture, mask in zip(full.double().numpy(), labels.numpy(), strict=True):
+    for image, mask in zip(full.double().numpy(), labels.numpy(), strict=True):
         for y, x in np.ndindex(mask.shape):
             if mask[y, x] == IGNORE_INDEX:
                 continue
-            vector = picture[:, y, x]
+            vector = image[:, y, x]
             norm = vector.max() + math.log(np.exp(vector - vector.max()).sum())
             total += (norm - vector[mask[y, x]]) * (weights[mask[y, x]] if weights else 1.0)
     return total
@@ -213,7 +213,7 @@ def test_a_smoothing_outside_its_range_is_refused(smoothing):
 
 
 @pytest.mark.parametrize("aligned", [True, False])
-def test_a_picture_of_many_bands_is_that_of_one(monkeypatch, aligned):
+def test_a_image_of_many_bands_is_that_of_one(monkeypatch, aligned):
     logits, geometry, labels = build_case(10, (61, 43), 8, aligned)
     results = []
     for band_bytes in (2**30, 3000, 1):

@@ -22,10 +22,10 @@ def test_aligned_cells_read_the_pixel_that_they_stand_on(size, stride):
     labels, geometry = build_case(size, stride, aligned=True)
     shrunk = shrink_labels(labels, geometry)
     assert shrunk.shape == (2, geometry.map_height, geometry.map_width)
-    for picture, row, column in np.ndindex(*shrunk.shape):
+    for image, row, column in np.ndindex(*shrunk.shape):
         y, x = row * stride, column * stride
         inside = y < size[0] and x < size[1]
-        assert shrunk[picture, row, column] == (labels[picture, y, x] if inside else IGNORE_INDEX)
+        assert shrunk[image, row, column] == (labels[image, y, x] if inside else IGNORE_INDEX)
 
 
 @pytest.mark.parametrize("size", [(32, 64), (40, 50), (1, 1), (17, 2)])

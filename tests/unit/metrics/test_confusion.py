@@ -68,8 +68,8 @@ def test_row_23_batches_of_one_and_of_eight_give_the_same_miou_exactly() -> None
     at_once = count(truth, prediction)
     np.testing.assert_array_equal(one_by_one.counts, at_once)
     assert compute_miou(one_by_one.counts) == compute_miou(at_once)
-    mean_of_pictures = np.mean([compute_miou(count(t, p)) for t, p in zip(truth, prediction, strict=True)])
-    assert abs(mean_of_pictures - compute_miou(at_once)) > 1e-4  # the usual mistake gives another number
+    mean_of_images = np.mean([compute_miou(count(t, p)) for t, p in zip(truth, prediction, strict=True)])
+    assert abs(mean_of_images - compute_miou(at_once)) > 1e-4  # the usual mistake gives another number
 
 
 def test_row_24_a_class_in_neither_leaves_the_mean() -> None:

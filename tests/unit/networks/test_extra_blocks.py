@@ -124,17 +124,17 @@ def test_features_at_smaller_strides_subsampled_are_those_at_256(build) -> None:
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.uniform_(module.bias, -0.3, 0.3)
     planner = StridePlanner(backbone, build_stride=256)
-    picture = torch.randn(1, 3, 280, 300, dtype=torch.float64)
+    image = torch.randn(1, 3, 280, 300, dtype=torch.float64)
     with torch.inference_mode():
-        reference = backbone(picture)[-1]
+        reference = backbone(image)[-1]
         assert reference.shape[2:] == (2, 2)
         assert reference.std() > 0
         for output_stride in (128, 64, 32, 16):
             planner.set_output_stride(output_stride)
             step = 256 // output_stride
-            features = backbone(picture)[-1][:, :, ::step, ::step]
+            features = backbone(image)[-1][:, :, ::step, ::step]
             assert (features - reference).abs().max() / reference.abs().max() < 1e-12
         fresh = build(extra_blocks=3).double().eval()
         fresh.load_state_dict(backbone.state_dict())
         StridePlanner(fresh, build_stride=16)
-        assert torch.equal(fresh(picture)[-1], backbone(picture)[-1])
+        assert torch.equal(fresh(image)[-1], backbone(image)[-1])

@@ -48,7 +48,7 @@ def test_an_image_pyramids_rates_are_its_inner_heads() -> None:
 
 
 def test_the_decoder_joins_context_and_detail_where_they_lie() -> None:
-    """A ramp over the picture, sampled at stride 32, is the same ramp at stride 4: corners lie on corners."""
+    """A ramp over the image, sampled at stride 32, is the same ramp at stride 4: corners lie on corners."""
     deep = torch.arange(3.0).mul(32).expand(1, 1, 3, 3)
     fine = torch.arange(17.0).mul(4).expand(1, 1, 17, 17)
     torch.testing.assert_close(resize_map(deep, (17, 17), aligned=True), fine)
@@ -106,8 +106,8 @@ class Sampled(Backbone):
         for layer in self.layers:
             nn.init.ones_(layer.weight)
 
-    def forward(self, picture: Tensor) -> list[Tensor]:
-        return [self.layers(picture)]
+    def forward(self, image: Tensor) -> list[Tensor]:
+        return [self.layers(image)]
 
 
 def build_pyramid(**options: object) -> Segmenter:

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import lzma
 import shutil
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -16,6 +18,8 @@ from atrous.core.labels import LabelSpace
 from atrous.networks.build import build_network_from
 from atrous.networks.model_file import FORMAT_VERSION, MODEL_FILE_NAME, ModelCard, load_model, read_card, save_model
 from atrous.networks.segmenter import Segmenter
+
+GOLDEN = Path(__file__).parents[2] / "golden"
 
 CLASSES = LabelSpace(("road", "sky", "tree"), ids=(7, 11, 300), colours=((1, 2, 3), (4, 5, 6), (7, 8, 9)))
 
@@ -60,11 +64,11 @@ def test_a_model_comes_back_bit_equal(options: dict[str, object], tmp_path: Path
     save_model(tmp_path / "model.safetensors", network, card)
     loaded, read = load_model(tmp_path / "model.safetensors")
     assert read == card
-    pictures = torch.randint(0, 256, (1, 3, 50, 70), dtype=torch.uint8)
+    images = torch.randint(0, 256, (1, 3, 50, 70), dtype=torch.uint8)
     with torch.inference_mode():
         for output_stride in (network.output_stride, 8, 32):
             network.output_stride = loaded.output_stride = output_stride
-            assert torch.equal(loaded.eval()(pictures), network(pictures))
+            assert torch.equal(loaded.eval()(images), network(images))
             assert [site.rate for site in loaded.sites] == [site.rate for site in network.sites]
 
 
@@ -75,9 +79,9 @@ def test_a_switched_model_is_saved_as_it_was_built(tmp_path: Path) -> None:
     loaded, _ = load_model(tmp_path / "model.safetensors")
     assert loaded.output_stride == 16
     loaded.eval().output_stride = 8
-    picture = torch.rand(1, 3, 65, 65)
+    image = torch.rand(1, 3, 65, 65)
     with torch.inference_mode():
-        assert torch.equal(loaded(picture), network(picture))
+        assert torch.equal(loaded(image), network(image))
 
 
 def test_the_file_alone_tells_all_that_predicting_needs(saved: Path) -> None:
@@ -240,3 +244,15 @@ def test_tensors_that_do_not_fit_the_description_are_refused(saved: Path) -> Non
     rewrite(saved, **{"head.classifier.weight": torch.zeros(4, 16, 1, 1)})
     with pytest.raises(ModelFileError, match=r"2 tensors do not fit its own description, first head\.classifier"):
         load_model(saved)
+
+
+def test_a_file_of_format_1_opens_and_answers_as_it_did(tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(lzma.decompress((GOLDEN / "model-v1.safetensors.xz").read_bytes()))
+    recorded = np.load(GOLDEN / "model-v1.npz")
+    network, card = load_model(path)
+    with torch.inference_mode():
+        logits = network.eval()(torch.from_numpy(recorded["image"]))
+    np.testing.assert_allclose(logits[:, :, ::4, ::4].numpy(), recorded["logits"], atol=1e-5)
+    assert card.label_space.ids == (0, 7, 200)
+    assert card.model["image_pooling"] == "image"

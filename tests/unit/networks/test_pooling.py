@@ -141,7 +141,7 @@ def test_a_frozen_norm_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_other_processes_count_only_where_the_norm_is_synchronised(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two processes with two pictures each: a plain norm still sees two values, which it would turn into +1 and -1."""
+    """Two processes with two images each: a plain norm still sees two values, which it would turn into +1 and -1."""
     monkeypatch.setattr("atrous.networks.layers.pooling._count_processes", lambda: 2)
     pooling = build().train()
     before = pooling.norm.running_mean.clone()

@@ -59,9 +59,9 @@ def test_lite0s_imagenet_features_are_timms_bit_for_bit() -> None:
     assert len(published_tensors) == 296
     names = [name for name in theirs.state_dict() if not name.startswith("network.conv_head")]
     theirs.load_state_dict(dict(zip(names, published_tensors, strict=False)))
-    picture = torch.randn(1, 3, 97, 65)
+    image = torch.randn(1, 3, 97, 65)
     with torch.inference_mode():
-        for found, expected in zip(ours.eval()(picture), theirs.eval()(picture), strict=True):
+        for found, expected in zip(ours.eval()(image), theirs.eval()(image), strict=True):
             assert torch.equal(found, expected)
             assert found.std() > 0
 
@@ -261,9 +261,9 @@ def test_timms_imagenet_weights_come_by_name_as_timm_would_load_them(
     overlay = {"file": str(file)}
     theirs = timm.create_model(name, pretrained=True, features_only=True, pretrained_cfg_overlay=overlay).eval()
     network.output_stride = 32
-    picture = torch.randn(1, 3, 65, 97)
+    image = torch.randn(1, 3, 65, 97)
     with torch.inference_mode():
-        for found, expected in zip(network.backbone(picture), theirs(picture), strict=True):
+        for found, expected in zip(network.backbone(image), theirs(image), strict=True):
             assert torch.equal(found, expected)
     by_path = build_network_from({"name": f"fcn-timm/{name}"}, 3)
     assert start_weights(by_path, f"fcn-timm/{name}", str(file))[1:] == lines[1:]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from atrous.networks.contracts import Geometry, count_cells
-from atrous.networks.layers.resize import Enlargement, compute_interpolation, enlarge_logits, scale_picture
+from atrous.networks.layers.resize import Enlargement, compute_interpolation, enlarge_logits, scale_image
 
 SIDES = st.integers(1, 70)
 STRIDES = st.sampled_from([4, 8, 16, 32])
@@ -46,7 +46,7 @@ def test_aligned_is_torchs_own_on_whole_cells_then_cut(height: int, width: int, 
 @settings(max_examples=60, deadline=None)
 @given(height=SIDES, width=SIDES, stride=STRIDES, aligned=st.booleans(), scale=st.sampled_from([0.5, 1, 1.25]))
 def test_bands_of_rows_are_the_whole_cut_up(height: int, width: int, stride: int, aligned: bool, scale: float) -> None:
-    seen = scale_picture(torch.zeros(1, 3, height, width), scale, aligned=aligned).shape[2:]
+    seen = scale_image(torch.zeros(1, 3, height, width), scale, aligned=aligned).shape[2:]
     geometry = describe(*seen, stride, aligned=aligned)
     logits, size = draw_logits(geometry), (height, width)
     whole = enlarge_logits(logits, geometry, size=size)
@@ -70,8 +70,8 @@ def test_cells_keep_their_values_where_corners_are_aligned(height: int, width: i
 @settings(max_examples=40, deadline=None)
 @given(height=SIDES, width=SIDES, stride=STRIDES, scale=st.sampled_from([0.5, 0.75, 1.0, 1.25, 1.5, 1.75]))
 def test_a_ramp_comes_back_as_itself_at_every_scale(height: int, width: int, stride: int, scale: float) -> None:
-    """Each cell holds its own place in the picture; so must each pixel afterwards."""
-    seen = scale_picture(torch.zeros(1, 3, height, width), scale, aligned=True).shape[2:]
+    """Each cell holds its own place in the image; so must each pixel afterwards."""
+    seen = scale_image(torch.zeros(1, 3, height, width), scale, aligned=True).shape[2:]
     geometry = describe(*seen, stride, aligned=True)
     factors = [(n - 1) / max(s - 1, 1) for n, s in zip((height, width), seen, strict=True)]
     rows = torch.arange(geometry.map_height).view(1, 1, -1, 1) * stride * factors[0]
@@ -92,21 +92,21 @@ def test_a_ramp_comes_back_as_itself_at_every_scale(height: int, width: int, str
 def test_scaled_copies_have_the_promised_size_and_torchs_values(
     height: int, width: int, scale: float, aligned: bool
 ) -> None:
-    pictures = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
-    scaled = scale_picture(pictures, scale, aligned=aligned)
+    images = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+    scaled = scale_image(images, scale, aligned=aligned)
     promised = [round((n - 1) * scale) + 1 if aligned else max(round(n * scale), 1) for n in (height, width)]
     assert list(scaled.shape[2:]) == promised
-    assert scaled.min() >= pictures.min() - 1e-6
-    assert scaled.max() <= pictures.max() + 1e-6
+    assert scaled.min() >= images.min() - 1e-6
+    assert scaled.max() <= images.max() + 1e-6
     if aligned:
-        torch.testing.assert_close(scaled[:, :, 0, 0], pictures[:, :, 0, 0])
+        torch.testing.assert_close(scaled[:, :, 0, 0], images[:, :, 0, 0])
         if min(promised) > 1:
-            torch.testing.assert_close(scaled[:, :, -1, -1], pictures[:, :, -1, -1])
+            torch.testing.assert_close(scaled[:, :, -1, -1], images[:, :, -1, -1])
 
 
-def test_scale_one_is_the_picture_itself() -> None:
-    pictures = torch.rand(1, 3, 5, 7)
-    assert scale_picture(pictures, 1.0, aligned=True) is pictures
+def test_scale_one_is_the_image_itself() -> None:
+    images = torch.rand(1, 3, 5, 7)
+    assert scale_image(images, 1.0, aligned=True) is images
 
 
 @settings(max_examples=60, deadline=None)

@@ -27,25 +27,25 @@ def draw_bytes(batch: int, height: int, width: int) -> Tensor:
 @pytest.mark.parametrize("name", ["fcn-lite0", "fcn-resnet18"])
 def test_bytes_and_floats_give_the_same_logits(name: str) -> None:
     network = build(name)
-    pictures = draw_bytes(1, 47, 65)
+    images = draw_bytes(1, 47, 65)
     with torch.inference_mode():
-        torch.testing.assert_close(network(pictures), network(pictures / 255), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(network(images), network(images / 255), rtol=1e-4, atol=1e-6)
 
 
 def test_normalisation_is_that_of_the_backbone() -> None:
     network = build("fcn-resnet18")
-    pictures = draw_bytes(2, 3, 5)
+    images = draw_bytes(2, 3, 5)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-    expected = (pictures.float() / 255 - mean) / std
-    torch.testing.assert_close(network.normalise(pictures), expected, rtol=1e-5, atol=1e-5)
-    floats = pictures / 255
+    expected = (images.float() / 255 - mean) / std
+    torch.testing.assert_close(network.normalise(images), expected, rtol=1e-5, atol=1e-5)
+    floats = images / 255
     before = floats.clone()
     torch.testing.assert_close(network.normalise(floats), expected, rtol=1e-5, atol=1e-5)
     assert torch.equal(floats, before)
 
 
 @pytest.mark.parametrize(
-    "pictures",
+    "images",
     [
         torch.zeros(1, 3, 9, 9, dtype=torch.int64),
         torch.zeros(1, 1, 9, 9),
@@ -54,10 +54,10 @@ def test_normalisation_is_that_of_the_backbone() -> None:
         torch.zeros(1, 9, 9, 3),
     ],
 )
-def test_pictures_of_another_form_are_refused(pictures: Tensor) -> None:
-    """The usual mistake: int64 in 0..255 taken for [0, 1], or a grey picture stretched to three channels."""
-    with pytest.raises(UsageError, match="pictures: got"):
-        build("fcn-lite0")(pictures)
+def test_images_of_another_form_are_refused(images: Tensor) -> None:
+    """The usual mistake: int64 in 0..255 taken for [0, 1], or a grey image stretched to three channels."""
+    with pytest.raises(UsageError, match="images: got"):
+        build("fcn-lite0")(images)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3])
@@ -84,7 +84,7 @@ def test_a_batch_of_two_is_not_plus_and_minus_one() -> None:
     assert ours.flatten().unique().numel() > 10
 
 
-def test_four_pictures_are_normalised_by_their_own_statistics() -> None:
+def test_four_images_are_normalised_by_their_own_statistics() -> None:
     network = build().train()
     before = network.head.aspp.pooling.norm.running_mean.clone()
     network.forward_cells(draw_bytes(4, 65, 65))
@@ -113,19 +113,19 @@ def test_geometry_counts_cells_as_the_convention_says(output_stride: int, size: 
 
 
 def test_the_whole_network_keeps_the_atrous_identity_without_image_pooling() -> None:
-    """Fails where the picture is padded to the stride of the moment."""
+    """Fails where the image is padded to the stride of the moment."""
     network = build(head={"image_features": False, "rates": [2]}).double()
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.running_mean.normal_(0, 0.3)
                 module.running_var.uniform_(0.5, 2)
-    picture = torch.rand(1, 3, 75, 110, dtype=torch.float64)
+    image = torch.rand(1, 3, 75, 110, dtype=torch.float64)
     cells = {}
     with torch.inference_mode():
         for output_stride in (32, 16, 8):
             network.output_stride = output_stride
-            cells[output_stride] = network.forward_cells(picture).logits
+            cells[output_stride] = network.forward_cells(image).logits
     for output_stride in (16, 8):
         step = 32 // output_stride
         finer = cells[output_stride][:, :, ::step, ::step]
@@ -146,8 +146,8 @@ class Brightness(Backbone):
         for layer in self.layers:
             nn.init.ones_(layer.weight)
 
-    def forward(self, picture: Tensor) -> list[Tensor]:
-        return [self.layers(picture)]
+    def forward(self, image: Tensor) -> list[Tensor]:
+        return [self.layers(image)]
 
 
 class PooledHead(FCNHead):
@@ -161,19 +161,19 @@ def build_linear(resize: str) -> Segmenter:
     return Segmenter(Brightness(), PooledHead(Brightness().feature_shapes, 3), num_classes=3, resize=resize)
 
 
-@pytest.mark.parametrize("image_pooling", ["picture", "map"])
-def test_cells_outside_the_picture_count_in_the_map_only(image_pooling: str) -> None:
+@pytest.mark.parametrize("image_pooling", ["image", "map"])
+def test_cells_outside_the_image_count_in_the_map_only(image_pooling: str) -> None:
     backbone = Brightness()
     head = PooledHead(backbone.feature_shapes, 3)
     network = Segmenter(backbone, head, num_classes=3, image_pooling=image_pooling)
-    picture = torch.ones(1, 3, 40, 70)  # padded to 65 x 97: 5 x 7 cells, of which 3 x 5 lie in the picture
-    logits = network(picture)
-    expected = 1.0 if image_pooling == "picture" else 15 / 35
+    image = torch.ones(1, 3, 40, 70)  # padded to 65 x 97: 5 x 7 cells, of which 3 x 5 lie in the image
+    logits = network(image)
+    expected = 1.0 if image_pooling == "image" else 15 / 35
     torch.testing.assert_close(logits, torch.full_like(logits, expected))
 
 
 def test_image_features_do_not_depend_on_the_padding() -> None:
-    """The same picture inside a larger frame of padding: the picture's average must not move, the map's does."""
+    """The same image inside a larger frame of padding: the image's average must not move, the map's does."""
     pooling = build().head.aspp.pooling
     features = torch.rand(1, pooling.conv.in_channels, 3, 4)
     framed = F.pad(features, (0, 5, 0, 2), value=7.0)
@@ -190,19 +190,19 @@ def test_padding_cells_never_reach_the_model_map() -> None:
 
 
 def test_half_pixel_is_plain_torch() -> None:
-    """What torchvision's models do: the features of the picture as it is, enlarged without aligned corners."""
+    """What torchvision's models do: the features of the image as it is, enlarged without aligned corners."""
     network = build("fcn-resnet18", resize="half_pixel")
-    picture = draw_bytes(1, 50, 77)
+    image = draw_bytes(1, 50, 77)
     with torch.inference_mode():
-        features = network.backbone(network.normalise(picture))
+        features = network.backbone(network.normalise(image))
         expected = F.interpolate(network.head.classifier(features[-1]), size=(50, 77), mode="bilinear")
-        torch.testing.assert_close(network(picture), expected, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(network(image), expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("output_stride", [4, 8, 16, 32])
 @pytest.mark.parametrize("resize", ["aligned", "half_pixel"])
 def test_auxiliary_logits_lie_on_the_same_cells(output_stride: int, resize: str) -> None:
-    """At 32 the auxiliary level is denser than the map: taking its first cells would read a corner of the picture."""
+    """At 32 the auxiliary level is denser than the map: taking its first cells would read a corner of the image."""
     network = build("fcn-resnet18", auxiliary=True, output_stride=output_stride, resize=resize).train()
     network.auxiliary_head.eval()
     levels: list[Tensor] = []
@@ -234,8 +234,8 @@ def test_cells_that_are_not_centred_need_half_pixel() -> None:
     assert network(torch.rand(1, 3, 33, 50)).shape == (1, 2, 33, 50)
 
 
-def test_a_padded_picture_is_padded_with_the_mean_colour() -> None:
-    """A picture of the mean colour is one flat picture to the network, whatever its size."""
+def test_a_padded_image_is_padded_with_the_mean_colour() -> None:
+    """An image of the mean colour is one flat image to the network, whatever its size."""
     network = build("fcn-resnet18")
     colour = network.mean.double()
     sizes = [(33, 33), (20, 27)]

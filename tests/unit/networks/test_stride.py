@@ -76,14 +76,14 @@ def test_a_live_switch_of_a_uniform_network_keeps_its_features() -> None:
     """The usual mistake: re-labelling again at 8, which changes block3 too."""
     torch.manual_seed(0)
     backbone = draw_norms(build_resnet18())
-    picture = torch.randn(1, 3, 97, 65, dtype=torch.float64)
+    image = torch.randn(1, 3, 97, 65, dtype=torch.float64)
     planner = StridePlanner(backbone, build_stride=16, first_unit_rate="uniform")
     with torch.inference_mode():
-        at_16 = backbone(picture)[-1]
+        at_16 = backbone(image)[-1]
         planner.set_output_stride(8)
-        at_8 = backbone(picture)[-1]
+        at_8 = backbone(image)[-1]
         planner.set_output_stride(16)
-        again = backbone(picture)[-1]
+        again = backbone(image)[-1]
         exact = copy.deepcopy(backbone)
         for site in planner.sites:
             reset = exact.get_submodule(site.name)
@@ -91,7 +91,7 @@ def test_a_live_switch_of_a_uniform_network_keeps_its_features() -> None:
         built_for_8 = draw_norms(build_resnet18())
         built_for_8.load_state_dict(backbone.state_dict())
         StridePlanner(built_for_8, build_stride=8, first_unit_rate="uniform")
-        relabelled = built_for_8(picture)[-1]
+        relabelled = built_for_8(image)[-1]
     scale = at_16.abs().max()
     assert (at_8[:, :, ::2, ::2] - at_16).abs().max() / scale < 1e-12
     assert torch.equal(again, at_16)
@@ -121,11 +121,11 @@ def test_one_knob_doubles_the_heads_rates_and_halves_the_cells() -> None:
     assert [rates[f"backbone.layer4.{unit}.conv2"] for unit in range(3)] == [2, 4, 4]
 
     network = build_network_from({"name": "deeplabv3-lite0"}, 3).eval()
-    picture = torch.rand(1, 3, 65, 97)
+    image = torch.rand(1, 3, 65, 97)
     with torch.inference_mode():
-        coarse = network.forward_cells(picture)
+        coarse = network.forward_cells(image)
         network.output_stride = 8
-        fine = network.forward_cells(picture)
+        fine = network.forward_cells(image)
     assert coarse.logits.shape[2:] == (5, 7)
     assert fine.logits.shape[2:] == (9, 13)
     assert (coarse.geometry.stride, fine.geometry.stride) == (16, 8)
@@ -146,10 +146,10 @@ def test_a_copied_network_has_a_planner_of_its_own() -> None:
     network = build_network_from({"name": "fcn-resnet18"}, 2).eval()
     other = copy.deepcopy(network)
     other.output_stride = 8
-    picture = torch.rand(1, 3, 65, 65)
+    image = torch.rand(1, 3, 65, 65)
     with torch.inference_mode():
-        assert network.forward_cells(picture).logits.shape[2:] == (5, 5)
-        assert other.forward_cells(picture).logits.shape[2:] == (9, 9)
+        assert network.forward_cells(image).logits.shape[2:] == (5, 5)
+        assert other.forward_cells(image).logits.shape[2:] == (9, 9)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
@@ -169,8 +169,8 @@ class Chain(Backbone):
         self.resize = resize
         self.feature_shapes = FeatureShapes((FeatureLevel(3, stride),))
 
-    def forward(self, picture: Tensor) -> list[Tensor]:
-        features = self.modules_in_row(picture)
+    def forward(self, image: Tensor) -> list[Tensor]:
+        features = self.modules_in_row(image)
         if self.resize != 1.0:
             features = F.interpolate(features, scale_factor=self.resize)
         return [features]
@@ -210,13 +210,13 @@ def test_five_by_five_windows_and_one_by_one_strides_follow_the_rule() -> None:
     last = nn.Conv2d(3, 3, (3, 5), padding=(1, 2))
     network = Chain(halve(5), nn.MaxPool2d(3, 2, 1), halve(), halve(1), halve(5, groups=3), last, stride=32).double()
     planner = StridePlanner(network, build_stride=32)
-    picture = torch.randn(1, 3, 131, 97, dtype=torch.float64)
+    image = torch.randn(1, 3, 131, 97, dtype=torch.float64)
     with torch.inference_mode():
-        reference = network(picture)[0]
+        reference = network(image)[0]
         for output_stride in (16, 8, 4):
             planner.set_output_stride(output_stride)
             step = 32 // output_stride
-            torch.testing.assert_close(network(picture)[0][:, :, ::step, ::step], reference, rtol=1e-12, atol=1e-12)
+            torch.testing.assert_close(network(image)[0][:, :, ::step, ::step], reference, rtol=1e-12, atol=1e-12)
 
 
 def test_multi_grid_must_have_one_rate_a_unit() -> None:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from atrous.networks.layers import taps
 from atrous.networks.layers.conv import Conv
-from atrous.networks.layers.taps import convolve_by_taps, is_sparse
+from atrous.networks.layers.taps import convolve_by_taps, taps_miss_map
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_products_by_tap_are_for_large_rates() -> None:
     features = torch.zeros(1, 4, 65, 65)
 
     def sparse(kernel: int, padding: int, **more: int) -> bool:
-        return is_sparse(nn.Conv2d(4, 4, kernel, padding=padding, **more), features)
+        return taps_miss_map(nn.Conv2d(4, 4, kernel, padding=padding, **more), features)
 
     assert sparse(3, 12, dilation=12)
     assert sparse(3, 36, dilation=36)
@@ -90,6 +90,6 @@ def test_products_by_tap_are_for_large_rates() -> None:
     assert not sparse(3, 36, dilation=36, groups=4)
     assert not sparse(3, 36, dilation=36, stride=2)
     assert not sparse(3, 0, dilation=24)  # its output is smaller
-    assert not is_sparse(nn.Conv2d(4, 4, 3, padding="same", dilation=36), features)
-    assert not is_sparse(nn.Conv2d(4, 4, 3, padding=36, dilation=36, padding_mode="reflect"), features)
-    assert not is_sparse(nn.Conv2d(4, 4, 3, padding=36, dilation=36), features[:0])
+    assert not taps_miss_map(nn.Conv2d(4, 4, 3, padding="same", dilation=36), features)
+    assert not taps_miss_map(nn.Conv2d(4, 4, 3, padding=36, dilation=36, padding_mode="reflect"), features)
+    assert not taps_miss_map(nn.Conv2d(4, 4, 3, padding=36, dilation=36), features[:0])

@@ -14,7 +14,7 @@ from PIL import Image
 
 from atrous.core.errors import ModelFileError
 from atrous.core.labels import LabelSpace
-from atrous.core.records import ClassScore, PictureScore, Protocol, Scores
+from atrous.core.records import ClassScore, ImageScore, Protocol, Scores
 from atrous.reports.html import write_report
 
 NAMES = ("background", "cat", "<script>alert(1)</script>")
@@ -59,7 +59,7 @@ def build_metrics() -> dict[str, Any]:
             ClassScore(NAMES[2], 2, 0.4488, 0.6, 0.64, 50, 95),
         ),
         confusion=((850, 0, 50), (40, 0, 10), (15, 0, 35)),
-        pictures=(PictureScore("a", 0.9, 4, 6), PictureScore("b", 0.1, 4, 6), PictureScore("c", None, 4, 6)),
+        images=(ImageScore("a", 0.9, 4, 6), ImageScore("b", 0.1, 4, 6), ImageScore("c", None, 4, 6)),
         protocol=Protocol(),
         baseline_class=NAMES[0],
         baseline_miou=0.3,
@@ -78,7 +78,7 @@ def build_metrics() -> dict[str, Any]:
         "machine": {"processor": "two cores"},
         "examples": [
             {"key": key, "miou": miou}
-            | {role: f"examples/{place}_{role}.png" for role in ("picture", "truth", "prediction")}
+            | {role: f"examples/{place}_{role}.png" for role in ("image", "truth", "prediction")}
             for place, (key, miou) in enumerate((("b", 0.1), ("a", 0.9)))
         ],
     }
@@ -90,7 +90,7 @@ def run_folder(tmp_path: Path) -> Path:
     (run / "examples").mkdir(parents=True)
     generator = np.random.default_rng(0)
     for place in (0, 1):
-        for role in ("picture", "truth", "prediction"):
+        for role in ("image", "truth", "prediction"):
             pixels = generator.integers(0, 256, (4, 6, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(run / "examples" / f"{place}_{role}.png")
     save_metrics(run, build_metrics())
@@ -112,13 +112,13 @@ def read_page(run: Path) -> Page:
 def test_the_report_tells_the_whole_run(run_folder: Path) -> None:
     page = read_page(run_folder)
     assert list(page.sections) == [
-        "", "score", "trained", "ladder", "learning", "classes", "confusion", "pictures", "on", "records",
+        "", "score", "trained", "ladder", "learning", "classes", "confusion", "images", "on", "records",
     ]  # fmt: skip
     assert "deeplabv3-lite0 on pets val" in page.sections[""]
     for text in ("5.6 M", "200", "61 s", "7", "batch"):
         assert text in page.sections["trained"]
     assert "+0.012" in page.sections["ladder"]
-    assert "rank 1 of 2" in page.sections["pictures"]
+    assert "rank 1 of 2" in page.sections["images"]
     for text in ("0 & 1 & 2", "Two masks are empty & kept."):
         assert text in page.sections["records"]
     assert "name: deeplabv3-lite0  # <b>" in page.sections["records"]
@@ -157,19 +157,19 @@ def test_nothing_is_loaded_from_outside(run_folder: Path) -> None:
     assert "url(" not in text.replace("url(#", "")
 
 
-def test_pictures_are_embedded_whole_and_described(run_folder: Path) -> None:
-    pictures = [attributes for tag, attributes in read_page(run_folder).tags if tag == "img"]
-    assert [attributes["alt"] for attributes in pictures] == [
-        f"{role} of {key}" for key in ("a", "b") for role in ("picture", "truth", "prediction")
+def test_images_are_embedded_whole_and_described(run_folder: Path) -> None:
+    images = [attributes for tag, attributes in read_page(run_folder).tags if tag == "img"]
+    assert [attributes["alt"] for attributes in images] == [
+        f"{role} of {key}" for key in ("a", "b") for role in ("image", "truth", "prediction")
     ]
-    embedded = base64.b64decode((pictures[0]["src"] or "").removeprefix("data:image/png;base64,"))
-    assert embedded == (run_folder / "examples" / "1_picture.png").read_bytes()
+    embedded = base64.b64decode((images[0]["src"] or "").removeprefix("data:image/png;base64,"))
+    assert embedded == (run_folder / "examples" / "1_image.png").read_bytes()
 
 
 def test_every_section_with_a_score_has_its_protocol_and_baseline(run_folder: Path) -> None:
     page = read_page(run_folder)
     scored = {name: text for name, text in page.sections.items() if "mIoU" in text}
-    assert set(scored) == {"score", "ladder", "learning", "classes", "confusion", "pictures"}
+    assert set(scored) == {"score", "ladder", "learning", "classes", "confusion", "images"}
     for text in scored.values():
         assert Protocol().describe() in text
         assert "aseline" in text
@@ -199,17 +199,17 @@ def test_hostile_names_stay_text(run_folder: Path) -> None:
     assert NAMES[2] in page.sections["classes"]
 
 
-def test_pictures_outside_the_run_are_not_embedded(run_folder: Path) -> None:
+def test_images_outside_the_run_are_not_embedded(run_folder: Path) -> None:
     secret = run_folder.parent / "secret.png"
     secret.write_bytes(b"secret")
     metrics = build_metrics()
     metrics["examples"] = [
-        {"key": "a", "miou": 0.5, "picture": "../secret.png", "truth": str(secret), "prediction": "examples/none.png"}
+        {"key": "a", "miou": 0.5, "image": "../secret.png", "truth": str(secret), "prediction": "examples/none.png"}
     ]
     save_metrics(run_folder, metrics)
     page = read_page(run_folder)
     assert not [tag for tag, _ in page.tags if tag == "img"]
-    assert page.sections["pictures"].count("saved") == 3
+    assert page.sections["images"].count("saved") == 3
 
 
 def test_missing_parts_are_left_out(run_folder: Path) -> None:
@@ -221,7 +221,7 @@ def test_missing_parts_are_left_out(run_folder: Path) -> None:
     (run_folder / "config.yaml").unlink()
     page = read_page(run_folder)
     assert "ladder" not in page.sections
-    assert "pictures" not in page.sections
+    assert "images" not in page.sections
     assert "No validation was recorded." in page.sections["learning"]
     anchors = {attributes["href"] for tag, attributes in page.tags if tag == "a"}
     assert anchors == {f"#{name}" for name in page.sections if name}

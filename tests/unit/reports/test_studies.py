@@ -16,9 +16,9 @@ ROW: dict[str, Any] = {
     "standard_error": 0.0041,
     "paper_miou": 0.7518,
     "parameters": 39_640_000,
-    "picture_gflops": 12.345,
+    "image_gflops": 12.345,
     "training_s": 754.2,
-    "picture_s": 0.1234,
+    "image_s": 0.1234,
 }
 REFUSED = ROW | {"label": "multi-grid", "not_possible": "not possible with lite0: no block4", "miou": None}
 CLAIM = {"sentence": "8 beats 16", "word": "holds", "difference": -0.0123, "standard_error": 0.002, "reason": ""}
@@ -41,9 +41,9 @@ TABLE: dict[str, Any] = {
 }
 
 
-def read_picture(path: Path) -> np.ndarray:
-    with Image.open(path) as picture:
-        return np.asarray(picture)
+def read_image(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
 
 
 def test_a_row_shows_mean_error_and_the_papers_number() -> None:
@@ -75,18 +75,18 @@ def test_every_line_of_a_markdown_table_has_as_many_cells() -> None:
     assert "3,000 steps" in page
 
 
-def test_plots_are_pictures_and_differ_with_what_they_show(tmp_path: Path) -> None:
+def test_plots_are_images_and_differ_with_what_they_show(tmp_path: Path) -> None:
     save_study_plot(TABLE, tmp_path / "one.png")
     save_study_plot(TABLE, tmp_path / "same.png")
     save_study_plot(TABLE | {"rows": [ROW | {"miou": 0.5}, *TABLE["rows"][1:]]}, tmp_path / "other.png")
-    one, same, other = (read_picture(tmp_path / f"{name}.png") for name in ("one", "same", "other"))
+    one, same, other = (read_image(tmp_path / f"{name}.png") for name in ("one", "same", "other"))
     assert np.array_equal(one, same)
     assert one.shape != other.shape or not np.array_equal(one, other)
 
 
 def test_a_study_without_any_score_is_drawn(tmp_path: Path) -> None:
     save_study_plot(TABLE | {"rows": [REFUSED | {"paper_miou": None}]}, tmp_path / "plot.png")
-    assert read_picture(tmp_path / "plot.png").std() > 1
+    assert read_image(tmp_path / "plot.png").std() > 1
 
 
 def test_figures_are_drawn(tmp_path: Path) -> None:
@@ -98,4 +98,4 @@ def test_figures_are_drawn(tmp_path: Path) -> None:
     figures = {"map_cells": 3, "taps": taps, "fields": fields}
     save_taps_plot(figures, tmp_path / "taps.png")
     save_fields_plot(figures, {field["network"]: np.eye(21) for field in fields}, tmp_path / "fields.png")
-    assert all(read_picture(tmp_path / name).std() > 1 for name in ("taps.png", "fields.png"))
+    assert all(read_image(tmp_path / name).std() > 1 for name in ("taps.png", "fields.png"))

@@ -160,8 +160,8 @@ def test_facts_are_flattened() -> None:
     assert tables.build_facts(None) == ()
 
 
-def test_a_picture_is_ranked_among_those_with_a_score() -> None:
-    metrics = {"pictures": [{"miou": 0.9}, {"miou": None}, {"miou": 0.5}, {"miou": 0.7}]}
-    assert tables.rank_picture(metrics, 0.7) == "rank 2 of 3"
-    assert tables.rank_picture(metrics, None) == ""
-    assert tables.rank_picture({}, 0.7) == ""
+def test_a_image_is_ranked_among_those_with_a_score() -> None:
+    metrics = {"images": [{"miou": 0.9}, {"miou": None}, {"miou": 0.5}, {"miou": 0.7}]}
+    assert tables.rank_image(metrics, 0.7) == "rank 2 of 3"
+    assert tables.rank_image(metrics, None) == ""
+    assert tables.rank_image({}, 0.7) == ""

@@ -13,7 +13,7 @@ from atrous.cli.main import main
 from atrous.core.errors import UsageError
 from atrous.core.labels import LabelSpace
 from atrous.networks.model_file import ModelCard, save_model
-from atrous.scoring.bench import bench, draw_picture, measure_peak_mib
+from atrous.scoring.bench import bench, draw_image, measure_peak_mib
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +35,9 @@ class Turns:
     def __getattr__(self, name):
         return getattr(self._predictor, name)
 
-    def label_picture(self, picture, **options):
+    def label_image(self, image, **options):
         self._asked.append(self._name)
-        return self._predictor.label_picture(picture, **options)
+        return self._predictor.label_image(image, **options)
 
 
 def test_row_35_all_take_turns_after_warming_up_and_medians_lie_within_the_spread(model_file):
@@ -49,7 +49,7 @@ def test_row_35_all_take_turns_after_warming_up_and_medians_lie_within_the_sprea
     assert asked.count("one") == asked.count("two") >= 5
     for row in rows:
         assert 0 < row.least_s <= row.median_s <= row.most_s
-        assert row.pictures_per_s == pytest.approx(1 / row.median_s)
+        assert row.images_per_s == pytest.approx(1 / row.median_s)
         assert (row.height, row.width, row.miou) == (33, 47, None)
 
 
@@ -60,10 +60,10 @@ def test_memory_counts_what_a_run_held_and_gave_back():
     assert 45 < measure_peak_mib(lambda: np.ones(50 * 2**20, dtype=np.uint8), torch.device("cpu")) < 60
 
 
-def test_a_picture_has_the_size_and_more_than_one_colour():
-    picture = draw_picture(50, 70)
-    assert picture.shape == (50, 70, 3)
-    assert np.unique(picture.reshape(-1, 3), axis=0).shape[0] > 100
+def test_a_image_has_the_size_and_more_than_one_colour():
+    image = draw_image(50, 70)
+    assert image.shape == (50, 70, 3)
+    assert np.unique(image.reshape(-1, 3), axis=0).shape[0] > 100
 
 
 def test_the_command_prints_one_object_and_leaves_figures(model_file, tmp_path, capsys):

@@ -10,14 +10,14 @@ from sklearn.metrics import jaccard_score
 from atrous.config.schema import EvaluationConfig, ModelConfig
 from atrous.core.errors import ConfigError, MachineError
 from atrous.core.records import Protocol
+from atrous.crf import dense as crf_module
+from atrous.crf.dense import DenseCRF
 from atrous.data.datasets.shapes import build_shapes
-from atrous.inference import crf as crf_module
 from atrous.inference.build import build_predictor, read_crf_options
-from atrous.inference.crf import DenseCRF
-from atrous.inference.predictor import Predictor
+from atrous.inference.labelling.labeller import Predictor
 from atrous.networks.build import build_network
+from atrous.scoring.count import score
 from atrous.scoring.crf_search import GRID, search_crf
-from atrous.scoring.score import score
 
 SHAPES = build_shapes(num_train=1, num_val=2, size=65).val
 
@@ -29,9 +29,9 @@ def network():
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0
-    pictures = torch.stack([torch.from_numpy(SHAPES.get(index).picture) for index in range(len(SHAPES))])
+    images = torch.stack([torch.from_numpy(SHAPES.get(index).image) for index in range(len(SHAPES))])
     with torch.no_grad():
-        network(pictures.permute(0, 3, 1, 2))  # norms take their statistics, else hardly a feature differs from 0
+        network(images.permute(0, 3, 1, 2))  # norms take their statistics, else hardly a feature differs from 0
     torch.nn.init.normal_(network.head.classifier.weight, std=0.1)
     return network.eval()
 
@@ -46,11 +46,11 @@ def test_row_38_the_field_follows_the_network_and_the_score_without_it_stands_be
     truth, labels = [], []
     for index in range(len(SHAPES)):
         sample = SHAPES.get(index)
-        pixels = torch.from_numpy(sample.picture).permute(2, 0, 1)
-        probs = torch.cat([found.band.compute_probs() for found in plain.iter_labels(sample.picture)], dim=1)
+        pixels = torch.from_numpy(sample.image).permute(2, 0, 1)
+        probs = torch.cat([found.band.compute_probs() for found in plain.iter_labels(sample.image)], dim=1)
         with torch.no_grad():
             marginals = DenseCRF(**options)(probs.clamp_min(1e-5).log(), pixels)
-        indices, confidence, kept = refined.label_picture(sample.picture, probabilities=True)
+        indices, confidence, kept = refined.label_image(sample.image, probabilities=True)
         np.testing.assert_array_equal(indices, marginals.argmax(0).numpy())
         np.testing.assert_allclose(confidence, marginals.max(0).values.numpy(), atol=1e-6)
         np.testing.assert_allclose(kept, marginals.numpy(), atol=1e-3)
@@ -66,12 +66,12 @@ def test_row_38_the_field_follows_the_network_and_the_score_without_it_stands_be
 
 
 def test_windows_are_blended_before_the_field(network) -> None:
-    picture = SHAPES.get(0).picture
+    image = SHAPES.get(0).image
     refined = build(network, window=33, crf=True)
-    probs = torch.cat([found.band.compute_probs() for found in build(network, window=33).iter_labels(picture)], dim=1)
+    probs = torch.cat([found.band.compute_probs() for found in build(network, window=33).iter_labels(image)], dim=1)
     with torch.no_grad():
-        marginals = DenseCRF()(probs.clamp_min(1e-5).log(), torch.from_numpy(picture).permute(2, 0, 1))
-    np.testing.assert_array_equal(refined.label_picture(picture)[0], marginals.argmax(0).numpy())
+        marginals = DenseCRF()(probs.clamp_min(1e-5).log(), torch.from_numpy(image).permute(2, 0, 1))
+    np.testing.assert_array_equal(refined.label_image(image)[0], marginals.argmax(0).numpy())
 
 
 def test_every_setting_is_searched_and_scores_as_in_an_evaluation(network) -> None:
@@ -96,7 +96,7 @@ def test_options_are_checked_by_name_and_type() -> None:
 def test_a_field_that_does_not_fit_in_memory_is_refused_before_it_is_tried(network, monkeypatch) -> None:
     monkeypatch.setattr(crf_module, "compute_available_bytes", lambda _: 2**20)
     with pytest.raises(MachineError, match=r"DenseCRF on 65 x 65 pixels and 6 classes takes about \d+ MiB; 1 MiB are"):
-        build(network, crf=True).label_picture(SHAPES.get(0).picture)
+        build(network, crf=True).label_image(SHAPES.get(0).image)
 
 
 def test_protocols_written_before_there_was_a_field_are_read() -> None:

@@ -41,7 +41,7 @@ def test_each_scale_and_the_mirror_image_count(network: Segmenter) -> None:
 
 
 def test_nothing_is_computed(network: Segmenter) -> None:
-    """A picture of 8193 pixels on a side would need gigabytes."""
+    """An image of 8193 pixels on a side would need gigabytes."""
     assert count_flops(network, 8193) > 1000 * count_flops(network, 129)
 
 

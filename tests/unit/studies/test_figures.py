@@ -47,7 +47,7 @@ def test_the_widest_rate_of_the_head_adds_to_it() -> None:
     assert measure_theoretical(network) == add_up(network, widest_rate=18)
 
 
-def test_image_pooling_sees_the_whole_picture() -> None:
+def test_image_pooling_sees_the_whole_image() -> None:
     assert measure_theoretical(build("deeplabv3-resnet18")) is None
 
 
@@ -60,8 +60,8 @@ def test_measuring_leaves_the_network_as_it_was() -> None:
 
 
 def test_the_gradient_lies_within_the_theoretical_field(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "PICTURE_PX", 449)
-    monkeypatch.setattr(figures, "NUM_PICTURES", 1)
+    monkeypatch.setattr(figures, "IMAGE_PX", 449)
+    monkeypatch.setattr(figures, "NUM_IMAGES", 1)
     network = build("fcn-resnet18")
     side = measure_theoretical(network)
     assert side < 449
@@ -80,19 +80,19 @@ def test_the_side_is_that_of_the_area_that_counts() -> None:
 
 
 def test_the_figures_are_written(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "PICTURE_PX", 65)
-    monkeypatch.setattr(figures, "NUM_PICTURES", 1)
+    monkeypatch.setattr(figures, "IMAGE_PX", 65)
+    monkeypatch.setattr(figures, "NUM_IMAGES", 1)
     monkeypatch.setattr(figures, "FAMILIES", ("fcn", "deeplabv3"))
     written = run_figures("resnet18", tmp_path)
     folder = tmp_path / "figures"
     assert json.loads((folder / "figures.json").read_text()) == json.loads(json.dumps(written))
     assert [field["network"] for field in written["fields"]] == ["fcn", "deeplabv3", figures.ASPP_ALONE]
     page = (folder / "figures.md").read_text()
-    assert "| deeplabv3 | the whole picture |" in page
+    assert "| deeplabv3 | the whole image |" in page
     assert "| 65 | 0.0% | 0.0% | 100.0% |" in page
     for name in ("taps.png", "fields.png"):
-        with Image.open(folder / name) as picture:
-            assert min(picture.size) > 300
+        with Image.open(folder / name) as image:
+            assert min(image.size) > 300
 
 
 def test_a_backbone_that_is_not_there_is_refused(tmp_path) -> None:

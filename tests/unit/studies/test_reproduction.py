@@ -47,7 +47,7 @@ def test_an_interrupted_training_goes_on_where_it_stopped(tmp_path: Path) -> Non
     assert table["rows"][0]["miou"] is None
     assert (tmp_path / "one" / "table.json").is_file()
     said: list[str] = []
-    table = run_study(STUDY, BASE, tmp_path, say=said.append)
+    table = run_study(STUDY, BASE, tmp_path, on_message=said.append)
     assert "resumed after step 2" in said
     assert not table["interrupted"]
     assert table["rows"][0]["steps"] == 3
@@ -58,7 +58,7 @@ def test_a_training_that_was_killed_goes_on_from_its_checkpoint(tmp_path: Path) 
     with pytest.raises(RuntimeError, match="the power is gone"):
         run_study(STUDY, BASE, tmp_path, progress=StopAt(1, fail=True))
     said: list[str] = []
-    assert run_study(STUDY, BASE, tmp_path, say=said.append)["rows"][0]["steps"] == 3
+    assert run_study(STUDY, BASE, tmp_path, on_message=said.append)["rows"][0]["steps"] == 3
     assert "resumed after step 0" in said
 
 

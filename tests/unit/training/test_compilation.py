@@ -33,8 +33,8 @@ class SmallBackbone(Backbone):
         self.first = nn.Sequential(nn.Conv2d(3, 8, 3, stride=4, padding=1), nn.BatchNorm2d(8), nn.ReLU())
         self.second = nn.Sequential(DepthwiseConv(8, 3, stride=8), nn.BatchNorm2d(8), nn.ReLU(), DepthwiseConv(8, 3))
 
-    def forward(self, picture: Tensor) -> list[Tensor]:
-        first = self.first(picture)
+    def forward(self, image: Tensor) -> list[Tensor]:
+        first = self.first(image)
         return [first, self.second(first)]
 
 
@@ -51,11 +51,11 @@ def build_task(network: Segmenter, backend: str | None) -> TrainingTask:
     return TrainingTask(network, CrossEntropy(), forward_cells=forward_cells)
 
 
-def compute_gradients(task: TrainingTask, pictures: Tensor, *, bf16: bool) -> tuple[Tensor, dict[str, Tensor]]:
-    labels = (pictures[:, 0] // 86).long()
+def compute_gradients(task: TrainingTask, images: Tensor, *, bf16: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    labels = (images[:, 0] // 86).long()
     task.zero_grad()
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        loss = task(pictures, labels, count_weight(labels))
+        loss = task(images, labels, count_weight(labels))
     loss.backward()
     return loss.detach(), {name: parameter.grad.clone() for name, parameter in task.named_parameters()}
 
@@ -63,13 +63,13 @@ def compute_gradients(task: TrainingTask, pictures: Tensor, *, bf16: bool) -> tu
 def assert_follows_the_output_stride(backend: str, *, bf16: bool = False, batch: int = 4) -> None:
     torch.compiler.reset()
     plain, compiled = build_task(build_small(), None), build_task(build_small(), backend)
-    pictures = torch.randint(256, (batch, 3, SIZE, SIZE), generator=torch.Generator().manual_seed(1)).byte()
+    images = torch.randint(256, (batch, 3, SIZE, SIZE), generator=torch.Generator().manual_seed(1)).byte()
     losses = []
     for output_stride in (16, 8, 16):
         found = []
         for task in (plain, compiled):
             task.network.output_stride = output_stride
-            found.append(compute_gradients(task, pictures, bf16=bf16))
+            found.append(compute_gradients(task, images, bf16=bf16))
         (expected, gradients), (loss, own) = found
         tolerance = {"rtol": 0.05, "atol": 0.01} if bf16 else {"rtol": 1e-3, "atol": 1e-5}
         torch.testing.assert_close(loss, expected, **tolerance)

@@ -39,9 +39,9 @@ def test_a_resumed_run_writes_its_former_rows_again_and_drops_later_ones(tmp_pat
 
 def test_sentences_go_to_the_log_and_to_whoever_listens(tmp_path):
     said = []
-    journal = Journal(tmp_path, say=said.append)
-    journal.say("plan: 4 Schritte für München")
-    Journal(tmp_path).say("resumed")
+    journal = Journal(tmp_path, on_message=said.append)
+    journal.log("plan: 4 Schritte für München")
+    Journal(tmp_path).on_message("resumed")
     assert said == ["plan: 4 Schritte für München"]
     assert (tmp_path / "log.txt").read_text(encoding="utf-8") == "plan: 4 Schritte für München\nresumed\n"
 

@@ -34,7 +34,7 @@ def test_iterations_are_steps():
 
 
 @pytest.mark.parametrize(("epochs", "steps"), [(1, 3), (2, 5), (0.1, 1), (0.5, 2), (4, 10)])
-def test_epochs_are_passes_over_the_pictures_rounded_up(epochs, steps):
+def test_epochs_are_passes_over_the_images_rounded_up(epochs, steps):
     assert plan(epochs=epochs).total_steps == steps
 
 

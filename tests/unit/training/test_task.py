@@ -25,28 +25,28 @@ def build_task(network, loss=None, **options):
 
 def build_batch(size=65):
     generator = torch.Generator().manual_seed(1)
-    pictures = torch.randint(256, (2, 3, size, size), generator=generator, dtype=torch.uint8)
+    images = torch.randint(256, (2, 3, size, size), generator=generator, dtype=torch.uint8)
     labels = torch.zeros(2, size, size, dtype=torch.int64)
     labels[0, :, 32:] = 1
     labels[1, 32:] = 2
     labels[:, :4] = IGNORE_INDEX
-    return pictures, labels
+    return images, labels
 
 
 def test_a_pass_on_a_cpu_keeps_no_copies_of_weights_and_maps_once():
     network = build("fcn-resnet18").train()
-    pictures, labels = build_batch(129)
+    images, labels = build_batch(129)
 
     def measure_kept(task):
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                loss = task(pictures, labels, count_weight(labels))
+                loss = task(images, labels, count_weight(labels))
         assert loss.requires_grad
         return sum(event.self_cpu_memory_usage for event in profiler.key_averages())
 
-    def forward_keeping_all(pictures):
+    def forward_keeping_all(images):
         with torch.autograd.graph.saved_tensors_hooks(lambda kept: kept, lambda kept: kept):
-            return network.forward_cells(pictures)
+            return network.forward_cells(images)
 
     lean = measure_kept(build_task(network))
     assert lean < 0.8 * measure_kept(build_task(network, forward_cells=forward_keeping_all))
@@ -54,45 +54,45 @@ def test_a_pass_on_a_cpu_keeps_no_copies_of_weights_and_maps_once():
 
 def test_the_loss_is_the_mean_over_valid_pixels_of_full_size_logits():
     network = build().eval()
-    pictures, labels = build_batch()
+    images, labels = build_batch()
     weights = (1.0, 2.0, 0.5)
-    loss = build_task(network, class_weights=weights)(pictures, labels, count_weight(labels, torch.tensor(weights)))
-    expected = F.cross_entropy(network(pictures), labels, torch.tensor(weights), ignore_index=IGNORE_INDEX)
+    loss = build_task(network, class_weights=weights)(images, labels, count_weight(labels, torch.tensor(weights)))
+    expected = F.cross_entropy(network(images), labels, torch.tensor(weights), ignore_index=IGNORE_INDEX)
     torch.testing.assert_close(loss, expected)
 
 
 def test_the_auxiliary_head_adds_its_share_in_training_alone():
     network = build(auxiliary=True)
-    pictures, labels = build_batch()
+    images, labels = build_batch()
     total = count_weight(labels)
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, torch.nn.Dropout | torch.nn.Dropout2d):
                 module.p = 0.0
         losses = [
-            build_task(network.train(), auxiliary_weight=weight)(pictures, labels, total).item()
+            build_task(network.train(), auxiliary_weight=weight)(images, labels, total).item()
             for weight in (0.0, 0.4, 1.0)
         ]
-        cells = network.train().forward_cells(pictures)
+        cells = network.train().forward_cells(images)
         full = enlarge_logits(cells.auxiliary, cells.geometry)
         auxiliary = F.cross_entropy(full, labels, ignore_index=IGNORE_INDEX).item()
-        assert build_task(network.eval())(pictures, labels, total).item() > 0  # no auxiliary logits, no failure
+        assert build_task(network.eval())(images, labels, total).item() > 0  # no auxiliary logits, no failure
     assert losses[1] - losses[0] == pytest.approx(0.4 * auxiliary, rel=1e-4)
     assert losses[2] - losses[0] == pytest.approx(auxiliary, rel=1e-4)
 
 
 def test_the_auxiliary_head_learns():
     network = build(auxiliary=True)
-    pictures, labels = build_batch()
-    build_task(network.train())(pictures, labels, count_weight(labels)).backward()
+    images, labels = build_batch()
+    build_task(network.train())(images, labels, count_weight(labels)).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
 
 def test_a_step_without_a_valid_pixel_has_loss_zero_and_finite_gradients():
     network = build(auxiliary=True)
-    pictures, labels = build_batch()
+    images, labels = build_batch()
     labels[:] = IGNORE_INDEX
-    loss = build_task(network.train())(pictures, labels, count_weight(labels))
+    loss = build_task(network.train())(images, labels, count_weight(labels))
     loss.backward()
     assert loss.item() == 0.0
     assert all(not p.grad.any() for p in network.parameters())
@@ -100,13 +100,13 @@ def test_a_step_without_a_valid_pixel_has_loss_zero_and_finite_gradients():
 
 def test_at_the_cells_labels_are_shrunk_and_logits_are_not_upsampled():
     network = build().eval()
-    pictures, labels = build_batch()
+    images, labels = build_batch()
     task = build_task(network, resolution="cells")
-    cells = network.forward_cells(pictures)
+    cells = network.forward_cells(images)
     shrunk = labels[:, ::16, ::16]  # 65 pixels at stride 16: cells stand at pixels 0, 16, ..., 64
     assert cells.logits.shape[2:] == shrunk.shape[1:]
     expected = F.cross_entropy(cells.logits, shrunk, ignore_index=IGNORE_INDEX)
-    torch.testing.assert_close(task(pictures, labels, task.count_weight(labels)), expected)
+    torch.testing.assert_close(task(images, labels, task.count_weight(labels)), expected)
     assert task.count_weight(labels).item() == (shrunk != IGNORE_INDEX).sum().item()
 
 
@@ -115,10 +115,10 @@ def test_the_loss_that_is_given_is_the_one_that_is_minimised():
     for module in network.modules():
         if isinstance(module, torch.nn.Dropout | torch.nn.Dropout2d):
             module.p = 0.0
-    pictures, labels = build_batch()
+    images, labels = build_batch()
     loss = OHEM(threshold=0.3, min_kept_fraction=0.1)
-    given = build_task(network.train(), loss)(pictures, labels, count_weight(labels))
-    cells = network.forward_cells(pictures)
+    given = build_task(network.train(), loss)(images, labels, count_weight(labels))
+    cells = network.forward_cells(images)
     main, auxiliary = (
         loss(enlarge_logits(logits, cells.geometry), labels) / count_weight(labels)
         for logits in (cells.logits, cells.auxiliary)
@@ -136,11 +136,11 @@ def test_class_weights_travel_with_the_task_and_are_not_saved():
 def test_one_batch_can_be_learnt_by_heart(name):
     options = {"head": {"rates": [1, 2], "channels": 32}} if name.startswith("deeplabv3") else {}
     task = build_task(build(name, **options).train())
-    pictures, labels = build_batch()
+    images, labels = build_batch()
     optimizer = torch.optim.SGD(task.parameters(), lr=0.05, momentum=0.9)
     losses = []
     for _ in range(20):
-        loss = task(pictures, labels, count_weight(labels))
+        loss = task(images, labels, count_weight(labels))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -27,18 +27,18 @@ def build(pooling_window: int | None) -> Segmenter:
 
 
 def validate(network: Segmenter) -> tuple[Validator, float]:
-    validator = Validator(network, VAL, EvaluationConfig(), device="cpu", say=lambda _: None)
+    validator = Validator(network, VAL, EvaluationConfig(), device="cpu", on_message=lambda _: None)
     return validator, validator.run().miou
 
 
 def test_a_network_with_windows_is_scored_without_them_too() -> None:
-    """The pictures are larger than the crop, so what is averaged over windows is not what is averaged over all."""
+    """The images are larger than the crop, so what is averaged over windows is not what is averaged over all."""
     network = build(33)
     validator, miou = validate(network)
     _, whole = validate(build(None))
     assert miou != whole
     [sentence] = validator.compare_pooling(validator.run())
-    assert f"mIoU {miou:.4f} averaged over windows of 33 pixels, {whole:.4f} over the whole picture" in sentence
+    assert f"mIoU {miou:.4f} averaged over windows of 33 pixels, {whole:.4f} over the whole image" in sentence
     assert network.pooling_window == 33
 
 
@@ -61,5 +61,5 @@ def test_the_score_in_bf16_is_found_where_validations_are_not_in_it_and_the_mach
     monkeypatch.setattr(validation, "computes_bf16", lambda kind: False)
     assert validator.score_bf16(scores) is None
     monkeypatch.setattr(validation, "computes_bf16", lambda kind: True)
-    named = Validator(build(None), VAL, EvaluationConfig(precision="fp32"), device="cpu", say=lambda _: None)
+    named = Validator(build(None), VAL, EvaluationConfig(precision="fp32"), device="cpu", on_message=lambda _: None)
     assert named.score_bf16(named.run()) is None

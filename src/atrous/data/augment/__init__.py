@@ -1,1 +1,1 @@
-"""What happens to a picture and its labels on the way into training; randomness is passed in."""
+"""What happens to an image and its labels on the way into training; randomness is passed in."""

@@ -1,4 +1,4 @@
-"""Scale, crop and mirror a picture with its labels, by one map for both."""
+"""Scale, crop and mirror an image with its labels, by one map for both."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 from atrous.core.labels import IGNORE_INDEX
 
 PADDING_COLOUR = (124, 116, 104)
-"""RGB beyond the picture's border: ImageNet's mean, so that it is near 0 after normalisation."""
+"""RGB beyond the image's border: ImageNet's mean, so that it is near 0 after normalisation."""
 
 
 @dataclass(frozen=True)
 class CropGeometry:
-    """Which part of the scaled picture becomes the crop.
+    """Which part of the scaled image becomes the crop.
 
     Args:
         crop: Side of the crop in pixels.
-        scale: Size of the scaled picture / size of the picture.
-        top: First row of the crop in the scaled picture; negative where rows above the picture are padding.
+        scale: Size of the scaled image / size of the image.
+        top: First row of the crop in the scaled image; negative where rows above the image are padding.
         left: First column likewise.
         flip: Whether the crop is mirrored left-right.
     """
@@ -32,7 +32,7 @@ class CropGeometry:
     flip: bool
 
     def compute_matrix(self) -> np.ndarray:
-        """Return the (2, 3) map from a crop's (x, y) to the picture's; pixels are areas, centres at half a pixel."""
+        """Return the (2, 3) map from a crop's (x, y) to the image's; pixels are areas, centres at half a pixel."""
         step = 1.0 / self.scale
         first_x = (self.left + 0.5) * step - 0.5
         first_y = (self.top + 0.5) * step - 0.5
@@ -49,7 +49,7 @@ def draw_geometry(
     The number of draws does not depend on the options, so switching one off leaves the others as they were.
 
     Args:
-        size: Height and width of the picture.
+        size: Height and width of the image.
         crop: Side of the crop in pixels.
         scale_range: Smallest and largest scale.
         flip: Whether mirroring may happen.
@@ -62,8 +62,8 @@ def draw_geometry(
     return CropGeometry(crop, scale, top, left, flip and mirrored)
 
 
-def apply_geometry(picture: np.ndarray, labels: np.ndarray, geometry: CropGeometry) -> tuple[np.ndarray, np.ndarray]:
-    """Sample the crop in one pass: the picture bilinear, labels nearest, so that no new id can appear.
+def apply_geometry(image: np.ndarray, labels: np.ndarray, geometry: CropGeometry) -> tuple[np.ndarray, np.ndarray]:
+    """Sample the crop in one pass: the image bilinear, labels nearest, so that no new id can appear.
 
     Shapes:
         in (H, W, 3) uint8 and (H, W) uint16; out (crop, crop, 3) uint8 and (crop, crop) uint16, IGNORE_INDEX beyond
@@ -72,7 +72,7 @@ def apply_geometry(picture: np.ndarray, labels: np.ndarray, geometry: CropGeomet
     matrix, size = geometry.compute_matrix(), (geometry.crop, geometry.crop)
     return (
         cv2.warpAffine(
-            picture,
+            image,
             matrix,
             size,
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,

@@ -11,11 +11,11 @@ _GREY = np.array([0.299, 0.587, 0.114])
 _TO_YIQ = np.array([_GREY, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 
 
-def jitter_colours(picture: np.ndarray, strength: float, generator: np.random.Generator) -> np.ndarray:
-    """Change the colours of a picture at random.
+def jitter_colours(image: np.ndarray, strength: float, generator: np.random.Generator) -> np.ndarray:
+    """Change the colours of an image at random.
 
     Args:
-        picture: The picture.
+        image: The image.
         strength: 0 leaves it as it is; at 1 brightness, contrast and saturation change by up to a half, and hue by
             up to 18 degrees.
         generator: Source of the four draws.
@@ -28,7 +28,7 @@ def jitter_colours(picture: np.ndarray, strength: float, generator: np.random.Ge
     turn = np.array([[1.0, 0.0, 0.0], [0.0, cosine, -sine], [0.0, sine, cosine]])
     turn_hue = np.linalg.inv(_TO_YIQ) @ turn @ _TO_YIQ
     saturate = saturation * np.eye(3) + (1.0 - saturation) * np.outer(np.ones(3), _GREY)
-    mean_grey = float(_GREY @ np.asarray(cv2.mean(picture)[:3]))
+    mean_grey = float(_GREY @ np.asarray(cv2.mean(image)[:3]))
     matrix = brightness * contrast * (saturate @ turn_hue)
     offset = brightness * (1.0 - contrast) * mean_grey
-    return cv2.transform(picture, np.column_stack([matrix, np.full(3, offset)]))
+    return cv2.transform(image, np.column_stack([matrix, np.full(3, offset)]))

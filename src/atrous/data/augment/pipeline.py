@@ -1,4 +1,4 @@
-"""What happens to a picture and its labels on the way into training."""
+"""What happens to an image and its labels on the way into training."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from atrous.data.augment.photometric import jitter_colours
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random scale, crop and mirroring of picture and labels together, then the picture's colours.
+    """Random scale, crop and mirroring of image and labels together, then the image's colours.
 
     Args:
         crop: Side of the square crop, in pixels.
         scale_range: Range of the random scale.
-        flip: Whether pictures are mirrored left-right at random.
+        flip: Whether images are mirrored left-right at random.
         jitter: Strength of the colour changes, 0 to 1; 0 leaves colours alone.
     """
 
@@ -27,7 +27,7 @@ class Augmentation:
     jitter: float = 0.0
 
     def __call__(
-        self, picture: np.ndarray, labels: np.ndarray, generator: np.random.Generator
+        self, image: np.ndarray, labels: np.ndarray, generator: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         """Augment a pair; all that is random comes from `generator`.
 
@@ -36,5 +36,5 @@ class Augmentation:
         """
         size = (labels.shape[0], labels.shape[1])
         geometry = draw_geometry(size, self.crop, self.scale_range, self.flip, generator)
-        picture, labels = apply_geometry(picture, labels, geometry)
-        return (jitter_colours(picture, self.jitter, generator) if self.jitter > 0.0 else picture), labels
+        image, labels = apply_geometry(image, labels, geometry)
+        return (jitter_colours(image, self.jitter, generator) if self.jitter > 0.0 else image), labels

@@ -9,7 +9,8 @@ from atrous.core.errors import DataError
 from atrous.core.labels import LabelSpace
 from atrous.data.classes import Classes, select_classes
 from atrous.data.contracts import Splits
-from atrous.data.pairs import Pair, PairDataset, find_pairs, require_folder
+from atrous.data.inventory import Pair, find_pairs
+from atrous.data.pairs import PairDataset, require_folder
 
 CAMVID = LabelSpace(
     names=(

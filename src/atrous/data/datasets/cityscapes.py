@@ -9,9 +9,10 @@ from atrous.core.errors import DataError
 from atrous.core.labels import LabelSpace
 from atrous.data.classes import Classes, select_classes
 from atrous.data.contracts import Splits
-from atrous.data.pairs import Pair, PairDataset, list_files, require_folder, shorten_list
+from atrous.data.inventory import Pair, list_files, shorten_list
+from atrous.data.pairs import PairDataset, require_folder
 
-PICTURE_END, MASK_END = "_leftImg8bit", "_gtFine_labelIds"
+IMAGE_END, MASK_END = "_leftImg8bit", "_gtFine_labelIds"
 
 _CLASSES = (
     (7, "road", (128, 64, 128)),
@@ -77,7 +78,7 @@ def find_cityscapes_pairs(root: Path, split: str) -> tuple[Pair, ...]:
     """Pair the files of a split, sorted by key, such as "val/frankfurt/frankfurt_000000_000294".
 
     Raises:
-        DataError: A folder is missing, there is no pair, or a picture or a mask has no partner.
+        DataError: A folder is missing, there is no pair, or an image or a mask has no partner.
     """
     folders = [root / kind / split for kind in ("leftImg8bit", "gtFine")]
     missing = [str(folder) for folder in folders if not folder.is_dir()]
@@ -87,16 +88,14 @@ def find_cityscapes_pairs(root: Path, split: str) -> tuple[Pair, ...]:
             f"no folder {', '.join(missing)}",
             f"Splits here: {', '.join(have) or 'none'}; see data.train_split and data.val_split.",
         )
-    pictures, masks = (_list_ending(folder, end) for folder, end in zip(folders, (PICTURE_END, MASK_END), strict=True))
-    alone = sorted(str(path) for path in (*_subtract(pictures, masks), *_subtract(masks, pictures)))
-    if alone or not pictures:
+    images, masks = (_list_ending(folder, end) for folder, end in zip(folders, (IMAGE_END, MASK_END), strict=True))
+    alone = sorted(str(path) for path in (*_subtract(images, masks), *_subtract(masks, images)))
+    if alone or not images:
         raise DataError(
-            f"{len(alone):,} files without a partner: {shorten_list(alone)}"
-            if alone
-            else f"no pictures in {folders[0]}",
-            f"NAME{PICTURE_END}.png in leftImg8bit/ goes with NAME{MASK_END}.png in gtFine/.",
+            f"{len(alone):,} files without a partner: {shorten_list(alone)}" if alone else f"no images in {folders[0]}",
+            f"NAME{IMAGE_END}.png in leftImg8bit/ goes with NAME{MASK_END}.png in gtFine/.",
         )
-    return tuple(Pair(f"{split}/{key}", pictures[key], masks[key]) for key in sorted(pictures))
+    return tuple(Pair(f"{split}/{key}", images[key], masks[key]) for key in sorted(images))
 
 
 def _list_ending(folder: Path, end: str) -> dict[str, Path]:

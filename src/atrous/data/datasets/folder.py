@@ -1,4 +1,4 @@
-"""A person's own folder of pictures and masks, in one of four layouts."""
+"""A person's own folder of images and masks, in one of four layouts."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from atrous.data.classes import Classes, find_classes, name_classes
 from atrous.data.contracts import Splits
 from atrous.data.datasets.camvid import find_segnet_pairs
 from atrous.data.datasets.voc import find_voc_pairs
-from atrous.data.pairs import Pair, PairDataset, find_pairs, shorten_list
+from atrous.data.facts import MaskContent, load_content
+from atrous.data.inventory import Pair, find_pairs, shorten_list
+from atrous.data.pairs import PairDataset
 from atrous.data.split import compute_stratified_split
-from atrous.data.statistics import MaskContent, iter_threads, load_content
+from atrous.data.statistics import iter_threads
 
 LAYOUTS = """images/ and masks/, with or without train/ and val/ inside both
   train/images/, train/masks/, val/images/, val/masks/
@@ -55,7 +57,7 @@ def build_folder(
         ConfigError: An id is both named and ignored.
     """
     if root is None or not root.is_dir():
-        raise DataError(f"{root}: no such folder", "Give the folder that holds the pictures and masks.")
+        raise DataError(f"{root}: no such folder", "Give the folder that holds the images and masks.")
     layout = _recognise(root, train_split, val_split)
     notes = list(layout.notes)
     has_splits = len(layout.splits) == 2

@@ -1,8 +1,8 @@
-"""Pictures of shapes, made as they are asked for: a data set with no files that tries the whole tool in minutes.
+"""Images of shapes, made as they are asked for: a data set with no files that tries the whole tool in minutes.
 
 Colour and texture say nothing here: background and shapes draw theirs from one distribution. What a pixel belongs to
 shows in the outline around it, which may lie a hundred pixels away: deep inside a large shape, or in the hole of a
-frame, through which the same background is seen. Shapes are a fifth of the picture to nearly all of it in size,
+frame, through which the same background is seen. Shapes are a fifth of the image to nearly all of it in size,
 turned any way.
 """
 
@@ -27,13 +27,13 @@ _FRAME_OUTLINES = (_ELLIPSE, _RECTANGLE)
 _SPLITS = {"train": 0, "val": 1}
 _LAYOUT, _PAINT = 0, 1  # labels without paint are drawn from the same layout
 
-# Diameters / the shorter side of the picture: of most shapes, and of the two that are large in every picture.
+# Diameters / the shorter side of the image: of most shapes, and of the two that are large in every image.
 _DIAMETERS = (0.2, 0.5)
 _LARGE_DIAMETERS = (0.5, 0.95)
 _LARGE_TRIES = 2
 _TRIES = 4  # shapes that look for a place, each at most so many times:
 _PLACES = 3
-_LEAST_INSIDE = 0.7  # of a shape, in the picture
+_LEAST_INSIDE = 0.7  # of a shape, in the image
 _LEAST_VISIBLE = 0.97  # of what was drawn of a shape, after later ones have touched it
 _FRAME_HOLE = (0.6, 0.72)  # diameter of the hole / that of the frame
 _ENLARGED = {_TRIANGLE: 1.3, _FRAME: 1.6}  # so that their areas are like those of other shapes
@@ -49,9 +49,9 @@ class ShapesDataset:
 
     Args:
         split: "train" or "val".
-        count: Number of pictures.
+        count: Number of images.
         size: (height, width) in pixels.
-        seed: Another seed, other pictures.
+        seed: Another seed, other images.
         label_space: The six classes.
     """
 
@@ -70,27 +70,27 @@ class ShapesDataset:
         return self.count
 
     def get(self, index: int) -> Sample:
-        """Draw picture and labels."""
+        """Draw image and labels."""
         layers, labels = _arrange(self._generator(index, _LAYOUT), self.size)
-        picture = _paint(self._generator(index, _PAINT), self.size, layers)
-        return Sample(self.key(index), picture, self.label_space.encode(labels))
+        image = _paint(self._generator(index, _PAINT), self.size, layers)
+        return Sample(self.key(index), image, self.label_space.encode(labels))
 
     def key(self, index: int) -> str:
         """Return the sample's name, such as "val/00007"."""
         return f"{self.split}/{self._require_index(index):05d}"
 
     def mask(self, index: int) -> np.ndarray:
-        """Draw the labels alone, which takes a fraction of the picture's time: (H, W) uint8 ids."""
+        """Draw the labels alone, which takes a fraction of the image's time: (H, W) uint8 ids."""
         return _arrange(self._generator(index, _LAYOUT), self.size)[1]
 
-    def picture_path(self, index: int) -> Path | None:
-        """Return None: pictures are made, not read."""
+    def image_path(self, index: int) -> Path | None:
+        """Return None: images are made, not read."""
         self._require_index(index)
         return None
 
     def mask_path(self, index: int) -> Path | None:
         """Return None: masks are made, not read."""
-        return self.picture_path(index)
+        return self.image_path(index)
 
     def _generator(self, index: int, part: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, _SPLITS[self.split], self._require_index(index), part))
@@ -125,10 +125,10 @@ def build_shapes(
         split_seed: Without effect, too.
         train_split: "train" or "val".
         val_split: "train" or "val".
-        num_train: Pictures in "train".
-        num_val: Pictures in "val".
-        size: Side of the square pictures, or (height, width), in pixels, each at least 65.
-        seed: Another seed, other pictures.
+        num_train: Images in "train".
+        num_val: Images in "val".
+        size: Side of the square images, or (height, width), in pixels, each at least 65.
+        seed: Another seed, other images.
     Raises:
         ConfigError: An unknown split, other classes, or a number out of its range.
     """
@@ -143,7 +143,7 @@ def build_shapes(
     counts = {"train": num_train, "val": num_val}
     for name, count in counts.items():
         if count < 1:
-            raise ConfigError(f"data.options.num_{name}: {count} pictures", "Give at least 1.")
+            raise ConfigError(f"data.options.num_{name}: {count} images", "Give at least 1.")
     label_space = LabelSpace(CLASSES, ignored_ids=tuple(ignore))
 
     def build_split(key: str, split: str) -> ShapesDataset:
@@ -163,7 +163,7 @@ class _Layer:
     """A shape that found its place.
 
     Args:
-        top, left: Corner of `cover` in the picture, in pixels.
+        top, left: Corner of `cover` in the image, in pixels.
         cover: (h, w) uint8, the share of each pixel that the shape covers, 255 all.
         behind: What it lies on: 0 for the background, 1 for the first layer, and so on.
     """
@@ -195,9 +195,9 @@ def _arrange(generator: np.random.Generator, size: tuple[int, int]) -> tuple[lis
             inside = cover > 127
             below = owners[place]
             covered = np.bincount(below[inside], minlength=_TRIES + 1)
-            in_picture = covered.sum() / (_compute_area(outlines[0]) - sum(_compute_area(o) for o in outlines[1:]))
+            in_image = covered.sum() / (_compute_area(outlines[0]) - sum(_compute_area(o) for o in outlines[1:]))
             remaining = visible - covered
-            if in_picture < _LEAST_INSIDE or np.any((covered > 0) & (remaining < _LEAST_VISIBLE * drawn)):
+            if in_image < _LEAST_INSIDE or np.any((covered > 0) & (remaining < _LEAST_VISIBLE * drawn)):
                 continue
             visible = remaining
             layers.append(_Layer(place[0].start, place[1].start, cover, np.flatnonzero(covered)))
@@ -232,7 +232,7 @@ def _draw_direction(generator: np.random.Generator) -> tuple[float, float]:
 
 
 def _rasterise(outlines: list[np.ndarray], size: tuple[int, int]) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray]:
-    """Return the box in the picture, and the cover of the shape and of its hole there, (h, w) uint8."""
+    """Return the box in the image, and the cover of the shape and of its hole there, (h, w) uint8."""
     left, top = np.clip(np.floor(outlines[0].min(axis=0)).astype(int) - 1, 0, None).tolist()
     right, bottom = np.minimum(np.ceil(outlines[0].max(axis=0)).astype(int) + 2, (size[1], size[0])).tolist()
     polygons = [np.round((outline - (left, top)) * 2**_FIXED_POINT_BITS).astype(np.int32) for outline in outlines]
@@ -253,18 +253,18 @@ def _paint(generator: np.random.Generator, size: tuple[int, int], layers: list[_
     height, width = size
     colours = np.zeros((len(layers) + 1, 3), np.float32)
     colours[0] = generator.uniform(*_COLOUR_RANGE, 3)
-    picture = _draw_texture(generator, height, width, colours[0])  # (3, H, W): channels first is far faster in numpy
+    image = _draw_texture(generator, height, width, colours[0])  # (3, H, W): channels first is far faster in numpy
     for number, layer in enumerate(layers, start=1):
         candidates = generator.uniform(*_COLOUR_RANGE, (12, 3))
         contrasts = np.linalg.norm(candidates[:, None] - colours[layer.behind], axis=2).min(axis=1)
         enough = np.flatnonzero(contrasts > _CONTRAST)
         colours[number] = candidates[enough[0] if enough.size else contrasts.argmax()]
         h, w = layer.cover.shape
-        area = picture[:, layer.top : layer.top + h, layer.left : layer.left + w]
+        area = image[:, layer.top : layer.top + h, layer.left : layer.left + w]
         texture = _draw_texture(generator, h, w, colours[number])
         area += (texture - area) * (layer.cover * np.float32(1 / 255))
-    np.clip(picture, 0, 255, out=picture)
-    return np.ascontiguousarray(picture.astype(np.uint8).transpose(1, 2, 0))
+    np.clip(image, 0, 255, out=image)
+    return np.ascontiguousarray(image.astype(np.uint8).transpose(1, 2, 0))
 
 
 def _draw_texture(generator: np.random.Generator, height: int, width: int, colour: np.ndarray) -> np.ndarray:

@@ -9,7 +9,8 @@ from atrous.core.errors import DataError
 from atrous.core.labels import LabelSpace
 from atrous.data.classes import Classes, select_classes
 from atrous.data.contracts import Splits
-from atrous.data.pairs import Pair, PairDataset, list_files, require_folder, shorten_list
+from atrous.data.inventory import Pair, list_files, shorten_list
+from atrous.data.pairs import PairDataset, require_folder
 
 VOC = LabelSpace(
     names=(
@@ -47,7 +48,7 @@ def build_voc(
     train, val = find_voc_pairs(root, (train_split, val_split))
     both = {pair.key for pair in train} & {pair.key for pair in val}
     if both:
-        notes.append(f"{len(both):,} pictures stand in both {train_split}.txt and {val_split}.txt: scores will flatter")
+        notes.append(f"{len(both):,} images stand in both {train_split}.txt and {val_split}.txt: scores will flatter")
     return Splits(
         PairDataset(f"voc {train_split}", space, train),
         PairDataset(f"voc {val_split}", space, val),
@@ -60,7 +61,7 @@ def find_voc_pairs(root: Path, splits: Sequence[str]) -> list[tuple[Pair, ...]]:
     """Pair the files that each list names, in the list's order.
 
     Raises:
-        DataError: A list is missing or empty, or a picture or mask that it names is; all missing files at once.
+        DataError: A list is missing or empty, or an image or mask that it names is; all missing files at once.
     """
     lists = root / "ImageSets" / "Segmentation"
     absent = [str(lists / f"{split}.txt") for split in splits if not (lists / f"{split}.txt").is_file()]
@@ -70,16 +71,16 @@ def find_voc_pairs(root: Path, splits: Sequence[str]) -> list[tuple[Pair, ...]]:
             f"no list {', '.join(absent)}",
             f"Lists here: {', '.join(have) or 'none'}; choose with data.train_split and data.val_split.",
         )
-    pictures, masks = list_files(root / "JPEGImages"), list_files(root / "SegmentationClass")
+    images, masks = list_files(root / "JPEGImages"), list_files(root / "SegmentationClass")
     found: list[tuple[Pair, ...]] = []
     missing: list[str] = []
     for split in splits:
         keys = list(dict.fromkeys((lists / f"{split}.txt").read_text(encoding="utf-8").split()))
         if not keys:
-            raise DataError(f"{lists / f'{split}.txt'}: names no picture")
-        missing += [f"JPEGImages/{key}" for key in keys if key not in pictures]
+            raise DataError(f"{lists / f'{split}.txt'}: names no image")
+        missing += [f"JPEGImages/{key}" for key in keys if key not in images]
         missing += [f"SegmentationClass/{key}" for key in keys if key not in masks]
-        found.append(tuple(Pair(k, pictures[k][0], masks[k][0]) for k in keys if k in pictures and k in masks))
+        found.append(tuple(Pair(k, images[k][0], masks[k][0]) for k in keys if k in images and k in masks))
     if missing:
         raise DataError(
             f"{len(missing):,} files that the lists name are not in {root}: {shorten_list(missing)}",

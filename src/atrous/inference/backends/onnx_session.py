@@ -10,16 +10,15 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from atrous.inference.graph import INPUT_NAME
-from atrous.inference.graph_backend import GraphBackend
-from atrous.inference.onnx_metadata import read_onnx_metadata
+from atrous.graphs.onnx_metadata import read_onnx_metadata
+from atrous.inference.backends.graph_backend import GraphBackend
 
 _PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
 _ERRORS_ONLY = 3
 
 
 class OnnxSession(GraphBackend):
-    """An ONNX graph as a function from pictures to cells; see `GraphBackend`."""
+    """An ONNX graph as a function from images to cells; see `GraphBackend`."""
 
     precisions = ("fp32", "int8")
 
@@ -42,9 +41,10 @@ class OnnxSession(GraphBackend):
         provider = _PROVIDERS[self.device.type]
         chosen = (provider, {"device_id": self.device.index or 0}) if self.device.type == "cuda" else provider
         self._session = onnxruntime.InferenceSession(source, options, providers=[chosen])
+        self._input_name = self._session.get_inputs()[0].name
         if provider not in self._session.get_providers():  # it would go on with the CPU, without a word
             raise RuntimeError(f"ONNX Runtime cannot use {self.device} here")
 
-    def _run(self, pictures: Tensor) -> Tensor:
-        [answer] = self._session.run(None, {INPUT_NAME: np.ascontiguousarray(pictures.cpu().numpy())})
+    def _run(self, images: Tensor) -> Tensor:
+        [answer] = self._session.run(None, {self._input_name: np.ascontiguousarray(images.cpu().numpy())})
         return torch.from_numpy(answer).to(self.device)

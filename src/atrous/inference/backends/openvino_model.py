@@ -11,8 +11,8 @@ import openvino
 import torch
 from torch import Tensor
 
-from atrous.inference.graph_backend import GraphBackend
-from atrous.inference.onnx_metadata import read_onnx_metadata
+from atrous.graphs.onnx_metadata import read_onnx_metadata
+from atrous.inference.backends.graph_backend import GraphBackend
 
 RUNTIME_INFO = "atrous"
 """Under which name an .xml file keeps what stands beside its graph."""
@@ -32,7 +32,7 @@ def find_core() -> openvino.Core:
 
 
 class OpenVinoModel(GraphBackend):
-    """An ONNX graph, or an .xml file with its .bin, as a function from pictures to cells; see `GraphBackend`."""
+    """An ONNX graph, or an .xml file with its .bin, as a function from images to cells; see `GraphBackend`."""
 
     precisions = ("fp32", "bf16", "int8")
 
@@ -60,7 +60,7 @@ class OpenVinoModel(GraphBackend):
         core = find_core()
         self._model = core.compile_model(core.read_model(source), "CPU", settings)
 
-    def _run(self, pictures: Tensor) -> Tensor:
+    def _run(self, images: Tensor) -> Tensor:
         # Not torch's contiguous(): its threads would spin for a while on the cores that the runtime needs.
-        answer = self._model([np.ascontiguousarray(pictures.numpy())])[0]
+        answer = self._model([np.ascontiguousarray(images.numpy())])[0]
         return torch.from_numpy(answer.copy())  # the runtime writes the next answer into the same memory

@@ -6,23 +6,23 @@ import torch
 from torch import Tensor
 
 from atrous.core.errors import MachineError
+from atrous.inference.backends.graph_backend import read_first_line
 from atrous.inference.backends.torch_eager import TorchEager
-from atrous.inference.graph_backend import read_first_line
 from atrous.networks.contracts import Cells
 from atrous.networks.segmenter import Segmenter
 
 
 class TorchCompiled(TorchEager):
-    """A network as a function from pictures to cells; see `TorchEager`.
+    """A network as a function from images to cells; see `TorchEager`.
 
-    The first picture takes many seconds, in which it is compiled for pictures of its size; the first of another size
+    The first image takes many seconds, in which it is compiled for images of its size; the first of another size
     takes as long, and from then on sizes are open.
     """
 
-    def _run(self, network: Segmenter, pictures: Tensor) -> Cells:
+    def _run(self, network: Segmenter, images: Tensor) -> Cells:
         try:
             # PyTorch keeps what it compiled with the code and the network, not with this wrapper.
-            return torch.compile(network.forward_cells)(pictures)
+            return torch.compile(network.forward_cells)(images)
         except RuntimeError as error:
             if not type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
                 raise

@@ -8,15 +8,16 @@ import torch
 from torch import Tensor
 
 from atrous.core.errors import MachineError
-from atrous.inference.folding import fold_norms
-from atrous.inference.memory import is_out_of_memory, measure_bytes_per_pixel
+from atrous.inference.backends.folding import fold_norms
+from atrous.inference.memory import measure_bytes_per_pixel
 from atrous.networks.contracts import Cells
+from atrous.networks.device import is_out_of_memory
 from atrous.networks.layers.resize import enlarge_logits
 from atrous.networks.segmenter import Segmenter
 
 
 class TorchEager:
-    """A network as a function from pictures to cells.
+    """A network as a function from images to cells.
 
     What runs is a copy on the device, in the channels-last layout, with norms folded into convolutions; the network
     itself is left as it is, and may go on learning.
@@ -41,37 +42,37 @@ class TorchEager:
         self.aligned = network.aligned
 
     @torch.inference_mode()
-    def __call__(self, pictures: Tensor) -> Cells:
+    def __call__(self, images: Tensor) -> Cells:
         """(B, 3, H, W) uint8, or floats in [0, 1] -> cells with logits (B, K, h, w).
 
         Raises:
             MachineError: The memory does not suffice.
             ConfigError: The network cannot be switched to the output stride.
         """
-        pictures = pictures.to(self.device, memory_format=torch.channels_last)
+        images = images.to(self.device, memory_format=torch.channels_last)
         with self._borrow_copy() as network, self._choose_arithmetic():
             try:
-                return self._run(network, pictures)
+                return self._run(network, images)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                height, width = pictures.shape[2:]
+                height, width = images.shape[2:]
                 raise MachineError(
-                    f"a picture of {height} x {width} pixels does not fit in the memory of {self.device} "
+                    f"an image of {height} x {width} pixels does not fit in the memory of {self.device} "
                     f"at output stride {self.output_stride}",
                     "Label it in windows, such as --window 513, or with a larger output stride or smaller scales.",
                 ) from error
 
-    def _run(self, network: Segmenter, pictures: Tensor) -> Cells:
-        return network.forward_cells(pictures)
+    def _run(self, network: Segmenter, images: Tensor) -> Cells:
+        return network.forward_cells(images)
 
-    def label(self, pictures: Tensor) -> Tensor:
+    def label(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) uint8 -> class indices (B, H, W)."""
-        cells = self(pictures)
+        cells = self(images)
         return enlarge_logits(cells.logits, cells.geometry).argmax(dim=1)
 
     def measure_bytes_per_pixel(self) -> float:
-        """Return how much memory a forward pass needs for each pixel of the picture."""
+        """Return how much memory a forward pass needs for each pixel of the image."""
         with self._borrow_copy() as network, self._choose_arithmetic():
             return measure_bytes_per_pixel(network, self.device)
 

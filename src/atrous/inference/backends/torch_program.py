@@ -10,14 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from atrous.inference.graph_backend import GraphBackend
+from atrous.inference.backends.graph_backend import GraphBackend
 
 _METADATA_FOLDERS = {"extra", "extra_files"}
 """Where PyTorch keeps further files in a program's archive, now and before 2.8."""
 
 
 class TorchProgram(GraphBackend):
-    """A .pt2 file as a function from pictures to cells; see `GraphBackend`."""
+    """A .pt2 file as a function from images to cells; see `GraphBackend`."""
 
     @staticmethod
     def read_metadata(path: Path) -> Mapping[str, str]:
@@ -37,13 +37,13 @@ class TorchProgram(GraphBackend):
             from torch.export.passes import move_to_device_pass
 
             program = move_to_device_pass(program, self.device)
-        # What was noted about the traced picture's size, such as that a map of it is not contiguous or had more
+        # What was noted about the traced image's size, such as that a map of it is not contiguous or had more
         # cells a side than one, changes no answer.
         program.range_constraints.clear()
         unchecked = {"check_guards": False} if "check_guards" in inspect.signature(program.module).parameters else {}
         self._program = program.module(**unchecked)
 
     @torch.inference_mode()
-    def _run(self, pictures: Tensor) -> Tensor:
-        answer: Tensor = self._program(pictures.contiguous())
+    def _run(self, images: Tensor) -> Tensor:
+        answer: Tensor = self._program(images.contiguous())
         return answer

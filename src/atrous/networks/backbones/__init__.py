@@ -1,1 +1,1 @@
-"""From a picture to features: plain strided networks; `networks/stride.py` makes them atrous."""
+"""From an image to features: plain strided networks; `networks/stride.py` makes them atrous."""

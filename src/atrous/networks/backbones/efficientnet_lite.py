@@ -141,9 +141,9 @@ class EfficientNetLite(Backbone):
             for position, unit in enumerate(cast(nn.Sequential, block)):
                 unit.load_state_dict(units[max(position, 1)].state_dict())
 
-    def forward(self, picture: Tensor) -> list[Tensor]:
+    def forward(self, image: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> the last features at each native stride, shallow to deep."""
-        features = self.stem(picture)
+        features = self.stem(image)
         parts = [*self.stages[: LAST_STRIDED + 1], *self.extra, *self.stages[LAST_STRIDED + 1 :]]
         levels = []
         for units, ends_level in zip(parts, self._ends_level, strict=True):

@@ -57,9 +57,9 @@ class TimmBackbone(Backbone):
             )
         )
 
-    def forward(self, picture: Tensor) -> Sequence[Tensor]:
+    def forward(self, image: Tensor) -> Sequence[Tensor]:
         """(B, 3, H, W) -> levels."""
-        levels: Sequence[Tensor] = self.network(picture)
+        levels: Sequence[Tensor] = self.network(image)
         return levels
 
 

@@ -135,10 +135,10 @@ class MobileNetV3(Backbone):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def forward(self, picture: Tensor) -> list[Tensor]:
+    def forward(self, image: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> levels, shallow to deep."""
         stem, *units, last = self.features
-        features, levels = stem(picture), []
+        features, levels = stem(image), []
         for unit, built_as in zip(units, UNITS, strict=True):
             features = unit(features)
             if built_as.is_level:

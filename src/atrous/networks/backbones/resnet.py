@@ -142,9 +142,9 @@ class ResNet(Backbone):
             for position, unit in enumerate(cast(nn.Sequential, self.get_submodule(f"layer{5 + number}"))):
                 unit.load_state_dict(units[max(position, 1)].state_dict())
 
-    def forward(self, picture: Tensor) -> list[Tensor]:
+    def forward(self, image: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> the blocks' outputs, shallow to deep."""
-        features = self.maxpool(norm_act(self.bn1, self.relu, self.conv1(picture)))
+        features = self.maxpool(norm_act(self.bn1, self.relu, self.conv1(image)))
         levels = []
         for number in range(1, 5 + self.num_extra_blocks):
             features = self.get_submodule(f"layer{number}")(features)

@@ -15,7 +15,7 @@ from atrous.networks.rates import require_rates
 class DeepLabV3Head(Head):
     """Convolutions at several rates side by side, pooled context, then class scores.
 
-    Rates are given for output stride 16 and scale with 16 / output_stride, so the head sees the same picture at every
+    Rates are given for output stride 16 and scale with 16 / output_stride, so the head sees the same image at every
     stride.
 
     Args:

@@ -1,4 +1,4 @@
-"""One network with shared weights that looks at the picture in several sizes: the image pyramid."""
+"""One network with shared weights that looks at the image in several sizes: the image pyramid."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ ATTENTION_CHANNELS = 256
 
 
 class ImagePyramidHead(Head):
-    """A head whose logits at several sizes of the picture become one map.
+    """A head whose logits at several sizes of the image become one map.
 
     Args:
         features: Channels and stride of each backbone level; the deepest one is read.
         num_classes: Scored classes, the ignore index not counted.
-        scales: Sizes of the picture, relative, each above 0.
+        scales: Sizes of the image, relative, each above 0.
         fusion: "max" or "mean" of the logits over scales, or their sum weighed by a learned "attention", which says for
             each cell how much each scale counts.
         head: What stands on the features: fcn, deeplabv2 or deeplabv3, each with its defaults.

@@ -1,4 +1,4 @@
-"""Averages over grids of the picture beside the features: the head of PSPNet."""
+"""Averages over grids of the image beside the features: the head of PSPNet."""
 
 from __future__ import annotations
 

@@ -6,18 +6,18 @@ import torch
 from torch import Tensor, nn
 
 from atrous.networks.layers.recomputation import norm_act
-from atrous.networks.layers.taps import convolve_by_taps, is_sparse
+from atrous.networks.layers.taps import convolve_by_taps, taps_miss_map
 
 
 class Conv(nn.Conv2d):
     """A convolution that trains as fast at large rates as at small ones.
 
-    In training on a CPU the gradient of its weight leaves out what taps multiply beyond the picture, see `taps`.
+    In training on a CPU the gradient of its weight leaves out what taps multiply beyond the image, see `taps`.
     """
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C', h', w')."""
-        if torch.is_grad_enabled() and self.weight.requires_grad and is_sparse(self, features):
+        if torch.is_grad_enabled() and self.weight.requires_grad and taps_miss_map(self, features):
             return convolve_by_taps(features, self.weight, self.bias, self.dilation)
         return super().forward(features)
 

@@ -1,4 +1,4 @@
-"""Averages over the picture or over parts of it, and the norm that must live with few values."""
+"""Averages over the image or over parts of it, and the norm that must live with few values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _log = logging.getLogger("atrous")
 
 
 class PooledConvNormAct(ConvNormAct):
-    """1x1 convolution, norm and ReLU for maps of few cells, such as one a picture.
+    """1x1 convolution, norm and ReLU for maps of few cells, such as one an image.
 
     Where the norm sees fewer than `FEWEST_VALUES_PER_NORM` values a channel in training (over all processes, if it is
     synchronised), its running statistics take the place of the batch's, which is said once.
@@ -36,7 +36,7 @@ class PooledConvNormAct(ConvNormAct):
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C', h, w)."""
         projected = self.conv(features)
-        # Only a synchronised norm sees the other processes' pictures.
+        # Only a synchronised norm sees the other processes' images.
         processes = _count_processes() if isinstance(self.norm, nn.SyncBatchNorm) else 1
         values = projected.shape[0] * projected.shape[2] * projected.shape[3]
         if not self.norm.training or values * processes >= FEWEST_VALUES_PER_NORM:
@@ -56,10 +56,10 @@ class PooledConvNormAct(ConvNormAct):
 
 
 class ImagePooling(PooledConvNormAct):
-    """Average over the picture, 1x1 convolution, norm, ReLU: one vector a picture, at every cell.
+    """Average over the image, 1x1 convolution, norm, ReLU: one vector an image, at every cell.
 
     `window` can be set on a living layer: in evaluation averages are then taken over windows of so many cells on a
-    side, all that fit in the picture, and their map is stretched over it, corners on corners.
+    side, all that fit in the image, and their map is stretched over it, corners on corners.
 
     Args:
         in_channels, out_channels: Channels.
@@ -73,7 +73,7 @@ class ImagePooling(PooledConvNormAct):
         self.window: int | None = None
 
     def forward(self, features: Tensor, extent: Extent = WHOLE) -> Tensor:
-        """Average the cells in the picture and project the mean."""
+        """Average the cells in the image and project the mean."""
         seen = extent.crop(features)
         if self.training or self.window is None:
             pooled = super().forward(seen.mean(dim=(2, 3), keepdim=True))
@@ -100,7 +100,7 @@ class PyramidPooling(nn.Module):
         self.projections = nn.ModuleList(PooledConvNormAct(in_channels, out_channels) for _ in bins)
 
     def forward(self, features: Tensor, extent: Extent = WHOLE) -> Tensor:
-        """Pool the cells in the picture over each grid; cells beyond it get the nearest value."""
+        """Pool the cells in the image over each grid; cells beyond it get the nearest value."""
         seen = extent.crop(features)
         grids = []
         for bins, projection in zip(self.bins, self.projections, strict=True):
@@ -137,7 +137,7 @@ def _average(features: Tensor, cut: Callable[[int, torch.device], tuple[Tensor, 
 
 
 def _spread(pooled: Tensor, seen: Tensor, features: Tensor, *, aligned: bool) -> Tensor:
-    """Interpolate averages over the cells in the picture; the padding beyond gets the nearest value."""
+    """Interpolate averages over the cells in the image; the padding beyond gets the nearest value."""
     matrices = []
     for averages, inside, count in zip(pooled.shape[2:], seen.shape[2:], features.shape[2:], strict=True):
         cells = torch.arange(count, dtype=torch.float32, device=pooled.device).clamp(max=inside - 1)

@@ -1,4 +1,4 @@
-"""Every change of resolution: logits to pixels, pictures to scaled copies. Nothing else interpolates.
+"""Every change of resolution: logits to pixels, images to scaled copies. Nothing else interpolates.
 
 Bilinear interpolation is separable, so it is written as two small matrix products, rows and columns. That gives any
 band of rows at its exact place, follows either convention, has a gradient, and is faster than a general resize.
@@ -67,7 +67,7 @@ def _multiply(left: Tensor, right: Tensor) -> Tensor:
 def _locate_pixels(pixels: Tensor, size: int, seen_size: int, cells: int, geometry: Geometry) -> Tensor:
     """Return where pixels of a side lie, in cells of the network's map.
 
-    `size` is the side of the picture whose pixels are asked for, `seen_size` that of the (scaled) copy the network saw.
+    `size` is the side of the image whose pixels are asked for, `seen_size` that of the (scaled) copy the network saw.
     """
     if geometry.aligned:
         return pixels * (_compute_step(size, seen_size) / geometry.stride)
@@ -80,12 +80,12 @@ def _compute_step(size: int, seen_size: int) -> float:
 
 
 class Enlargement:
-    """Bilinear interpolation of a map at the pixels of the picture, whole or a band of its rows at a time.
+    """Bilinear interpolation of a map at the pixels of the image, whole or a band of its rows at a time.
 
     Args:
-        geometry: Where the cells lie in the picture that the network saw.
+        geometry: Where the cells lie in the image that the network saw.
         cells: Rows and columns of the map.
-        size: Height and width of the picture whose pixels are wanted, where the network saw a scaled copy of it.
+        size: Height and width of the image whose pixels are wanted, where the network saw a scaled copy of it.
         device: Where the maps lie.
     """
 
@@ -118,7 +118,7 @@ class Enlargement:
         return [int(at) for at in self._rows_at.tolist()]
 
     def find_taps(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """Return where the picture's rows and its columns lie in a map of larger cells, see `find_taps`; on the CPU."""
+        """Return where the image's rows and its columns lie in a map of larger cells, see `find_taps`; on the CPU."""
         return find_taps(self._rows_at, self._cells[0]), find_taps(self._columns_at, self._cells[1])
 
     def widen(self, logits: Tensor) -> Tensor:
@@ -132,13 +132,13 @@ class Enlargement:
         return gradient @ self._by_column.to(gradient.dtype)
 
     def find_rows(self, start: int, stop: int) -> slice:
-        """Return which rows of a map the picture's rows `start` to `stop` are mixed from."""
+        """Return which rows of a map the image's rows `start` to `stop` are mixed from."""
         if self._is_identity:
             return slice(start, stop)
         return slice(self._row_before[start], min(self._row_before[stop - 1] + 1, self._last_row) + 1)
 
     def find_band(self, start: int, stop: int, dtype: torch.dtype) -> tuple[slice, Tensor]:
-        """Return which rows of a map the picture's rows `start` to `stop` are mixed from, and how.
+        """Return which rows of a map the image's rows `start` to `stop` are mixed from, and how.
 
         Returns: The map's rows, h' of them, and the matrix (R, h') by which they are multiplied from the left.
         """
@@ -146,7 +146,7 @@ class Enlargement:
         return rows, self._by_row[start:stop, rows].to(dtype)
 
     def enlarge_band(self, widened: Tensor, start: int, stop: int, *, first_row: int = 0) -> Tensor:
-        """Interpolate a widened map at the picture's rows `start` to `stop`: (B, K, h, W) -> (B, K, R, W).
+        """Interpolate a widened map at the image's rows `start` to `stop`: (B, K, h, W) -> (B, K, R, W).
 
         Of the map no more is needed than the rows that `find_rows` names; `first_row` is the first one given.
         """
@@ -170,10 +170,10 @@ DEVICE_BAND_BYTES = 64 * 2**20
 def iter_row_bands(
     height: int, row_bytes: int, device: torch.device, *, cpu_bytes: int | None = None
 ) -> Iterator[slice]:
-    """Yield the rows of a picture as bands that are worked on while they lie in the cache.
+    """Yield the rows of an image as bands that are worked on while they lie in the cache.
 
     Args:
-        height: Rows of the picture.
+        height: Rows of the image.
         row_bytes: Of the logits of one row.
         device: Where they are computed.
         cpu_bytes: Of the logits in a band on a CPU; CPU_BAND_BYTES where left out.
@@ -185,12 +185,12 @@ def iter_row_bands(
 
 
 def enlarge_logits(logits: Tensor, geometry: Geometry, *, size: tuple[int, int] | None = None) -> Tensor:
-    """Interpolate the cells' logits at the pixels of the picture.
+    """Interpolate the cells' logits at the pixels of the image.
 
     Args:
         logits: One vector a cell of the network's map.
-        geometry: Where the cells lie in the picture that the network saw.
-        size: Height and width of the picture whose pixels are wanted, where the network saw a scaled copy of it.
+        geometry: Where the cells lie in the image that the network saw.
+        size: Height and width of the image whose pixels are wanted, where the network saw a scaled copy of it.
     Shapes:
         in (B, K, h, w); out (B, K, H, W), float32 at least.
     """
@@ -198,7 +198,7 @@ def enlarge_logits(logits: Tensor, geometry: Geometry, *, size: tuple[int, int] 
 
 
 def resample_cells(cells: Tensor, source: Geometry, target: Geometry) -> Tensor:
-    """Interpolate one map at the cells of another: of another stride, or of a scaled copy of the picture.
+    """Interpolate one map at the cells of another: of another stride, or of a scaled copy of the image.
 
     Args:
         cells: A map that lies as `source` says.
@@ -248,7 +248,7 @@ def _scale_size(size: int, scale: float) -> int:
     return rounded_up - is_tie * (rounded_up % 2)
 
 
-def scale_picture(pictures: Tensor, scale: float, *, aligned: bool) -> Tensor:
+def scale_image(images: Tensor, scale: float, *, aligned: bool) -> Tensor:
     """Return a bilinearly scaled copy.
 
     Aligned, a side of n pixels becomes round((n - 1) * scale) + 1 with the corners on the corners, so that sample
@@ -258,10 +258,10 @@ def scale_picture(pictures: Tensor, scale: float, *, aligned: bool) -> Tensor:
         in (B, 3, H, W) floats; out (B, 3, H', W').
     """
     if scale == 1.0:
-        return pictures
-    height, width = pictures.shape[2:]
+        return images
+    height, width = images.shape[2:]
     if aligned:
         size = (_scale_size(height - 1, scale) + 1, _scale_size(width - 1, scale) + 1)
     else:
         size = (max(_scale_size(height, scale), 1), max(_scale_size(width, scale), 1))
-    return F.interpolate(pictures, size=size, mode="bilinear", align_corners=aligned)
+    return F.interpolate(images, size=size, mode="bilinear", align_corners=aligned)

@@ -20,7 +20,7 @@ BUFFER_BYTES = 2**24
 """Of the features that are copied at once."""
 
 
-def is_sparse(conv: nn.Conv2d, features: Tensor) -> bool:
+def taps_miss_map(conv: nn.Conv2d, features: Tensor) -> bool:
     """Whether the taps of a convolution miss so much of features (B, C, h, w) on a CPU that products by tap pay."""
     centred = tuple(rate * (size // 2) for size, rate in zip(conv.kernel_size, conv.dilation, strict=True))
     if features.device.type != "cpu" or features.dim() != 4 or features.numel() == 0:
@@ -85,9 +85,9 @@ def _differentiate_weight(features: Tensor, gradient: Tensor, weight: Tensor, ra
         _list_spans(cells, size, r) for cells, size, r in zip(features.shape[2:], weight.shape[2:], rate, strict=True)
     )
     out = torch.zeros_like(weight)
-    pictures = max(1, BUFFER_BYTES // (features[0].numel() * features.element_size()))
-    for inputs, outputs in zip(torch.split(features, pictures), torch.split(gradient, pictures), strict=True):
-        # Columns of a picture are copied into one run of memory, of whose rows products need no further copy; into the
+    images = max(1, BUFFER_BYTES // (features[0].numel() * features.element_size()))
+    for inputs, outputs in zip(torch.split(features, images), torch.split(gradient, images), strict=True):
+        # Columns of an image are copied into one run of memory, of whose rows products need no further copy; into the
         # same buffer each time, since blocks of several sizes would leave gaps in the heap.
         input_buffer, output_buffer = inputs.new_empty(inputs.numel()), outputs.new_empty(outputs.numel())
         for column, (from_left, to_left, width) in enumerate(columns):

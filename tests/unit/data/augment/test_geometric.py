@@ -7,16 +7,16 @@ from atrous.core.labels import IGNORE_INDEX
 from atrous.data.augment.geometric import PADDING_COLOUR, CropGeometry, apply_geometry, draw_geometry
 
 
-def crop_naively(picture: np.ndarray, labels: np.ndarray, geometry: CropGeometry):
-    """Pixel by pixel: where its centre lies in the picture, bilinear there, and the label of the pixel it lies in."""
+def crop_naively(image: np.ndarray, labels: np.ndarray, geometry: CropGeometry):
+    """Pixel by pixel: where its centre lies in the image, bilinear there, and the label of the pixel it lies in."""
     height, width = labels.shape
-    out_picture = np.zeros((geometry.crop, geometry.crop, 3))
+    out_image = np.zeros((geometry.crop, geometry.crop, 3))
     out_labels = np.full((geometry.crop, geometry.crop), IGNORE_INDEX, np.uint16)
     ties = np.zeros((geometry.crop, geometry.crop), bool)
 
     def at(row: int, column: int) -> np.ndarray:
         inside = 0 <= row < height and 0 <= column < width
-        return picture[row, column].astype(float) if inside else np.array(PADDING_COLOUR, float)
+        return image[row, column].astype(float) if inside else np.array(PADDING_COLOUR, float)
 
     for row in range(geometry.crop):
         for column in range(geometry.crop):
@@ -28,11 +28,11 @@ def crop_naively(picture: np.ndarray, labels: np.ndarray, geometry: CropGeometry
             ties[row, column] = min(abs(y - round(y)), abs(x - round(x))) < 2e-3
             top, left = int(np.floor(y - 0.5)), int(np.floor(x - 0.5))
             down, right = y - 0.5 - top, x - 0.5 - left
-            out_picture[row, column] = (
+            out_image[row, column] = (
                 (1 - down) * ((1 - right) * at(top, left) + right * at(top, left + 1))
                 + down * ((1 - right) * at(top + 1, left) + right * at(top + 1, left + 1))
             )  # fmt: skip
-    return out_picture, out_labels, ties
+    return out_image, out_labels, ties
 
 
 @pytest.mark.parametrize(
@@ -48,33 +48,33 @@ def crop_naively(picture: np.ndarray, labels: np.ndarray, geometry: CropGeometry
 )
 def test_crop_equals_a_naive_loop(geometry):
     generator = np.random.default_rng(0)
-    picture = generator.integers(0, 256, (18, 25, 3), dtype=np.uint8)
+    image = generator.integers(0, 256, (18, 25, 3), dtype=np.uint8)
     labels = generator.integers(0, 300, (18, 25)).astype(np.uint16)
-    wanted_picture, wanted_labels, ties = crop_naively(picture, labels, geometry)
+    wanted_image, wanted_labels, ties = crop_naively(image, labels, geometry)
 
-    cropped, cropped_labels = apply_geometry(picture, labels, geometry)
+    cropped, cropped_labels = apply_geometry(image, labels, geometry)
 
     assert cropped.dtype == np.uint8
     assert cropped_labels.dtype == np.uint16
-    assert np.abs(cropped - wanted_picture).max() <= 10  # OpenCV may weigh in steps of 1/32 of a pixel
+    assert np.abs(cropped - wanted_image).max() <= 10  # OpenCV may weigh in steps of 1/32 of a pixel
     np.testing.assert_array_equal(cropped_labels[~ties], wanted_labels[~ties])
 
 
 @pytest.mark.parametrize("scale", [0.5, 0.61, 0.75, 1.0, 1.33, 1.9, 2.0])
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("upright", [False, True])
-def test_picture_and_labels_stay_registered_within_half_a_pixel(scale, flip, upright):
+def test_image_and_labels_stay_registered_within_half_a_pixel(scale, flip, upright):
     size, edge, crop = 80, 37, 64
     labels = np.zeros((size, size), np.uint16)
     labels[:, edge:] = 1
     if upright:
         labels = labels.T.copy()
-    picture = np.repeat((labels * 200).astype(np.uint8)[..., None], 3, axis=2)
+    image = np.repeat((labels * 200).astype(np.uint8)[..., None], 3, axis=2)
     room = round(size * scale) - crop
     start = min(max(round(edge * scale) - crop // 2, min(room, 0)), max(room, 0))
     geometry = CropGeometry(crop, scale, start, start, flip)
 
-    cropped, cropped_labels = apply_geometry(picture, labels, geometry)
+    cropped, cropped_labels = apply_geometry(image, labels, geometry)
 
     inside = cropped_labels != IGNORE_INDEX
     lines = [
@@ -88,13 +88,13 @@ def test_picture_and_labels_stay_registered_within_half_a_pixel(scale, flip, upr
         ]
     for values, ids in lines:
         assert {0, 1} == set(ids.tolist())
-        # the bright side's extent in pixels: soft for the picture, whole for the labels; the border is not counted
+        # the bright side's extent in pixels: soft for the image, whole for the labels; the border is not counted
         assert abs(values[1:-1].sum() - ids[1:-1].sum()) <= 0.5 + 0.02
 
 
 def test_beyond_the_border_is_padding():
-    picture, labels = np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint16)
-    cropped, cropped_labels = apply_geometry(picture, labels, CropGeometry(10, 1.0, -3, -3, False))
+    image, labels = np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint16)
+    cropped, cropped_labels = apply_geometry(image, labels, CropGeometry(10, 1.0, -3, -3, False))
     assert (cropped_labels == IGNORE_INDEX).sum() == 100 - 16
     assert (cropped[cropped_labels == IGNORE_INDEX] == PADDING_COLOUR).all()
     assert (cropped[cropped_labels == 0] == 0).all()
@@ -122,7 +122,7 @@ def test_switching_mirroring_off_leaves_scale_and_place():
     assert not any(geometry.flip for geometry in off)
 
 
-def test_a_picture_of_one_pixel():
+def test_a_image_of_one_pixel():
     geometry = draw_geometry((1, 1), 9, (0.5, 2.0), True, np.random.default_rng(0))
     cropped, labels = apply_geometry(np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.uint16), geometry)
     assert cropped.shape == (9, 9, 3)

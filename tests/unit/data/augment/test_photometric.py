@@ -19,32 +19,30 @@ class Fixed:
 
 
 @pytest.fixture
-def picture() -> np.ndarray:
+def image() -> np.ndarray:
     return np.random.default_rng(0).integers(60, 160, (12, 9, 3), dtype=np.uint8)
 
 
-def test_strength_0_changes_nothing(picture):
-    np.testing.assert_array_equal(jitter_colours(picture, 0.0, np.random.default_rng(0)), picture)
+def test_strength_0_changes_nothing(image):
+    np.testing.assert_array_equal(jitter_colours(image, 0.0, np.random.default_rng(0)), image)
 
 
-def test_brightness_alone(picture):
-    np.testing.assert_allclose(jitter_colours(picture, 1.0, Fixed(0.4, 0, 0, 0)), picture * 1.2, atol=0.51)
+def test_brightness_alone(image):
+    np.testing.assert_allclose(jitter_colours(image, 1.0, Fixed(0.4, 0, 0, 0)), image * 1.2, atol=0.51)
 
 
-def test_contrast_alone(picture):
-    mean = (picture @ np.array([0.299, 0.587, 0.114])).mean()
-    wanted = mean + 0.6 * (picture - mean)
-    np.testing.assert_allclose(jitter_colours(picture, 1.0, Fixed(0, -0.8, 0, 0)), wanted, atol=0.51)
+def test_contrast_alone(image):
+    mean = (image @ np.array([0.299, 0.587, 0.114])).mean()
+    wanted = mean + 0.6 * (image - mean)
+    np.testing.assert_allclose(jitter_colours(image, 1.0, Fixed(0, -0.8, 0, 0)), wanted, atol=0.51)
 
 
-def test_saturation_alone(picture):
-    grey = (picture @ np.array([0.299, 0.587, 0.114]))[..., None]
-    np.testing.assert_allclose(
-        jitter_colours(picture, 1.0, Fixed(0, 0, -1.0, 0)), grey + 0.5 * (picture - grey), atol=0.52
-    )
+def test_saturation_alone(image):
+    grey = (image @ np.array([0.299, 0.587, 0.114]))[..., None]
+    np.testing.assert_allclose(jitter_colours(image, 1.0, Fixed(0, 0, -1.0, 0)), grey + 0.5 * (image - grey), atol=0.52)
 
 
-def test_hue_turns_colours_and_leaves_grey(picture):
+def test_hue_turns_colours_and_leaves_grey(image):
     colour = np.full((2, 2, 3), (140, 100, 100), np.uint8)
     turned = jitter_colours(colour, 1.0, Fixed(0, 0, 0, 1.0))[0, 0]
     before, after = (colorsys.rgb_to_hsv(*(rgb / 255.0)) for rgb in (colour[0, 0], turned))

@@ -9,10 +9,10 @@ from atrous.core.labels import IGNORE_INDEX
 from atrous.data.datasets.cityscapes import CITYSCAPES, build_cityscapes
 
 
-def add(root, split, name, ids=((7, 4), (33, 26)), kinds=("picture", "mask")):
+def add(root, split, name, ids=((7, 4), (33, 26)), kinds=("image", "mask")):
     city = name.split("_")[0]
     places = {
-        "picture": root / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png",
+        "image": root / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png",
         "mask": root / "gtFine" / split / city / f"{name}_gtFine_labelIds.png",
         "colour": root / "gtFine" / split / city / f"{name}_gtFine_color.png",
     }
@@ -24,7 +24,7 @@ def add(root, split, name, ids=((7, 4), (33, 26)), kinds=("picture", "mask")):
 
 
 def test_ids_are_those_of_the_files_and_indices_those_of_the_benchmark(tmp_path):
-    add(tmp_path, "train", "ulm_000000_000019", kinds=("picture", "mask", "colour"))
+    add(tmp_path, "train", "ulm_000000_000019", kinds=("image", "mask", "colour"))
     add(tmp_path, "val", "bonn_000001_000019")
     splits = build_cityscapes(tmp_path)
     assert splits.train.key(0) == "train/ulm/ulm_000000_000019"
@@ -52,7 +52,7 @@ def test_all_ids_of_the_files_are_known_and_nineteen_are_scored():
 
 def test_files_without_a_partner_are_named(tmp_path):
     add(tmp_path, "train", "ulm_000000_000019")
-    alone = add(tmp_path, "train", "ulm_000001_000019", kinds=("picture",))["picture"]
+    alone = add(tmp_path, "train", "ulm_000001_000019", kinds=("image",))["image"]
     add(tmp_path, "val", "bonn_000001_000019")
     with pytest.raises(DataError, match="1 files without a partner") as caught:
         build_cityscapes(tmp_path)
@@ -66,5 +66,5 @@ def test_a_missing_split_is_told_with_those_that_there_are(tmp_path):
     assert "Splits here: train" in caught.value.hint
     (tmp_path / "leftImg8bit" / "val").mkdir()
     (tmp_path / "gtFine" / "val").mkdir()
-    with pytest.raises(DataError, match="no pictures in"):
+    with pytest.raises(DataError, match="no images in"):
         build_cityscapes(tmp_path)

@@ -13,10 +13,10 @@ def save(path, array) -> None:
     Image.fromarray(np.asarray(array, np.uint8)).save(path)
 
 
-def fill(picture_folder, mask_folder, count=4, ids=(0, 1, 255), suffix=".jpg", name="{}") -> None:
+def fill(image_folder, mask_folder, count=4, ids=(0, 1, 255), suffix=".jpg", name="{}") -> None:
     generator = np.random.default_rng(0)
     for number in range(count):
-        save(picture_folder / (name.format(number) + suffix), np.zeros((4, 5, 3)))
+        save(image_folder / (name.format(number) + suffix), np.zeros((4, 5, 3)))
         save(mask_folder / f"{name.format(number)}.png", generator.permutation(np.resize(ids, 20)).reshape(4, 5))
 
 

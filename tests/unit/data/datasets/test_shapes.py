@@ -18,7 +18,7 @@ NUM_CLASSES = len(CLASSES)
 
 
 def digest(sample: Sample) -> str:
-    return hashlib.sha256(sample.picture.tobytes() + sample.labels.tobytes()).hexdigest()
+    return hashlib.sha256(sample.image.tobytes() + sample.labels.tobytes()).hexdigest()
 
 
 def count_pixels(dataset: ShapesDataset, count: int) -> np.ndarray:
@@ -35,10 +35,10 @@ def test_a_sample_depends_on_nothing_but_seed_split_and_index() -> None:
     assert len({*backwards, *map(digest, others)}) == 7
 
 
-def test_another_process_draws_the_same_picture() -> None:
+def test_another_process_draws_the_same_image() -> None:
     code = (
         "import hashlib; from atrous.data.datasets.shapes import build_shapes; sample = build_shapes().val.get(3);"
-        "print(hashlib.sha256(sample.picture.tobytes() + sample.labels.tobytes()).hexdigest())"
+        "print(hashlib.sha256(sample.image.tobytes() + sample.labels.tobytes()).hexdigest())"
     )
     other = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
     assert other == digest(build_shapes().val.get(3))
@@ -49,18 +49,18 @@ def test_it_pickles_and_names_its_samples() -> None:
     copy = pickle.loads(pickle.dumps(dataset))
     assert digest(copy.get(1)) == digest(dataset.get(1))
     assert (dataset.name, dataset.key(7), len(dataset)) == ("shapes val", "val/00007", 60)
-    assert dataset.picture_path(0) is None
+    assert dataset.image_path(0) is None
     assert dataset.mask_path(0) is None
 
 
-def test_pictures_and_labels_have_their_form() -> None:
+def test_images_and_labels_have_their_form() -> None:
     sample = build_shapes(size=(97, 130)).train.get(0)
-    assert (sample.picture.shape, sample.picture.dtype) == ((97, 130, 3), np.uint8)
+    assert (sample.image.shape, sample.image.dtype) == ((97, 130, 3), np.uint8)
     assert (sample.labels.shape, sample.labels.dtype) == ((97, 130), np.uint16)
     assert build_shapes(size=65).train.get(0).labels.shape == (65, 65)
 
 
-def test_the_mask_alone_equals_the_labels_of_the_picture() -> None:
+def test_the_mask_alone_equals_the_labels_of_the_image() -> None:
     dataset = build_shapes(num_val=4).val
     for index in range(4):
         np.testing.assert_array_equal(dataset.mask(index), dataset.get(index).labels)
@@ -95,7 +95,7 @@ def test_colour_gives_no_class_away() -> None:
     means: list[list[np.ndarray]] = [[] for _ in CLASSES]
     for sample in map(dataset.get, range(60)):
         for index in np.unique(sample.labels):
-            means[index].append(sample.picture[sample.labels == index].mean(axis=0))
+            means[index].append(sample.image[sample.labels == index].mean(axis=0))
     for colours in means:
         spread = np.std(colours, axis=0)
         assert spread.min() > 30
@@ -113,7 +113,7 @@ def test_a_hole_shows_the_background_and_lies_in_a_frame() -> None:
             assert frame.any()
             background = labels == 0
             touching = (hole[:, 1:] & background[:, :-1]) | (hole[:, :-1] & background[:, 1:])
-            assert touching.sum() <= 0.02 * hole.sum() + 8  # only where a frame leaves the picture or is pointed
+            assert touching.sum() <= 0.02 * hole.sum() + 8  # only where a frame leaves the image or is pointed
     assert seen >= 5
 
 
@@ -121,7 +121,7 @@ def test_a_hole_shows_the_background_and_lies_in_a_frame() -> None:
     ("options", "words"),
     [
         ({"size": 33}, "data.options.size: 33x33 is too small"),
-        ({"num_val": 0}, "data.options.num_val: 0 pictures"),
+        ({"num_val": 0}, "data.options.num_val: 0 images"),
         ({"train_split": "trainval"}, "data.train_split: shapes has no split 'trainval'"),
         ({"classes": ("sky", "road")}, "data.classes: shapes has classes of its own"),
     ],

@@ -1,0 +1,80 @@
+"""The files of a run, by name. The owner of each format reads and writes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+CONFIG_NAME = "config.yaml"
+METRICS_NAME = "metrics.json"
+CURVE_NAME = "metrics.csv"
+MODEL_NAME = "model.safetensors"
+CHECKPOINT_NAME = "last.ckpt"
+REPORT_NAME = "report.html"
+LOG_NAME = "log.txt"
+EXAMPLES_NAME = "examples"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run's files; none of them has to exist.
+
+    Args:
+        path: The run's folder.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved settings, YAML."""
+        return self.path / CONFIG_NAME
+
+    @property
+    def metrics(self) -> Path:
+        """Scores, protocol, versions and machine, JSON."""
+        return self.path / METRICS_NAME
+
+    @property
+    def curve(self) -> Path:
+        """One row per validation, CSV."""
+        return self.path / CURVE_NAME
+
+    @property
+    def model(self) -> Path:
+        """The best model."""
+        return self.path / MODEL_NAME
+
+    @property
+    def checkpoint(self) -> Path:
+        """What a resumed training continues from."""
+        return self.path / CHECKPOINT_NAME
+
+    @property
+    def report(self) -> Path:
+        """The report, one self-contained page."""
+        return self.path / REPORT_NAME
+
+    @property
+    def log(self) -> Path:
+        """Messages of the training, one per line."""
+        return self.path / LOG_NAME
+
+    @property
+    def examples(self) -> Path:
+        """Folder of example images with truth and prediction."""
+        return self.path / EXAMPLES_NAME
+
+    @property
+    def is_run(self) -> bool:
+        """Whether the folder holds a run."""
+        return self.config.is_file()
+
+    def stage(self, number: int) -> RunFolder:
+        """Return the folder of an earlier stage, counted from 1."""
+        return RunFolder(self.path / f"stage-{number}")
+
+    def iter_stages(self) -> list[RunFolder]:
+        """Return the folders of the earlier stages that exist, the latest first."""
+        found = sorted(self.path.glob("stage-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
+        return [RunFolder(path) for path in found]

@@ -1,0 +1,109 @@
+"""Long work made visible: a bar with the time left on a terminal, a plain line now and then in a log file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from atrous.core.records import MessageCallback, ProgressCallback
+from atrous.display.console import build_console
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from atrous.core.records import Progress
+
+SECONDS_BETWEEN_LINES = 30.0
+
+
+@dataclass(frozen=True)
+class Display:
+    """What long work calls; both are None when it is to be quiet.
+
+    Args:
+        progress: Takes where the work stands.
+        on_message: Receives messages about automatic choices and findings.
+    """
+
+    progress: ProgressCallback | None
+    on_message: MessageCallback | None
+
+
+@contextmanager
+def open_display(*, quiet: bool, console: Console | None = None) -> Iterator[Display]:
+    """Yield what shows the work that runs inside the block; all of it on standard error.
+
+    Args:
+        quiet: Whether to show nothing.
+        console: Where to show it; standard error where left out.
+    """
+    console = console or build_console(stderr=True)
+    if quiet:
+        yield Display(None, None)
+    elif console.is_terminal:
+        with Bars(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            console=console,
+            transient=True,
+        ) as bars:
+            yield Display(_BarProgress(bars).show, console.print)
+    else:
+        yield Display(_LineProgress(console).show, console.print)
+
+
+class _BarProgress:
+    """One bar a stage; a finished stage leaves the screen."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def show(self, progress: Progress) -> None:
+        if progress.stage not in self._tasks:
+            self._tasks[progress.stage] = self._bars.add_task(progress.stage, note="")
+        task = self._tasks[progress.stage]
+        self._bars.update(task, completed=progress.done, total=progress.total, note=progress.note)
+        if progress.done == progress.total:
+            self._bars.remove_task(self._tasks.pop(progress.stage))
+
+
+class _LineProgress:
+    """A line when a stage has run for a while, and again every so often."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._starts: dict[str, tuple[float, int]] = {}
+        self._last_line = time.monotonic()
+
+    def show(self, progress: Progress) -> None:
+        now = time.monotonic()
+        began, first = self._starts.setdefault(progress.stage, (now, progress.done))
+        if progress.done == progress.total:
+            del self._starts[progress.stage]  # the next one of this name counts anew
+        if now - self._last_line < SECONDS_BETWEEN_LINES:
+            return
+        self._last_line = now
+        words = [f"{progress.stage} {progress.done}" + (f" of {progress.total}" if progress.total else "")]
+        if progress.total and progress.done > first:
+            left = (now - began) / (progress.done - first) * (progress.total - progress.done)
+            words.append(f"{describe_seconds(left)} left")
+        self._console.print(", ".join([*words, progress.note] if progress.note else words))
+
+
+def describe_seconds(seconds: float) -> str:
+    """Say a duration in one or two units: "45 s", "4 min", "1 h 20 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

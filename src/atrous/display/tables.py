@@ -1,0 +1,50 @@
+"""Scores and runs as tables: beside every mIoU the commonest-class baseline and the classes never predicted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from atrous.core.records import Scores
+
+
+def build_table(*columns: str, title: str = "") -> Table:
+    """Return an empty table; columns after the first are right-aligned, as numbers are."""
+    table = Table(title=title or None, box=SIMPLE, title_justify="left", title_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left", overflow="fold")
+    return table
+
+
+def print_scores(console: Console, scores: Scores, *, title: str) -> None:
+    """Print a row a class, then the mIoU with what it must be read beside."""
+    table = build_table("class", "IoU", "recall", "precision", "pixels", title=title)
+    for row in scores.classes:
+        table.add_row(row.name, *map(_format, (row.iou, row.recall, row.precision)), f"{row.pixels:,}")
+    console.print(table)
+    console.print(describe_miou(scores), style="bold")
+    if scores.miou_before_crf is not None:
+        console.print(f"without DenseCRF: mIoU {_format(scores.miou_before_crf)}", style="bold")
+    console.print(f"protocol: {scores.protocol.describe()}")
+    for note in scores.notes:
+        console.print(note)
+
+
+def describe_miou(scores: Scores) -> str:
+    """Say the mIoU with its baseline and the classes never predicted, in one line or two."""
+    scored = sum(row.iou is not None for row in scores.classes)
+    images = "1 image" if len(scores.images) == 1 else f"{len(scores.images)} images"
+    over = f"{images}, {scored} of {len(scores.classes)} classes"
+    baseline = f"{_format(scores.baseline_miou)} for answering {scores.baseline_class!r} everywhere"
+    line = f"mIoU {_format(scores.miou)} ({over}; {baseline}); pixel accuracy {_format(scores.pixel_accuracy)}"
+    if not scores.never_predicted:
+        return f"{line}\nevery class that occurs was predicted somewhere"
+    return f"{line}\nnever predicted: {', '.join(scores.never_predicted)}"
+
+
+def _format(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.4f}"

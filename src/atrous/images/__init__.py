@@ -1,0 +1,1 @@
+"""Files or bytes <-> arrays. Knows no classes and no network."""

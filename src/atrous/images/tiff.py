@@ -1,0 +1,251 @@
+"""TIFFs larger than memory: images read a row of tiles at a time, and labels written so. The place of tifffile."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import imagecodecs  # noqa: F401  tifffile decodes tiles with it, and would miss it at the first one
+import numpy as np
+import tifffile
+from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG
+
+from atrous.core.errors import AtrousError, DataError
+from atrous.core.files import atomic_path
+from atrous.core.labels import LabelSpace
+from atrous.images.encode import build_colour_table
+
+GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
+"""Where a GeoTIFF's pixels lie on the Earth. GDAL's 42113 is not among them: no data is a colour there, here an id."""
+TILE_SIDE = 512
+"""Of the labels' tiles."""
+ROWS_AT_ONCE = 256
+"""That are read of an image that is stored without tiles and compression, however long its strips are."""
+MOST_BYTES_AT_ONCE = 2**29
+"""Of a row of tiles or of a strip, which must be decoded whole."""
+BIG_TIFF_BYTES = 2**32 - 2**25
+"""Of labels before compression, from which on a TIFF's places need 64 bits."""
+
+_GREYS = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE)
+_ORIENTATION = 274
+
+
+class TiffImage:
+    """The first page of a TIFF as a `ImageSource`, with the colours that `load_image` gives.
+
+    Rows of tiles (or strips) are kept while the parts that are read lie on them, so that an image whose windows go
+    from top to bottom is decoded once.
+
+    Args:
+        path: The file.
+    Raises:
+        DataError: It is broken, or of a kind that is not read; on reading too.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._rows: dict[int, np.ndarray] = {}
+        with self._naming_the_file():
+            self._file = tifffile.TiffFile(path)
+        try:
+            with self._naming_the_file():
+                self._read_head()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> TiffImage:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    @contextmanager
+    def _naming_the_file(self) -> Iterator[None]:
+        try:
+            yield
+        except AtrousError:
+            raise
+        except Exception as error:  # a broken file may raise anything inside a decoder; what matters is which file
+            raise DataError(f"{self._path}: cannot be decoded: {error}", "Replace the file.") from error
+
+    def _read_head(self) -> None:
+        page: Any = self._file.pages.first
+        self._page = page
+        self.height, self.width = int(page.imagelength), int(page.imagewidth)
+        self._is_grey = page.photometric in _GREYS
+        self._require_known_colours()
+        self._num_planes = page.samplesperpixel if page.planarconfig == PLANARCONFIG.SEPARATE else 1
+        self._num_across = -(-self.width // page.tilewidth) if page.is_tiled else 1
+        if page.is_final:
+            self._step = ROWS_AT_ONCE
+        else:
+            self._step = page.tilelength if page.is_tiled else min(page.rowsperstrip, self.height)
+        row_bytes = page.samplesperpixel * page.dtype.itemsize
+        row_bytes *= self._num_across * page.tilewidth if page.is_tiled else self.width
+        if self._step * row_bytes > MOST_BYTES_AT_ONCE:
+            raise DataError(
+                f"{self._path}: {'tiles' if page.is_tiled else 'strips'} of {self._step} rows, too many for the memory",
+                "Save it in tiles, such as of 512 x 512 pixels.",
+            )
+        self._require_whole()
+
+    def _require_known_colours(self) -> None:
+        page = self._page
+        problem = ""
+        if page.sampleformat != 1 or page.bitspersample not in (8, 16):
+            problem = f"{page.bitspersample} bits a channel of format {page.sampleformat}"
+        elif page.imagedepth != 1 or (_ORIENTATION in page.tags and page.tags[_ORIENTATION].value != 1):
+            problem = "a volume, or turned by a tag"
+        elif page.photometric == PHOTOMETRIC.PALETTE:
+            if page.bitspersample == 8 and page.colormap is not None:
+                self._palette = (page.colormap.T >> 8).astype(np.uint8)  # (256, 3)
+            else:
+                problem = "a palette of other than 256 colours"
+        elif not (self._is_grey and page.samplesperpixel <= 2):
+            is_jpeg = page.compression == COMPRESSION.JPEG and page.photometric == PHOTOMETRIC.YCBCR
+            if page.samplesperpixel < 3 or not (page.photometric == PHOTOMETRIC.RGB or is_jpeg):
+                name = getattr(page.photometric, "name", page.photometric)
+                problem = f"{page.samplesperpixel} channels of the kind {name}"
+        if problem:
+            raise DataError(
+                f"{self._path}: {problem}, which is not read from a TIFF this large",
+                "Save it upright as RGB or grey, with 8 or 16 bits a channel.",
+            )
+
+    def _require_whole(self) -> None:
+        """Refuse a file whose end is missing now, and not after an hour."""
+        page = self._page
+        tile_rows = page.tilelength if page.is_tiled else min(page.rowsperstrip, self.height)
+        expected = self._num_planes * self._num_across * -(-self.height // tile_rows)
+        end = max((at + size for at, size in zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
+        if len(page.dataoffsets) != expected or end > self._file.filehandle.size:
+            raise DataError(f"{self._path}: the file is cut off, or its list of tiles is", "Replace the file.")
+
+    def read(self, rows: slice, columns: slice) -> np.ndarray:
+        """Return a part of the image, (h, w, 3) uint8."""
+        first, last = rows.start // self._step, (rows.stop - 1) // self._step
+        for number in [number for number in self._rows if not first <= number <= last]:
+            del self._rows[number]
+        for number in range(first, last + 1):
+            if number not in self._rows:
+                with self._naming_the_file():
+                    self._rows[number] = self._convert(self._decode(number))
+        part = np.concatenate([self._rows[number][:, columns] for number in range(first, last + 1)])
+        return part[rows.start - first * self._step :][: rows.stop - rows.start]
+
+    def _decode(self, number: int) -> np.ndarray:
+        """Return the samples of a row of tiles, (R, W, S) uint8 or uint16; tiles that are not stored are black."""
+        page, top = self._page, number * self._step
+        num_rows = min(self._step, self.height - top)
+        samples = np.zeros((num_rows, self.width, page.samplesperpixel), dtype=page.dtype)
+        num_deep = page.samplesperpixel // self._num_planes
+        for plane in range(self._num_planes):
+            into = samples[..., plane : plane + num_deep]
+            if page.is_final:
+                row_bytes = self.width * num_deep * page.dtype.itemsize
+                at = page.dataoffsets[0] + (plane * self.height + top) * row_bytes
+                values = np.frombuffer(
+                    self._read_bytes(at, num_rows * row_bytes), page.dtype.newbyteorder(self.byteorder)
+                )
+                into[:] = values.reshape(into.shape)
+                continue
+            num_down = -(-self.height // self._step)
+            start = (plane * num_down + number) * self._num_across
+            for index in range(start, start + self._num_across):
+                if not page.databytecounts[index]:
+                    continue
+                data = self._read_bytes(page.dataoffsets[index], page.databytecounts[index])
+                tables = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader}
+                decoded, (_, _, _, left, _), _ = page.decode(data, index, **tables)
+                tile = decoded[0, :num_rows, : self.width - left]
+                into[: len(tile), left : left + tile.shape[1]] = tile
+        return samples
+
+    def _read_bytes(self, at: int, count: int) -> bytes:
+        handle = self._file.filehandle
+        handle.seek(at)
+        data = handle.read(count)
+        if len(data) != count:
+            raise DataError(f"{self._path}: the file is cut off", "Replace the file.")
+        return data
+
+    def _convert(self, samples: np.ndarray) -> np.ndarray:
+        """Return samples (R, W, S) as (R, W, 3) uint8 RGB, by the rules of `load_image`."""
+        if self._page.photometric == PHOTOMETRIC.PALETTE:
+            colours: np.ndarray = self._palette[samples[..., 0]]
+            return colours
+        samples = samples[..., : 1 if self._is_grey else 3]
+        if samples.dtype == np.uint16:  # of colours Pillow takes the upper byte
+            samples = (samples.astype(np.uint32) + 128) // 257 if self._is_grey else samples >> 8
+        rgb = np.repeat(samples.astype(np.uint8), 3 if self._is_grey else 1, axis=-1)
+        return 255 - rgb if self._page.photometric == PHOTOMETRIC.MINISWHITE else rgb
+
+    def read_geo_tags(self) -> list[tuple[int, int, int, bytes, bool]]:
+        """Return the tags that say where the image lies, byte by byte, as tifffile writes them."""
+        tags = [self._page.tags[code] for code in GEO_TAGS if code in self._page.tags]
+        return [
+            (tag.code, tag.dtype, tag.count, self._read_bytes(tag.valueoffset, tag.valuebytecount), True)
+            for tag in tags
+        ]
+
+    @property
+    def byteorder(self) -> Any:
+        """The order of the bytes of samples and tags, "<" or ">"."""
+        return self._file.byteorder
+
+
+def save_label_tiff(path: Path, bands: Iterator[np.ndarray], image: TiffImage, label_space: LabelSpace) -> None:
+    """Write ids as a tiled TIFF while they come, with the classes' colours as its palette, or 16-bit grey.
+
+    Args:
+        path: The file, whole at the end or not there.
+        bands: Ids from top to bottom, (R, W) uint8 or uint16, the R adding up to the image's height.
+        image: What was labelled, which says where it lies.
+        label_space: What the ids mean.
+    """
+    first = next(bands)
+    kind: dict[str, Any] = {"photometric": "minisblack"}
+    if first.dtype == np.uint8:
+        colours = build_colour_table(label_space, 256).T.astype(np.uint16) * 257  # (3, 256), of 16 bits
+        kind = {"photometric": "palette", "colormap": colours}
+    size = (image.height, image.width)
+    is_big = image.height * image.width * first.itemsize > BIG_TIFF_BYTES
+    with (
+        atomic_path(path) as temporary,
+        tifffile.TiffWriter(temporary, bigtiff=is_big, byteorder=image.byteorder) as writer,
+    ):
+        writer.write(
+            _iter_tiles(itertools.chain([first], bands), *size),
+            shape=size,
+            dtype=first.dtype,
+            tile=(TILE_SIDE, TILE_SIDE),
+            compression="zlib",
+            **kind,
+            metadata=None,
+            software=False,
+            extratags=image.read_geo_tags(),
+            maxworkers=1,  # more of them gather half a gigabyte of tiles before they begin
+        )
+
+
+def _iter_tiles(bands: Iterator[np.ndarray], height: int, width: int) -> Iterator[np.ndarray]:
+    """Yield the tiles of bands from left to right and top to bottom, those at the ends smaller."""
+    waiting: list[np.ndarray] = []
+    num_waiting = done = 0
+    for band in bands:
+        waiting.append(band)
+        num_waiting += len(band)
+        done += len(band)
+        while num_waiting >= TILE_SIDE or (num_waiting and done == height):
+            rows = np.concatenate(waiting)
+            for left in range(0, width, TILE_SIDE):
+                yield rows[:TILE_SIDE, left : left + TILE_SIDE]
+            waiting = [rows[TILE_SIDE:]]
+            num_waiting = len(waiting[0])

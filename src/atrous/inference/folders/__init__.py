@@ -1,0 +1,1 @@
+"""Files and folders in, labels as files out."""

@@ -1,0 +1,137 @@
+"""What a person may give to be labelled: files, folders, globs, arrays; and the name each result gets."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from atrous.core.errors import UsageError
+from atrous.images.decode import IMAGE_SUFFIXES
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image on the disk.
+
+    Args:
+        path: The file.
+        key: What its results are called below the output folder, a path without suffix such as "a/photo".
+    """
+
+    path: Path
+    key: str
+
+
+def find_images(source: str | Path) -> list[ImageFile]:
+    """Find the images that a file, a folder (with its sub-folders) or a glob names, in order.
+
+    Raises:
+        UsageError: There is no such file or folder, or no image in it.
+    """
+    path = Path(source)
+    if path.is_file():
+        return [ImageFile(path, path.stem)]
+    if path.is_dir():
+        root, files = path, [file for file in path.rglob("*") if _is_image(file, path)]
+        kinds = ", ".join(sorted(IMAGE_SUFFIXES))
+        missing = f"no images in the folder {path}", f"Looked for {kinds}, in sub-folders too."
+    elif is_glob(source):
+        root = find_glob_root(str(source))
+        files = [Path(name) for name in glob.glob(str(source), recursive=True) if Path(name).is_file()]
+        missing = f"no file matches {source}", "Quote the pattern, and use ** for folders at any depth."
+    else:
+        raise UsageError(f"no such file or folder: {path}", "Give an image, a folder of images or a glob.")
+    if not files:
+        raise UsageError(*missing)
+    return [ImageFile(file, file.relative_to(root).with_suffix("").as_posix()) for file in sorted(files)]
+
+
+def _is_image(file: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return not hidden and file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
+
+
+def is_glob(source: str | Path) -> bool:
+    """Tell whether a source is a pattern: it has wildcards and is not the name of a file."""
+    return glob.has_magic(str(source)) and not Path(source).exists()
+
+
+def find_glob_root(pattern: str) -> Path:
+    """Return the folder that a pattern starts in: what stands before the first part with a wildcard."""
+    parts = Path(pattern).parts
+    magic = next(number for number, part in enumerate(parts) if glob.has_magic(part))
+    return Path(*parts[:magic])
+
+
+def require_safe_output(
+    sources: Iterable[str | Path], images: Sequence[ImageFile], output: Path, *, confidence: bool = False
+) -> None:
+    """Refuse an output folder that would overwrite inputs, or be read as an input the next time.
+
+    Args:
+        sources: What was given, files, folders and globs.
+        images: The files found there.
+        output: Where the labels go.
+        confidence: Whether the confidence is written too, whose name another image's labels may have.
+    Raises:
+        UsageError: Output and input folders are the same or one inside the other, or two images share a name.
+    """
+    target = output.resolve()
+    for source in sources:
+        folder = Path(source) if Path(source).is_dir() else find_glob_root(str(source)) if "**" in str(source) else None
+        if folder is not None and target.is_relative_to(folder.resolve()):
+            raise UsageError(f"the output folder {output} lies in the input folder {folder}", "Choose another --out.")
+    names: dict[str, Path] = {}
+    for image in images:
+        path = image.path.resolve()
+        written = [(target / f"{image.key}{suffix}").resolve() for suffix in (".png", ".tif")]
+        if target in (path.parent, path) or path in written:
+            raise UsageError(f"the output folder {output} is that of the input {image.path}", "Choose another --out.")
+        for name in (image.key, f"{image.key}_confidence")[: 1 + confidence]:
+            if name in names:
+                raise UsageError(
+                    f"{names[name]} and {image.path} would both be written to {output / name}.png",
+                    "Rename one, or label them into different folders.",
+                )
+            names[name] = image.path
+
+
+def convert_image(value: Any) -> np.ndarray:
+    """Turn an image in memory into an array.
+
+    Args:
+        value: A PIL image, a uint8 array (H, W, 3), or a tensor (3, H, W), uint8 or floats in [0, 1].
+    Shapes:
+        out (H, W, 3) uint8 RGB.
+    Raises:
+        UsageError: It is something else.
+    """
+    if isinstance(value, Image.Image):
+        return np.asarray(value.convert("RGB"))
+    if isinstance(value, torch.Tensor):
+        if value.dtype.is_floating_point:
+            if value.numel() and not (value.min() >= 0 and value.max() <= 1):
+                raise UsageError("a tensor of floats must lie in [0, 1]", "Give 0 to 255 as uint8.")
+            value = (value.float() * 255).round().to(torch.uint8)
+        if value.dim() == 3 and value.shape[0] == 3:
+            value = value.permute(1, 2, 0).cpu().numpy()
+    if (
+        isinstance(value, np.ndarray)
+        and value.dtype == np.uint8
+        and value.ndim == 3
+        and value.shape[2] == 3
+        and value.size
+    ):
+        return np.ascontiguousarray(value)
+    what = f"{type(value).__name__} {getattr(value, 'dtype', '')} {tuple(getattr(value, 'shape', ()))}"
+    raise UsageError(
+        f"cannot label a {what}",
+        "Give a path, a PIL image, a uint8 array (H, W, 3), or a tensor (3, H, W) of uint8 or floats in [0, 1].",
+    )

@@ -1,0 +1,179 @@
+"""Labelling many files into a folder: their names, what was done, what was skipped."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from atrous.core.errors import DataError, MachineError, UsageError
+from atrous.core.files import save_json
+from atrous.core.records import Progress, ProgressCallback
+from atrous.images.decode import HUGE_PX, is_huge_tiff
+from atrous.inference import HUGE_FORMATS
+from atrous.inference.folders.inputs import ImageFile, find_images, require_safe_output
+from atrous.inference.folders.prediction import Prediction
+from atrous.inference.folders.prefetch import MOST_THREADS
+from atrous.inference.labelling.labeller import Predictor
+from atrous.inference.memory import LARGEST_WINDOW
+
+RECORD_NAME = "predictions.json"
+
+
+@dataclass
+class PredictionRecord:
+    """What `save_predictions` did.
+
+    Args:
+        folder: Where the files are.
+        done: A row an image: input, files (below the folder), height, width, window.
+        skipped: A row a file that could not be read: input, reason.
+    """
+
+    folder: Path
+    done: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[dict[str, str]] = field(default_factory=list)
+
+    def add(self, file: Path, written: Sequence[Path], size: tuple[int, int], window: int | None) -> None:
+        """Note an image that was labelled, of this height and width."""
+        names = [path.relative_to(self.folder).as_posix() for path in written]
+        self.done.append({"input": str(file), "files": names, "height": size[0], "width": size[1], "window": window})
+
+    def skip(self, file: ImageFile, error: DataError) -> None:
+        """Note a file that could not be read."""
+        self.skipped.append({"input": str(file.path), "reason": error.message})
+
+
+def save_predictions(
+    predictor: Predictor,
+    sources: Sequence[str | Path],
+    output: Path,
+    *,
+    overlay: bool = True,
+    confidence: bool = False,
+    probabilities: bool = False,
+    min_confidence: float = 0.0,
+    progress: ProgressCallback | None = None,
+) -> PredictionRecord:
+    """Label files, folders and globs into a folder, sub-folders mirrored, and write `predictions.json` beside them.
+
+    Images are saved while the next ones are labelled. Files that cannot be read are skipped and recorded; an
+    interruption leaves what is finished, recorded too. TIFFs of more than `HUGE_PX` pixels come last, are never whole
+    in memory, and get labels alone, as TIFF.
+
+    Args:
+        predictor: What labels.
+        sources: Files, folders and globs.
+        output: The folder.
+        overlay: Whether to write each image with its labels over it.
+        confidence: Whether to write the confidence.
+        probabilities: Whether to write the probabilities of every class.
+        min_confidence: Pixels below it get the data's ignored id.
+        progress: Receives the progress.
+    Raises:
+        UsageError: A source does not exist, two images share a name, or the output folder lies in an input folder;
+            or the model gives labels alone and more is wanted, or more than labels is wanted of a huge image.
+        MachineError: A file cannot be written, the memory does not suffice, or the package that reads huge images
+            is missing.
+    """
+    wanted = {"confidence": confidence, "probabilities": probabilities, "min_confidence": min_confidence > 0}
+    predictor.require_confidence(*[name for name, is_wanted in wanted.items() if is_wanted])
+    files = [file for source in sources for file in find_images(source)]
+    require_safe_output(sources, files, output, confidence=confidence)
+    huge = [file for file in files if is_huge_tiff(file.path)]
+    if huge:
+        _require_labels_alone(predictor, huge[0], overlay=overlay, confidence=confidence, probabilities=probabilities)
+        label_huge = HUGE_FORMATS.load("tiff")
+    paths = {file.key: file.path for file in files}
+    record = PredictionRecord(output)
+    pending: deque[tuple[Prediction, Future[list[Path]]]] = deque()
+
+    def tell() -> None:
+        if progress is not None:
+            progress(Progress("predicting", len(record.done) + len(record.skipped), len(files)))
+
+    def note(prediction: Prediction, written: list[Path]) -> None:
+        height, width = prediction.labels.shape
+        record.add(paths[prediction.key], written, (height, width), prediction.window)
+
+    def finish() -> None:
+        prediction, saving = pending.popleft()
+        with _naming_the_image(paths[prediction.key]):
+            written = saving.result()
+        note(prediction, written)
+        tell()
+
+    whole = [file for file in files if file not in huge]
+    predictions = predictor.iter_predictions(
+        whole, confidence=confidence, probabilities=probabilities, min_confidence=min_confidence, skip=record.skip
+    )
+    most = 1 if probabilities else predictor.batch_size  # those of every class take more memory than all else
+    try:
+        with ThreadPoolExecutor(max_workers=min(most, MOST_THREADS)) as pool:
+            for prediction in predictions:
+                if len(pending) == most:
+                    finish()
+                saving = pool.submit(prediction.save, output, overlay=overlay, confidence=confidence)
+                pending.append((prediction, saving))
+            while pending:
+                finish()
+        for file in huge:
+            target = output / f"{file.key}.tif"
+            try:
+                with _naming_the_image(file.path):
+                    *size, window = label_huge(
+                        predictor, file.path, target, min_confidence=min_confidence, progress=progress
+                    )
+            except DataError as error:
+                record.skip(file, error)
+            else:
+                record.add(file.path, [target], (size[0], size[1]), window)
+                tell()
+    finally:
+        for prediction, saving in pending:  # after an interruption
+            if saving.done() and saving.exception() is None:
+                note(prediction, saving.result())
+        _save_record(record, predictor)
+    return record
+
+
+def _require_labels_alone(predictor: Predictor, file: ImageFile, **wanted: bool) -> None:
+    """Refuse what needs a whole image of a huge one, before anything is labelled."""
+    asked = [name for name, is_wanted in wanted.items() if is_wanted]
+    asked += ["DenseCRF"] * (predictor.crf is not None)
+    asked += ["an exported file, which gives every pixel of a window at once,"] * predictor.backend.is_full_size
+    asked += [f"a window of {predictor.protocol.window}"] * ((predictor.protocol.window or 0) > LARGEST_WINDOW)
+    if asked:
+        raise UsageError(
+            f"{', '.join(asked)}: {file.path} has more than {HUGE_PX:,} pixels, and is never whole in memory",
+            f"Ask for labels alone, in windows up to {LARGEST_WINDOW}, or cut the image into smaller ones.",
+        )
+
+
+@contextmanager
+def _naming_the_image(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise MachineError(f"cannot write the labels of {path}: {error}") from error
+
+
+def _save_record(record: PredictionRecord, predictor: Predictor) -> None:
+    space = predictor.label_space
+    classes = [
+        {"name": name, "id": number, "colour": list(colour)}
+        for name, number, colour in zip(space.names, space.ids, space.colours, strict=True)
+    ]
+    save_json(
+        record.folder / RECORD_NAME,
+        {
+            "protocol": predictor.protocol.to_json(),
+            "classes": classes,
+            "done": record.done,
+            "skipped": record.skipped,
+        },
+    )

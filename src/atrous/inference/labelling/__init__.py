@@ -1,0 +1,1 @@
+"""From arrays to labels: windows, scales, the likeliest class."""

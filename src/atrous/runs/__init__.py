@@ -1,0 +1,1 @@
+"""A training as a whole: its data, folder and report."""

@@ -1,0 +1,79 @@
+"""The data that a model is scored on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from atrous.config.load import load_config
+from atrous.config.stages import list_stages
+from atrous.core.errors import AtrousError, UsageError
+from atrous.core.labels import LabelSpace
+from atrous.core.records import MessageCallback, send_message
+from atrous.core.run_folder import CONFIG_NAME
+from atrous.data.build import build_all_pairs, build_splits
+from atrous.data.contracts import SegmentationDataset, Splits
+
+
+def rebuild_splits(folder: Path) -> Splits:
+    """Find the data that a run, or its last stage, was trained and scored on, as its configuration says.
+
+    Raises:
+        DataError: They are not where they were.
+    """
+    return build_splits(list_stages(load_config(recipe=folder / CONFIG_NAME).config)[-1].data)
+
+
+def is_run(folder: Path) -> bool:
+    """Tell whether a folder is that of a run."""
+    return (folder / CONFIG_NAME).is_file()
+
+
+def find_scored_data(
+    data: SegmentationDataset | str | Path | None,
+    folder: Path | None,
+    space: LabelSpace,
+    root: str | None,
+    on_message: MessageCallback | None,
+) -> SegmentationDataset:
+    """Return the data that a model is scored on.
+
+    Args:
+        data: What was asked for; the validation data of the model's run where left out.
+        folder: That of the run, or of the model's file, or None.
+        space: The model's classes, which the data has.
+        root: Folder in which registered data sets are looked for.
+        on_message: Receives messages about automatic choices and findings.
+    Raises:
+        UsageError: No data is asked for, and the model is no run.
+        DataError: Nothing at the place, no known layout, or files that do not pair.
+    """
+    if data is not None and not isinstance(data, str | Path):
+        return data
+    if data is None:
+        if folder is None or not is_run(folder):
+            raise UsageError("no data to score on", "Give DATA, or a run folder, which knows its own validation data.")
+        return rebuild_splits(folder).val
+    classes = dict(zip(space.ids, space.names, strict=True))
+    given = {"data.source": str(data), "data.root": root, "data.classes": classes, "data.ignore": space.ignored_ids}
+    dataset = build_all_pairs(load_config(options=given).config.data)
+    if folder is not None and is_run(folder):
+        _warn_of_seen_images(folder, dataset, on_message)
+    return dataset
+
+
+def _warn_of_seen_images(folder: Path, dataset: SegmentationDataset, on_message: MessageCallback | None) -> None:
+    try:
+        seen = set(_list_files(rebuild_splits(folder).train))
+    except AtrousError:
+        send_message(
+            on_message, "the run's own data are not here, so it is not known whether it was trained on these images"
+        )
+        return
+    shared = sum(path in seen for path in _list_files(dataset))
+    if shared:
+        send_message(on_message, f"warning: the model was trained on {shared} of these {len(dataset)} images")
+
+
+def _list_files(dataset: SegmentationDataset) -> list[Path]:
+    paths = [dataset.image_path(index) for index in range(len(dataset))]
+    return [path.resolve() for path in paths if path is not None]

@@ -1,0 +1,87 @@
+"""From counts to scores."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from atrous.core.labels import LabelSpace
+from atrous.core.records import ClassScore, ImageScore, Protocol, Scores
+from atrous.metrics.confusion import (
+    compute_baseline,
+    compute_iou,
+    compute_miou,
+    compute_pixel_accuracy,
+    compute_precision,
+    compute_recall,
+    find_never_predicted,
+)
+
+
+def _list_classes(space: LabelSpace) -> str:
+    return ", ".join(f"{number} {name}" for number, name in zip(space.ids, space.names, strict=True))
+
+
+def build_scores(
+    counts: np.ndarray,
+    label_space: LabelSpace,
+    protocol: Protocol,
+    images: list[ImageScore],
+    *,
+    data: str = "",
+    notes: tuple[str, ...] = (),
+) -> Scores:
+    """Work out every figure from the counts of a data set.
+
+    Args:
+        counts: (K, K) pixels, rows truth, columns prediction.
+        label_space: What the classes are.
+        protocol: How the labels were made.
+        images: Each image's own score.
+        data: Name of the data and split.
+        notes: What else a reader must know.
+    """
+    iou, recall, precision = compute_iou(counts), compute_recall(counts), compute_precision(counts)
+    baseline_class, baseline_miou = compute_baseline(counts)
+    rows = tuple(
+        ClassScore(
+            name=name,
+            id=label_space.ids[number],
+            iou=_number_or_none(iou[number]),
+            recall=_number_or_none(recall[number]),
+            precision=_number_or_none(precision[number]),
+            pixels=int(counts[number].sum()),
+            predicted_pixels=int(counts[:, number].sum()),
+        )
+        for number, name in enumerate(label_space.names)
+    )
+    return Scores(
+        miou=compute_miou(counts),
+        pixel_accuracy=compute_pixel_accuracy(counts),
+        classes=rows,
+        confusion=tuple(tuple(row) for row in counts.tolist()),
+        images=tuple(images),
+        protocol=protocol,
+        baseline_class=label_space.names[baseline_class],
+        baseline_miou=baseline_miou,
+        never_predicted=tuple(label_space.names[number] for number in find_never_predicted(counts)),
+        data=data,
+        notes=notes,
+    )
+
+
+def _number_or_none(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def select_examples(scores: Scores, count: int = 4) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return keys of the best and of the worst images, best and worst first, no image in both.
+
+    Args:
+        scores: Scores of a data set; images without a valid pixel are passed over.
+        count: Most images of each kind; of fewer than twice as many, the better half is best.
+    """
+    rated = sorted((row.miou, row.key) for row in scores.images if row.miou is not None)
+    keys = [key for _, key in rated]
+    num_best = min(count, (len(keys) + 1) // 2)
+    num_worst = min(count, len(keys) - num_best)
+    return tuple(keys[::-1][:num_best]), tuple(keys[:num_worst])

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from atrous.core.records import Progress
+from atrous.display import progress as module
+from atrous.display.progress import describe_seconds, open_display
+
+
+def test_quiet_gives_nothing_to_call():
+    with open_display(quiet=True) as display:
+        assert (display.progress, display.message) == (None, None)
+
+
+def test_a_log_file_gets_plain_lines_with_the_time_left(monkeypatch):
+    now = iter([0.0, 0.0, 10.0, 31.0, 40.0, 65.0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(now))
+    stream = io.StringIO()
+    with open_display(quiet=False, console=Console(file=stream, width=200)) as display:
+        for done in (100, 110, 131, 140):  # a resumed run: the first 100 cost no time
+            display.progress(Progress("training", done, 200, "loss 0.41"))
+        display.message("split: 80 to train on")
+        display.progress(Progress("reading", 7, None))
+    assert stream.getvalue().splitlines() == [
+        "training 131 of 200, 69 s left, loss 0.41",
+        "split: 80 to train on",
+        "reading 7",
+    ]
+
+
+def test_a_terminal_gets_a_bar_per_stage_that_leaves_when_done():
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    with open_display(quiet=False, console=console) as display:
+        bars = display.progress.__self__._bars
+        display.progress(Progress("training", 1, 10, "loss 2"))
+        display.progress(Progress("validation", 1, 2))
+        assert [task.description for task in bars.tasks] == ["training", "validation"]
+        display.progress(Progress("validation", 2, 2))
+        display.progress(Progress("training", 4, 10, "loss 1"))
+        (task,) = bars.tasks
+        assert (task.completed, task.total, task.fields["note"]) == (4, 10, "loss 1")
+        display.progress(Progress("validation", 1, 2))
+        assert bars.tasks[-1].completed == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (89, "89 s"), (100, "2 min"), (3600, "1 h 0 min"), (4830, "1 h 20 min")]
+)
+def test_durations(seconds, text):
+    assert describe_seconds(seconds) == text

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from atrous.core.errors import DataError
+from atrous.images.decode import describe_size_mismatch, is_huge_tiff, load_image, load_image_size, load_mask
+
+UPRIGHT = {  # what a viewer does for each EXIF orientation, after the standard's own table
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: a[::-1].swapaxes(0, 1),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: a.swapaxes(0, 1)[::-1],
+}
+
+
+@pytest.fixture
+def colours() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (5, 8, 3), dtype=np.uint8)
+
+
+def save_turned(path: Path, array: np.ndarray, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(array).save(path, exif=exif)
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_exif_rotation_is_applied_to_images_once_and_never_to_masks(tmp_path, colours, orientation):
+    save_turned(tmp_path / "a.png", colours, orientation)
+    save_turned(tmp_path / "mask.png", colours[..., 0], orientation)
+
+    image = load_image(tmp_path / "a.png")
+
+    np.testing.assert_array_equal(image, UPRIGHT[orientation](colours))
+    np.testing.assert_array_equal(load_mask(tmp_path / "mask.png"), colours[..., 0])
+    assert load_image_size(tmp_path / "a.png") == (*image.shape[:2], orientation != 1)
+
+
+def test_exif_rotation_of_16_bits(tmp_path):
+    grey = np.arange(40, dtype=np.uint16).reshape(5, 8) * 257
+    save_turned(tmp_path / "a.png", grey, 6)
+    np.testing.assert_array_equal(load_image(tmp_path / "a.png")[..., 0], UPRIGHT[6](grey // 257))
+
+
+def test_mask_of_the_unturned_image_is_named_as_such(tmp_path, colours):
+    save_turned(tmp_path / "a.png", colours, 6)
+    line = describe_size_mismatch(tmp_path / "a.png", tmp_path / "m.png", (5, 8))
+    assert "EXIF" in line
+    assert "unturned" in line
+    assert "8x5" in line
+    assert describe_size_mismatch(tmp_path / "a.png", tmp_path / "m.png", (8, 5)) == ""
+    assert "EXIF" not in describe_size_mismatch(tmp_path / "a.png", tmp_path / "m.png", (3, 3))
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK"])
+def test_every_mode_becomes_rgb(tmp_path, colours, mode):
+    image = Image.fromarray(colours).convert(mode)
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    image.save(path)
+    image = load_image(path)
+    assert image.shape == (5, 8, 3)
+    assert image.dtype == np.uint8
+    if mode in ("L", "LA"):
+        np.testing.assert_array_equal(image, np.asarray(Image.fromarray(colours).convert("L"))[..., None].repeat(3, 2))
+
+
+def test_alpha_is_dropped_not_blended(tmp_path, colours):
+    alpha = np.zeros((5, 8, 1), np.uint8)
+    Image.fromarray(np.concatenate([colours, alpha], axis=2)).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(load_image(tmp_path / "a.png"), colours)
+
+
+def test_palette_with_transparency_reads_without_a_warning(tmp_path):
+    image = Image.fromarray(np.array([[0, 1], [1, 0]], np.uint8)).convert("P")
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.save(tmp_path / "a.png", transparency=b"\x00\x80")
+    np.testing.assert_array_equal(load_image(tmp_path / "a.png")[0], [[10, 20, 30], [40, 50, 60]])
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_16_bits_are_scaled_not_clipped(tmp_path, suffix, channels):
+    values = np.random.default_rng(1).integers(0, 65536, (9, 7, channels)).astype(np.uint16)
+    values[0, :2] = [[0], [65535]]
+    cv2.imwrite(str(tmp_path / f"a.{suffix}"), values)
+
+    image = load_image(tmp_path / f"a.{suffix}").astype(float)
+
+    wanted = values[..., ::-1] / 257.0
+    assert np.abs(image - wanted).max() <= 1.0
+    assert image[0, 0].max() == 0
+    assert image[0, 1].min() == 255
+
+
+def test_multi_image_jpeg_of_a_phone(tmp_path, colours):
+    first = Image.fromarray(np.full((16, 16, 3), 200, np.uint8))
+    first.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[Image.new("RGB", (8, 8))])
+    assert load_image(tmp_path / "a.jpg").shape == (16, 16, 3)
+
+
+def test_floats_are_refused(tmp_path):
+    Image.fromarray(np.ones((2, 2), np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(DataError, match=r"a\.tif.*range"):
+        load_image(tmp_path / "a.tif")
+
+
+def test_palette_masks_are_read_as_indices(tmp_path):
+    ids = np.array([[0, 3, 255], [7, 3, 0]], np.uint8)
+    image = Image.fromarray(ids).convert("P")
+    image.putpalette(np.random.default_rng(0).integers(0, 256, 768, dtype=np.uint8).tobytes())
+    image.save(tmp_path / "m.png")
+    np.testing.assert_array_equal(load_mask(tmp_path / "m.png"), ids)
+
+
+def test_masks_of_16_bits_keep_their_ids(tmp_path):
+    ids = np.array([[0, 256, 65535], [70, 1000, 3]], np.uint16)
+    cv2.imwrite(str(tmp_path / "m.png"), ids)
+    np.testing.assert_array_equal(load_mask(tmp_path / "m.png"), ids)
+
+
+def test_two_colour_masks_are_0_and_1(tmp_path):
+    ids = np.array([[0, 1], [1, 1]], np.uint8)
+    Image.fromarray(ids > 0).save(tmp_path / "m.png")
+    np.testing.assert_array_equal(load_mask(tmp_path / "m.png"), ids)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_grey_saved_as_colour_is_its_grey_value(tmp_path, channels):
+    ids = np.array([[0, 9], [4, 9]], np.uint8)
+    array = np.stack([ids] * 3 + [np.full_like(ids, 255)] * (channels - 3), axis=-1)
+    Image.fromarray(array).save(tmp_path / "m.png")
+    np.testing.assert_array_equal(load_mask(tmp_path / "m.png"), ids)
+
+
+def test_colour_masks_are_refused_with_file_and_colours(tmp_path):
+    array = np.zeros((4, 4, 3), np.uint8)
+    array[0] = (128, 0, 0)
+    Image.fromarray(array).save(tmp_path / "m.png")
+    with pytest.raises(DataError, match=r"m\.png: a mask in colour, 2 colours: .*\(128, 0, 0\) 4 pixels"):
+        load_mask(tmp_path / "m.png")
+
+
+def test_colour_masks_of_16_bits_are_refused(tmp_path):
+    cv2.imwrite(str(tmp_path / "m.png"), np.full((2, 2, 3), 300, np.uint16))
+    with pytest.raises(DataError, match=r"m\.png"):
+        load_mask(tmp_path / "m.png")
+
+
+def test_jpeg_masks_are_refused(tmp_path):
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "m.jpg")
+    with pytest.raises(DataError, match=r"m\.jpg.*JPEG") as caught:
+        load_mask(tmp_path / "m.jpg")
+    assert "PNG" in caught.value.hint
+
+
+def test_missing_file():
+    with pytest.raises(DataError, match=r"nowhere\.png: no such file"):
+        load_image(Path("nowhere.png"))
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp", "bmp"])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.7])
+def test_truncated_files_are_named(tmp_path, suffix, share):
+    path = tmp_path / f"broken.{suffix}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    for load in (load_image, load_mask):
+        with pytest.raises(DataError, match=r"broken\."):
+            load(path)
+
+
+def test_text_is_no_image(tmp_path):
+    (tmp_path / "a.png").write_text("<svg/>")
+    with pytest.raises(DataError, match=r"a\.png: not an image"):
+        load_image(tmp_path / "a.png")
+
+
+def test_decompression_bomb_is_refused_before_decoding(tmp_path):
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    data = (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    )
+    (tmp_path / "bomb.png").write_bytes(data)
+    for load in (load_image, load_mask, load_image_size):
+        with pytest.raises(DataError, match=r"bomb\.png"):
+            load(tmp_path / "bomb.png")
+
+
+def test_a_huge_tiff_is_known_by_its_head(tmp_path, colours, monkeypatch):
+    Image.fromarray(colours).save(tmp_path / "a.tif")
+    Image.fromarray(colours).save(tmp_path / "big.TIFF", big_tiff=True)
+    Image.fromarray(colours).save(tmp_path / "a.png")
+    whole = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "cut.tif").write_bytes(whole[: int.from_bytes(whole[4:8], "little") + 4])
+    (tmp_path / "text.tif").write_text("no image")
+    names = ["a.tif", "big.TIFF", "a.png", "cut.tif", "text.tif", "missing.tif"]
+    for largest, huge in ((39, {"a.tif", "big.TIFF"}), (40, set())):
+        monkeypatch.setattr("atrous.images.decode.HUGE_PX", largest)
+        assert {name for name in names if is_huge_tiff(tmp_path / name)} == huge

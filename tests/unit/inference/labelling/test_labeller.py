@@ -1,0 +1,346 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from atrous.config.schema import EvaluationConfig, ModelConfig
+from atrous.core.errors import ConfigError, DataError, MachineError, UsageError
+from atrous.core.labels import LabelSpace
+from atrous.core.records import Progress
+from atrous.inference.build import build_predictor, find_device
+from atrous.inference.folders.writer import save_predictions
+from atrous.inference.labelling.labeller import Predictor
+from atrous.networks.build import build_network
+from atrous.networks.model_file import ModelCard, load_model, save_model
+from atrous.networks.segmenter import Segmenter
+
+SPACE = LabelSpace(("a", "b", "c", "d", "e"), ids=(0, 10, 20, 30, 40))
+
+
+@pytest.fixture
+def network() -> Segmenter:
+    torch.manual_seed(0)
+    return build_network(ModelConfig(name="fcn-resnet18", weights="none"), 5).eval()
+
+
+def wrap(network: Segmenter, space: LabelSpace = SPACE, **evaluation: object) -> Predictor:
+    return build_predictor(network, space, EvaluationConfig(**evaluation), "cpu")
+
+
+def draw_image(height: int = 40, width: int = 50, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def write_images(folder: Path, *names: str) -> None:
+    for number, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw_image(33 + number, 47, seed=number)).save(path)
+
+
+def test_labels_confidence_and_probabilities_belong_together(network: Segmenter) -> None:
+    image = draw_image()
+    predictor = wrap(network)
+    indices, confidence, probs = predictor.label_image(image, probabilities=True)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(image).permute(2, 0, 1)[None]).softmax(dim=1)[0].numpy()
+    given = np.take_along_axis(expected, indices[None].astype(np.int64), axis=0)[0]
+    np.testing.assert_allclose(given, expected.max(axis=0), rtol=1e-4)  # equal classes may change places
+    np.testing.assert_allclose(confidence, expected.max(axis=0), rtol=1e-4)
+    assert probs is not None
+    np.testing.assert_allclose(probs, expected, atol=1e-3)
+    assert len(np.unique(indices)) > 1
+    assert predictor.label_image(image)[2] is None
+
+
+def test_row_43_another_output_stride_takes_the_rates_with_it_and_says_so() -> None:
+    network = build_network(ModelConfig(name="deeplabv3-resnet18", weights="none"), 5)
+    said: list[str] = []
+    predictor = build_predictor(network, SPACE, EvaluationConfig(output_stride=8), "cpu", on_message=said.append)
+    assert said == ["output stride 8: rates 12, 24, 36"]
+    seen: list[tuple[int, ...]] = []
+    network.head.register_forward_hook(
+        lambda head, *_: seen.append(tuple(branch.spatial.conv.dilation[0] for branch in head.aspp.atrous))
+    )
+    predictor.label_image(draw_image())
+    assert seen[-1] == (12, 24, 36)
+    build_predictor(network, SPACE, EvaluationConfig(), "cpu", on_message=said.append)
+    assert len(said) == 1
+
+
+def test_predictions_carry_the_ids_of_the_data(network: Segmenter) -> None:
+    prediction = wrap(network).predict_image(draw_image())
+    indices, _, _ = wrap(network).label_image(draw_image())
+    np.testing.assert_array_equal(prediction.labels, indices * 10)
+    assert prediction.labels.dtype == np.uint8
+    assert prediction.classes == SPACE.names
+    assert prediction.labels.shape == prediction.confidence.shape == (40, 50)
+
+
+def test_pixels_below_the_least_confidence_get_the_ignored_id(network: Segmenter) -> None:
+    predictor = wrap(network)
+    sure = predictor.predict_image(draw_image())
+    least = float(np.median(sure.confidence))
+    unsure = predictor.predict_image(draw_image(), min_confidence=least)
+    below = sure.confidence < least
+    assert 0.3 < below.mean() < 0.7
+    assert (unsure.labels[below] == 255).all()
+    np.testing.assert_array_equal(unsure.labels[~below], sure.labels[~below])
+
+
+def test_the_ignored_id_may_be_another_but_never_a_class(network: Segmenter) -> None:
+    other = LabelSpace(SPACE.names, ids=SPACE.ids, ignored_ids=(300,))
+    labels = wrap(network, other).predict_image(draw_image(), min_confidence=1.1).labels
+    assert labels.dtype == np.uint16
+    assert (labels == 300).all()
+    taken = LabelSpace(SPACE.names, ids=(0, 1, 2, 3, 255), ignored_ids=())
+    with pytest.raises(UsageError, match="255 is a class"):
+        wrap(network, taken).predict_image(draw_image(), min_confidence=0.5)
+
+
+def test_all_kinds_of_input_give_the_same_labels(network: Segmenter, tmp_path: Path) -> None:
+    image = draw_image()
+    Image.fromarray(image).save(tmp_path / "photo.png")
+    tensor = torch.from_numpy(image).permute(2, 0, 1)
+    predictor = wrap(network)
+    expected = predictor.predict_image(image).labels
+    sources = [
+        image,
+        Image.fromarray(image),
+        tensor,
+        tensor / 255,
+        tmp_path / "photo.png",
+        str(tmp_path / "photo.png"),
+    ]
+    for source in sources:
+        np.testing.assert_array_equal(predictor.predict(source).labels, expected)
+    predictions = predictor.predict(sources)
+    assert isinstance(predictions, list)
+    assert [prediction.key for prediction in predictions][3:] == ["image-3", "photo", "photo"]
+    for source in (tmp_path, f"{tmp_path}/*.png"):
+        found = predictor.predict(source)
+        assert isinstance(found, Iterator)
+        assert [prediction.key for prediction in found] == ["photo"]
+    with pytest.raises(UsageError, match="Give it by itself"):
+        predictor.predict([tmp_path])
+
+
+def test_an_unreadable_file_is_named(network: Segmenter, tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"bad\.jpg"):
+        wrap(network).predict(tmp_path / "bad.jpg")
+    with pytest.raises(DataError, match=r"bad\.jpg"):
+        list(wrap(network).predict(tmp_path))
+
+
+def test_row_30_a_folder_in_masks_out(network: Segmenter, tmp_path: Path) -> None:
+    source, output = tmp_path / "in", tmp_path / "out"
+    write_images(source, "a.jpg", "sub/b.png", "sub/deep/c.jpg")
+    (source / "broken.jpg").write_bytes(b"no image")
+    (source / "readme.txt").write_text("no image either")
+    steps: list[Progress] = []
+    record = save_predictions(wrap(network), [source], output, progress=steps.append)
+    written = sorted(path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file())
+    assert written == [
+        "a.png",
+        "a_overlay.jpg",
+        "predictions.json",
+        "sub/b.png",
+        "sub/b_overlay.jpg",
+        "sub/deep/c.png",
+        "sub/deep/c_overlay.jpg",
+    ]
+    assert [Path(row["input"]).name for row in record.done] == ["a.jpg", "b.png", "c.jpg"]
+    assert [Path(row["input"]).name for row in record.skipped] == ["broken.jpg"]
+    saved = json.loads((output / "predictions.json").read_text())
+    assert saved["done"][1]["files"] == ["sub/b.png", "sub/b_overlay.jpg"]
+    assert (saved["done"][1]["height"], saved["done"][1]["width"], saved["done"][1]["window"]) == (34, 47, None)
+    assert "broken.jpg" in saved["skipped"][0]["reason"]
+    assert saved["protocol"]["output_stride"] == 16
+    assert saved["classes"][1] == {"name": "b", "id": 10, "colour": list(SPACE.colours[1])}
+    assert (steps[-1].done, steps[-1].total) == (4, 4)
+    with Image.open(source / "sub" / "b.png") as image, Image.open(output / "sub" / "b.png") as labels:
+        expected = wrap(network).predict(np.asarray(image)).labels
+        np.testing.assert_array_equal(np.asarray(labels), expected)
+
+
+def test_an_interruption_keeps_and_records_what_is_finished(network: Segmenter, tmp_path: Path) -> None:
+    write_images(tmp_path / "in", "a.png", "b.png", "c.png", "d.png")
+
+    def stop(progress: Progress) -> None:
+        if progress.done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        save_predictions(wrap(network), [tmp_path / "in"], tmp_path / "out", overlay=False, progress=stop)
+    done = json.loads((tmp_path / "out" / "predictions.json").read_text())["done"]
+    assert [row["files"] for row in done] == [["a.png"], ["b.png"]]
+    assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
+
+
+def test_row_30_images_of_equal_size_go_through_the_network_together(network: Segmenter, tmp_path: Path) -> None:
+    source, sizes = tmp_path / "in", [(33, 47), (47, 33), (33, 47), (33, 47), (20, 20), (33, 47)]
+    source.mkdir()
+    for number, size in enumerate(sizes):
+        Image.fromarray(draw_image(*size, seed=number)).save(source / f"{number}.png")
+    (source / "3b.png").write_bytes(b"no image")
+    alone, together = wrap(network), wrap(network)
+    assert alone.batch_size == 1  # on a CPU
+    together.batch_size = 4
+    batches: list[int] = []
+    backend = together.backend
+    together.backend = Noting(backend, batches)
+    record = save_predictions(together, [source], tmp_path / "together", overlay=False)
+    assert batches == [3, 1, 1, 1]
+    save_predictions(alone, [source], tmp_path / "alone", overlay=False)
+    assert [row["files"] for row in record.done] == [[f"{number}.png"] for number in range(6)]
+    assert [Path(row["input"]).name for row in record.skipped] == ["3b.png"]
+    for number, size in enumerate(sizes):
+        found, expected = (np.asarray(Image.open(tmp_path / way / f"{number}.png")) for way in ("together", "alone"))
+        assert found.shape == size
+        assert (found == expected).mean() > 0.999
+
+
+class Noting:
+    """A backend that notes how many images it is given."""
+
+    def __init__(self, backend, batches: list[int]) -> None:
+        self._backend, self._batches = backend, batches
+
+    def __getattr__(self, name: str):
+        return getattr(self._backend, name)
+
+    def __call__(self, images: torch.Tensor):
+        self._batches.append(len(images))
+        return self._backend(images)
+
+
+def test_what_is_being_saved_at_an_interruption_is_recorded(network: Segmenter, tmp_path: Path) -> None:
+    write_images(tmp_path / "in", "a.png", "b.png", "c.png", "d.png")
+    predictor = wrap(network)
+
+    class Stopping(Noting):
+        def __call__(self, images: torch.Tensor):
+            if len(self._batches) == 2:
+                raise KeyboardInterrupt
+            return super().__call__(images)
+
+    predictor.backend = Stopping(predictor.backend, [])
+    with pytest.raises(KeyboardInterrupt):
+        save_predictions(predictor, [tmp_path / "in"], tmp_path / "out", overlay=False)
+    done = json.loads((tmp_path / "out" / "predictions.json").read_text())["done"]
+    assert [row["files"] for row in done] == [["a.png"], ["b.png"]]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["a.png", "b.png"]
+
+
+def test_a_folder_that_cannot_be_written_says_so(network: Segmenter, tmp_path: Path) -> None:
+    write_images(tmp_path / "in", "sub/a.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "sub").write_text("a file where a folder must be")
+    with pytest.raises(MachineError, match="cannot write"):
+        save_predictions(wrap(network), [tmp_path / "in"], tmp_path / "out")
+
+
+def test_row_43_a_predictors_stride_leaves_the_networks_own_alone(network: Segmenter) -> None:
+    own, finer = wrap(network), wrap(network, output_stride=8)
+    image = draw_image(97, 97)
+    before = own.label_image(image, probabilities=True)[2]
+    fine = finer.label_image(image, probabilities=True)[2]
+    assert network.output_stride == 16
+    assert (own.protocol.output_stride, finer.protocol.output_stride) == (16, 8)
+    np.testing.assert_array_equal(own.label_image(image, probabilities=True)[2], before)
+    assert not np.array_equal(fine, before)
+    with torch.no_grad():
+        fresh = build_network(ModelConfig(name="fcn-resnet18", weights="none", output_stride=8), 5).eval()
+        fresh.load_state_dict(network.state_dict())
+        expected = fresh(torch.from_numpy(image).permute(2, 0, 1)[None]).softmax(dim=1)[0].numpy()
+    np.testing.assert_allclose(fine, expected, atol=1e-3)
+
+
+def test_a_living_models_stride_is_the_default(network: Segmenter) -> None:
+    network.output_stride = 8
+    assert wrap(network).protocol.output_stride == 8
+
+
+def test_row_25_a_network_in_training_is_evaluated_and_not_changed(network: Segmenter) -> None:
+    predictor = wrap(network)
+    image = draw_image()
+    expected = predictor.label_image(image)[1]
+    state = {key: value.clone() for key, value in network.state_dict().items()}
+    network.train()  # as between two validations
+    np.testing.assert_array_equal(predictor.label_image(image)[1], expected)
+    for key, value in network.state_dict().items():
+        torch.testing.assert_close(value, state[key], atol=0, rtol=0)
+
+
+def test_predicting_leaves_parameters_trainable(network: Segmenter) -> None:
+    wrap(network).label_image(draw_image())
+    network.train()
+    network(torch.rand(2, 3, 65, 65)).sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_a_image_that_does_not_fit_in_memory_is_labelled_in_windows_and_this_is_said(
+    network: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    predictor = build_predictor(network, SPACE, EvaluationConfig(), "cpu", on_message=said.append)
+    needed = predictor.backend.measure_bytes_per_pixel()
+    available = int(needed * 170**2 / 0.6)  # a machine whose memory holds 170 x 170 pixels
+    monkeypatch.setattr("atrous.inference.labelling.labeller.compute_available_bytes", lambda device: available)
+    image = draw_image(150, 300)
+    prediction = predictor.predict_image(image)
+    assert prediction.window == 161
+    assert said == [
+        "images of 150 x 300 pixels are labelled in windows of 161, since a whole one does not fit in memory"
+    ]
+    np.testing.assert_array_equal(prediction.labels, wrap(network, window=161).predict_image(image).labels)
+    predictor.predict_image(image)
+    assert len(said) == 1
+    assert predictor.predict_image(draw_image(150, 160)).window is None
+
+
+def test_out_of_memory_says_what_to_do(network: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(network: Segmenter, images: torch.Tensor) -> None:
+        torch.empty(2**62, dtype=torch.uint8)  # the allocator's own error
+
+    predictor = wrap(network)
+    predictor.label_image(draw_image())
+    monkeypatch.setattr(Segmenter, "forward_cells", fail)
+    with pytest.raises(MachineError, match="--window") as caught:
+        predictor.label_image(draw_image())
+    assert "40 x 50" in caught.value.message
+
+
+def test_row_31_one_file_is_enough_to_predict_as_before(network: Segmenter, tmp_path: Path) -> None:
+    model = ModelConfig(name="fcn-resnet18", weights="none")
+    with torch.no_grad():
+        network.get_buffer("mean").fill_(0.2)  # statistics that no code knows, only the file
+        network.get_buffer("std").fill_(0.7)
+    card = ModelCard(model.model_dump(), SPACE, normalisation={"mean": [0.2] * 3, "std": [0.7] * 3})
+    save_model(tmp_path / "model.safetensors", network, card)
+    before = wrap(network).predict_image(draw_image())
+    loaded, read = load_model(tmp_path / "model.safetensors")
+    after = wrap(loaded, read.label_space).predict_image(draw_image())
+    np.testing.assert_array_equal(after.labels, before.labels)
+    np.testing.assert_array_equal(after.confidence, before.confidence)
+    assert after.label_space == SPACE
+
+
+def test_classes_of_network_and_data_must_be_as_many(network: Segmenter) -> None:
+    with pytest.raises(ConfigError, match="5 classes, the data 2"):
+        wrap(network, LabelSpace(("a", "b")))
+
+
+def test_auto_is_fp32_and_an_unknown_device_is_refused(network: Segmenter) -> None:
+    assert wrap(network).protocol.precision == "fp32"
+    assert find_device("auto").type in ("cpu", "cuda")
+    for name in ("tpu9", "cuda:99"):
+        with pytest.raises(MachineError, match="device"):
+            find_device(name)

@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import jaccard_score
+
+from atrous.config.schema import EvaluationConfig, ModelConfig
+from atrous.core.errors import DataError
+from atrous.core.labels import IGNORE_INDEX, LabelSpace
+from atrous.core.records import ImageScore, Progress, Protocol, Sample
+from atrous.images.decode import load_image
+from atrous.inference.build import build_predictor
+from atrous.inference.contracts import LabelBand
+from atrous.inference.folders.writer import save_predictions
+from atrous.inference.labelling.labeller import Predictor
+from atrous.networks.build import build_network
+from atrous.networks.segmenter import Segmenter
+from atrous.scoring.count import score
+from atrous.scoring.summarise import build_scores, select_examples
+
+SPACE = LabelSpace(("sky", "road", "car", "pole"), ids=(3, 1, 8, 20))
+SIZES = ((61, 83), (40, 97), (33, 33), (70, 51), (1, 29))
+
+
+@dataclass
+class Images:
+    """Images on the disk with masks in memory, random blocks of classes and of ignored pixels."""
+
+    folder: Path
+    label_space: LabelSpace = SPACE
+    name: str = "blocks val"
+    numbers: tuple[int, ...] = tuple(range(len(SIZES)))
+    masks: list[np.ndarray] = field(init=False)
+
+    def __post_init__(self) -> None:
+        generator = np.random.default_rng(0)
+        self.folder.mkdir(exist_ok=True)
+        self.masks = []
+        for number, (height, width) in enumerate(SIZES):
+            image = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
+            Image.fromarray(image).save(self.folder / f"p{number}.png")
+            blocks = generator.choice([0, 1, 2, IGNORE_INDEX], (-(-height // 8), -(-width // 8)))
+            self.masks.append(np.kron(blocks, np.ones((8, 8), int))[:height, :width].astype(np.uint16))
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def key(self, index: int) -> str:
+        return f"p{self.numbers[index]}"
+
+    def get(self, index: int) -> Sample:
+        return Sample(self.key(index), load_image(self.image_path(index)), self.mask(index))
+
+    def mask(self, index: int) -> np.ndarray:
+        return self.masks[self.numbers[index]]
+
+    def image_path(self, index: int) -> Path:
+        return self.folder / f"{self.key(index)}.png"
+
+    def mask_path(self, index: int) -> None:
+        return None
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Images:
+    return Images(tmp_path / "images")
+
+
+@pytest.fixture(scope="module")
+def network() -> Segmenter:
+    torch.manual_seed(0)
+    network = build_network(ModelConfig(name="fcn-resnet18", weights="none"), 4)
+    with torch.no_grad():
+        network.head.classifier.bias[3] -= 100  # the last class is never predicted
+    return network
+
+
+def wrap(network: Segmenter, **evaluation: object) -> Predictor:
+    return build_predictor(network, SPACE, EvaluationConfig(**evaluation), "cpu")
+
+
+def test_scores_equal_scikit_learn_on_full_size_predictions(network: Segmenter, dataset: Images) -> None:
+    predictor = wrap(network)
+    scores = score(predictor, dataset)
+    truth = np.concatenate([mask.ravel() for mask in dataset.masks])
+    labels = [predictor.label_image(dataset.get(index).image)[0] for index in range(len(dataset))]
+    given = np.concatenate([label.ravel() for label in labels])
+    valid = truth != IGNORE_INDEX
+    expected = jaccard_score(truth[valid], given[valid], labels=[0, 1, 2], average=None)
+    assert [row.iou for row in scores.classes[:3]] == pytest.approx(expected.tolist())
+    assert scores.classes[3].iou is None
+    assert scores.miou == pytest.approx(expected.mean())
+    assert scores.pixel_accuracy == pytest.approx((truth == given)[valid].mean())
+    assert [row.id for row in scores.classes] == [3, 1, 8, 20]
+    assert scores.data == "blocks val"
+    for row, mask, label in zip(scores.images, dataset.masks, labels, strict=True):
+        inside = mask != IGNORE_INDEX
+        true, answer = mask[inside].tolist(), label[inside].tolist()
+        present = sorted({*true, *answer})
+        ious = [
+            sum(t == c == a for t, a in zip(true, answer, strict=True))
+            / sum(c in (t, a) for t, a in zip(true, answer, strict=True))
+            for c in present
+        ]
+        assert row.miou == pytest.approx(np.mean(ious))
+
+
+def test_row_26_every_pixel_is_scored_at_the_masks_own_size(network: Segmenter, dataset: Images) -> None:
+    scores = score(wrap(network), dataset)
+    assert [(row.height, row.width) for row in scores.images] == list(SIZES)
+    valid = sum(int((mask != IGNORE_INDEX).sum()) for mask in dataset.masks)
+    assert sum(map(sum, scores.confusion)) == valid  # no crop, no shrinking, no padding
+
+
+def test_row_23_counts_of_single_images_add_up_and_their_mean_is_another_number(
+    network: Segmenter, dataset: Images
+) -> None:
+    scores = score(wrap(network), dataset)
+    singles = [score(wrap(network), replace(dataset, numbers=(number,))) for number in range(len(dataset))]
+    np.testing.assert_array_equal(scores.confusion, sum(np.array(single.confusion) for single in singles))
+    assert [single.images[0] for single in singles] == list(scores.images)
+    mean_of_images = np.mean([row.miou for row in scores.images if row.miou is not None])
+    assert scores.miou is not None
+    assert abs(mean_of_images - scores.miou) > 1e-3
+
+
+@pytest.mark.parametrize("evaluation", [{}, {"output_stride": 8, "scales": (0.75, 1.0), "flip": True, "window": 65}])
+def test_row_25_files_of_predict_compared_by_other_code_give_the_same_miou(
+    network: Segmenter, dataset: Images, tmp_path: Path, evaluation: dict[str, object]
+) -> None:
+    scores = score(wrap(network, **evaluation), dataset)
+    save_predictions(wrap(network, **evaluation), [dataset.folder], tmp_path / "out")
+    truth, given = [], []
+    for index, mask in enumerate(dataset.masks):
+        with Image.open(tmp_path / "out" / f"p{index}.png") as image:
+            ids = np.asarray(image)
+        valid = mask != IGNORE_INDEX
+        truth.append(np.asarray(SPACE.ids)[mask[valid]])
+        given.append(ids[valid])
+    expected = jaccard_score(np.concatenate(truth), np.concatenate(given), labels=[3, 1, 8], average="macro")
+    assert scores.miou == pytest.approx(expected, abs=1e-12)
+
+
+def test_row_25_scoring_twice_and_in_training_mode_gives_the_same_scores(network: Segmenter, dataset: Images) -> None:
+    predictor = wrap(network)
+    first = score(predictor, dataset)
+    network.train()
+    assert score(predictor, dataset) == first
+    assert score(wrap(network), dataset) == first
+
+
+def test_row_34_score_holds_bands_and_not_images_of_probabilities(
+    network: Segmenter, dataset: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = score(wrap(network), dataset)
+    heights: list[int] = []
+
+    class Watching(Predictor):
+        def iter_labels(self, image: np.ndarray) -> Iterator[LabelBand]:
+            for band in super().iter_labels(image):
+                heights.append(band.band.scores.shape[1])
+                yield band
+
+    monkeypatch.setattr("atrous.networks.layers.resize.CPU_BAND_BYTES", 4 * 4 * 83 * 10)
+    found = score(Watching(wrap(network).backend, SPACE, Protocol()), dataset)
+    assert found == expected
+    assert max(heights) <= 28  # ten rows of the widest image, 28 of the narrowest
+    assert sum(heights) == sum(height for height, _ in SIZES)
+
+
+def test_row_16_baseline_and_never_predicted_stand_beside_the_miou(network: Segmenter, dataset: Images) -> None:
+    dataset.masks[0][:20] = 3
+    dataset.masks[1][:] = 1
+    form = score(wrap(network), dataset).to_json()
+    truth = np.concatenate([mask[mask != IGNORE_INDEX] for mask in dataset.masks])
+    shares = np.bincount(truth, minlength=4) / truth.size
+    assert form["baseline"]["class"] == SPACE.names[int(shares.argmax())]
+    assert form["baseline"]["miou"] == pytest.approx(shares.max() / 4)
+    assert form["never_predicted"] == ["pole"]
+    assert form["miou_over"] == "4 of 4 classes"
+
+
+def test_progress_tells_each_image(network: Segmenter, dataset: Images) -> None:
+    steps: list[Progress] = []
+    scores = score(wrap(network), dataset, progress=steps.append)
+    assert [(step.done, step.total) for step in steps] == [(number, 5) for number in range(1, 6)]
+    assert steps[-1].note == f"mIoU {scores.miou:.3f}"
+
+
+def test_an_unreadable_image_stops_the_score_and_is_named(network: Segmenter, dataset: Images) -> None:
+    dataset.image_path(2).write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"p2\.png"):
+        score(wrap(network), dataset)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda dataset: setattr(dataset, "numbers", ()), "no images"),
+        (lambda dataset: setattr(dataset, "label_space", LabelSpace(SPACE.names)), "the model's classes are 3 sky"),
+        (lambda dataset: dataset.masks.__setitem__(1, np.zeros((5, 5), np.uint16)), "p1: image"),
+    ],
+)
+def test_data_that_does_not_fit_is_refused(
+    network: Segmenter, dataset: Images, change: Callable[[Images], None], words: str
+) -> None:
+    change(dataset)
+    with pytest.raises(DataError, match=words):
+        score(wrap(network), dataset)
+
+
+def test_windows_chosen_for_lack_of_memory_stand_in_the_notes(
+    network: Segmenter, dataset: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert score(wrap(network, window=65), dataset).notes == ()
+    predictor = wrap(network)
+    monkeypatch.setattr(predictor, "find_window", lambda height, width: 33 if height > 60 else None)
+    assert score(predictor, dataset).notes == (
+        "2 of 5 images did not fit in memory as a whole and were labelled in windows of 33 pixels",
+    )
+
+
+def test_best_and_worst_images_are_distinct_and_in_order() -> None:
+    def build(*mious: float | None):
+        images = [ImageScore(f"p{number}", miou, 10, 10) for number, miou in enumerate(mious)]
+        return build_scores(np.eye(4, dtype=np.int64), SPACE, Protocol(), images)
+
+    best, worst = select_examples(build(0.5, None, 0.9, 0.1, 0.7, 0.3), count=2)
+    assert (best, worst) == (("p2", "p4"), ("p3", "p5"))
+    best, worst = select_examples(build(0.5, 0.9, 0.1), count=4)
+    assert (best, worst) == (("p1", "p0"), ("p2",))
+    assert select_examples(build(None)) == ((), ())

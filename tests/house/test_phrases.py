@@ -1,0 +1,194 @@
+"""Phrases that a technical writer of this field would not use, and what to write in their place."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FILES = [
+    *sorted(path for path in (ROOT / "src").rglob("*") if path.suffix in {".py", ".j2", ".yaml"}),
+    *sorted((ROOT / "benchmarks").glob("*.py")),
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    ROOT / "NOTICE",
+]
+PHRASES = {
+    r"left out": "omitted, skipped; for a parameter: 'Default: ...'",
+    r"living": "a network, a loaded model",
+    r"(?<!\")pictures?(?!\")": "image",
+    r"stands? (?:in|on|at|as|under|beside|there|twice|repeatedly)": "is, is stored, appears, occurs",
+    r"lies? (?:in|beside|there)": "is, is stored; of pixels: is inside",
+    r"the places? of": "replaces, instead of, the path of",
+    r"at no time": "never",
+    r"told (?:what|of|by)": "receives",
+    r"whoever": "the caller, the user",
+    r"nobody|somebody": "the user, no one; or name the thing that is missing",
+    r"a person(?:'s)?": "a user",
+    r"wishes": "options, settings",
+    r"gains? by": "is faster with, supports",
+    r"(?:to|known to|seen to) bear": "has the same score with, tolerates",
+    r"dearer": "more expensive",
+    r"anew": "again, from scratch",
+    r"for ever": "indefinitely, always",
+    r"goes on": "continues",
+    r"(?:is|are) (?:not )?there\b(?! (?:is|are))": "exists, is present",
+    r"in words": "with an error message, as text",
+    r"(?:is|are) said": "is logged, is reported",
+    r"commonest": "most frequent",
+    r"mend(?:s|ed)?": "fix, repair",
+}
+"""Each phrase as a regular expression of whole words, with what to write."""
+NOT_YET = frozenset(
+    {
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "NOTICE",
+        "README.md",
+        "benchmarks/densecrf.py",
+        "benchmarks/harness.py",
+        "benchmarks/inference.py",
+        "benchmarks/run.py",
+        "benchmarks/training.py",
+        "docs/architecture.md",
+        "docs/conventions.md",
+        "docs/decisions/001-aligned-corners-and-32k-plus-1.md",
+        "docs/decisions/008-exported-files.md",
+        "docs/decisions/009-what-runs-a-network.md",
+        "docs/decisions/010-a-training-step-on-a-cpu.md",
+        "docs/performance.md",
+        "docs/reproduction.md",
+        "src/atrous/api.py",
+        "src/atrous/cli/bench.py",
+        "src/atrous/cli/export.py",
+        "src/atrous/cli/inference_options.py",
+        "src/atrous/cli/main.py",
+        "src/atrous/cli/models.py",
+        "src/atrous/cli/reproduce.py",
+        "src/atrous/config/load.py",
+        "src/atrous/config/options.py",
+        "src/atrous/config/problems.py",
+        "src/atrous/config/recipes/cityscapes.yaml",
+        "src/atrous/config/recipes/voc.yaml",
+        "src/atrous/config/schema.py",
+        "src/atrous/core/errors.py",
+        "src/atrous/core/labels.py",
+        "src/atrous/core/provenance.py",
+        "src/atrous/core/records.py",
+        "src/atrous/core/registry.py",
+        "src/atrous/data/build.py",
+        "src/atrous/data/classes.py",
+        "src/atrous/data/contracts.py",
+        "src/atrous/data/datasets/cityscapes.py",
+        "src/atrous/data/datasets/folder.py",
+        "src/atrous/data/datasets/voc.py",
+        "src/atrous/data/inventory.py",
+        "src/atrous/data/joined.py",
+        "src/atrous/data/pairs.py",
+        "src/atrous/data/sampling.py",
+        "src/atrous/data/statistics.py",
+        "src/atrous/display/progress.py",
+        "src/atrous/display/tables.py",
+        "src/atrous/exporting/__init__.py",
+        "src/atrous/exporting/contracts.py",
+        "src/atrous/exporting/onnx_file.py",
+        "src/atrous/exporting/openvino_ir.py",
+        "src/atrous/exporting/parity.py",
+        "src/atrous/exporting/torch_program.py",
+        "src/atrous/graphs/card.py",
+        "src/atrous/graphs/onnx_file.py",
+        "src/atrous/graphs/onnx_metadata.py",
+        "src/atrous/graphs/trace.py",
+        "src/atrous/images/decode.py",
+        "src/atrous/images/tiff.py",
+        "src/atrous/inference/__init__.py",
+        "src/atrous/inference/backends/folding.py",
+        "src/atrous/inference/backends/graph_backend.py",
+        "src/atrous/inference/backends/onnx_session.py",
+        "src/atrous/inference/backends/openvino_model.py",
+        "src/atrous/inference/backends/torch_program.py",
+        "src/atrous/inference/build.py",
+        "src/atrous/inference/contracts.py",
+        "src/atrous/inference/converted.py",
+        "src/atrous/inference/folders/inputs.py",
+        "src/atrous/inference/folders/writer.py",
+        "src/atrous/inference/labelling/compiled.py",
+        "src/atrous/inference/labelling/labeller.py",
+        "src/atrous/inference/labelling/likeliest.py",
+        "src/atrous/inference/precision.py",
+        "src/atrous/losses/banded.py",
+        "src/atrous/losses/contracts.py",
+        "src/atrous/losses/resolution.py",
+        "src/atrous/metrics/confusion.py",
+        "src/atrous/model.py",
+        "src/atrous/networks/backbones/efficientnet_lite.py",
+        "src/atrous/networks/contracts.py",
+        "src/atrous/networks/heads/deeplabv3.py",
+        "src/atrous/networks/heads/deeplabv3plus.py",
+        "src/atrous/networks/heads/imagepyramid.py",
+        "src/atrous/networks/layers/aspp.py",
+        "src/atrous/networks/layers/conv.py",
+        "src/atrous/networks/layers/pooling.py",
+        "src/atrous/networks/layers/recomputation.py",
+        "src/atrous/networks/layers/resize.py",
+        "src/atrous/networks/model_file.py",
+        "src/atrous/networks/published.py",
+        "src/atrous/networks/segmenter.py",
+        "src/atrous/networks/stride.py",
+        "src/atrous/networks/weights.py",
+        "src/atrous/reports/html.py",
+        "src/atrous/reports/tables.py",
+        "src/atrous/runs/scored_data.py",
+        "src/atrous/runs/stages.py",
+        "src/atrous/scoring/bench.py",
+        "src/atrous/studies/cost.py",
+        "src/atrous/studies/demo.py",
+        "src/atrous/studies/ladder.py",
+        "src/atrous/studies/reproduction.py",
+        "src/atrous/studies/study.py",
+        "src/atrous/studies/table5.py",
+        "src/atrous/studies/table6.py",
+        "src/atrous/training/checkpoint.py",
+        "src/atrous/training/compilation.py",
+        "src/atrous/training/journal.py",
+        "src/atrous/training/loop.py",
+        "src/atrous/training/optimizers.py",
+        "src/atrous/training/prepare.py",
+        "src/atrous/training/task.py",
+        "src/atrous/training/validation.py",
+        "src/atrous/training/waiting.py",
+    }
+)
+"""Files that may still hold such phrases."""
+EXPRESSIONS = {
+    re.compile(rf"\b(?:{phrase})\b".replace(" ", r"\s+"), re.IGNORECASE): plain for phrase, plain in PHRASES.items()
+}
+
+
+def find_phrases(text: str) -> list[str]:
+    """Return each phrase found, with its line and what to write."""
+    found = []
+    for expression, plain in EXPRESSIONS.items():
+        for match in expression.finditer(text):
+            line = text.count("\n", 0, match.start()) + 1
+            found.append(f"line {line}: {' '.join(match[0].split())!r}; write: {plain}")
+    return found
+
+
+@pytest.mark.parametrize("path", [path.relative_to(ROOT).as_posix() for path in FILES])
+def test_the_text_is_plain_english(path):
+    if path not in NOT_YET:
+        assert find_phrases((ROOT / path).read_text(encoding="utf-8")) == []
+
+
+def test_a_phrase_is_found_by_its_words_alone():
+    assert len(find_phrases('A living network.\nWhere it stands\nin a file.\n"picture" and pictures; cliving')) == 3
+
+
+if __name__ == "__main__":
+    for file in FILES:
+        if phrases := find_phrases(file.read_text(encoding="utf-8")):
+            sys.stdout.write("\n    ".join([file.relative_to(ROOT).as_posix(), *phrases]) + "\n")

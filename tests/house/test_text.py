@@ -14,7 +14,10 @@ FILES = [
     path
     for place in [*ROOT.glob("*"), *(below for folder in FOLDERS for below in (ROOT / folder).rglob("*"))]
     for path in [place]
-    if path.is_file() and path.suffix in KINDS and "__pycache__" not in path.parts and path != Path(__file__)
+    if path.is_file()
+    and path.suffix in KINDS
+    and not {"__pycache__", ".git"} & set(path.parts)
+    and path != Path(__file__)
 ]
 FOREIGN = re.compile(r"/(?:home|Users|root|work)/\w|\bTODO\b|\bFIXME\b")
 

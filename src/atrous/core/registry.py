@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from atrous.core.errors import ConfigError, MachineError
@@ -28,22 +29,44 @@ class Registry(Mapping[str, str]):
 
     Args:
         kind: What the table holds, for messages, such as "backbone".
-        entries: Pairs of name and "module:attribute"; pairs, not a dict, so that a doubled name is seen.
+        entries: Pairs of name and "module:attribute"; a tuple rather than a dict, so that a duplicate name is noticed.
         extras: The optional dependency group that a name needs, if any.
     Raises:
-        ValueError: A name stands twice.
+        ValueError: A name occurs twice.
     """
 
     def __init__(
         self, kind: str, entries: tuple[tuple[str, str], ...], extras: Mapping[str, str] | None = None
     ) -> None:
-        names = [name for name, _ in entries]
-        doubled = sorted({name for name in names if names.count(name) > 1})
-        if doubled:
-            raise ValueError(f"{kind} table: {', '.join(doubled)} stands twice")
         self.kind = kind
-        self._entries = dict(entries)
+        self._entries = self._read_entries(entries)
         self._extras = dict(extras or {})
+
+    def _read_entries(self, entries: tuple[tuple[str, str], ...]) -> dict[str, str]:
+        names = [name for name, _ in entries]
+        duplicates = sorted({name for name in names if names.count(name) > 1})
+        if duplicates:
+            raise ValueError(f"{self.kind} table: {', '.join(duplicates)} occurs twice")
+        return dict(entries)
+
+    @contextmanager
+    def including(self, *entries: tuple[str, str]) -> Iterator[None]:
+        """Add parts from outside this package to the table while the `with` block runs.
+
+        The block may be as long as a program. Other threads see the parts too; processes that are started from
+        scratch (spawned) do not.
+
+        Args:
+            entries: Pairs of name and "module:attribute", as in the table itself.
+        Raises:
+            ValueError: A name occurs twice.
+        """
+        self._entries = self._read_entries((*self._entries.items(), *entries))
+        try:
+            yield
+        finally:
+            added = {name for name, _ in entries}
+            self._entries = {name: part for name, part in self._entries.items() if name not in added}
 
     def __getitem__(self, name: str) -> str:
         return self._entries[name]

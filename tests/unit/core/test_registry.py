@@ -39,9 +39,21 @@ def test_a_missing_package_names_what_to_install(name, remedy):
     assert caught.value.hint == f"pip install '{remedy}'"
 
 
-def test_a_doubled_name_is_refused():
-    with pytest.raises(ValueError, match="codec table: a stands twice"):
+def test_a_duplicate_name_is_refused():
+    with pytest.raises(ValueError, match="codec table: a occurs twice"):
         Registry("codec", (("a", "json:dumps"), ("a", "json:loads")))
+
+
+def test_parts_from_outside_are_there_for_as_long_as_the_block_runs():
+    with TABLE.including(("pretty", "pprint:pformat"), ("shown", "builtins:repr")):
+        assert list(TABLE)[-2:] == ["pretty", "shown"]
+        assert TABLE.load("shown") is repr
+    assert list(TABLE) == ["json", "missing", "missing_extra"]
+    with pytest.raises(ValueError, match="codec table: json occurs twice"), TABLE.including(("json", "json:loads")):
+        pass
+    with pytest.raises(KeyError), TABLE.including(("pretty", "pprint:pformat")):
+        raise KeyError
+    assert "pretty" not in TABLE
 
 
 def test_a_fault_inside_the_package_itself_is_not_dressed_up():

@@ -1,6 +1,6 @@
 """Semantic segmentation around atrous convolution: build, load, train, evaluate, predict, export.
 
-Importing the package loads nothing; each public name is fetched when it is first used.
+Importing the package loads nothing; each public name is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from atrous.api import Model, Run, build, evaluate, export, load, predict, train
     from atrous.config.schema import Config
-    from atrous.core.errors import AtrousError, ConfigError, DataError, MachineError, ModelFileError, UsageError
+    from atrous.core.errors import (
+        AtrousError,
+        ConfigError,
+        DataError,
+        MachineError,
+        ModelFileError,
+        TrainingDiverged,
+        UsageError,
+    )
     from atrous.core.records import Scores
     from atrous.inference.folders.prediction import Prediction
 
@@ -28,6 +36,7 @@ __all__ = [
     "Prediction",
     "Run",
     "Scores",
+    "TrainingDiverged",
     "UsageError",
     "build",
     "evaluate",
@@ -40,7 +49,15 @@ __all__ = [
 _HOMES = {
     "atrous.api": ("Model", "Run", "build", "evaluate", "export", "load", "predict", "train"),
     "atrous.config.schema": ("Config",),
-    "atrous.core.errors": ("AtrousError", "ConfigError", "DataError", "MachineError", "ModelFileError", "UsageError"),
+    "atrous.core.errors": (
+        "AtrousError",
+        "ConfigError",
+        "DataError",
+        "MachineError",
+        "ModelFileError",
+        "TrainingDiverged",
+        "UsageError",
+    ),
     "atrous.core.records": ("Scores",),
     "atrous.inference.folders.prediction": ("Prediction",),
 }

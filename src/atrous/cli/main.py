@@ -1,6 +1,6 @@
-"""The entry point: the table of commands, and what a person sees when something goes wrong.
+"""Entry point of the command line: the table of commands, and how errors are shown.
 
-Nothing here or at the top of a command's file imports torch, so that help is instant.
+Neither this file nor the top level of any command imports torch, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -35,11 +35,26 @@ COMMANDS = Registry(
 )
 
 
+_SPACE_HINT = "Free some space, or write to another disk with --out."
+_RIGHTS_HINT = "Write to a folder where you have permission, with --out."
+_FILES_HINT = "Raise the limit with `ulimit -n 4096`, or use fewer --workers."
+_SYSTEM_HINTS = {
+    errno.ENOSPC: _SPACE_HINT,
+    errno.EDQUOT: _SPACE_HINT,
+    errno.EACCES: _RIGHTS_HINT,
+    errno.EPERM: _RIGHTS_HINT,
+    errno.EROFS: _RIGHTS_HINT,
+    errno.EMFILE: _FILES_HINT,
+    errno.ENFILE: _FILES_HINT,
+}
+"""What to do about the errors of the operating system that are the machine's, by errno."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code.
 
     Args:
-        arguments: The words after `atrous`; those of this process where left out.
+        arguments: The words after `atrous`. Default: those of this process.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = _take_debug(words)
@@ -60,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def build_app() -> typer.Typer:
-    """Return the command line with every command of the table."""
+    """Build the command line from the table of commands."""
     app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
     app.callback()(_describe_program)
     for name in COMMANDS:
@@ -78,7 +93,9 @@ def _describe_program(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the trace of an error; fits any command.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error; works with every command.")
+    ] = False,
 ) -> None:
     """Label every pixel of an image: train, score and use networks with atrous convolution.
 
@@ -87,7 +104,7 @@ def _describe_program(
 
 
 def _take_debug(words: list[str]) -> bool:
-    """Remove --debug from wherever it stands, since no command does anything else for it."""
+    """Remove --debug from the words and return whether it was there; it is allowed anywhere on the line."""
     options = words[: words.index("--")] if "--" in words else words
     if "--debug" not in options:
         return False
@@ -96,20 +113,28 @@ def _take_debug(words: list[str]) -> bool:
 
 
 def _translate(error: Exception) -> AtrousError:
-    """Return an error that a person can act on."""
+    """Return any exception as an error with a message and an exit code."""
     if isinstance(error, AtrousError):
         return error
-    if hasattr(error, "format_message"):  # click's errors, which typer has kept in several places over time
+    if hasattr(error, "format_message"):  # click's errors; typer has moved their class between versions
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "atrous"
         return UsageError(error.format_message(), f"See `{command} --help`.")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-        return MachineError(
-            f"{error.filename or 'a file'}: {error.strerror}", "Free the space, or write elsewhere with --out."
-        )
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if _is_out_of_memory(error):
         return MachineError("out of memory", "Try a smaller --batch, --crop or --window, or another --device.")
-    return AtrousError(f"{type(error).__name__}: {error}", "This was not expected; --debug shows the trace.")
+    if isinstance(error, OSError) and error.errno in _SYSTEM_HINTS:
+        return MachineError(f"{error.filename or 'a file'}: {error.strerror}", _SYSTEM_HINTS[error.errno])
+    return AtrousError(f"{type(error).__name__}: {error}", "This is a bug in atrous; --debug shows the traceback.")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    if "torch" not in sys.modules:
+        return False
+    from atrous.networks.device import is_out_of_memory
+
+    return is_out_of_memory(error)
 
 
 def _show_error(message: str, hint: str) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from atrous.cli.inference_options import JsonOption, QuietOption, take_inference_options
-from atrous.core.errors import UsageError
+from atrous.core.errors import SKIPPED_EXIT_CODE, UsageError
 from atrous.core.registry import describe_choices
 
 FORMATS = ["labels", "overlay", "confidence"]
@@ -67,4 +67,4 @@ def run(
             messages.print(f"skipped {row['input']}: {row['reason']}", style="yellow")
         counts = f"{len(summary.done)} labelled, {len(summary.skipped)} skipped"
         build_console().print(f"{counts}\npredictions: {summary.folder}")
-    return 1 if summary.skipped else 0
+    return SKIPPED_EXIT_CODE if summary.skipped else 0

@@ -1,29 +1,32 @@
-"""Every error that a user may meet, in one tree.
+"""Every error that a user may meet, as one tree, with the exit code of the command line for each.
 
-AtrousError            1   done, but something was skipped or found; the base of all
-├── UsageError         2   a command or a call that makes no sense as given
-├── ConfigError        2   a configuration value that is unknown, mistyped or impossible
+AtrousError            70  base class; only the kinds below are raised
+├── UsageError         2   a command or a call whose arguments make no sense
+├── ConfigError        2   a setting that is unknown, mistyped or impossible
 ├── DataError          3   an image, a mask or a folder of them
-├── ModelFileError     4   a file of weights or a run folder
-└── MachineError       5   memory, disk, device, a missing package
+├── ModelFileError     4   a model file, a checkpoint or a run folder
+├── MachineError       5   memory, disk space, open files, a device, a missing package
+└── TrainingDiverged   6   a loss or a gradient that is no longer finite
 
-The number is the exit code of the command line. An interrupted command ends with 130.
+Other exit codes: 0 done; 1 done, but something was skipped; 70 an unexpected error; 130 interrupted.
 """
 
 from __future__ import annotations
 
+SKIPPED_EXIT_CODE = 1
+UNEXPECTED_EXIT_CODE = 70
 INTERRUPTED_EXIT_CODE = 130
 
 
 class AtrousError(Exception):
-    """Something that the user can mend: what is wrong, and what to do about it.
+    """Base of all errors: what is wrong, and what to do about it.
 
     Args:
         message: What is wrong and where: a dotted key, a file with its line, or a file with its value.
-        hint: What to do; empty where the message says it all.
+        hint: What to do; empty if the message says it all.
     """
 
-    exit_code = 1
+    exit_code = UNEXPECTED_EXIT_CODE
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -34,18 +37,18 @@ class AtrousError(Exception):
         return f"{self.message}\n{self.hint}" if self.hint else self.message
 
     def __reduce__(self) -> tuple[type[AtrousError], tuple[str, str]]:
-        """Travel whole from a data worker to the main process."""
+        """Keep message and hint when the error is pickled, as it is on its way from a data worker."""
         return type(self), (self.message, self.hint)
 
 
 class UsageError(AtrousError, ValueError):
-    """A command or a call that makes no sense as given."""
+    """A command or a call whose arguments make no sense."""
 
     exit_code = 2
 
 
 class ConfigError(AtrousError, ValueError):
-    """A configuration value that is unknown, of the wrong type, or impossible beside another."""
+    """A setting that is unknown, of the wrong type, or impossible in combination with another."""
 
     exit_code = 2
 
@@ -57,12 +60,18 @@ class DataError(AtrousError, ValueError):
 
 
 class ModelFileError(AtrousError, ValueError):
-    """A file of weights or a run folder that cannot be read or does not fit."""
+    """A model file, a checkpoint or a run folder that cannot be read or does not fit."""
 
     exit_code = 4
 
 
 class MachineError(AtrousError, RuntimeError):
-    """What this machine lacks: memory, disk, a device, a package."""
+    """Something that this machine lacks: memory, disk space, open files, a device, a package."""
 
     exit_code = 5
+
+
+class TrainingDiverged(AtrousError, RuntimeError):  # noqa: N818  a condition, named as StopIteration is
+    """A training whose loss or gradient is no longer finite."""
+
+    exit_code = 6

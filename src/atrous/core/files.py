@@ -1,41 +1,76 @@
-"""Files that are whole or not there: atomic writes, hashes, JSON."""
+"""Atomic writes, JSON and hashes."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import tempfile
+import secrets
+import shutil
+import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from atrous.core.errors import MachineError
+
+FULL_DISK_BYTES = 2**20
+"""A write that fails with less free space than this is taken to have failed for lack of space."""
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that takes its name only if the block ends well.
+    """Yield a temporary path beside `path` that replaces `path` if the block succeeds, and is removed if it fails.
 
-    A reader sees the old file or the new one, never half of one, even after a power cut.
+    Readers see the old file or the new one, never a part of one, even after a power cut. The file gets the permissions
+    of any new file: the kernel applies the umask, which is never changed here, since it belongs to all threads.
+
+    Args:
+        path: Final path of the file; missing parent folders are made.
+    Raises:
+        MachineError: The disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary, mode = _create_beside(path)
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_read_umask())
+        if stat.S_IMODE(temporary.stat().st_mode) != mode:  # some writers put a file of their own in its place
+            temporary.chmod(mode)
+        _sync(temporary)
         temporary.replace(path)
+        _sync(path.parent)
+    except Exception as error:
+        # Writers in C++ report a full disk in words of their own.
+        if shutil.disk_usage(path.parent).free < FULL_DISK_BYTES:
+            raise MachineError(f"{path}: no space left on the disk", "Free some space, or write elsewhere.") from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _read_umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _create_beside(path: Path) -> tuple[Path, int]:
+    """Create an empty file beside `path` and return it with its permissions."""
+    while True:
+        temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
+        try:
+            handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        except FileExistsError:
+            continue
+        mode = stat.S_IMODE(os.fstat(handle).st_mode)
+        os.close(handle)
+        return temporary, mode
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or a folder is on the disk; folders cannot be opened on Windows."""
+    if os.name == "nt" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def save_text(path: Path, text: str) -> None:
@@ -65,7 +100,10 @@ def compute_sha256(path: Path) -> str:
 
 
 def shorten_paths(paths: Collection[str]) -> dict[str, str]:
-    """Return each path's last parts, as few as tell the paths apart."""
+    """Shorten paths for display.
+
+    Returns: For each path as many of its last parts as tell all paths apart.
+    """
     parts = {path: Path(path).parts for path in paths}
     most = max(len(own) for own in parts.values())
     enough = next(n for n in range(1, most + 1) if len({own[-n:] for own in parts.values()}) == len(parts))

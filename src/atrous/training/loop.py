@@ -14,7 +14,7 @@ import torch
 
 from atrous.config.load import dump_config
 from atrous.config.schema import Config
-from atrous.core.errors import AtrousError, DataError
+from atrous.core.errors import DataError, TrainingDiverged
 from atrous.core.files import save_json
 from atrous.core.provenance import collect_provenance, collect_versions
 from atrous.core.records import MessageCallback, ProgressCallback, Scores
@@ -168,7 +168,7 @@ class Fit:
         """Make one optimiser step and return its loss.
 
         Raises:
-            AtrousError: The loss or its gradient is not finite; the message names the images.
+            TrainingDiverged: The loss or its gradient is not finite; the message names the images.
         """
         training = self.config.training
         start_training(self.network, frozen_norms=training.norm == "frozen")
@@ -184,7 +184,7 @@ class Fit:
         norm = torch.nn.utils.clip_grad_norm_(parameters, limit).item()
         if not math.isfinite(loss + norm):
             keys = ", ".join(key for batch in batches for key in batch.keys)
-            raise AtrousError(
+            raise TrainingDiverged(
                 f"step {self.train_state.step + 1} has loss {loss} and gradient norm {norm} (images {keys})",
                 "Lower --lr or training.clip_norm, or train with --precision fp32; "
                 f"{self.folder / LAST_NAME} holds the last good state.",

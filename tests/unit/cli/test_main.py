@@ -4,17 +4,38 @@ import errno
 import json
 
 import pytest
+import torch
 
 from atrous import __version__
 from atrous.cli import main as cli
-from atrous.core.errors import DataError, MachineError, ModelFileError
+from atrous.core.errors import (
+    ConfigError,
+    DataError,
+    MachineError,
+    ModelFileError,
+    TrainingDiverged,
+    UsageError,
+)
 from atrous.core.registry import Registry
+
+_SPACE = "Free some space, or write to another disk with --out."
+_RIGHTS = "Write to a folder where you have permission, with --out."
+_FILES = "Raise the limit with `ulimit -n 4096`, or use fewer --workers."
+_MEMORY = "Try a smaller --batch, --crop or --window, or another --device."
 
 
 def run(capsys, *words):
     code = cli.main(words)
     captured = capsys.readouterr()
     return code, captured.out, captured.err
+
+
+def raise_usage_error() -> None:
+    raise UsageError("runs/x holds a run", "Choose another --out.")
+
+
+def raise_config_error() -> None:
+    raise ConfigError("training.lr is -1", "Allowed: greater than 0.")
 
 
 def raise_data_error() -> None:
@@ -25,12 +46,32 @@ def raise_model_file_error() -> None:
     raise ModelFileError("m.pth is cut short", "Copy it again.")
 
 
+def raise_machine_error() -> None:
+    raise MachineError("no device 'cuda'", "Use device cpu.")
+
+
+def raise_training_diverged() -> None:
+    raise TrainingDiverged("step 3 has loss nan", "Lower --lr.")
+
+
 def raise_full_disk() -> None:
     raise OSError(errno.ENOSPC, "No space left on device", "runs/x")
 
 
+def raise_read_only_folder() -> None:
+    raise OSError(errno.EROFS, "Read-only file system", "runs/x")
+
+
+def raise_too_many_files() -> None:
+    raise OSError(errno.EMFILE, "Too many open files", "a.png")
+
+
 def raise_memory_error() -> None:
     raise MemoryError
+
+
+def raise_memory_error_of_torch() -> None:
+    torch.empty(2**60)
 
 
 def raise_surprise() -> None:
@@ -96,11 +137,18 @@ def test_a_mistake_is_two_lines_on_standard_error(capsys, words, message, hint):
 @pytest.mark.parametrize(
     ("command", "code", "lines"),
     [
+        ("raise-usage-error", 2, ["runs/x holds a run", "Choose another --out."]),
+        ("raise-config-error", 2, ["training.lr is -1", "Allowed: greater than 0."]),
         ("raise-data-error", 3, ["masks/a.png holds id 7", "Name class 7, or ignore it."]),
         ("raise-model-file-error", 4, ["m.pth is cut short", "Copy it again."]),
-        ("raise-full-disk", 5, ["runs/x: No space left on device", "Free the space, or write elsewhere with --out."]),
-        ("raise-memory-error", 5, ["out of memory", "Try a smaller --batch, --crop or --window, or another --device."]),
-        ("raise-surprise", 1, ["KeyError: 'seven'", "This was not expected; --debug shows the trace."]),
+        ("raise-machine-error", 5, ["no device 'cuda'", "Use device cpu."]),
+        ("raise-training-diverged", 6, ["step 3 has loss nan", "Lower --lr."]),
+        ("raise-full-disk", 5, ["runs/x: No space left on device", _SPACE]),
+        ("raise-read-only-folder", 5, ["runs/x: Read-only file system", _RIGHTS]),
+        ("raise-too-many-files", 5, ["a.png: Too many open files", _FILES]),
+        ("raise-memory-error", 5, ["out of memory", _MEMORY]),
+        ("raise-memory-error-of-torch", 5, ["out of memory", _MEMORY]),
+        ("raise-surprise", 70, ["KeyError: 'seven'", "This is a bug in atrous; --debug shows the traceback."]),
         ("raise-interrupt", 130, []),
         ("return-one", 1, []),
     ],

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import pickle
+import re
 
 import pytest
 
+from atrous.core import errors
 from atrous.core.errors import (
     AtrousError,
     ConfigError,
     DataError,
     MachineError,
     ModelFileError,
+    TrainingDiverged,
     UsageError,
 )
 
@@ -17,12 +20,13 @@ from atrous.core.errors import (
 @pytest.mark.parametrize(
     ("kind", "exit_code", "builtin"),
     [
-        (AtrousError, 1, Exception),
+        (AtrousError, 70, Exception),
         (UsageError, 2, ValueError),
         (ConfigError, 2, ValueError),
         (DataError, 3, ValueError),
         (ModelFileError, 4, ValueError),
         (MachineError, 5, RuntimeError),
+        (TrainingDiverged, 6, RuntimeError),
     ],
 )
 def test_each_kind_has_its_exit_code_and_reads_as_two_lines(kind, exit_code, builtin):
@@ -41,3 +45,15 @@ def test_an_error_travels_whole_between_processes():
     error = pickle.loads(pickle.dumps(DataError("message", "hint")))
     assert type(error) is DataError
     assert (error.message, error.hint) == ("message", "hint")
+
+
+def test_the_tree_of_the_docstring_lists_every_class_with_its_exit_code():
+    drawn = dict(re.findall(r"^\W*(\w+)  +(\d+) ", errors.__doc__, flags=re.MULTILINE))
+    kinds = [AtrousError, *AtrousError.__subclasses__()]
+    assert drawn == {kind.__name__: str(kind.exit_code) for kind in kinds if kind.__module__ == errors.__name__}
+
+
+def test_only_skipped_work_ends_with_1():
+    codes = [kind.exit_code for kind in AtrousError.__subclasses__()]
+    assert errors.SKIPPED_EXIT_CODE == 1
+    assert 1 not in [*codes, AtrousError.exit_code, errors.UNEXPECTED_EXIT_CODE]

@@ -32,7 +32,7 @@ from PIL import Image
 
 import atrous
 from atrous import api
-from atrous.images.decode import load_image_size
+from atrous.images.decode import load_header
 from atrous.model import Model
 from atrous.scoring.bench import measure_peak_mib
 
@@ -57,8 +57,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def gather_images(source: Path, count: int, folder: Path) -> list[Path]:
     """Lay out `count` JPEGs of one size under names of their own."""
     found = sorted(path for path in source.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
-    size = load_image_size(found[0])
-    found = [path for path in found if load_image_size(path) == size]
+    size = load_header(found[0])
+    found = [path for path in found if load_header(path) == size]
     folder.mkdir()
     paths = [folder / f"{number:05}.jpg" for number in range(count)]
     for path, original in zip(paths, itertools.cycle(found), strict=False):
@@ -174,7 +174,8 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
 
 def describe(options: argparse.Namespace, paths: list[Path]) -> dict[str, object]:
     """Return what all rows have in common."""
-    height, width, _ = load_image_size(paths[0])
+    header = load_header(paths[0])
+    height, width = header.height, header.width
     return {"model": options.run or options.model, "width": width, "height": height, "chunk": options.chunk}
 
 

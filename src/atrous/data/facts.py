@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from atrous.core.errors import DataError
-from atrous.images.decode import load_mask
+from atrous.images.decode import ImageHeader, load_mask
 
 
 @dataclass(frozen=True)
@@ -48,3 +48,23 @@ def compute_content(mask: np.ndarray) -> MaskContent:
     counts = np.bincount(mask.ravel())
     ids = np.flatnonzero(counts)
     return MaskContent((mask.shape[0], mask.shape[1]), dict(zip(ids.tolist(), counts[ids].tolist(), strict=True)))
+
+
+def describe_size_mismatch(image: Path, header: ImageHeader, mask: Path, mask_size: tuple[int, int]) -> str:
+    """Describe in one line how an image and its mask differ in size.
+
+    Args:
+        image: The image file.
+        header: Its header.
+        mask: The mask file.
+        mask_size: Height and width of the mask in pixels.
+    Returns:
+        The line; empty if the sizes agree.
+    """
+    size = (header.height, header.width)
+    if size == mask_size:
+        return ""
+    line = f"{image} is {size[0]}x{size[1]} (height x width), {mask} is {mask_size[0]}x{mask_size[1]}"
+    if header.is_turned and size[::-1] == mask_size:
+        line += ": the image is rotated by its EXIF orientation, and the mask was drawn on the unrotated image"
+    return line

@@ -10,8 +10,9 @@ import numpy as np
 from atrous.core.errors import DataError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Sample
+from atrous.data.facts import describe_size_mismatch
 from atrous.data.inventory import Pair
-from atrous.images.decode import describe_size_mismatch, load_image, load_mask
+from atrous.images.decode import load_header, load_image, load_mask
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class PairDataset:
         image, mask = load_image(pair.image), load_mask(pair.mask)
         if image.shape[:2] != mask.shape:
             raise DataError(
-                describe_size_mismatch(pair.image, pair.mask, mask.shape), "Masks are never resized to fit."
+                describe_size_mismatch(pair.image, load_header(pair.image), pair.mask, mask.shape[:2]),
+                "Masks are never resized to fit.",
             )
         try:
             labels = self.label_space.encode(mask)

@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from atrous.core.files import atomic_path
-from atrous.core.labels import IGNORE_INDEX, VOID_COLOUR, LabelSpace
+from atrous.core.labels import VOID_COLOUR, LabelSpace
 from atrous.data.sampling import Stream
+from atrous.images.encode import encode_png, save_encoded
+from atrous.images.palette import colour_labels
 
 _COLUMNS, _CELL_PX, _GAP_PX, _LEGEND_PX = 4, 220, 8, 24
 
@@ -42,14 +43,7 @@ def save_preview(stream: Stream, label_space: LabelSpace, path: Path, count: int
             small = cv2.resize(cell, (_CELL_PX, _CELL_PX), interpolation=method)
             sheet[top : top + _CELL_PX, start : start + _CELL_PX] = small
     sheet[grid_height:] = legend
-    with atomic_path(path) as temporary:
-        Image.fromarray(sheet).save(temporary, format="PNG")
-
-
-def colour_labels(labels: np.ndarray, label_space: LabelSpace) -> np.ndarray:
-    """Paint class indices (H, W) in their colours, and ignored pixels in a colour of their own: (H, W, 3) uint8."""
-    table = np.array([*label_space.colours, VOID_COLOUR], dtype=np.uint8)
-    return table[np.where(labels == IGNORE_INDEX, label_space.num_classes, labels)]
+    save_encoded(path, encode_png(sheet))
 
 
 def _draw_legend(label_space: LabelSpace, width: int) -> np.ndarray:

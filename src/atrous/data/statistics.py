@@ -14,9 +14,9 @@ from atrous.core.labels import LabelSpace
 from atrous.core.records import Progress, ProgressCallback
 from atrous.data.classes import suggest_mapping
 from atrous.data.contracts import SegmentationDataset
-from atrous.data.facts import MaskContent, compute_content, load_content
+from atrous.data.facts import MaskContent, compute_content, describe_size_mismatch, load_content
 from atrous.data.inventory import shorten_list
-from atrous.images.decode import describe_size_mismatch, load_image_size
+from atrous.images.decode import load_header
 
 WEIGHT_CAP = 10.0
 """Largest class weight / smallest."""
@@ -76,7 +76,8 @@ def scan_masks(dataset: SegmentationDataset, progress: ProgressCallback | None =
         image, mask = dataset.image_path(index), dataset.mask_path(index)
         content = load_content(mask) if mask else compute_content(dataset.mask(index))
         if image and mask:
-            return content, describe_size_mismatch(image, mask, content.size), load_image_size(image)[2]
+            header = load_header(image)
+            return content, describe_size_mismatch(image, header, mask, content.size), header.is_turned
         return content, "", False
 
     results = iter_threads(read, range(len(dataset)), f"reading the masks of {dataset.name}", progress)

@@ -1,61 +1,151 @@
-"""From files to arrays: the one loader of images and masks for training, scoring and predicting.
+"""The one decoder of images and masks: files, bytes, streams, PIL images and arrays become arrays.
 
-Images become (H, W, 3) uint8 RGB: the EXIF rotation is applied, grey is repeated, alpha is dropped (colours under
-transparent pixels stay as stored), 16 bits are divided by 257. Masks become (H, W) ids and are never rotated.
+Images become (H, W, 3) uint8 RGB: the EXIF orientation is applied, grey is repeated, alpha is dropped (colours under
+transparent pixels stay as stored). Of 16 bits, grey is divided by 257 and rounded; of colours the upper byte is kept,
+as Pillow does. Masks become (H, W) ids and are never rotated.
+
+Every guard against broken and hostile input is in `_open_image`: allowed formats, decompression bombs, truncated files
+and metadata that a decoder cannot parse.
 """
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from atrous.core.errors import DataError
+from atrous.core.errors import DataError, MachineError, UsageError
+
+ImageInput = str | Path | bytes | BinaryIO | Image.Image | np.ndarray
+"""Anything that holds one image: a path, an encoded file in memory, a binary stream, a PIL image or its pixels."""
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
-"""Suffixes of files that are taken for images or masks, in lower case."""
+"""File suffixes of images and masks, in lower case."""
 
 HUGE_PX = 64_000_000
-"""A TIFF of more pixels is not loaded but read a part at a time; Pillow warns from 89 million on, and refuses 179."""
+"""TIFFs with more pixels are read in parts, never whole. Pillow warns above 89 million pixels and refuses 179."""
 
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")
-_LYING_ORIENTATIONS = (5, 6, 7, 8)
+_SWAPPING_ORIENTATIONS = (5, 6, 7, 8)
+_ARRAY_SHAPES = "(H, W), (H, W, 3) or (H, W, 4)"
 
 
-def load_image(path: Path) -> np.ndarray:
-    """Read an image as it is meant to be seen.
+@dataclass(frozen=True)
+class ImageHeader:
+    """What the header of an image says, read without decoding the pixels.
 
+    Args:
+        height: Height in pixels after the EXIF orientation has been applied.
+        width: Width in pixels, likewise.
+        mode: Pillow's mode of the stored pixels, such as "RGB", "P" or "I;16".
+        is_turned: Whether the EXIF orientation rotates or mirrors the image.
+    """
+
+    height: int
+    width: int
+    mode: str
+    is_turned: bool
+
+
+def load_image(source: ImageInput) -> np.ndarray:
+    """Decode an image as a viewer would show it.
+
+    A path, its bytes, a stream of them, the PIL image and the array of its pixels give the same result; an array has
+    neither palette nor EXIF orientation, so both must have been applied to it.
+
+    Args:
+        source: A path, an encoded file as bytes or as a binary stream (read from its position to the end), a PIL
+            image, or an array of uint8 or uint16: (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA.
     Returns:
         (H, W, 3) uint8 RGB.
-
     Raises:
-        DataError: The file is missing, broken, hostile, or no image of 8 or 16 bits a channel.
+        DataError: The file is missing, broken or hostile, or does not hold 8 or 16 bits per channel.
+        UsageError: An array of another shape or dtype, or an object of another type.
+        MachineError: Not enough memory to decode it.
     """
-    with _open_image(path) as image:
+    if isinstance(source, np.ndarray):
+        return _convert_array(source)
+    with _open_image(source) as (image, name):
         if image.mode in ("I", "F"):
             raise DataError(
-                f"{path}: 32 bits a pixel, whose range is not known", "Save the image with 8 or 16 bits a channel."
+                f"{name}: 32 bits per pixel, whose value range is unknown",
+                "Save the image with 8 or 16 bits a channel.",
             )
-        ImageOps.exif_transpose(image, in_place=True)
+        if isinstance(source, Image.Image):
+            image = ImageOps.exif_transpose(image)  # a copy: the caller's image stays as it is
+        else:
+            ImageOps.exif_transpose(image, in_place=True)
         if image.mode.startswith("I;16"):
-            values = np.asarray(image).astype(np.uint32)
-            grey = ((values + 128) // 257).astype(np.uint8)
-            return np.stack([grey] * 3, axis=-1)
+            return _convert_array(np.asarray(image).astype(np.uint16))
         if image.mode in ("P", "PA"):
             return np.array(image.convert("RGBA").convert("RGB"))
         return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def is_huge_tiff(path: Path) -> bool:
-    """Tell from a file's head whether it is a TIFF of more than `HUGE_PX` pixels, which Pillow might refuse to open.
+def load_mask(source: ImageInput) -> np.ndarray:
+    """Decode a mask to ids: palette indices, grey values, or 0 and 1 of a two-colour image; no EXIF rotation.
 
-    A file that cannot be read is not; what is wrong with it is said by whoever loads it.
+    Args:
+        source: As for `load_image`; an array holds the ids themselves, (H, W) uint8 or uint16.
+    Returns:
+        (H, W) uint8 or uint16.
+    Raises:
+        DataError: The file is missing, broken or hostile, a JPEG, or in colour.
+        UsageError: An array of another shape or dtype, or an object of another type.
+        MachineError: Not enough memory to decode it.
+    """
+    if isinstance(source, np.ndarray):
+        if source.ndim != 2 or source.dtype not in (np.uint8, np.uint16):
+            raise UsageError(
+                f"cannot read {_describe_value(source)} as a mask", "Give an array (H, W) of uint8 or uint16."
+            )
+        return source
+    with _open_image(source) as (image, name):
+        if image.format in ("JPEG", "MPO"):
+            raise DataError(f"{name}: the mask is a JPEG, which blurs ids at every edge", "Export the masks as PNG.")
+        if image.mode.startswith("I;16"):
+            return np.asarray(image).astype(np.uint16)
+        if image.mode in ("1", "L", "P"):
+            return np.array(image, dtype=np.uint8)
+        if image.mode in ("LA", "PA"):
+            return np.array(image)[..., 0]
+        if image.mode in ("RGB", "RGBA") and ";16" not in str(getattr(image, "tile", "")):
+            channels = np.asarray(image)
+            if (channels[..., :1] == channels[..., 1:3]).all():
+                return channels[..., 0].copy()
+            raise _describe_colours(name, channels[..., :3])
+        raise DataError(
+            f"{name}: the mask has mode {image.mode}", "A mask holds one id per pixel: 8 or 16 bits grey, or a palette."
+        )
+
+
+def load_header(source: ImageInput) -> ImageHeader:
+    """Read the size and mode of an image without decoding its pixels.
+
+    Raises:
+        DataError: The file is missing or not an image.
+        UsageError: An array, which has no header, or an object of another type.
+    """
+    with _open_image(source) as (image, _):
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        height, width, mode = image.height, image.width, image.mode
+    if orientation in _SWAPPING_ORIENTATIONS:
+        height, width = width, height
+    return ImageHeader(height, width, mode, orientation in (2, 3, 4, *_SWAPPING_ORIENTATIONS))
+
+
+def is_huge_tiff(path: Path) -> bool:
+    """Whether a file is a TIFF with more than `HUGE_PX` pixels, judged by its header; Pillow might refuse to open it.
+
+    False for a file that cannot be read: whoever loads it reports what is wrong.
     """
     if path.suffix.lower() not in (".tif", ".tiff"):
         return False
@@ -67,7 +157,7 @@ def is_huge_tiff(path: Path) -> bool:
 
 
 def _read_tiff_sides(file: BinaryIO) -> tuple[int, int]:
-    """Read width and height of the first image of a TIFF or BigTIFF from its head alone."""
+    """Read the width and height of the first page of a TIFF or BigTIFF from its header."""
     order = {b"II": "<", b"MM": ">"}[file.read(2)]
     is_big = struct.unpack(f"{order}H", file.read(2)) == (43,)
     start, num_tags, tag = ("4xQ", "Q", "HHQ8s") if is_big else ("L", "H", "HHL4s")
@@ -85,94 +175,92 @@ def _read_tiff_sides(file: BinaryIO) -> tuple[int, int]:
     return sides[ExifTags.Base.ImageWidth], sides[ExifTags.Base.ImageLength]
 
 
-def load_mask(path: Path) -> np.ndarray:
-    """Read a mask as ids: palette indices, grey values, or 0 and 1 of a two-colour image; no EXIF rotation.
-
-    Returns:
-        (H, W) uint8 or uint16.
-
-    Raises:
-        DataError: The file is missing, broken or hostile, a JPEG, or in colour.
-    """
-    with _open_image(path) as image:
-        if image.format in ("JPEG", "MPO"):
-            raise DataError(f"{path}: a mask as JPEG, which blurs ids at every edge", "Export the masks as PNG.")
-        if image.mode.startswith("I;16"):
-            return np.asarray(image).astype(np.uint16)
-        if image.mode in ("1", "L", "P"):
-            return np.array(image, dtype=np.uint8)
-        if image.mode in ("LA", "PA"):
-            return np.array(image)[..., 0]
-        if image.mode in ("RGB", "RGBA") and ";16" not in str(image.tile):
-            channels = np.asarray(image)
-            if (channels[..., :1] == channels[..., 1:3]).all():
-                return channels[..., 0].copy()
-            raise _describe_colours(path, channels[..., :3])
-        raise DataError(
-            f"{path}: a mask of mode {image.mode}", "Masks hold one id a pixel: 8 or 16 bits grey, or a palette."
-        )
-
-
-def load_image_size(path: Path) -> tuple[int, int, bool]:
-    """Read an image's size from its head, without decoding it.
-
-    Returns:
-        Height and width as `load_image` gives them, and whether an EXIF tag turns or mirrors the image.
-
-    Raises:
-        DataError: The file is missing or no image.
-    """
-    with _open_image(path) as image:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        height, width = image.height, image.width
-    if orientation in _LYING_ORIENTATIONS:
-        height, width = width, height
-    return height, width, orientation in (2, 3, 4, *_LYING_ORIENTATIONS)
-
-
-def describe_size_mismatch(image: Path, mask: Path, mask_size: tuple[int, int]) -> str:
-    """Say in a line how the sizes of a pair differ; empty where they agree. Sizes are (height, width)."""
-    height, width, turned = load_image_size(image)
-    if (height, width) == mask_size:
-        return ""
-    line = f"{image} is {height}x{width} (height x width), {mask} is {mask_size[0]}x{mask_size[1]}"
-    if turned and (width, height) == mask_size:
-        line += ": the image's EXIF tag turns it, and the mask was drawn on the unturned image"
-    return line
-
-
 @contextmanager
-def _open_image(path: Path) -> Iterator[ImageFile.ImageFile]:
+def _open_image(source: ImageInput) -> Iterator[tuple[Image.Image, str]]:
+    """Open a source, yield it with its name for messages, and turn whatever a decoder raises into one error."""
+    name = _name_source(source)
     try:
-        with Image.open(path, formats=_FORMATS) as image:
-            yield image
-    except DataError:
+        if isinstance(source, Image.Image):
+            yield source, name
+        else:
+            with Image.open(_as_file(source), formats=_FORMATS) as image:
+                yield image, name
+    except (DataError, UsageError):
         raise
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
+        raise DataError(f"{name}: no such file") from error
+    except MemoryError as error:
+        raise MachineError(f"{name}: not enough memory to decode it", "Close other programs.") from error
     except Image.DecompressionBombError as error:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
         raise DataError(
-            f"{path}: {error}",
+            f"{name}: more than {most} megapixels",
             "Cut the image into tiles, or save it as a TIFF, which `atrous predict` reads in parts.",
         ) from error
     except UnidentifiedImageError as error:
-        empty = path.stat().st_size == 0
+        is_empty = isinstance(source, str | Path) and Path(source).stat().st_size == 0
         raise DataError(
-            f"{path}: {'an empty file' if empty else 'not an image that can be read'}",
-            f"Known suffixes: {', '.join(sorted(IMAGE_SUFFIXES))}.",
+            f"{name}: {'an empty file' if is_empty else 'not an image that can be read'}",
+            f"Supported suffixes: {', '.join(sorted(IMAGE_SUFFIXES))}.",
         ) from error
-    except Exception as error:  # a broken file may raise anything inside a decoder; what matters is which file
-        raise DataError(
-            f"{path}: cannot be decoded: {error}", "Replace the file, or remove it with its pair."
-        ) from error
+    except OSError as error:
+        if error.errno is None:  # Pillow's own: a truncated or damaged file
+            raise _describe_broken(name, error) from error
+        raise DataError(f"{name}: cannot be read: {error.strerror}", "Check the file and its permissions.") from error
+    except Exception as error:  # a decoder may raise anything on a broken file; what matters is which file it was
+        raise _describe_broken(name, error) from error
 
 
-def _describe_colours(path: Path, channels: np.ndarray) -> DataError:
+def _as_file(source: str | Path | bytes | BinaryIO | np.ndarray) -> Path | io.BytesIO:
+    if isinstance(source, str | Path):
+        return Path(source)
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    if isinstance(source, np.ndarray) or not callable(getattr(source, "read", None)):
+        raise UsageError(
+            f"cannot read {_describe_value(source)} as an image",
+            f"Give a path, bytes, a binary stream, a PIL image, or an array {_ARRAY_SHAPES} of uint8 or uint16.",
+        )
+    return io.BytesIO(source.read())
+
+
+def _name_source(source: ImageInput) -> str:
+    if isinstance(source, str | Path):
+        return str(source)
+    name = getattr(source, "filename", None) or getattr(source, "name", None)
+    return name if isinstance(name, str) else "image in memory"
+
+
+def _describe_value(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype} {value.shape}"
+    return f"an object of type {type(value).__name__}"
+
+
+def _describe_broken(name: str, error: Exception) -> DataError:
+    return DataError(f"{name}: cannot be decoded: {error}", "Replace the file, or remove it with its pair.")
+
+
+def _convert_array(pixels: np.ndarray) -> np.ndarray:
+    """Return pixels as (H, W, 3) uint8, by the rules of the module."""
+    is_grey = pixels.ndim == 2
+    is_colour = pixels.ndim == 3 and pixels.shape[2] in (3, 4)
+    if not (is_grey or is_colour) or pixels.dtype not in (np.uint8, np.uint16) or not pixels.size:
+        raise UsageError(
+            f"cannot read {_describe_value(pixels)} as an image",
+            f"Give an array {_ARRAY_SHAPES} of uint8 or uint16, not empty.",
+        )
+    if pixels.dtype == np.uint16:
+        pixels = ((pixels.astype(np.uint32) + 128) // 257 if is_grey else pixels >> 8).astype(np.uint8)
+    return np.stack([pixels] * 3, axis=-1) if is_grey else np.ascontiguousarray(pixels[..., :3])
+
+
+def _describe_colours(name: str, channels: np.ndarray) -> DataError:
     colours, counts = np.unique(channels.reshape(-1, 3), axis=0, return_counts=True)
     first = ", ".join(
         f"({r}, {g}, {b}) {counts[i]:,} pixels" for i in np.argsort(-counts)[:3] for r, g, b in [colours[i].tolist()]
     )
     return DataError(
-        f"{path}: a mask in colour, {len(colours):,} colours: {first}",
-        "Masks hold one id a pixel: write grey values or palette indices instead of colours.",
+        f"{name}: a mask in colour, {len(colours):,} colours: {first}",
+        "A mask holds one id per pixel: write grey values or palette indices instead of colours.",
     )

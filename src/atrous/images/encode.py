@@ -1,7 +1,11 @@
-"""Labels, overlays, confidence and probabilities as files, each of them whole or not there."""
+"""Arrays to encoded bytes: index PNG, overlay, confidence, plain PNG and JPEG.
+
+The `encode_*` functions return the bytes of a file; the `save_*` functions write them atomically.
+"""
 
 from __future__ import annotations
 
+import io
 import zlib
 from pathlib import Path
 
@@ -10,41 +14,61 @@ import numpy as np
 from PIL import Image
 
 from atrous.core.files import atomic_path
-from atrous.core.labels import VOID_COLOUR, LabelSpace
+from atrous.core.labels import LabelSpace
+from atrous.images.palette import build_colour_table
 
 OVERLAY_STRENGTH = 0.55
-"""Share of the class's colour in an overlay; the rest is the image."""
+"""Share of the class colour in an overlay; the rest is the image."""
 BORDER_COLOUR = (255, 255, 255)
+JPEG_QUALITY = 90
 LONGEST_JPEG_SIDE = 65500
+"""Longest side of a JPEG in pixels; the format allows 35 more, which few decoders accept."""
 
 
-def save_index_image(path: Path, labels: np.ndarray, label_space: LabelSpace) -> None:
-    """Write ids as pixel values of a PNG: with the classes' colours as its palette, or 16-bit grey for large ids.
+def encode_index_png(labels: np.ndarray, label_space: LabelSpace) -> bytes:
+    """Encode ids as the pixel values of a PNG: with the class colours as its palette, or as 16-bit grey.
 
-    Runs of equal pixels are all that is compressed: label maps have little else, and the usual search for repeated
+    Only runs of equal pixels are compressed: label maps contain little else, and the default search for repeated
     patterns takes three times as long.
 
+    Args:
+        labels: Ids; 16 bits where any id of the data is above 255.
+        label_space: The classes and their colours.
     Shapes:
         labels (H, W) uint8 or uint16.
     """
     image = Image.fromarray(labels)
     if labels.dtype == np.uint8:
         image.putpalette(build_colour_table(label_space, 256).tobytes())
-    with atomic_path(path) as temporary:
-        image.save(temporary, format="PNG", compress_type=zlib.Z_RLE)
+    return _encode(image, "PNG", compress_type=zlib.Z_RLE)
 
 
-def build_colour_table(label_space: LabelSpace, length: int) -> np.ndarray:
-    """Return the colour of each id, (length, 3) uint8; ids that are no class have the colour of void."""
-    table = np.full((length, 3), VOID_COLOUR, dtype=np.uint8)
-    table[list(label_space.ids)] = label_space.colours
-    return table
+def encode_confidence(confidence: np.ndarray) -> bytes:
+    """Encode confidence (H, W) in [0, 1] as a grey PNG, 255 for 1."""
+    return encode_png(np.rint(confidence * 255).astype(np.uint8))
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """Encode an image (H, W) or (H, W, 3) uint8 as PNG."""
+    return _encode(Image.fromarray(image), "PNG")
+
+
+def encode_jpeg(image: np.ndarray) -> bytes:
+    """Encode an image (H, W, 3) uint8 as JPEG, downscaled if a side exceeds `LONGEST_JPEG_SIDE`."""
+    shown = Image.fromarray(image)
+    shown.thumbnail((LONGEST_JPEG_SIDE, LONGEST_JPEG_SIDE))
+    return _encode(shown, "JPEG", quality=JPEG_QUALITY)
 
 
 def draw_overlay(image: np.ndarray, labels: np.ndarray, label_space: LabelSpace) -> np.ndarray:
-    """Return the image with each class's colour over it and thin borders between classes, (H, W, 3) uint8.
+    """Draw class colours over an image, with thin borders between classes; ignored pixels show the image alone.
 
-    Pixels of ignored ids show the image alone.
+    Args:
+        image: The image that was labelled.
+        labels: Ids of its pixels.
+        label_space: The classes and their colours.
+    Shapes:
+        image (H, W, 3) uint8, labels (H, W) uint8 or uint16; out (H, W, 3) uint8.
     """
     colours = build_colour_table(label_space, 65536)[labels]
     drawn = cv2.addWeighted(image, 1 - OVERLAY_STRENGTH, colours, OVERLAY_STRENGTH, 0)
@@ -55,7 +79,11 @@ def draw_overlay(image: np.ndarray, labels: np.ndarray, label_space: LabelSpace)
 
 
 def find_borders(labels: np.ndarray) -> np.ndarray:
-    """Return the pixels whose right or lower neighbour has another label, thicker on large images, (H, W) bool."""
+    """Mark the pixels (H, W) whose right or lower neighbour has another label, in thicker lines on large images.
+
+    Shapes:
+        in (H, W); out (H, W) bool.
+    """
     borders = np.zeros(labels.shape, dtype=np.uint8)
     borders[:, :-1] |= labels[:, :-1] != labels[:, 1:]
     borders[:-1] |= labels[:-1] != labels[1:]
@@ -63,21 +91,40 @@ def find_borders(labels: np.ndarray) -> np.ndarray:
     return cv2.dilate(borders, np.ones((thickness, thickness), np.uint8)).astype(bool)
 
 
+def save_index_image(path: Path, labels: np.ndarray, label_space: LabelSpace) -> None:
+    """Write ids as an index PNG.
+
+    Args:
+        path: The file.
+        labels: Ids, (H, W) uint8 or uint16.
+        label_space: The classes and their colours.
+    """
+    save_encoded(path, encode_index_png(labels, label_space))
+
+
 def save_overlay(path: Path, drawn: np.ndarray) -> None:
-    """Write a drawn image as JPEG, made smaller where it is longer than a JPEG can be."""
-    image = Image.fromarray(drawn)
-    image.thumbnail((LONGEST_JPEG_SIDE, LONGEST_JPEG_SIDE))
-    with atomic_path(path) as temporary:
-        image.save(temporary, format="JPEG", quality=90)
+    """Write an overlay (H, W, 3) uint8 as JPEG, downscaled if a side exceeds `LONGEST_JPEG_SIDE`."""
+    save_encoded(path, encode_jpeg(drawn))
 
 
 def save_confidence(path: Path, confidence: np.ndarray) -> None:
-    """Write confidence as grey PNG, 255 for 1."""
-    with atomic_path(path) as temporary:
-        Image.fromarray(np.rint(confidence * 255).astype(np.uint8)).save(temporary, format="PNG")
+    """Write confidence (H, W) in [0, 1] as a grey PNG, 255 for 1."""
+    save_encoded(path, encode_confidence(confidence))
 
 
 def save_probabilities(path: Path, probabilities: np.ndarray) -> None:
-    """Write probabilities as a numpy file, (K, H, W) float16."""
+    """Write probabilities (K, H, W) as a numpy file of float16."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.save(file, probabilities.astype(np.float16))
+
+
+def save_encoded(path: Path, content: bytes) -> None:
+    """Write encoded bytes atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def _encode(image: Image.Image, format: str, **options: int) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format=format, **options)
+    return file.getvalue()

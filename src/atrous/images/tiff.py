@@ -17,7 +17,7 @@ from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG
 from atrous.core.errors import AtrousError, DataError
 from atrous.core.files import atomic_path
 from atrous.core.labels import LabelSpace
-from atrous.images.encode import build_colour_table
+from atrous.images.palette import build_colour_table
 
 GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
 """Where a GeoTIFF's pixels lie on the Earth. GDAL's 42113 is not among them: no data is a colour there, here an id."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from atrous.api import METRICS_NAME, Run, evaluate, predict, rebuild_splits, run_training
 from atrous.config.load import load_config
-from atrous.core.files import atomic_path, load_json, save_json
+from atrous.core.files import load_json, save_json
 from atrous.core.records import MessageCallback, ProgressCallback, Protocol
+from atrous.images.encode import encode_png, save_encoded
 from atrous.reports.html import write_report
 
 LADDER: tuple[dict[str, Any], ...] = (
@@ -83,6 +82,5 @@ def predict_held_out(run: Run) -> Path:
     images = run.folder / "images"
     for index in range(min(HELD_OUT_IMAGES, len(val))):
         sample = val.get(index)
-        with atomic_path(images / f"{Path(sample.key).name}.png") as temporary:
-            Image.fromarray(sample.image).save(temporary)
+        save_encoded(images / f"{Path(sample.key).name}.png", encode_png(sample.image))
     return predict(images, run, run.folder / "predictions", formats=("labels", "overlay", "confidence")).folder

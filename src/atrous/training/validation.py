@@ -8,14 +8,13 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from atrous.config.schema import EvaluationConfig
-from atrous.core.files import atomic_path
 from atrous.core.records import MessageCallback, ProgressCallback, Scores
 from atrous.data.contracts import SegmentationDataset
-from atrous.data.preview import colour_labels
-from atrous.images.decode import load_image_size
+from atrous.images.decode import load_header
+from atrous.images.encode import encode_jpeg, encode_png, save_encoded
+from atrous.images.palette import colour_labels
 from atrous.inference.build import build_predictor
 from atrous.inference.precision import computes_bf16
 from atrous.networks.segmenter import Segmenter
@@ -113,8 +112,8 @@ class Validator:
     def _read_size(self, index: int) -> tuple[int, int]:
         path = self.dataset.image_path(index)
         if path is not None:
-            height, width = load_image_size(path)[:2]
-            return height, width
+            header = load_header(path)
+            return header.height, header.width
         height, width = self.dataset.mask(index).shape
         return height, width
 
@@ -151,5 +150,4 @@ def _save_small(path: Path, view: np.ndarray, *, smooth: bool) -> None:
     factor = min(EXAMPLE_SIDE_PX / max(view.shape[:2]), 1.0)
     size = (max(round(view.shape[1] * factor), 1), max(round(view.shape[0] * factor), 1))
     small = cv2.resize(view, size, interpolation=cv2.INTER_AREA if smooth else cv2.INTER_NEAREST)
-    with atomic_path(path) as temporary:
-        Image.fromarray(small).save(temporary, quality=88, optimize=True)
+    save_encoded(path, encode_jpeg(small) if smooth else encode_png(small))

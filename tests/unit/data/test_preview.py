@@ -3,18 +3,12 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from atrous.core.labels import IGNORE_INDEX, VOID_COLOUR, LabelSpace
+from atrous.core.labels import VOID_COLOUR, LabelSpace
 from atrous.data.augment.pipeline import Augmentation
 from atrous.data.inventory import Pair
 from atrous.data.pairs import PairDataset
-from atrous.data.preview import colour_labels, save_preview
+from atrous.data.preview import save_preview
 from atrous.data.sampling import Stream
-
-
-def test_ignored_pixels_have_their_own_colour():
-    space = LabelSpace(("a", "b"))
-    coloured = colour_labels(np.array([[0, 1, IGNORE_INDEX]], np.uint16), space)
-    assert [tuple(pixel) for pixel in coloured[0].tolist()] == [*space.colours, VOID_COLOUR]
 
 
 def test_the_sheet_shows_16_pairs_and_a_legend(tmp_path):

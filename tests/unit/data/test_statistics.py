@@ -74,7 +74,7 @@ def test_exif_rotations_are_counted_and_mismatches_explained(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "0.jpg", exif=exif)
     assert "1 images have an EXIF rotation" in scan_masks(dataset).findings[0]
     Image.new("RGB", (6, 4)).save(tmp_path / "1.jpg", exif=exif)
-    with pytest.raises(DataError, match="drawn on the unturned image"):
+    with pytest.raises(DataError, match="drawn on the unrotated image"):
         scan_masks(dataset)
 
 

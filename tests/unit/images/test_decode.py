@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -9,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from atrous.core.errors import DataError
-from atrous.images.decode import describe_size_mismatch, is_huge_tiff, load_image, load_image_size, load_mask
+from atrous.core.errors import DataError, UsageError
+from atrous.images.decode import ImageHeader, is_huge_tiff, load_header, load_image, load_mask
 
 UPRIGHT = {  # what a viewer does for each EXIF orientation, after the standard's own table
     1: lambda a: a,
@@ -44,7 +45,7 @@ def test_exif_rotation_is_applied_to_images_once_and_never_to_masks(tmp_path, co
 
     np.testing.assert_array_equal(image, UPRIGHT[orientation](colours))
     np.testing.assert_array_equal(load_mask(tmp_path / "mask.png"), colours[..., 0])
-    assert load_image_size(tmp_path / "a.png") == (*image.shape[:2], orientation != 1)
+    assert load_header(tmp_path / "a.png") == ImageHeader(*image.shape[:2], "RGB", orientation != 1)
 
 
 def test_exif_rotation_of_16_bits(tmp_path):
@@ -53,14 +54,88 @@ def test_exif_rotation_of_16_bits(tmp_path):
     np.testing.assert_array_equal(load_image(tmp_path / "a.png")[..., 0], UPRIGHT[6](grey // 257))
 
 
-def test_mask_of_the_unturned_image_is_named_as_such(tmp_path, colours):
-    save_turned(tmp_path / "a.png", colours, 6)
-    line = describe_size_mismatch(tmp_path / "a.png", tmp_path / "m.png", (5, 8))
-    assert "EXIF" in line
-    assert "unturned" in line
-    assert "8x5" in line
-    assert describe_size_mismatch(tmp_path / "a.png", tmp_path / "m.png", (8, 5)) == ""
-    assert "EXIF" not in describe_size_mismatch(tmp_path / "a.png", tmp_path / "m.png", (3, 3))
+def save_form(path: Path, form: str) -> None:
+    """Write one of the forms that an image may have on the disk."""
+    generator = np.random.default_rng(2)
+    colours = generator.integers(0, 256, (6, 9, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    match form:
+        case "turned jpeg":
+            Image.fromarray(colours).save(path, "JPEG", exif=exif)
+        case "turned png":
+            Image.fromarray(colours).save(path, "PNG", exif=exif)
+        case "turned 16-bit grey":
+            Image.fromarray(generator.integers(0, 65536, (6, 9)).astype(np.uint16)).save(path, "PNG", exif=exif)
+        case "16-bit colours":
+            values = generator.integers(0, 65536, (6, 9, 3)).astype(np.uint16)
+            path.write_bytes(cv2.imencode(".png", values)[1].tobytes())
+        case "palette":
+            Image.fromarray(colours).quantize(16).save(path, "PNG", transparency=3)
+        case "alpha":
+            Image.fromarray(colours).convert("RGBA").save(path, "PNG")
+        case _:
+            Image.fromarray(colours).convert("CMYK").save(path, "TIFF")
+
+
+FORMS = ["turned jpeg", "turned png", "turned 16-bit grey", "16-bit colours", "palette", "alpha", "cmyk"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_path_bytes_stream_pil_image_and_array_give_the_same_pixels(tmp_path, form):
+    path = tmp_path / "image"
+    save_form(path, form)
+    expected = load_image(path)
+
+    np.testing.assert_array_equal(load_image(str(path)), expected)
+    np.testing.assert_array_equal(load_image(path.read_bytes()), expected)
+    np.testing.assert_array_equal(load_image(io.BytesIO(path.read_bytes())), expected)
+    with path.open("rb") as file:
+        np.testing.assert_array_equal(load_image(file), expected)
+    with Image.open(path) as image:
+        before = image.size
+        np.testing.assert_array_equal(load_image(image), expected)
+        np.testing.assert_array_equal(load_image(image), expected)  # it was not changed
+        assert image.size == before
+    np.testing.assert_array_equal(load_image(expected), expected)
+
+
+def test_arrays_of_16_bits_are_scaled_as_files_are(tmp_path):
+    generator = np.random.default_rng(0)
+    for shape in ((5, 7), (5, 7, 3)):
+        values = generator.integers(0, 65536, shape).astype(np.uint16)
+        cv2.imwrite(str(tmp_path / "a.png"), values[..., ::-1] if len(shape) == 3 else values)
+        np.testing.assert_array_equal(load_image(values), load_image(tmp_path / "a.png"))
+
+
+def test_a_stream_is_read_from_where_it_stands(tmp_path, colours):
+    Image.fromarray(colours).save(tmp_path / "a.png")
+    stream = io.BytesIO(b"a header of its own" + (tmp_path / "a.png").read_bytes())
+    stream.seek(19)
+    np.testing.assert_array_equal(load_image(stream), colours)
+
+
+def test_masks_are_read_from_memory_too(tmp_path):
+    ids = np.array([[0, 3, 255], [7, 3, 0]], np.uint8)
+    image = Image.fromarray(ids).convert("P")
+    image.putpalette(list(range(256)) * 3)
+    image.save(tmp_path / "m.png")
+    sources = (tmp_path / "m.png", (tmp_path / "m.png").read_bytes(), (tmp_path / "m.png").open("rb"), image, ids)
+    for source in sources:
+        np.testing.assert_array_equal(load_mask(source), ids)
+    sources[2].close()
+    with pytest.raises(UsageError, match=r"array of int64 \(2, 3\) as a mask"):
+        load_mask(ids.astype(np.int64))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [3, None, np.zeros((4, 5, 3)), np.zeros((4, 5, 2), np.uint8), np.zeros((0, 5, 3), np.uint8), np.zeros(5, np.uint8)],
+    ids=repr,
+)
+def test_other_objects_and_arrays_are_refused_in_words(value):
+    with pytest.raises(UsageError, match=r"cannot read an (array|object) of .* as an image"):
+        load_image(value)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK"])
@@ -179,6 +254,8 @@ def test_truncated_files_are_named(tmp_path, suffix, share):
     for load in (load_image, load_mask):
         with pytest.raises(DataError, match=r"broken\."):
             load(path)
+        with pytest.raises(DataError, match="image in memory"):
+            load(path.read_bytes())
 
 
 def test_text_is_no_image(tmp_path):
@@ -196,9 +273,11 @@ def test_decompression_bomb_is_refused_before_decoding(tmp_path):
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
     )
     (tmp_path / "bomb.png").write_bytes(data)
-    for load in (load_image, load_mask, load_image_size):
-        with pytest.raises(DataError, match=r"bomb\.png"):
+    for load in (load_image, load_mask, load_header):
+        with pytest.raises(DataError, match=r"bomb\.png: more than 178 megapixels"):
             load(tmp_path / "bomb.png")
+        with pytest.raises(DataError, match="more than 178 megapixels"):
+            load(data)
 
 
 def test_a_huge_tiff_is_known_by_its_head(tmp_path, colours, monkeypatch):

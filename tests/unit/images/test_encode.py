@@ -19,7 +19,7 @@ def predict(labels: np.ndarray, space: LabelSpace = SPACE, probabilities: np.nda
     return Prediction("sub/photo.v2", image, labels, confidence, probabilities, space)
 
 
-def test_row_30_the_index_png_holds_ids_and_shows_colours(tmp_path: Path) -> None:
+def test_the_index_png_holds_ids_and_shows_colours(tmp_path: Path) -> None:
     labels = np.array([[7, 0, 200], [255, 7, 7]], np.uint8)
     (path,) = predict(labels).save(tmp_path, overlay=False)
     assert path == tmp_path / "sub" / "photo.v2.png"

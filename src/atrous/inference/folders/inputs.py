@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from atrous.core.errors import UsageError
-from atrous.images.decode import IMAGE_SUFFIXES
+from atrous.images.decode import IMAGE_SUFFIXES, load_image
 
 
 @dataclass(frozen=True)
@@ -104,34 +103,26 @@ def require_safe_output(
 
 
 def convert_image(value: Any) -> np.ndarray:
-    """Turn an image in memory into an array.
+    """Turn an image in memory into an array, by the same rules as `load_image`.
 
     Args:
-        value: A PIL image, a uint8 array (H, W, 3), or a tensor (3, H, W), uint8 or floats in [0, 1].
+        value: A tensor (3, H, W), uint8 or floats in [0, 1], or anything that `load_image` takes: a PIL image, an
+            encoded file as bytes or as a stream, or an array.
     Shapes:
         out (H, W, 3) uint8 RGB.
     Raises:
-        UsageError: It is something else.
+        UsageError: An object of another type, shape or dtype.
+        DataError: Bytes, a stream or a PIL image that cannot be decoded.
     """
-    if isinstance(value, Image.Image):
-        return np.asarray(value.convert("RGB"))
-    if isinstance(value, torch.Tensor):
-        if value.dtype.is_floating_point:
-            if value.numel() and not (value.min() >= 0 and value.max() <= 1):
-                raise UsageError("a tensor of floats must lie in [0, 1]", "Give 0 to 255 as uint8.")
-            value = (value.float() * 255).round().to(torch.uint8)
-        if value.dim() == 3 and value.shape[0] == 3:
-            value = value.permute(1, 2, 0).cpu().numpy()
-    if (
-        isinstance(value, np.ndarray)
-        and value.dtype == np.uint8
-        and value.ndim == 3
-        and value.shape[2] == 3
-        and value.size
-    ):
-        return np.ascontiguousarray(value)
-    what = f"{type(value).__name__} {getattr(value, 'dtype', '')} {tuple(getattr(value, 'shape', ()))}"
-    raise UsageError(
-        f"cannot label a {what}",
-        "Give a path, a PIL image, a uint8 array (H, W, 3), or a tensor (3, H, W) of uint8 or floats in [0, 1].",
-    )
+    if not isinstance(value, torch.Tensor):
+        return load_image(value)
+    if value.dim() != 3 or value.shape[0] != 3 or not (value.dtype.is_floating_point or value.dtype == torch.uint8):
+        raise UsageError(
+            f"cannot read a tensor {tuple(value.shape)} of {value.dtype} as an image",
+            "Give a tensor (3, H, W) of uint8 or of floats in [0, 1].",
+        )
+    if value.dtype.is_floating_point:
+        if value.numel() and not (value.min() >= 0 and value.max() <= 1):
+            raise UsageError("a tensor of floats must lie in [0, 1]", "Give 0 to 255 as uint8.")
+        value = (value.float() * 255).round().to(torch.uint8)
+    return load_image(value.permute(1, 2, 0).cpu().numpy())

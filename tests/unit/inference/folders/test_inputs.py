@@ -89,16 +89,12 @@ def test_images_in_memory_become_the_same_array() -> None:
     tensor = torch.from_numpy(array).permute(2, 0, 1)
     for value in (array, Image.fromarray(array), tensor, tensor / 255, (tensor / 255).double()):
         np.testing.assert_array_equal(convert_image(value), array)
-    assert convert_image(Image.fromarray(array[..., 0])).shape == (4, 5, 3)
-    assert convert_image(Image.new("RGBA", (5, 4))).shape == (4, 5, 3)
 
 
 @pytest.mark.parametrize(
     "value",
     [
-        np.zeros((4, 5), np.uint8),
         np.zeros((4, 5, 3), np.float32),
-        np.zeros((4, 5, 4), np.uint8),
         np.zeros((0, 5, 3), np.uint8),
         torch.zeros(4, 5, 3, dtype=torch.int64),
         torch.zeros(1, 4, 5),
@@ -107,7 +103,7 @@ def test_images_in_memory_become_the_same_array() -> None:
     ],
 )
 def test_other_things_are_refused(value: object) -> None:
-    with pytest.raises(UsageError, match="cannot label a"):
+    with pytest.raises(UsageError, match=r"cannot read an? "):
         convert_image(value)
 
 

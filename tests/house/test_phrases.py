@@ -102,8 +102,6 @@ NOT_YET = frozenset(
         "src/atrous/graphs/onnx_file.py",
         "src/atrous/graphs/onnx_metadata.py",
         "src/atrous/graphs/trace.py",
-        "src/atrous/images/decode.py",
-        "src/atrous/images/tiff.py",
         "src/atrous/inference/__init__.py",
         "src/atrous/inference/backends/folding.py",
         "src/atrous/inference/backends/graph_backend.py",

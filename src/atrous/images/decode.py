@@ -145,7 +145,7 @@ def load_header(source: ImageInput) -> ImageHeader:
 def is_huge_tiff(path: Path) -> bool:
     """Whether a file is a TIFF with more than `HUGE_PX` pixels, judged by its header; Pillow might refuse to open it.
 
-    False for a file that cannot be read: whoever loads it reports what is wrong.
+    False for a file that cannot be read; loading it reports what is wrong.
     """
     if path.suffix.lower() not in (".tif", ".tiff"):
         return False

@@ -103,23 +103,43 @@ def save_index_image(path: Path, labels: np.ndarray, label_space: LabelSpace) ->
 
 
 def save_overlay(path: Path, drawn: np.ndarray) -> None:
-    """Write an overlay (H, W, 3) uint8 as JPEG, downscaled if a side exceeds `LONGEST_JPEG_SIDE`."""
+    """Write an overlay as JPEG, downscaled if a side exceeds `LONGEST_JPEG_SIDE`.
+
+    Args:
+        path: The file.
+        drawn: The drawn image, (H, W, 3) uint8.
+    """
     save_encoded(path, encode_jpeg(drawn))
 
 
 def save_confidence(path: Path, confidence: np.ndarray) -> None:
-    """Write confidence (H, W) in [0, 1] as a grey PNG, 255 for 1."""
+    """Write confidence as a grey PNG, 255 for 1.
+
+    Args:
+        path: The file.
+        confidence: Probability of the given class, (H, W) in [0, 1].
+    """
     save_encoded(path, encode_confidence(confidence))
 
 
 def save_probabilities(path: Path, probabilities: np.ndarray) -> None:
-    """Write probabilities (K, H, W) as a numpy file of float16."""
+    """Write probabilities as a numpy file of float16.
+
+    Args:
+        path: The file.
+        probabilities: Of each class, (K, H, W) in [0, 1].
+    """
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.save(file, probabilities.astype(np.float16))
 
 
 def save_encoded(path: Path, content: bytes) -> None:
-    """Write encoded bytes atomically."""
+    """Write encoded bytes atomically.
+
+    Args:
+        path: The file.
+        content: All that it will hold.
+    """
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
 

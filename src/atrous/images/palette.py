@@ -8,7 +8,14 @@ from atrous.core.labels import IGNORE_INDEX, VOID_COLOUR, LabelSpace
 
 
 def build_colour_table(label_space: LabelSpace, length: int) -> np.ndarray:
-    """Return the colour of each id below `length`, (length, 3) uint8; ids of no class have the colour of void."""
+    """Return the colour of each id; ids of no class have the colour of void.
+
+    Args:
+        label_space: The classes, their ids and colours.
+        length: Number of ids, counted from 0.
+    Shapes:
+        out (N, 3) uint8, N = length.
+    """
     table = np.full((length, 3), VOID_COLOUR, dtype=np.uint8)
     table[list(label_space.ids)] = label_space.colours
     return table

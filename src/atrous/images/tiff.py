@@ -1,4 +1,4 @@
-"""TIFFs larger than memory: images read a row of tiles at a time, and labels written so. The place of tifffile."""
+"""TIFFs larger than memory: images read and labels written one row of tiles at a time, with tifffile."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import imagecodecs  # noqa: F401  tifffile decodes tiles with it, and would miss it at the first one
+import imagecodecs  # noqa: F401  tifffile decodes tiles with it and would only fail at the first one
 import numpy as np
 import tifffile
 from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG
@@ -20,30 +20,30 @@ from atrous.core.labels import LabelSpace
 from atrous.images.palette import build_colour_table
 
 GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
-"""Where a GeoTIFF's pixels lie on the Earth. GDAL's 42113 is not among them: no data is a colour there, here an id."""
+"""Tags that georeference a GeoTIFF. GDAL's 42113 (no data) is not copied: it names a colour there, an id here."""
 TILE_SIDE = 512
-"""Of the labels' tiles."""
+"""Side of the tiles that labels are written in, in pixels."""
 ROWS_AT_ONCE = 256
-"""That are read of an image that is stored without tiles and compression, however long its strips are."""
+"""Rows read at a time from an image without tiles and compression, whatever the length of its strips."""
 MOST_BYTES_AT_ONCE = 2**29
-"""Of a row of tiles or of a strip, which must be decoded whole."""
+"""Largest row of tiles, or strip, that is decoded: either must be decoded whole."""
 BIG_TIFF_BYTES = 2**32 - 2**25
-"""Of labels before compression, from which on a TIFF's places need 64 bits."""
+"""Size of uncompressed labels above which the offsets in a TIFF need 64 bits."""
 
 _GREYS = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE)
 _ORIENTATION = 274
 
 
 class TiffImage:
-    """The first page of a TIFF as a `ImageSource`, with the colours that `load_image` gives.
+    """The first page of a TIFF, read a part at a time, with the colours that `load_image` gives.
 
-    Rows of tiles (or strips) are kept while the parts that are read lie on them, so that an image whose windows go
-    from top to bottom is decoded once.
+    Decoded rows of tiles (or strips) are kept while the parts being read overlap them, so an image that is read from
+    top to bottom is decoded once. `height` and `width` are in pixels.
 
     Args:
         path: The file.
     Raises:
-        DataError: It is broken, or of a kind that is not read; on reading too.
+        DataError: The file is broken or of a kind that is not supported; also raised when a part is read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -72,7 +72,7 @@ class TiffImage:
             yield
         except AtrousError:
             raise
-        except Exception as error:  # a broken file may raise anything inside a decoder; what matters is which file
+        except Exception as error:  # a decoder may raise anything on a broken file; what matters is which file it was
             raise DataError(f"{self._path}: cannot be decoded: {error}", "Replace the file.") from error
 
     def _read_head(self) -> None:
@@ -91,8 +91,8 @@ class TiffImage:
         row_bytes *= self._num_across * page.tilewidth if page.is_tiled else self.width
         if self._step * row_bytes > MOST_BYTES_AT_ONCE:
             raise DataError(
-                f"{self._path}: {'tiles' if page.is_tiled else 'strips'} of {self._step} rows, too many for the memory",
-                "Save it in tiles, such as of 512 x 512 pixels.",
+                f"{self._path}: {'tiles' if page.is_tiled else 'strips'} of {self._step} rows are too large to decode",
+                "Save the image in tiles, for example of 512 x 512 pixels.",
             )
         self._require_whole()
 
@@ -102,12 +102,12 @@ class TiffImage:
         if page.sampleformat != 1 or page.bitspersample not in (8, 16):
             problem = f"{page.bitspersample} bits a channel of format {page.sampleformat}"
         elif page.imagedepth != 1 or (_ORIENTATION in page.tags and page.tags[_ORIENTATION].value != 1):
-            problem = "a volume, or turned by a tag"
+            problem = "a volume, or rotated by an orientation tag"
         elif page.photometric == PHOTOMETRIC.PALETTE:
             if page.bitspersample == 8 and page.colormap is not None:
                 self._palette = (page.colormap.T >> 8).astype(np.uint8)  # (256, 3)
             else:
-                problem = "a palette of other than 256 colours"
+                problem = "a palette that does not have 256 colours"
         elif not (self._is_grey and page.samplesperpixel <= 2):
             is_jpeg = page.compression == COMPRESSION.JPEG and page.photometric == PHOTOMETRIC.YCBCR
             if page.samplesperpixel < 3 or not (page.photometric == PHOTOMETRIC.RGB or is_jpeg):
@@ -115,21 +115,30 @@ class TiffImage:
                 problem = f"{page.samplesperpixel} channels of the kind {name}"
         if problem:
             raise DataError(
-                f"{self._path}: {problem}, which is not read from a TIFF this large",
+                f"{self._path}: {problem}, which is not supported in a TIFF this large",
                 "Save it upright as RGB or grey, with 8 or 16 bits a channel.",
             )
 
     def _require_whole(self) -> None:
-        """Refuse a file whose end is missing now, and not after an hour."""
+        """Refuse a truncated file now rather than after an hour of labelling."""
         page = self._page
         tile_rows = page.tilelength if page.is_tiled else min(page.rowsperstrip, self.height)
         expected = self._num_planes * self._num_across * -(-self.height // tile_rows)
         end = max((at + size for at, size in zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
         if len(page.dataoffsets) != expected or end > self._file.filehandle.size:
-            raise DataError(f"{self._path}: the file is cut off, or its list of tiles is", "Replace the file.")
+            raise DataError(f"{self._path}: the file or its list of tiles is truncated", "Replace the file.")
 
     def read(self, rows: slice, columns: slice) -> np.ndarray:
-        """Return a part of the image, (h, w, 3) uint8."""
+        """Return a part of the image; parts are read from top to bottom.
+
+        Args:
+            rows: Rows of the part, with explicit start and stop.
+            columns: Its columns likewise.
+        Shapes:
+            out (h, w, 3) uint8 RGB.
+        Raises:
+            DataError: The file is broken.
+        """
         first, last = rows.start // self._step, (rows.stop - 1) // self._step
         for number in [number for number in self._rows if not first <= number <= last]:
             del self._rows[number]
@@ -141,7 +150,7 @@ class TiffImage:
         return part[rows.start - first * self._step :][: rows.stop - rows.start]
 
     def _decode(self, number: int) -> np.ndarray:
-        """Return the samples of a row of tiles, (R, W, S) uint8 or uint16; tiles that are not stored are black."""
+        """Return the samples of a row of tiles, (R, W, S) uint8 or uint16; missing tiles are black."""
         page, top = self._page, number * self._step
         num_rows = min(self._step, self.height - top)
         samples = np.zeros((num_rows, self.width, page.samplesperpixel), dtype=page.dtype)
@@ -173,7 +182,7 @@ class TiffImage:
         handle.seek(at)
         data = handle.read(count)
         if len(data) != count:
-            raise DataError(f"{self._path}: the file is cut off", "Replace the file.")
+            raise DataError(f"{self._path}: the file is truncated", "Replace the file.")
         return data
 
     def _convert(self, samples: np.ndarray) -> np.ndarray:
@@ -182,13 +191,13 @@ class TiffImage:
             colours: np.ndarray = self._palette[samples[..., 0]]
             return colours
         samples = samples[..., : 1 if self._is_grey else 3]
-        if samples.dtype == np.uint16:  # of colours Pillow takes the upper byte
+        if samples.dtype == np.uint16:  # Pillow keeps the upper byte of colours
             samples = (samples.astype(np.uint32) + 128) // 257 if self._is_grey else samples >> 8
         rgb = np.repeat(samples.astype(np.uint8), 3 if self._is_grey else 1, axis=-1)
         return 255 - rgb if self._page.photometric == PHOTOMETRIC.MINISWHITE else rgb
 
     def read_geo_tags(self) -> list[tuple[int, int, int, bytes, bool]]:
-        """Return the tags that say where the image lies, byte by byte, as tifffile writes them."""
+        """Return the tags that georeference the image, as raw bytes in the form that tifffile writes."""
         tags = [self._page.tags[code] for code in GEO_TAGS if code in self._page.tags]
         return [
             (tag.code, tag.dtype, tag.count, self._read_bytes(tag.valueoffset, tag.valuebytecount), True)
@@ -197,18 +206,18 @@ class TiffImage:
 
     @property
     def byteorder(self) -> Any:
-        """The order of the bytes of samples and tags, "<" or ">"."""
+        """Byte order of samples and tags, "<" or ">"."""
         return self._file.byteorder
 
 
 def save_label_tiff(path: Path, bands: Iterator[np.ndarray], image: TiffImage, label_space: LabelSpace) -> None:
-    """Write ids as a tiled TIFF while they come, with the classes' colours as its palette, or 16-bit grey.
+    """Write ids as a tiled TIFF as they are computed, with the class colours as its palette, or as 16-bit grey.
 
     Args:
-        path: The file, whole at the end or not there.
-        bands: Ids from top to bottom, (R, W) uint8 or uint16, the R adding up to the image's height.
-        image: What was labelled, which says where it lies.
-        label_space: What the ids mean.
+        path: The file; written atomically.
+        bands: Ids from top to bottom, (R, W) uint8 or uint16; the R add up to the height of the image.
+        image: The image that was labelled, whose georeference is copied.
+        label_space: The classes and their colours.
     """
     first = next(bands)
     kind: dict[str, Any] = {"photometric": "minisblack"}
@@ -231,12 +240,12 @@ def save_label_tiff(path: Path, bands: Iterator[np.ndarray], image: TiffImage, l
             metadata=None,
             software=False,
             extratags=image.read_geo_tags(),
-            maxworkers=1,  # more of them gather half a gigabyte of tiles before they begin
+            maxworkers=1,  # more workers collect half a gigabyte of tiles before they start
         )
 
 
 def _iter_tiles(bands: Iterator[np.ndarray], height: int, width: int) -> Iterator[np.ndarray]:
-    """Yield the tiles of bands from left to right and top to bottom, those at the ends smaller."""
+    """Yield the tiles of bands from left to right and top to bottom; those at the borders are smaller."""
     waiting: list[np.ndarray] = []
     num_waiting = done = 0
     for band in bands:

@@ -212,8 +212,8 @@ def test_tiles_that_are_not_stored_are_black(tmp_path: Path) -> None:
 REFUSED: dict[str, tuple[dict[str, object], str]] = {
     "cmyk": ({"photometric": "separated", "shape": (120, 120, 4)}, "SEPARATED"),
     "float": ({"photometric": "minisblack", "shape": (120, 120), "dtype": np.float32}, "32 bits"),
-    "turned": ({"extratags": [(274, "H", 1, 6, True)]}, "turned by a tag"),
-    "one long strip": ({"compression": "zlib", "rowsperstrip": 120}, "too many for the memory"),
+    "turned": ({"extratags": [(274, "H", 1, 6, True)]}, "rotated by an orientation tag"),
+    "one long strip": ({"compression": "zlib", "rowsperstrip": 120}, "too large to decode"),
 }
 
 
@@ -241,7 +241,7 @@ def test_a_damaged_file_is_skipped_and_leaves_nothing(predictor: Predictor, tmp_
     (tmp_path / "in" / "huge.tif").write_bytes(whole[:at] + b"\xff" * (len(whole) - at))
     record = save_predictions(predictor, [tmp_path / "in"], tmp_path / "out", overlay=False)
     reasons = {Path(row["input"]).name: row["reason"] for row in record.skipped}
-    assert "cut off" in reasons["cut.tif"]
+    assert "truncated" in reasons["cut.tif"]
     assert "cannot be decoded" in reasons["huge.tif"]
     assert set(reasons) == {"cut.tif", "head.tif", "huge.tif"}
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["predictions.json"]

@@ -1,4 +1,4 @@
-"""A training as a whole: its data, its folder, its report; the loop itself is `training/fit.py`."""
+"""A training as a whole: its data, its folder, its report; the loop itself is `training/loop.py`."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from atrous.display.progress import describe_seconds, open_display
 
 def test_quiet_gives_nothing_to_call():
     with open_display(quiet=True) as display:
-        assert (display.progress, display.message) == (None, None)
+        assert (display.progress, display.on_message) == (None, None)
 
 
 def test_a_log_file_gets_plain_lines_with_the_time_left(monkeypatch):
@@ -22,7 +22,7 @@ def test_a_log_file_gets_plain_lines_with_the_time_left(monkeypatch):
     with open_display(quiet=False, console=Console(file=stream, width=200)) as display:
         for done in (100, 110, 131, 140):  # a resumed run: the first 100 cost no time
             display.progress(Progress("training", done, 200, "loss 0.41"))
-        display.message("split: 80 to train on")
+        display.on_message("split: 80 to train on")
         display.progress(Progress("reading", 7, None))
     assert stream.getvalue().splitlines() == [
         "training 131 of 200, 69 s left, loss 0.41",

@@ -41,7 +41,7 @@ def test_sentences_go_to_the_log_and_to_whoever_listens(tmp_path):
     said = []
     journal = Journal(tmp_path, on_message=said.append)
     journal.log("plan: 4 Schritte für München")
-    Journal(tmp_path).on_message("resumed")
+    Journal(tmp_path).log("resumed")
     assert said == ["plan: 4 Schritte für München"]
     assert (tmp_path / "log.txt").read_text(encoding="utf-8") == "plan: 4 Schritte für München\nresumed\n"
 

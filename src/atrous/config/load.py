@@ -28,10 +28,10 @@ from atrous.config.problems import (
     raise_problems,
 )
 from atrous.config.schema import Config
+from atrous.core.data_source import SETTINGS_NAME, expand_path, resolve_source
 from atrous.core.errors import ConfigError
 from atrous.core.registry import describe_choices
 
-DATA_FILE = "atrous.yaml"
 DEFAULT_EPOCHS = 50
 
 _OPTION_NAMES = {"model.name": "--model", "output.folder": "--out", "data.root": "--data-root", "data.source": "DATA"}
@@ -62,7 +62,6 @@ class _Setting(NamedTuple):
 def load_config(
     *,
     recipe: Path | str | None = None,
-    data_yaml: Path | None = None,
     options: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
     assignments: Sequence[str] = (),
@@ -73,7 +72,6 @@ def load_config(
 
     Args:
         recipe: A YAML file, or the name of a shipped recipe.
-        data_yaml: The data's own settings; where left out, `atrous.yaml` is looked for in the data folder.
         options: Values by dotted key ("training.lr") or by field name alone ("lr"); None means not given.
         settings: Values by dotted key that the person did not write; what is wrong with one is said of its key alone.
         assignments: Texts such as "training.lr=0.01"; the values are YAML.
@@ -87,7 +85,7 @@ def load_config(
         [_Setting(tuple(key.split(".")), value, "") for key, value in (settings or {}).items()],
         list(_read_assignments(assignments, problems)),
     ]
-    data_settings = _read_data_file(layers, data_yaml, problems)
+    data_settings = _read_data_file(layers, problems)
     tree, sources = _merge([data_settings, *layers])
     if not any(f"training.{name}" in sources for name in LENGTH_FIELDS):
         tree.setdefault("training", {})
@@ -132,43 +130,53 @@ def _read_recipe(recipe: Path | str, problems: list[Problem]) -> list[_Setting]:
         return list(_read_yaml(shipped, f"recipe {recipe}", problems))
 
 
-def _read_data_file(
-    layers: Sequence[list[_Setting]], data_yaml: Path | None, problems: list[Problem]
-) -> list[_Setting]:
-    """Read the data's own settings, and turn a source that names the file itself into the folder that it speaks of."""
-    named = [(layer, setting) for layer in layers for setting in layer if setting.path == ("data", "source")]
-    text = named[-1][1].value if named else None
-    if data_yaml is None:
-        if not isinstance(text, str) or not text:
-            return []
-        place = Path(text.partition("=")[2] or text)
-        data_yaml = place if place.suffix in (".yaml", ".yml") and place.is_file() else place / DATA_FILE
-        if not data_yaml.is_file():
-            return []
-    settings = list(_read_yaml(data_yaml, str(data_yaml), problems))
+def _read_data_file(layers: Sequence[list[_Setting]], problems: list[Problem]) -> list[_Setting]:
+    """Read the `atrous.yaml` of the data; a source that names this file is replaced by the data it describes."""
+    named = {key: _find_last(layers, key) for key in ("source", "root")}
+    text, root = named["source"], named["root"]
+    if not isinstance(text, str) or not text or not (root is None or isinstance(root, str)):
+        return []
+    source = resolve_source(text, root)
+    if source.settings is None:
+        return []
+    settings = list(_read_yaml(source.settings, str(source.settings), problems))
     for setting in settings:
+        key = ".".join(setting.path)
         if setting.path[0] != "data":
-            key = ".".join(setting.path)
             problems.append(
-                Problem(key, f"does not belong in {DATA_FILE}", "Only its data section is read.", setting.source)
+                Problem(key, f"does not belong in {SETTINGS_NAME}", "Only its data section is read.", setting.source)
             )
-    found = [_resolve_place(setting, data_yaml.parent) for setting in settings if setting.path[0] == "data"]
-    if isinstance(text, str) and Path(text) == data_yaml:
-        for layer, setting in named:
-            layer.remove(setting)
+        elif len(setting.path) == 1:
+            problems.append(
+                Problem(key, f"is {setting.value!r}", "Write `data:`, then its keys, indented.", setting.source)
+            )
+    found = [_resolve_place(setting, source.settings.parent) for setting in settings if len(setting.path) > 1]
+    if source.is_settings_named:
+        for layer in layers:
+            layer[:] = [setting for setting in layer if setting.path != ("data", "source")]
         if ("data", "source") not in [setting.path for setting in found]:
-            found.append(_Setting(("data", "source"), str(data_yaml.parent), str(data_yaml)))
-    return found
+            found.append(_Setting(("data", "source"), str(source), str(source.settings)))
+    return [setting for setting in found if setting.path[0] == "data"]
+
+
+def _find_last(layers: Sequence[list[_Setting]], name: str) -> Any:
+    """Return the value of a key of data that is set last; None if it is not set."""
+    values = [setting.value for layer in layers for setting in layer if setting.path == ("data", name)]
+    return values[-1] if values else None
 
 
 def _resolve_place(setting: _Setting, folder: Path) -> _Setting:
-    """Read paths in a data file as relative to that file; a bare word stays a registered name unless it is a folder."""
+    """Make a path in a data file absolute; it is relative to that file. A single word that is no folder is a name."""
     if setting.path not in (("data", "source"), ("data", "root")) or not isinstance(setting.value, str):
         return setting
-    name, equals, place = setting.value.rpartition("=")
-    if not equals and setting.path[1] == "source" and not (folder / place).exists():
-        return setting
-    return setting._replace(value=f"{name}{equals}{folder / place}")
+    place = folder / expand_path(setting.value)
+    if not place.exists() and setting.path[1] == "source":
+        name, equals, path = setting.value.partition("=")
+        if equals and "/" not in name:
+            return setting._replace(value=f"{name}={folder / expand_path(path)}")
+        if "/" not in setting.value:
+            return setting
+    return setting._replace(value=str(place))
 
 
 def _read_yaml(path: Path, label: str, problems: list[Problem]) -> Iterator[_Setting]:

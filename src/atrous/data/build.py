@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from atrous.config.options import read_options
 from atrous.config.schema import DataConfig, TrainingConfig
+from atrous.core.data_source import DATASETS, FOLDER, DataSource, resolve_source
 from atrous.core.errors import ConfigError, DataError, UsageError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import ProgressCallback
 from atrous.core.registry import describe_choices
-from atrous.data import DATASETS
 from atrous.data.augment.pipeline import Augmentation
 from atrous.data.contracts import SegmentationDataset, Splits
 from atrous.data.joined import JoinedDataset
@@ -37,11 +35,14 @@ def build_splits(config: DataConfig) -> Splits:
         ConfigError: No source, an unknown option, or classes that the data set does not have.
         DataError: Nothing at the place, no known layout, or files that do not pair.
     """
-    name, root = find_source(config)
-    builder = DATASETS.load(name)
+    source = find_source(config)
+    builder = DATASETS.load(source.dataset)
     common = {field: getattr(config, field) for field in _COMMON}
-    splits: Splits = builder(root, **common, **read_options(builder, config.options, "data.options", reserved=_COMMON))
-    return replace(splits, notes=(f"{name}: {root}", *splits.notes)) if name != "folder" and root else splits
+    options = read_options(builder, config.options, "data.options", reserved=_COMMON)
+    splits: Splits = builder(source.root, **common, **options)
+    if source.dataset == FOLDER or source.root is None:
+        return splits
+    return replace(splits, notes=(f"{source.dataset}: {source.root}", *splits.notes))
 
 
 def read_splits(pair: Any) -> Splits:
@@ -102,7 +103,7 @@ def check_training_data(
     statistics = scan_masks(splits.train, progress)
     findings = [*statistics.findings, *scan_masks(splits.val, progress).findings]
     space = splits.train.label_space
-    if config.classes is not None or config.source == PYTHON_SOURCE or find_source(config)[0] != "folder":
+    if config.classes is not None or config.source == PYTHON_SOURCE or find_source(config).dataset != FOLDER:
         require_classes(statistics, space, splits.train.name)
     empty = find_empty_classes(statistics, space)
     if empty:
@@ -161,34 +162,29 @@ def build_loader(
     return iter_batches(stream, batch=training.batch, start_place=start_place, num_places=num_places, workers=workers)
 
 
-def find_source(config: DataConfig) -> tuple[str, Path | None]:
-    """Say which entry of `DATASETS` reads the data, and where it lies; None where no place is known.
+def find_source(config: DataConfig) -> DataSource:
+    """Resolve the source of the data.
 
     Raises:
         ConfigError: No source is given, or `name=PATH` with an unknown name.
         UsageError: The data were Python objects.
         DataError: Neither a registered name nor a folder.
     """
-    source = config.source
-    if source == PYTHON_SOURCE:
+    if config.source == PYTHON_SOURCE:
         raise UsageError(
             "the data of this run were Python objects, which its settings cannot hold",
             "Name a folder or a data set, or give the objects to atrous.train and atrous.evaluate.",
         )
-    if not source:
-        raise ConfigError("data.source: no data given", f"A folder, or one of {', '.join(DATASETS)}.")
-    name, equals, place = source.partition("=")
-    if equals and not Path(source).exists():
-        DATASETS.require(name)
-        return name, Path(place).expanduser()
-    if source in DATASETS and source != "folder":
-        parent = config.root or os.environ.get("ATROUS_DATA")
-        return source, Path(parent).expanduser() / source if parent else None
-    folder = Path(source).expanduser()
-    if not folder.is_dir():
-        is_file = folder.is_file()
+    if not config.source:
+        raise ConfigError("data.source: no data given", f"Give a folder, or one of {', '.join(DATASETS)}.")
+    source = resolve_source(config.source, config.root)
+    DATASETS.require(source.dataset)
+    if source.dataset == FOLDER and not (source.root and source.root.is_dir()):
+        is_file = source.root is not None and source.root.is_file()
         raise DataError(
-            f"{source!r} is {'a file' if is_file else 'neither a folder nor a registered data set'}",
-            "Give the folder that holds images and masks." if is_file else describe_choices(source, list(DATASETS)),
+            f"{config.source!r} is {'a file' if is_file else 'neither a folder nor a registered data set'}",
+            "Give the folder that holds images and masks."
+            if is_file
+            else describe_choices(config.source, list(DATASETS)),
         )
-    return "folder", folder
+    return source

@@ -9,6 +9,7 @@ from pathlib import Path
 from atrous.config.load import LoadedConfig, dump_config, load_config
 from atrous.config.schema import Config
 from atrous.config.stages import list_stages
+from atrous.core.data_source import FOLDER, resolve_source
 from atrous.core.errors import ConfigError, UsageError
 from atrous.core.files import load_json, save_text
 from atrous.core.records import MessageCallback, ProgressCallback, Scores, send_message
@@ -288,8 +289,8 @@ def preview_training(loaded: LoadedConfig, path: Path) -> Path:
 
 
 def _name_folder(config: Config) -> Path:
-    source = config.data.source
-    data = source.split("=", 1)[0] if "=" in source and not Path(source).exists() else Path(source).resolve().name
+    source = resolve_source(config.data.source, config.data.root)
+    data = source.root.resolve().name if source.dataset == FOLDER and source.root else source.dataset
     stem = f"{data}-{config.model.name.replace('/', '-')}"
     number = 1
     while (folder := Path("runs") / f"{stem}-{number}").exists():

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from atrous.config.load import dump_config, list_recipes, load_config
 from atrous.config.schema import Config
+from atrous.core.data_source import resolve_source
 from atrous.core.errors import ConfigError
 
 
@@ -161,7 +164,54 @@ def test_the_data_file_may_itself_be_the_data(tmp_path):
     data = load_config(options={"data.source": str(path)}).config.data
     assert (data.source, data.root) == (str(tmp_path / "photos"), str(tmp_path / "sets"))
     write(path, "data:\n  source: voc=photos\n")
-    assert load_config(data_yaml=path).config.data.source == f"voc={tmp_path / 'photos'}"
+    assert load_config(options={"data.source": str(path)}).config.data.source == f"voc={tmp_path / 'photos'}"
+    write(path, "data:\n  source: ~/sets/voc\n")
+    assert load_config(options={"data.source": str(path)}).config.data.source == str(Path.home() / "sets" / "voc")
+    write(path, "data:\n  source: camvid\n")
+    assert load_config(options={"data.source": str(path)}).config.data.source == "camvid"
+
+
+def make_data(folder: Path) -> Path:
+    """Lay out data whose settings name the classes."""
+    folder.mkdir(parents=True)
+    write(folder / "atrous.yaml", "data:\n  classes: {0: background, 7: crack}\n  ignore: [9]\n")
+    return folder
+
+
+def test_the_settings_are_found_wherever_the_data_are(tmp_path, monkeypatch):
+    """Each way to name data finds the `atrous.yaml` beside them; a source is resolved in one place."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    make_data(tmp_path / "home" / "images")
+    make_data(tmp_path / "lr=0.1" / "images")
+    make_data(tmp_path / "sets" / "camvid")
+    make_data(tmp_path / "env" / "voc")
+    monkeypatch.setenv("ATROUS_DATA", "env")
+    ways = [
+        {"data.source": "~/images"},
+        {"data.source": "~/images/atrous.yaml"},
+        {"data.source": "lr=0.1/images"},
+        {"data.source": str(tmp_path / "lr=0.1" / "images")},
+        {"data.source": "folder=lr=0.1/images"},
+        {"data.source": "camvid", "data.root": "sets"},
+        {"data.source": "camvid=sets/camvid"},
+        {"data.source": "camvid=sets/camvid/atrous.yaml"},
+        {"data.source": "voc"},
+    ]
+    for options in ways:
+        data = load_config(options=options).config.data
+        assert data.classes == {0: "background", 7: "crack"}, options
+        assert data.ignore == (9,), options
+        source = resolve_source(data.source, data.root)
+        assert source.root is not None
+        assert source.root.is_dir(), options
+    assert load_config(options={"data.source": "camvid"}).config.data.classes is None
+
+
+def test_a_data_section_that_is_no_mapping_is_refused(tmp_path):
+    write(tmp_path / "atrous.yaml", "data: images\n")
+    with pytest.raises(ConfigError, match=r"atrous.yaml:1: data is 'images'"):
+        load_config(options={"data.source": str(tmp_path)})
 
 
 @pytest.mark.parametrize("name", list_recipes())

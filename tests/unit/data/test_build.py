@@ -88,17 +88,6 @@ def test_strange_ids_in_val_stop_before_training(folder):
         check_training_data(config, splits)
 
 
-def test_where_data_is_looked_for(tmp_path, monkeypatch):
-    monkeypatch.delenv("ATROUS_DATA", raising=False)
-    assert find_source(DataConfig(source=f"camvid={tmp_path}")) == ("camvid", tmp_path)
-    assert find_source(DataConfig(source="camvid")) == ("camvid", None)
-    assert find_source(DataConfig(source="voc", root=str(tmp_path))) == ("voc", tmp_path / "voc")
-    assert find_source(DataConfig(source=str(tmp_path))) == ("folder", tmp_path)
-    monkeypatch.setenv("ATROUS_DATA", str(tmp_path / "env"))
-    assert find_source(DataConfig(source="camvid")) == ("camvid", tmp_path / "env" / "camvid")
-    assert find_source(DataConfig(source="camvid", root="/r"))[1].as_posix() == "/r/camvid"
-
-
 def test_a_missing_place_says_where_it_was_looked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("ATROUS_DATA", str(tmp_path))
     with pytest.raises(DataError, match=str(tmp_path / "camvid")) as caught:

@@ -1,0 +1,85 @@
+"""The table of data sets, and the one rule that says which data a `data.source` names and where they are.
+
+The table is here and not in data/, which reads the data, because config needs it too: the settings in an
+`atrous.yaml` are found by the same rule as the images beside it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from atrous.core.registry import Registry
+
+DATASETS = Registry(
+    "data set",
+    (
+        ("shapes", "atrous.data.datasets.shapes:build_shapes"),
+        ("camvid", "atrous.data.datasets.camvid:build_camvid"),
+        ("voc", "atrous.data.datasets.voc:build_voc"),
+        ("cityscapes", "atrous.data.datasets.cityscapes:build_cityscapes"),
+        ("folder", "atrous.data.datasets.folder:build_folder"),
+    ),
+)
+FOLDER = "folder"
+"""The entry of `DATASETS` that reads a folder of the user's own images."""
+SETTINGS_NAME = "atrous.yaml"
+"""Name of the file in a data folder that holds the settings of its data."""
+ROOT_VARIABLE = "ATROUS_DATA"
+"""Environment variable with the folder that holds the registered data sets."""
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """What a `data.source` names.
+
+    Args:
+        dataset: Name of the data set, which may be unknown to `DATASETS`.
+        root: Its folder, which need not exist; None if the data set is registered and no folder is known.
+        settings: Its `atrous.yaml`; None if there is none.
+        is_settings_named: Whether the source names that file instead of the folder.
+    """
+
+    dataset: str
+    root: Path | None
+    settings: Path | None = None
+    is_settings_named: bool = False
+
+    def __str__(self) -> str:
+        """Return the source that names the same data by their folder."""
+        if self.root is None:
+            return self.dataset
+        return str(self.root) if self.dataset == FOLDER else f"{self.dataset}={self.root}"
+
+
+def resolve_source(source: str, root: str | None = None) -> DataSource:
+    """Find out which data a source names and where they are.
+
+    A source is a registered name (`camvid`), a name with its folder (`camvid=PATH`), a folder, or an `atrous.yaml`
+    (also as `camvid=PATH/atrous.yaml`). An existing path that contains `=` is a path. `~` is the home folder.
+
+    Args:
+        source: The text to resolve, not empty.
+        root: Folder that holds the registered data sets. Default: the value of the variable ATROUS_DATA.
+    """
+    name, equals, place = source.partition("=")
+    path = expand_path(source)
+    if equals and "/" not in name and not path.exists():
+        return _find_settings(name, expand_path(place))
+    if source in DATASETS and source != FOLDER:
+        parent = root or os.environ.get(ROOT_VARIABLE)
+        return _find_settings(source, expand_path(parent) / source) if parent else DataSource(source, None)
+    return _find_settings(FOLDER, path)
+
+
+def expand_path(text: str) -> Path:
+    """Return a path whose leading `~` is the home folder; it is kept where no home folder is known."""
+    return Path(os.path.expanduser(text))  # Path.expanduser raises without a home folder
+
+
+def _find_settings(dataset: str, path: Path) -> DataSource:
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        return DataSource(dataset, path.parent, path, is_settings_named=True)
+    settings = path / SETTINGS_NAME
+    return DataSource(dataset, path, settings if settings.is_file() else None)

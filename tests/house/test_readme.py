@@ -119,6 +119,16 @@ def test_links_lead_somewhere(path):
     assert [name for name in targets if "://" not in name and not (path.parent / name).exists()] == []
 
 
+@pytest.mark.parametrize(
+    "path", [path for path in DOCUMENTS if path.name != "CHANGELOG.md"], ids=lambda path: path.name
+)
+def test_source_files_named_in_the_documents_exist(path):
+    named = re.findall(r"`((?:\w+/)*\w+\.py)", path.read_text(encoding="utf-8"))
+    bases = (ROOT, ROOT / "src" / "atrous")
+    paths = [name for name in named if "/" in name]
+    assert [name for name in paths if not any((base / name).exists() for base in bases)] == []
+
+
 def test_the_layout_in_the_architecture_is_that_of_the_source():
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     layout = text.split("```")[1]

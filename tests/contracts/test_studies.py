@@ -143,7 +143,7 @@ def test_a_study_runs_end_to_end_and_a_second_call_trains_nothing(tmp_path, monk
 
 def test_figures_and_unknown_studies_refuse_what_makes_no_sense(capsys) -> None:
     assert main(["reproduce", "figures", "--iterations", "5"]) == 2
-    assert "--iterations: figures train nothing" in capsys.readouterr().err
+    assert "--iterations: not used by figures, which need no training" in capsys.readouterr().err
     assert main(["reproduce", "tabel3"]) == 2
     assert "Did you mean 'table3'?" in capsys.readouterr().err
     assert main(["reproduce", "table5", "--seeds", "0,0"]) == 2

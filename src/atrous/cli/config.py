@@ -1,4 +1,4 @@
-"""`atrous config`: the settings of a run, where each comes from, and their schema."""
+"""`atrous config`: the settings of a run with their sources, and their schema."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ from atrous.cli.inference_options import JsonOption
 
 
 class Action(StrEnum):
-    """What to print."""
+    """Whether to print settings or their schema."""
 
     SHOW = "show"
     SCHEMA = "schema"
 
 
 def run(
-    action: Annotated[Action, typer.Argument(help="show: the settings; schema: their JSON schema.")],
-    data: Annotated[str | None, typer.Argument(metavar="DATA", help="Read the settings beside this data too.")] = None,
-    recipe: Annotated[str | None, typer.Option("--recipe", help="A YAML file, or a shipped recipe's name.")] = None,
+    action: Annotated[Action, typer.Argument(help="show: print the settings; schema: print their JSON schema.")],
+    data: Annotated[str | None, typer.Argument(metavar="DATA", help="Also read the atrous.yaml of this data.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="A YAML file, or the name of a built-in recipe.")
+    ] = None,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as training.lr=0.01.")
     ] = None,
-    why: Annotated[bool, typer.Option("--why", help="Print where each value comes from.")] = False,
+    why: Annotated[bool, typer.Option("--why", help="Print the source of each value.")] = False,
     json: JsonOption = False,
 ) -> int:
-    """Print the settings of a run to be, or their schema.
+    """Print the settings of a run, or their schema.
 
     Example: atrous config show --recipe demo --set training.lr=0.01 --why
     """
@@ -51,7 +53,7 @@ def run(
 
 
 def _explain(sources: dict[str, str], values: Any) -> list[str]:
-    """Return a line a setting: its key, its value, where it comes from."""
+    """Return one line per setting: key, value and source."""
     from json import dumps  # `json` is an option's name in this file
 
     rows = []

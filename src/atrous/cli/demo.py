@@ -1,4 +1,4 @@
-"""`atrous demo`: the whole tool in minutes, offline."""
+"""`atrous demo`: the whole tool on a built-in data set, in a few minutes and offline."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from atrous.cli.inference_options import JsonOption, QuietOption
 
 
 def run(
-    out: Annotated[Path, typer.Option("--out", help="Folder of the run.")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option("--out", help="Run folder.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option("--seed", help="Seed of the training.")] = 0,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> int:
-    """Train on shapes, score, predict, write a report.
+    """Train, score and predict on built-in data.
 
     Example: atrous demo --out runs/demo
     """

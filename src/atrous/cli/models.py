@@ -1,4 +1,4 @@
-"""`atrous models`: what networks there are, and what one of them looks like inside."""
+"""`atrous models`: the available networks, and the structure of one of them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ from atrous.core.errors import UsageError
 
 
 class Action(StrEnum):
-    """What to do with the table."""
+    """Whether to list all models or show one."""
 
     LIST = "list"
     SHOW = "show"
 
 
 def run(
-    action: Annotated[Action, typer.Argument(help="list, or show one.")] = Action.LIST,
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Such as deeplabv3-resnet50.")] = None,
-    output_stride: Annotated[int, typer.Option("--output-stride", help="4, 8, 16, 32; a cascade up to 256.")] = 16,
-    rates: Annotated[bool, typer.Option("--rates", help="Print stride and rate of every convolution.")] = False,
+    action: Annotated[Action, typer.Argument(help="list all parts, or show one model.")] = Action.LIST,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Model to show, such as deeplabv3-resnet50.")
+    ] = None,
+    output_stride: Annotated[
+        int, typer.Option("--output-stride", help="4, 8, 16 or 32; up to 256 for a cascade.")
+    ] = 16,
+    rates: Annotated[bool, typer.Option("--rates", help="Print the stride and rate of every convolution.")] = False,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as model.extra_blocks=1.")
     ] = None,
@@ -37,7 +41,9 @@ def run(
     if action is Action.LIST:
         return _list(as_json=json)
     if name is None:
-        raise UsageError("which model?", "atrous models show deeplabv3-resnet50")
+        raise UsageError(
+            "`atrous models show` needs a model name", "For example: atrous models show deeplabv3-resnet50"
+        )
     return _show(name, output_stride=output_stride, assignments=assignments or [], rates=rates, as_json=json)
 
 
@@ -67,8 +73,10 @@ def _list(*, as_json: bool) -> int:
     table.add_row("published", " ".join(TORCHVISION_MODELS))
     console = build_console()
     console.print(table)
-    console.print("A published model is downloaded once: atrous predict IMAGE --model torchvision/<name>.")
-    console.print("A model is <family>-<backbone>, such as deeplabv3-lite0. Other timm/<name> run as not verified.")
+    console.print("Published models are downloaded once. Example: atrous predict IMAGE --model torchvision/<name>")
+    console.print(
+        "A model name is <family>-<backbone>, such as deeplabv3-lite0. Other timm/<name> run without being verified."
+    )
     return 0
 
 
@@ -80,7 +88,7 @@ def _show(name: str, *, output_stride: int, assignments: list[str], rates: bool,
     from atrous.networks.build import describe_network
 
     options = {"model.name": name, "model.output_stride": output_stride}
-    model = load_config(options=options, assignments=assignments).config.model  # says what is allowed
+    model = load_config(options=options, assignments=assignments).config.model  # its errors name the allowed values
     found = describe_network(**model.model_dump(exclude={"weights"}))
     if as_json:
         print_json(found)
@@ -98,7 +106,7 @@ def _show(name: str, *, output_stride: int, assignments: list[str], rates: bool,
 
 
 def _describe(value: Any) -> str:
-    """Return a value in words: a list with commas, a mapping as "channels 64 stride 4"."""
+    """Format a value: a list with commas, a mapping as "channels 64 stride 4"."""
     if isinstance(value, dict):
         return " ".join(f"{key} {_describe(item)}" for key, item in value.items())
     if isinstance(value, (list, tuple)):

@@ -24,20 +24,28 @@ def run(
     table: Annotated[
         str, typer.Argument(metavar="TABLE", help=f"{', '.join(STUDIES)}, or {FIGURES}.", show_default=False)
     ],
-    data: Annotated[str | None, typer.Option("--data", help="A name or a folder; `shapes` if left out.")] = None,
-    iterations: Annotated[int | None, typer.Option("--iterations", help="Steps of each training.")] = None,
-    backbone: Annotated[str | None, typer.Option("--backbone", help="Such as resnet50; lite0 if left out.")] = None,
-    weights: Annotated[str | None, typer.Option("--weights", help="imagenet, none, or a file.")] = None,
-    seeds: Annotated[str, typer.Option("--seeds", help="Seeds, such as 0,1,2; two at least for a verdict.")] = "0",
-    crop: Annotated[int | None, typer.Option("--crop", help="Side of the crop where the paper has 513.")] = None,
-    batch: Annotated[int | None, typer.Option("--batch", help="Images in a step where the paper has 16.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print rows, costs and time, and stop.")] = False,
+    data: Annotated[str | None, typer.Option("--data", help="A registered name or a folder. Default: shapes.")] = None,
+    iterations: Annotated[
+        int | None, typer.Option("--iterations", help="Optimiser steps per training. Default: 300.")
+    ] = None,
+    backbone: Annotated[str | None, typer.Option("--backbone", help="Such as resnet50. Default: lite0.")] = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="imagenet, none, or a file. Default: imagenet.")
+    ] = None,
+    seeds: Annotated[str, typer.Option("--seeds", help="Seeds, such as 0,1,2; a verdict needs two.")] = "0",
+    crop: Annotated[
+        int | None, typer.Option("--crop", help="Side of the crop; the paper uses 513. Default: 257.")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", help="Images per step; the paper uses 16. Default: 8.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print rows, cost and time; train nothing.")] = False,
     out: Annotated[Path, typer.Option("--out", help="Folder of all studies.")] = Path("runs/studies"),
     data_root: DataRootOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> int:
-    """Train and score the rows of one of the paper's tables.
+    """Reproduce one of the paper's tables or figures.
 
     Example: atrous reproduce table10 --iterations 500 --seeds 0,1,2
     """
@@ -56,7 +64,10 @@ def run(
     if table == FIGURES:
         useless = sorted({"--" + name.replace("_", "-") for name in given} - {"--backbone"})
         if useless or dry_run:
-            raise UsageError(f"{', '.join(useless or ['--dry-run'])}: figures train nothing", "Leave it out.")
+            raise UsageError(
+                f"{', '.join(useless or ['--dry-run'])}: not used by figures, which need no training",
+                "Remove the option.",
+            )
         return _run_figures(backbone or Base().backbone, out, quiet=quiet, as_json=json)
     if table not in STUDIES:
         raise UsageError(f"unknown study {table!r}", describe_choices(table, [*STUDIES, FIGURES]))
@@ -99,13 +110,13 @@ def _print_plan(study: Study, base: Base, *, num_seeds: int, as_json: bool) -> i
     for entry in planned:
         if entry.reason:
             console.print(f"{entry.row.label}: {entry.reason}")
-    console.print(f"in the paper: {study.protocol}")
+    console.print(f"protocol of the paper: {study.protocol}")
     for note in study.notes:
         console.print(f"note: {note}")
     seeds = "1 seed" if num_seeds == 1 else f"{num_seeds} seeds"
     console.print(
-        f"{len(trainings)} trainings of {base.iterations} steps, {seeds}: about {describe_seconds(estimate)}, an "
-        "estimate from one timed step of each network on this machine; scoring comes on top"
+        f"{len(trainings)} trainings of {base.iterations} steps, {seeds}: about {describe_seconds(estimate)} "
+        "without scoring, estimated from one timed step of each network on this machine"
     )
     return 0
 
@@ -125,7 +136,7 @@ def _run_study(study: Study, base: Base, out: Path, *, seeds: tuple[int, ...], q
         build_console().print(f"table: {out / study.name / 'table.md'}")
     if table["interrupted"]:
         command = shlex.join(["atrous", *sys.argv[1:]])
-        build_console(stderr=True).print(f"interrupted; the same command goes on: {command}")
+        build_console(stderr=True).print(f"interrupted; to continue, run the same command again: {command}")
         return INTERRUPTED_EXIT_CODE
     return SKIPPED_EXIT_CODE if any(row["not_possible"] for row in table["rows"]) else 0
 
@@ -163,7 +174,7 @@ def _run_figures(backbone: str, out: Path, *, quiet: bool, as_json: bool) -> int
         print_json(figures)
         return 0
     console = build_console()
-    grid = build_table(*FIELD_COLUMNS, title=f"how far networks on {backbone} see")
+    grid = build_table(*FIELD_COLUMNS, title=f"receptive fields of networks on {backbone}")
     for field in figures["fields"]:
         grid.add_row(*build_field(field))
     console.print(grid)

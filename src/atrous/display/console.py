@@ -1,4 +1,4 @@
-"""The consoles that tables, progress and messages are written to."""
+"""Consoles for tables, progress and messages."""
 
 from __future__ import annotations
 
@@ -6,5 +6,9 @@ from rich.console import Console
 
 
 def build_console(*, stderr: bool = False) -> Console:
-    """Return a console that prints text as it is; colours only on a terminal, none under NO_COLOR."""
+    """Return a console that prints text unchanged. It uses colours on terminals only, and obeys NO_COLOR.
+
+    Args:
+        stderr: Whether to write to standard error.
+    """
     return Console(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Long work made visible: a bar with the time left on a terminal, a plain line now and then in a log file."""
+"""Progress of long work: bars with the remaining time on a terminal, occasional lines in a log file."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ SECONDS_BETWEEN_LINES = 30.0
 
 @dataclass(frozen=True)
 class Display:
-    """What long work calls; both are None when it is to be quiet.
+    """Callbacks for long work. Both are None in quiet mode.
 
     Args:
-        progress: Takes where the work stands.
+        progress: Receives the progress.
         on_message: Receives messages about automatic choices and findings.
     """
 
@@ -38,11 +38,11 @@ class Display:
 
 @contextmanager
 def open_display(*, quiet: bool, console: Console | None = None) -> Iterator[Display]:
-    """Yield what shows the work that runs inside the block; all of it on standard error.
+    """Yield callbacks that display the progress and messages of the work inside the block.
 
     Args:
-        quiet: Whether to show nothing.
-        console: Where to show it; standard error where left out.
+        quiet: Whether to display nothing.
+        console: Where to display them. Default: standard error.
     """
     console = console or build_console(stderr=True)
     if quiet:
@@ -63,7 +63,7 @@ def open_display(*, quiet: bool, console: Console | None = None) -> Iterator[Dis
 
 
 class _BarProgress:
-    """One bar a stage; a finished stage leaves the screen."""
+    """One progress bar per stage; the bar disappears when its stage has finished."""
 
     def __init__(self, bars: Bars) -> None:
         self._bars = bars
@@ -79,7 +79,7 @@ class _BarProgress:
 
 
 class _LineProgress:
-    """A line when a stage has run for a while, and again every so often."""
+    """A line at most every `SECONDS_BETWEEN_LINES` seconds."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -90,7 +90,7 @@ class _LineProgress:
         now = time.monotonic()
         began, first = self._starts.setdefault(progress.stage, (now, progress.done))
         if progress.done == progress.total:
-            del self._starts[progress.stage]  # the next one of this name counts anew
+            del self._starts[progress.stage]  # a later stage of this name starts again
         if now - self._last_line < SECONDS_BETWEEN_LINES:
             return
         self._last_line = now
@@ -102,7 +102,7 @@ class _LineProgress:
 
 
 def describe_seconds(seconds: float) -> str:
-    """Say a duration in one or two units: "45 s", "4 min", "1 h 20 min"."""
+    """Format a duration in one or two units: "45 s", "4 min", "1 h 20 min"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

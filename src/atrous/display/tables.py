@@ -1,4 +1,4 @@
-"""Scores and runs as tables: beside every mIoU the commonest-class baseline and the classes never predicted."""
+"""Tables of scores. Every mIoU comes with the most-frequent-class baseline and the classes never predicted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
 
 def build_table(*columns: str, title: str = "") -> Table:
-    """Return an empty table; columns after the first are right-aligned, as numbers are."""
+    """Return an empty table whose columns after the first are right-aligned, for numbers.
+
+    Args:
+        columns: Headings.
+        title: Title above the table. Default: none.
+    """
     table = Table(title=title or None, box=SIMPLE, title_justify="left", title_style="bold")
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left", overflow="fold")
@@ -21,7 +26,13 @@ def build_table(*columns: str, title: str = "") -> Table:
 
 
 def print_scores(console: Console, scores: Scores, *, title: str) -> None:
-    """Print a row a class, then the mIoU with what it must be read beside."""
+    """Print one row per class, then the mIoU with its baseline and protocol.
+
+    Args:
+        console: Where to print.
+        scores: The scores.
+        title: Title above the table.
+    """
     table = build_table("class", "IoU", "recall", "precision", "pixels", title=title)
     for row in scores.classes:
         table.add_row(row.name, *map(_format, (row.iou, row.recall, row.precision)), f"{row.pixels:,}")
@@ -35,14 +46,14 @@ def print_scores(console: Console, scores: Scores, *, title: str) -> None:
 
 
 def describe_miou(scores: Scores) -> str:
-    """Say the mIoU with its baseline and the classes never predicted, in one line or two."""
+    """Return the mIoU with its baseline and the classes never predicted, in two lines."""
     scored = sum(row.iou is not None for row in scores.classes)
     images = "1 image" if len(scores.images) == 1 else f"{len(scores.images)} images"
     over = f"{images}, {scored} of {len(scores.classes)} classes"
-    baseline = f"{_format(scores.baseline_miou)} for answering {scores.baseline_class!r} everywhere"
+    baseline = f"{_format(scores.baseline_miou)} when always predicting {scores.baseline_class!r}"
     line = f"mIoU {_format(scores.miou)} ({over}; {baseline}); pixel accuracy {_format(scores.pixel_accuracy)}"
     if not scores.never_predicted:
-        return f"{line}\nevery class that occurs was predicted somewhere"
+        return f"{line}\nevery class that occurs in the masks was predicted somewhere"
     return f"{line}\nnever predicted: {', '.join(scores.never_predicted)}"
 
 

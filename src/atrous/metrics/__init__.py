@@ -1,1 +1,1 @@
-"""Counting right and wrong pixels. No model and no image lives here; counts are pooled over the whole data set."""
+"""Scores from counted pixels, without models or images. Counts are pooled over the whole data set."""

@@ -1,4 +1,4 @@
-"""Counting pixels, compiled by numba: one pass over truth and prediction, nothing made of them on the way."""
+"""Counting pixels, compiled by numba: one pass over truth and prediction, without temporary arrays."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ import numpy as np
 
 @numba.njit(nogil=True, cache=True)
 def count_pairs(true, given, ignored, counts):  # type: ignore[no-untyped-def]
-    """Count pixels by true and given class; returns whether all are classes, and stops at the first that is not.
+    """Count pixels by true and predicted class, in place.
 
-    Neighbours are often alike, and a count that was just written is slow to read: they take turns between two tables.
+    Neighbouring pixels often increment the same count, and reading a count that was just written is slow. They
+    therefore alternate between two tables.
 
     Args:
-        true: (N,) integers, class indices or the ignored index.
-        given: (N,) integers, class indices; anything where the truth is ignored.
-        ignored: The ignored index.
-        counts: (2, K, K) int64, which are added to.
+        true: (N,) integers, class indices or the ignore index.
+        given: (N,) integers, predicted class indices; any value where the truth is ignored.
+        ignored: The ignore index.
+        counts: (2, K, K) int64, incremented in place.
+    Returns: False if a value is not a class; counting stops there.
     """
     size = counts.shape[1]
     for pixel in range(len(true)):

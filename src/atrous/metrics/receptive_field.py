@@ -1,4 +1,4 @@
-"""What a filter sees of a map: taps that fall inside it, counted."""
+"""Taps of a filter that fall inside a feature map."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class TapShares:
-    """Shares of a map's positions by how many of a 3x3 filter's taps fall inside the map; they sum to 1.
+    """Shares of the positions on a map by how many taps of a 3x3 filter fall inside the map; they sum to 1.
 
     Args:
         rate: Distance between taps in cells.
-        one: Only the centre: the filter is a 1x1 there.
-        some: Between.
-        nine: All of them.
+        one: Positions with only the centre tap inside, where the filter acts as a 1x1 convolution.
+        some: Positions with some taps inside.
+        nine: Positions with all nine taps inside.
     """
 
     rate: int
@@ -25,7 +25,7 @@ class TapShares:
 
 
 def count_valid_taps(size: int, rate: int) -> TapShares:
-    """Count the taps of a 3x3 filter that fall inside a square map, at each position.
+    """Count the taps of a 3x3 filter that fall inside a square map, over all positions.
 
     Args:
         size: Side of the map in cells.

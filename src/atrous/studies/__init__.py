@@ -1,4 +1,4 @@
-"""Experiments made of whole runs over the public calls, and the table of those that follow the paper."""
+"""Experiments that consist of whole runs, and the table of those that reproduce the paper."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STUDIES = Registry(
         ("families", "atrous.studies.families:build_study"),
     ),
 )
-"""Studies by name; each is a function from a `Base` to a `Study`."""
+"""Studies by name. Each is a function that builds a `Study` from a `Base`."""
 
 FIGURES = "figures"
-"""The name of the paper's figures, which are computed and train nothing."""
+"""Name of the paper's figures, which need no training."""

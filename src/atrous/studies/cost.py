@@ -1,4 +1,4 @@
-"""What a row costs: operations counted without computing, and the seconds of a step, timed once."""
+"""Cost of a row: operations, counted without computing them, and the duration of a training step, timed once."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from atrous.networks.segmenter import Segmenter
 from atrous.training.prepare import build_fabric
 
 TIMED_IMAGES = 4
-"""Enough for the batch norm of image-level features, which has one value an image."""
+"""Enough for the batch norm of image-level features, which sees one value per image and channel."""
 
 
 def count_flops(network: Segmenter, size: int, *, scales: tuple[float, ...] = (1.0,), flip: bool = False) -> int:
-    """Return the floating-point operations of labelling one square image; a multiplication and an addition are two.
+    """Count the floating-point operations of labelling one square image; a multiply-add counts as two.
 
     Args:
-        network: In evaluation mode, at the output stride that counts.
+        network: In evaluation mode, at the output stride to count.
         size: Side of the image in pixels.
-        scales: Sizes of the image, relative, that are looked at.
-        flip: Whether each is looked at mirrored too.
+        scales: Relative sizes of the image at which the network is applied.
+        flip: Whether the network is also applied to each flipped copy.
     """
     with FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counter, torch.no_grad():
         for scale in scales:
@@ -35,9 +35,14 @@ def count_flops(network: Segmenter, size: int, *, scales: tuple[float, ...] = (1
 
 
 def time_step(config: Config, num_classes: int) -> float:
-    """Return the seconds of a training step, from one timed pass forward and back in the training's own arithmetic.
+    """Estimate the duration of a training step from one timed forward and backward pass in the training's precision.
 
-    The optimiser and the reading of images are left out.
+    Data loading and the optimiser step are not included.
+
+    Args:
+        config: Configuration of the training.
+        num_classes: Number of classes of its data.
+    Returns: Seconds.
     """
     training, fabric = config.training, build_fabric(config)
     network = build_network(config.model, num_classes).train().to(memory_format=torch.channels_last)

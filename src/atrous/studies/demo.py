@@ -1,4 +1,4 @@
-"""The whole tool in minutes: train on shapes, climb the inference ladder, label held-out images, write the report."""
+"""The demo: train on `shapes`, score the inference ladder, predict validation images, write the report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LADDER: tuple[dict[str, Any], ...] = (
     {"output_stride": 8, "scales": (0.75, 1.0, 1.25)},
     {"output_stride": 8, "scales": (0.75, 1.0, 1.25), "flip": True},
 )
-"""Protocols above the build's own, each step dearer than the one before.
+"""Protocols beyond that of the training, each more expensive than the previous one.
 
 Source: Chen et al. 2017 (arXiv 1706.05587), Tables 4 and 6.
 """
@@ -32,15 +32,15 @@ def run_demo(
     progress: ProgressCallback | None = None,
     on_message: MessageCallback | None = None,
 ) -> Run:
-    """Train on shapes, score the ladder, label held-out images, write the report.
+    """Train on `shapes`, score the inference ladder, predict validation images, and write the report.
 
     Args:
-        out: Folder of the run.
+        out: Run folder.
         seed: Seed of the training.
         progress: Receives the progress.
         on_message: Receives messages about automatic choices and findings.
     Raises:
-        UsageError: The folder holds a run already.
+        UsageError: The folder already contains a run.
     """
     on_message = on_message or (lambda text: None)
     loaded = load_config(recipe="demo", options={"output.folder": str(out), "training.seed": seed})
@@ -50,14 +50,17 @@ def run_demo(
     for row in run_ladder(run, progress=progress):
         on_message(f"ladder: {row['describe']}: mIoU {row['miou']:.3f}")
     folder = predict_held_out(run)
-    on_message(f"{HELD_OUT_IMAGES} held-out images labelled: {folder}")
+    on_message(f"predictions for {HELD_OUT_IMAGES} validation images: {folder}")
     return run
 
 
 def run_ladder(run: Run, *, progress: ProgressCallback | None = None) -> list[dict[str, Any]]:
-    """Score a run under every step of the ladder, and put the scores into its metrics and its report.
+    """Score a run under every protocol of the ladder, and add the scores to its metrics and report.
 
-    Returns: A row a step, the run's own protocol first: protocol, describe, miou.
+    Args:
+        run: A finished run.
+        progress: Receives the progress.
+    Returns: One row per protocol, the run's own first, with the keys protocol, describe and miou.
     """
     metrics = load_json(run.folder / METRICS_NAME)
     rows = [_describe_step(Protocol.from_json(metrics["protocol"]), metrics["miou"])]
@@ -74,7 +77,7 @@ def _describe_step(protocol: Protocol, miou: float | None) -> dict[str, Any]:
 
 
 def predict_held_out(run: Run) -> Path:
-    """Write a few validation images as files and label them as a person would: from the files alone.
+    """Save a few validation images as files, and predict them from these files as a user would.
 
     Returns: The folder of the predictions.
     """

@@ -1,4 +1,4 @@
-"""Every family of heads on one backbone, at an equal number of steps."""
+"""Every family on one backbone, trained for an equal number of steps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from atrous.networks import FAMILIES
 from atrous.studies.study import Base, Claim, Row, Study
 
 PAPER_MIOU = {"fcn": 68.39, "deeplabv3-cascade": 75.76, "deeplabv3": 77.21}
-"""ResNet-101, output stride 16, one scale: block4, block7, and ASPP with multi-grid."""
+"""In percent, with ResNet-101 at output stride 16 and one scale: block4, block7, and ASPP with multi-grid."""
 
 
 def build_study(base: Base) -> Study:
@@ -25,12 +25,12 @@ def build_study(base: Base) -> Study:
     return Study(
         name="families",
         title="Families at an equal number of steps",
-        protocol="ResNet-101, output stride 16, VOC 2012 val; the paper compares three of them on equal terms.",
+        protocol="ResNet-101, output stride 16, VOC 2012 val; the paper compares three of them under equal conditions.",
         rows=tuple(rows),
         claims=(
             Claim("ASPP beats a plain 1x1 head", "deeplabv3", "fcn"),
             Claim("a cascade beats a plain 1x1 head", "deeplabv3-cascade", "fcn"),
             Claim("ASPP beats a cascade", "deeplabv3", "deeplabv3-cascade"),
         ),
-        notes=("all are trained and scored at output stride 16, with the same recipe and the defaults of their heads",),
+        notes=("all families are trained and scored at output stride 16, with one recipe and the default heads",),
     )

@@ -1,4 +1,4 @@
-"""The paper's figures that need no training: valid taps by rate, and how far each network sees."""
+"""The paper's figures that need no training: valid taps by rate, and the receptive field of each family."""
 
 from __future__ import annotations
 
@@ -31,18 +31,20 @@ STRIP_PX = 8193
 IMAGE_PX = 641
 NUM_IMAGES = 2
 EFFECTIVE_SHARE = 0.0455
-"""Of the largest gradient: pixels above it are seen. Source: Luo et al. 2016 (arXiv 1701.04128), section 3."""
+"""The effective receptive field: pixels whose gradient exceeds this share of the largest.
+
+Source: Luo et al. 2016 (arXiv 1701.04128), section 3."""
 _FAINT = 1e-6
 
 
 @dataclass(frozen=True)
 class Field:
-    """How far a network sees around the centre of an image.
+    """Receptive field of a network at the centre of an image.
 
     Args:
-        network: Its name.
-        theoretical_px: Side of the square that a logit can depend on; None where it is the whole image.
-        effective_px: Side of a square of as many pixels as have a gradient that counts.
+        network: Name of the network.
+        theoretical_px: Side of the square that a logit can depend on; None if it is the whole image.
+        effective_px: Side of a square with the area of the effective receptive field, see `EFFECTIVE_SHARE`.
     """
 
     network: str
@@ -54,12 +56,12 @@ def run_figures(backbone: str, out: Path, *, progress: ProgressCallback | None =
     """Compute the figures and write `figures.json`, `figures.md`, `taps.png` and `fields.png`.
 
     Args:
-        backbone: On which the families are compared, with random weights.
-        out: Folder of all studies; the figures go into one of their own.
+        backbone: Backbone of all families, with random weights.
+        out: Folder of all studies; the figures are written to a sub-folder.
         progress: Receives the progress.
     Returns: The figures as written.
     Raises:
-        ConfigError: An unknown backbone.
+        ConfigError: The backbone is unknown.
     """
     folder = out / FIGURES
     shares = [count_valid_taps(MAP_CELLS, rate) for rate in range(1, MAP_CELLS + 1)]
@@ -88,7 +90,7 @@ def run_figures(backbone: str, out: Path, *, progress: ProgressCallback | None =
 
 
 def _build_networks(backbone: str) -> tuple[dict[str, Segmenter], dict[str, str]]:
-    """Return every family on a backbone, and DeepLabv3's ASPP alone; and why the others cannot be.
+    """Build every family on a backbone, and DeepLabv3 without image pooling; and say why the others are not possible.
 
     Raises:
         ConfigError: No family can be built.
@@ -109,12 +111,13 @@ def _build_networks(backbone: str) -> tuple[dict[str, Segmenter], dict[str, str]
 
 
 def measure_theoretical(network: Segmenter) -> int | None:
-    """Return the side of the square of pixels that one cell's logits can depend on.
+    """Measure the side of the square of pixels that the logits of one cell can depend on.
 
-    A copy of the network is given weights that let nothing cancel or vanish, so that a pixel has a gradient if and only
-    if a path of taps leads to it. Taps reach as far along a row as along a column, so a strip one pixel high tells it.
+    A copy of the network gets weights under which nothing cancels or vanishes, so that a pixel has a gradient if and
+    only if a path of taps leads to it. Taps extend equally far along rows and columns, so a strip one pixel high
+    suffices.
 
-    Returns: Pixels, or None where the network sees a strip of 8193 pixels from end to end.
+    Returns: Pixels, or None if the receptive field covers a strip of 8193 pixels.
     """
     plain = copy.deepcopy(network).double()
     _let_everything_through(plain)
@@ -127,7 +130,7 @@ def measure_theoretical(network: Segmenter) -> int | None:
 
 
 def _let_everything_through(network: Segmenter) -> None:
-    """Make every convolution and largest-value pooling an average, and every norm an identity."""
+    """Turn every convolution and max pooling into an average, and every norm into the identity."""
     network.mean.zero_()
     network.std.fill_(1.0)
     for module in list(network.modules()):
@@ -139,12 +142,12 @@ def _let_everything_through(network: Segmenter) -> None:
             module.reset_running_stats()
             module.reset_parameters()
         for name, child in module.named_children():
-            if isinstance(child, nn.MaxPool2d):  # its gradient goes to the largest value alone
+            if isinstance(child, nn.MaxPool2d):  # its gradient reaches only the largest value
                 setattr(module, name, nn.AvgPool2d(child.kernel_size, child.stride, child.padding))
 
 
 def measure_gradient(network: Segmenter) -> np.ndarray:
-    """Return the mean size of the gradient of the centre cell's first logit over random images, (H, W) float32."""
+    """Return the mean gradient magnitude of the centre cell's first logit over random images, (H, W) float32."""
     network.requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
     total = torch.zeros(IMAGE_PX, IMAGE_PX)
@@ -158,5 +161,9 @@ def measure_gradient(network: Segmenter) -> np.ndarray:
 
 
 def compute_side(gradient: np.ndarray) -> float:
-    """Return the side of a square of as many pixels as have a gradient that counts."""
+    """Return the side of a square with as many pixels as have a gradient above `EFFECTIVE_SHARE` of the largest.
+
+    Shapes:
+        gradient (H, W), magnitudes.
+    """
     return math.sqrt(int((gradient > EFFECTIVE_SHARE * gradient.max()).sum()))

@@ -1,4 +1,4 @@
-"""The inference ladder: one training, scored under protocols each dearer than the one before."""
+"""The inference ladder: one training, scored under protocols each more expensive than the previous one."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def build_ladder(
     paper_mious: Sequence[float],
     notes: tuple[str, ...] = (),
 ) -> Study:
-    """Return a study with a row a step of the ladder, all on one training, that claims that each step gains.
+    """Return a study with one row per step of the ladder, all scoring one training. It claims that each step helps.
 
     Args:
-        name: As `atrous reproduce` takes it.
+        name: Name in `atrous reproduce`.
         title: What is scored.
-        protocol: How the paper did it, in a sentence.
-        settings: Of the training, by dotted key, over the base.
-        scales: Of the third step.
-        paper_mious: The paper's, in percent, one a step.
-        notes: What differs here.
+        protocol: The paper's protocol, in one sentence.
+        settings: Settings of the training by dotted key; they override those of the base.
+        scales: Scales of the third and fourth step.
+        paper_mious: The paper's mIoU of each step, in percent.
+        notes: Differences from the paper.
     """
     fine: dict[str, Any] = {"output_stride": 8}
     scaled = fine | {"scales": list(scales)}
@@ -43,6 +43,6 @@ def build_ladder(
     claims = (
         Claim("scoring at output stride 8 beats 16, on the same weights", at_8, at_16),
         Claim("averaging over scales helps", scaling, at_8),
-        Claim("averaging the mirror image in helps", flip, scaling),
+        Claim("averaging over the flipped image helps", flip, scaling),
     )
     return Study(name, title, protocol, rows, claims, notes)

@@ -1,7 +1,7 @@
-"""A study carried out: what is possible is planned, trained, scored and compared with the paper.
+"""Carrying out a study: plan its rows, train and score them, and compare the scores with the paper.
 
-Trainings lie in `trainings/`, named by a hash of their settings and by their seed, so rows and tables that need
-the same network share it. A finished training and a finished score are found again; an interrupted training goes on.
+Trainings are stored in `trainings/`, named by a hash of their settings and by their seed, so rows and tables that need
+the same network share it. Finished trainings and scores are reused, and an interrupted training continues.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ TRAININGS = "trainings"
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """A row that was tried: its network is built and its operations are counted, nothing is trained.
+    """A row with the cost of its network, before any training.
 
     Args:
         row: The row.
-        reason: Why it is not possible here; empty where it is.
-        training: Stands for the training's settings; rows that share it share the training.
-        parameters: Of the network.
-        step_flops: Operations of a training step's forward pass.
-        image_flops: Operations of labelling one image of the crop's size under the row's protocol.
+        reason: Why the row is not possible on this base; empty if it is possible.
+        training: Folder name of the training; rows with the same name share the training.
+        parameters: Number of parameters of the network.
+        step_flops: Floating-point operations of the forward pass of one training step.
+        image_flops: Floating-point operations of labelling one image of the size of the crop under the row's protocol.
     """
 
     row: Row
@@ -54,14 +54,14 @@ class PlannedRow:
 
 @dataclass(frozen=True)
 class Score:
-    """What one row reached with one seed.
+    """Result of one row with one seed.
 
     Args:
-        miou: In [0, 1]; 0 where nothing could be scored.
-        steps: Optimiser steps of its training.
-        training_s: Seconds that the training took, validation and report with it.
-        image_s: Seconds to label and count one image.
-        folder: The training's.
+        miou: In [0, 1]; 0 if nothing could be scored.
+        steps: Optimiser steps of the training.
+        training_s: Duration of the training in seconds, including validation and report.
+        image_s: Seconds to label and score one image.
+        folder: Run folder of the training.
     """
 
     miou: float
@@ -72,11 +72,14 @@ class Score:
 
 
 def plan_study(study: Study, base: Base) -> tuple[PlannedRow, ...]:
-    """Find out which rows are possible and what they cost; the data is looked for, nothing is trained.
+    """Determine which rows are possible and what they cost, without training. The data has to exist.
 
+    Args:
+        study: The study.
+        base: Settings shared by its rows.
     Raises:
-        ConfigError: Not one row is possible.
-        DataError: The data is not there.
+        ConfigError: No row is possible.
+        DataError: The data does not exist.
     """
     num_classes = build_splits(base.load({}).config.data).train.label_space.num_classes
     planned = tuple(_plan_row(row, base, num_classes) for row in study.rows)
@@ -110,7 +113,14 @@ def _plan_row(row: Row, base: Base, num_classes: int) -> PlannedRow:
 
 
 def estimate_seconds(planned: Sequence[PlannedRow], base: Base, *, num_seeds: int) -> float:
-    """Return how long all trainings take: one step of each distinct network is timed; scoring is left out."""
+    """Estimate the duration of all trainings from one timed step of each distinct network, without scoring.
+
+    Args:
+        planned: The planned rows of a study.
+        base: Settings shared by the rows.
+        num_seeds: Trainings per row.
+    Returns: Seconds.
+    """
     num_classes = build_splits(base.load({}).config.data).train.label_space.num_classes
     rows = {entry.training: entry.row for entry in planned if not entry.reason}
     configs = [base.load(row.settings).config for row in rows.values()]
@@ -127,19 +137,19 @@ def run_study(
     progress: ProgressCallback | None = None,
     on_message: MessageCallback | None = None,
 ) -> dict[str, Any]:
-    """Train and score what is not there yet, and write `table.json`, `table.md` and `plot.png`.
+    """Train and score every row not finished yet, and write `table.json`, `table.md` and `plot.png`.
 
     Args:
-        study: What to carry out.
-        base: What its rows share.
-        out: Folder of all studies; the table goes into a folder of its name.
-        seeds: Each row is trained with each; all rows with the first before any with the second.
+        study: The study.
+        base: Settings shared by its rows.
+        out: Folder of all studies; the table is written to a sub-folder with the name of the study.
+        seeds: Each row is trained with each seed: all rows with the first seed, then all with the second.
         progress: Receives the progress.
         on_message: Receives messages about automatic choices and findings.
-    Returns: The table as written; `interrupted` says whether trainings are left to do.
+    Returns: The table as written; `interrupted` tells whether trainings remain.
     Raises:
-        ConfigError: Not one row is possible.
-        DataError: Data that cannot be trained on.
+        ConfigError: No row is possible.
+        DataError: The data cannot be used for training.
     """
     on_message = on_message or (lambda text: None)
     planned = plan_study(study, base)
@@ -172,7 +182,7 @@ def run_study(
 def _run_row(
     row: Row, base: Base, folder: Path, *, seed: int, progress: ProgressCallback | None, on_message: MessageCallback
 ) -> Score | None:
-    """Train and score one row as far as that is not done; None where the training was interrupted."""
+    """Train and score one row, reusing finished results; None if the training was interrupted."""
     loaded = base.load(row.settings, seed=seed)
     training = folder / name_training(loaded)
     if not _is_finished(training):
@@ -197,13 +207,13 @@ def _is_finished(training: Path) -> bool:
 def _train(
     loaded: LoadedConfig, training: Path, progress: ProgressCallback | None, on_message: MessageCallback
 ) -> bool:
-    """Train, or go on where an interrupted training stopped; returns whether it came to its end."""
+    """Train, or continue an interrupted training; returns whether it finished."""
     resume = training if (training / LAST_NAME).is_file() else None
     if resume is None:
-        (training / CONFIG_NAME).unlink(missing_ok=True)  # it was killed before its first step: it begins anew
+        (training / CONFIG_NAME).unlink(missing_ok=True)  # killed before its first checkpoint: start from scratch
     if run_training(loaded, resume=resume, progress=progress, on_message=on_message).interrupted:
         return False
-    (training / LAST_NAME).unlink()  # two thirds of the folder, and nothing is left to go on with
+    (training / LAST_NAME).unlink()  # two thirds of the folder's size, and no longer needed
     return True
 
 

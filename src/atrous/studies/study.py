@@ -1,6 +1,6 @@
-"""What a study is: rows over a common base, the paper's numbers and orderings, and what measured scores say of them.
+"""Definition of a study: rows over a common base, the paper's numbers and orderings, and verdicts on them.
 
-Nothing is trained here; `reproduction.py` does that, `cost.py` counts what it costs.
+`reproduction.py` trains the rows of a study, and `cost.py` computes what they cost.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ _DEEPER = {
     "resnet101": "resnet152",
 }
 _MULTI_GRID_BACKBONE = re.compile(r"resnet(34|50|101|152)")
-"""Backbones with three units in the last block, as a multi-grid asks for."""
+"""Backbones whose last block has the three units that a multi-grid requires."""
 
 
 @dataclass(frozen=True)
 class Base:
-    """What all rows of a study share; its defaults suit two cores of a CPU.
+    """Settings shared by all rows of a study. The defaults suit two CPU cores.
 
     Args:
-        data: What `atrous train` takes.
-        data_root: Folder in which registered data sets are looked for.
-        backbone: The second half of a model's name.
-        weights: Where the weights start: imagenet, none, or a file.
-        iterations: Optimiser steps of every training.
-        batch: Images in a step where the paper has 16.
-        crop: Side of the training crop in pixels where the paper has 513.
+        data: A data source, as in `atrous train`.
+        data_root: Folder that is searched for registered data sets.
+        backbone: Second part of a model name.
+        weights: Initial weights: imagenet, none, or a file.
+        iterations: Optimiser steps per training.
+        batch: Images per step; replaces the paper's 16.
+        crop: Side of the training crop in pixels; replaces the paper's 513.
     """
 
     data: str = "shapes"
@@ -60,31 +60,40 @@ class Base:
 
     @property
     def deeper(self) -> str:
-        """The next deeper backbone of its kind; itself where there is none."""
+        """The next deeper backbone of its kind, or the backbone itself if there is none."""
         return _DEEPER.get(self.backbone, self.backbone)
 
     @property
     def has_multi_grid(self) -> bool:
-        """Whether the backbone's last block has the three units that a multi-grid sets."""
+        """Whether the backbone's last block has the three units that a multi-grid requires."""
         return _MULTI_GRID_BACKBONE.fullmatch(self.backbone) is not None
 
     def fit_rates(self, *printed: int) -> list[int]:
-        """Return the paper's rates, made smaller on crops where the widest of its tables would have no cell.
+        """Return the paper's rates, scaled down for crops too small for the largest of them.
 
-        A rate says something only beside the cells that it reaches over. A crop of 385 is the smallest on which rate 24
-        meets another cell; below it all rates shrink with the crop, and stay even so that they are whole at stride 32.
+        A crop of 385 pixels is the smallest on which a tap at rate 24 reaches another cell. On smaller crops all rates
+        shrink in proportion to the crop. They stay even, so that they are whole numbers at output stride 32.
+
+        Args:
+            printed: Rates as printed in the paper, in cells at output stride 16.
         """
         share = min(1.0, (self.crop - 1) / (WIDEST_RATE * RATE_STRIDE))
         return [max(2, 2 * round(rate * share / 2)) if share < 1 else rate for rate in printed]
 
     def fit_batch(self, printed: int) -> int:
-        """Return a batch that is to this base's as a printed one is to the paper's 16."""
+        """Scale a batch size of the paper by `batch` / 16, to at least 1."""
         return max(1, round(self.batch * printed / PAPER_BATCH))
 
     def build_cascade(
         self, extra_blocks: int, grid: tuple[int, ...] = PLAIN_GRID, *, backbone: str = ""
     ) -> dict[str, Any]:
-        """Return the settings of a cascade that ends in block 4 + `extra_blocks`, with unit rates `grid` in each."""
+        """Return the settings of a cascade that ends in block 4 + `extra_blocks`.
+
+        Args:
+            extra_blocks: Blocks after block4, 0 to 3.
+            grid: Unit rates of each block (multi-grid).
+            backbone: Default: the backbone of this base.
+        """
         name = f"deeplabv3-cascade-{backbone or self.backbone}"
         return {"model.name": name, "model.extra_blocks": extra_blocks, **_set_grid(grid)}
 
@@ -95,22 +104,26 @@ class Base:
         rates: Sequence[int] = PAPER_RATES,
         image_features: bool = True,
     ) -> dict[str, Any]:
-        """Return the settings of DeepLabv3's ASPP; by default of the paper's best, with three rates and image pooling.
+        """Return the settings of DeepLabv3's ASPP. The defaults are the paper's best, three rates and image pooling.
 
         Args:
-            grid: Multi-grid; where left out the best one, (1, 2, 4), of backbones that can have one.
-            rates: As printed, for output stride 16.
-            image_features: Whether the image-level branch is there.
+            grid: Multi-grid. Default: (1, 2, 4) if the backbone supports it.
+            rates: As printed in the paper, for output stride 16.
+            image_features: Whether to include the image-level branch.
         """
         head = {"rates": self.fit_rates(*rates), "image_features": image_features}
         chosen = grid or (BEST_GRID if self.has_multi_grid else PLAIN_GRID)
         return {"model.name": f"deeplabv3-{self.backbone}", "model.head": head, **_set_grid(chosen)}
 
     def load(self, settings: Mapping[str, Any], *, seed: int = 0, folder: str | None = None) -> LoadedConfig:
-        """Return the checked configuration of one training.
+        """Return the validated configuration of one training.
 
+        Args:
+            settings: Settings of the row by dotted key; they override those of the base.
+            seed: Seed of the training.
+            folder: Run folder. Default: chosen by the training.
         Raises:
-            ConfigError: The settings are unknown or cannot be together.
+            ConfigError: A setting is unknown, or settings exclude each other.
         """
         shapes = {"data.options": {"size": self.crop}, "training.scale_range": [0.7, 1.4]}
         return load_config(
@@ -126,7 +139,7 @@ class Base:
             settings={
                 **(shapes if self.data == "shapes" else {}),
                 "training.ema_decay": 0.97,
-                "training.validations": 1,  # the last step is scored: no step is chosen on the images that count
+                "training.validations": 1,  # the last step is scored: none is selected on scored images
                 **settings,
                 "training.seed": seed,
             },
@@ -134,18 +147,18 @@ class Base:
 
 
 def _set_grid(grid: tuple[int, ...]) -> dict[str, Any]:
-    """Leave the plain grid out, which every backbone has."""
+    """Return the setting of a multi-grid; none for the plain grid, which every backbone has."""
     return {} if grid == PLAIN_GRID else {"model.multi_grid": list(grid)}
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table: a training and the protocol under which it is scored.
+    """A row of a table: a training and the protocol it is scored under.
 
     Args:
-        label: What the row is called, unique in its study.
-        settings: Settings by dotted key, over the base. Rows with equal settings share one training.
-        inference: Options of `atrous.evaluate`; none for the protocol of the build.
+        label: Name of the row, unique in its study.
+        settings: Settings by dotted key; they override those of the base. Rows with equal settings share one training.
+        inference: Options of `atrous.evaluate`. Default: none, the protocol of the training.
         paper_miou: The paper's mIoU in percent, or None.
     """
 
@@ -157,10 +170,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Claim:
-    """An ordering that the paper reports.
+    """An ordering reported by the paper.
 
     Args:
-        sentence: What is claimed.
+        sentence: The claim as a sentence.
         better: Label of the row that scores higher.
         worse: Label of the other row.
     """
@@ -172,15 +185,15 @@ class Claim:
 
 @dataclass(frozen=True)
 class Study:
-    """One of the paper's tables, or a comparison in its manner.
+    """One of the paper's tables, or a comparison of the same form.
 
     Args:
-        name: As `atrous reproduce` takes it.
-        title: What is compared.
-        protocol: How the paper did it, in a sentence.
-        rows: The lines, in the paper's order.
+        name: Name in `atrous reproduce`.
+        title: The quantity or part that is compared.
+        protocol: The paper's protocol, in one sentence.
+        rows: The rows, in the paper's order.
         claims: The paper's orderings.
-        notes: What differs here.
+        notes: Differences from the paper.
     """
 
     name: str
@@ -191,25 +204,29 @@ class Study:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse labels that stand twice or are not there."""
+        """Require that labels are unique and that claims name existing ones.
+
+        Raises:
+            ValueError: A label occurs twice, or a claim names a row that does not exist.
+        """
         labels = [row.label for row in self.rows]
         if len(set(labels)) < len(labels):
-            raise ValueError(f"{self.name}: a label stands twice in {labels}")
+            raise ValueError(f"{self.name}: labels are not unique: {labels}")
         for claim in self.claims:
             for label in (claim.better, claim.worse):
                 if label not in labels:
-                    raise ValueError(f"{self.name}: a claim names {label!r}, which is no row")
+                    raise ValueError(f"{self.name}: a claim names the row {label!r}, which does not exist")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What scores say of a claim.
+    """The verdict of the measured scores on a claim.
 
     Args:
         word: holds, contradicted, or undecided.
-        difference: Mean of better - worse over the seeds that both have; None without one.
-        standard_error: Of that mean; None with fewer than two seeds.
-        reason: Why it is undecided, else empty.
+        difference: Mean of better - worse over the seeds that both rows have; None without a common seed.
+        standard_error: Standard error of that mean; None with fewer than two seeds.
+        reason: Why the claim is undecided; otherwise empty.
     """
 
     word: Literal["holds", "contradicted", "undecided"]
@@ -219,14 +236,14 @@ class Verdict:
 
 
 def judge_claim(better: Mapping[int, float], worse: Mapping[int, float]) -> Verdict:
-    """Say whether one row scores higher than another, beyond what seeds alone do.
+    """Decide whether one row scores higher than another by more than the variation between seeds.
 
     Args:
-        better: mIoU by seed of the row that is said to score higher.
+        better: mIoU by seed of the row that the claim says scores higher.
         worse: mIoU by seed of the other row.
     Returns:
-        "holds" where the mean of the paired differences lies more than two of its standard errors above zero,
-        "contradicted" where it lies so far below, else "undecided".
+        "holds" if the mean of the paired differences is more than two standard errors above zero, "contradicted" if it
+        is more than two below, and "undecided" otherwise.
     """
     differences = [better[seed] - worse[seed] for seed in better if seed in worse]
     if len(differences) < 2:
@@ -239,17 +256,17 @@ def judge_claim(better: Mapping[int, float], worse: Mapping[int, float]) -> Verd
 
 
 def compute_standard_error(values: Sequence[float]) -> float | None:
-    """Return the standard error of the mean, s / sqrt(n); None below two values."""
+    """Return the standard error of the mean, s / sqrt(n); None for fewer than two values."""
     return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
 
 
 def compute_hash(value: Any) -> str:
-    """Return eight hexadecimal digits that stand for a JSON value."""
+    """Return the first eight hexadecimal digits of the hash of a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def name_training(loaded: LoadedConfig) -> str:
-    """Return a name that stands for all settings of a training but its seed and the places of its files."""
+    """Return a folder name: a hash of all settings of a training except the paths of its files, and its seed."""
     settings = loaded.config.model_dump(mode="json", exclude={"output": True, "training": {"seed"}, "data": {"root"}})
     name = loaded.config.model.name.replace("/", "-")
     return f"{name}-{compute_hash(settings)}-seed{loaded.config.training.seed}"
@@ -259,10 +276,10 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     """Read seeds separated by commas, such as "0,1,2".
 
     Raises:
-        UsageError: Not whole numbers from 0 up, or one stands twice.
+        UsageError: A value is not a whole number >= 0, or occurs twice.
     """
     words = [word.strip() for word in text.split(",")]
     seeds = tuple(int(word) for word in words if word.isascii() and word.isdecimal())
     if len(seeds) < len(words) or len(set(seeds)) < len(seeds):
-        raise UsageError(f"--seeds got {text!r}", "Write different whole numbers separated by commas, such as 0,1,2.")
+        raise UsageError(f"--seeds got {text!r}", "Give distinct whole numbers separated by commas, such as 0,1,2.")
     return seeds

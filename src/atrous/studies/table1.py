@@ -1,4 +1,4 @@
-"""Table 1: how a cascade of atrous blocks falls as its output stride grows."""
+"""Table 1: the output stride of a cascade."""
 
 from __future__ import annotations
 

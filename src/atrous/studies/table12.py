@@ -1,4 +1,4 @@
-"""Table 12: what inference adds on images of streets."""
+"""Table 12: the inference ladder on street scenes."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def build_study(base: Base) -> Study:
         settings=base.build_aspp(),
         scales=(0.75, 1.0, 1.25),
         paper_mious=(77.23, 77.82, 79.06, 79.30),
-        notes=("it asks for images of streets: --data cityscapes or camvid",),
+        notes=("this study is meant for street scenes: use --data cityscapes or camvid",),
     )

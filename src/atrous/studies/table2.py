@@ -1,4 +1,4 @@
-"""Table 2: more blocks in cascade, and a deeper network below them."""
+"""Table 2: blocks in cascade, on two backbones."""
 
 from __future__ import annotations
 

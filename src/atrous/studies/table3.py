@@ -1,4 +1,4 @@
-"""Table 3: unit rates inside the blocks of a cascade (multi-grid)."""
+"""Table 3: unit rates in the blocks of a cascade (multi-grid)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ PAPER_MIOU = {
 
 
 def name_row(grid: tuple[int, ...], block: int) -> str:
-    """Return a row's label."""
+    """Return the label of a row.
+
+    Args:
+        grid: Unit rates of each block.
+        block: Number of the last block, 4 to 7.
+    """
     return f"multi-grid {grid}, block{block}"
 
 
@@ -36,7 +41,7 @@ def build_study(base: Base) -> Study:
             for block in (4, 5, 6, 7)
         ),
         Claim("(1, 2, 4) beats (1, 1, 1) at block7", name_row((1, 2, 4), 7), plain),
-        Claim("(2, 2, 2), all rates doubled alike, is worse than (1, 1, 1) at block7", plain, name_row((2, 2, 2), 7)),
+        Claim("(2, 2, 2), which doubles all rates, is worse than (1, 1, 1) at block7", plain, name_row((2, 2, 2), 7)),
         Claim("with (1, 2, 1) block7 beats block4", name_row((1, 2, 1), 7), name_row((1, 2, 1), 4)),
     )
     return Study(

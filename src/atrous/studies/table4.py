@@ -1,4 +1,4 @@
-"""Table 4: what inference adds to the best cascade."""
+"""Table 4: the inference ladder on the best cascade."""
 
 from __future__ import annotations
 

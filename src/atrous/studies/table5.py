@@ -1,4 +1,4 @@
-"""Table 5: what atrous spatial pyramid pooling is made of."""
+"""Table 5: the parts of atrous spatial pyramid pooling."""
 
 from __future__ import annotations
 
@@ -33,5 +33,5 @@ def build_study(base: Base) -> Study:
             Claim("a fourth rate does not help", control, FOURTH),
             Claim("image pooling helps", POOLED, control),
         ),
-        notes=() if base.has_multi_grid else ("the last two rows stand beside multi-grid (1, 1, 1)",),
+        notes=() if base.has_multi_grid else ("the last two rows use multi-grid (1, 1, 1)",),
     )

@@ -1,4 +1,4 @@
-"""Table 8: what the recipe is worth: crop, size of the loss, batch norm."""
+"""Table 8: parts of the training recipe: crop, resolution of the loss, batch norm."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ from atrous.networks.rates import RATE_STRIDE
 from atrous.studies.study import CROP_STEP_PX, PAPER_RATES, Base, Claim, Row, Study
 
 PAPER_CROP, PAPER_SMALL_CROP = 513, 321
-WHOLE, FROZEN, SHRUNK, SMALL = "the recipe", "batch norm frozen", "labels shrunk, logits not enlarged", "a smaller crop"
+WHOLE, FROZEN, SHRUNK, SMALL = (
+    "the recipe",
+    "batch norm frozen",
+    "labels downsampled, logits not upsampled",
+    "a smaller crop",
+)
 
 
 def fit_small_crop(base: Base) -> int:
-    """Return a crop that is to the base's as 321 is to 513, but one on which the widest rate has a cell."""
+    """Scale the crop of the base by 321 / 513, but keep it large enough for the largest rate."""
     scaled = round((base.crop - 1) * (PAPER_SMALL_CROP - 1) / (PAPER_CROP - 1) / CROP_STEP_PX)
     needed = -(-max(base.fit_rates(*PAPER_RATES)) * RATE_STRIDE // CROP_STEP_PX)
     return max(scaled, needed) * CROP_STEP_PX + 1
@@ -35,8 +40,8 @@ def build_study(base: Base) -> Study:
         ),
         claims=(
             Claim("training the batch norm helps", WHOLE, FROZEN),
-            Claim("a loss on logits at the labels' full size helps", WHOLE, SHRUNK),
+            Claim("a loss at the full resolution of the labels helps", WHOLE, SHRUNK),
             Claim("a smaller crop hurts", WHOLE, SMALL),
         ),
-        notes=(f"the smaller crop is {small_crop} pixels beside {base.crop}; the paper's 321 beside 513",),
+        notes=(f"the smaller crop has {small_crop} pixels instead of {base.crop}; in the paper 321 instead of 513",),
     )

@@ -1,4 +1,4 @@
-"""Table 9: batch size, at an equal number of steps."""
+"""Table 9: batch sizes at an equal number of steps."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def build_study(base: Base) -> Study:
             Claim(f"{large.label} beats {small.label}", large.label, small.label) for small, large in pairwise(rows)
         ),
         notes=(
-            "all rows take the same number of steps at the same learning rate, as in the paper: a smaller batch sees "
-            "fewer images",
-            f"the paper's batches are {', '.join(map(str, PAPER_MIOU))}",
+            "all rows train for the same number of steps at the same learning rate, as in the paper: with a smaller "
+            "batch the network sees fewer images",
+            f"the paper's batch sizes are {', '.join(map(str, PAPER_MIOU))}",
         ),
     )

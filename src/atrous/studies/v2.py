@@ -1,11 +1,11 @@
-"""DeepLabv2 beside DeepLabv3, each with and without a conditional random field after it."""
+"""DeepLabv2 and DeepLabv3, each with and without a conditional random field."""
 
 from __future__ import annotations
 
 from atrous.studies.study import Base, Claim, Row, Study
 
 V2_RATES = (3, 6, 9, 12)
-"""Of output stride 16: the 6, 12, 18, 24 that are printed for output stride 8."""
+"""In cells at output stride 16; the paper prints 6, 12, 18, 24 for output stride 8."""
 V2, V2_CRF, V3, V3_CRF = ("DeepLabv2", "DeepLabv2 and DenseCRF", "DeepLabv3", "DeepLabv3 and DenseCRF")
 
 
@@ -37,7 +37,7 @@ def build_study(base: Base) -> Study:
             Claim("DeepLabv3 alone beats DeepLabv2 without DenseCRF", V3, V2),
         ),
         notes=(
-            "DeepLabv2 is trained its own way: frozen norms, labels shrunk to its cells",
-            "the paper's number of DeepLabv2 has COCO and several scales in it; these rows have neither",
+            "DeepLabv2 is trained as in its own paper: frozen batch norm, labels downsampled to its cells",
+            "the paper's DeepLabv2 score includes training on COCO and several scales; these rows include neither",
         ),
     )

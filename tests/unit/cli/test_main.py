@@ -122,7 +122,7 @@ def test_no_words_is_help(capsys):
             "--format got 'overly'",
             "Did you mean 'overlay'?",
         ),
-        (["models", "show"], "which model?", "atrous models show deeplabv3-resnet50"),
+        (["models", "show"], "needs a model name", "atrous models show deeplabv3-resnet50"),
         (["datasets", "show"], "which data set?", "atrous datasets show shapes"),
     ],
 )

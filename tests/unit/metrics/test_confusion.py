@@ -162,7 +162,7 @@ def test_counts_are_the_same_compiled_and_not(kind: str, monkeypatch: pytest.Mon
     for load in (confusion.load_compiled, lambda place: None):
         monkeypatch.setattr(confusion, "load_compiled", load)
         matrix = ConfusionMatrix(19)
-        with pytest.raises(DataError, match="the prediction holds the indices 0 to 19"):
+        with pytest.raises(DataError, match="the prediction contains the indices 0 to 19"):
             matrix.update(truth, wrong)
         assert not matrix.counts.any()
         matrix.update(truth, given)

@@ -111,9 +111,9 @@ def test_a_trainings_name_stands_for_its_settings() -> None:
 
 def test_a_study_refuses_labels_that_are_doubled_or_unknown() -> None:
     row = Row("a", {})
-    with pytest.raises(ValueError, match="a label stands twice"):
+    with pytest.raises(ValueError, match="labels are not unique"):
         Study("x", "", "", (row, row), ())
-    with pytest.raises(ValueError, match="'b', which is no row"):
+    with pytest.raises(ValueError, match="'b', does not exist"):
         Study("x", "", "", (row,), (Claim("a beats b", "a", "b"),))
 
 

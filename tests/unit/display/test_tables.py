@@ -34,7 +34,9 @@ def test_beside_the_miou_stand_the_baseline_and_the_classes_never_predicted():
     text = describe_miou(build_scores())
     assert "mIoU 0.5000 (1 image, 1 of 2 classes; 0.2500 when always predicting 'road [wet]')" in text
     assert text.endswith("never predicted: pole, sign")
-    assert describe_miou(build_scores(never_predicted=())).endswith("every class that occurs was predicted somewhere")
+    assert describe_miou(build_scores(never_predicted=())).endswith(
+        "every class that occurs in the masks was predicted somewhere"
+    )
     assert "mIoU - " in describe_miou(build_scores(miou=None))
 
 

@@ -113,7 +113,7 @@ def test_a_study_refuses_labels_that_are_doubled_or_unknown() -> None:
     row = Row("a", {})
     with pytest.raises(ValueError, match="labels are not unique"):
         Study("x", "", "", (row, row), ())
-    with pytest.raises(ValueError, match="'b', does not exist"):
+    with pytest.raises(ValueError, match="'b', which does not exist"):
         Study("x", "", "", (row,), (Claim("a beats b", "a", "b"),))
 
 

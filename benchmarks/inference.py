@@ -31,7 +31,9 @@ from torch.nn import functional as F
 import atrous
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Protocol
-from atrous.inference.converted import ConvertedNetwork
+from atrous.inference import BACKENDS
+from atrous.inference.backends.folding import fold_norms
+from atrous.inference.engine import ConvertedNetwork
 from atrous.inference.labelling.labeller import Predictor
 from atrous.model import Model
 from atrous.networks.model_file import ModelCard
@@ -173,7 +175,7 @@ def build_own_sides(model: Model, image: np.ndarray, output_stride: int) -> dict
     if importlib.util.find_spec("openvino") and importlib.util.find_spec("onnxruntime"):
         graph = quantise_network(model, [image], output_stride)
         for runtime in ("openvino", "onnxruntime"):
-            backend = graph.open(runtime, device=torch.device("cpu"), precision="int8")
+            backend = BACKENDS.load(runtime)(graph, device=torch.device("cpu"), precision="int8")
             protocol = Protocol(output_stride=output_stride, precision="int8")
             predictors[f"atrous {runtime} int8"] = Predictor(backend, model.label_space, protocol)
     return {
@@ -188,7 +190,9 @@ def quantise_network(model: Model, images: list[np.ndarray], output_stride: int)
 
     from atrous.exporting.int8 import quantise
 
-    graph = ConvertedNetwork(model.network, output_stride)
+    folded = fold_norms(model.network, torch.device("cpu"))
+    folded.output_stride = output_stride
+    graph = ConvertedNetwork(folded)
     graph.source = quantise(onnx.load_from_string(graph.source), images).SerializeToString()
     return graph
 

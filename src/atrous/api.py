@@ -21,9 +21,8 @@ from atrous.data.build import PYTHON_SOURCE, read_splits
 from atrous.data.contracts import SegmentationDataset, Splits
 from atrous.exporting import FORMATS
 from atrous.exporting.calibration import read_images, sample_images
-from atrous.exporting.export import at_output_stride, export_network
+from atrous.exporting.export import export_network
 from atrous.exporting.parity import Parity
-from atrous.inference.build import find_precisions
 from atrous.inference.folders.writer import PredictionRecord, save_predictions
 from atrous.inference.labelling.labeller import Predictor
 from atrous.inference.labelling.likeliest import name_last_stage
@@ -384,12 +383,17 @@ def export(
         near = folder if folder is not None and folder.is_dir() else Path()
         name = "model" if isinstance(model, Model | Run) or Path(model).is_dir() else Path(model).stem
         out = near / f"{name}{'-int8' * int8}{suffix}"
-    network = opened.network
     images = _find_calibration(calibrate, folder) if int8 else None
-    with at_output_stride(network, output_stride or network.output_stride):
-        parity = export_network(
-            network, opened.card, Path(out), format=format, argmax=argmax, calibration=images, on_message=on_message
-        )
+    parity = export_network(
+        opened.network,
+        opened.card,
+        Path(out),
+        output_stride=output_stride,
+        format=format,
+        argmax=argmax,
+        calibration=images,
+        on_message=on_message,
+    )
     return Path(out), parity
 
 
@@ -427,7 +431,7 @@ def _prepare_scoring(
     dataset = find_scored_data(data, folder, opened.label_space, data_root, on_message)
     validated = Protocol.from_json(opened.card.protocol) if opened.card.protocol else Protocol()
     is_free = precision == "auto" and not opened.is_exported
-    if is_free and validated.precision in find_precisions(opening["backend"]):
+    if is_free and validated.precision in opened.find_engine(opening["backend"]).precisions:
         precision = validated.precision
     predictor = opened.build_predictor(
         window=window if opened.gives_labels_alone else window or validated.window,

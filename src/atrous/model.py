@@ -14,8 +14,9 @@ from atrous.config.schema import Config
 from atrous.core.errors import ConfigError, UsageError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import MessageCallback
-from atrous.inference.build import GRAPH_RUNTIMES, build_predictor, find_device, find_precisions
-from atrous.inference.exported import RUNTIMES, ExportedFile, choose_runtime, read_file
+from atrous.inference.build import build_predictor
+from atrous.inference.engine import Engine
+from atrous.inference.exported import ExportedFile, is_exported, read_file
 from atrous.inference.folders.prediction import Prediction
 from atrous.inference.labelling.labeller import Predictor
 from atrous.inference.precision import choose_precision
@@ -48,6 +49,7 @@ class Model:
         self._device = device
         self._precision = precision
         self._backend = backend
+        self._engines: dict[str, Engine] = {}
 
     @property
     def is_exported(self) -> bool:
@@ -145,17 +147,31 @@ class Model:
             raise_problems(describe_validation_error(error, {}))
         require_valid(config)
         evaluation = config.evaluation
+        engine = self.find_engine(evaluation.backend)
         if evaluation.precision == "auto" and not self.is_exported:
-            device = "cpu" if evaluation.backend in GRAPH_RUNTIMES else find_device(self._device).type
-            precision = choose_precision(self.card, device)
-            if precision not in find_precisions(evaluation.backend):
+            precision = choose_precision(self.card, engine.device.type)
+            if precision not in engine.precisions:
                 precision = "fp32"
             evaluation = evaluation.model_copy(update={"precision": precision})
             if precision == "bf16" and on_message is not None:
                 on_message(
                     f"precision bf16: it scored {self.card.score_bf16:.4f} in validation, {self.card.score:.4f} in fp32"
                 )
-        return build_predictor(self._source, self.label_space, evaluation, self._device, on_message=on_message)
+        return build_predictor(engine, self.label_space, evaluation, on_message=on_message)
+
+    def find_engine(self, backend: str = "auto") -> Engine:
+        """Return the engine of a backend, made at its first use and kept as long as the model.
+
+        Args:
+            backend: A backend; auto is the model's own.
+        Raises:
+            ConfigError: The backend does not exist, or cannot run the model.
+            MachineError: The device does not exist here, or a package that the backend needs is not installed.
+        """
+        name = self._backend if backend == "auto" else backend
+        if name not in self._engines:
+            self._engines[name] = Engine(self._source, device=self._device, backend=name)
+        return self._engines[name]
 
 
 def load(
@@ -177,16 +193,17 @@ def load(
     """
     source, card = _open(Path(path), backend, trust=trust)
     model = Model(source, card, device=device, precision=precision, backend=backend)
-    if backend in GRAPH_RUNTIMES and not model.is_exported:
-        find_precisions(backend)  # fails now if it is not installed; converting waits until it is known how
+    engine = model.find_engine()  # raises if the device or the backend is not there
+    if isinstance(source, ExportedFile):
+        model.build_predictor()  # raises if the file cannot be opened
     else:
-        model.build_predictor()  # fails now if the device is not there, and puts the network on it
+        source.to(engine.device)
     return model
 
 
 def _open(path: Path, backend: str, *, trust: bool) -> tuple[Segmenter | ExportedFile, ModelCard]:
-    if path.suffix in RUNTIMES:
-        file = read_file(path, runtime=choose_runtime(path, backend), trust=trust)
+    if is_exported(path):
+        file = read_file(path, backend=backend, trust=trust)
         return file, file.card
     network, card = load_model(path)
     return network.eval(), card

@@ -11,7 +11,9 @@ from atrous.core.labels import LabelSpace
 from atrous.exporting import FORMATS
 from atrous.exporting.export import export_network
 from atrous.exporting.parity import measure_parity
-from atrous.inference.exported import RUNTIMES, read_file
+from atrous.inference import BACKENDS
+from atrous.inference.engine import Engine
+from atrous.inference.exported import read_file
 from atrous.networks import FAMILIES
 from atrous.networks.build import build_network_from
 from atrous.networks.model_file import ModelCard
@@ -42,10 +44,9 @@ def check(folder: Path, format: str, **model: object) -> None:
     export_network(network, ModelCard(model=model, label_space=CLASSES), path, format=format)
     generator = torch.Generator().manual_seed(0)
     images = [torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator) for shape in SMALL]
-    for runtime in RUNTIMES[path.suffix]:
-        backend = read_file(path, runtime=runtime, trust=True).open(
-            runtime, device=torch.device("cpu"), precision="fp32"
-        )
+    for runtime in BACKENDS.find_tagged(path.suffix):
+        file = read_file(path, backend=runtime, trust=True)
+        backend = Engine(file, device="cpu", backend=runtime).open_backend(file.output_stride, "fp32")
         parity = measure_parity(network, backend, images)
         assert parity.logits is not None
         assert parity.logits < 1e-4, (runtime, parity)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from atrous.config.schema import EvaluationConfig, ModelConfig
 from atrous.core.labels import LabelSpace
 from atrous.inference.build import build_predictor
+from atrous.inference.engine import Engine
 from atrous.inference.labelling.labeller import Predictor
 from atrous.inference.labelling.tiles import compute_spans
 from atrous.networks.build import build_network
@@ -26,7 +27,7 @@ def build() -> Segmenter:
 
 
 def wrap(**evaluation: object) -> Predictor:
-    return build_predictor(build(), LabelSpace(("a", "b", "c")), EvaluationConfig(**evaluation), "cpu")
+    return build_predictor(Engine(build(), device="cpu"), LabelSpace(("a", "b", "c")), EvaluationConfig(**evaluation))
 
 
 def draw_image(height: int, width: int) -> np.ndarray:

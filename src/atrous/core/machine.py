@@ -1,40 +1,80 @@
-"""What this machine has and may use: memory."""
+"""What this process may use of the machine: cores, memory, instruction sets.
+
+Limits of a container (cgroup version 1 or 2) count as the machine's. Everything is read at each call: nothing is kept.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-USABLE_FRACTION = 0.6
-"""Share of the free memory that a forward pass may take."""
+CGROUP = Path("/sys/fs/cgroup")
+"""Where Linux lists the limits of a container."""
+PROC = Path("/proc")
+"""Where Linux describes the machine."""
+
+_MEMORY_FILES = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
+"""Limit and usage under `CGROUP`, of version 2 and of version 1."""
 
 
-_CGROUP_FILES = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-)
+def count_usable_cores() -> int:
+    """Return the number of cores that this process may use: its CPU affinity or its container's quota, at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, period = _read_cpu_quota()
+    return max(1, min(cores, round(quota / period))) if quota > 0 and period > 0 else cores
+
+
+def _read_cpu_quota() -> tuple[int, int]:
+    """Return microseconds of CPU time per period of so many microseconds; a quota of -1 means no limit."""
+    words = _read_words(CGROUP / "cpu.max")
+    if len(words) == 2:
+        return (-1 if words[0] == "max" else int(words[0])), int(words[1])
+    quota, period = (_read_words(CGROUP / "cpu" / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
+    return (int(quota[0]), int(period[0])) if quota and period else (-1, 1)
+
+
+def compute_total_bytes() -> int:
+    """Return the memory in bytes that this process may use at most: the machine's or its container's limit."""
+    limits = [limit for name, _ in _MEMORY_FILES if (limit := _read_number(CGROUP / name)) is not None]
+    return min([_read_meminfo("MemTotal") or _count_page_bytes(), *limits])
 
 
 def compute_free_bytes() -> int:
-    """Return the memory that is free now: the lesser of the machine's and the container's."""
-    free = [_read_machine_bytes()]
-    for limit_file, usage_file in _CGROUP_FILES:
-        limit, usage = _read_number(Path(limit_file)), _read_number(Path(usage_file))
+    """Return the memory in bytes that is free now: the machine's, or what is left below the container's limit."""
+    free = [_read_meminfo("MemAvailable") or _count_page_bytes() // 2]
+    for limit_name, usage_name in _MEMORY_FILES:
+        limit, usage = _read_number(CGROUP / limit_name), _read_number(CGROUP / usage_name)
         if limit is not None and usage is not None:
             free.append(max(limit - usage, 0))
     return min(free)
 
 
-def _read_machine_bytes() -> int:
-    table = Path("/proc/meminfo")
-    if table.exists():
-        for line in table.read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+def find_memory_mib() -> int:
+    """Return the memory in MiB that this process may use at most."""
+    return compute_total_bytes() // 2**20
+
+
+def _read_meminfo(field: str) -> int | None:
+    """Return a field of /proc/meminfo in bytes; None without such a file or field."""
+    path = PROC / "meminfo"
+    for line in path.read_text(encoding="ascii").splitlines() if path.is_file() else ():
+        name, _, value = line.partition(":")
+        if name == field:
+            return int(value.split()[0]) * 1024
+    return None
+
+
+def _count_page_bytes() -> int:
+    """Return the machine's memory in bytes on systems without /proc."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _read_number(path: Path) -> int | None:
-    """Read a file of one number; None where there is no such file, or it says "max"."""
-    text = path.read_text(encoding="ascii").strip() if path.exists() else ""
-    return int(text) if text.isdigit() else None
+    """Return the number in a file; None if there is no such file, or it says "max"."""
+    words = _read_words(path)
+    return int(words[0]) if words and words[0].isdigit() else None
+
+
+def _read_words(path: Path) -> list[str]:
+    """Return the words of a small text file; none if there is no such file."""
+    return path.read_text(encoding="ascii").split() if path.is_file() else []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shlex
 import subprocess
@@ -11,9 +10,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from atrous.core.machine import count_usable_cores, find_memory_mib
+
 _PACKAGES = ("atrous", "torch", "torchvision", "lightning", "timm", "numpy", "opencv-python-headless", "pillow")
-CGROUP = Path("/sys/fs/cgroup")
-"""Where Linux says what a container may use."""
 
 
 def collect_provenance() -> dict[str, Any]:
@@ -72,31 +71,6 @@ def _find_processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def count_usable_cores() -> int:
-    """Return the cores that this process may use: the fewer of its affinity and its container's share, at least 1."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota, period = _read_cgroup("cpu.max", "max 100000").split()
-    if quota == "max":
-        return cores
-    return max(1, min(cores, round(int(quota) / int(period))))
-
-
-def find_memory_mib() -> int | None:
-    """Return the memory that this process may use, in MiB: the machine's or its container's; None where unknown."""
-    path = Path("/proc/meminfo")
-    if not path.is_file():
-        return None
-    total = int(path.read_text(encoding="utf-8").split("MemTotal:")[1].split()[0]) * 1024
-    limit = _read_cgroup("memory.max", "max")
-    return (total if limit == "max" else min(total, int(limit))) // 2**20
-
-
-def _read_cgroup(name: str, default: str) -> str:
-    """Return a limit of this process's container (cgroup version 2), or `default` where there is none."""
-    path = CGROUP / name
-    return path.read_text(encoding="utf-8").strip() if path.is_file() else default
 
 
 def describe_command() -> str:

@@ -35,6 +35,8 @@ class Protocol:
         window: Side in pixels of a sliding window, or None for whole images.
         precision: "fp32" or "bf16".
         crf: What DenseCRF after the network is set to, by the names of its options; None for none.
+        budget_mib: Memory in MiB that a forward pass may take; an image that needs more is labelled in windows. None if
+            not known.
     """
 
     output_stride: int = 16
@@ -43,6 +45,7 @@ class Protocol:
     window: int | None = None
     precision: str = "fp32"
     crf: Mapping[str, Any] | None = None
+    budget_mib: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON."""

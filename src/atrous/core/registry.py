@@ -29,53 +29,58 @@ class Registry(Mapping[str, str]):
 
     Args:
         kind: What the table holds, for messages, such as "backbone".
-        entries: Pairs of name and "module:attribute"; a tuple rather than a dict, so that a duplicate name is noticed.
+        entries: Name, "module:attribute" and any tags of each part; a tuple rather than a dict, so that a duplicate
+            name is noticed. A tag says something of the part that must be known before it is imported.
         extras: The optional dependency group that a name needs, if any.
     Raises:
         ValueError: A name occurs twice.
     """
 
     def __init__(
-        self, kind: str, entries: tuple[tuple[str, str], ...], extras: Mapping[str, str] | None = None
+        self, kind: str, entries: tuple[tuple[str, ...], ...], extras: Mapping[str, str] | None = None
     ) -> None:
         self.kind = kind
         self._entries = self._read_entries(entries)
         self._extras = dict(extras or {})
 
-    def _read_entries(self, entries: tuple[tuple[str, str], ...]) -> dict[str, str]:
-        names = [name for name, _ in entries]
+    def _read_entries(self, entries: tuple[tuple[str, ...], ...]) -> dict[str, tuple[str, ...]]:
+        names = [name for name, *_ in entries]
         duplicates = sorted({name for name in names if names.count(name) > 1})
         if duplicates:
             raise ValueError(f"{self.kind} table: {', '.join(duplicates)} occurs twice")
-        return dict(entries)
+        return {name: (part, *tags) for name, part, *tags in entries}
 
     @contextmanager
-    def including(self, *entries: tuple[str, str]) -> Iterator[None]:
+    def including(self, *entries: tuple[str, ...]) -> Iterator[None]:
         """Add parts from outside this package to the table while the `with` block runs.
 
         The block may be as long as a program. Other threads see the parts too; processes that are started from
         scratch (spawned) do not.
 
         Args:
-            entries: Pairs of name and "module:attribute", as in the table itself.
+            entries: Name, "module:attribute" and tags, as in the table itself.
         Raises:
             ValueError: A name occurs twice.
         """
-        self._entries = self._read_entries((*self._entries.items(), *entries))
+        self._entries = self._read_entries((*((name, *rest) for name, rest in self._entries.items()), *entries))
         try:
             yield
         finally:
-            added = {name for name, _ in entries}
+            added = {name for name, *_ in entries}
             self._entries = {name: part for name, part in self._entries.items() if name not in added}
 
     def __getitem__(self, name: str) -> str:
-        return self._entries[name]
+        return self._entries[name][0]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def find_tagged(self, tag: str) -> list[str]:
+        """Return the names of the parts that have a tag, in the table's order."""
+        return [name for name, (_, *tags) in self._entries.items() if tag in tags]
 
     def require(self, name: str) -> str:
         """Return the lazy name of a part.
@@ -85,7 +90,7 @@ class Registry(Mapping[str, str]):
         """
         if name not in self._entries:
             raise ConfigError(f"unknown {self.kind} {name!r}", describe_choices(name, list(self._entries)))
-        return self._entries[name]
+        return self._entries[name][0]
 
     def load(self, name: str) -> Any:
         """Import a part and return it.

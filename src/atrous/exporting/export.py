@@ -20,9 +20,10 @@ from atrous.exporting.contracts import Format
 from atrous.exporting.parity import Parity, draw_images, measure_parity, require_parity
 from atrous.graphs.card import GraphCard, write_metadata
 from atrous.graphs.trace import trace_network
-from atrous.inference.backends.folding import fold_norms
+from atrous.inference.backends.folding import copy_network, fold_norms
 from atrous.inference.backends.graph_backend import read_first_line
-from atrous.inference.exported import RUNTIMES, ExportedFile
+from atrous.inference.engine import Engine
+from atrous.inference.exported import ExportedFile
 from atrous.inference.memory import measure_bytes_per_pixel
 from atrous.networks.model_file import ModelCard
 from atrous.networks.segmenter import Segmenter
@@ -35,6 +36,7 @@ def export_network(
     card: ModelCard,
     path: Path,
     *,
+    output_stride: int | None = None,
     format: str = "onnx",
     argmax: bool = False,
     calibration: Sequence[np.ndarray] | None = None,
@@ -45,9 +47,10 @@ def export_network(
     The file is run in its runtime and compared with the network before it gets its name.
 
     Args:
-        network: The network, in evaluation mode, at the output stride that the file is to have.
+        network: The network, which is left as it is: a copy is exported.
         card: What is known of it.
         path: The file.
+        output_stride: Input resolution / feature resolution of the file, which is fixed in it. Default: the network's.
         format: A name in `FORMATS`.
         argmax: Whether the graph ends in each pixel's class index instead of its logits.
         calibration: Images (H, W, 3) uint8, two at least, by which the file is made to compute in 8 bits. Every
@@ -67,6 +70,8 @@ def export_network(
     if calibration is not None and len(calibration) < 2:
         raise UsageError("int8: fewer than two images to calibrate by", "Give a folder with some dozens of them.")
 
+    network = copy_network(network).eval()
+    network.output_stride = output_stride or network.output_stride
     statistics = {name: network.get_buffer(name).flatten().tolist() for name in ("mean", "std")}
     card = replace(card, normalisation=statistics)
     graph = GraphCard(
@@ -80,8 +85,8 @@ def export_network(
     )
     send_message(on_message, f"converting to {format} at output stride {network.output_stride}")
     try:
-        with fold_norms(network, network.mean.device) as folded:
-            written = form(trace_network(folded, graph.output), None if calibration is None else calibration[::2])
+        folded = fold_norms(network, network.mean.device)
+        written = form(trace_network(folded, graph.output), None if calibration is None else calibration[::2])
     except AtrousError:
         raise
     except Exception as error:  # each converter has errors of its own
@@ -89,12 +94,11 @@ def export_network(
             f"{path}: the network cannot be converted: {type(error).__name__}: {read_first_line(error)}",
             "Try another format; --debug shows the trace.",
         ) from error
-    [runtime, *_] = RUNTIMES[form.suffix]
     with atomic_path(path) as temporary, _beside(temporary, path, form.beside):
         written.save(temporary, write_metadata(card, graph))
-        send_message(on_message, f"running it in {runtime}")
-        file = ExportedFile(temporary, card, graph)
-        backend = file.open(runtime, device=torch.device("cpu"), precision=graph.precision)
+        engine = Engine(ExportedFile(temporary, card, graph), device="cpu")
+        send_message(on_message, f"running it in {engine.backend}")
+        backend = engine.open_backend(graph.output_stride, graph.precision)
         images = draw_images() if calibration is None else _batch(calibration[1::2])
         parity = measure_parity(network, backend, images)
         require_parity(parity, str(path), graph.precision)
@@ -106,17 +110,6 @@ def _batch(images: Sequence[np.ndarray]) -> Iterator[Tensor]:
     """Yield each image (H, W, 3) as a batch (1, 3, H, W)."""
     for image in images:
         yield torch.from_numpy(image).permute(2, 0, 1)[None]
-
-
-@contextmanager
-def at_output_stride(network: Segmenter, output_stride: int) -> Iterator[None]:
-    """Put the network at another output stride for as long as the block runs."""
-    before = network.output_stride
-    network.output_stride = output_stride
-    try:
-        yield
-    finally:
-        network.output_stride = before
 
 
 @contextmanager

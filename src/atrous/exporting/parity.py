@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from atrous.core.errors import ModelFileError
-from atrous.inference.backends.graph_backend import GraphBackend
+from atrous.inference.contracts import Backend
 from atrous.networks.segmenter import Segmenter
 
 SHAPES = ((1, 3, 32, 32), (1, 3, 33, 47), (1, 3, 65, 64), (2, 3, 97, 129), (1, 3, 160, 211))
@@ -64,7 +64,7 @@ def draw_images() -> Iterator[Tensor]:
 
 
 @torch.inference_mode()
-def measure_parity(network: Segmenter, backend: GraphBackend, images: Iterable[Tensor]) -> Parity:
+def measure_parity(network: Segmenter, backend: Backend, images: Iterable[Tensor]) -> Parity:
     """Compare a file's answers with the living network's.
 
     Args:

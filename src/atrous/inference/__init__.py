@@ -5,15 +5,19 @@ from atrous.core.registry import Registry
 BACKENDS = Registry(
     "backend",
     (
-        ("torch", "atrous.inference.backends.torch_eager:TorchEager"),
-        ("compile", "atrous.inference.backends.torch_compiled:TorchCompiled"),
-        ("onnxruntime", "atrous.inference.backends.onnx_session:OnnxSession"),
-        ("openvino", "atrous.inference.backends.openvino_model:OpenVinoModel"),
-        ("pt2", "atrous.inference.backends.torch_program:TorchProgram"),
+        ("torch", "atrous.inference.backends.torch_eager:TorchEager", "network"),
+        ("compile", "atrous.inference.backends.torch_compiled:TorchCompiled", "network"),
+        ("onnxruntime", "atrous.inference.backends.onnx_session:OnnxSession", ".onnx"),
+        ("openvino", "atrous.inference.backends.openvino_model:OpenVinoModel", ".onnx", ".xml"),
+        ("pt2", "atrous.inference.backends.torch_program:TorchProgram", ".pt2"),
     ),
     extras={"onnxruntime": "onnx", "openvino": "openvino"},
 )
-"""What can run a network: a living one, or files that were exported."""
+"""What runs a network. The tags say what a backend runs: networks, or exported files by their suffix.
+
+A backend that runs .onnx files also runs networks, which are converted first. The first backend in the table that can
+run something is the default for it.
+"""
 
 HUGE_FORMATS = Registry(
     "format of huge images", (("tiff", "atrous.inference.folders.huge:label_tiff"),), extras={"tiff": "tiff"}

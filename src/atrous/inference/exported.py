@@ -14,9 +14,6 @@ from atrous.inference.backends.graph_backend import Graph, read_first_line
 from atrous.networks.contracts import Geometry
 from atrous.networks.model_file import ModelCard
 
-RUNTIMES: dict[str, tuple[str, ...]] = {".onnx": ("onnxruntime", "openvino"), ".xml": ("openvino",), ".pt2": ("pt2",)}
-"""Backends that can run a file, by its suffix; the first one does unless another is asked for."""
-
 
 class ExportedFile(Graph):
     """A file that `atrous export` wrote, which one of several runtimes runs.
@@ -28,7 +25,6 @@ class ExportedFile(Graph):
     """
 
     def __init__(self, path: Path, card: ModelCard, graph: GraphCard) -> None:
-        super().__init__()
         self.path = path
         self.card = card
         self.graph = graph
@@ -45,26 +41,35 @@ class ExportedFile(Graph):
         return Geometry(height, width, height, width, 1, self.aligned)
 
 
-def choose_runtime(path: Path, wanted: str) -> str:
-    """Return the backend that is to run a file; "auto" is the format's own.
+def choose_backend(path: Path, wanted: str) -> str:
+    """Return the name of the backend that runs an exported file; auto is the first in the table that can.
 
     Raises:
-        ConfigError: That backend cannot run such files.
+        ConfigError: That backend does not exist, or does not run such files.
     """
-    able = RUNTIMES[path.suffix]
-    if wanted != "auto" and wanted not in able:
-        raise ConfigError(f"backend {wanted!r} does not run {path.suffix} files", describe_choices(wanted, list(able)))
-    return able[0] if wanted == "auto" else wanted
+    able = BACKENDS.find_tagged(path.suffix)
+    if wanted == "auto":
+        return able[0]
+    BACKENDS.require(wanted)
+    if wanted not in able:
+        raise ConfigError(f"backend {wanted!r} does not run {path.suffix} files", describe_choices(wanted, able))
+    return wanted
 
 
-def read_file(path: Path, *, runtime: str, trust: bool = False) -> ExportedFile:
-    """Read what an exported file says of itself, without running it.
+def is_exported(path: Path) -> bool:
+    """Return whether a path has the suffix of an exported file."""
+    return path.suffix != "" and bool(BACKENDS.find_tagged(path.suffix))
+
+
+def read_file(path: Path, *, backend: str = "auto", trust: bool = False) -> ExportedFile:
+    """Read the description in an exported file, without running the file.
 
     Args:
         path: The file.
-        runtime: The backend that is to run it, which reads it too.
-        trust: Whether a file that can run code when it is opened may be opened.
+        backend: The backend that will run it, which reads the description too; see `choose_backend`.
+        trust: Whether to open a file that can run code when it is opened.
     Raises:
+        ConfigError: The backend does not run such files.
         ModelFileError: No such file, damaged, of another kind, written by a later version, or not to be trusted.
         MachineError: The runtime is not installed.
     """
@@ -76,7 +81,7 @@ def read_file(path: Path, *, runtime: str, trust: bool = False) -> ExportedFile:
             "If you trust where it comes from: --trust, in Python trust=True. Formats onnx and openvino are safe.",
         )
     try:
-        metadata: Mapping[str, str] = BACKENDS.load(runtime).read_metadata(path)
+        metadata: Mapping[str, str] = BACKENDS.load(choose_backend(path, backend)).read_metadata(path)
     except AtrousError:
         raise
     except Exception as error:  # each runtime has errors of its own

@@ -12,13 +12,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from atrous.core.errors import MachineError
-from atrous.core.machine import USABLE_FRACTION
+from atrous.networks.device import compute_device_bytes
 from atrous.networks.segmenter import Segmenter
 
 PROBE_SIDE = 129
 WORKSPACE_FACTOR = 2.0
 """Memory of a forward pass / that of its tensors: copies in other layouts, buffers of convolutions, gaps."""
 LARGEST_WINDOW, SMALLEST_WINDOW = 1025, 129
+USABLE_FRACTION = 0.5
+"""Share of a device's total memory that a forward pass may take. The rest is for the system, the weights and images."""
 
 
 class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -54,15 +56,24 @@ def measure_bytes_per_pixel(network: Segmenter, device: torch.device) -> float:
     return float(WORKSPACE_FACTOR * live.peak / PROBE_SIDE**2)
 
 
-def count_fitting_pixels(scale: float, bytes_per_pixel: float, available: int) -> int:
-    """Return the pixels of the largest image whose forward pass fits in memory.
+def compute_budget_mib(device: torch.device) -> int:
+    """Return the memory in MiB that a forward pass may take on a device.
+
+    It is a share of the total memory, not of what is free at the moment, since the budget decides whether an image is
+    labelled whole or in windows, and equal images must get equal labels.
+    """
+    return int(USABLE_FRACTION * compute_device_bytes(device)) // 2**20
+
+
+def count_fitting_pixels(scale: float, bytes_per_pixel: float, budget_mib: int) -> int:
+    """Return the pixels of the largest image whose forward pass fits in a memory budget.
 
     Args:
         scale: The largest scale at which the network sees it.
         bytes_per_pixel: What a forward pass needs, see `measure_bytes_per_pixel`.
-        available: Free bytes.
+        budget_mib: The budget in MiB, see `compute_budget_mib`.
     """
-    return int(USABLE_FRACTION * available / (bytes_per_pixel * max(scale, 1.0) ** 2))
+    return int(budget_mib * 2**20 / (bytes_per_pixel * max(scale, 1.0) ** 2))
 
 
 def choose_window(height: int, width: int, fitting: int) -> int | None:

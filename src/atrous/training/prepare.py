@@ -9,15 +9,15 @@ from lightning.fabric import Fabric
 
 from atrous.config.schema import Config, TrainingConfig
 from atrous.core.errors import ConfigError
-from atrous.core.provenance import count_usable_cores
+from atrous.core.machine import count_usable_cores
 from atrous.core.records import MessageCallback
 from atrous.data.build import list_pass
 from atrous.data.contracts import Splits
 from atrous.data.statistics import MaskStatistics, compute_class_weights
-from atrous.inference.build import find_device
 from atrous.inference.precision import computes_bf16
 from atrous.losses.build import build_loss
 from atrous.networks.build import build_network
+from atrous.networks.device import find_device
 from atrous.networks.rates import RATE_STRIDE
 from atrous.networks.segmenter import Segmenter
 from atrous.training.compilation import compile_cells, require_compiler

@@ -16,6 +16,7 @@ from atrous.images.decode import load_header
 from atrous.images.encode import encode_jpeg, encode_png, save_encoded
 from atrous.images.palette import colour_labels
 from atrous.inference.build import build_predictor
+from atrous.inference.engine import Engine
 from atrous.inference.precision import computes_bf16
 from atrous.networks.segmenter import Segmenter
 from atrous.scoring.count import score
@@ -49,7 +50,8 @@ class Validator:
         self.dataset = dataset
         self.may_change_precision = evaluation.precision == "auto"
         plain = EvaluationConfig(window=evaluation.window, precision=evaluation.precision)
-        self.predictor = build_predictor(network, dataset.label_space, plain, device, on_message=on_message)
+        self._engine = Engine(network, device=device)
+        self.predictor = build_predictor(self._engine, dataset.label_space, plain, on_message=on_message)
 
     def run(self, progress: ProgressCallback | None = None) -> Scores:
         """Score the network as it is now."""
@@ -87,7 +89,7 @@ class Validator:
         if scores.protocol.precision != "fp32" or not self.may_change_precision or not computes_bf16(device):
             return None
         plain = EvaluationConfig(window=self.predictor.protocol.window, precision="bf16")
-        return score(build_predictor(self.network, self.dataset.label_space, plain, device), self.dataset).miou
+        return score(build_predictor(self._engine, self.dataset.label_space, plain), self.dataset).miou
 
     def check_memory(self) -> str:
         """Say how the largest validation image will be labelled, before the first step.

@@ -33,14 +33,6 @@ def test_cores_and_memory_are_those_that_may_be_used():
     assert 0 < machine["memory_mib"] <= pages
 
 
-def test_a_container_limit_is_obeyed(tmp_path, monkeypatch):
-    (tmp_path / "cpu.max").write_text("100000 100000\n")
-    (tmp_path / "memory.max").write_text(f"{512 * 2**20}\n")
-    monkeypatch.setattr(provenance, "CGROUP", tmp_path)
-    assert provenance.count_usable_cores() == 1
-    assert provenance.find_memory_mib() == 512
-
-
 def test_the_command_line_names_no_home_folder(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/usr/bin/atrous", "train", str(Path.home() / "my photos"), "--lr", "0.1"])
     assert provenance.describe_command() == "atrous train '~/my photos' --lr 0.1"

@@ -13,7 +13,8 @@ import atrous
 from atrous.core.errors import ConfigError, MachineError, ModelFileError, UsageError
 from atrous.exporting import FORMATS, parity
 from atrous.exporting.export import export_network
-from atrous.inference.exported import RUNTIMES, read_file
+from atrous.inference import BACKENDS
+from atrous.inference.exported import read_file
 from atrous.networks.model_file import ModelCard
 from atrous.networks.segmenter import Segmenter
 
@@ -26,8 +27,8 @@ def test_a_file_says_all_that_predicting_needs(
     export_tiny: Callable[..., Path], tiny_card: ModelCard, tiny_network: Segmenter, format: str, argmax: bool
 ) -> None:
     path = export_tiny(format, argmax=argmax)
-    for runtime in RUNTIMES[path.suffix]:
-        file = read_file(path, runtime=runtime, trust=True)
+    for runtime in BACKENDS.find_tagged(path.suffix):
+        file = read_file(path, backend=runtime, trust=True)
         assert file.card.label_space == tiny_card.label_space
         assert file.card.score == tiny_card.score
         assert file.card.normalisation["mean"] == pytest.approx([0.4, 0.5, 0.6])
@@ -104,7 +105,7 @@ def test_int8_answers_nearly_as_the_network_in_every_runtime(
     found = export_network(tiny_network, tiny_card, path, format=format, calibration=photos)
     assert found.logits > 1e-4  # it did compute in 8 bits
     assert found.pixels == 12 * 65 * 79  # those that were not calibrated by
-    for runtime in RUNTIMES[path.suffix]:
+    for runtime in BACKENDS.find_tagged(path.suffix):
         model = atrous.load(path, backend=runtime)
         predictor = model.build_predictor()
         assert predictor.protocol.precision == "int8"

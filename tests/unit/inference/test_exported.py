@@ -170,7 +170,7 @@ def test_a_backend_that_cannot_run_it_is_refused(logits_file: Path, tiny_network
         atrous.load(logits_file, backend="pt2")
     assert "onnxruntime, openvino" in caught.value.hint
     living = atrous.Model(tiny_network, tiny_card, backend="pt2")
-    with pytest.raises(ConfigError, match="backend 'pt2' runs exported files, not a living network"):
+    with pytest.raises(ConfigError, match="backend 'pt2' runs exported files, not networks"):
         living.build_predictor()
     with pytest.raises(ConfigError, match="unknown backend 'tensorrt'"):
         atrous.Model(tiny_network, tiny_card, backend="tensorrt").build_predictor()
@@ -202,7 +202,7 @@ def test_it_is_opened_once(logits_file: Path) -> None:
 
 def test_the_file_is_read_without_being_opened(logits_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BACKENDS.load("onnxruntime"), "_open", lambda *_: pytest.fail("it was opened"))
-    assert read_file(logits_file, runtime="onnxruntime").num_classes == 3
+    assert read_file(logits_file, backend="onnxruntime").num_classes == 3
 
 
 def test_floats_are_rounded_to_the_steps_of_bytes(logits_file: Path) -> None:

@@ -60,9 +60,10 @@ def test_too_little_memory_says_what_to_do() -> None:
 
 
 def test_larger_scales_need_more_memory_and_smaller_ones_do_not_need_less() -> None:
-    one = count_fitting_pixels(1.0, 1000.0, 10**9)
-    assert count_fitting_pixels(2.0, 1000.0, 10**9) == one // 4
-    assert count_fitting_pixels(0.5, 1000.0, 10**9) == one
+    one = count_fitting_pixels(1.0, 1024.0, 1000)
+    assert one == 1000 * 1024
+    assert count_fitting_pixels(2.0, 1024.0, 1000) == one // 4
+    assert count_fitting_pixels(0.5, 1024.0, 1000) == one
 
 
 def test_the_machine_has_some_memory_and_not_more_than_it_has() -> None:

@@ -17,6 +17,7 @@ from atrous.core.records import ImageScore, Progress, Protocol, Sample
 from atrous.images.decode import load_image
 from atrous.inference.build import build_predictor
 from atrous.inference.contracts import LabelBand
+from atrous.inference.engine import Engine
 from atrous.inference.folders.writer import save_predictions
 from atrous.inference.labelling.labeller import Predictor
 from atrous.networks.build import build_network
@@ -82,7 +83,7 @@ def network() -> Segmenter:
 
 
 def wrap(network: Segmenter, **evaluation: object) -> Predictor:
-    return build_predictor(network, SPACE, EvaluationConfig(**evaluation), "cpu")
+    return build_predictor(Engine(network, device="cpu"), SPACE, EvaluationConfig(**evaluation))
 
 
 def test_scores_equal_scikit_learn_on_full_size_predictions(network: Segmenter, dataset: Images) -> None:

@@ -14,6 +14,7 @@ from atrous.crf import dense as crf_module
 from atrous.crf.dense import DenseCRF
 from atrous.data.datasets.shapes import build_shapes
 from atrous.inference.build import build_predictor, read_crf_options
+from atrous.inference.engine import Engine
 from atrous.inference.labelling.labeller import Predictor
 from atrous.networks.build import build_network
 from atrous.scoring.count import score
@@ -37,7 +38,7 @@ def network():
 
 
 def build(network, **options) -> Predictor:
-    return build_predictor(network, SHAPES.label_space, EvaluationConfig(**options), "cpu")
+    return build_predictor(Engine(network, device="cpu"), SHAPES.label_space, EvaluationConfig(**options))
 
 
 def test_row_38_the_field_follows_the_network_and_the_score_without_it_stands_beside(network) -> None:

@@ -1,104 +1,44 @@
-"""A network made ready to be run and not trained: a copy whose batch norms are folded into the convolutions before."""
+"""Copies of a network that are made to be run, not trained, their batch norms folded into the convolutions before."""
 
 from __future__ import annotations
 
 import copy
-import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.nn.utils.parametrize import is_parametrized
 
 from atrous.networks.segmenter import Segmenter
 
 PROBE_SIDE = 33
-Variant = tuple[torch.device, torch.dtype]
 
 
-@dataclass
-class _Folded:
-    """What is kept of a living network: who reads whom, and copies of its weights as they were at some moment."""
-
-    pairs: list[tuple[str, str]]
-    moment: tuple[int, ...] = ()
-    copies: dict[Variant, Segmenter] = field(default_factory=dict)
-    lock: threading.RLock = field(default_factory=threading.RLock)
-
-
-_FOLDED: WeakKeyDictionary[Segmenter, _Folded] = WeakKeyDictionary()
-"""Gone with their networks."""
-_FINDING = threading.Lock()
-
-
-@contextmanager
+@torch.inference_mode(False)
 def fold_norms(
-    network: Segmenter, device: torch.device, dtype: torch.dtype = torch.float32, *, output_stride: int | None = None
-) -> Iterator[Segmenter]:
-    """Lend a copy in evaluation mode that computes the same, to rounding, with fewer passes over memory.
+    network: Segmenter,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    *,
+    pairs: Sequence[tuple[str, str]] | None = None,
+) -> Segmenter:
+    """Return a copy in evaluation mode that computes the same, to rounding, with fewer passes over memory.
 
-    A norm is folded where nothing but it reads the convolution before it; others stay as they are. The copy is made
-    once, and again when the network's tensors have changed since. It is in the channels-last layout. Whoever asks for
-    the same device and type shares it, one after another: another thread waits until the block has ended.
+    A norm is folded into the convolution before it if nothing else reads that convolution; other norms stay as they
+    are. The copy has the channels-last layout, and the network's own hooks and parametrisations.
 
     Args:
         network: The network, which is left as it is.
         device: Where the copy lies.
-        dtype: Of the copy's convolutions.
-        output_stride: The copy's; the network's where left out.
-    Raises:
-        ConfigError: The network cannot be switched to the output stride.
+        dtype: The type of the copy's convolutions.
+        pairs: Convolutions and their norms, from `find_pairs`. Default: found here.
     """
-    kept = _find_kept(network)
-    with kept.lock:
-        yield _update_copy(network, kept, device, dtype, output_stride or network.output_stride)
-
-
-@torch.inference_mode(False)
-def _find_kept(network: Segmenter) -> _Folded:
-    with _FINDING:
-        if network not in _FOLDED:
-            _FOLDED[network] = _Folded(find_pairs(network))
-        return _FOLDED[network]
-
-
-@torch.inference_mode(False)
-def _update_copy(
-    network: Segmenter, kept: _Folded, device: torch.device, dtype: torch.dtype, output_stride: int
-) -> Segmenter:
-    """Return the copy with what the network has learnt until now, at an output stride."""
-    moment = find_moment(network)
-    if kept.moment != moment:
-        kept.moment, kept.copies = moment, {}
-    if (device, dtype) not in kept.copies:
-        kept.copies[device, dtype] = _build_copy(network, kept.pairs, device, dtype)
-    folded = kept.copies[device, dtype]
-    if folded.output_stride != output_stride:
-        folded.output_stride = output_stride
-    if folded.pooling_window != network.pooling_window:
-        folded.pooling_window = network.pooling_window
-    return folded
-
-
-def find_moment(network: Segmenter) -> tuple[int, ...]:
-    """Return numbers that are others once the network's tensors have changed."""
-    # One walk over the modules: those of `parameters` and `buffers` take as long as a small network's layers.
-    own = (kept for module in network.modules() for kept in (module._parameters, module._buffers))
-    tensors = (tensor for kept in own for tensor in kept.values() if tensor is not None)
-    return tuple(number for tensor in tensors for number in (id(tensor), tensor._version))
-
-
-def _build_copy(
-    network: Segmenter, pairs: list[tuple[str, str]], device: torch.device, dtype: torch.dtype
-) -> Segmenter:
-    folded = copy.deepcopy(network).requires_grad_(False)
+    folded = copy_network(network)
     modules: dict[str, Any] = dict(folded.named_modules())
-    for conv_name, norm_name in pairs:
+    for conv_name, norm_name in find_pairs(network) if pairs is None else pairs:
         conv, norm = modules[conv_name], modules[norm_name]
         conv.weight, conv.bias = fuse_conv_bn_weights(
             conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
@@ -113,12 +53,39 @@ def _build_copy(
     return placed
 
 
-def find_pairs(network: Segmenter) -> list[tuple[str, str]]:
-    """Return the names of convolutions and of the norms that alone read them.
+@torch.inference_mode(False)
+def copy_network(network: Segmenter, *, share_weights: bool = False) -> Segmenter:
+    """Return a copy of a network that does not learn and calls the network's own hooks, not copies of them.
 
-    Who reads what is told by the graph through which gradients would flow back after one pass over a small image.
+    Args:
+        network: The network, which is left as it is.
+        share_weights: Whether the copy's weights are the network's own, in the same memory.
     """
-    twin = copy.deepcopy(network).cpu().eval().requires_grad_(True)
+    memo: dict[int, Any] = {}
+    for module in network.modules():
+        for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()):
+            memo[id(hook)] = hook
+        for value in vars(module).values():
+            if isinstance(value, Tensor) and not value.is_leaf:  # as pruning leaves it; Python refuses to copy it
+                memo[id(value)] = value.detach().clone()
+    if share_weights:
+        memo |= {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
+    twin = copy.deepcopy(network, memo)
+    return twin if share_weights else twin.requires_grad_(False)
+
+
+@torch.inference_mode(False)
+def find_pairs(network: Segmenter) -> list[tuple[str, str]]:
+    """Return the names of convolutions, each with the name of the norm that alone reads its output.
+
+    A forward pass over a small image records the graph through which gradients would flow back, which shows what reads
+    what. A convolution or norm with a hook or a parametrisation is left out: folding would change what a hook sees.
+    """
+    twin = copy_network(network).cpu().eval()
+    twin.requires_grad_(True)
+    kept = {name for name, module in twin.named_modules() if _is_observed(module)}
+    for module in twin.modules():  # this pass is no prediction that a hook should see
+        module._forward_hooks.clear()
     made_by: dict[Any, str] = {}
     read_by: dict[str, Any] = {}
 
@@ -135,6 +102,8 @@ def find_pairs(network: Segmenter) -> list[tuple[str, str]]:
         return hook
 
     for name, module in twin.named_modules():
+        if name in kept:
+            continue
         if type(module) is nn.BatchNorm2d or type(module).__name__ == "BatchNormAct2d":
             module.register_forward_pre_hook(note_norm(name))
         elif isinstance(module, nn.Conv2d):
@@ -143,6 +112,11 @@ def find_pairs(network: Segmenter) -> list[tuple[str, str]]:
         cells = twin.forward_cells(torch.zeros(1, 3, PROBE_SIDE, PROBE_SIDE))
     readers = _count_readers(cells.logits.grad_fn)
     return [(made_by[source], norm) for norm, source in read_by.items() if source in made_by and readers[source] == 1]
+
+
+def _is_observed(module: nn.Module) -> bool:
+    """Return whether a module has hooks, or weights that are computed from others."""
+    return bool(module._forward_pre_hooks or module._forward_hooks) or is_parametrized(module)
 
 
 def _count_readers(last: Any) -> Counter[Any]:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from atrous.core.errors import ConfigError, MachineError, ModelFileError
-from atrous.inference import BACKENDS
 from atrous.networks.contracts import Cells, Geometry
 from atrous.networks.device import is_out_of_memory
 from atrous.networks.layers.resize import enlarge_logits
@@ -34,24 +33,9 @@ class Graph:
     output_stride: int
     bytes_per_pixel: float
 
-    def __init__(self) -> None:
-        self._opened: dict[tuple[str, torch.device, str], GraphBackend] = {}
-
     @abstractmethod
     def locate(self, height: int, width: int) -> Geometry:
         """Return where the logits lie for an image of this size in pixels."""
-
-    def open(self, runtime: str, *, device: torch.device, precision: str) -> GraphBackend:
-        """Return what runs the graph, the same object for the same wishes: opening takes longer than an image.
-
-        Raises:
-            ModelFileError: The runtime cannot open it.
-            ConfigError: The runtime has not the precision.
-        """
-        key = runtime, device, precision
-        if key not in self._opened:
-            self._opened[key] = BACKENDS.load(runtime)(self, device=device, precision=precision)
-        return self._opened[key]
 
 
 class GraphBackend:

@@ -1,4 +1,4 @@
-"""Runs a live network in PyTorch, compiled for this machine."""
+"""Runs a network in PyTorch, compiled for this machine."""
 
 from __future__ import annotations
 
@@ -9,20 +9,25 @@ from atrous.core.errors import MachineError
 from atrous.inference.backends.graph_backend import read_first_line
 from atrous.inference.backends.torch_eager import TorchEager
 from atrous.networks.contracts import Cells
-from atrous.networks.segmenter import Segmenter
+from atrous.networks.device import list_device_kinds
 
 
 class TorchCompiled(TorchEager):
     """A network as a function from images to cells; see `TorchEager`.
 
-    The first image takes many seconds, in which it is compiled for images of its size; the first of another size
-    takes as long, and from then on sizes are open.
+    The first image takes many seconds, during which the network is compiled for its size. The first image of another
+    size takes as long again, and compiles the network for every size.
     """
 
-    def _run(self, network: Segmenter, images: Tensor) -> Cells:
+    @staticmethod
+    def list_devices() -> tuple[str, ...]:
+        """Return the kinds of device that the backend can use here, the best first."""
+        return tuple(kind for kind in list_device_kinds() if kind != "mps")  # PyTorch's compiler for it is young
+
+    def _run(self, images: Tensor) -> Cells:
         try:
-            # PyTorch keeps what it compiled with the code and the network, not with this wrapper.
-            return torch.compile(network.forward_cells)(images)
+            # PyTorch keeps compiled code with the function and the network, not with this wrapper.
+            return torch.compile(self._network.forward_cells)(images)
         except RuntimeError as error:
             if not type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
                 raise

@@ -1,17 +1,14 @@
-"""Runs a live network in PyTorch, at a chosen output stride and precision."""
+"""Runs a network in PyTorch, operation by operation."""
 
 from __future__ import annotations
-
-from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
 
 from atrous.core.errors import MachineError
-from atrous.inference.backends.folding import fold_norms
 from atrous.inference.memory import measure_bytes_per_pixel
 from atrous.networks.contracts import Cells
-from atrous.networks.device import is_out_of_memory
+from atrous.networks.device import is_out_of_memory, list_device_kinds
 from atrous.networks.layers.resize import enlarge_logits
 from atrous.networks.segmenter import Segmenter
 
@@ -19,67 +16,68 @@ from atrous.networks.segmenter import Segmenter
 class TorchEager:
     """A network as a function from images to cells.
 
-    What runs is a copy on the device, in the channels-last layout, with norms folded into convolutions; the network
-    itself is left as it is, and may go on learning.
-
     Args:
-        network: The network; what it has learnt until a call counts in the call.
+        network: The network, in evaluation mode, on the device and at the output stride of the calls. It must not
+            change afterwards.
         device: Where it runs.
-        output_stride: Input resolution / feature resolution of the calls.
         precision: "fp32" or "bf16".
     """
 
     labels_only = False
     is_full_size = False
-    precisions = ("fp32", "bf16")
+    precisions: tuple[str, ...] = ("fp32", "bf16")
 
-    def __init__(self, network: Segmenter, *, device: torch.device, output_stride: int, precision: str) -> None:
+    def __init__(self, network: Segmenter, *, device: torch.device, precision: str) -> None:
         self._network = network
         self.device = device
-        self.output_stride = output_stride
         self.precision = precision
         self.num_classes = network.num_classes
         self.aligned = network.aligned
 
+    @staticmethod
+    def list_devices() -> tuple[str, ...]:
+        """Return the kinds of device that the backend can use here, the best first."""
+        return list_device_kinds()
+
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Cells:
-        """(B, 3, H, W) uint8, or floats in [0, 1] -> cells with logits (B, K, h, w).
+        """Run the network on a batch of images.
 
+        Shapes:
+            in (B, 3, H, W) uint8, or floats in [0, 1]; out cells with logits (B, K, h, w).
         Raises:
-            MachineError: The memory does not suffice.
-            ConfigError: The network cannot be switched to the output stride.
+            MachineError: The images do not fit in memory.
         """
         images = images.to(self.device, memory_format=torch.channels_last)
-        with self._borrow_copy() as network, self._choose_arithmetic():
+        with self._choose_arithmetic():
             try:
-                return self._run(network, images)
+                return self._run(images)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 height, width = images.shape[2:]
                 raise MachineError(
                     f"an image of {height} x {width} pixels does not fit in the memory of {self.device} "
-                    f"at output stride {self.output_stride}",
+                    f"at output stride {self._network.output_stride}",
                     "Label it in windows, such as --window 513, or with a larger output stride or smaller scales.",
                 ) from error
 
-    def _run(self, network: Segmenter, images: Tensor) -> Cells:
-        return network.forward_cells(images)
+    def _run(self, images: Tensor) -> Cells:
+        return self._network.forward_cells(images)
 
     def label(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 -> class indices (B, H, W)."""
+        """Return the likeliest class of each pixel; errors as for a call.
+
+        Shapes:
+            in (B, 3, H, W) uint8; out (B, H, W) class indices.
+        """
         cells = self(images)
         return enlarge_logits(cells.logits, cells.geometry).argmax(dim=1)
 
     def measure_bytes_per_pixel(self) -> float:
-        """Return how much memory a forward pass needs for each pixel of the image."""
-        with self._borrow_copy() as network, self._choose_arithmetic():
-            return measure_bytes_per_pixel(network, self.device)
+        """Return how many bytes of memory a forward pass needs for each pixel of the image."""
+        with self._choose_arithmetic():
+            return measure_bytes_per_pixel(self._network, self.device)
 
     def _choose_arithmetic(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
-
-    def _borrow_copy(self) -> AbstractContextManager[Segmenter]:
-        """Lend the folded copy at the output stride of the calls."""
-        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-        return fold_norms(self._network, self.device, dtype, output_stride=self.output_stride)

@@ -26,9 +26,8 @@ from atrous.inference.folders.prefetch import iter_ahead
 from atrous.inference.labelling.likeliest import find_likeliest
 from atrous.inference.labelling.probabilities import iter_bands
 from atrous.inference.labelling.source import ArrayImage, ImageSource
-from atrous.inference.memory import LARGEST_WINDOW, choose_window, count_fitting_pixels
+from atrous.inference.memory import LARGEST_WINDOW, choose_window, compute_budget_mib, count_fitting_pixels
 from atrous.networks.contracts import Cells
-from atrous.networks.device import compute_available_bytes
 
 MOST_BYTES_PER_PIXEL = 8192
 """More than any network here needs, so that images far below the memory are not measured for."""
@@ -67,21 +66,20 @@ class Predictor:
         self.batch_size = MAX_BATCH_SIZE if self._answers_ahead and backend.device.type == "cuda" else 1
         self._on_message = on_message or logging.getLogger("atrous").info
         self._bytes_per_pixel: float | None = None
-        self._windows: dict[tuple[int, int], int | None] = {}
+        self._budget_mib = protocol.budget_mib or compute_budget_mib(backend.device)
+        self._told_sizes: set[tuple[int, int]] = set()
 
     def find_window(self, height: int, width: int) -> int | None:
-        """Return the window's side for an image of this size: the protocol's, or one that fits in memory, or None.
+        """Return the side in pixels of the windows for an image of this size, or None for the whole image.
 
-        It is decided once for each size, so that equal images are labelled alike.
+        It is the protocol's window, or else the largest one that fits in the protocol's memory budget.
 
         Raises:
             MachineError: Not even a small window fits.
         """
         if self.protocol.window is not None:
             return self.protocol.window
-        if (height, width) not in self._windows:
-            self._windows[height, width] = self._choose_window(height, width)
-        return self._windows[height, width]
+        return self._choose_window(height, width)
 
     def find_streamed_window(self, height: int, width: int) -> int:
         """Return the window's side for an image that is not in memory, however much of that there is.
@@ -92,14 +90,15 @@ class Predictor:
         return self.find_window(height, width) or LARGEST_WINDOW
 
     def _choose_window(self, height: int, width: int) -> int | None:
-        scale, available = max(self.protocol.scales), compute_available_bytes(self.backend.device)
-        if height * width <= count_fitting_pixels(scale, MOST_BYTES_PER_PIXEL, available):
+        scale = max(self.protocol.scales)
+        if height * width <= count_fitting_pixels(scale, MOST_BYTES_PER_PIXEL, self._budget_mib):
             return None
         if self._bytes_per_pixel is None:
             self._bytes_per_pixel = self.backend.measure_bytes_per_pixel()
-        fitting = count_fitting_pixels(scale, self._bytes_per_pixel, available)
+        fitting = count_fitting_pixels(scale, self._bytes_per_pixel, self._budget_mib)
         window = choose_window(height, width, fitting)
-        if window is not None:
+        if window is not None and (height, width) not in self._told_sizes:
+            self._told_sizes.add((height, width))
             self._on_message(
                 f"images of {height} x {width} pixels are labelled in windows of {window}, "
                 "since a whole one does not fit in memory"
@@ -304,8 +303,7 @@ class Predictor:
         for (height, width, _), numbers in by_size.items():
             if self.find_window(height, width) is not None:
                 continue  # windows are run when the first band needs them
-            available = compute_available_bytes(self.backend.device) if len(numbers) > 1 else 0
-            most = max(count_fitting_pixels(1.0, MOST_BYTES_PER_PIXEL, available) // (height * width), 1)
+            most = max(count_fitting_pixels(1.0, MOST_BYTES_PER_PIXEL, self._budget_mib) // (height * width), 1)
             for start in range(0, len(numbers), most):
                 batch = numbers[start : start + most]
                 cells = self.backend(torch.from_numpy(np.stack([images[i] for i in batch])).permute(0, 3, 1, 2))

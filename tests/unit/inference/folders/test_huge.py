@@ -18,6 +18,7 @@ from atrous.images.decode import load_image
 from atrous.images.tiff import GEO_TAGS, TiffImage
 from atrous.inference import HUGE_FORMATS
 from atrous.inference.build import build_predictor
+from atrous.inference.engine import Engine
 from atrous.inference.exported import read_file
 from atrous.inference.folders.writer import save_predictions
 from atrous.inference.labelling.labeller import Predictor
@@ -47,7 +48,7 @@ def predictor(tiny_network: Segmenter) -> Predictor:
 
 
 def wrap(network: Segmenter, space: LabelSpace = SPACE, **evaluation: object) -> Predictor:
-    return build_predictor(network, space, EvaluationConfig(**evaluation), "cpu")
+    return build_predictor(Engine(network, device="cpu"), space, EvaluationConfig(**evaluation))
 
 
 def draw_image(height: int = 170, width: int = 211) -> np.ndarray:
@@ -276,8 +277,8 @@ def test_crf_and_a_window_as_large_as_the_image_are_refused(tiny_network: Segmen
 
 def test_an_exported_file_is_refused(export_tiny: Callable[..., Path], tmp_path: Path) -> None:
     path = write(tmp_path / "in" / "huge.tif", draw_image(), tile=(32, 32))
-    file = read_file(export_tiny("onnx", argmax=True), runtime="onnxruntime")
-    predictor = build_predictor(file, SPACE, EvaluationConfig(output_stride=file.output_stride), "cpu")
+    file = read_file(export_tiny("onnx", argmax=True), backend="onnxruntime")
+    predictor = build_predictor(Engine(file, device="cpu"), SPACE, EvaluationConfig(output_stride=file.output_stride))
     with pytest.raises(UsageError, match="an exported file, which gives every pixel of a window at once"):
         save_predictions(predictor, [path], tmp_path / "out", overlay=False)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from atrous.config.schema import EvaluationConfig, ModelConfig
 from atrous.core.errors import ConfigError, DataError, MachineError, UsageError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Progress
-from atrous.inference.build import build_predictor, find_device
+from atrous.inference.build import build_predictor
+from atrous.inference.engine import Engine
 from atrous.inference.folders.writer import save_predictions
 from atrous.inference.labelling.labeller import Predictor
 from atrous.networks.build import build_network
+from atrous.networks.device import find_device
 from atrous.networks.model_file import ModelCard, load_model, save_model
 from atrous.networks.segmenter import Segmenter
 
@@ -30,7 +33,7 @@ def network() -> Segmenter:
 
 
 def wrap(network: Segmenter, space: LabelSpace = SPACE, **evaluation: object) -> Predictor:
-    return build_predictor(network, space, EvaluationConfig(**evaluation), "cpu")
+    return build_predictor(Engine(network, device="cpu"), space, EvaluationConfig(**evaluation))
 
 
 def draw_image(height: int = 40, width: int = 50, seed: int = 0) -> np.ndarray:
@@ -62,7 +65,9 @@ def test_labels_confidence_and_probabilities_belong_together(network: Segmenter)
 def test_row_43_another_output_stride_takes_the_rates_with_it_and_says_so() -> None:
     network = build_network(ModelConfig(name="deeplabv3-resnet18", weights="none"), 5)
     said: list[str] = []
-    predictor = build_predictor(network, SPACE, EvaluationConfig(output_stride=8), "cpu", on_message=said.append)
+    predictor = build_predictor(
+        Engine(network, device="cpu"), SPACE, EvaluationConfig(output_stride=8), on_message=said.append
+    )
     assert said == ["output stride 8: rates 12, 24, 36"]
     seen: list[tuple[int, ...]] = []
     network.head.register_forward_hook(
@@ -70,7 +75,7 @@ def test_row_43_another_output_stride_takes_the_rates_with_it_and_says_so() -> N
     )
     predictor.label_image(draw_image())
     assert seen[-1] == (12, 24, 36)
-    build_predictor(network, SPACE, EvaluationConfig(), "cpu", on_message=said.append)
+    build_predictor(Engine(network, device="cpu"), SPACE, EvaluationConfig(), on_message=said.append)
     assert len(said) == 1
 
 
@@ -287,13 +292,13 @@ def test_predicting_leaves_parameters_trainable(network: Segmenter) -> None:
 
 
 def test_a_image_that_does_not_fit_in_memory_is_labelled_in_windows_and_this_is_said(
-    network: Segmenter, monkeypatch: pytest.MonkeyPatch
+    network: Segmenter,
 ) -> None:
     said: list[str] = []
-    predictor = build_predictor(network, SPACE, EvaluationConfig(), "cpu", on_message=said.append)
-    needed = predictor.backend.measure_bytes_per_pixel()
-    available = int(needed * 170**2 / 0.6)  # a machine whose memory holds 170 x 170 pixels
-    monkeypatch.setattr("atrous.inference.labelling.labeller.compute_available_bytes", lambda device: available)
+    engine = Engine(network, device="cpu")
+    needed = engine.open_backend(16, "fp32").measure_bytes_per_pixel()
+    engine.budget_mib = math.ceil(needed * 170**2 / 2**20)  # a machine whose memory holds 170 x 170 pixels
+    predictor = build_predictor(engine, SPACE, EvaluationConfig(), on_message=said.append)
     image = draw_image(150, 300)
     prediction = predictor.predict_image(image)
     assert prediction.window == 161

@@ -1,0 +1,244 @@
+"""A network or an exported file, made ready to be run on one device by one backend."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from atrous.core.errors import ConfigError, ModelFileError
+from atrous.core.registry import describe_choices
+from atrous.graphs.trace import trace_network
+from atrous.inference import BACKENDS, CONVERTERS
+from atrous.inference.backends.folding import copy_network, find_pairs, fold_norms
+from atrous.inference.backends.graph_backend import Graph, read_first_line
+from atrous.inference.contracts import Backend
+from atrous.inference.exported import ExportedFile, choose_backend
+from atrous.inference.memory import compute_budget_mib, measure_bytes_per_pixel
+from atrous.inference.weights_digest import NetworkDigest
+from atrous.networks.contracts import Cells, Geometry
+from atrous.networks.device import find_device
+from atrous.networks.layers.resize import enlarge_logits
+from atrous.networks.segmenter import Segmenter
+
+_CPU = torch.device("cpu")
+GRAPH_SUFFIX = ".onnx"
+"""Files of graphs into which a network can be converted: a backend that runs them runs networks too."""
+
+
+def list_network_backends() -> list[str]:
+    """Return the names of the backends that run networks: first those that run them as they are, then by conversion."""
+    return [*BACKENDS.find_tagged("network"), *BACKENDS.find_tagged(GRAPH_SUFFIX)]
+
+
+class Engine:
+    """A network or an exported file, made ready to be run on one device by one backend.
+
+    An engine keeps what it has prepared (folded copies, converted graphs, opened sessions) as long as it lives; whoever
+    makes it owns it. Before each call it checks whether the network's weights, hooks or parametrisations have changed,
+    and if so prepares everything anew, so that a prediction always uses the network as it is.
+
+    Args:
+        source: The network, which is never changed, or an exported file.
+        device: auto, cpu, cuda, cuda:1, mps; auto is the first of cuda, mps and cpu that works for the backend.
+        backend: A name in `BACKENDS`; auto is the first in the table that runs the source.
+    Raises:
+        ConfigError: The backend does not exist, or cannot run the source.
+        MachineError: The device does not exist here, or a package that the backend needs is not installed.
+    """
+
+    def __init__(self, source: Segmenter | ExportedFile, *, device: str = "auto", backend: str = "auto") -> None:
+        self.source = source
+        self.backend = (
+            _choose_network_backend(backend) if isinstance(source, Segmenter) else choose_backend(source.path, backend)
+        )
+        self._type = BACKENDS.load(self.backend)
+        self.precisions: tuple[str, ...] = self._type.precisions
+        self.device = find_device(device, self._type.list_devices())
+        self.budget_mib = compute_budget_mib(self.device)
+        self._lock = threading.RLock()
+        self._prepared = _Prepared()
+        if isinstance(source, Segmenter):
+            self._digest = NetworkDigest(source)
+            self._pairs: tuple[int, list[tuple[str, str]]] = (0, [])
+
+    @property
+    def converts(self) -> bool:
+        """Whether the backend runs a network as a graph, into which it is converted first."""
+        return isinstance(self.source, Segmenter) and self.backend not in BACKENDS.find_tagged("network")
+
+    @property
+    def own_precision(self) -> str:
+        """The precision of the source itself: that of an exported file's graph, fp32 for a network."""
+        return self.source.graph.precision if isinstance(self.source, ExportedFile) else "fp32"
+
+    def open_backend(self, output_stride: int, precision: str) -> Backend:
+        """Return what runs the source at an output stride and a precision.
+
+        What it needs is prepared now. For a network, each call of the backend uses the weights that the network has at
+        that moment.
+
+        Args:
+            output_stride: Input resolution / feature resolution; an exported file has only its own.
+            precision: fp32 or bf16, or int8 for files that were exported so.
+        Raises:
+            ConfigError: The source or the backend cannot have the output stride or the precision.
+            ModelFileError: The file cannot be opened, or the network cannot be converted.
+        """
+        if isinstance(self.source, ExportedFile):
+            return self._open_file(self.source, output_stride, precision)
+        if precision not in self.precisions or precision == "int8":
+            able = " and ".join(word for word in self.precisions if word != "int8")
+            raise ConfigError(
+                f"precision {precision}: a network has {able} with {self.backend!r}",
+                "Choose another --precision or --backend; int8 is made by `atrous export --int8`.",
+            )
+        with self._lock:
+            self.prepare(output_stride, precision)
+        return _NetworkBackend(self, self.source, output_stride, precision)
+
+    def run(self, output_stride: int, precision: str, images: Tensor) -> Cells:
+        """Run the network as it is now on a batch of images, one call at a time; errors as those of the backend."""
+        with self._lock:  # each call may take every core and the whole memory budget
+            return self.prepare(output_stride, precision)(images)
+
+    @torch.inference_mode(False)
+    def prepare(self, output_stride: int, precision: str) -> Backend:
+        """Return a backend for the network as it is now, the same one as long as the network stays the same."""
+        network = self.source
+        if not isinstance(network, Segmenter):
+            raise TypeError("an exported file needs no preparation")
+        with self._lock:
+            digest = self._digest.compute()
+            if self._prepared.digest != digest:
+                self._prepared = _Prepared(digest)
+            key = output_stride, network.pooling_window
+            if (*key, precision) not in self._prepared.backends:
+                if self.converts:
+                    if key not in self._prepared.graphs:
+                        copy = self._copy(network, torch.float32, _CPU, output_stride)
+                        self._prepared.graphs[key] = ConvertedNetwork(copy)
+                    runnable: Any = self._prepared.graphs[key]
+                else:
+                    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+                    runnable = self._copy(network, dtype, self.device, output_stride)
+                self._prepared.backends[*key, precision] = self._type(runnable, device=self.device, precision=precision)
+            return self._prepared.backends[*key, precision]
+
+    def _copy(self, network: Segmenter, dtype: torch.dtype, device: torch.device, output_stride: int) -> Segmenter:
+        """Return a folded copy at an output stride; all of one type share their weights."""
+        if self._pairs[0] != self._digest.num_structures:
+            self._pairs = self._digest.num_structures, find_pairs(network)
+        if dtype not in self._prepared.folded:
+            self._prepared.folded[dtype] = fold_norms(network, device, dtype, pairs=self._pairs[1])
+        copy = copy_network(self._prepared.folded[dtype], share_weights=True)
+        copy.output_stride = output_stride
+        copy.pooling_window = network.pooling_window
+        return copy
+
+    def _open_file(self, file: ExportedFile, output_stride: int, precision: str) -> Backend:
+        if output_stride != file.output_stride:
+            raise ConfigError(
+                f"output stride {output_stride}: {file.path} was exported at {file.output_stride}, which is fixed",
+                f"Export the model again: --output-stride {output_stride}.",
+            )
+        if (precision == "int8") != (file.graph.precision == "int8"):
+            raise ConfigError(
+                f"precision {precision}: {file.path} computes in {file.graph.precision}",
+                "Leave --precision out, or export the model again, with or without --int8.",
+            )
+        with self._lock:
+            key = output_stride, None, precision
+            if key not in self._prepared.backends:
+                self._prepared.backends[key] = self._type(file, device=self.device, precision=precision)
+            return self._prepared.backends[key]
+
+
+@dataclass
+class _Prepared:
+    """What has been made of a source in one state.
+
+    Args:
+        digest: The network's digest; empty for an exported file.
+        folded: Folded copies by the type of their convolutions.
+        graphs: Converted networks by output stride and pooling window.
+        backends: By output stride, pooling window and precision.
+    """
+
+    digest: bytes = b""
+    folded: dict[torch.dtype, Segmenter] = field(default_factory=dict)
+    graphs: dict[tuple[int, int | None], ConvertedNetwork] = field(default_factory=dict)
+    backends: dict[tuple[int, int | None, str], Backend] = field(default_factory=dict)
+
+
+class _NetworkBackend:
+    """A backend that runs a network as it is at each call."""
+
+    labels_only = False
+    is_full_size = False
+
+    def __init__(self, engine: Engine, network: Segmenter, output_stride: int, precision: str) -> None:
+        self.num_classes = network.num_classes
+        self.device = engine.device
+        self.aligned = network.aligned
+        self.precisions = engine.precisions
+        self._engine = engine
+        self._key = output_stride, precision
+
+    def __call__(self, images: Tensor) -> Cells:
+        """Run the network on a batch of images; see `Backend`."""
+        return self._engine.run(*self._key, images)
+
+    def label(self, images: Tensor) -> Tensor:
+        """Return the likeliest class of each pixel; see `Backend`."""
+        cells = self(images)
+        return enlarge_logits(cells.logits, cells.geometry).argmax(dim=1)
+
+    def measure_bytes_per_pixel(self) -> float:
+        """Return how many bytes of memory a forward pass needs for each pixel of the image."""
+        return self._engine.prepare(*self._key).measure_bytes_per_pixel()
+
+
+class ConvertedNetwork(Graph):
+    """A network as a graph in memory, for backends that do not run PyTorch's networks.
+
+    Args:
+        network: The network, folded, on the CPU and at the output stride that the graph is to have.
+    Raises:
+        ModelFileError: The network cannot be converted.
+        MachineError: A package that this needs is not installed.
+    """
+
+    name = "the network"
+    output = "cells"
+
+    def __init__(self, network: Segmenter) -> None:
+        convert = CONVERTERS.load("onnx")
+        self.num_classes = network.num_classes
+        self.aligned = network.aligned
+        self.output_stride = network.output_stride
+        self._stride = network.head.find_stride(network.output_stride)
+        self.bytes_per_pixel = measure_bytes_per_pixel(network, _CPU)
+        try:
+            self.source: bytes = convert(trace_network(network, "cells")).SerializeToString()
+        except Exception as error:  # the converter has errors of its own
+            raise ModelFileError(f"the network cannot be converted: {read_first_line(error)}") from error
+
+    def locate(self, height: int, width: int) -> Geometry:
+        """Return where the cells lie for an image of this size in pixels; the graph pads by itself."""
+        return Geometry(height, width, height, width, self._stride, self.aligned)
+
+
+def _choose_network_backend(wanted: str) -> str:
+    able = list_network_backends()
+    if wanted == "auto":
+        return able[0]
+    BACKENDS.require(wanted)
+    if wanted not in able:
+        raise ConfigError(
+            f"backend {wanted!r} runs exported files, not networks", describe_choices(wanted, ["auto", *able])
+        )
+    return wanted

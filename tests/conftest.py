@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from atrous.core.inputs import InputSpec
 from atrous.core.labels import LabelSpace
 from atrous.exporting import FORMATS
 from atrous.exporting.export import export_network
@@ -25,8 +26,7 @@ TINY_SPACE = LabelSpace(("sky", "road", "car"), ids=(0, 7, 200))
 class TinyBackbone(Backbone):
     """Five strided convolutions."""
 
-    mean = (0.4, 0.5, 0.6)
-    std = (0.2, 0.25, 0.3)
+    input_spec = InputSpec(mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
 
     def __init__(self) -> None:
         super().__init__()

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from atrous.core.inputs import InputSpec
 from atrous.networks.contracts import Backbone, FeatureLevel, FeatureShapes, Head
 from atrous.networks.layers.resize import enlarge_logits, scale_image
 from atrous.networks.segmenter import Segmenter
@@ -17,8 +18,7 @@ HEIGHT, WIDTH = 161, 209
 class Smoothing(Backbone):
     """Linear: five strided 3x3 windows (1 2 1) / 4 a side, so that a cell is a wide average around its pixel."""
 
-    mean = (0.5, 0.5, 0.5)
-    std = (0.5, 0.5, 0.5)
+    input_spec = InputSpec(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
     def __init__(self) -> None:
         super().__init__()

@@ -28,7 +28,7 @@ def check_config(config: Config) -> list[Problem]:
 
 
 def _check_sections(config: Config) -> Iterator[Problem]:
-    yield from (*_check_data(config), *_check_model(config), *_check_training(config), *_check_rest(config))
+    yield from (*_check_data(config), *_check_training(config), *_check_rest(config))
 
 
 def _check_first(config: Config) -> Iterator[Problem]:
@@ -60,26 +60,6 @@ def _check_data(config: Config) -> Iterator[Problem]:
                 f"holds {number}, which is the class {data.classes[number]!r}",
                 "An id is either a class or ignored: take it out of data.ignore or data.classes.",
             )
-
-
-def _check_model(config: Config) -> Iterator[Problem]:
-    model = config.model
-    if model.multi_grid is None:
-        return
-    resnet = re.search(r"-resnet(\d+)$", model.name)
-    units = 2 if resnet and resnet[1] == "18" else 3
-    if not resnet:
-        yield Problem(
-            "model.multi_grid",
-            f"is set, but {model.name!r} has no last ResNet block",
-            "Leave it out, or take a ResNet such as deeplabv3-resnet50.",
-        )
-    elif len(model.multi_grid) != units or min(model.multi_grid) < 1:
-        yield Problem(
-            "model.multi_grid",
-            f"is {list(model.multi_grid)}, and the last block of {model.name!r} has {units} units",
-            "Give each unit of the last block a whole number from 1 up.",
-        )
 
 
 def _check_training(config: Config) -> Iterator[Problem]:

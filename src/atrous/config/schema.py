@@ -62,7 +62,7 @@ class ModelConfig(Section):
     pooling_window: Annotated[int, Field(ge=1)] | None = None
     """Side of those windows in pixels, with image_pooling: crop_window; a training takes its crop."""
     multi_grid: tuple[int, ...] | None = None
-    """Rates of the units in a ResNet's block4 and extra blocks, such as [1, 2, 4]; ResNet-18 has two units in each."""
+    """Rates of the units in a ResNet's block4 and extra blocks, such as [1, 2, 4]: one for each unit of block4."""
     extra_blocks: Annotated[int, Field(ge=0, le=3)] | None = None
     """Copies of the last block that follow it in a cascade, 0 to 3; 3 where left out."""
     auxiliary: bool = False

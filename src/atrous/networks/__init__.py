@@ -16,7 +16,7 @@ FAMILIES = Registry(
         ("fcn", "atrous.networks.heads.fcn:FCNHead"),
     ),
 )
-"""Heads by the first word of a model's name. The cascade's extra blocks belong to the backbone."""
+"""Heads by the first part of a model's name. A cascade's extra blocks belong to the backbone."""
 
 BACKBONES = Registry(
     "backbone",
@@ -32,7 +32,6 @@ BACKBONES = Registry(
         ("resnet152", "atrous.networks.backbones.resnet:build_resnet152"),
     ),
 )
-"""Backbones by the rest of a model's name; `timm/<name>` goes to `backbones/from_timm.py`."""
+"""Functions that build a backbone, by the rest of a model's name; `backbones/from_timm.py` builds `timm/<name>`.
 
-POOLED = ("mobilenet_v3_large",)
-"""Of these, backbones whose features at other strides differ, since a global average sits inside."""
+What a backbone is (input, sizes, strides, weights, licence, parameter groups) is said by the `Backbone` itself."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,8 +13,9 @@ from atrous.config.options import read_options
 from atrous.config.schema import ModelConfig
 from atrous.core.errors import ConfigError
 from atrous.core.registry import describe_choices
-from atrous.networks import BACKBONES, FAMILIES, POOLED
-from atrous.networks.backbones.from_timm import PREFIX, VERIFIED, build_timm
+from atrous.networks import BACKBONES, FAMILIES
+from atrous.networks.backbones.from_timm import PREFIX, build_timm
+from atrous.networks.contracts import AtrousPlan, Backbone
 from atrous.networks.heads.fcn import FCNHead
 from atrous.networks.segmenter import Segmenter
 
@@ -116,7 +119,21 @@ def _find_pooling_window(image_pooling: str, model: ModelConfig) -> int | None:
     return model.pooling_window
 
 
-def _build_backbone(family: str, name: str, model: ModelConfig) -> Any:
+def find_backbone(name: str) -> Callable[..., Backbone]:
+    """Return the function that builds a backbone.
+
+    Args:
+        name: A name of `BACKBONES`, or `timm/<name>`.
+    Raises:
+        ConfigError: There is no such backbone.
+    """
+    if name.startswith(PREFIX):
+        return partial(build_timm, name.removeprefix(PREFIX))
+    build: Callable[..., Backbone] = BACKBONES.load(name)
+    return build
+
+
+def _build_backbone(family: str, name: str, model: ModelConfig) -> Backbone:
     options: dict[str, Any] = {}
     if model.multi_grid is not None:
         options["multi_grid"] = model.multi_grid
@@ -124,11 +141,7 @@ def _build_backbone(family: str, name: str, model: ModelConfig) -> Any:
         options["extra_blocks"] = CASCADE_BLOCKS if model.extra_blocks is None else model.extra_blocks
     elif model.extra_blocks is not None:
         raise ConfigError(f"model.extra_blocks: {model.name} is no cascade", f"Leave it out, or take {CASCADE}-{name}.")
-    if name.startswith(PREFIX):
-        for option in options:
-            raise _refuse_option(name, option)
-        return build_timm(name.removeprefix(PREFIX))
-    build = BACKBONES.load(name)
+    build = find_backbone(name)
     for option in options:
         if option not in inspect.signature(build).parameters:
             raise _refuse_option(name, option)
@@ -138,38 +151,31 @@ def _build_backbone(family: str, name: str, model: ModelConfig) -> Any:
 def _refuse_option(name: str, option: str) -> ConfigError:
     able = [other for other in BACKBONES if option in inspect.signature(BACKBONES.load(other)).parameters]
     words = {"multi_grid": "multi-grid", "extra_blocks": "extra blocks for a cascade"}
-    more = " One rate a unit of the last block: two in resnet18, three in the others." if option == "multi_grid" else ""
-    return ConfigError(f"model.{option}: {name} has no {words[option]}", f"These have: {', '.join(able)}.{more}")
-
-
-def find_identity(name: str) -> str:
-    """Say what was measured of a model's backbone across output strides.
-
-    Returns: "exact", "pooled" (a global average inside sees other cells), or "not verified".
-    """
-    _, backbone = split_name(name)
-    if not backbone.startswith(PREFIX):
-        return "pooled" if backbone in POOLED else "exact"
-    timm_name = backbone.removeprefix(PREFIX).split(".")[0]  # without the tag of its weights
-    return VERIFIED.get(timm_name, "not verified")
+    return ConfigError(f"model.{option}: {name} has no {words[option]}", f"These have: {', '.join(able)}.")
 
 
 def describe_network(name: str, output_stride: int = 16, **options: Any) -> dict[str, Any]:
-    """Return what a model is: parameters, levels, conventions, and the rate of every 3x3 and larger window.
+    """Describe a model: parameters, levels, weights, and the rate of every convolution of 3x3 or larger.
 
     Args:
         name: `<family>-<backbone>`.
-        output_stride: The stride to describe it at.
+        output_stride: The output stride to describe it at.
         options: Other fields of the model's settings.
+    Raises:
+        ConfigError: See `build_network`.
     """
     model = ModelConfig(name=name, output_stride=output_stride, **options)
     network = build_network(model, num_classes=21)
-    family, backbone = split_name(name)
+    family, backbone_name = split_name(name)
+    backbone = network.backbone
+    file = backbone.imagenet
     return {
         "name": name,
         "family": family,
-        "backbone": backbone,
-        "atrous_identity": find_identity(name),
+        "backbone": backbone_name,
+        "atrous_identity": backbone.strides.identity if isinstance(backbone.strides, AtrousPlan) else "fixed stride",
+        "image_size": network.size_rule.describe(),
+        "imagenet_weights": "none" if file is None else f"{file.source}, licence {file.licence}",
         "parameters": sum(p.numel() for p in network.parameters()),
         "output_stride": output_stride,
         "levels": [

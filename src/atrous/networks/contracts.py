@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
 from torch import Tensor, nn
 
 from atrous.core.errors import ConfigError
+from atrous.core.inputs import InputSpec
 from atrous.networks.rates import scale_rates
+from atrous.networks.weight_files import PackagedFile, PublishedFile
 
 
 @dataclass(frozen=True)
@@ -124,22 +127,148 @@ def require_extra_blocks(extra_blocks: int) -> None:
         raise ConfigError(f"model.extra_blocks: got {extra_blocks}", f"Allowed: 0 to {MOST_EXTRA_BLOCKS}.")
 
 
-class Backbone(nn.Module):
-    """An image in, feature maps out, shallow to deep; at native strides when built. Abstract.
+@dataclass(frozen=True)
+class SizeRule:
+    """The sides that a backbone works at: images are padded to them on the right and at the bottom.
 
-    `feature_shapes` says their channels and native strides; `mean` and `std` are the input statistics, per RGB channel
-    in [0, 1], that its weights were trained with; `auxiliary_stride` is the native stride of the level that auxiliary
-    heads read.
+    Args:
+        multiple: Padded sides are a multiple of this plus `offset`, in pixels; 1 leaves images as they are.
+        offset: 1 where the corner cells are centred on the corner pixels, else 0.
+        aligned: Whether cell i is centred on pixel i * stride, as in `Geometry`.
+    Raises:
+        ValueError: A multiple below 1, or an offset that does not belong to `aligned`.
+    """
+
+    multiple: int = 32
+    offset: int = 1
+    aligned: bool = True
+
+    def __post_init__(self) -> None:
+        if self.multiple < 1 or self.offset != int(self.aligned):
+            raise ValueError(f"{self}: multiple must be 1 or more, offset 1 for aligned cells and 0 for others")
+
+    def pad(self, size: int, output_stride: int) -> int:
+        """Return the padded length of a side of `size` pixels.
+
+        Aligned lengths suit every stride up to `multiple`, so that the cells of all those strides coincide; above it
+        (extra blocks at their native strides), they suit `output_stride`.
+        """
+        if self.multiple == 1 and not self.aligned:
+            return size
+        step = math.lcm(self.multiple, output_stride)
+        return (size - self.offset + step - 1) // step * step + self.offset
+
+    def describe(self) -> str:
+        """Return the rule in words, such as "padded to 32k + 1, corners aligned"."""
+        if self.aligned:
+            return f"padded to {self.multiple}k + 1, corners aligned"
+        return f"{'as it is' if self.multiple == 1 else f'padded to {self.multiple}k'}, half-pixel centres"
+
+
+UNPADDED = SizeRule(1, 0, aligned=False)
+"""Images as they are, cells that tile them: torchvision's convention."""
+
+
+@dataclass(frozen=True)
+class AtrousPlan:
+    """The output stride can be set at any time: `StridePlanner` changes strides and rates of the modules.
+
+    Args:
+        identity: What holds for features at a smaller stride, every second or fourth cell of them. "exact": they equal
+            those at a larger stride. "pooled": all but that, since a global average inside sees other cells.
+            "not verified": nobody has measured it.
+    """
+
+    identity: Literal["exact", "pooled", "not verified"] = "not verified"
+
+
+@dataclass(frozen=True)
+class FixedStride:
+    """The network has one output stride, which nothing can change: a transformer's patch size, for example.
+
+    Args:
+        stride: Input resolution / resolution of the deepest level.
+    """
+
+    stride: int
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that an optimizer treats alike.
+
+    Args:
+        parameters: The parameters; those that need no gradient are skipped.
+        decays: Whether weight decay applies to them.
+        lr_factor: Their learning rate / that of the part of the network they belong to.
+    """
+
+    parameters: tuple[nn.Parameter, ...]
+    decays: bool
+    lr_factor: float = 1.0
+
+
+def group_by_decay(module: nn.Module) -> list[ParameterGroup]:
+    """Group all parameters of a module: those with two or more dimensions decay, norms and biases do not."""
+    parameters = list(module.parameters())
+    return [
+        ParameterGroup(tuple(p for p in parameters if (p.dim() > 1) == decays), decays=decays)
+        for decays in (True, False)
+    ]
+
+
+class Backbone(nn.Module):
+    """An image in, feature maps out, shallow to deep; built at its native strides. Abstract.
+
+    It says everything that the rest of the package has to know about it, so that a new one is one file. The fields
+    are class attributes, or set by the constructor:
+
+    - `feature_shapes`: channels and native strides of the levels.
+    - `input_spec`: the images that its weights were trained on.
+    - `size_rule`: to which sizes images are padded.
+    - `strides`: whether the output stride can be changed.
+    - `imagenet`: where its ImageNet weights are published, and their licence.
+    - `auxiliary_stride`: native stride of the level that auxiliary heads read.
+
+    Shapes:
+        in (B, C, H, W) normalised floats; out one (B, C', h, w) per level.
     """
 
     feature_shapes: FeatureShapes
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    input_spec: InputSpec = InputSpec()
+    size_rule: SizeRule = SizeRule()
+    strides: AtrousPlan | FixedStride = AtrousPlan()
+    imagenet: PackagedFile | PublishedFile | None = None
     auxiliary_stride: int = 16
 
     @abstractmethod
     def forward(self, image: Tensor) -> Sequence[Tensor]:
-        """(B, 3, H, W) normalised floats -> one (B, C, h, w) a level."""
+        """Return the levels, shallow to deep."""
+
+    def group_parameters(self) -> list[ParameterGroup]:
+        """Group the parameters by weight decay and learning rate. Default: `group_by_decay`."""
+        return group_by_decay(self)
+
+    def list_extra_blocks(self) -> Sequence[nn.Module]:
+        """Return the blocks that a cascade appended, which no published file holds. Default: none."""
+        return ()
+
+    @final
+    def list_extra_names(self) -> set[str]:
+        """Return the names of the extra blocks' tensors."""
+        blocks = {id(block) for block in self.list_extra_blocks()}
+        prefixes = tuple(f"{name}." for name, module in self.named_modules() if id(module) in blocks)
+        return {name for name in self.state_dict() if name.startswith(prefixes)}
+
+    def start_extra_blocks(self) -> None:
+        """Copy the current weights of the last published block into the extra blocks. Default: nothing to do."""
+
+    def adopt_names(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the tensors of a published file under the names they have here. Default: the same names.
+
+        Tensors that this network does not have keep their names.
+        """
+        return dict(state)
 
 
 @dataclass(frozen=True)

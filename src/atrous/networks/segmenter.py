@@ -11,15 +11,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atrous.core.errors import ConfigError, UsageError
-from atrous.networks.contracts import Backbone, Cells, Extent, FeatureShapes, Geometry, Head, count_cells
+from atrous.networks.contracts import (
+    UNPADDED,
+    Backbone,
+    Cells,
+    Extent,
+    FeatureShapes,
+    Geometry,
+    Head,
+    SizeRule,
+    count_cells,
+)
 from atrous.networks.heads.fcn import FCNHead
 from atrous.networks.layers.pooling import ImagePooling
 from atrous.networks.layers.resize import enlarge_logits, resample_cells, scale_image
-from atrous.networks.stride import Site, StridePlanner
-
-SIZE_STEP_PX = 32
-"""Aligned sizes are a multiple of this plus one at every stride up to it, so that features of all those coincide; above
-it (extra blocks at their native strides), a multiple of the stride plus one."""
+from atrous.networks.stride import Site, plan_strides
 
 
 class Segmenter(nn.Module):
@@ -34,8 +40,9 @@ class Segmenter(nn.Module):
         num_classes: Scored classes, the ignore index not counted.
         output_stride: Input resolution / feature resolution to build for.
         first_unit_rate: See `StridePlanner`.
-        resize: "aligned" pads to 32k + 1 and keeps sample centres of image, features and logits together at every
-            stride; "half_pixel" takes the image as it is.
+        resize: "aligned" pads as the backbone's `size_rule` says, to 32k + 1 for convolutional networks, and keeps the
+            sample centres of image, features and logits together at every stride. "half_pixel" takes the image as it
+            is, or pads it where the backbone's own rule is one of half-pixel centres.
         image_pooling: Average image-level features over the cells whose centre lies in the "image", over the whole
             padded "map", or, in evaluation, over windows of `pooling_window` pixels ("crop_window").
         pooling_window: Side in pixels of those windows: that of the training's crop.
@@ -67,15 +74,16 @@ class Segmenter(nn.Module):
         self.num_classes = num_classes
         self.build_stride = output_stride
         self.aligned = resize == "aligned"
+        self.size_rule: SizeRule = UNPADDED if backbone.size_rule.aligned and not self.aligned else backbone.size_rule
         self.image_pooling = image_pooling
         self._pooling_window: int | None = None
         for name in ("mean", "std"):
-            values = torch.tensor(getattr(backbone, name)).view(1, 3, 1, 1)
+            values = torch.tensor(getattr(backbone.input_spec, name)).view(1, -1, 1, 1)
             self.register_buffer(name, values, persistent=False)
-        self._planner = StridePlanner(backbone, build_stride=output_stride, first_unit_rate=first_unit_rate)
-        if self.aligned and not self.feature_shapes.centred:
+        self._planner = plan_strides(backbone, build_stride=output_stride, first_unit_rate=first_unit_rate)
+        if self.aligned and not (self.size_rule.aligned and self.feature_shapes.centred):
             raise ConfigError(
-                "model.resize: aligned needs cells centred on pixels, which even kernels do not give",
+                "model.resize: aligned needs cells centred on pixels, which even kernels and patches do not have",
                 "Use resize: half_pixel.",
             )
         self._output_stride = output_stride
@@ -125,8 +133,7 @@ class Segmenter(nn.Module):
 
     def geometry(self, height: int, width: int) -> Geometry:
         """Return where the logits' cells lie for an image of this size in pixels."""
-        step = max(SIZE_STEP_PX, self._output_stride)
-        padded = [(count_cells(n, step, aligned=True) - 1) * step + 1 if self.aligned else n for n in (height, width)]
+        padded = [self.size_rule.pad(size, self._output_stride) for size in (height, width)]
         stride = self.head.find_stride(self._output_stride)
         return Geometry(height, width, padded[0], padded[1], stride, self.aligned)
 
@@ -147,8 +154,10 @@ class Segmenter(nn.Module):
         Raises:
             UsageError: Other numbers than these, whose range could only be guessed, or another shape.
         """
-        if images.dim() != 4 or images.shape[1] != 3:
-            raise UsageError(f"images: got the shape {tuple(images.shape)}", "Give RGB images (B, 3, H, W).")
+        channels = self.backbone.input_spec.channels
+        if images.dim() != 4 or images.shape[1] != channels:
+            kind = "RGB images" if channels == 3 else "images"
+            raise UsageError(f"images: got the shape {tuple(images.shape)}", f"Give {kind} (B, {channels}, H, W).")
         if images.dtype != torch.uint8 and not images.is_floating_point():
             raise UsageError(f"images: got {images.dtype}", "Give uint8 in 0..255 or floats in [0, 1].")
         geometry = self.geometry(*images.shape[2:])
@@ -156,15 +165,17 @@ class Segmenter(nn.Module):
         all_logits, deepest, auxiliary = [], [], None
         for scale in self.head.scales:
             view = scale_image(normalised, scale, aligned=self.aligned)
-            logits, features = self._look(view)
+            logits, features = self._run_at_scale(view)
             seen = self.geometry(view.shape[2], view.shape[3])
-            all_logits.append(_bring(logits, seen, geometry, scale))
+            all_logits.append(self._place_cells(logits, seen, geometry, scale))
             if len(self.head.scales) > 1:
-                deepest.append(_bring(features[-1], self._locate(view, self._output_stride), geometry, scale))
+                deepest.append(
+                    self._place_cells(features[-1], self._locate(view, self._output_stride), geometry, scale)
+                )
         if self.auxiliary_head is not None and self.training:
             level = self.feature_shapes.levels[self.auxiliary_head.level]
             source = self._locate(view, min(level.native_stride, self._output_stride))
-            auxiliary = _bring(self.auxiliary_head(features), source, geometry, self.head.scales[-1])
+            auxiliary = self._place_cells(self.auxiliary_head(features), source, geometry, self.head.scales[-1])
         return Cells(self.head.fuse(all_logits, deepest), auxiliary, geometry)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -176,10 +187,10 @@ class Segmenter(nn.Module):
         cells = self.forward_cells(images)
         return enlarge_logits(cells.logits, cells.geometry)
 
-    def _look(self, view: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
-        """Run backbone and head on a normalised image; returns the logits and all levels, padding too."""
+    def _run_at_scale(self, view: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+        """Run backbone and head on a normalised image; return the logits and all levels, padding included."""
         geometry = self.geometry(*view.shape[2:])
-        if self.aligned:  # zero is the mean colour
+        if self.size_rule != UNPADDED:  # zero is the mean colour
             right, bottom = geometry.padded_width - geometry.width, geometry.padded_height - geometry.height
             view = F.pad(view, (0, right, 0, bottom))
         features = self.backbone(view)
@@ -187,14 +198,17 @@ class Segmenter(nn.Module):
         return self.head(features, extent), features
 
     def _find_inside(self, geometry: Geometry) -> tuple[int, int] | None:
-        if self.image_pooling == "map" or not self.aligned:
+        """Return how many rows and columns of the deepest level have their centre in the image; None for all."""
+        if self.image_pooling == "map" or self.size_rule == UNPADDED:
             return None
         stride = self._output_stride
+        if not self.aligned:
+            return (geometry.height + stride // 2) // stride or 1, (geometry.width + stride // 2) // stride or 1
         return (geometry.height - 1) // stride + 1, (geometry.width - 1) // stride + 1
 
-
-def _bring(cells: Tensor, source: Geometry, target: Geometry, scale: float) -> Tensor:
-    """Return what cells of a view at a scale, of its padding too, say at the cells of the model's map."""
-    if scale != 1.0 or source.stride != target.stride:
-        return resample_cells(cells, source, target)
-    return cells[:, :, : target.map_height, : target.map_width] if target.aligned else cells
+    def _place_cells(self, cells: Tensor, source: Geometry, target: Geometry, scale: float) -> Tensor:
+        """Return a map of the image at a scale, padding included, at the cells of the model's map."""
+        is_padded = not self.aligned and self.size_rule != UNPADDED
+        if scale != 1.0 or source.stride != target.stride or is_padded:
+            return resample_cells(cells, source, target)
+        return cells[:, :, : target.map_height, : target.map_width] if self.aligned else cells

@@ -1,7 +1,7 @@
-"""Output stride as a property of a living backbone: one probe, one rule, for our networks and timm's alike.
+"""Output stride as a property that can be set on a backbone: one probe and one rule for our networks and timm's.
 
-A *native* stride is the one that a place in the network has without atrous convolution. The rule keeps what the
-network computes: features at a smaller output stride, subsampled, equal those at a larger one.
+The *native* stride at a module is the one without atrous convolution. The rule keeps the function that the network
+computes: features at a smaller output stride, subsampled, equal those at a larger one.
 
     stride = output stride now / input stride now
     rate   = unit rate * native input stride / input stride now
@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from atrous.core.errors import ConfigError
-from atrous.networks.contracts import FeatureLevel, FeatureShapes
+from atrous.networks.contracts import Backbone, FeatureLevel, FeatureShapes, FixedStride
 
 OUTPUT_STRIDES = (4, 8, 16, 32, 64, 128, 256)
-"""Those above 32 are there for backbones with extra blocks."""
+"""Those above 32 are for backbones with extra blocks."""
 PROBE_SIZE_PX = 512
 """A multiple of every native stride, so that strides are read off as ratios."""
 
@@ -33,14 +33,14 @@ Windowed = nn.Conv2d | nn.MaxPool2d
 
 @dataclass
 class Site:
-    """A convolution or pooling that the rule governs, with what it was built as.
+    """A convolution or pooling whose stride and rate the rule sets, and how it was built.
 
     Args:
         name: Its dotted name in the backbone.
-        module: The living module.
+        module: The module itself.
         native_in, native_out: Input resolution / resolution before and after it, without atrous convolution.
-        built_rate: Distance between taps that it was built with, such as multi-grid's.
-        built_padding: Padding that it was built with; 0 where the padding is computed in forward.
+        built_rate: Distance between taps as built, such as multi-grid's, in cells.
+        built_padding: Padding as built, in cells; 0 if the padding is computed in forward.
         unit_rate: The rate that the rule scales; `built_rate` unless re-labelled.
     """
 
@@ -59,41 +59,41 @@ class Site:
 
     @property
     def stride(self) -> int:
-        """Stride as it is now."""
+        """The current stride."""
         return _pair(self.module.stride)[0]
 
     @property
     def rate(self) -> int:
-        """Distance between taps as it is now."""
+        """The current distance between taps, in cells."""
         return _pair(self.module.dilation)[0]
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What one forward pass on the meta device tells of a backbone.
+    """What one forward pass on the meta device reveals about a backbone.
 
     Args:
         sites: Convolutions and poolings in the order of the forward pass.
         shrinking: Other modules that lower the resolution, with their native output strides.
         shapes: Channels and native strides of the levels.
-        twin: The backbone's copy on the meta device, where plans are rehearsed.
+        twin: A copy of the backbone on the meta device, where plans are tried first.
     """
 
     sites: tuple[Site, ...]
     shrinking: tuple[tuple[str, nn.Module, int], ...]
     shapes: FeatureShapes
-    twin: nn.Module
+    twin: Backbone
 
 
-def probe_backbone(backbone: nn.Module) -> Probe:
-    """Read the native strides off a backbone as it was built, without computing anything.
+def probe_backbone(backbone: Backbone) -> Probe:
+    """Read the native strides of a backbone as it was built, without computing anything.
 
     Raises:
         ConfigError: The network is not convolutional, or its levels are not maps of (B, C, h, w).
     """
     sites: list[Site] = []
     shrinking: list[tuple[str, nn.Module, int]] = []
-    living = dict(backbone.named_modules())
+    modules = dict(backbone.named_modules())
     twin = copy.deepcopy(backbone).to("meta").eval()
 
     def observe(name: str) -> Any:
@@ -110,8 +110,8 @@ def probe_backbone(backbone: nn.Module) -> Probe:
                     raise ValueError("its output is not a whole number of times smaller")
                 if max(_pair(module.kernel_size)) > 1 or after > before:
                     rate = _pair(module.dilation)[0]
-                    alive = cast(Windowed, living[name])
-                    sites.append(Site(name, alive, before, after, rate, _pair(module.padding), rate))
+                    own = cast(Windowed, modules[name])
+                    sites.append(Site(name, own, before, after, rate, _pair(module.padding), rate))
             elif output.shape[2] < inputs[0].shape[2] and output.shape[3] < inputs[0].shape[3]:
                 shrinking.append((name, module, after))
 
@@ -131,11 +131,11 @@ def probe_backbone(backbone: nn.Module) -> Probe:
     return Probe(tuple(sites), tuple(shrinking), _read_shapes(levels, sites, shrinking), twin)
 
 
-def _run(twin: nn.Module, size: int) -> Sequence[Tensor]:
+def _run(twin: Backbone, size: int) -> Sequence[Tensor]:
     """Run a network on the meta device, where only shapes are computed.
 
     Raises:
-        ConfigError: It does not take the image; the message names the innermost module.
+        ConfigError: The network cannot take the image; the message names the innermost module.
     """
     entered: list[str] = []
 
@@ -147,11 +147,12 @@ def _run(twin: nn.Module, size: int) -> Sequence[Tensor]:
 
     hooks = [m.register_forward_pre_hook(enter(n)) for n, m in twin.named_modules()]
     hooks += [m.register_forward_hook(leave) for m in twin.modules()]
+    channels = twin.input_spec.channels
     values = itertools.chain(twin.parameters(), twin.buffers())
     dtype = next((v.dtype for v in values if v.is_floating_point()), torch.float32)
     try:
         with torch.no_grad():
-            levels: Sequence[Tensor] = twin(torch.zeros(1, 3, size, size, device="meta", dtype=dtype))
+            levels: Sequence[Tensor] = twin(torch.zeros(1, channels, size, size, device="meta", dtype=dtype))
             return levels
     except (RuntimeError, AssertionError, ValueError) as error:
         name = entered[-1]
@@ -164,7 +165,7 @@ def _run(twin: nn.Module, size: int) -> Sequence[Tensor]:
             hook.remove()
 
 
-class _NotConvolutional(Exception):  # noqa: N818 - a signal within this file, not an error that anybody meets
+class _NotConvolutional(Exception):  # noqa: N818 - a signal within this file, not an error that callers see
     def __init__(self, name: str, module: nn.Module) -> None:
         super().__init__(name)
         self.name, self.module = name, module
@@ -182,19 +183,74 @@ def _read_shapes(
 
 
 def _is_centred(site: Site) -> bool:
-    """Whether output cells lie on input cells: an odd window, padded evenly (by itself or by its module's forward)."""
+    """Return whether output cells lie on input cells: an odd window, padded evenly (as built or in forward)."""
     even_padding = all(
         padding == site.built_rate * (size // 2) for padding, size in zip(site.built_padding, site.kernel, strict=True)
     )
     return all(size % 2 for size in site.kernel) and (even_padding or not getattr(site.module, "ceil_mode", False))
 
 
-class StridePlanner:
-    """Sets the output stride of one living backbone, as often as wanted; weights are never touched.
+class FixedPlanner:
+    """The plan of a backbone whose stride is fixed; it refuses every other one.
+
+    Args:
+        backbone: A network with `FixedStride`.
+        build_stride: The output stride that is asked for.
+    Raises:
+        ConfigError: `build_stride` is not the backbone's stride.
+    """
+
+    sites: tuple[Site, ...] = ()
+
+    def __init__(self, backbone: Backbone, strides: FixedStride, *, build_stride: int) -> None:
+        self.shapes = backbone.feature_shapes
+        self.native_stride = strides.stride
+        self.set_output_stride(build_stride)
+
+    def require(self, output_stride: int) -> None:
+        """Raise if this is not the backbone's stride.
+
+        Raises:
+            ConfigError: Another stride.
+        """
+        if output_stride != self.native_stride:
+            raise ConfigError(
+                f"output stride {output_stride}: this backbone has one fixed stride, {self.native_stride}",
+                f"Use --output-stride {self.native_stride}, or choose another backbone, see `atrous models`.",
+            )
+
+    def set_output_stride(self, output_stride: int) -> None:
+        """Accept the backbone's stride.
+
+        Raises:
+            ConfigError: Another stride.
+        """
+        self.require(output_stride)
+
+
+def plan_strides(
+    backbone: Backbone, *, build_stride: int, first_unit_rate: Literal["exact", "uniform"] = "exact"
+) -> StridePlanner | FixedPlanner:
+    """Return the planner that a backbone's `strides` ask for.
 
     Args:
         backbone: A network at its native strides.
-        build_stride: The output stride that the network is built for.
+        build_stride: The output stride to build it for.
+        first_unit_rate: See `StridePlanner`.
+    Raises:
+        ConfigError: The network cannot have `build_stride`.
+    """
+    if isinstance(backbone.strides, FixedStride):
+        return FixedPlanner(backbone, backbone.strides, build_stride=build_stride)
+    return StridePlanner(backbone, build_stride=build_stride, first_unit_rate=first_unit_rate)
+
+
+class StridePlanner:
+    """Sets the output stride of one backbone, as often as wanted; weights are never changed.
+
+    Args:
+        backbone: A network at its native strides.
+        build_stride: The output stride to build it for.
         first_unit_rate: "exact" keeps the function. "uniform" gives the convolution that would stride the rate of the
             units after it, as many ports and papers print it: it re-labels the convolutions that are atrous at
             `build_stride`, and later switches scale from there.
@@ -204,7 +260,7 @@ class StridePlanner:
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         *,
         build_stride: int,
         first_unit_rate: Literal["exact", "uniform"] = "exact",
@@ -240,7 +296,7 @@ class StridePlanner:
             self._rehearsed.add(output_stride)
 
     def _rehearse(self, output_stride: int) -> None:
-        """Run the plan on the twin: code between modules may resize too, which only the outcome tells."""
+        """Try the plan on the twin: code between modules may resize too, which only the result shows."""
         for site in self.sites:
             twin = cast(Windowed, self._probe.twin.get_submodule(site.name))
             _apply_rule(replace(site, module=twin), output_stride)
@@ -251,7 +307,7 @@ class StridePlanner:
                 raise ConfigError(f"output stride {output_stride}: {error.message}", error.hint) from error
             for number, (level, shape) in enumerate(zip(levels, self.shapes.levels, strict=True)):
                 cells = -(-size // min(shape.native_stride, output_stride))
-                known = self.shapes.centred or size == PROBE_SIZE_PX  # even kernels drop or keep the odd pixel
+                known = self.shapes.centred or size == PROBE_SIZE_PX  # even kernels may drop the odd pixel
                 if known and tuple(level.shape[2:]) != (cells, cells):
                     raise ConfigError(
                         f"output stride {output_stride}: level {number} has {level.shape[2]} cells for {size} pixels, "
@@ -292,5 +348,5 @@ def _pair(value: Any) -> tuple[int, int]:
 
 
 def _like(old: Any, pair: tuple[int, int]) -> Any:
-    """Write a pair in the form that the module keeps: poolings hold one number."""
+    """Return a pair in the form that the module uses: poolings hold one number."""
     return pair[0] if isinstance(old, int) else pair

@@ -10,26 +10,24 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
-from atrous.core.errors import ModelFileError
+from atrous.core.errors import ConfigError, ModelFileError
 from atrous.core.files import compute_sha256
 from atrous.networks import BACKBONES
 from atrous.networks.build import split_name
+from atrous.networks.contracts import Backbone
 from atrous.networks.published import (
     TORCHVISION,
     convert_torchvision,
-    fetch_imagenet,
     fetch_torchvision_model,
-    is_extra,
     is_torchvision,
-    name_as_ours,
     read_torchvision_settings,
 )
 from atrous.networks.segmenter import Segmenter
 
-COUNTER = "num_batches_tracked"
-"""What batch norms count and nothing here reads: files may lack it."""
 _PREFIX = "backbone."
+"""Before the names of the backbone's tensors in a whole network."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,8 @@ def load_state(path: Path) -> dict[str, Tensor]:
         raise ModelFileError(
             f"{path}: is not a state dict", "Save the state dict alone: torch.save(model.state_dict(), path)."
         )
-    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+    is_wrapped = all(str(name).startswith("module.") for name in content)  # saved from DistributedDataParallel
+    return {str(name).removeprefix("module.") if is_wrapped else str(name): t for name, t in content.items()}
 
 
 def load_fitting(module: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:
@@ -102,14 +101,14 @@ def load_fitting(module: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:
     """
     own = module.state_dict()
     fitting = {name: tensor for name, tensor in state.items() if name in own and own[name].shape == tensor.shape}
-    learned = [name for name in fitting if not name.endswith(COUNTER)]
-    if not learned:
+    counters = _list_counters(module)
+    if not fitting.keys() - counters:
         raise ModelFileError(
             f"none of the file's {len(state)} tensors fits the network (first names: {', '.join(list(state)[:3])})",
             "The file belongs to another architecture: choose the model that it was saved from.",
         )
     module.load_state_dict(fitting, strict=False)
-    new = tuple(name for name in own if name not in fitting and not name.endswith(COUNTER))
+    new = tuple(name for name in own if name not in fitting and name not in counters)
     return LoadReport(tuple(fitting), new, tuple(name for name in state if name not in fitting))
 
 
@@ -118,20 +117,26 @@ def find_variant(state: Mapping[str, Tensor]) -> str | None:
     sizes = {}
     for name in BACKBONES:
         with torch.device("meta"):  # names and shapes are all that is looked at
-            candidate = BACKBONES.load(name)()
-        if not list_missing(candidate, name_as_ours(candidate, name, state)):
+            candidate: Backbone = BACKBONES.load(name)()
+        if not list_missing(candidate, candidate.adopt_names(state)):
             sizes[name] = len(candidate.state_dict())
     return max(sizes, key=sizes.__getitem__, default=None)
 
 
-def list_missing(backbone: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
-    """Return the tensors of a backbone that are absent in a file or of another shape there, a cascade's extra not."""
+def list_missing(backbone: Backbone, state: Mapping[str, Tensor]) -> list[str]:
+    """Return the tensors of a backbone that a file lacks or has in another shape; extra blocks are optional."""
+    optional = _list_counters(backbone) | backbone.list_extra_names()
     return [
         name
         for name, tensor in backbone.state_dict().items()
-        if not name.endswith(COUNTER) and not is_extra(name)
-        if name not in state or state[name].shape != tensor.shape
+        if name not in optional and (name not in state or state[name].shape != tensor.shape)
     ]
+
+
+def _list_counters(module: nn.Module) -> set[str]:
+    """Return the names of the batch counters of norms, which nothing here reads: files may lack them."""
+    norms = [name for name, child in module.named_modules() if isinstance(child, _NormBase)]
+    return {f"{name}.num_batches_tracked" if name else "num_batches_tracked" for name in norms}
 
 
 def _has_further_units(backbone: nn.Module, state: Mapping[str, Tensor]) -> bool:
@@ -156,8 +161,10 @@ def load_weights(network: Segmenter, name: str, state: Mapping[str, Tensor], sou
         state = convert_torchvision(state)
     inside = {key.removeprefix(_PREFIX): tensor for key, tensor in state.items() if key.startswith(_PREFIX)}
     given = inside or state
-    named = name_as_ours(network.backbone, backbone_name, given)
+    named = network.backbone.adopt_names(given)
     missing = list_missing(network.backbone, named)
+    if inside and missing and not list_missing(network.backbone, network.backbone.adopt_names(state)):
+        return load_fitting(network.backbone, network.backbone.adopt_names(state))  # it has a module named "backbone"
     if missing or _has_further_units(network.backbone, named):  # a look at all backbones takes a second
         variant = find_variant(given)
         if variant not in (None, backbone_name):
@@ -200,13 +207,12 @@ def start_weights(network: Segmenter, name: str, source: str) -> list[str]:
     if source != "none":
         path = _find_file(network, name, source)
         report = load_weights(network, name, load_state(path), source)
-        extra = {key for key in report.new if is_extra(key.removeprefix(_PREFIX))}
-        extra_is_new = bool(extra)
-        kept = replace(report, new=tuple(key for key in report.new if key not in extra))
-        lines = kept.describe(f"{path.name} (SHA-256 {compute_sha256(path)})")
-    num_extra_blocks: int = getattr(network.backbone, "num_extra_blocks", 0)
-    if extra_is_new and num_extra_blocks:
-        network.backbone.start_extra_blocks()  # type: ignore[operator]
+        extra = network.backbone.list_extra_names()
+        new = tuple(key for key in report.new if key.removeprefix(_PREFIX) not in extra)
+        extra_is_new = new != report.new
+        lines = replace(report, new=new).describe(f"{path.name} (SHA-256 {compute_sha256(path)})")
+    if extra_is_new and network.backbone.list_extra_blocks():
+        network.backbone.start_extra_blocks()
         lines.append("weights: extra blocks start as copies of the last block")
     return lines
 
@@ -214,7 +220,12 @@ def start_weights(network: Segmenter, name: str, source: str) -> list[str]:
 def _find_file(network: Segmenter, name: str, source: str) -> Path:
     _, backbone_name = split_name(name)
     if source == "imagenet":
-        return fetch_imagenet(network.backbone, backbone_name)
+        if network.backbone.imagenet is None:
+            raise ConfigError(
+                f"model.weights: no ImageNet weights are published for {backbone_name}",
+                "Use weights: none, or the path of a file.",
+            )
+        return network.backbone.imagenet.fetch()
     if not source.startswith(TORCHVISION) or Path(source).exists():
         return Path(source)
     _, variant = split_name(read_torchvision_settings(source)["name"])

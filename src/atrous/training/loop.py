@@ -22,8 +22,7 @@ from atrous.data.build import build_loader, compute_fingerprint, list_pass
 from atrous.data.contracts import Splits
 from atrous.data.sampling import Batch
 from atrous.data.statistics import MaskStatistics
-from atrous.networks.build import find_identity
-from atrous.networks.contracts import count_cells
+from atrous.networks.contracts import AtrousPlan, count_cells
 from atrous.networks.model_file import MODEL_FILE_NAME, ModelCard, load_model, save_model
 from atrous.networks.segmenter import Segmenter
 from atrous.networks.weights import start_weights
@@ -271,8 +270,8 @@ class Fit:
     def _build_network(self, *, with_weights: bool) -> Segmenter:
         config, training = self.config, self.config.training
         network = build_trainable(config, self.splits.train.label_space.num_classes)
-        if find_identity(config.model.name) == "not verified":
-            self.journal.log(f"{config.model.name}: not verified, nobody has measured it across output strides yet")
+        if network.backbone.strides == AtrousPlan("not verified"):
+            self.journal.log(f"{config.model.name}: its features across output strides are not verified")
         if with_weights:
             for line in start_weights(network, config.model.name, config.model.weights):
                 self.journal.log(line)
@@ -370,12 +369,12 @@ class Fit:
         self.journal.log(f"resumed after step {checkpoint.step:,}")
 
     def _write_card(self, scores: Scores | None) -> ModelCard:
-        backbone, network = self.network.backbone, self.network
+        network, input_spec = self.network, self.network.backbone.input_spec
         return ModelCard(
             model=self.config.model.model_dump(mode="json"),
             label_space=self.splits.train.label_space,
-            normalisation={"mean": list(backbone.mean), "std": list(backbone.std)},
-            size_rule="padded to 32k + 1, corners aligned" if network.aligned else "as it is, half-pixel centres",
+            normalisation={"mean": list(input_spec.mean), "std": list(input_spec.std)},
+            size_rule=network.size_rule.describe(),
             score=scores.miou if scores else None,
             protocol=scores.protocol.to_json() if scores else None,
             data=self.splits.train.name,

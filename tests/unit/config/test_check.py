@@ -21,23 +21,6 @@ def test_the_defaults_are_sound():
             "training.epochs = 1 and training.max_minutes",
         ),
         ({"training": {"scale_range": (2.0, 0.5)}}, "training.scale_range", "runs from 2 down to 0.5"),
-        ({"model": {"multi_grid": (1, 2, 4)}}, "model.multi_grid", "'deeplabv3-lite0' has no last ResNet block"),
-        (
-            {"model": {"name": "deeplabv3-timm/resnet50", "multi_grid": (1, 2, 4)}},
-            "model.multi_grid",
-            "has no last ResNet block",
-        ),
-        (
-            {"model": {"name": "fcn-resnet50", "multi_grid": (1, 2)}},
-            "model.multi_grid",
-            "is [1, 2], and the last block of 'fcn-resnet50' has 3 units",
-        ),
-        (
-            {"model": {"name": "fcn-resnet18", "multi_grid": (1, 2, 4)}},
-            "model.multi_grid",
-            "is [1, 2, 4], and the last block of 'fcn-resnet18' has 2 units",
-        ),
-        ({"model": {"name": "fcn-resnet34", "multi_grid": (1, 0, 4)}}, "model.multi_grid", "is [1, 0, 4]"),
         (
             {"training": {"class_weights": (1.0, 2.0)}, "data": {"classes": ("a", "b", "c")}},
             "training.class_weights",
@@ -61,8 +44,6 @@ def test_each_rule_names_its_key(tree, key, text):
     "tree",
     [
         {"model": {"auxiliary": True}, "training": {"auxiliary_weight": 0.1}},
-        {"model": {"name": "deeplabv3-cascade-resnet101", "multi_grid": (1, 2, 4)}},
-        {"model": {"name": "fcn-resnet18", "multi_grid": (1, 2)}},
         {"training": {"class_weights": (1.0, 2.0)}},
         {"output": {"device": "cuda:1"}},
     ],

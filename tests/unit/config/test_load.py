@@ -146,8 +146,8 @@ def test_the_written_configuration_starts_the_same_run_again(tmp_path):
 
 def test_a_setting_wins_over_an_option_and_is_named_by_its_key_alone():
     assert load_config(options={"crop": 65}, settings={"training.crop": 33}).config.training.crop == 33
-    with pytest.raises(ConfigError, match=r"^model\.multi_grid is set, but"):
-        load_config(settings={"model.multi_grid": (1, 2, 4)})
+    with pytest.raises(ConfigError, match=r"^training\.auxiliary_weight has no effect"):
+        load_config(settings={"training.auxiliary_weight": 0.1})
 
 
 def test_only_the_data_section_of_a_data_file_counts(tmp_path):

@@ -79,12 +79,18 @@ def test_wrong_settings_are_said_with_their_key() -> None:
         build(num_classes=0)
 
 
-@pytest.mark.parametrize("name", ["fcn-lite0", "fcn-timm/resnet18"])
-def test_multi_grid_is_for_resnets(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"model\.multi_grid"):
-        build(name, multi_grid=[1, 2, 4])
-    with pytest.raises(ConfigError, match="Block4 has 2 units"):
-        build("fcn-resnet18", multi_grid=[1, 2, 4])
+@pytest.mark.parametrize(
+    ("name", "multi_grid", "words"),
+    [
+        ("fcn-lite0", [1, 2, 4], r"model\.multi_grid: lite0 has no multi-grid(.|\n)*These have: resnet18, resnet34"),
+        ("fcn-timm/resnet18", [1, 2], r"model\.multi_grid: timm/resnet18 has no multi-grid"),
+        ("fcn-resnet18", [1, 2, 4], r"model\.multi_grid: \[1, 2, 4\] does not fit(.|\n)*Block4 has 2 units"),
+        ("fcn-resnet34", [1, 0, 4], r"\[1, 0, 4\] does not fit(.|\n)*3 rates >= 1"),
+    ],
+)
+def test_a_multi_grid_must_fit_the_backbone(name: str, multi_grid: list[int], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        build(name, multi_grid=multi_grid)
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atrous.core.errors import ConfigError
+from atrous.core.inputs import InputSpec
 from atrous.networks.contracts import Backbone, Extent, FeatureLevel, FeatureShapes, Geometry, Head
 from atrous.networks.heads.deeplabv2 import DeepLabV2Head
 from atrous.networks.heads.deeplabv3plus import DeepLabV3PlusHead
@@ -96,8 +97,7 @@ def test_filters_and_dropout_out_of_range_are_refused(
 class Sampled(Backbone):
     """Each cell is the pixel under it, at stride 32."""
 
-    mean = (0.0, 0.0, 0.0)
-    std = (1.0, 1.0, 1.0)
+    input_spec = InputSpec(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     feature_shapes = FeatureShapes((FeatureLevel(3, 32),))
 
     def __init__(self) -> None:

@@ -31,7 +31,7 @@ def build(**options: object) -> tuple[Segmenter, ModelCard]:
     for name, value in network.state_dict().items():
         if name.endswith("running_mean"):
             value.normal_(0, 0.1)
-    normalisation = {"mean": list(network.backbone.mean), "std": list(network.backbone.std)}
+    normalisation = {"mean": list(network.backbone.input_spec.mean), "std": list(network.backbone.input_spec.std)}
     card = ModelCard(
         model, CLASSES, normalisation, "padded", 0.5, {"output_stride": 16}, "shapes", "abc", {"atrous": "0"}
     )

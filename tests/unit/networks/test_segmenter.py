@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atrous.core.errors import ConfigError, UsageError
+from atrous.core.inputs import InputSpec
 from atrous.networks.build import build_network_from
 from atrous.networks.contracts import WHOLE, Backbone, Extent, FeatureLevel, FeatureShapes
 from atrous.networks.heads.fcn import FCNHead
@@ -136,8 +137,7 @@ def test_the_whole_network_keeps_the_atrous_identity_without_image_pooling() -> 
 class Brightness(Backbone):
     """Average of 1x1 windows: each cell is the pixel under it, so that padding is seen at once."""
 
-    mean = (0.0, 0.0, 0.0)
-    std = (1.0, 1.0, 1.0)
+    input_spec = InputSpec(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
     def __init__(self) -> None:
         super().__init__()

@@ -161,8 +161,6 @@ def test_the_probe_takes_networks_of_any_precision(dtype: torch.dtype) -> None:
 class Chain(Backbone):
     """A few modules in a row, as a backbone of one level."""
 
-    mean = std = (0.5, 0.5, 0.5)
-
     def __init__(self, *modules: nn.Module, stride: int, resize: float = 1.0) -> None:
         super().__init__()
         self.modules_in_row = nn.Sequential(*modules)

@@ -14,9 +14,10 @@ from torch import nn
 from atrous.core.errors import ModelFileError
 from atrous.core.files import compute_sha256
 from atrous.networks import BACKBONES
+from atrous.networks.backbones.efficientnet_lite import LITE0_FILE, LITE1_FILE
 from atrous.networks.backbones.resnet import build_resnet18
 from atrous.networks.build import build_network_from
-from atrous.networks.published import convert_torchvision, find_lite_file
+from atrous.networks.published import convert_torchvision
 from atrous.networks.weights import load_fitting, load_state, start_weights
 
 
@@ -31,10 +32,16 @@ def save(folder: Path, content: object, name: str = "file.pth") -> Path:
 
 @pytest.mark.parametrize("key", [None, "model", "state_dict", "model_state"])
 def test_state_dicts_are_found_inside_what_people_save(key: str | None, tmp_path: Path) -> None:
-    state = {"module.conv.weight": torch.ones(2), "bias": torch.zeros(1)}
+    state = {"module.conv.weight": torch.ones(2), "module.bias": torch.zeros(1)}
     content = state if key is None else {key: state, "epoch": 3, "note": "best"}
     read = load_state(save(tmp_path, content))
     assert list(read) == ["conv.weight", "bias"]
+
+
+def test_a_module_that_is_called_module_keeps_its_name(tmp_path: Path) -> None:
+    """What DistributedDataParallel puts before every name is the only prefix that is removed."""
+    names = ["module.conv.weight", "stem.weight"]
+    assert list(load_state(save(tmp_path, {name: torch.ones(2) for name in names}))) == names
 
 
 class Bomb:
@@ -175,7 +182,7 @@ def test_counters_of_norms_may_be_missing(tmp_path: Path) -> None:
 
 
 def test_a_lite_networks_published_file_is_taken_by_its_path() -> None:
-    path = find_lite_file("lite0")
+    path = LITE0_FILE.fetch()
     network, lines = start({"name": "fcn-lite0"}, path)
     by_name, same = start({"name": "fcn-lite0"}, "imagenet")
     assert lines == same
@@ -216,7 +223,7 @@ def test_weights_of_a_variant_are_refused_in_one_sentence_that_names_it(
 @pytest.mark.slow
 def test_weights_of_a_lite_variant_are_told_by_their_order() -> None:
     with pytest.raises(ModelFileError, match=r"has the weights of lite1(.|\n)*--model fcn-lite1"):
-        start({"name": "fcn-lite0"}, find_lite_file("lite1"))
+        start({"name": "fcn-lite0"}, LITE1_FILE.fetch())
 
 
 def test_row_22_another_architecture_is_one_sentence(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from atrous.core.errors import MachineError
+from atrous.core.inputs import InputSpec
 from atrous.losses.contracts import count_weight
 from atrous.losses.cross_entropy import CrossEntropy
 from atrous.networks.contracts import Backbone, FeatureLevel, FeatureShapes
@@ -24,8 +25,7 @@ SIZE = 65
 class SmallBackbone(Backbone):
     """Two blocks at native stride 16, one of them depthwise, with what makes a training differ from an evaluation."""
 
-    mean = (0.4, 0.5, 0.6)
-    std = (0.2, 0.25, 0.3)
+    input_spec = InputSpec(mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
 
     def __init__(self) -> None:
         super().__init__()

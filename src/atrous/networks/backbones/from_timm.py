@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from atrous.core.errors import ConfigError
+from atrous.core.inputs import InputSpec
 from atrous.core.registry import nearest_name
-from atrous.networks.contracts import Backbone, FeatureLevel, FeatureShapes
+from atrous.networks.contracts import AtrousPlan, Backbone, FeatureLevel, FeatureShapes
+from atrous.networks.weight_files import PublishedFile
 
 PREFIX = "timm/"
+HOST = "https://huggingface.co"
 
 _EXACT = """
     cs3darknet_m cspdarknet53 cspresnet50 darknet53 dpn68 efficientnet_em efficientnet_es efficientnet_lite0
@@ -32,23 +35,30 @@ _POOLED = """
     semnasnet_100 seresnet50 seresnext50_32x4d tf_efficientnet_b0 tf_efficientnet_b1 tf_efficientnet_b2
     tf_efficientnet_b3 tf_efficientnetv2_b0 tf_efficientnetv2_s tf_mobilenetv3_large_100 tinynet_a tinynet_e
 """
-VERIFIED: dict[str, str] = dict.fromkeys(_EXACT.split(), "exact") | dict.fromkeys(_POOLED.split(), "pooled")
-"""Networks measured at output strides 4 to 32. "exact": features at a smaller stride, subsampled, equal those at a
-larger one; "pooled": all but that, since a global average sits inside. Others run marked "not verified"."""
+VERIFIED: dict[str, Literal["exact", "pooled"]] = {
+    **dict.fromkeys(_EXACT.split(), "exact"),
+    **dict.fromkeys(_POOLED.split(), "pooled"),
+}
+"""Networks measured at output strides 4 to 32, with the identity of their `AtrousPlan`; others are "not verified"."""
 
 
 class TimmBackbone(Backbone):
-    """A timm network's feature maps.
+    """The feature maps of a timm network.
 
+    Args:
+        network: A timm network built with `features_only=True`.
+        name: timm's name of it.
+        settings: What timm knows of its published weights: their statistics, place and licence.
     Shapes:
-        in (B, 3, H, W); out one map a level, shallow to deep.
+        in (B, 3, H, W); out one (B, C, h, w) per level, shallow to deep.
     """
 
-    def __init__(self, network: nn.Module, statistics: Any) -> None:
+    def __init__(self, network: nn.Module, name: str, settings: Mapping[str, Any]) -> None:
         super().__init__()
         self.network = network
-        self.mean: tuple[float, float, float] = tuple(statistics["mean"])
-        self.std: tuple[float, float, float] = tuple(statistics["std"])
+        self.input_spec = InputSpec(tuple(settings["mean"]), tuple(settings["std"]))
+        self.strides = AtrousPlan(VERIFIED.get(_cut_tag(name), "not verified"))
+        self.imagenet = _find_weights(settings)
         info = network.feature_info
         self.feature_shapes = FeatureShapes(
             tuple(
@@ -58,9 +68,33 @@ class TimmBackbone(Backbone):
         )
 
     def forward(self, image: Tensor) -> Sequence[Tensor]:
-        """(B, 3, H, W) -> levels."""
+        """Return the levels, shallow to deep."""
         levels: Sequence[Tensor] = self.network(image)
         return levels
+
+    def adopt_names(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the published tensors under our names: `features_only` joins some parts with an underscore."""
+        own_names = {_join(key): f"network.{key}" for key in self.network.state_dict()}
+        return {own_names.get(_join(key), key): tensor for key, tensor in state.items()}
+
+
+def _join(name: str) -> str:
+    return name.replace("_", ".")
+
+
+def _cut_tag(name: str) -> str:
+    """Return timm's name of a network without the tag of its weights, such as "lamb_in1k"."""
+    return name.split(".")[0]
+
+
+def _find_weights(settings: Mapping[str, Any]) -> PublishedFile | None:
+    """Return where timm's own settings say that the weights are; files on its hub have no published hash."""
+    licence = settings.get("license") or "unknown"
+    if hub := settings.get("hf_hub_id"):
+        file_name = settings.get("hf_hub_filename") or "model.safetensors"
+        url = f"{HOST}/{hub}/resolve/main/{file_name}"
+        return PublishedFile(url, licence, f"{hub}/{file_name}".replace("/", "_"))
+    return PublishedFile(settings["url"], licence) if settings.get("url") else None
 
 
 def build_timm(name: str) -> TimmBackbone:
@@ -69,18 +103,19 @@ def build_timm(name: str) -> TimmBackbone:
     Args:
         name: timm's name, without the prefix.
     Raises:
-        ConfigError: timm has no such network, or it gives no feature maps.
+        ConfigError: timm has no such network, or the network does not return feature maps.
     """
     import timm
 
     known = timm.list_models()
-    if name.split(".")[0] not in known:
+    if _cut_tag(name) not in known:
         near = nearest_name(name, list(VERIFIED)) or nearest_name(name, known) or "mobilenetv2_100"
         raise ConfigError(f"timm has no network {name!r}", f"Did you mean {near!r}? `atrous models` lists more.")
     try:
         network = timm.create_model(name, pretrained=False, features_only=True)
     except (RuntimeError, ValueError, AttributeError, KeyError) as error:
         raise ConfigError(
-            f"timm/{name} gives no feature maps: {error}", "`atrous models` lists networks that do."
+            f"timm/{name} does not return feature maps: {error}", "`atrous models` lists networks that do."
         ) from error
-    return TimmBackbone(network, network.pretrained_cfg)
+    settings: Any = network.pretrained_cfg
+    return TimmBackbone(network, name, settings)

@@ -7,25 +7,26 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from atrous.networks.contracts import Backbone, FeatureLevel, FeatureShapes
+from atrous.networks.contracts import AtrousPlan, Backbone, FeatureLevel, FeatureShapes
 from atrous.networks.layers.conv import DepthwiseConv
 from atrous.networks.layers.recomputation import Layers
+from atrous.networks.weight_files import PublishedFile
 
 NORM_EPSILON = 1e-3
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One inverted unit, as printed.
+    """One inverted unit, a row of the paper's table.
 
     Args:
         kernel: Side of the depthwise filter.
-        width: Channels that are filtered.
-        channels: Channels that come out.
+        width: Channels of the depthwise filter.
+        channels: Output channels.
         squeeze: Channels between the two layers of squeeze-and-excitation; 0 for none.
         hard: Whether the activation is hard swish, else ReLU.
-        stride: Stride.
-        is_level: Whether the backbone returns what comes out.
+        stride: Stride in cells, 1 or 2.
+        is_level: Whether the backbone returns the output.
     """
 
     kernel: int
@@ -58,7 +59,11 @@ STEM_CHANNELS, LAST_CHANNELS = 16, 960
 
 
 class SqueezeExcite(nn.Module):
-    """Weigh each channel by what all channels average to over the map. (B, C, h, w) -> (B, C, h, w)."""
+    """Weight each channel by a factor computed from the averages of all channels over the map.
+
+    Shapes:
+        in and out (B, C, h, w).
+    """
 
     def __init__(self, channels: int, squeezed: int) -> None:
         super().__init__()
@@ -66,15 +71,16 @@ class SqueezeExcite(nn.Module):
         self.fc2 = nn.Conv2d(squeezed, channels, 1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Multiply by weights in [0, 1]."""
+        """Return the features times their weights in [0, 1]."""
         pooled = features.mean(dim=(2, 3), keepdim=True)
         return features * F.hardsigmoid(self.fc2(F.relu(self.fc1(pooled))))
 
 
 class InvertedUnit(nn.Module):
-    """Widen by 1x1, filter each channel, weigh the channels, narrow by 1x1; a shortcut where the shape stays.
+    """Expand by 1x1, filter each channel, weight the channels, project by 1x1; a shortcut if the shape is unchanged.
 
-    (B, C, h, w) -> (B, C', h / stride, w / stride).
+    Shapes:
+        in (B, C, h, w); out (B, C', h / stride, w / stride).
     """
 
     def __init__(self, in_channels: int, unit: Unit) -> None:
@@ -82,21 +88,21 @@ class InvertedUnit(nn.Module):
         activation = nn.Hardswish if unit.hard else nn.ReLU
         layers: list[nn.Module] = []
         if unit.width != in_channels:
-            layers.append(_follow(nn.Conv2d(in_channels, unit.width, 1, bias=False), activation))
-        layers.append(_follow(DepthwiseConv(unit.width, unit.kernel, stride=unit.stride), activation))
+            layers.append(_append_norm(nn.Conv2d(in_channels, unit.width, 1, bias=False), activation))
+        layers.append(_append_norm(DepthwiseConv(unit.width, unit.kernel, stride=unit.stride), activation))
         if unit.squeeze:
             layers.append(SqueezeExcite(unit.width, unit.squeeze))
-        layers.append(_follow(nn.Conv2d(unit.width, unit.channels, 1, bias=False), nn.Identity))
+        layers.append(_append_norm(nn.Conv2d(unit.width, unit.channels, 1, bias=False), nn.Identity))
         self.block = nn.Sequential(*layers)
         self.has_shortcut = unit.stride == 1 and in_channels == unit.channels
 
     def forward(self, features: Tensor) -> Tensor:
-        """Add what was found to what came in, where the shape allows."""
+        """Return the layers' output, plus the shortcut if there is one."""
         out: Tensor = self.block(features)
         return features + out if self.has_shortcut else out
 
 
-def _follow(convolution: nn.Conv2d, activation: type[nn.Module]) -> Layers:
+def _append_norm(convolution: nn.Conv2d, activation: type[nn.Module]) -> Layers:
     """Return a convolution followed by its norm and an activation."""
     return Layers(convolution, nn.BatchNorm2d(convolution.out_channels, eps=NORM_EPSILON), activation())
 
@@ -105,28 +111,28 @@ class MobileNetV3(Backbone):
     """The network without its classifier.
 
     Levels are the last features at each native stride; at stride 8 the first unit's, which torchvision's auxiliary head
-    reads. Squeeze-and-excitation averages over the whole map: features at another output stride differ by design.
+    reads. Squeeze-and-excitation averages over the whole map, so features at another output stride differ by design.
 
     Shapes:
         in (B, 3, H, W); out five levels, native strides 2, 4, 8, 16, 32.
     Source: Howard et al. 2019 (arXiv 1905.02244), table 1; weight names as in torchvision.
     """
 
-    mean = (0.485, 0.456, 0.406)
-    std = (0.229, 0.224, 0.225)
+    strides = AtrousPlan("pooled")
+    imagenet = PublishedFile("https://download.pytorch.org/models/mobilenet_v3_large-8738ca79.pth", "BSD-3-Clause")
     auxiliary_stride = 8
 
     def __init__(self) -> None:
         super().__init__()
         stem = nn.Conv2d(3, STEM_CHANNELS, 3, stride=2, padding=1, bias=False)
-        layers: list[nn.Module] = [_follow(stem, nn.Hardswish)]
+        layers: list[nn.Module] = [_append_norm(stem, nn.Hardswish)]
         channels, stride, levels = STEM_CHANNELS, 2, []
         for unit in UNITS:
             layers.append(InvertedUnit(channels, unit))
             channels, stride = unit.channels, stride * unit.stride
             if unit.is_level:
                 levels.append(FeatureLevel(channels=channels, native_stride=stride))
-        layers.append(_follow(nn.Conv2d(channels, LAST_CHANNELS, 1, bias=False), nn.Hardswish))
+        layers.append(_append_norm(nn.Conv2d(channels, LAST_CHANNELS, 1, bias=False), nn.Hardswish))
         self.features = nn.Sequential(*layers)
         self.feature_shapes = FeatureShapes((*levels, FeatureLevel(LAST_CHANNELS, stride)))
         for module in self.modules():
@@ -136,7 +142,7 @@ class MobileNetV3(Backbone):
                     nn.init.zeros_(module.bias)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) -> levels, shallow to deep."""
+        """Return the levels, shallow to deep."""
         stem, *units, last = self.features
         features, levels = stem(image), []
         for unit, built_as in zip(units, UNITS, strict=True):

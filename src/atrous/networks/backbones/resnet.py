@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 from torch import Tensor, nn
 
 from atrous.core.errors import ConfigError
-from atrous.networks.contracts import Backbone, FeatureLevel, FeatureShapes, require_extra_blocks
+from atrous.networks.contracts import AtrousPlan, Backbone, FeatureLevel, FeatureShapes, require_extra_blocks
 from atrous.networks.layers.conv import Conv
 from atrous.networks.layers.recomputation import norm_act
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from atrous.networks.weight_files import PublishedFile
 
 
 def _conv(in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, rate: int = 1) -> Conv:
@@ -22,7 +21,7 @@ def _conv(in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, 
 
 def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
     if in_channels == out_channels:
-        return nn.MaxPool2d(1, stride=stride) if stride > 1 else None  # an extra block's: no weights, some cells
+        return nn.MaxPool2d(1, stride=stride) if stride > 1 else None  # an extra block: no weights, every other cell
     return nn.Sequential(_conv(in_channels, out_channels, 1, stride=stride), nn.BatchNorm2d(out_channels))
 
 
@@ -41,7 +40,7 @@ class BasicUnit(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Add what the convolutions found to what came in."""
+        """Return the convolutions' output plus the shortcut."""
         out = norm_act(self.bn1, self.relu, self.conv1(features))
         out = self.bn2(self.conv2(out))
         shortcut = features if self.downsample is None else self.downsample(features)
@@ -67,7 +66,7 @@ class BottleneckUnit(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Add what the convolutions found to what came in."""
+        """Return the convolutions' output plus the shortcut."""
         out = norm_act(self.bn1, self.relu, self.conv1(features))
         out = norm_act(self.bn2, self.relu, self.conv2(out))
         out = self.bn3(self.conv3(out))
@@ -77,12 +76,13 @@ class BottleneckUnit(nn.Module):
 
 
 class ResNet(Backbone):
-    """A residual network that strides in the first unit of a block, as torchvision's.
+    """A residual network that strides in the 3x3 convolution of a block's first unit, as torchvision's does.
 
     Args:
         unit: Kind of residual unit.
         depths: Units in block1 to block4.
-        multi_grid: Unit rates inside block4 and the extra blocks, one number a unit; (1, 1, 1) where None.
+        weights_file: Name of the file of torchvision's ImageNet weights (IMAGENET1K_V1).
+        multi_grid: Unit rates inside block4 and the extra blocks, one number a unit. Default: 1 for each unit.
         extra_blocks: How many copies of block4 follow it, each at twice the native stride, 0 to 3.
     Shapes:
         in (B, 3, H, W); out block1 to block4 and the extra ones, native strides 4, 8, 16, 32, 64, 128, 256.
@@ -92,13 +92,13 @@ class ResNet(Backbone):
         (arXiv 1706.05587), section 3.2.
     """
 
-    mean = IMAGENET_MEAN
-    std = IMAGENET_STD
+    strides = AtrousPlan("exact")
 
     def __init__(
         self,
         unit: type[BasicUnit | BottleneckUnit],
         depths: tuple[int, int, int, int],
+        weights_file: str,
         *,
         multi_grid: tuple[int, ...] | None = None,
         extra_blocks: int = 0,
@@ -110,6 +110,7 @@ class ResNet(Backbone):
                 f"model.multi_grid: {list(multi_grid)} does not fit",
                 f"Block4 has {depths[3]} units: give {depths[3]} rates >= 1.",
             )
+        self.imagenet = PublishedFile(f"https://download.pytorch.org/models/{weights_file}", "BSD-3-Clause")
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
@@ -133,17 +134,21 @@ class ResNet(Backbone):
         self.start_extra_blocks()
 
     def start_extra_blocks(self) -> None:
-        """Give the extra blocks block4's weights as they are now.
+        """Copy the current weights of block4 into the extra blocks.
 
-        Block4's own first unit has another number of channels going in, so a copy's first unit starts from the second.
+        Block4's own first unit has another number of input channels, so a copy's first unit starts from the second.
         """
         units = list(cast(nn.Sequential, self.layer4))
-        for number in range(self.num_extra_blocks):
-            for position, unit in enumerate(cast(nn.Sequential, self.get_submodule(f"layer{5 + number}"))):
+        for block in self.list_extra_blocks():
+            for position, unit in enumerate(cast(nn.Sequential, block)):
                 unit.load_state_dict(units[max(position, 1)].state_dict())
 
+    def list_extra_blocks(self) -> Sequence[nn.Module]:
+        """Return block5 and those after it."""
+        return [self.get_submodule(f"layer{5 + number}") for number in range(self.num_extra_blocks)]
+
     def forward(self, image: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) -> the blocks' outputs, shallow to deep."""
+        """Return the blocks' outputs, shallow to deep."""
         features = self.maxpool(norm_act(self.bn1, self.relu, self.conv1(image)))
         levels = []
         for number in range(1, 5 + self.num_extra_blocks):
@@ -154,24 +159,30 @@ class ResNet(Backbone):
 
 def build_resnet18(*, multi_grid: tuple[int, ...] | None = None, extra_blocks: int = 0) -> ResNet:
     """ResNet-18: 11.2 million weights."""
-    return ResNet(BasicUnit, (2, 2, 2, 2), multi_grid=multi_grid, extra_blocks=extra_blocks)
+    return ResNet(BasicUnit, (2, 2, 2, 2), "resnet18-f37072fd.pth", multi_grid=multi_grid, extra_blocks=extra_blocks)
 
 
 def build_resnet34(*, multi_grid: tuple[int, ...] | None = None, extra_blocks: int = 0) -> ResNet:
     """ResNet-34: 21.3 million weights."""
-    return ResNet(BasicUnit, (3, 4, 6, 3), multi_grid=multi_grid, extra_blocks=extra_blocks)
+    return ResNet(BasicUnit, (3, 4, 6, 3), "resnet34-b627a593.pth", multi_grid=multi_grid, extra_blocks=extra_blocks)
 
 
 def build_resnet50(*, multi_grid: tuple[int, ...] | None = None, extra_blocks: int = 0) -> ResNet:
     """ResNet-50: 23.5 million weights."""
-    return ResNet(BottleneckUnit, (3, 4, 6, 3), multi_grid=multi_grid, extra_blocks=extra_blocks)
+    return ResNet(
+        BottleneckUnit, (3, 4, 6, 3), "resnet50-0676ba61.pth", multi_grid=multi_grid, extra_blocks=extra_blocks
+    )
 
 
 def build_resnet101(*, multi_grid: tuple[int, ...] | None = None, extra_blocks: int = 0) -> ResNet:
     """ResNet-101: 42.5 million weights."""
-    return ResNet(BottleneckUnit, (3, 4, 23, 3), multi_grid=multi_grid, extra_blocks=extra_blocks)
+    return ResNet(
+        BottleneckUnit, (3, 4, 23, 3), "resnet101-63fe2227.pth", multi_grid=multi_grid, extra_blocks=extra_blocks
+    )
 
 
 def build_resnet152(*, multi_grid: tuple[int, ...] | None = None, extra_blocks: int = 0) -> ResNet:
     """ResNet-152: 58.1 million weights."""
-    return ResNet(BottleneckUnit, (3, 8, 36, 3), multi_grid=multi_grid, extra_blocks=extra_blocks)
+    return ResNet(
+        BottleneckUnit, (3, 8, 36, 3), "resnet152-394f9c45.pth", multi_grid=multi_grid, extra_blocks=extra_blocks
+    )

@@ -208,15 +208,16 @@ def resample_cells(cells: Tensor, source: Geometry, target: Geometry) -> Tensor:
         in (B, C, h, w); out (B, C, h', w') float32.
     """
     matrices: list[Tensor] = []
-    for count, wanted, size, seen_size in (
-        (cells.shape[2], target.map_height, target.height, source.height),
-        (cells.shape[3], target.map_width, target.width, source.width),
+    for count, wanted, size, seen_size, padded_size in (
+        (cells.shape[2], target.map_height, target.height, source.height, source.padded_height),
+        (cells.shape[3], target.map_width, target.width, source.width, source.padded_width),
     ):
         number = torch.arange(wanted, dtype=torch.float32, device=cells.device)
         if target.aligned:
             at = number * (target.stride / source.stride * _compute_step(size, seen_size))
         else:
-            at = (number + 0.5) * (count / wanted) - 0.5
+            share = 1.0 if padded_size == seen_size else seen_size / padded_size  # of the cells that tile the image
+            at = (number + 0.5) * (count / wanted * share) - 0.5
         matrices.append(compute_interpolation(at, count))
     return multiply_sides(cells, *matrices)
 

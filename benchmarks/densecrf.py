@@ -1,15 +1,16 @@
-"""DenseCRF beside pydensecrf2: the same images and probabilities through both, one after the other, in one process.
+"""DenseCRF compared with pydensecrf2, on the same images and probabilities in one process.
 
     python benchmarks/densecrf.py voc_animals/
     python benchmarks/densecrf.py camvid/ --model runs/camvid
     python benchmarks/densecrf.py voc_animals/ --device cuda
 
-A time is that of an image from probabilities to marginals, with building the lattices: bilateral kernel (67 pixels, 3
-grey levels) of weight 4, Gaussian (1 pixel) of weight 3, 10 iterations. Each side runs once to warm up; then the sides
-take turns. pydensecrf2 uses one thread. Without `--model` the images are those of a folder in VOC's layout, with
-probabilities of 21 classes that a blurred mask and noise on a grid of 8 pixels give; with it, those of the model.
-Memory is the most that one run held above what was held before it. Prints a row an image and medians, and writes
-results/densecrf.csv. Where pydensecrf2 is missing, ours is timed alone.
+Times are per image, from probabilities to marginals, including the construction of the lattices: bilateral kernel (67
+pixels, 3 grey levels) of weight 4, Gaussian kernel (1 pixel) of weight 3, 10 iterations. Each candidate runs once to
+warm up; then the candidates take turns. pydensecrf2 uses one thread. Without `--model`, the images are those of a
+folder in VOC's layout, and the probabilities of 21 classes are made from a blurred mask and noise on a grid of 8
+pixels. With it, the probabilities are those of the model. Memory is the peak of one run above the memory in use before
+it. Prints one row per image and the medians, and writes results/densecrf.csv. Without pydensecrf2, only `atrous` is
+timed.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ Case = tuple[str, np.ndarray, np.ndarray]
 
 
 def compute_probabilities(mask: np.ndarray, seed: int) -> np.ndarray:
-    """Return what an uncertain network of output stride 8 might on_message: (H, W) labels -> (21, H, W)."""
+    """Imitate the probabilities of an uncertain network at output stride 8: (H, W) labels -> (21, H, W)."""
     truth = F.one_hot(torch.from_numpy(mask).long().clamp_(max=VOC_CLASSES), VOC_CLASSES + 1)[..., :VOC_CLASSES]
     height, width = mask.shape
     cells = F.adaptive_avg_pool2d(truth.permute(2, 0, 1)[None].float(), (height // 8 + 1, width // 8 + 1))
@@ -55,7 +56,7 @@ def compute_probabilities(mask: np.ndarray, seed: int) -> np.ndarray:
 
 
 def load_cases(folder: Path, model: str | None, count: int) -> list[Case]:
-    """Return the first images of VOC's val, or images from all over a folder's `val` with the model's words."""
+    """Return the first images of VOC's val, or images spread over a folder's `val` with the model's probabilities."""
     if model is None:
         names = (folder / "ImageSets" / "Segmentation" / "val.txt").read_text(encoding="ascii").split()[:count]
         cases = []
@@ -74,7 +75,7 @@ def load_cases(folder: Path, model: str | None, count: int) -> list[Case]:
 
 
 def run_ours(image: np.ndarray, probs: np.ndarray, device: str) -> np.ndarray:
-    """Return our marginals, (K, H, W)."""
+    """Return the marginals of `atrous`, (K, H, W)."""
     pixels = torch.from_numpy(image).permute(2, 0, 1)
     with torch.inference_mode():
         logits: Tensor = torch.from_numpy(probs).to(device).log()
@@ -92,7 +93,7 @@ def run_peer(image: np.ndarray, probs: np.ndarray) -> np.ndarray:
 
 
 def measure(run: Callable[[], np.ndarray], threads: int) -> tuple[np.ndarray, float]:
-    """Return what a call gives and its seconds."""
+    """Return the result of a call and its duration in seconds."""
     torch.set_num_threads(threads)
     start = time.perf_counter()
     marginals = run()
@@ -100,7 +101,7 @@ def measure(run: Callable[[], np.ndarray], threads: int) -> tuple[np.ndarray, fl
 
 
 def compare(case: Case, device: str, rounds: int) -> dict[str, Any]:
-    """Time all sides on one image in turns."""
+    """Time all candidates on one image, in turns."""
     name, image, probs = case
 
     def ours() -> np.ndarray:
@@ -131,16 +132,16 @@ def compare(case: Case, device: str, rounds: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run the comparison named on the command line."""
+    """Run the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="VOC's layout, or with --model a folder with val/*.jpg")
-    parser.add_argument("--model", help="what gives the probabilities; masks and noise where left out")
+    parser.add_argument("folder", type=Path, help="a folder in VOC's layout, or with --model a folder with val/*.jpg")
+    parser.add_argument("--model", help="model that computes the probabilities; default: masks and noise")
     parser.add_argument("--count", type=int, default=6, help="images")
-    parser.add_argument("--rounds", type=int, default=3, help="timed turns of each side")
-    parser.add_argument("--device", default="cpu", help="where ours runs: cpu or cuda")
+    parser.add_argument("--rounds", type=int, default=3, help="timed turns per candidate")
+    parser.add_argument("--device", default="cpu", help="device of atrous: cpu or cuda")
     options = parser.parse_args()
     if peer is None:
-        print("pydensecrf2 is not installed: ours is timed alone (pip install pydensecrf2 to compare)")
+        print("pydensecrf2 is not installed: only atrous is timed (to compare: pip install pydensecrf2)")
     rows = []
     for case in load_cases(options.folder, options.model, options.count):
         rows.append({"device": options.device, **compare(case, options.device, options.rounds)})

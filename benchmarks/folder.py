@@ -1,11 +1,11 @@
-"""A folder of JPEGs to label maps on the disk: ours beside other runtimes with the usual code around them.
+"""A folder of JPEGs labelled into a folder of label maps: `atrous` and other runtimes with the usual code around them.
 
     python benchmarks/folder.py --images photos/ --model lite0
     python benchmarks/folder.py --images photos/ --model resnet50 --backend openvino --precision bf16
     python benchmarks/folder.py --images photos/ --flat
 
-Every side labels the whole folder once, a chunk of images at a turn, so that whatever else runs meets all of them.
---flat: ours with 20, 200 and 2000 images, a process for each.
+Every candidate labels the whole folder once, one chunk of images per turn, so that other load affects all of them.
+--flat runs `atrous` with 20, 200 and 2000 images, in one process each.
 """
 
 from __future__ import annotations
@@ -37,25 +37,32 @@ from atrous.model import Model
 from atrous.scoring.bench import measure_peak_mib
 
 Run = Callable[[np.ndarray], np.ndarray]
-"""What the runtime takes, (1, 3, H, W), to logits (1, K, H, W)."""
+"""Maps the input of a runtime, (1, 3, H, W), to logits (1, K, H, W)."""
 FLAT_COUNTS = (20, 200, 2000)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add what the harness does not know."""
-    parser.add_argument("--images", type=Path, required=True, help="folder of JPEGs; those of the first one's size")
-    parser.add_argument("--count", type=int, default=200, help="images; repeated where there are fewer")
-    parser.add_argument("--chunk", type=int, default=20, help="images of a turn")
+    """Add the options of this script."""
+    parser.add_argument(
+        "--images",
+        type=Path,
+        required=True,
+        help="folder of JPEGs; images whose size differs from the first are ignored",
+    )
+    parser.add_argument("--count", type=int, default=200, help="number of images; repeated if the folder has fewer")
+    parser.add_argument("--chunk", type=int, default=20, help="images per turn")
     parser.add_argument("--model", choices=["resnet50", "lite0"], default="lite0")
-    parser.add_argument("--run", help="a trained run in place of --model lite0's ImageNet weights")
-    parser.add_argument("--backend", default="auto", help="ours")
-    parser.add_argument("--precision", default="fp32", help="ours")
-    parser.add_argument("--flat", type=int, nargs="*", metavar="N", help="ours alone; N images, 20 200 2000")
+    parser.add_argument("--run", help="a trained run, instead of lite0 with ImageNet weights")
+    parser.add_argument("--backend", default="auto", help="backend of atrous")
+    parser.add_argument("--precision", default="fp32", help="precision of atrous")
+    parser.add_argument(
+        "--flat", type=int, nargs="*", metavar="N", help="atrous only, with N images each; default: 20 200 2000"
+    )
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
 
 
 def gather_images(source: Path, count: int, folder: Path) -> list[Path]:
-    """Lay out `count` JPEGs of one size under names of their own."""
+    """Copy `count` JPEGs of equal size under new names."""
     found = sorted(path for path in source.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
     size = load_header(found[0])
     found = [path for path in found if load_header(path) == size]
@@ -67,7 +74,7 @@ def gather_images(source: Path, count: int, folder: Path) -> list[Path]:
 
 
 def open_models(options: argparse.Namespace) -> tuple[torch.nn.Module, Model]:
-    """Return a plain network and our model with the same weights."""
+    """Return a plain network and an `atrous` model with the same weights."""
     if options.run is None:
         return build_resnet50() if options.model == "resnet50" else build_lite0(16)
     model = atrous.load(options.run)
@@ -75,7 +82,7 @@ def open_models(options: argparse.Namespace) -> tuple[torch.nn.Module, Model]:
 
 
 def build_runs(plain: torch.nn.Module, model: Model, example: np.ndarray, folder: Path) -> dict[str, Run]:
-    """Return the runtimes that are installed; our own networks run from the files that `atrous export` writes."""
+    """Return the installed runtimes; the networks of `atrous` run from files written by `atrous export`."""
     is_ours = example.dtype == np.uint8
     wrapped = Plain(plain).eval()
 
@@ -115,7 +122,7 @@ def build_runs(plain: torch.nn.Module, model: Model, example: np.ndarray, folder
 
 
 def prepare(path: Path, *, own_normalisation: bool) -> np.ndarray:
-    """Read an image as code around a network usually does, (1, 3, H, W)."""
+    """Read an image with the usual code around a network, (1, 3, H, W)."""
     image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
     if own_normalisation:
         return np.ascontiguousarray(image.transpose(2, 0, 1)[None])
@@ -123,7 +130,7 @@ def prepare(path: Path, *, own_normalisation: bool) -> np.ndarray:
 
 
 def label_usual(run: Run, paths: list[Path], out: Path, *, own_normalisation: bool) -> None:
-    """Label images one after another."""
+    """Label images one by one."""
     out.mkdir(exist_ok=True)
     for path in paths:
         logits = run(prepare(path, own_normalisation=own_normalisation))
@@ -138,7 +145,7 @@ def label_ours(model: Model, paths: list[Path], out: Path, options: argparse.Nam
 
 
 def compare(options: argparse.Namespace, folder: Path) -> None:
-    """Let all sides label the folder in turns."""
+    """Let all candidates label the folder in turns."""
     paths = gather_images(options.images, options.count, folder / "in")
     chunks = [paths[start : start + options.chunk] for start in range(0, len(paths), options.chunk)]
     plain, model = open_models(options)
@@ -173,14 +180,14 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
 
 
 def describe(options: argparse.Namespace, paths: list[Path]) -> dict[str, object]:
-    """Return what all rows have in common."""
+    """Return the columns shared by all rows."""
     header = load_header(paths[0])
     height, width = header.height, header.width
     return {"model": options.run or options.model, "width": width, "height": height, "chunk": options.chunk}
 
 
 def label_alone(options: argparse.Namespace, folder: Path) -> None:
-    """Label all images in one call, and print the seconds and the most memory that the process held."""
+    """Label all images in one call, and print the duration and the peak memory of the process."""
     paths = gather_images(options.images, options.count, folder / "in")
     _, model = open_models(options)
     label_ours(model, paths[:3], folder / "warm", options)
@@ -192,7 +199,7 @@ def label_alone(options: argparse.Namespace, folder: Path) -> None:
 
 
 def measure_flatness(options: argparse.Namespace) -> None:
-    """Label more and more images, each number in a process of its own; times are those of an image."""
+    """Label increasing numbers of images, each in a process of its own; times are per image."""
     times: dict[str, list[float]] = {}
     more: dict[str, dict[str, object]] = {}
     for count in options.flat or FLAT_COUNTS:
@@ -209,7 +216,7 @@ def measure_flatness(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Run the comparison named on the command line."""
+    """Run the comparison."""
     options = parse_options(__doc__, add_options)
     with tempfile.TemporaryDirectory() as name:
         if options.flat is not None:

@@ -1,13 +1,13 @@
-"""Our network and torchvision's on a CUDA card: an image's latency, and training steps by either recipe.
+"""`atrous` and torchvision on a CUDA device: the latency of one image, and training steps with either recipe.
 
     python benchmarks/gpu.py
-    python benchmarks/gpu.py --peak-tflops 989             # of dense bf16, as the card's maker says: gives its share
+    python benchmarks/gpu.py --peak-tflops 989             # dense bf16 peak of the device; reports the share reached
     python benchmarks/gpu.py --batch 32 --compiled
 
 `cuda_latency`: deeplabv3_resnet50 (21 classes, output stride 8), 513 x 513, one image from uint8 on the host to its
-labels there, bf16. `cuda_training`: its training step at batch 16, see training.py. FLOPs are those of the forward pass
-and twice as many backward, a multiply-add being two. Memory is what a step holds on the card above weights and
-momentum. Without CUDA it says so.
+labels on the host, bf16. `cuda_training`: a training step of it at batch 16, see training.py. FLOPs are those of the
+forward pass, plus twice as many for the backward pass; a multiply-add counts as two. Memory is the peak of a step on
+the device above weights and momentum. Without a CUDA device, the script says so and stops.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from atrous.scoring.bench import draw_image, measure_peak_mib
 from atrous.studies.cost import count_flops
 
 BACKWARD = 2
-"""Operations of the backward pass / those of the forward pass."""
+"""Operations of the backward pass / operations of the forward pass."""
 
 
 def build_latency_sides(size: int, device: torch.device) -> dict[str, Side]:
-    """Return both ways from an image to its labels."""
+    """Return both candidates for the latency of one image."""
     image = draw_image(size, size)
     plain = build_torchvision().eval()
     space = LabelSpace(tuple(f"class {number}" for number in range(NUM_CLASSES)))
@@ -65,7 +65,7 @@ def build_latency_sides(size: int, device: torch.device) -> dict[str, Side]:
 
 
 def build_training_sides(options: argparse.Namespace, device: torch.device) -> dict[str, Callable[[], Side]]:
-    """Return what builds the steps; one at a time lies on the card while its memory is measured."""
+    """Return builders of the training steps; only one is on the device while its memory is measured."""
     pixels = draw_batch(options.batch, options.size)
     sides: dict[str, Callable[[], Side]] = {
         "torchvision": lambda: build_plain_step(build_torchvision(), pixels, device),
@@ -83,7 +83,7 @@ def build_training_sides(options: argparse.Namespace, device: torch.device) -> d
 
 
 def wait_for(run: Side, device: torch.device) -> Side:
-    """Return a run that ends when the card has done its work."""
+    """Return a run that waits until the device has finished."""
 
     def waited() -> object:
         result = run()
@@ -94,7 +94,7 @@ def wait_for(run: Side, device: torch.device) -> Side:
 
 
 def measure_step(build: Callable[[], Side], device: torch.device, rounds: int) -> tuple[list[float], float | None]:
-    """Return seconds and memory of one side's steps, which leave nothing on the card."""
+    """Return duration and memory of the steps of one candidate, and free the device afterwards."""
     run = wait_for(build(), device)
     seconds = take_turns({"": run}, rounds, warm_up=3)[""]
     peak = measure_peak_mib(run, device)
@@ -107,7 +107,7 @@ def main() -> None:
     """Run both tables."""
     options = parse_options(__doc__ or "", add_options)
     if not torch.cuda.is_available():
-        print("there is no CUDA device here: nothing was measured")
+        print("no CUDA device found: nothing was measured")
         return
     device = torch.device("cuda")
     card = torch.cuda.get_device_name(device)
@@ -119,7 +119,7 @@ def main() -> None:
     del sides
     step_flops = count_flops(convert_torchvision(build_torchvision()).eval(), options.size)
     step_flops *= options.batch * (1 + BACKWARD)
-    # A card holds one side's steps at a time: the sides follow each other, and nothing else should run on the card.
+    # Only one candidate fits on the device at a time: they run one by one, and nothing else should use the device.
     times, more = {}, {}
     for name, build in build_training_sides(options, device).items():
         times[name], peak = measure_step(build, device, options.rounds)
@@ -136,11 +136,11 @@ def main() -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add this script's own options."""
+    """Add the options of this script."""
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--size", type=int, default=513, help="side of images and crops in pixels")
-    parser.add_argument("--peak-tflops", type=float, help="the card's dense bf16 peak")
-    parser.add_argument("--compiled", action="store_true", help="our step with training.compile too")
+    parser.add_argument("--peak-tflops", type=float, help="dense bf16 peak of the device")
+    parser.add_argument("--compiled", action="store_true", help="also measure the step of atrous with training.compile")
 
 
 if __name__ == "__main__":

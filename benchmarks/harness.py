@@ -1,7 +1,7 @@
-"""What the benchmarks share: sides that take turns, tables with ratios, and an allocator that keeps its memory.
+"""Shared by the benchmarks: candidates that take turns, tables with ratios, and the choice of an allocator.
 
-All sides of a table run in one process, in turns, so that whatever else the machine does meets all of them. What is
-compared is the median of the ratios within each turn, not a ratio of medians.
+All candidates of a table run in one process and take turns, so that other load on the machine affects all of them.
+The compared figure is the median of the ratios within each turn, not the ratio of the medians.
 """
 
 from __future__ import annotations
@@ -19,21 +19,26 @@ import torch
 
 RESULTS = Path(__file__).parent.parent / "results" / "performance"
 TUNED = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184:glibc.malloc.top_pad=268435456"
-"""glibc then keeps freed memory, whose first touch is what costs on virtual machines."""
+"""Makes glibc keep freed memory: on virtual machines the first access to a page is expensive."""
 Side = Callable[[], object]
 
 
 def parse_options(description: str, add: Callable[[argparse.ArgumentParser], None] | None = None) -> argparse.Namespace:
-    """Read the command line; starts the process anew where another allocator is asked for.
+    """Read the command line. Restarts the process if another allocator is requested.
 
     Args:
-        description: The script's own.
-        add: Adds the script's further options.
+        description: Description of the script.
+        add: Adds further options of the script.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="timed turns of each side")
+    parser.add_argument("--rounds", type=int, default=5, help="timed turns per candidate")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the tables")
-    parser.add_argument("--allocator", choices=["default", "tuned"], default="default", help="glibc's, on Linux")
+    parser.add_argument(
+        "--allocator",
+        choices=["default", "tuned"],
+        default="default",
+        help="memory allocator: glibc's default, or tuned to keep freed memory (Linux)",
+    )
     if add is not None:
         add(parser)
     options = parser.parse_args()
@@ -43,7 +48,14 @@ def parse_options(description: str, add: Callable[[argparse.ArgumentParser], Non
 
 
 def take_turns(sides: Mapping[str, Side], rounds: int, *, warm_up: int = 1) -> dict[str, list[float]]:
-    """Return the seconds of each side, turn by turn."""
+    """Run all candidates in turns.
+
+    Args:
+        sides: Candidates by name.
+        rounds: Timed turns.
+        warm_up: Untimed runs of each candidate.
+    Returns: The seconds of each candidate, turn by turn.
+    """
     for run in sides.values():
         for _ in range(warm_up):
             run()
@@ -65,15 +77,15 @@ def report(
     options: argparse.Namespace,
     more: Mapping[str, Mapping[str, object]] | None = None,
 ) -> None:
-    """Print a table and put its rows into `<out>/<table>.csv`, in the place of older rows of the same context and side.
+    """Print a table and write its rows to `<out>/<table>.csv`, replacing rows with the same context and candidate.
 
     Args:
-        table: Its name.
-        context: What was the same for all sides, such as the image's size: the first columns.
-        times: Seconds by side and turn.
-        reference: The side that others are compared with.
-        options: Of `parse_options`.
-        more: Further columns by side.
+        table: Name of the table.
+        context: Conditions shared by all candidates, such as the size of the image; they become the first columns.
+        times: Seconds by candidate and turn.
+        reference: The candidate that the others are compared with.
+        options: Result of `parse_options`.
+        more: Further columns by candidate.
     """
     rows = []
     for side, seconds in times.items():
@@ -110,7 +122,7 @@ def _identify(row: Mapping[str, object], context: Mapping[str, object]) -> tuple
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a table; none where there is no file."""
+    """Return the rows of a table; none if the file does not exist."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:

@@ -1,12 +1,11 @@
-"""A TIFF larger than memory through `atrous predict`: time for each window and the most memory, by the image's side.
+"""`atrous predict` on a TIFF larger than memory: time per window and peak memory, by the side of the image.
 
     python benchmarks/huge_image.py                       # 1000, 5000 and 20000 pixels; the last takes many minutes
     python benchmarks/huge_image.py --sides 2000
 
-The image is made in tiles, a row of them at a time: smooth blocks with noise over them, which compress as photographs
-do. The network is the default one, `deeplabv3-lite0`, with 21 classes. Images below the size from which they are read
-in parts are read so here too. Each side is labelled in a process of its own, whose peak of resident memory (VmHWM) is
-the kernel's count. Times are those of a window.
+The image is written one row of tiles at a time: smooth blocks with noise, which compress like photographs. The network
+is the default one, `deeplabv3-lite0`, with 21 classes. Even small images are read piece by piece here. Each side is
+labelled in a process of its own; its peak of resident memory (VmHWM) is the kernel's figure. Times are per window.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ def iter_tiles(side: int) -> Iterator[np.ndarray]:
 
 
 def write_image(path: Path, side: int) -> None:
-    """Write the image of a side."""
+    """Write a square image with the given side."""
     import tifffile
 
     with tifffile.TiffWriter(path) as writer:
@@ -56,7 +55,7 @@ def write_image(path: Path, side: int) -> None:
 
 
 def label_image(path: Path, window: int) -> None:
-    """Label an image in this process, and print what it took as JSON."""
+    """Label an image in this process, and print duration and memory as JSON."""
     import torch
 
     import atrous
@@ -84,14 +83,14 @@ def label_image(path: Path, window: int) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add what the harness does not know."""
+    """Add the options of this script."""
     parser.add_argument("--sides", type=int, nargs="+", default=[1000, 5000, 20000], metavar="PIXELS")
     parser.add_argument("--window", type=int, default=1025, metavar="PIXELS")
     parser.add_argument("--label", type=Path, help=argparse.SUPPRESS)
 
 
 def main() -> None:
-    """Measure the sides named on the command line."""
+    """Measure every side given on the command line."""
     options = parse_options(__doc__ or "", add_options)
     if options.label is not None:
         label_image(options.label, options.window)

@@ -1,16 +1,16 @@
-"""Inference beside other ways to run one network: the same weights and image through all, in turns, in one process.
+"""Inference compared with other ways to run a network: the same weights and image, in turns, in one process.
 
     python benchmarks/inference.py
     python benchmarks/inference.py --model lite0 --size 480 360
     python benchmarks/inference.py --model lite0 --output-stride 8 --size 512 512
     python benchmarks/inference.py --allocator tuned        # glibc keeps freed memory
 
-`resnet50` is torchvision's deeplabv3_resnet50 with 21 classes at output stride 8, batch norms drawn at random so that
-logits differ; `lite0` is the default network, whose peers are the same network run plainly and, where it is installed,
-segmentation_models_pytorch's DeepLabV3 with the same encoder. A time is that of an image, uint8 in memory, to a map of
-labels of its size. Peers have the usual code around them: normalised in NumPy, upsampled by their network, argmax.
-`equal_labels` is the share of pixels with plain PyTorch's label. OpenVINO and ONNX Runtime are left out where they are
-not installed.
+`resnet50` is torchvision's deeplabv3_resnet50 with 21 classes at output stride 8, with random batch norms so that
+logits differ. `lite0` is the default network; it is compared with the same network run plainly and, if it is
+installed, with segmentation_models_pytorch's DeepLabV3 with the same encoder. Times are from an image in memory, uint8,
+to a map of labels of its size. The other candidates use the usual code: normalisation in NumPy, upsampling in the
+network, argmax. `equal_labels` is the share of pixels with the same label as plain PyTorch. OpenVINO and ONNX Runtime
+are skipped if they are not installed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ PLAIN = "plain PyTorch"
 
 
 def draw_norms(network: nn.Module) -> None:
-    """Give batch norms statistics that keep the size of features, so that logits differ."""
+    """Randomise batch norms, keeping the magnitude of features, so that logits differ."""
     generator = torch.Generator().manual_seed(0)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -56,7 +56,7 @@ def draw_norms(network: nn.Module) -> None:
 
 
 class Plain(nn.Module):
-    """A network as its peers' code runs it: a tensor in, the logits of every pixel out."""
+    """A network as usual code runs it: a tensor in, the logits of every pixel out."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ def normalise(image: np.ndarray) -> np.ndarray:
 
 
 def build_resnet50() -> tuple[nn.Module, Model]:
-    """Return torchvision's network and our model with its weights, at output stride 8."""
+    """Return torchvision's network and an `atrous` model with its weights, at output stride 8."""
     from torchvision.models.segmentation import deeplabv3_resnet50
 
     torch.manual_seed(0)
@@ -87,14 +87,14 @@ def build_resnet50() -> tuple[nn.Module, Model]:
 
 
 def build_lite0(output_stride: int) -> tuple[nn.Module, Model]:
-    """Return the default network twice: to be run plainly, and as our model."""
+    """Return the default network twice: as a plain module, and as an `atrous` model."""
     network = atrous.build("deeplabv3-lite0", classes=NUM_CLASSES, weights="imagenet", output_stride=output_stride)
     space = LabelSpace(tuple(f"class {number}" for number in range(NUM_CLASSES)))
     return copy.deepcopy(network).eval(), Model(network.eval(), ModelCard(model={}, label_space=space), device="cpu")
 
 
 def build_plain_sides(plain: nn.Module, image: np.ndarray, *, own_statistics: bool) -> dict[str, Side]:
-    """Return what PyTorch alone offers; a network with statistics of its own gets bytes."""
+    """Return the candidates in plain PyTorch; a network that normalises its input gets bytes."""
 
     def prepare(memory_format: torch.memory_format) -> Tensor:
         given = image.transpose(2, 0, 1)[None] if own_statistics else normalise(image)
@@ -116,10 +116,10 @@ def build_plain_sides(plain: nn.Module, image: np.ndarray, *, own_statistics: bo
 
 
 def build_runtime_sides(plain: nn.Module, image: np.ndarray) -> dict[str, Side]:
-    """Return runtimes of the network converted at the image's size, which is the best that they can get."""
+    """Return other runtimes, with the network converted for the size of the image, their best case."""
     sides: dict[str, Side] = {}
     example = torch.from_numpy(normalise(image))
-    wrapped = Plain(copy.deepcopy(plain))  # converters change what they trace
+    wrapped = Plain(copy.deepcopy(plain))  # converters modify the module they trace
     if importlib.util.find_spec("openvino"):
         import openvino
 
@@ -143,7 +143,7 @@ def build_runtime_sides(plain: nn.Module, image: np.ndarray) -> dict[str, Side]:
 
 
 def build_smp_side(image: np.ndarray, output_stride: int) -> dict[str, Side]:
-    """Return segmentation_models_pytorch's network with the encoder of the default one, where it is installed.
+    """Return segmentation_models_pytorch's network with the default encoder, if the package is installed.
 
     It refuses sides that are no multiple of 16, so the image is padded as its message says.
     """
@@ -166,7 +166,7 @@ def build_smp_side(image: np.ndarray, output_stride: int) -> dict[str, Side]:
 
 
 def build_own_sides(model: Model, image: np.ndarray, output_stride: int) -> dict[str, Side]:
-    """Return ours, in each backend that is installed and each precision."""
+    """Return the candidates of `atrous`: each installed backend in each precision."""
     predictors = {}
     for precision in ("fp32", "bf16"):
         predictors[f"atrous torch {precision}"] = model.build_predictor(backend="torch", precision=precision)
@@ -185,7 +185,7 @@ def build_own_sides(model: Model, image: np.ndarray, output_stride: int) -> dict
 
 
 def quantise_network(model: Model, images: list[np.ndarray], output_stride: int) -> ConvertedNetwork:
-    """Return the network in 8 bits; what that does to labels is asked of trained networks alone."""
+    """Return the network in 8 bits; its effect on labels is meaningful for trained networks only."""
     import onnx
 
     from atrous.exporting.int8 import quantise
@@ -198,14 +198,16 @@ def quantise_network(model: Model, images: list[np.ndarray], output_stride: int)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add what is compared."""
+    """Add the options of this script."""
     parser.add_argument("--model", choices=["resnet50", "lite0"], default="resnet50")
     parser.add_argument("--size", type=int, nargs=2, default=(513, 513), metavar=("WIDTH", "HEIGHT"))
-    parser.add_argument("--output-stride", type=int, choices=[8, 16], default=16, help="of lite0; resnet50 has 8")
+    parser.add_argument(
+        "--output-stride", type=int, choices=[8, 16], default=16, help="output stride of lite0; resnet50 uses 8"
+    )
 
 
 def main() -> None:
-    """Run the comparison named on the command line."""
+    """Run the comparison."""
     options = parse_options(__doc__, add_options)
     width, height = options.size
     image = draw_image(height, width)

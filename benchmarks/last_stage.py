@@ -1,8 +1,8 @@
-"""From a map of logits to labels, the last stage of a prediction: ours, compiled and not, beside interpolate + argmax.
+"""The last stage of a prediction, from a map of logits to labels: `atrous`, compiled and not, and interpolate + argmax.
 
     python benchmarks/last_stage.py --rounds 30
 
-Each way starts from the network's logits and ends with labels in NumPy.
+Each candidate starts from the logits of the network and ends with labels in NumPy.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from atrous.networks.contracts import Cells, Geometry
 NUM_CLASSES = 21
 SIDE = 513
 REGION_CELLS = 8
-"""About as many cells of a side belong together."""
+"""Approximate side of a region with equal labels, in cells."""
 
 
 class Answered:
-    """A backend whose network has already answered."""
+    """A backend with precomputed cells."""
 
     device, aligned, num_classes = torch.device("cpu"), True, NUM_CLASSES
 
@@ -43,7 +43,7 @@ class Answered:
 
 
 def label_ours(backend: Answered, image: ArrayImage, *, compiled: bool) -> np.ndarray:
-    """Return the labels as a prediction finds them, with numba or without."""
+    """Return the labels as predictions compute them, with numba or without."""
     probabilities.load_compiled = load_compiled if compiled else lambda place: None
     bands = iter_bands(backend, image, Protocol())
     found = [find_likeliest(band.scores).numpy() if band.indices is None else band.indices for band in bands]
@@ -52,12 +52,12 @@ def label_ours(backend: Answered, image: ArrayImage, *, compiled: bool) -> np.nd
 
 @torch.inference_mode()
 def label_usual(logits: Tensor) -> np.ndarray:
-    """Return the labels as code around a network usually finds them."""
+    """Return the labels with the usual code."""
     return F.interpolate(logits, size=(SIDE, SIDE), mode="bilinear", align_corners=True).argmax(1)[0].numpy()
 
 
 def draw_logits(kind: str, shape: tuple[int, ...]) -> Tensor:
-    """Return a map of logits: of regions, as trained networks see them, or at random, where all neighbours differ."""
+    """Return a map of logits: regions, as from trained networks, or random logits, whose neighbours all differ."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(shape, generator=generator)
     if kind == "random":
@@ -70,14 +70,14 @@ def draw_logits(kind: str, shape: tuple[int, ...]) -> Tensor:
 
 
 def measure_mixed(logits: Tensor) -> float:
-    """Return the share of squares of four cells whose likeliest classes differ."""
+    """Return the share of squares between four cells whose most likely classes differ."""
     tops = logits[0].argmax(0)
     same = (tops[1:, 1:] == tops[:-1, :-1]) & (tops[1:, :-1] == tops[:-1, :-1]) & (tops[:-1, 1:] == tops[:-1, :-1])
     return 1 - float(same.float().mean())
 
 
 def main() -> None:
-    """Compare at two sizes of the map."""
+    """Run the comparison at two sizes of the map."""
     options = parse_options(__doc__)
     image = ArrayImage(torch.zeros(3, SIDE, SIDE, dtype=torch.uint8))
     for stride, kind in itertools.product((8, 16), ("regions", "random")):

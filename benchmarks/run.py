@@ -1,12 +1,12 @@
-"""Reruns every table of docs/performance.md, and says which ratio fell: what `make bench` does.
+"""Rerun every table of docs/performance.md, and report the ratios that fell; `make bench` runs this script.
 
     python benchmarks/run.py                                # all tables, some hours
     python benchmarks/run.py --only last_stage,confusion
-    python benchmarks/run.py --keep                         # the tables and the document take the new figures
+    python benchmarks/run.py --keep                         # write the results into the tables and the document
 
-What is compared is `times_as_fast` of our own sides with the table in results/performance; a machine of another kind
-has other ratios. Ends with 1 where one fell by more than a tenth. Tables on images are left out where no folder of
-JPEGs is given.
+Compares `times_as_fast` of the candidates of `atrous` with the tables in results/performance; a different machine has
+different ratios. The exit code is 1 if a ratio fell by more than a tenth. Tables on images are skipped unless a folder
+of JPEGs is given.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from harness import RESULTS, read_table
 HERE = Path(__file__).parent
 DOCUMENT = HERE.parent / "docs" / "performance.md"
 MOST_LOSS = 0.1
-"""Ratios of one and the same code differ by up to this from run to run."""
+"""Ratios of unchanged code vary by up to this share from run to run."""
 BOTH = ("default", "tuned")
 COMMANDS = {
     "last_stage": (["last_stage.py", "--rounds", "30"], BOTH),
@@ -65,17 +65,17 @@ COMMANDS = {
     ),
     "huge_image": (["huge_image.py"], ("default",)),
 }
-"""What is run, and under which allocators."""
+"""The command of each table, and the allocators it runs with."""
 
 
 def run_all(names: list[str], images: Path | None, out: Path) -> list[str]:
-    """Run the commands into a folder; returns the names of those that failed."""
+    """Run the commands, writing to a folder; return the names of those that failed."""
     failed = []
     for name in names:
         words, allocators = COMMANDS[name]
         if words[0] == "folder.py":
             if images is None:
-                print(f"{name}: left out, no --images")
+                print(f"{name}: skipped, since --images is not given")
                 continue
             words = [*words, "--images", str(images)]
         for allocator in allocators:
@@ -87,7 +87,7 @@ def run_all(names: list[str], images: Path | None, out: Path) -> list[str]:
 
 
 def find_fallen(old: list[dict[str, str]], new: list[dict[str, str]]) -> list[str]:
-    """Say which of our ratios are lower than they were, in words; rows that are not in both are passed over."""
+    """Describe each ratio that fell; rows that are not in both tables are ignored."""
     figures = re.compile(r"_ms$|times_as_fast|peak_mib|images_per_s|equal_labels|difference|seconds")
 
     def identify(row: dict[str, str]) -> tuple[tuple[str, str], ...]:
@@ -103,7 +103,7 @@ def find_fallen(old: list[dict[str, str]], new: list[dict[str, str]]) -> list[st
 
 
 def write_document(folder: Path) -> None:
-    """Put the tables into the document, each between its own marks."""
+    """Write the tables into the document, each between its markers."""
     text = DOCUMENT.read_text(encoding="utf-8")
     for path in sorted(folder.glob("*.csv")):
         begin, end = f"<!-- {path.stem} -->\n", f"<!-- end of {path.stem} -->\n"
@@ -115,7 +115,7 @@ def write_document(folder: Path) -> None:
 
 
 def format_table(rows: list[dict[str, str]]) -> str:
-    """Return a table in Markdown; what is the same in all rows stands above it."""
+    """Return a table in Markdown, with the columns that are equal in all rows above it."""
     columns = list(rows[0])
     same = [key for key in columns if len({row[key] for row in rows}) == 1 and len(rows) > 1]
     shown = [key for key in columns if key not in same and key not in ("least_ms", "most_ms")]
@@ -126,11 +126,11 @@ def format_table(rows: list[dict[str, str]]) -> str:
 
 
 def main() -> int:
-    """Run what the command line names."""
+    """Run the tables given on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default=",".join(COMMANDS), help=f"of {', '.join(COMMANDS)}")
+    parser.add_argument("--only", default=",".join(COMMANDS), help=f"any of {', '.join(COMMANDS)}")
     parser.add_argument("--images", type=Path, help="folder of JPEGs of one size")
-    parser.add_argument("--keep", action="store_true", help="the tables and the document take the new figures")
+    parser.add_argument("--keep", action="store_true", help="write the results into the tables and the document")
     options = parser.parse_args()
     if options.keep:
         failed = run_all(options.only.split(","), options.images, RESULTS)

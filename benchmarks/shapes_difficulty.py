@@ -1,11 +1,11 @@
-"""How hard the built-in data set `shapes` is: what pixels alone give away, and what context is worth.
+"""Difficulty of the built-in data set `shapes`: what single pixels reveal, and what context adds.
 
     python benchmarks/shapes_difficulty.py classifier
     python benchmarks/shapes_difficulty.py heads --seeds 0 1 2 --iterations 200
 
 `classifier` trains gradient boosting on colour and texture within 15 x 15 pixels and prints its mIoU. `heads` trains
-DeepLabv3's head and a plain 1x1 one with the same recipe and seeds, scores the first on the inference ladder, prints
-means and gaps, and writes results/shapes_heads.csv.
+DeepLabv3's head and a plain 1x1 head with the same recipe and seeds, scores the first on the inference ladder, prints
+means and differences, and writes results/shapes_heads.csv.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def draw_pixels(dataset: SegmentationDataset, pixels: int) -> tuple[np.ndarray, 
 
 
 def run_classifier(num_train: int, num_val: int) -> None:
-    """Print the mIoU of a classifier that sees 15 x 15 pixels, plain and with classes weighted evenly."""
+    """Print the mIoU of a classifier that sees 15 x 15 pixels, with and without balanced class weights."""
     splits = build_shapes(num_train=num_train, num_val=num_val)
     features, labels = draw_pixels(splits.train, 400)
     val_features, val_labels = draw_pixels(splits.val, 10_000)
@@ -86,7 +86,7 @@ def run_classifier(num_train: int, num_val: int) -> None:
 
 
 def run_heads(seeds: list[int], iterations: int, recipe: str, folder: Path) -> None:
-    """Train both heads on each seed, score DeepLabv3's on the ladder, print the means, write all rows."""
+    """Train both heads with each seed, score DeepLabv3's on the ladder, print the means, write all rows."""
     rows: list[dict[str, Any]] = []
     for seed in seeds:
         for model, head in MODELS.items():
@@ -110,7 +110,7 @@ def run_heads(seeds: list[int], iterations: int, recipe: str, folder: Path) -> N
 
 
 def write_rows(rows: list[dict[str, Any]]) -> None:
-    """Write what is measured so far, so that nothing is lost when the script is stopped."""
+    """Write the results so far, so that nothing is lost when the script is stopped."""
     RESULTS.parent.mkdir(exist_ok=True)
     with RESULTS.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
@@ -119,7 +119,7 @@ def write_rows(rows: list[dict[str, Any]]) -> None:
 
 
 def print_means(rows: list[dict[str, Any]]) -> None:
-    """Print the mean over seeds of each step, its gain over the step before, and the gap of the control."""
+    """Print the mean over seeds of each step, its gain over the previous one, and the difference to the control."""
     before: float | None = None
     for step in LADDER:
         values = [row["miou"] for row in rows if row["model"] != CONTROL and row["protocol"] == step]
@@ -141,7 +141,7 @@ def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    classifier = commands.add_parser("classifier", help="mIoU of colour and texture alone")
+    classifier = commands.add_parser("classifier", help="mIoU from colour and texture only")
     classifier.add_argument("--num-train", type=int, default=200)
     classifier.add_argument("--num-val", type=int, default=40)
     heads = commands.add_parser("heads", help="mIoU of both heads on the inference ladder")

@@ -1,25 +1,27 @@
-"""Training steps, losses and scores beside other tools' on the same data, in turns, in one process.
+"""Training steps, losses and scores compared with other tools on the same data, in turns, in one process.
 
     python benchmarks/training.py
     python benchmarks/training.py --tables loss,confusion --rounds 20
     python benchmarks/training.py --allocator tuned         # glibc keeps freed memory
-    python benchmarks/training.py --smoke                   # small sizes: whether it runs, not how fast
+    python benchmarks/training.py --smoke                   # small sizes: checks that the script runs
 
-`training_resnet50`: a step of torchvision's deeplabv3_resnet50 (21 classes, output stride 8), batch 2, 513 x 513, by
-torchvision's recipe (F.interpolate inside the model, cross_entropy; SGD with momentum) and by ours on the same weights.
-Before, both losses are compared in fp32: on this batch with norms at rest, and in training on four images, since ours
-does not normalise image-level features by two values. Torchvision's images are normalised beforehand, ours within.
-`loss`: upsampling and loss alone, forward and backward, fp32.
-`training_default`: a step of our default network, batch 8, beside segmentation_models_pytorch's DeepLabV3 with the same
-encoder, at equal cells of the last map. Each tool trains its own network: theirs has a 3x3 convolution more and a
-sigmoid less; columns tell parameters and GFLOPs of an image's forward pass. Ours pads 337 pixels to 353.
-`weight_gradient`: that of an atrous convolution's weight alone, 2048 to 256 channels on 65 x 65 cells, batch 2.
-`confusion`: counting an image of Cityscapes' size with ignored pixels, beside torchmetrics. int64 is what argmax
-gives; our predictions are uint16.
+`training_resnet50`: a step of torchvision's deeplabv3_resnet50 (21 classes, output stride 8), batch 2, 513 x 513, with
+torchvision's recipe (F.interpolate inside the model, cross_entropy; SGD with momentum) and with `atrous` on the same
+weights. Before that, both losses are compared in fp32: on this batch with frozen norms, and in training mode on four
+images, because `atrous` does not normalise image-level features over two values. Torchvision's images are normalised
+beforehand, those of `atrous` within the network.
+`loss`: upsampling and loss only, forward and backward, fp32.
+`training_default`: a step of the default network, batch 8, and of segmentation_models_pytorch's DeepLabV3 with the same
+encoder, at an equal number of cells in the last map. Each tool trains its own network: theirs has an additional 3x3
+convolution and no sigmoid; columns give parameters and GFLOPs of the forward pass of one image. `atrous` pads 337
+pixels to 353.
+`weight_gradient`: the weight gradient of an atrous convolution only, 2048 to 256 channels on 65 x 65 cells, batch 2.
+`confusion`: counting an image of the size of Cityscapes with ignored pixels, compared with torchmetrics. argmax returns
+int64; predictions of `atrous` are uint16.
 
-A step is forward, loss, backward, clipping (ours alone) and the optimiser's step. Memory is the most that a run holds
-above what was held before it, weights and momentum, measured in a process of its own with the same allocator.
-segmentation_models_pytorch and torchmetrics are left out where they are not installed.
+A step consists of forward pass, loss, backward pass, clipping (`atrous` only) and optimiser step. Memory is the peak of
+a run above the memory in use before it (weights and momentum), measured in a separate process with the same allocator.
+segmentation_models_pytorch and torchmetrics are skipped if they are not installed.
 """
 
 from __future__ import annotations
@@ -69,15 +71,15 @@ Pixels = tuple[Tensor, Tensor]
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """Sides that are compared with each other.
+    """Candidates that are compared with each other.
 
     Args:
-        table: Where its rows stand.
-        context: What is the same for all sides.
-        sides: What builds each of them, the reference first.
-        more: Further columns by side.
-        check: Raises where the sides do not compute the same.
-        has_memory: Whether its memory is measured.
+        table: Name of the table.
+        context: Conditions shared by all candidates.
+        sides: Builders of the candidates, the reference first.
+        more: Further columns by candidate.
+        check: Raises an error if the candidates compute different results.
+        has_memory: Whether to measure memory.
     """
 
     table: str
@@ -89,7 +91,7 @@ class Case:
 
 
 def draw_batch(batch: int, size: int, num_classes: int = NUM_CLASSES) -> Pixels:
-    """Return blobs of colours, and blocks of labels with ignored pixels around them."""
+    """Return images of coloured blobs, and blocks of labels surrounded by ignored pixels."""
     images = torch.from_numpy(draw_image(size, size)).permute(2, 0, 1).expand(batch, -1, -1, -1)
     blocks = size // BLOCK_PX + 1
     labels = torch.randint(num_classes, (batch, blocks, blocks), generator=torch.Generator().manual_seed(0))
@@ -99,7 +101,7 @@ def draw_batch(batch: int, size: int, num_classes: int = NUM_CLASSES) -> Pixels:
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Return floats by ImageNet's statistics."""
+    """Normalise images with ImageNet's statistics."""
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     return (images / 255 - mean) / std
 
@@ -107,7 +109,7 @@ def normalise(images: Tensor) -> Tensor:
 def build_plain_step(
     network: nn.Module, pixels: Pixels, device: torch.device, *, channels_last: bool = False, bf16: bool = False
 ) -> Side:
-    """Return a step as torchvision's reference and smp's examples write it; the network gives full-size logits."""
+    """Return a step as in torchvision's reference and smp's examples; the network returns full-resolution logits."""
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     network = network.train().to(device, memory_format=memory_format)
     images = normalise(pixels[0]).to(device).contiguous(memory_format=memory_format)
@@ -119,14 +121,14 @@ def build_plain_step(
             loss = compute_plain_loss(network, images, labels)
         loss.backward()
         optimizer.step()
-        optimizer.zero_grad()  # here, so that no side holds gradients before or during the forward pass
+        optimizer.zero_grad()  # here, so that no candidate holds gradients before or during the forward pass
         return float(loss.item())
 
     return step
 
 
 def compute_plain_loss(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Return the cross-entropy of full-size logits."""
+    """Return the cross-entropy of full-resolution logits."""
     logits = network(images)
     logits = logits["out"] if isinstance(logits, Mapping) else logits
     return F.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX)
@@ -135,7 +137,7 @@ def compute_plain_loss(network: nn.Module, images: Tensor, labels: Tensor) -> Te
 def build_own_step(
     network: Segmenter, pixels: Pixels, device: torch.device, *, bf16: bool = True, compiled: bool = False
 ) -> Side:
-    """Return a step as our training takes it, from a batch of one pass to the optimiser's step."""
+    """Return a training step of `atrous`, from a batch to the optimiser step."""
     training = TrainingConfig(precision="bf16" if bf16 else "fp32")
     fabric = build_fabric(Config(training=training, output=OutputConfig(device=str(device))))
     network = network.to(memory_format=torch.channels_last)
@@ -157,7 +159,7 @@ def build_own_step(
 
 
 def build_torchvision() -> nn.Module:
-    """Return torchvision's network with random weights, the same at every call."""
+    """Return torchvision's network with random weights, equal in every call."""
     from torchvision.models.segmentation import deeplabv3_resnet50
 
     torch.manual_seed(0)
@@ -168,17 +170,17 @@ def build_torchvision() -> nn.Module:
 
 
 def convert_torchvision(network: nn.Module) -> Segmenter:
-    """Return our network with the weights of torchvision's, through a file as anybody would."""
+    """Return the `atrous` network with torchvision's weights, loaded from a file."""
     with tempfile.TemporaryDirectory() as folder:
         torch.save(network.state_dict(), Path(folder) / "network.pth")
         return atrous.load(Path(folder) / "network.pth").network.requires_grad_(True)
 
 
 def require_equal_losses(size: int, batch: int) -> None:
-    """Compare our loss with torchvision's in fp32, dropout left out.
+    """Compare the loss of `atrous` with torchvision's in fp32, without dropout.
 
     Raises:
-        SystemExit: They differ.
+        SystemExit: The losses differ.
     """
     theirs = build_torchvision()
     ours = convert_torchvision(theirs)
@@ -199,7 +201,7 @@ def require_equal_losses(size: int, batch: int) -> None:
 
 
 def build_resnet50_cases(options: argparse.Namespace) -> Iterator[Case]:
-    """Yield the step of torchvision's network."""
+    """Yield the training step of torchvision's network."""
     batch, size, device = 2, 129 if options.smoke else 513, torch.device("cpu")
 
     def plain(**how: bool) -> Side:
@@ -221,7 +223,7 @@ def build_resnet50_cases(options: argparse.Namespace) -> Iterator[Case]:
 
 
 def build_loss_cases(options: argparse.Namespace) -> Iterator[Case]:
-    """Yield upsampling and loss, at VOC's and ADE20K's number of classes."""
+    """Yield upsampling and loss, with the number of classes of VOC and ADE20K."""
     batch, size, stride = 2, 129 if options.smoke else 513, 8
     geometry = Geometry(size, size, size, size, stride, aligned=False)
     for num_classes in (NUM_CLASSES, 150):
@@ -251,7 +253,7 @@ def build_loss_cases(options: argparse.Namespace) -> Iterator[Case]:
 
 
 def build_default_cases(options: argparse.Namespace) -> Iterator[Case]:
-    """Yield the step of the default network, at two numbers of cells."""
+    """Yield the training step of the default network, at two numbers of cells."""
     batch, device = 2 if options.smoke else 8, torch.device("cpu")
     for own_size, peer_size, cells in ((97, 112, 7),) if options.smoke else ((353, 368, 23), (337, 352, 22)):
         sides: dict[str, Callable[[], Side]] = {}
@@ -271,7 +273,7 @@ def build_default_cases(options: argparse.Namespace) -> Iterator[Case]:
 
 
 def build_default() -> Segmenter:
-    """Return our default network with random weights."""
+    """Return the default network with random weights."""
     torch.manual_seed(0)
     return atrous.build(classes=NUM_CLASSES, weights="none", output_stride=16)
 
@@ -282,7 +284,7 @@ def build_default_step(batch: int, size: int, device: torch.device, *, compiled:
 
 
 def build_smp() -> nn.Module:
-    """Return segmentation_models_pytorch's DeepLabV3 at output stride 16, with the paper's rates there."""
+    """Return segmentation_models_pytorch's DeepLabV3 at output stride 16, with the paper's rates."""
     import segmentation_models_pytorch as smp
 
     torch.manual_seed(0)
@@ -302,7 +304,7 @@ def build_smp_step(batch: int, size: int, device: torch.device, how: Mapping[str
 
 
 def measure_network(build: Callable[[], nn.Module], size: int) -> dict[str, object]:
-    """Return parameters in millions, and GFLOPs of an image's forward pass; a multiply-add is two."""
+    """Return parameters in millions, and GFLOPs of the forward pass of one image; a multiply-add counts as two."""
     network = build().eval()
     parameters = sum(parameter.numel() for parameter in network.parameters())
     with FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -311,7 +313,7 @@ def measure_network(build: Callable[[], nn.Module], size: int) -> dict[str, obje
 
 
 def build_weight_gradient_cases(options: argparse.Namespace) -> Iterator[Case]:
-    """Yield the gradient of the weight in the branches of atrous spatial pyramid pooling."""
+    """Yield the weight gradients of the branches of atrous spatial pyramid pooling."""
     channels, cells = (64, 33) if options.smoke else (2048, 65)
     for dtype, rate in itertools.product((torch.bfloat16, torch.float32), (12, 24, 36)):
         generator = torch.Generator().manual_seed(0)
@@ -331,7 +333,7 @@ def build_weight_gradient_cases(options: argparse.Namespace) -> Iterator[Case]:
 
 
 def build_confusion_cases(options: argparse.Namespace) -> Iterator[Case]:
-    """Yield the counting of one image of Cityscapes' size."""
+    """Yield the counting of one image of the size of Cityscapes."""
     height, width, num_classes = (128, 256, 19) if options.smoke else (1024, 2048, 19)
     generator = np.random.default_rng(0)
     blocks = generator.integers(0, num_classes, (height // BLOCK_PX, width // BLOCK_PX))
@@ -360,7 +362,7 @@ def build_confusion_cases(options: argparse.Namespace) -> Iterator[Case]:
 
 
 def build_torchmetrics(truth: np.ndarray, given: np.ndarray, num_classes: int, found: dict[str, np.ndarray]) -> Side:
-    """Return torchmetrics' update of a new matrix."""
+    """Return the update of an empty matrix by torchmetrics."""
     from torchmetrics.classification import MulticlassConfusionMatrix
 
     true, predicted = torch.from_numpy(truth), torch.from_numpy(given)
@@ -374,7 +376,7 @@ def build_torchmetrics(truth: np.ndarray, given: np.ndarray, num_classes: int, f
 
 
 def build_counting(truth: np.ndarray, given: np.ndarray, num_classes: int, found: dict[str, np.ndarray]) -> Side:
-    """Return our update of a new matrix."""
+    """Return the update of an empty matrix by `atrous`."""
 
     def count() -> None:
         matrix = ConfusionMatrix(num_classes)
@@ -385,10 +387,10 @@ def build_counting(truth: np.ndarray, given: np.ndarray, num_classes: int, found
 
 
 def has_peer(package: str) -> bool:
-    """Whether another tool is installed; says so if not."""
+    """Whether another tool is installed; prints a line if it is not."""
     found = importlib.util.find_spec(package) is not None
     if not found:
-        print(f"{package} is not installed: left out", file=sys.stderr)
+        print(f"{package} is not installed: skipped", file=sys.stderr)
     return found
 
 
@@ -413,7 +415,7 @@ def run_case(case: Case, number: int, options: argparse.Namespace) -> None:
 
 
 def measure_apart(table: str, number: int, side: str, options: argparse.Namespace) -> str:
-    """Return a side's peak memory in MiB, from a process in which nothing else ran; empty where it is not told."""
+    """Return a candidate's peak memory in MiB, from a separate process; empty if the system does not report it."""
     flags = [f"--{name}" for name in ("smoke", "compiled") if getattr(options, name)]
     command = [sys.executable, __file__, "--tables", table, "--allocator", options.allocator, *flags]
     command += ["--peak-of", f"{number}:{side}"]
@@ -422,7 +424,7 @@ def measure_apart(table: str, number: int, side: str, options: argparse.Namespac
 
 
 def print_peak(case: Case, side: str) -> None:
-    """Warm one side up, which makes momentum and buffers that stay, and print the memory of a further run."""
+    """Warm up one candidate, which allocates momentum and buffers, and print the memory of one more run."""
     run = case.sides[side]()
     for _ in range(2):
         run()
@@ -431,15 +433,17 @@ def print_peak(case: Case, side: str) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add this script's own options."""
-    parser.add_argument("--tables", default=",".join(TABLES), help=f"of {', '.join(TABLES)}")
+    """Add the options of this script."""
+    parser.add_argument("--tables", default=",".join(TABLES), help=f"any of {', '.join(TABLES)}")
     parser.add_argument("--smoke", action="store_true", help="small sizes")
-    parser.add_argument("--compiled", action="store_true", help="our steps with training.compile too; takes minutes")
+    parser.add_argument(
+        "--compiled", action="store_true", help="also measure the steps of atrous with training.compile; takes minutes"
+    )
     parser.add_argument("--peak-of", default="", help=argparse.SUPPRESS)
 
 
 def main() -> None:
-    """Run the tables named on the command line."""
+    """Run the tables given on the command line."""
     options = parse_options(__doc__ or "", add_options)
     for table in options.tables.split(","):
         for number, case in enumerate(TABLES[table](options)):

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import atrous
-from atrous.api import rebuild_splits
+from atrous.data.datasets.shapes import build_shapes
 from atrous.images.encode import build_colour_table
 
 COLUMNS = 4
@@ -30,7 +30,7 @@ def draw_examples(run: Path, out: Path) -> None:
         out: The JPEG to write.
     """
     model = atrous.load(run)
-    val = rebuild_splits(run).val
+    val = build_shapes(None).val
     colours = build_colour_table(val.label_space, 256)
     sheet = Image.new(
         "RGB", (LABEL_PX + COLUMNS * (CELL_PX + GAP_PX), 3 * (CELL_PX + GAP_PX) + LEGEND_PX), color="white"

@@ -2,8 +2,34 @@
 
 Each entry of `DATASETS` is a function
 `build(root, *, classes, ignore, val_fraction, split_seed, train_split, val_split, **options) -> Splits`.
+
+Each entry of `CHECKS` is named by the code of its findings and is a function `check(survey) -> Iterator[Finding]`.
 """
 
 from __future__ import annotations
 
 from atrous.core.data_source import DATASETS as DATASETS
+from atrous.core.registry import Registry
+
+CHECKS = Registry(
+    "check",
+    (
+        ("unlisted-folder", "atrous.data.checks.folders:check_unlisted_folder"),
+        ("duplicate-name", "atrous.data.checks.folders:check_duplicate_name"),
+        ("image-without-mask", "atrous.data.checks.folders:check_image_without_mask"),
+        ("mask-without-image", "atrous.data.checks.folders:check_mask_without_image"),
+        ("empty-split", "atrous.data.checks.folders:check_empty_split"),
+        ("unreadable-image", "atrous.data.checks.files:check_unreadable_image"),
+        ("unreadable-mask", "atrous.data.checks.files:check_unreadable_mask"),
+        ("size-mismatch", "atrous.data.checks.files:check_size_mismatch"),
+        ("unknown-id", "atrous.data.checks.ids:check_unknown_id"),
+        ("no-labelled-pixel", "atrous.data.checks.ids:check_no_labelled_pixel"),
+        ("named-class-empty", "atrous.data.checks.ids:check_named_class_empty"),
+        ("class-in-one-split-only", "atrous.data.checks.ids:check_class_in_one_split_only"),
+        ("ignored-ids", "atrous.data.checks.ids:check_ignored_ids"),
+        ("exif-rotated", "atrous.data.checks.files:check_exif_rotated"),
+        ("hidden-files", "atrous.data.checks.folders:check_hidden_files"),
+        ("foreign-files", "atrous.data.checks.folders:check_foreign_files"),
+        ("linked-folders", "atrous.data.checks.folders:check_linked_folders"),
+    ),
+)

@@ -1,4 +1,4 @@
-"""What a data set is to the rest of the project, and the pair of them that a run needs."""
+"""What the rest of the project expects of a data set, and the pair of them that a run needs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from atrous.core.records import Sample
 class SegmentationDataset(Protocol):
     """Images with labels, in a fixed order; the same index gives the same sample, and it pickles.
 
-    `name` is the name of data and split, such as "camvid val"; `label_space` says what ids in its masks mean.
+    A data set is called from one thread at a time, the one that trains or scores, unless it has an attribute
+    `thread_safe` that is true; then images may also be read ahead in other threads. Each worker process of a training
+    (`workers` above 0) has a copy of its own and calls it from its main thread.
+
+    Samples are checked when they are read: see `atrous.data.samples.read_sample`.
     """
 
     @property
@@ -31,7 +35,7 @@ class SegmentationDataset(Protocol):
     def __len__(self) -> int: ...
 
     def get(self, index: int) -> Sample:
-        """Return the image and its labels as class indices.
+        """Return the image, (H, W, 3) uint8 RGB, and its labels, class indices (H, W) uint16.
 
         Raises:
             DataError: A file cannot be read, the sizes differ, or the mask holds an id outside the classes.
@@ -51,11 +55,11 @@ class SegmentationDataset(Protocol):
         ...
 
     def image_path(self, index: int) -> Path | None:
-        """Return the image's file; None where images are made, not read."""
+        """Return the file of the image; None if images are made, not read."""
         ...
 
     def mask_path(self, index: int) -> Path | None:
-        """Return the mask's file; None where masks are made, not read."""
+        """Return the file of the mask; None if masks are made, not read."""
         ...
 
 
@@ -64,10 +68,10 @@ class Splits:
     """The data of a run.
 
     Args:
-        train: What is trained on.
-        val: What is scored.
-        layout: How the data lay on the disk, in words, such as "images/ and masks/, split by a seed".
-        notes: What was assumed, a sentence each, for the person to read.
+        train: The data to train on.
+        val: The data to score on.
+        layout: How the files are laid out, such as "images/ and masks/ without splits".
+        notes: What was assumed or skipped, one sentence each, for the user.
     """
 
     train: SegmentationDataset

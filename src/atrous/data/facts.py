@@ -1,53 +1,129 @@
-"""What one mask or image holds."""
+"""What the files of a data set hold: sizes, modes, ids and pixel counts, each file read once."""
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import TypeVar
 
 from atrous.core.errors import DataError
-from atrous.images.decode import ImageHeader, load_mask
+from atrous.core.labels import LabelSpace
+from atrous.core.provenance import count_usable_cores
+from atrous.core.records import Progress, ProgressCallback
+from atrous.data.contracts import SegmentationDataset
+from atrous.data.facts_cache import FactsCache, MaskFacts, count_ids
+from atrous.data.samples import require_mask
+from atrous.images.decode import ImageHeader
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class MaskContent:
-    """What one mask holds.
+class ItemFacts:
+    """What is known of one image and its mask.
 
     Args:
-        size: Height and width.
-        counts: Pixels by id.
+        key: Name of the sample.
+        image_path: File of the image; None if it is made, not read.
+        mask_path: File of the mask likewise.
+        image: Header of the image; None if it has no file or cannot be read.
+        mask: Facts of the mask; None if it cannot be read.
+        image_error: Why the image cannot be read; None if it can.
+        mask_error: Why the mask cannot be read likewise.
     """
 
-    size: tuple[int, int]
-    counts: dict[int, int]
+    key: str
+    image_path: Path | None
+    mask_path: Path | None
+    image: ImageHeader | None = None
+    mask: MaskFacts | None = None
+    image_error: DataError | None = None
+    mask_error: DataError | None = None
 
 
-def load_content(path: Path) -> MaskContent:
-    """Read what a mask's file holds; a file that has not changed is decoded once in a process.
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What is known of all samples of a data set.
 
+    Args:
+        name: Name of the data set.
+        label_space: Its classes.
+        items: Facts of each sample, in the order of the data set.
+    """
+
+    name: str
+    label_space: LabelSpace
+    items: tuple[ItemFacts, ...]
+
+    def sum_pixels(self) -> dict[int, int]:
+        """Return the pixels of each id in all masks that can be read."""
+        totals: dict[int, int] = {}
+        for item in self.items:
+            for number, count in item.mask.counts.items() if item.mask else ():
+                totals[number] = totals.get(number, 0) + count
+        return dict(sorted(totals.items()))
+
+
+def read_facts(
+    dataset: SegmentationDataset, cache: FactsCache, progress: ProgressCallback | None = None
+) -> DatasetFacts:
+    """Read every mask of a data set and the header of every image; files that cannot be read are recorded.
+
+    Files are read in threads. The data set itself is called from the caller's thread alone.
+
+    Args:
+        dataset: What to read.
+        cache: Facts of files that were read before.
+        progress: Receives the progress.
     Raises:
-        DataError: The file cannot be read as a mask.
+        UsageError: A mask that is made, not read, has another shape or dtype than the contract says.
     """
+    indices = range(len(dataset))
+    paths = [(dataset.key(i), dataset.image_path(i), dataset.mask_path(i)) for i in indices]
+    stage = f"reading the masks of {dataset.name}"
+    if all(mask is not None for _, _, mask in paths):
+        items = iter_threads(lambda item: _read_files(*item, cache), paths, stage, progress)
+        return DatasetFacts(dataset.name, dataset.label_space, tuple(items))
+    made = []
+    for index, (key, image, mask) in zip(indices, paths, strict=True):
+        item = _read_files(key, image, mask, cache)
+        if mask is None:
+            try:
+                facts = MaskFacts(*count_ids(require_mask(dataset, index)))
+                item = ItemFacts(key, image, None, item.image, facts, item.image_error)
+            except DataError as error:
+                item = ItemFacts(key, image, None, item.image, None, item.image_error, error)
+        made.append(item)
+        if progress is not None:
+            progress(Progress(stage, index + 1, len(dataset)))
+    return DatasetFacts(dataset.name, dataset.label_space, tuple(made))
+
+
+def iter_threads(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    stage: str,
+    progress: ProgressCallback | None = None,
+) -> Iterator[Result]:
+    """Map a function over items on all usable cores, in order.
+
+    Args:
+        function: What is called in the threads.
+        items: Its arguments.
+        stage: What is being done, for the progress.
+        progress: Receives the progress.
+    """
+    pool = ThreadPoolExecutor(max_workers=count_usable_cores())
     try:
-        status = path.stat()
-    except OSError as error:
-        raise DataError(f"{path}: no such file") from error
-    return _load_content(path, status.st_mtime_ns, status.st_size)
-
-
-@functools.cache  # a few ids a mask; stamp and size stand for the file's content
-def _load_content(path: Path, modified_ns: int, num_bytes: int) -> MaskContent:
-    return compute_content(load_mask(path))
-
-
-def compute_content(mask: np.ndarray) -> MaskContent:
-    """Count the pixels of each id in a mask (H, W)."""
-    counts = np.bincount(mask.ravel())
-    ids = np.flatnonzero(counts)
-    return MaskContent((mask.shape[0], mask.shape[1]), dict(zip(ids.tolist(), counts[ids].tolist(), strict=True)))
+        for done, result in enumerate(pool.map(function, items), start=1):
+            if progress is not None:
+                progress(Progress(stage, done, len(items)))
+            yield result
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def describe_size_mismatch(image: Path, header: ImageHeader, mask: Path, mask_size: tuple[int, int]) -> str:
@@ -68,3 +144,18 @@ def describe_size_mismatch(image: Path, header: ImageHeader, mask: Path, mask_si
     if header.is_turned and size[::-1] == mask_size:
         line += ": the image is rotated by its EXIF orientation, and the mask was drawn on the unrotated image"
     return line
+
+
+def _read_files(key: str, image_path: Path | None, mask_path: Path | None, cache: FactsCache) -> ItemFacts:
+    image = mask = image_error = mask_error = None
+    if image_path is not None:
+        try:
+            image = cache.read_header(image_path)
+        except DataError as error:
+            image_error = error
+    if mask_path is not None:
+        try:
+            mask = cache.read_mask(mask_path)
+        except DataError as error:
+            mask_error = error
+    return ItemFacts(key, image_path, mask_path, image, mask, image_error, mask_error)

@@ -1,77 +1,129 @@
-"""What lies in a folder: images, masks, and what pairs."""
+"""What is in a folder: images, masks, what pairs and what does not. Taking an inventory never raises."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from atrous.core.errors import DataError
 from atrous.images.decode import IMAGE_SUFFIXES
-
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Pair:
-    """An image's file and its mask's, under the key that both names share."""
+    """The file of an image and the file of its mask.
+
+    Args:
+        key: Path without suffix that both share, such as "train/a/photo".
+        image: The image file.
+        mask: The mask file.
+    """
 
     key: str
     image: Path
     mask: Path
 
 
-def find_pairs(folders: Sequence[tuple[str, Path, Path]]) -> list[tuple[Pair, ...]]:
-    """Pair images with masks by their path without suffix, sub-folders included; never by order.
+@dataclass(frozen=True)
+class FolderListing:
+    """The files in a folder and its sub-folders.
+
+    Args:
+        folder: The folder.
+        files: Files with the suffix of an image, by their path without suffix; several if they differ in suffix.
+        hidden: Files and folders whose name begins with a dot; they are skipped.
+        foreign: Other files, which have no suffix of an image.
+        links: Links to folders, which are not followed, and links to nothing.
+        unlisted: Folders that cannot be listed, with the reason.
+    """
+
+    folder: Path
+    files: Mapping[str, tuple[Path, ...]]
+    hidden: tuple[Path, ...] = ()
+    foreign: tuple[Path, ...] = ()
+    links: tuple[Path, ...] = ()
+    unlisted: tuple[str, ...] = ()
+
+    @property
+    def duplicates(self) -> list[tuple[Path, ...]]:
+        """Files that differ in their suffix alone, sorted by name."""
+        return [self.files[key] for key in sorted(self.files) if len(self.files[key]) > 1]
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """A folder of images beside a folder of masks.
+
+    Args:
+        prefix: What the keys of the pairs begin with, such as "train/".
+        images: The folder of images.
+        masks: The folder of masks.
+    """
+
+    prefix: str
+    images: FolderListing
+    masks: FolderListing
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """Images and masks with the same path up to the suffix, sorted by key."""
+        images, masks = self.images.files, self.masks.files
+        return tuple(
+            Pair(self.prefix + key, images[key][0], masks[key][0]) for key in sorted(images.keys() & masks.keys())
+        )
+
+    @property
+    def images_without_mask(self) -> list[Path]:
+        """Images that no mask belongs to, sorted."""
+        return sorted(self.images.files[key][0] for key in self.images.files.keys() - self.masks.files.keys())
+
+    @property
+    def masks_without_image(self) -> list[Path]:
+        """Masks that no image belongs to, sorted."""
+        return sorted(self.masks.files[key][0] for key in self.masks.files.keys() - self.images.files.keys())
+
+
+def take_inventory(folders: Sequence[tuple[str, Path, Path]]) -> tuple[Inventory, ...]:
+    """List folders of images and of masks; they need not exist.
 
     Args:
         folders: For each split: what its keys begin with (such as "train/"), its folder of images, that of masks.
-
-    Returns:
-        The pairs of each split, sorted by key.
-
-    Raises:
-        DataError: An image without mask, a mask without image, two files of one name, or an empty folder; all
-            that was found, in one message.
     """
-    splits: list[tuple[Pair, ...]] = []
-    problems: list[str] = []
-    for prefix, image_folder, mask_folder in folders:
-        images, masks = list_files(image_folder), list_files(mask_folder)
-        for files in (images, masks):
-            doubled = [" and ".join(map(str, paths)) for paths in files.values() if len(paths) > 1]
-            problems += _list_problem("of one name", doubled)
-        problems += _list_problem("without a mask", [str(images[k][0]) for k in images.keys() - masks.keys()])
-        problems += _list_problem("without an image", [str(masks[k][0]) for k in masks.keys() - images.keys()])
-        keys = sorted(images.keys() & masks.keys())
-        if not keys:
-            problems.append(f"not one pair in {image_folder} and {mask_folder}")
-        splits.append(tuple(Pair(prefix + key, images[key][0], masks[key][0]) for key in keys))
-    if problems:
-        raise DataError(
-            "images and masks do not pair:\n  " + "\n  ".join(problems),
-            "A mask has its image's name and sub-folder, up to the suffix.",
-        )
-    return splits
+    return tuple(Inventory(prefix, list_folder(images), list_folder(masks)) for prefix, images, masks in folders)
 
 
-def list_files(folder: Path) -> dict[str, list[Path]]:
-    """List the images in a folder and its sub-folders by their path without suffix; hidden files are left out."""
+def list_folder(folder: Path) -> FolderListing:
+    """List the files in a folder and its sub-folders; a folder that cannot be listed is recorded."""
     files: dict[str, list[Path]] = {}
-    for place, _, names in os.walk(folder):
+    hidden: list[Path] = []
+    foreign: list[Path] = []
+    links: list[Path] = []
+    errors: list[OSError] = []
+    for place, folders, names in os.walk(folder, onerror=errors.append):
+        for name in sorted(folders):
+            path = Path(place, name)
+            if name.startswith("."):
+                hidden.append(path)
+            elif path.is_symlink():
+                links.append(path)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(place, name)
-            if path.suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
+            if name.startswith("."):
+                hidden.append(path)
+            elif path.is_symlink() and not path.exists():
+                links.append(path)
+            elif path.suffix.lower() in IMAGE_SUFFIXES:
                 files.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
-    return files
-
-
-def shorten_list(lines: Sequence[str]) -> str:
-    """Join the first few lines and say how many more there are."""
-    more = f", and {len(lines) - _SHOWN:,} more" if len(lines) > _SHOWN else ""
-    return ", ".join(lines[:_SHOWN]) + more
-
-
-def _list_problem(what: str, files: Sequence[str]) -> list[str]:
-    return [f"{len(files):,} {what}: {shorten_list(sorted(files))}"] if files else []
+            else:
+                foreign.append(path)
+    unlisted = tuple(f"{error.filename}: {error.strerror}" for error in errors)
+    return FolderListing(
+        folder,
+        {key: tuple(paths) for key, paths in files.items()},
+        tuple(hidden),
+        tuple(foreign),
+        tuple(links),
+        unlisted,
+    )

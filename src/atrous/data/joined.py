@@ -10,10 +10,11 @@ import numpy as np
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Sample
 from atrous.data.contracts import SegmentationDataset
+from atrous.data.samples import is_thread_safe
 
 
 class JoinedDataset:
-    """Data sets of one label space, one after another; a key that stands in several counts once.
+    """Data sets of one label space, one after another; a key that occurs in several counts once.
 
     Args:
         name: Name of the whole.
@@ -28,6 +29,7 @@ class JoinedDataset:
                 places.setdefault(part.key(index), (part, index))
         self.label_space: LabelSpace = parts[0].label_space
         self._places = list(places.values())
+        self.thread_safe = all(is_thread_safe(part) for part in parts)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -48,11 +50,11 @@ class JoinedDataset:
         return part.mask(inner)
 
     def image_path(self, index: int) -> Path | None:
-        """Return the image's file, if there is one."""
+        """Return the file of the image, if there is one."""
         part, inner = self._places[index]
         return part.image_path(inner)
 
     def mask_path(self, index: int) -> Path | None:
-        """Return the mask's file, if there is one."""
+        """Return the file of the mask, if there is one."""
         part, inner = self._places[index]
         return part.mask_path(inner)

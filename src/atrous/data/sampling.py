@@ -17,6 +17,7 @@ from atrous.core.records import Sample
 from atrous.core.seeds import compute_epoch_order, sample_generator
 from atrous.data.augment.pipeline import Augmentation
 from atrous.data.contracts import SegmentationDataset
+from atrous.data.samples import read_sample
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Stream:
         if epoch != self._epoch:
             self._order = self.one_pass[compute_epoch_order(self.seed, epoch, len(self.one_pass))]
             self._epoch = epoch
-        sample = self.dataset.get(int(self._order[position]))
+        sample = read_sample(self.dataset, int(self._order[position]))
         image, labels = self.augmentation(sample.image, sample.labels, sample_generator(self.seed, place))
         return Sample(sample.key, image, labels)
 

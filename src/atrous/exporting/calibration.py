@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from atrous.data.contracts import SegmentationDataset
+from atrous.data.samples import read_sample
 from atrous.images.decode import load_image
 from atrous.inference.folders.inputs import find_images
 from atrous.inference.memory import LARGEST_WINDOW
@@ -29,7 +30,7 @@ def read_images(source: str | Path) -> list[np.ndarray]:
 
 def sample_images(dataset: SegmentationDataset) -> list[np.ndarray]:
     """Return some of a data set's images, evenly spaced, (H, W, 3) uint8 each."""
-    return _gather(len(dataset), lambda index: dataset.get(index).image)
+    return _gather(len(dataset), lambda index: read_sample(dataset, index).image)
 
 
 def _gather(count: int, read: Callable[[int], np.ndarray]) -> list[np.ndarray]:

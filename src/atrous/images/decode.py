@@ -35,6 +35,7 @@ HUGE_PX = 64_000_000
 
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")
 _SWAPPING_ORIENTATIONS = (5, 6, 7, 8)
+_BROKEN = "Replace the file, or remove it with its pair."
 _ARRAY_SHAPES = "(H, W), (H, W, 3) or (H, W, 4)"
 
 
@@ -201,7 +202,7 @@ def _open_image(source: ImageInput) -> Iterator[tuple[Image.Image, str]]:
         is_empty = isinstance(source, str | Path) and Path(source).stat().st_size == 0
         raise DataError(
             f"{name}: {'an empty file' if is_empty else 'not an image that can be read'}",
-            f"Supported suffixes: {', '.join(sorted(IMAGE_SUFFIXES))}.",
+            _BROKEN if is_empty else f"Supported suffixes: {', '.join(sorted(IMAGE_SUFFIXES))}.",
         ) from error
     except OSError as error:
         if error.errno is None:  # Pillow's own: a truncated or damaged file
@@ -238,7 +239,7 @@ def _describe_value(value: object) -> str:
 
 
 def _describe_broken(name: str, error: Exception) -> DataError:
-    return DataError(f"{name}: cannot be decoded: {error}", "Replace the file, or remove it with its pair.")
+    return DataError(f"{name}: cannot be decoded: {error}", _BROKEN)
 
 
 def _convert_array(pixels: np.ndarray) -> np.ndarray:

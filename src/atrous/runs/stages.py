@@ -153,7 +153,7 @@ def _prepare_stages(
         else:
             own = splits or build_splits(stage_config.data)
             statistics, findings = check_training_data(stage_config.data, own, progress)
-            for sentence in (own.layout, *own.notes, *findings):
+            for sentence in (own.layout, *own.notes, *(finding.message for finding in findings)):
                 send_message(on_message, sentence)
             stage = Stage(stage_config, place, own, statistics)
         if stages:  # the first one fails at once by itself

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 from atrous.core.errors import DataError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import ImageScore, Progress, ProgressCallback, Sample, Scores
 from atrous.data.contracts import SegmentationDataset
+from atrous.data.samples import is_thread_safe, read_sample
 from atrous.inference.folders.prefetch import iter_ahead
 from atrous.inference.labelling.labeller import Predictor
 from atrous.metrics.confusion import (
@@ -37,7 +39,8 @@ def score(predictor: Predictor, dataset: SegmentationDataset, *, progress: Progr
     before_crf = ConfusionMatrix(predictor.label_space.num_classes) if predictor.crf else None
     images: list[ImageScore] = []
     windows: list[int] = []
-    for index, reading in iter_ahead(dataset.get, range(len(dataset))):
+    read = functools.partial(read_sample, dataset)
+    for index, reading in iter_ahead(read, range(len(dataset)), ahead=int(is_thread_safe(dataset))):
         try:
             sample = reading.result()
         except OSError as error:
@@ -62,8 +65,6 @@ def score(predictor: Predictor, dataset: SegmentationDataset, *, progress: Progr
 
 def _count_image(predictor: Predictor, sample: Sample, before_crf: ConfusionMatrix | None) -> ConfusionMatrix:
     """Label one image band by band and count its pixels; add to `before_crf` what they are without DenseCRF."""
-    if sample.image.shape[:2] != sample.labels.shape:
-        raise DataError(f"{sample.key}: image {sample.image.shape[:2]} and mask {sample.labels.shape} differ in size")
     own = ConfusionMatrix(predictor.label_space.num_classes)
     for band in predictor.iter_labels(sample.image):
         truth = sample.labels[band.start_row : band.start_row + len(band.indices)]

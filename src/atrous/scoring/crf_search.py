@@ -12,6 +12,7 @@ import torch
 from atrous.core.records import Progress, ProgressCallback
 from atrous.crf.dense import DenseCRF, refine
 from atrous.data.contracts import SegmentationDataset
+from atrous.data.samples import read_sample
 from atrous.inference.labelling.labeller import Predictor
 from atrous.metrics.confusion import ConfusionMatrix, compute_miou
 
@@ -57,7 +58,7 @@ def search_crf(
     matrices = [ConfusionMatrix(predictor.label_space.num_classes) for _ in settings]
     chosen = np.unique(np.linspace(0, len(dataset) - 1, min(MOST_IMAGES, len(dataset))).round().astype(int))
     for done, index in enumerate(chosen.tolist(), start=1):
-        sample = dataset.get(index)
+        sample = read_sample(dataset, index)
         pixels = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))  # (3, H, W)
         bands = [found.band for found in predictor.iter_labels(sample.image)]
         probs = torch.cat([band.compute_probs() for band in bands if band is not None], dim=1)  # (K, H, W)

@@ -12,6 +12,7 @@ import numpy as np
 from atrous.config.schema import EvaluationConfig
 from atrous.core.records import MessageCallback, ProgressCallback, Scores
 from atrous.data.contracts import SegmentationDataset
+from atrous.data.samples import read_sample
 from atrous.images.decode import load_header
 from atrous.images.encode import encode_jpeg, encode_png, save_encoded
 from atrous.images.palette import colour_labels
@@ -107,7 +108,7 @@ class Validator:
         """Return the seconds that a pass over the data takes, from one image after a first one to warm up."""
         for index in (0, 1):
             started = time.perf_counter()
-            sample = self.dataset.get(index % len(self.dataset))
+            sample = read_sample(self.dataset, index % len(self.dataset))
             self.predictor.label_image(sample.image, confidence=False)
         return (time.perf_counter() - started) * len(self.dataset)
 
@@ -132,7 +133,7 @@ class Validator:
         indices = {self.dataset.key(index): index for index in range(len(self.dataset))}
         rows = []
         for number, key in enumerate((*best, *worst)):
-            sample = self.dataset.get(indices[key])
+            sample = read_sample(self.dataset, indices[key])
             predicted = self.predictor.label_image(sample.image, confidence=False)[0]
             views = {
                 "image": sample.image,

@@ -37,7 +37,7 @@ def test_a_folder_from_search_to_batch(folder):
     assert (len(splits.train), len(splits.val)) == (8, 2)
     statistics, findings = check_training_data(config, splits)
     assert statistics.num_masks == 8
-    assert any("255" in finding for finding in findings)
+    assert any("255" in finding.message for finding in findings)
     training = TrainingConfig(crop=16, batch=4)
     batches = list(build_loader(splits.train, training, start_place=0, num_places=8, workers=0))
     assert [batch.images.shape for batch in batches] == [(4, 3, 16, 16)] * 2
@@ -76,7 +76,7 @@ def test_named_class_without_a_pixel_stops_and_a_found_one_is_told(folder):
     Image.fromarray(np.full((20, 24), 7, np.uint8)).save(folder / "masks" / "val" / "0.png")
     config = DataConfig(source=str(folder))
     _, findings = check_training_data(config, build_splits(config))
-    assert any("'class 7' (id 7), which val holds" in finding for finding in findings)
+    assert any("'class 7' (id 7), which val holds" in finding.message for finding in findings)
 
 
 def test_strange_ids_in_val_stop_before_training(folder):
@@ -121,7 +121,7 @@ def test_options_are_checked_against_the_data_set(folder):
 
 def test_a_pass_repeats_the_images_that_hold_a_named_class():
     presence = np.array([[1, 0, 0], [1, 1, 0], [1, 0, 1]], dtype=bool)
-    statistics = MaskStatistics(presence.sum(0), presence, {}, 3, ())
+    statistics = MaskStatistics(presence.sum(0), presence, {}, 3)
     space = LabelSpace(("road", "car", "bus"), ids=(0, 7, 9))
     assert list_pass(TrainingConfig(), space, statistics).tolist() == [0, 1, 2]
     assert list_pass(TrainingConfig(hard_classes=("bus",)), space, statistics).tolist() == [0, 1, 2, 2]

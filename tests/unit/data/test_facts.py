@@ -1,8 +1,15 @@
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
-from atrous.data.facts import describe_size_mismatch
+import numpy as np
+import pytest
+
+from atrous.core.errors import DataError, UsageError
+from atrous.core.labels import LabelSpace
+from atrous.data.facts import describe_size_mismatch, iter_threads, read_facts
+from atrous.data.facts_cache import FactsCache
 from atrous.images.decode import ImageHeader
 
 
@@ -14,3 +21,60 @@ def test_a_mask_of_the_unrotated_image_is_named_as_such():
     assert "8x5" in line
     assert describe_size_mismatch(Path("a.png"), turned, Path("m.png"), (8, 5)) == ""
     assert "EXIF" not in describe_size_mismatch(Path("a.png"), turned, Path("m.png"), (3, 3))
+
+
+class MadeMasks:
+    """A Python data set of masks that are made, which remembers the threads that call it."""
+
+    name = "made"
+    label_space = LabelSpace(("a", "b"))
+
+    def __init__(self, masks):
+        self.masks = masks
+        self.threads = set()
+
+    def __len__(self):
+        return len(self.masks)
+
+    def key(self, index):
+        self.threads.add(threading.get_ident())
+        return f"made/{index}"
+
+    def mask(self, index):
+        self.threads.add(threading.get_ident())
+        if index == 7:
+            raise DataError("the eighth is missing")
+        return self.masks[index]
+
+    def image_path(self, index):
+        return None
+
+    mask_path = image_path
+
+
+def test_a_python_data_set_is_read_from_the_callers_thread(tmp_path):
+    dataset = MadeMasks([np.full((2, 3), index % 2, np.uint8) for index in range(9)])
+    seen = []
+    facts = read_facts(dataset, FactsCache(tmp_path), seen.append)
+    assert dataset.threads == {threading.get_ident()}
+    assert facts.items[1].mask.counts == {1: 6}
+    assert facts.items[7].mask is None
+    assert facts.items[7].mask_error.message == "the eighth is missing"
+    assert facts.sum_pixels() == {0: 30, 1: 18}
+    assert [progress.done for progress in seen] == list(range(1, 10))
+
+
+def test_a_made_mask_of_another_form_is_refused_with_its_key(tmp_path):
+    for mask, error in ((np.zeros((2, 2)), UsageError), (None, UsageError), (np.full((2, 2), -1), DataError)):
+        dataset = MadeMasks([mask])
+        if error is UsageError:
+            with pytest.raises(UsageError, match=r"made: sample 0 \('made/0'\): the mask is"):
+                read_facts(dataset, FactsCache(tmp_path))
+        else:
+            assert "ids from -1 to -1" in read_facts(dataset, FactsCache(tmp_path)).items[0].mask_error.message
+
+
+def test_threads_keep_order_and_leave_none_behind():
+    before = threading.active_count()
+    assert list(iter_threads(lambda number: number * number, range(6), "counting")) == [0, 1, 4, 9, 16, 25]
+    assert threading.active_count() == before

@@ -8,8 +8,8 @@ from PIL import Image
 
 from atrous.core.errors import DataError
 from atrous.core.labels import IGNORE_INDEX, LabelSpace
-from atrous.data.inventory import Pair, find_pairs
-from atrous.data.pairs import PairDataset, require_folder
+from atrous.data.inventory import Pair
+from atrous.data.pairs import PairDataset, find_pairs, require_folder
 
 
 def save(path, array) -> None:
@@ -25,9 +25,11 @@ def test_pairs_follow_names_not_listing_order(tmp_path):
     (tmp_path / "images" / "._a.jpg").write_bytes(b"left by a file manager")
     (tmp_path / "images" / "Thumbs.db").write_bytes(b"")
 
-    (pairs,) = find_pairs([("", tmp_path / "images", tmp_path / "masks")])
+    (pairs,), skipped = find_pairs([("", tmp_path / "images", tmp_path / "masks")])
 
     assert [pair.key for pair in pairs] == ["a", "a.c", "b", "sub/a"]
+    assert any("1 hidden file skipped" in line and "._a.jpg" in line for line in skipped)
+    assert any("1 other file skipped" in line and "Thumbs.db" in line for line in skipped)
     space = LabelSpace(("w", "x", "y", "z"))
     dataset = PairDataset("mine", space, pairs)
     for index in range(4):
@@ -46,12 +48,12 @@ def test_everything_that_does_not_pair_is_listed_at_once(tmp_path):
         find_pairs([("", tmp_path / "images", tmp_path / "masks"), ("val/", tmp_path / "v", tmp_path / "w")])
     message = caught.value.message
     assert "twice.jpg and " in message
-    assert "1 without a mask" in message
+    assert "1 image without a mask" in message
     assert "alone.jpg" in message
-    assert "2 without an image" in message
+    assert "2 masks without an image" in message
     assert "orphan.png" in message
     assert "sub/alone.png" in message
-    assert "not one pair in" in message
+    assert "no pairs in" in message
 
 
 def test_size_mismatch_names_both_files_and_sizes(tmp_path):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -237,3 +238,25 @@ def test_best_and_worst_images_are_distinct_and_in_order() -> None:
     best, worst = select_examples(build(0.5, 0.9, 0.1), count=4)
     assert (best, worst) == (("p1", "p0"), ("p2",))
     assert select_examples(build(None)) == ((), ())
+
+
+def test_a_data_set_that_is_not_thread_safe_is_read_in_the_callers_thread(network: Segmenter, dataset: Images) -> None:
+    threads = set()
+
+    class Watched(Images):
+        def get(self, index: int) -> Sample:
+            threads.add(threading.get_ident())
+            return super().get(index)
+
+    watched = Watched(dataset.folder, numbers=(2, 4))
+    expected = score(wrap(network), watched)
+    assert threads == {threading.get_ident()}
+    watched.thread_safe = True
+    assert score(wrap(network), watched).confusion == expected.confusion
+    assert len(threads) > 1
+
+
+def test_labels_out_of_range_stop_with_the_key(network: Segmenter, dataset: Images) -> None:
+    dataset.masks[3][5, 5] = 4
+    with pytest.raises(DataError, match=r"blocks val: sample 3 \('p3'\): the labels hold 4 \(1 pixel\)"):
+        score(wrap(network), dataset)

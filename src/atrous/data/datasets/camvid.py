@@ -9,8 +9,8 @@ from atrous.core.errors import DataError
 from atrous.core.labels import LabelSpace
 from atrous.data.classes import Classes, select_classes
 from atrous.data.contracts import Splits
-from atrous.data.inventory import Pair, find_pairs
-from atrous.data.pairs import PairDataset, require_folder
+from atrous.data.inventory import Pair
+from atrous.data.pairs import PairDataset, find_pairs, require_folder
 
 CAMVID = LabelSpace(
     names=(
@@ -44,26 +44,39 @@ def build_camvid(
     train_split: str = "train",
     val_split: str = "val",
 ) -> Splits:
-    """Find CamVid; `val_fraction` and `split_seed` have no effect, since it has splits of its own.
+    """Find the pairs of CamVid.
 
+    Args:
+        root: The folder of the data set.
+        classes: Registered names to keep, or new names by registered id. Default: all classes.
+        ignore: Ids to ignore besides those that the data set ignores.
+        val_fraction: No effect: the data set has splits of its own.
+        split_seed: No effect likewise.
+        train_split: Name of the split to train on.
+        val_split: Name of the split to score.
     Raises:
         DataError: The folder is missing or has another layout, or files do not pair.
         ConfigError: `classes` holds what CamVid does not have.
     """
     root = require_folder("camvid", root)
     space, notes = select_classes(CAMVID, classes, ignore)
-    train, val = find_segnet_pairs(root, (train_split, val_split))
+    (train, val), skipped = find_segnet_pairs(root, (train_split, val_split))
     return Splits(
         PairDataset(f"camvid {train_split}", space, train),
         PairDataset(f"camvid {val_split}", space, val),
         layout=f"SegNet's ({train_split}/ beside {train_split}annot/)",
-        notes=tuple(notes),
+        notes=(*notes, *skipped),
     )
 
 
-def find_segnet_pairs(root: Path, splits: Sequence[str]) -> list[tuple[Pair, ...]]:
+def find_segnet_pairs(root: Path, splits: Sequence[str]) -> tuple[list[tuple[Pair, ...]], list[str]]:
     """Pair the files of some splits of SegNet's layout; keys begin with the split, such as "train/0001TP_006690".
 
+    Args:
+        root: The folder that holds the splits.
+        splits: Names of the splits.
+    Returns:
+        The pairs of each split, and what was skipped, one sentence each.
     Raises:
         DataError: A folder is missing, or files do not pair.
     """

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from atrous.core.errors import DataError
+from atrous.core.findings import describe_count, shorten_list
 from atrous.core.labels import LabelSpace
 from atrous.data.classes import Classes, select_classes
 from atrous.data.contracts import Splits
-from atrous.data.inventory import Pair, list_files, shorten_list
+from atrous.data.inventory import Pair, list_folder
 from atrous.data.pairs import PairDataset, require_folder
 
 IMAGE_END, MASK_END = "_leftImg8bit", "_gtFine_labelIds"
@@ -57,8 +58,16 @@ def build_cityscapes(
     train_split: str = "train",
     val_split: str = "val",
 ) -> Splits:
-    """Find Cityscapes; `val_fraction` and `split_seed` have no effect, since it has splits of its own.
+    """Find the pairs of Cityscapes.
 
+    Args:
+        root: The folder of the data set.
+        classes: Registered names to keep, or new names by registered id. Default: all classes.
+        ignore: Ids to ignore besides those that the data set ignores.
+        val_fraction: No effect: the data set has splits of its own.
+        split_seed: No effect likewise.
+        train_split: Name of the split to train on.
+        val_split: Name of the split to score.
     Raises:
         DataError: The folder is missing or has another layout, or files do not pair.
         ConfigError: `classes` holds what Cityscapes does not have.
@@ -77,6 +86,9 @@ def build_cityscapes(
 def find_cityscapes_pairs(root: Path, split: str) -> tuple[Pair, ...]:
     """Pair the files of a split, sorted by key, such as "val/frankfurt/frankfurt_000000_000294".
 
+    Args:
+        root: The folder that holds leftImg8bit/ and gtFine/.
+        split: Name of the split.
     Raises:
         DataError: A folder is missing, there is no pair, or an image or a mask has no partner.
     """
@@ -92,15 +104,17 @@ def find_cityscapes_pairs(root: Path, split: str) -> tuple[Pair, ...]:
     alone = sorted(str(path) for path in (*_subtract(images, masks), *_subtract(masks, images)))
     if alone or not images:
         raise DataError(
-            f"{len(alone):,} files without a partner: {shorten_list(alone)}" if alone else f"no images in {folders[0]}",
+            f"{describe_count(len(alone), 'file')} without a partner: {shorten_list(alone)}"
+            if alone
+            else f"no images in {folders[0]}",
             f"NAME{IMAGE_END}.png in leftImg8bit/ goes with NAME{MASK_END}.png in gtFine/.",
         )
     return tuple(Pair(f"{split}/{key}", images[key], masks[key]) for key in sorted(images))
 
 
 def _list_ending(folder: Path, end: str) -> dict[str, Path]:
-    """List the files whose name ends so, by their path without that end; other files, such as colours, are left out."""
-    return {key.removesuffix(end): paths[0] for key, paths in list_files(folder).items() if key.endswith(end)}
+    """List the files whose name has this end, by their path without it; other files, such as colours, are skipped."""
+    return {key.removesuffix(end): paths[0] for key, paths in list_folder(folder).files.items() if key.endswith(end)}
 
 
 def _subtract(files: dict[str, Path], others: dict[str, Path]) -> list[Path]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -60,6 +61,7 @@ class ShapesDataset:
     size: tuple[int, int]
     seed: int
     label_space: LabelSpace
+    thread_safe: ClassVar[bool] = True
 
     @property
     def name(self) -> str:

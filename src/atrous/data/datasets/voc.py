@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from atrous.core.errors import DataError
+from atrous.core.findings import describe_count, shorten_list
 from atrous.core.labels import LabelSpace
 from atrous.data.classes import Classes, select_classes
 from atrous.data.contracts import Splits
-from atrous.data.inventory import Pair, list_files, shorten_list
+from atrous.data.inventory import Pair, list_folder
 from atrous.data.pairs import PairDataset, require_folder
 
 VOC = LabelSpace(
@@ -37,8 +38,16 @@ def build_voc(
     train_split: str = "train",
     val_split: str = "val",
 ) -> Splits:
-    """Find VOC; `val_fraction` and `split_seed` have no effect, since it has splits of its own.
+    """Find the pairs of PASCAL VOC.
 
+    Args:
+        root: The folder of the data set.
+        classes: Registered names to keep, or new names by registered id. Default: all classes.
+        ignore: Ids to ignore besides those that the data set ignores.
+        val_fraction: No effect: the data set has splits of its own.
+        split_seed: No effect likewise.
+        train_split: Name of the split to train on.
+        val_split: Name of the split to score.
     Raises:
         DataError: The folder or a list is missing, or a listed file is.
         ConfigError: `classes` holds what VOC does not have.
@@ -48,7 +57,9 @@ def build_voc(
     train, val = find_voc_pairs(root, (train_split, val_split))
     both = {pair.key for pair in train} & {pair.key for pair in val}
     if both:
-        notes.append(f"{len(both):,} images stand in both {train_split}.txt and {val_split}.txt: scores will flatter")
+        notes.append(
+            f"{describe_count(len(both), 'image')} in both {train_split}.txt and {val_split}.txt: scores are too high"
+        )
     return Splits(
         PairDataset(f"voc {train_split}", space, train),
         PairDataset(f"voc {val_split}", space, val),
@@ -58,8 +69,11 @@ def build_voc(
 
 
 def find_voc_pairs(root: Path, splits: Sequence[str]) -> list[tuple[Pair, ...]]:
-    """Pair the files that each list names, in the list's order.
+    """Pair the files that each list names, in the order of the list.
 
+    Args:
+        root: The folder that holds JPEGImages/, SegmentationClass/ and ImageSets/.
+        splits: Names of the lists.
     Raises:
         DataError: A list is missing or empty, or an image or mask that it names is; all missing files at once.
     """
@@ -71,7 +85,7 @@ def find_voc_pairs(root: Path, splits: Sequence[str]) -> list[tuple[Pair, ...]]:
             f"no list {', '.join(absent)}",
             f"Lists here: {', '.join(have) or 'none'}; choose with data.train_split and data.val_split.",
         )
-    images, masks = list_files(root / "JPEGImages"), list_files(root / "SegmentationClass")
+    images, masks = (list_folder(root / name).files for name in ("JPEGImages", "SegmentationClass"))
     found: list[tuple[Pair, ...]] = []
     missing: list[str] = []
     for split in splits:
@@ -83,7 +97,7 @@ def find_voc_pairs(root: Path, splits: Sequence[str]) -> list[tuple[Pair, ...]]:
         found.append(tuple(Pair(k, images[k][0], masks[k][0]) for k in keys if k in images and k in masks))
     if missing:
         raise DataError(
-            f"{len(missing):,} files that the lists name are not in {root}: {shorten_list(missing)}",
-            "Add the files, or take their names out of the lists.",
+            f"{describe_count(len(missing), 'file')} of the lists not found in {root}: {shorten_list(missing)}",
+            "Add the files, or remove their names from the lists.",
         )
     return found

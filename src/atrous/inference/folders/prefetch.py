@@ -23,8 +23,12 @@ def iter_ahead(
     Args:
         read: What is done with each item.
         items: The items.
-        ahead: How many are read before they are wanted, >= 1; no more are held.
+        ahead: Number of items that are read before they are needed; 0 reads each one in the caller's thread.
     """
+    if ahead == 0:
+        for item in items:
+            yield item, _read_now(read, item)
+        return
     waiting: deque[tuple[Item, Future[Result]]] = deque()
     with ThreadPoolExecutor(max_workers=min(ahead, MOST_THREADS)) as pool:
         try:
@@ -37,3 +41,12 @@ def iter_ahead(
             raise
         while waiting:
             yield waiting.popleft()
+
+
+def _read_now(read: Callable[[Item], Result], item: Item) -> Future[Result]:
+    reading: Future[Result] = Future()
+    try:
+        reading.set_result(read(item))
+    except Exception as error:
+        reading.set_exception(error)
+    return reading

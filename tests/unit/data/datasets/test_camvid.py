@@ -40,5 +40,5 @@ def test_missing_split_names_those_that_are_there(root):
 
 
 def test_no_place_says_how_to_give_one():
-    with pytest.raises(DataError, match="looked for nowhere"):
+    with pytest.raises(DataError, match="no folder for the data set"):
         build_camvid(None)

@@ -54,7 +54,7 @@ def test_files_without_a_partner_are_named(tmp_path):
     add(tmp_path, "train", "ulm_000000_000019")
     alone = add(tmp_path, "train", "ulm_000001_000019", kinds=("image",))["image"]
     add(tmp_path, "val", "bonn_000001_000019")
-    with pytest.raises(DataError, match="1 files without a partner") as caught:
+    with pytest.raises(DataError, match="1 file without a partner") as caught:
         build_cityscapes(tmp_path)
     assert str(alone) in caught.value.message
 

@@ -110,7 +110,7 @@ def test_masks_that_cannot_be_read_are_all_named(tmp_path):
     fill(tmp_path / "images", tmp_path / "masks")
     for number in (1, 3):
         (tmp_path / "masks" / f"{number}.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"2 masks cannot be used: .*1\.png.*3\.png"):
+    with pytest.raises(DataError, match=r"2 masks that cannot be read: .*1\.png.*3\.png"):
         build_folder(tmp_path)
 
 

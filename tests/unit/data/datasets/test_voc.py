@@ -69,7 +69,7 @@ def test_listed_files_that_are_missing_are_all_named(root):
 
 def test_overlap_of_the_lists_is_told(root):
     (root / "ImageSets" / "Segmentation" / "trainval.txt").write_text("2007_a\n2007_c\n")
-    assert "1 images stand in both" in build_voc(root, train_split="trainval").notes[-1]
+    assert "1 image in both" in build_voc(root, train_split="trainval").notes[-1]
 
 
 def test_empty_list(root):

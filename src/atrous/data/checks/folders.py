@@ -1,0 +1,85 @@
+"""Checks of folders: pairs that are incomplete, and files that are skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from atrous.core.findings import Finding, Severity, describe_count, shorten_list
+from atrous.data.checks.survey import Survey
+from atrous.data.inventory import FolderListing
+from atrous.images.decode import IMAGE_SUFFIXES
+
+_PAIRING = "A mask has the name and the sub-folder of its image, up to the suffix."
+
+
+def check_unlisted_folder(survey: Survey) -> Iterator[Finding]:
+    """Find folders that do not exist or cannot be listed."""
+    lines = [line for listing in _list_folders(survey) for line in listing.unlisted]
+    if lines:
+        message = f"{describe_count(len(lines), 'folder')} cannot be listed: {shorten_list(lines)}"
+        yield Finding("unlisted-folder", "error", len(lines), message, fix="Check the folder and its permissions.")
+
+
+def check_duplicate_name(survey: Survey) -> Iterator[Finding]:
+    """Find files that differ in their suffix alone, of which only one can belong to a pair."""
+    doubled = [paths for listing in _list_folders(survey) for paths in listing.duplicates]
+    if doubled:
+        lines = [" and ".join(map(str, paths)) for paths in doubled]
+        message = f"{describe_count(len(doubled), 'name')} with several files: {shorten_list(lines)}"
+        yield Finding("duplicate-name", "error", len(doubled), message, _names(doubled[0]), "Keep one file per name.")
+
+
+def check_image_without_mask(survey: Survey) -> Iterator[Finding]:
+    """Find images that have no mask."""
+    files = sorted(path for inventory in survey.inventories for path in inventory.images_without_mask)
+    yield from _list_files("image-without-mask", "error", "image", "without a mask", files, _PAIRING)
+
+
+def check_mask_without_image(survey: Survey) -> Iterator[Finding]:
+    """Find masks that have no image."""
+    files = sorted(path for inventory in survey.inventories for path in inventory.masks_without_image)
+    yield from _list_files("mask-without-image", "error", "mask", "without an image", files, _PAIRING)
+
+
+def check_empty_split(survey: Survey) -> Iterator[Finding]:
+    """Find folders of images and masks without a single pair."""
+    empty = [inventory for inventory in survey.inventories if not inventory.pairs]
+    if empty:
+        places = [f"{inventory.images.folder} and {inventory.masks.folder}" for inventory in empty]
+        yield Finding("empty-split", "error", len(empty), f"no pairs in {'; '.join(places)}", fix=_PAIRING)
+
+
+def check_hidden_files(survey: Survey) -> Iterator[Finding]:
+    """Find files and folders whose name begins with a dot; they are skipped."""
+    files = [path for listing in _list_folders(survey) for path in listing.hidden]
+    yield from _list_files("hidden-files", "note", "hidden file", "skipped", files)
+
+
+def check_foreign_files(survey: Survey) -> Iterator[Finding]:
+    """Find files that have no suffix of an image; they are skipped."""
+    files = [path for listing in _list_folders(survey) for path in listing.foreign]
+    kinds = ", ".join(sorted(IMAGE_SUFFIXES))
+    yield from _list_files("foreign-files", "note", "other file", f"skipped (images are {kinds})", files)
+
+
+def check_linked_folders(survey: Survey) -> Iterator[Finding]:
+    """Find links to folders and to nothing; they are not followed."""
+    files = [path for listing in _list_folders(survey) for path in listing.links]
+    yield from _list_files("linked-folders", "note", "link", "to a folder or to nothing, skipped", files)
+
+
+def _list_folders(survey: Survey) -> list[FolderListing]:
+    return [listing for inventory in survey.inventories for listing in (inventory.images, inventory.masks)]
+
+
+def _list_files(
+    code: str, severity: Severity, noun: str, what: str, files: Sequence[Path], fix: str = ""
+) -> Iterator[Finding]:
+    if files:
+        message = f"{describe_count(len(files), noun)} {what}: {shorten_list([str(path) for path in files])}"
+        yield Finding(code, severity, len(files), message, _names(files), fix)
+
+
+def _names(files: Sequence[Path]) -> tuple[str, ...]:
+    return tuple(map(str, files))

@@ -1,0 +1,118 @@
+"""Checks of ids: what masks hold against the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from atrous.core.findings import Finding, describe_count, shorten_list
+from atrous.data.checks.survey import Survey
+from atrous.data.classes import suggest_mapping
+from atrous.data.facts import DatasetFacts
+
+
+def check_unknown_id(survey: Survey) -> Iterator[Finding]:
+    """Find masks with ids that are neither a class nor ignored."""
+    for split in survey.splits:
+        space = split.label_space
+        known = {*space.ids, *space.ignored_ids}
+        lines, files = [], []
+        for item in split.items:
+            strange = {
+                number: n for number, n in (item.mask.counts if item.mask else {}).items() if number not in known
+            }
+            if strange:
+                name = str(item.mask_path or item.key)
+                lines.append(f"{name}: {_describe_counts(dict(sorted(strange.items())[:5]))}")
+                files.append(name)
+        if lines:
+            totals = split.sum_pixels()
+            unknown = [number for number in totals if number not in known]
+            classes = ", ".join(f"{number} {name}" for number, name in zip(space.ids, space.names, strict=True))
+            yield Finding(
+                "unknown-id",
+                "error",
+                len(lines),
+                f"{describe_count(len(lines), 'mask')} with ids outside the classes: {shorten_list(lines)}",
+                tuple(files),
+                f"Classes are {classes}. Name {', '.join(map(str, unknown[:10]))} in data.classes, "
+                f"or put them into data.ignore. {suggest_mapping(totals, space.ignored_ids)}".strip(),
+            )
+
+
+def check_no_labelled_pixel(survey: Survey) -> Iterator[Finding]:
+    """Find that the masks to train on hold no pixel of any class."""
+    if survey.train is not None and not _find_present(survey.train):
+        totals = survey.train.sum_pixels()
+        yield Finding(
+            "no-labelled-pixel",
+            "error",
+            len(survey.train.items),
+            f"{survey.train.name}: the masks hold no pixel of any class, only {_describe_counts(totals) or 'nothing'}",
+            fix=suggest_mapping(totals, survey.train.label_space.ignored_ids)
+            or "Name the ids of the masks in data.classes, or add images with labels.",
+        )
+
+
+def check_named_class_empty(survey: Survey) -> Iterator[Finding]:
+    """Find classes that were named and have no pixel to be trained on."""
+    train = survey.train
+    present = _find_present(train) if train is not None else set()
+    if train is None or not survey.are_classes_named or not present:
+        return
+    empty = _describe_classes(train, present)
+    if not empty:
+        return
+    space, totals = train.label_space, train.sum_pixels()
+    message = f"{train.name}: no valid pixel of {shorten_list(empty)} in {describe_count(len(train.items), 'mask')}"
+    mapping = suggest_mapping(totals, space.ignored_ids)
+    ignored = [number for number in totals if number in space.ignored_ids]
+    if mapping and ignored:
+        low, high = totals
+        message += f": the masks hold only {low} and {high}, and {high} is ignored"
+    names = [name for name, number in zip(space.names, space.ids, strict=True) if number in present]
+    fix = mapping or f"Name only classes that occur: {', '.join(names)}; or add images of the rest."
+    yield Finding("named-class-empty", "error", len(empty), message, fix=fix)
+
+
+def check_class_in_one_split_only(survey: Survey) -> Iterator[Finding]:
+    """Find classes that occur in the training data or in the validation data alone."""
+    if survey.train is None or survey.val is None:
+        return
+    train, val = _find_present(survey.train), _find_present(survey.val)
+    missing = _describe_classes(survey.train, train, among=val)
+    if missing and not survey.are_classes_named:  # of named classes, check_named_class_empty says it
+        message = f"{survey.train.name}: no pixel of {shorten_list(missing)}, which val holds: it cannot be learnt"
+        yield Finding("class-in-one-split-only", "warning", len(missing), message, fix="Add images of it to train.")
+    missing = _describe_classes(survey.val, val, among=train)
+    if missing:
+        message = f"{survey.val.name}: no pixel of {shorten_list(missing)}, which train holds: it cannot be scored"
+        yield Finding("class-in-one-split-only", "warning", len(missing), message, fix="Add images of it to val.")
+
+
+def check_ignored_ids(survey: Survey) -> Iterator[Finding]:
+    """Find pixels of ignored ids, which are neither trained on nor scored."""
+    for split in survey.splits:
+        totals = split.sum_pixels()
+        ignored = {number: totals[number] for number in split.label_space.ignored_ids if number in totals}
+        if ignored:
+            message = f"{split.name}: ignored ids: {_describe_counts(ignored)}"
+            yield Finding("ignored-ids", "note", len(ignored), message)
+
+
+def _find_present(split: DatasetFacts) -> set[int]:
+    """Return the ids of the classes that have pixels."""
+    return set(split.sum_pixels()) & set(split.label_space.ids)
+
+
+def _describe_classes(split: DatasetFacts, present: set[int], among: set[int] | None = None) -> list[str]:
+    """List the classes that are not present, such as "'car' (id 8)", or those of them among some ids."""
+    rows = zip(split.label_space.names, split.label_space.ids, strict=True)
+    return [
+        f"{name!r} (id {number})"
+        for name, number in rows
+        if number not in present and (among is None or number in among)
+    ]
+
+
+def _describe_counts(counts: Mapping[int, int]) -> str:
+    return ", ".join(f"{number} ({describe_count(count, 'pixel')})" for number, count in sorted(counts.items()))

@@ -1,0 +1,204 @@
+"""Facts of files, kept on the disk between commands: a file that has not changed is decoded once.
+
+The cache is one file of JSON lines for each folder of images or masks. Lines are appended in a single write, so several
+processes may use it at once; lines that cannot be read are ignored, and the file is written again without them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from atrous.core.errors import DataError
+from atrous.core.files import save_text
+from atrous.images.decode import ImageHeader, load_header, load_mask
+
+MAX_FOLDERS = 500
+"""Folders of images or masks that are remembered; the ones not used for longest are dropped."""
+MAX_FILES = 200_000
+"""Files of one folder that are remembered."""
+MAX_IDS = 1000
+"""Masks with more ids are not remembered: they are images, and their line would be long."""
+SETTLED_S = 2.0
+"""Files younger than this are not remembered: a second change within the clock's resolution would go unnoticed."""
+
+_FORMAT = "facts-1"
+_WASTE = 2
+"""Lines / files from which a cache file is written again."""
+
+
+@dataclass(frozen=True)
+class MaskFacts:
+    """What one mask holds.
+
+    Args:
+        size: Height and width in pixels.
+        counts: Pixels by id.
+        mode: Pillow's mode of the file, such as "P"; empty if the mask is no file.
+    """
+
+    size: tuple[int, int]
+    counts: dict[int, int]
+    mode: str = ""
+
+
+def count_ids(mask: np.ndarray) -> tuple[tuple[int, int], dict[int, int]]:
+    """Return the size of a mask (H, W) and the pixels of each id in it."""
+    counts = np.bincount(mask.ravel())
+    ids = np.flatnonzero(counts)
+    return (mask.shape[0], mask.shape[1]), dict(zip(ids.tolist(), counts[ids].tolist(), strict=True))
+
+
+def find_cache_folder() -> Path:
+    """Return the user's cache folder for this program, or one for temporary files if that cannot be written."""
+    base = os.environ.get("XDG_CACHE_HOME", "") or os.path.expanduser("~/.cache")
+    folder = Path(base) / "atrous"
+    if folder.is_absolute():  # not so if no home folder is known
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK | os.X_OK):
+                return folder
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    return Path(tempfile.gettempdir()) / f"atrous-{user}"
+
+
+class FactsCache:
+    """Reads facts of files, from the cache where the path, size and time of change of a file are those of before.
+
+    Used in a `with` block, whose end writes what is new. It may be called from several threads. Nothing that goes wrong
+    with the cache itself stops the caller.
+
+    Args:
+        folder: Where the cache is. Default: `find_cache_folder()`.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = (folder or find_cache_folder()) / _FORMAT
+        self._known: dict[str, dict[tuple[str, str], list[Any]]] = {}
+        self._new: dict[str, list[list[Any]]] = {}
+        self._wasteful: set[str] = set()
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> FactsCache:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.save()
+
+    def read_mask(self, path: Path) -> MaskFacts:
+        """Return what a mask holds.
+
+        Raises:
+            DataError: The file cannot be read as a mask.
+        """
+        stamp = _read_stamp(path)
+        with contextlib.suppress(TypeError, ValueError):  # a line of another form
+            size, mode, counts = self._find("mask", path, stamp)
+            height, width = size
+            return MaskFacts((int(height), int(width)), {int(i): int(n) for i, n in counts}, str(mode))
+        facts = MaskFacts(*count_ids(load_mask(path)), load_header(path).mode)
+        if len(facts.counts) <= MAX_IDS:
+            self._remember("mask", path, stamp, [list(facts.size), facts.mode, [list(n) for n in facts.counts.items()]])
+        return facts
+
+    def read_header(self, path: Path) -> ImageHeader:
+        """Return what the header of an image says.
+
+        Raises:
+            DataError: The file is not an image.
+        """
+        stamp = _read_stamp(path)
+        with contextlib.suppress(TypeError, ValueError):
+            height, width, mode, is_turned = self._find("image", path, stamp)
+            return ImageHeader(int(height), int(width), str(mode), bool(is_turned))
+        header = load_header(path)
+        self._remember("image", path, stamp, [header.height, header.width, header.mode, header.is_turned])
+        return header
+
+    def save(self) -> None:
+        """Write what is new; a disk that is full or read-only is no error."""
+        with self._lock, contextlib.suppress(OSError):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for folder, entries in self._new.items():
+                if folder in self._wasteful:
+                    rows = list(self._known[folder].values())[-MAX_FILES:]
+                    save_text(self._locate(folder), "".join(_format_line(row) for row in rows))
+                else:
+                    _append(self._locate(folder), "".join(_format_line(row) for row in entries))
+            self._new.clear()
+            self._wasteful.clear()
+            files = sorted(self._folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
+            for path in files[:-MAX_FOLDERS]:
+                path.unlink(missing_ok=True)
+
+    def _locate(self, folder: str) -> Path:
+        return self._folder / f"{hashlib.sha256(os.fsencode(folder)).hexdigest()[:32]}.jsonl"
+
+    def _find(self, kind: str, path: Path, stamp: tuple[int, int]) -> Any:
+        """Return the remembered facts of a file; None if it is unknown or has changed."""
+        folder = os.path.abspath(path.parent)
+        with self._lock:
+            if folder not in self._known:
+                self._load(folder)
+            entry = self._known[folder].get((kind, path.name))
+        return entry[4] if entry is not None and (entry[2], entry[3]) == stamp else None
+
+    def _load(self, folder: str) -> None:
+        self._known[folder] = known = {}
+        try:
+            lines = self._locate(folder).read_bytes().splitlines()
+        except OSError:
+            return
+        num_read = 0
+        for line in lines:
+            with contextlib.suppress(ValueError, TypeError, RecursionError):
+                kind, name, size, changed_ns, facts = json.loads(line)
+                known[str(kind), str(name)] = [kind, name, size, changed_ns, facts]
+                num_read += 1
+        if num_read < sum(bool(line) for line in lines) or num_read > _WASTE * len(known) or len(known) > MAX_FILES:
+            self._wasteful.add(folder)
+            self._new[folder] = []
+
+    def _remember(self, kind: str, path: Path, stamp: tuple[int, int], facts: list[Any]) -> None:
+        if time.time_ns() - stamp[1] < SETTLED_S * 1e9:
+            return
+        folder = os.path.abspath(path.parent)
+        entry = [kind, path.name, *stamp, facts]
+        with self._lock:
+            self._known[folder][kind, path.name] = entry
+            self._new.setdefault(folder, []).append(entry)
+
+
+def _read_stamp(path: Path) -> tuple[int, int]:
+    """Return the size and the time of the last change of a file, which stand for its content."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: no such file") from error
+    return status.st_size, status.st_mtime_ns
+
+
+def _format_line(entry: list[Any]) -> str:
+    return json.dumps(entry, separators=(",", ":")) + "\n"
+
+
+def _append(path: Path, text: str) -> None:
+    """Append whole lines in one write, after a line break that ends what another process may have left unfinished."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        os.write(handle, ("\n" + text).encode("utf-8", "surrogatepass"))
+    finally:
+        os.close(handle)

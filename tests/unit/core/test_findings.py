@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import pytest
+
+from atrous.core.errors import DataError
+from atrous.core.findings import Finding, describe_count, require_no_errors, shorten_list
+
+
+def test_a_finding_names_the_first_files_and_is_plain_json():
+    finding = Finding("size-mismatch", "error", 5, "5 pairs differ", ("a", "b", "c", "d", "e"), "Export them again.")
+    assert finding.files == ("a", "b", "c")
+    assert finding.to_json() == {
+        "code": "size-mismatch",
+        "severity": "error",
+        "count": 5,
+        "message": "5 pairs differ",
+        "files": ["a", "b", "c"],
+        "fix": "Export them again.",
+    }
+
+
+def test_errors_alone_stop_and_all_of_them_in_one_message():
+    note, warning = Finding("n", "note", 1, "a note"), Finding("w", "warning", 1, "a warning")
+    require_no_errors([note, warning])
+    one, other = Finding("e", "error", 1, "one", fix="Mend it."), Finding("f", "error", 1, "other", fix="Mend it.")
+    with pytest.raises(DataError) as caught:
+        require_no_errors([note, one])
+    assert (caught.value.message, caught.value.hint) == ("one", "Mend it.")
+    with pytest.raises(DataError) as caught:
+        require_no_errors([one, warning, other])
+    assert caught.value.message == "the data cannot be used:\n  one\n  other"
+    assert caught.value.hint == "Mend it."
+
+
+def test_counts_and_lists_read_well():
+    assert [describe_count(number, "mask") for number in (0, 1, 2400)] == ["0 masks", "1 mask", "2,400 masks"]
+    assert shorten_list(list("abcdefg")) == "a, b, c, d, e, and 2 more"
+    assert shorten_list(["a"]) == "a"

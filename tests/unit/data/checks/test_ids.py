@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import numpy as np
+
+from atrous.core.findings import Finding
+from atrous.core.labels import LabelSpace
+from atrous.data.checks.survey import Survey, run_checks
+from atrous.data.facts import DatasetFacts, ItemFacts
+from atrous.data.facts_cache import MaskFacts, count_ids
+
+TWO = LabelSpace(("background", "object"))
+
+
+def describe(masks, space, name="mine train") -> DatasetFacts:
+    items = [
+        ItemFacts(f"{name}/{n}", None, None, None, MaskFacts(*count_ids(np.array(m)))) for n, m in enumerate(masks)
+    ]
+    return DatasetFacts(name, space, tuple(items))
+
+
+def check(train, space, val=None, *, named=True) -> dict[str, Finding]:
+    val_facts = describe(val, space, "mine val") if val else None
+    findings = run_checks(Survey(train=describe(train, space), val=val_facts, are_classes_named=named))
+    return {finding.code: finding for finding in findings}
+
+
+def test_ids_outside_the_classes_have_every_file_value_count_and_fix():
+    finding = check([[[0, 1], [1, 1]], [[0, 7], [7, 1]], [[200, 1], [1, 1]]], LabelSpace(("road", "car")))["unknown-id"]
+    assert (finding.severity, finding.count) == ("error", 2)
+    assert "2 masks with ids outside the classes" in finding.message
+    assert "mine train/1: 7 (2 pixels)" in finding.message
+    assert "mine train/2: 200 (1 pixel)" in finding.message
+    assert finding.files == ("mine train/1", "mine train/2")
+    assert "Name 7, 200 in data.classes, or put them into data.ignore" in finding.fix
+    assert "0 road, 1 car" in finding.fix
+
+
+def test_a_named_class_without_a_valid_pixel_is_an_error_with_its_name():
+    space = LabelSpace(("road", "car", "tree"), ids=(0, 3, 5))
+    found = check([[[0, 5]], [[0, 255]]], space)
+    finding = found["named-class-empty"]
+    assert finding.severity == "error"
+    assert finding.message == "mine train: no valid pixel of 'car' (id 3) in 2 masks"
+    assert "road, tree" in finding.fix
+    assert "named-class-empty" not in check([[[0, 5]]], space, named=False)
+    assert "255 (1 pixel)" in found["ignored-ids"].message
+
+
+def test_an_object_saved_as_the_ignored_255_has_the_line_to_write():
+    finding = check([[[0, 255]], [[0, 0]]], TWO)["named-class-empty"]
+    assert "only 0 and 255, and 255 is ignored" in finding.message
+    assert "classes: {0: background, 255: object} and ignore: []" in finding.fix
+
+
+def test_an_object_saved_as_255_that_is_not_ignored_has_the_line_too():
+    finding = check([[[0, 255]]], LabelSpace(("background", "object"), ignored_ids=()))["unknown-id"]
+    assert "255 (1 pixel)" in finding.message
+    assert "classes: {0: background, 255: object}" in finding.fix
+
+
+def test_masks_without_a_labelled_pixel_are_an_error():
+    found = check([[[255, 255]]], TWO)
+    assert found["no-labelled-pixel"].severity == "error"
+    assert "named-class-empty" not in found
+    assert "only 255 (2 pixels)" in found["no-labelled-pixel"].message
+
+
+def test_a_class_in_one_split_alone_is_a_warning_on_either_side():
+    found = check([[[0, 0]]], TWO, val=[[[0, 1]]], named=False)["class-in-one-split-only"]
+    assert found.severity == "warning"
+    assert "'object' (id 1), which val holds: it cannot be learnt" in found.message
+    found = check([[[0, 1]]], TWO, val=[[[0, 0]]])["class-in-one-split-only"]
+    assert "mine val: no pixel of 'object' (id 1), which train holds" in found.message
+
+
+def test_all_classes_present_is_silent():
+    assert check([[[0, 1]]], TWO, val=[[[1, 0]]]) == {}

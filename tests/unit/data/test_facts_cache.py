@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import atrous.data.facts_cache as module
+from atrous.core.errors import DataError
+from atrous.data.facts_cache import FactsCache, find_cache_folder
+from atrous.images.decode import ImageHeader, load_mask
+
+AN_HOUR_AGO = time.time() - 3600
+
+
+@pytest.fixture
+def decoded(monkeypatch) -> list[Path]:
+    """The masks that were decoded, which a cache should not do twice."""
+    paths = []
+
+    def load(path):
+        paths.append(path)
+        return load_mask(path)
+
+    monkeypatch.setattr(module, "load_mask", load)
+    return paths
+
+
+def save(path: Path, values=((0, 3), (3, 3)), changed=AN_HOUR_AGO) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.array(values, np.uint8)).save(path)
+    os.utime(path, (changed, changed))
+    return path
+
+
+def test_an_unchanged_file_is_decoded_once(tmp_path, decoded):
+    mask = save(tmp_path / "data" / "m.png")
+    for _ in range(3):
+        with FactsCache(tmp_path / "cache") as cache:
+            facts = cache.read_mask(mask)
+            assert (facts.size, facts.counts, facts.mode) == ((2, 2), {0: 1, 3: 3}, "L")
+            assert cache.read_header(mask) == ImageHeader(2, 2, "L", False)
+    assert decoded == [mask]
+
+
+def test_a_changed_or_new_file_is_decoded_again(tmp_path, decoded):
+    mask = save(tmp_path / "m.png")
+    with FactsCache(tmp_path / "cache") as cache:
+        cache.read_mask(mask)
+    save(mask, ((1, 1), (1, 1)), changed=AN_HOUR_AGO + 1)
+    for _ in range(2):
+        with FactsCache(tmp_path / "cache") as cache:
+            assert cache.read_mask(mask).counts == {1: 4}
+    assert len(decoded) == 2
+    save(mask, changed=time.time())  # so new that a second change might have the same time
+    for _ in range(2):
+        with FactsCache(tmp_path / "cache") as cache:
+            assert cache.read_mask(mask).counts == {0: 1, 3: 3}
+    assert len(decoded) == 4
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "null",
+        "[[[[",
+        '["mask","m.png"]',
+        '[["mask"],"m.png",1,2,3]',
+        "\x00\xff",
+        '["mask","m.png",SIZE,CHANGED,3]',
+        '["mask","m.png",SIZE,CHANGED,[[2],"L",[]]]',
+        '["mask","m.png",SIZE,CHANGED,[[2,2],"L",[[0]]]]',
+        '["mask","m.png",SIZE,CHANGED,null]',
+    ],
+)
+def test_a_corrupt_cache_is_ignored_and_written_again(tmp_path, decoded, line):
+    mask = save(tmp_path / "m.png")
+    with FactsCache(tmp_path / "cache") as cache:
+        cache.read_mask(mask)
+    [file] = tmp_path.glob("cache/*/*.jsonl")
+    status = mask.stat()
+    line = line.replace("SIZE", str(status.st_size)).replace("CHANGED", str(status.st_mtime_ns))
+    file.write_bytes(line.encode("latin-1"))
+    for _ in range(2):
+        with FactsCache(tmp_path / "cache") as cache:
+            assert cache.read_mask(mask).counts == {0: 1, 3: 3}
+    assert len(decoded) == 2
+
+
+def test_a_line_that_another_process_left_unfinished_costs_that_line_alone(tmp_path, decoded):
+    mask, other = save(tmp_path / "m.png"), save(tmp_path / "n.png")
+    with FactsCache(tmp_path / "cache") as cache:
+        cache.read_mask(mask)
+        cache.read_mask(other)
+    [file] = tmp_path.glob("cache/*/*.jsonl")
+    with FactsCache(tmp_path / "cache") as cache:
+        cache.read_header(mask)
+        file.write_bytes(file.read_bytes() + b'["mask","half')  # written meanwhile, and cut off
+    with FactsCache(tmp_path / "cache") as cache:
+        cache.read_mask(mask)
+        cache.read_mask(other)
+        cache.read_header(mask)
+    assert len(decoded) == 2
+    assert all(json.loads(row) for row in file.read_text().splitlines() if row)  # written again without it
+
+
+def test_repeated_changes_do_not_let_the_file_grow(tmp_path):
+    for number in range(20):
+        mask = save(tmp_path / "m.png", changed=AN_HOUR_AGO + number)
+        with FactsCache(tmp_path / "cache") as cache:
+            cache.read_mask(mask)
+    [file] = tmp_path.glob("cache/*/*.jsonl")
+    assert len([row for row in file.read_text().splitlines() if row]) <= 3
+
+
+def test_the_oldest_folders_are_dropped(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MAX_FOLDERS", 3)
+    for number in range(6):
+        with FactsCache(tmp_path / "cache") as cache:
+            cache.read_mask(save(tmp_path / str(number) / "m.png"))
+    assert len(list(tmp_path.glob("cache/*/*.jsonl"))) == 3
+
+
+def test_a_mask_with_very_many_ids_is_not_remembered(tmp_path):
+    ids = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    Image.fromarray(ids).save(tmp_path / "m.png")
+    os.utime(tmp_path / "m.png", (AN_HOUR_AGO, AN_HOUR_AGO))
+    with FactsCache(tmp_path / "cache") as cache:
+        assert len(cache.read_mask(tmp_path / "m.png").counts) == 4096
+    assert list(tmp_path.glob("cache/*/*.jsonl")) == []
+
+
+def fill(folder: Path, first: int) -> None:
+    for number in range(first, first + 20):
+        with FactsCache(folder / "cache") as cache:
+            cache.read_mask(folder / f"{number}.png")
+
+
+def test_several_processes_write_one_cache(tmp_path, decoded):
+    for number in range(40):
+        save(tmp_path / f"{number}.png", ((0, number), (0, 0)))
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=fill, args=(tmp_path, first)) for first in (0, 20, 10)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    with FactsCache(tmp_path / "cache") as cache:
+        for number in range(1, 40):
+            assert cache.read_mask(tmp_path / f"{number}.png").counts == {0: 3, number: 1}
+    [file] = tmp_path.glob("cache/*/*.jsonl")
+    assert all(len(json.loads(row)) == 5 for row in file.read_text().splitlines() if row)
+
+
+def test_where_the_cache_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert find_cache_folder() == tmp_path / "xdg" / "atrous"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert find_cache_folder() == tmp_path / "home" / ".cache" / "atrous"
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "cache"))  # no folder can be made there
+    monkeypatch.setattr(module.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
+    assert find_cache_folder().parent == tmp_path / "tmp"
+
+
+def test_a_cache_that_cannot_be_written_stops_nothing(tmp_path):
+    (tmp_path / "cache").touch()
+    with FactsCache(tmp_path / "cache") as cache:
+        assert cache.read_mask(save(tmp_path / "m.png")).counts == {0: 1, 3: 3}
+
+
+def test_missing_and_broken_files_are_named(tmp_path):
+    (tmp_path / "broken.png").write_text("no image")
+    with FactsCache(tmp_path / "cache") as cache:
+        for read in (cache.read_mask, cache.read_header):
+            with pytest.raises(DataError, match=r"gone\.png: no such file"):
+                read(tmp_path / "gone.png")
+            with pytest.raises(DataError, match=r"broken\.png: not an image"):
+                read(tmp_path / "broken.png")

@@ -157,7 +157,7 @@ def list_pass(training: TrainingConfig, space: LabelSpace, statistics: MaskStati
         space: The classes.
         statistics: What the training masks hold.
     Returns:
-        Indices of images, ascending, (n,).
+        Indices of images, ascending, (N,).
     Raises:
         ConfigError: The data do not have a class that is named as hard.
     """
@@ -176,7 +176,7 @@ def build_stream(dataset: SegmentationDataset, training: TrainingConfig, one_pas
     Args:
         dataset: What is sampled.
         training: Crop, augmentation and seed.
-        one_pass: The images of one pass as `list_pass` lists them, (n,). Default: each image once.
+        one_pass: The images of one pass as `list_pass` lists them, (N,). Default: each image once.
     Raises:
         DataError: The data set is empty.
     """
@@ -198,7 +198,7 @@ def build_loader(
     Args:
         dataset: What is sampled.
         training: Crop, augmentation, seed and batch size.
-        one_pass: The images of one pass as `list_pass` lists them, (n,). Default: each image once.
+        one_pass: The images of one pass as `list_pass` lists them, (N,). Default: each image once.
         start_place: First position in the stream, from 0.
         num_places: Number of positions, a multiple of the batch size.
         workers: Processes that read and augment; 0 reads in this one.

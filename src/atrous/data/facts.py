@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from atrous.core.errors import DataError
 from atrous.core.labels import LabelSpace
-from atrous.core.provenance import count_usable_cores
+from atrous.core.machine import count_usable_cores
 from atrous.core.records import Progress, ProgressCallback
 from atrous.data.contracts import SegmentationDataset
 from atrous.data.facts_cache import FactsCache, MaskFacts, count_ids

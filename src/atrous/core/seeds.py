@@ -1,6 +1,6 @@
-"""Randomness as a function: (seed, place) gives a generator, whatever ran before and on whichever worker.
+"""Random generators as a function of (seed, position), independent of earlier draws and of the worker.
 
-The place is a sample's number in the run's endless stream, so order and augmentation need no state to resume.
+The position is the number of a sample in the endless stream of a run, so order and augmentation need no saved state.
 """
 
 from __future__ import annotations
@@ -11,10 +11,23 @@ _ORDER, _SAMPLE = 0, 1
 
 
 def sample_generator(seed: int, place: int) -> np.random.Generator:
-    """Return the generator that augments the sample at `place` (>= 0) of the stream of `seed`."""
+    """Return the generator that augments one sample.
+
+    Args:
+        seed: Seed of the run.
+        place: Position of the sample in the stream, >= 0.
+    """
     return np.random.default_rng((seed, _SAMPLE, place))
 
 
 def compute_epoch_order(seed: int, epoch: int, length: int) -> np.ndarray:
-    """Return the order of one pass: a permutation of range(length), (length,) int64."""
+    """Return the order of the samples in one epoch.
+
+    Args:
+        seed: Seed of the run.
+        epoch: Number of the epoch, >= 0.
+        length: Number of samples.
+    Shapes:
+        out (N,) int64, a permutation of range(length).
+    """
     return np.random.default_rng((seed, _ORDER, epoch)).permutation(length)

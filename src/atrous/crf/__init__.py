@@ -1,1 +1,1 @@
-"""A fully connected random field over an image, and the filtering that it needs."""
+"""A fully connected conditional random field over an image, and the Gaussian filter it uses."""

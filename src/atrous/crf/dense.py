@@ -1,4 +1,4 @@
-"""A fully connected random field over a whole image: probabilities in, probabilities that follow its edges out."""
+"""DenseCRF: a fully connected conditional random field that aligns class probabilities with the edges of an image."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from atrous.crf.lattice import PermutohedralLattice
 from atrous.networks.device import compute_available_bytes
 
 LEAST_PROBABILITY = 1e-5
-"""What a network's probabilities count as at least, so that no class is out of the question."""
+"""Lower bound of the network's probabilities, so that no class is impossible."""
 LATTICE_BYTES_PER_PIXEL = 1000
 BYTES_PER_PIXEL_AND_CLASS = 80
-"""What the field takes at its peak, measured on images of 500 x 375 pixels with 21 classes."""
+"""Peak memory of the field, measured on images of 500 x 375 pixels with 21 classes."""
 
 Normalisation = Literal["symmetric", "before", "after", "none"]
 Weight = float | list[float] | list[list[float]]
@@ -28,35 +28,36 @@ _EXPONENTS: dict[Normalisation, tuple[float, float]] = {
     "after": (0, -1),
     "none": (0, 0),
 }
-"""Powers of a kernel's sums that values are multiplied with before the filter, and results after it."""
+"""Exponents of a kernel's row sums, for the factors of values before filtering and of results after it."""
 
 
 class DenseCRF(nn.Module):
-    """Mean field in a random field where each pixel speaks to each other, the louder the nearer and the more alike.
+    """Mean-field inference in a fully connected CRF with a spatial and a bilateral Gaussian kernel.
 
-    Two kernels speak: a Gaussian in the place, which smooths, and a bilateral one in place and colour, which follows
+    The spatial kernel depends on position and smooths; the bilateral kernel depends on position and colour and follows
     edges. The defaults are those commonly used with DeepLabv2. All weights are parameters, and the marginals are
-    differentiable in them and in the logits, so the field can be trained as a layer.
+    differentiable with respect to them and to the logits, so the field can be trained as a layer.
 
-    A weight is one number (how much equal labels attract each other), one for each class, or a symmetric matrix (how
-    much two labels repel each other; of another matrix the symmetric part counts). One number w is the matrix -w * I.
+    A weight is a number (the attraction between equal labels), one number per class, or a symmetric matrix (the
+    repulsion between two labels; only the symmetric part of a matrix is used). A number w equals the matrix -w * I.
 
     Args:
-        gaussian_weight: Of the spatial kernel.
-        gaussian_xy_px: Its standard deviation in pixels.
-        bilateral_weight: Of the kernel in place and colour.
-        bilateral_xy_px: Its standard deviation in pixels.
-        bilateral_rgb: Its standard deviation in steps of 0 to 255.
-        num_iterations: Of the mean field, >= 0; with none the marginals are the softmax of the logits.
-        normalisation: What makes messages independent of how many pixels speak: each kernel is divided by the sums of
-            its rows, half at the speaker and half at the listener ("symmetric"), or all "before" (speaker) or "after"
-            (listener), or not at all ("none").
+        gaussian_weight: Weight of the spatial kernel.
+        gaussian_xy_px: Standard deviation of the spatial kernel in pixels.
+        bilateral_weight: Weight of the bilateral kernel.
+        bilateral_xy_px: Standard deviation of the bilateral kernel in pixels.
+        bilateral_rgb: Standard deviation of the bilateral kernel in colour levels, 0 to 255.
+        num_iterations: Mean-field iterations, >= 0; with 0 the marginals are the softmax of the logits.
+        normalisation: How each kernel is divided by its row sums, which makes messages independent of the number of
+            pixels: half at the sender and half at the receiver ("symmetric"), at the sender ("before"), at the receiver
+            ("after"), or not at all ("none").
     Shapes:
-        logits (K, H, W) floats, up to a constant a pixel the logarithms of probabilities; image (3, H, W) uint8 RGB;
-        out (K, H, W) marginals, adding up to 1.
+        logits (K, H, W) floats, the logarithms of probabilities up to a constant per pixel; image (3, H, W) uint8 RGB;
+        out (K, H, W) marginals, which sum to 1 over the classes.
     Raises:
-        ConfigError: A standard deviation is not above 0, a number of iterations below, or the normalisation unknown.
-        UsageError: The image is not uint8 of the logits' size, or a weight does not fit the number of classes.
+        ConfigError: A standard deviation is not positive, the number of iterations is negative, or the normalisation is
+            unknown.
+        UsageError: The image is not uint8 of the size of the logits, or a weight does not match the number of classes.
     Source: Krähenbühl and Koltun 2011 (arXiv 1210.5644); normalisation and learning as in the same authors' 2013
         "Parameter Learning and Convergent Inference for Dense Random Fields"; as a layer Zheng et al. 2015.
     """
@@ -80,9 +81,9 @@ class DenseCRF(nn.Module):
         }
         for name, deviation in deviations.items():
             if not 0 < deviation < math.inf:
-                raise ConfigError(f"{name} is {deviation}", "A standard deviation is a number above 0.")
+                raise ConfigError(f"{name} is {deviation}", "A standard deviation has to be positive.")
         if num_iterations < 0:
-            raise ConfigError(f"num_iterations is {num_iterations}", "It is a number from 0 on, 10 by default.")
+            raise ConfigError(f"num_iterations is {num_iterations}", "Give a number >= 0; the default is 10.")
         if normalisation not in _EXPONENTS:
             raise ConfigError(f"normalisation is {normalisation!r}", describe_choices(normalisation, list(_EXPONENTS)))
         self.gaussian_weight = nn.Parameter(torch.as_tensor(gaussian_weight, dtype=torch.float32).clone())
@@ -94,18 +95,25 @@ class DenseCRF(nn.Module):
         self.normalisation: Normalisation = normalisation
 
     def forward(self, logits: Tensor, image: Tensor) -> Tensor:
-        """Return the marginals, (K, H, W)."""
+        """Return the marginals, (K, H, W).
+
+        Args:
+            logits: Logarithms of probabilities, up to a constant per pixel, (K, H, W).
+            image: The image, (3, H, W) uint8 RGB.
+        Raises:
+            UsageError: The image is not uint8 of the size of the logits, or a weight does not match the classes.
+        """
         num_classes, height, width = logits.shape
         if image.dtype != torch.uint8 or image.shape != (3, height, width):
             raise UsageError(
                 f"DenseCRF got an image of {tuple(image.shape)} {image.dtype} for logits {tuple(logits.shape)}",
-                f"It is (3, {height}, {width}) uint8.",
+                f"Give an image of shape (3, {height}, {width}) and dtype uint8.",
             )
         for name, weight in self.named_parameters():
             if weight.shape not in {(), (num_classes,), (num_classes, num_classes)}:
                 raise UsageError(
-                    f"{name} is {tuple(weight.shape)} for {num_classes} classes",
-                    "It is one number, one for each class, or a matrix of them.",
+                    f"{name} has shape {tuple(weight.shape)} for {num_classes} classes",
+                    "Give one number, one number per class, or a matrix with a row and a column per class.",
                 )
         unaries = logits.reshape(num_classes, -1).T.contiguous()  # (H * W, K)
         gaussian, bilateral = self._build_kernels(image, unaries.dtype)
@@ -117,7 +125,7 @@ class DenseCRF(nn.Module):
         return marginals.T.reshape(logits.shape)
 
     def _build_kernels(self, image: Tensor, dtype: torch.dtype) -> tuple[PermutohedralLattice, PermutohedralLattice]:
-        """Place each pixel (column, row) and (column, row, red, green, blue); the lattice is built in this order."""
+        """Build both kernels, over features (column, row) and (column, row, red, green, blue) of each pixel."""
         height, width = image.shape[1:]
         rows, columns = torch.meshgrid(
             torch.arange(height, dtype=dtype, device=image.device),
@@ -132,20 +140,29 @@ class DenseCRF(nn.Module):
 
 @torch.inference_mode()
 def refine(crf: DenseCRF, probs: Tensor, image: Tensor) -> Tensor:
-    """Return a network's probabilities as the field has them.
+    """Refine the probabilities of a network.
 
+    Args:
+        crf: The field.
+        probs: Class probabilities.
+        image: The image, on any device.
     Shapes:
-        probs (K, H, W) float32, image (3, H, W) uint8 on any device; out (K, H, W).
+        probs (K, H, W) float32, image (3, H, W) uint8; out (K, H, W).
     """
     marginals: Tensor = crf(probs.clamp_min(LEAST_PROBABILITY).log(), image.to(probs.device))
     return marginals
 
 
 def require_crf_memory(height: int, width: int, num_classes: int, device: torch.device) -> None:
-    """Refuse an image whose field does not fit in memory; it needs the whole image at once.
+    """Require that the field fits into memory; it needs the whole image at once.
 
+    Args:
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        num_classes: Number of classes.
+        device: Device that the field runs on.
     Raises:
-        MachineError: It does not fit.
+        MachineError: The field does not fit into the available memory.
     """
     needed = height * width * (LATTICE_BYTES_PER_PIXEL + BYTES_PER_PIXEL_AND_CLASS * num_classes)
     available = compute_available_bytes(device)
@@ -153,7 +170,7 @@ def require_crf_memory(height: int, width: int, num_classes: int, device: torch.
         raise MachineError(
             f"DenseCRF on {height} x {width} pixels and {num_classes} classes takes about {needed / 2**20:,.0f} MiB; "
             f"{available / 2**20:,.0f} MiB are free",
-            "Leave it out, or give smaller images.",
+            "Run without --crf, or give smaller images.",
         )
 
 
@@ -167,7 +184,7 @@ def _build_kernel(features: Tensor, normalisation: Normalisation) -> Permutohedr
 
 
 def _add_messages(logits: Tensor, messages: Tensor, weight: Tensor) -> Tensor:
-    """Return the logits (N, K) with what the messages (N, K) say for and against each class."""
+    """Return the logits (N, K) updated with the messages (N, K)."""
     weight = weight.to(messages.dtype)
     if weight.dim() < 2:
         return torch.addcmul(logits, messages, weight)
@@ -177,7 +194,7 @@ def _add_messages(logits: Tensor, messages: Tensor, weight: Tensor) -> Tensor:
 def _compute_softmax(logits: Tensor) -> Tensor:
     """Return the softmax over the classes, (N, K).
 
-    On a CPU torch's own works one number at a time where rows are shorter than 16, six times as slow as written out.
+    For rows shorter than 16, torch's softmax is not vectorised on a CPU, and six times slower than this code.
     """
     if logits.shape[1] >= 16:
         return logits.softmax(1)

@@ -1,4 +1,4 @@
-"""Gaussian filtering of values at points of many dimensions, in linear time. It knows no image and no class."""
+"""Gaussian filtering of values at points in a high-dimensional space, in linear time, independent of images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from atrous.core.errors import ConfigError
 
 
 class _Rows(NamedTuple):
-    """A sparse matrix: row r has `weights` in the columns `columns`, both from offsets[r] to offsets[r + 1].
+    """A sparse matrix. The entries offsets[r] to offsets[r + 1] of `columns` and `weights` belong to row r.
 
     Shapes:
         offsets (R + 1,), columns (Z,), weights (Z,), for R rows and Z entries.
@@ -24,10 +24,10 @@ class _Rows(NamedTuple):
     weights: Tensor
 
     def multiply(self, values: Tensor) -> Tensor:
-        """Return the product with values (columns, K), which is (R, K).
+        """Return the product (R, K) with values (columns, K).
 
-        A weighted sum of rows is what embedding bags compute, and theirs is several times as fast as torch's product
-        with a compressed sparse matrix.
+        An embedding bag computes a weighted sum of rows, several times faster than torch's product with a compressed
+        sparse matrix.
         """
         return F.embedding_bag(
             self.columns,
@@ -42,16 +42,17 @@ class _Rows(NamedTuple):
 class PermutohedralLattice:
     """A sparse grid of simplices in the space of the features, and the Gaussian filter on it.
 
-    A value is shared among the d + 1 corners of the simplex around its point (splat), neighbouring corners are mixed
-    along each of the d + 1 axes of the lattice (blur), and every point reads its corners again (slice). Together this
-    is nearly the sum over all points with weights exp(-|f - g|^2 / 2). Only corners that some point touches exist.
+    Each value is distributed to the d + 1 corners of the simplex around its point (splat), neighbouring corners are
+    mixed along each of the d + 1 axes of the lattice (blur), and each point interpolates its corners (slice). The
+    result approximates the sum over all points with weights exp(-|f - g|^2 / 2). Only corners of non-empty simplices
+    are stored.
 
     Args:
-        features: Where the values lie, in standard deviations of the Gaussian; floats of one kind, finite.
+        features: Positions of the values, in standard deviations of the Gaussian; finite floats.
     Shapes:
         features (d, N) for N points of d dimensions.
     Raises:
-        ConfigError: The features spread so far that corners cannot be numbered.
+        ConfigError: The features span too many corners to be numbered.
     Source: Adams, Baek, Davis 2010, "Fast High-Dimensional Filtering Using the Permutohedral Lattice"; the scale of
         the slice follows the reference implementation of Krähenbühl and Koltun 2011.
     """
@@ -71,12 +72,15 @@ class PermutohedralLattice:
         splat = _Rows(starts, (order % num_values).int(), shares.flatten()[order])
         starts = torch.arange(0, keys.numel() + 1, num_axes, dtype=torch.int32, device=keys.device)
         slicing = _Rows(starts, corners.T.flatten(), shares.T.flatten() / (1 + 2.0 ** -len(features)))
-        self._splats, self._slices = [splat, splat], [slicing, slicing]  # of the filter and of its transpose
+        self._splats, self._slices = [splat, splat], [slicing, slicing]  # of the filter, and of its transpose
         self._blurs = [_link_neighbours(points, step, features.dtype) for step in steps]
 
     def scale(self, before: Tensor, after: Tensor) -> None:
-        """Let the filter multiply each value by a factor, and each result by another.
+        """Scale the filter.
 
+        Args:
+            before: Factors of the values.
+            after: Factors of the results.
         Shapes:
             before (N,), after (N,).
         """
@@ -91,7 +95,7 @@ class PermutohedralLattice:
         ]
 
     def filter(self, values: Tensor) -> Tensor:
-        """Return the filtered values; differentiable in them.
+        """Return the filtered values. The result is differentiable with respect to the values.
 
         Shapes:
             in (N, K), out (N, K).
@@ -99,7 +103,15 @@ class PermutohedralLattice:
         return _Filter.apply(values, self, False)  # type: ignore[no-any-return]
 
     def run(self, values: Tensor, *, transposed: bool) -> Tensor:
-        """Splat, blur and slice; where corners are missing the axes' order counts, and the transpose reverses it."""
+        """Splat, blur and slice.
+
+        Where corners are missing, the result depends on the order of the axes, so the transpose reverses it.
+
+        Args:
+            values: Values of the points, (N, K).
+            transposed: Whether to apply the transposed filter.
+        Returns: The filtered values, (N, K).
+        """
         mixed = self._splats[transposed].multiply(values.contiguous())
         for blur in reversed(self._blurs) if transposed else self._blurs:
             mixed = blur.multiply(mixed)
@@ -107,7 +119,7 @@ class PermutohedralLattice:
 
 
 class _Filter(torch.autograd.Function):
-    """The lattice's filter is linear, so its gradient is the transposed filter, and nothing need be kept for it."""
+    """Autograd function of the filter: its gradient is the transposed filter, since it is linear; nothing is saved."""
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, *inputs: object) -> Tensor:
@@ -120,16 +132,16 @@ class _Filter(torch.autograd.Function):
 
 
 def _find_simplices(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return for each point its simplex and how it is shared among the corners.
+    """Return the simplex of each point and its barycentric weights.
 
     Shapes:
         in (d, N); out: the simplex's corner of colour 0 divided by d + 1, (d + 1, N) integers; ranks of the coordinates
-        by their distance from it, largest first, (d + 1, N) int8; shares of the corners by colour, (d + 1, N).
+        by their distance from it, largest first, (d + 1, N) int8; weights of the corners by colour, (d + 1, N).
     """
     num_features, num_values = features.shape
     size = num_features + 1
-    # A blur of (1/2, 1, 1/2) along each axis has this standard deviation in the lattice's unit.
-    # Whether a corner with a share of nearly 0 exists hangs on the last bit, so all is rounded as in the reference.
+    # A blur of (1/2, 1, 1/2) along each axis has this standard deviation in units of the lattice. Whether a corner with
+    # a weight near 0 exists depends on the last bit, so all numbers are rounded as in the reference implementation.
     unit = float(features.new_tensor(math.sqrt(2 / 3) * size))
     elevated = features.new_empty(size, num_values)
     rest = features.new_zeros(num_values)
@@ -146,7 +158,7 @@ def _find_simplices(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             behind = distance[axis] < distance[other]
             ranks[axis] += behind
             ranks[other] += ~behind
-    # Rounding may leave the plane where the coordinates add up to 0; the outermost ones bring the corner back.
+    # Rounding may violate the constraint that coordinates sum to 0; adjusting the outermost ones restores it.
     ranks += corner.sum(0).to(torch.int8)
     back = (ranks < 0).to(torch.int8) - (ranks >= size).to(torch.int8)
     ranks += back * size
@@ -159,18 +171,20 @@ def _find_simplices(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _number_corners(corner: Tensor, ranks: Tensor) -> tuple[Tensor, list[int]]:
-    """Give each corner of each simplex one number, such that neighbours along an axis differ by the same step.
+    """Assign a number to each corner so that neighbours along an axis differ by a constant step.
 
     Shapes:
-        in (d + 1, N) twice; out numbers (d + 1, N) by colour, and a step for each of the d + 1 axes.
+        in (d + 1, N) twice; out numbers (d + 1, N) by colour, and the steps of the d + 1 axes.
+    Raises:
+        ConfigError: There are more corners than 63-bit integers can number.
     """
     size = len(corner)
     smallest = corner[:-1].amin(1) - 2  # room for the other corners and their neighbours
     spans = ((corner[:-1].amax(1) + 2 - smallest) * size + 1).tolist()
     if math.prod(spans) >= 2**63:
         raise ConfigError(
-            "the kernel is too narrow for the image: its lattice has more corners than can be numbered",
-            "Choose larger standard deviations for the kernel.",
+            "a standard deviation of the kernel is too small for the image: its lattice has too many corners",
+            "Give larger standard deviations.",
         )
     places = [math.prod(spans[axis + 1 :]) for axis in range(size - 1)] + [0]
     place = torch.tensor(places, device=corner.device)
@@ -178,13 +192,13 @@ def _number_corners(corner: Tensor, ranks: Tensor) -> tuple[Tensor, list[int]]:
     numbers = torch.empty_like(corner)
     numbers[0] = ((corner[:-1] - smallest[:, None]) * place[:-1, None]).sum(0) * size
     for colour in range(1, size):
-        # The next colour is one further along every axis, but for the one whose turn it is to go back by d.
+        # The next colour is one step further along every axis, except for one axis, where it is d steps back.
         numbers[colour] = numbers[colour - 1] + sum(places) - size * by_rank[size - colour]
     return numbers, [size * step - sum(places) for step in places]
 
 
 def _link_neighbours(points: Tensor, step: int, dtype: torch.dtype) -> _Rows:
-    """Return the blur along one axis: half of each neighbour that exists is added to a point.
+    """Return the blur along one axis, which adds half of each existing neighbour to a point.
 
     Shapes:
         points (M,) numbers, sorted.
@@ -196,7 +210,7 @@ def _link_neighbours(points: Tensor, step: int, dtype: torch.dtype) -> _Rows:
     num_columns[before] += 1
     num_columns[after] += 1
     offsets = F.pad(num_columns.cumsum(0, dtype=torch.int32), (1, 0))
-    # A row holds the point itself, then the neighbour before it if there is one, then the one after it if there is one.
+    # A row contains the point itself, then its predecessor, then its successor, if they exist.
     columns = torch.empty(len(points) + 2 * len(before), dtype=torch.int32, device=points.device)
     columns[offsets[:-1]] = torch.arange(len(points), dtype=torch.int32, device=points.device)
     columns[offsets[after] + 1] = before.int()

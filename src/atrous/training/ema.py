@@ -1,4 +1,4 @@
-"""Averaged weights: what is validated and kept."""
+"""Exponential moving average of the weights; the average is validated and saved."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from atrous.networks.segmenter import Segmenter
 
 
 class AveragedNetwork:
-    """An exponential moving average of a network's weights and norm statistics, warmed up.
+    """An exponential moving average of a network's weights and norm statistics, with warm-up.
 
-    The decay at step t is min(decay, (1 + t) / (10 + t)), so that a short run is not left with its first weights.
+    The decay at step t is min(decay, (1 + t) / (10 + t)), so that the initial weights do not dominate short runs.
 
     Args:
-        network: What is averaged.
-        decay: Share of the old average that stays at each step, in [0, 1); 0 keeps the network's own weights.
+        network: The network to average.
+        decay: Share of the previous average kept at each step, in [0, 1); with 0 the average equals the network.
     """
 
     def __init__(self, network: Segmenter, decay: float) -> None:
@@ -25,7 +25,12 @@ class AveragedNetwork:
 
     @torch.no_grad()
     def update(self, network: Segmenter, step: int) -> None:
-        """Take in the weights after step number `step`, counted from 0."""
+        """Update the average.
+
+        Args:
+            network: The network after a step.
+            step: Number of the step, from 0.
+        """
         share = 1.0 - min(self.decay, (1 + step) / (10 + step))
         own, new = self.network.state_dict(), network.state_dict()
         floats = [name for name, tensor in own.items() if tensor.is_floating_point()]

@@ -1,20 +1,23 @@
-"""How much of the time a training waits for its images, and what helps."""
+"""Share of the time that a training waits for its images."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 REPORTED_STEPS = 50
-"""After so many steps the share is said, or at the end of a shorter training."""
+"""Number of steps after which the share is logged; a shorter training logs it at its end."""
 LARGE_SHARE = 0.2
 
 
 @dataclass
 class DataWait:
-    """Seconds of the steps so far, the first left out, since workers start in it.
+    """Duration of the steps so far, without the first, in which the workers start.
 
     Args:
         workers: Processes that read images.
+        steps: Number of steps, including the first.
+        waited_s: Seconds spent waiting for images.
+        computed_s: Seconds spent computing.
     """
 
     workers: int
@@ -23,7 +26,12 @@ class DataWait:
     computed_s: float = 0.0
 
     def add(self, waited_s: float, computed_s: float) -> None:
-        """Count a step: what it waited for its images, and what it took after that."""
+        """Add a step.
+
+        Args:
+            waited_s: Seconds spent waiting for images.
+            computed_s: Seconds spent computing afterwards.
+        """
         self.steps += 1
         if self.steps > 1:
             self.waited_s += waited_s
@@ -31,17 +39,16 @@ class DataWait:
 
     @property
     def share(self) -> float | None:
-        """Time waited / time of the steps, in [0, 1]; None before the second step."""
+        """Waiting time / total time of the steps, in [0, 1]; None before the second step."""
         total = self.waited_s + self.computed_s
         return self.waited_s / total if total > 0 else None
 
     def describe(self) -> str:
-        """Say the share, and what to do where it is large."""
+        """Return a sentence with the share, and advice if it is large."""
         if self.share is None:
-            return "waiting for data: not measured in one step"
-        words = (
-            f"waiting for data: {self.share:.0%} of {(self.waited_s + self.computed_s) / (self.steps - 1):.2f} s a step"
-        )
+            return "waiting for data: not measured, the training had a single step"
+        step_s = (self.waited_s + self.computed_s) / (self.steps - 1)
+        words = f"waiting for data: {self.share:.0%} of {step_s:.2f} s per step"
         if self.share < LARGE_SHARE:
             return words
-        return f"{words}; more --workers (now {self.workers}) or image files nearer to the crop's size would help"
+        return f"{words}; use more --workers (now {self.workers}) or image files closer to the size of the crop"

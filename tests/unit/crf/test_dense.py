@@ -213,5 +213,5 @@ def test_images_and_weights_that_do_not_fit_are_refused() -> None:
         DenseCRF()(LOGITS, IMAGE / 255)
     with pytest.raises(UsageError, match=r"image of \(3, 24, 17\)"):
         DenseCRF()(LOGITS, IMAGE[:, :, :-1])
-    with pytest.raises(UsageError, match=r"bilateral_weight is \(3,\) for 4 classes"):
+    with pytest.raises(UsageError, match=r"bilateral_weight has shape \(3,\) for 4 classes"):
         DenseCRF(bilateral_weight=[1.0, 2.0, 3.0])(LOGITS, IMAGE)

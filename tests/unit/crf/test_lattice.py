@@ -115,6 +115,6 @@ def test_float32_agrees_with_float64() -> None:
 
 
 def test_a_kernel_too_narrow_to_number_its_corners_is_refused() -> None:
-    with pytest.raises(ConfigError, match="too narrow for the image") as caught:
+    with pytest.raises(ConfigError, match="too small for the image") as caught:
         PermutohedralLattice(draw(5, 50, spread=1e5))
     assert "larger standard deviations" in caught.value.hint

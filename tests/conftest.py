@@ -1,68 +1,57 @@
-"""A network that is small enough to be exported in every test, and its exported files."""
+"""What tests share: a tiny network and its exported files, a folder of data, and a finished run on it."""
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from PIL import Image
 
-from atrous.core.inputs import InputSpec
-from atrous.core.labels import LabelSpace
+from atrous.cli.main import main
+from atrous.data.datasets.shapes import build_shapes
 from atrous.exporting import FORMATS
 from atrous.exporting.export import export_network
-from atrous.networks.contracts import Backbone, FeatureLevel, FeatureShapes
-from atrous.networks.heads.deeplabv3 import DeepLabV3Head
+from atrous.networks import BACKBONES
 from atrous.networks.model_file import ModelCard
 from atrous.networks.segmenter import Segmenter
+from tiny import RUN_OPTIONS, RUN_SIDE, TINY, TINY_SPACE, build_tiny
 
-TINY_CHANNELS = 8
-TINY_SPACE = LabelSpace(("sky", "road", "car"), ids=(0, 7, 200))
-
-
-class TinyBackbone(Backbone):
-    """Five strided convolutions."""
-
-    input_spec = InputSpec(mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.feature_shapes = FeatureShapes(tuple(FeatureLevel(TINY_CHANNELS, 2**n) for n in range(1, 6)))
-        self.blocks = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(i, TINY_CHANNELS, 3, stride=2, padding=1), nn.BatchNorm2d(TINY_CHANNELS), nn.ReLU())
-            for i in (3, *[TINY_CHANNELS] * 4)
-        )
-
-    def forward(self, image: Tensor) -> list[Tensor]:
-        levels = [image]
-        for block in self.blocks:
-            levels.append(block(levels[-1]))
-        return levels[1:]
+torch.set_num_threads(1)  # tests compute little: threads would wait for each other, and two workers share two cores
+os.environ["OMP_NUM_THREADS"] = "1"  # in the processes that tests start
 
 
-def randomise(network: nn.Module) -> None:
-    """Give norms the statistics of a trained network, so that folding them matters, and scores a wider spread."""
-    generator = torch.Generator().manual_seed(0)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.copy_(torch.randn(module.running_mean.shape, generator=generator) * 0.1)
-            module.running_var.copy_(torch.rand(module.running_var.shape, generator=generator) + 0.5)
+@pytest.fixture(scope="session", autouse=True)
+def _tiny_models() -> Iterator[None]:
+    """Names such as `deeplabv3-tiny` build in every test."""
+    with BACKBONES.including(TINY):
+        yield
 
 
-def build_tiny(**options: object) -> Segmenter:
-    torch.manual_seed(0)
-    backbone = TinyBackbone()
-    head = DeepLabV3Head(backbone.feature_shapes, TINY_SPACE.num_classes, channels=TINY_CHANNELS)
-    network = Segmenter(backbone, head, num_classes=TINY_SPACE.num_classes, **options).eval()
-    randomise(network)
-    nn.init.normal_(head.classifier.weight)
-    blocks = torch.rand(4, 3, 5, 5).repeat_interleave(13, dim=2).repeat_interleave(13, dim=3)
-    with torch.no_grad():  # so that every class is somewhere the likeliest
-        head.classifier.bias -= network(blocks).mean(dim=(0, 2, 3))
-    return network
+@pytest.fixture(scope="session")
+def shapes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shapes as files, with a space in their path: eight pairs to train on, three to score on. Not to be changed."""
+    folder = tmp_path_factory.mktemp("data") / "shapes files"
+    splits = build_shapes(num_train=8, num_val=3, size=RUN_SIDE)
+    for split in (splits.train, splits.val):
+        for index in range(len(split)):
+            sample = split.get(index)
+            for kind, pixels in (("images", sample.image), ("masks", split.mask(index))):
+                path = folder / kind / f"{sample.key}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(path)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained_run(shapes_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run on `shapes_folder`. Not to be changed: copy it for that."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    assert main(["train", str(shapes_folder), *RUN_OPTIONS, "--out", str(folder)]) == 0
+    return folder
 
 
 @pytest.fixture

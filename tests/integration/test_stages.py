@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 import atrous
+import tiny
 from atrous import api
 from atrous.cli.main import main
 from atrous.config.load import load_config
@@ -25,7 +26,7 @@ from atrous.training.checkpoint import load_checkpoint
 COMMON = {
     "data.source": "shapes",
     "data.options": {"num_train": 12, "num_val": 2, "size": 65},
-    "model.name": "deeplabv3-resnet18",
+    "model.name": "deeplabv3-tiny",
     "model.weights": "none",
     "model.head": {"rates": [1, 2], "channels": 8},
     "training.iterations": 3,
@@ -150,7 +151,7 @@ def test_a_run_interrupted_in_either_stage_and_resumed_is_bit_equal(whole, tmp_p
 def test_a_killed_run_goes_on_from_the_command_line_to_the_same_end(whole, tmp_path, place):
     recipe, folder = whole[0].folder / "config.yaml", tmp_path / "killed"
     words = ["train", "--recipe", str(recipe), "--out", str(folder), "--quiet"]
-    process = subprocess.Popen([sys.executable, "-m", "atrous", *words], start_new_session=True)
+    process = subprocess.Popen([sys.executable, tiny.__file__, *words], start_new_session=True)
     while not (folder / place).is_file() and process.poll() is None:
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGKILL)

@@ -143,7 +143,7 @@ def build_own_step(
     network = network.to(memory_format=torch.channels_last)
     start_training(network, frozen_norms=False)
     forward_cells = compile_cells(network) if compiled else None
-    sgd = build_optimizer(network, lr=LR, head_lr_factor=1.0, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+    sgd = build_optimizer(network, TrainingConfig(lr=LR, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY))
     task, optimizer = fabric.setup(TrainingTask(network, CrossEntropy(), forward_cells=forward_cells), sgd)
     images, labels = fabric.to_device(pixels)
 

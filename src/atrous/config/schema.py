@@ -92,6 +92,10 @@ class TrainingConfig(Section):
     """Whether images are mirrored left-right at random."""
     jitter: Fraction = 0.0
     """Strength of random brightness, contrast, saturation and hue; 0 in the paper's recipe."""
+    optimizer: str = "sgd"
+    """What updates the weights: sgd or adamw."""
+    optimizer_options: dict[str, Any] = {}
+    """Options of the optimizer, such as `betas: [0.9, 0.99]` of adamw."""
     lr: Positive = 0.1
     """Learning rate at the start."""
     head_lr_factor: Positive = 1.0
@@ -101,7 +105,7 @@ class TrainingConfig(Section):
     warmup_fraction: Fraction = 0.05
     """Share of the steps over which the learning rate rises from zero."""
     momentum: Fraction = 0.9
-    """Momentum of SGD."""
+    """Momentum of sgd, and of other optimizers that have one."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-4
     """Weight decay; norms and biases are left out."""
     clip_norm: Annotated[float, Field(ge=0.0)] = 2.0
@@ -135,6 +139,8 @@ class TrainingConfig(Section):
     """Arithmetic of the training step; auto: bf16 where the machine computes in it."""
     compile: bool = False
     """Whether the network of the step is compiled at the start, which takes minutes; needs a C++ compiler."""
+    lean: Literal["auto", "off"] = "auto"
+    """Whether training on a CPU uses the project's faster and smaller backward passes; off: plain modules."""
     deterministic: bool = False
     """Whether only deterministic operations are used; slower, and warned about where there is none."""
 

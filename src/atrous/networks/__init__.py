@@ -34,4 +34,4 @@ BACKBONES = Registry(
 )
 """Functions that build a backbone, by the rest of a model's name; `backbones/from_timm.py` builds `timm/<name>`.
 
-What a backbone is (input, sizes, strides, weights, licence, parameter groups) is said by the `Backbone` itself."""
+The `Backbone` itself declares its input, sizes, strides, weights with their licence, and parameter groups."""

@@ -41,7 +41,7 @@ class PackagedFile:
 
     @property
     def source(self) -> str:
-        """Where the file comes from, in words."""
+        """Where the file comes from, as text."""
         return f"package {self.package}"
 
     def fetch(self) -> Path:
@@ -81,7 +81,7 @@ class PublishedFile:
 
     @property
     def source(self) -> str:
-        """Where the file comes from, in words."""
+        """Where the file comes from, as text."""
         return self.url
 
     def fetch(self) -> Path:

@@ -102,7 +102,7 @@ class Fit:
         )
         self.journal.log(self.validator.check_memory())
         self.train_state = TrainState.from_json(record["train_state"]) if checkpoint else TrainState()
-        optimizer = self._build_optimizer(network)
+        optimizer = build_optimizer(network, config.training)
         task = build_task(config.training, network, splits.train.label_space.names, statistics, self.journal.log)
         self.task, self.optimizer = self.fabric.setup(task, optimizer)
         self.network = network
@@ -285,16 +285,6 @@ class Fit:
             f"{training.batch} in the image-level branch"
         )
         return network.to(memory_format=torch.channels_last)
-
-    def _build_optimizer(self, network: Segmenter) -> torch.optim.SGD:
-        training = self.config.training
-        return build_optimizer(
-            network,
-            lr=training.lr,
-            head_lr_factor=training.head_lr_factor,
-            momentum=training.momentum,
-            weight_decay=training.weight_decay,
-        )
 
     def _make_plan(self) -> Plan:
         training = self.config.training

@@ -18,9 +18,11 @@ from atrous.inference.precision import computes_bf16
 from atrous.losses.build import build_loss
 from atrous.networks.build import build_network
 from atrous.networks.device import find_device
+from atrous.networks.layers.lean import set_lean
 from atrous.networks.rates import RATE_STRIDE
 from atrous.networks.segmenter import Segmenter
 from atrous.training.compilation import compile_cells, require_compiler
+from atrous.training.optimizers import build_optimizer
 from atrous.training.task import TrainingTask
 
 MOST_WORKERS = 8
@@ -116,6 +118,7 @@ def build_task(
         weights = compute_class_weights(statistics.pixels)
         listed = ", ".join(f"{name} {weight:.2f}" for name, weight in zip(names, weights, strict=True))
         on_message(f"class weights (1 / sqrt of the share of pixels, capped): {listed}")
+    set_lean(network, training.lean == "auto")
     return TrainingTask(
         network,
         build_loss(training.loss, training.loss_options),
@@ -123,6 +126,7 @@ def build_task(
         class_weights=None if isinstance(weights, str) else weights,
         auxiliary_weight=training.auxiliary_weight,
         forward_cells=compile_cells(network) if training.compile else None,
+        lean=training.lean == "auto",
     )
 
 
@@ -130,12 +134,13 @@ def require_trainable(config: Config, splits: Splits, statistics: MaskStatistics
     """Refuse what a training with these settings and data would refuse at its start, long before that start.
 
     Raises:
-        ConfigError: See `build_trainable`, `build_task` and `list_pass`.
+        ConfigError: See `build_trainable`, `build_optimizer`, `build_task` and `list_pass`.
         MachineError: The run is to be compiled, and this machine cannot.
     """
     if config.training.compile:
         require_compiler(find_device(config.output.device))
     space = splits.train.label_space
     network = build_trainable(config, space.num_classes)
+    build_optimizer(network, config.training)
     build_task(config.training, network, space.names, statistics, lambda text: None)
     list_pass(config.training, space, statistics)

@@ -26,7 +26,8 @@ class TrainingTask(nn.Module):
             network's cells.
         class_weights: Weight of each class in the loss, (K,), or None.
         auxiliary_weight: Weight of the auxiliary head's loss, where the network has such a head.
-        forward_cells: What runs the network: its own method where left out, or that method compiled.
+        forward_cells: What runs the network, such as its own method compiled. Default: its own method.
+        lean: Whether a pass on a CPU keeps less for the backward pass, see `recomputing`.
     Source: Chen et al. 2017 (arXiv 1706.05587), section 4 and Table 8: upsampled logits keep what shrinking labels
         takes away.
     """
@@ -42,6 +43,7 @@ class TrainingTask(nn.Module):
         class_weights: tuple[float, ...] | None = None,
         auxiliary_weight: float = 0.4,
         forward_cells: Callable[[Tensor], Cells] | None = None,
+        lean: bool = True,
     ) -> None:
         super().__init__()
         self.network = network
@@ -49,6 +51,7 @@ class TrainingTask(nn.Module):
         self.resolution = resolution
         self.auxiliary_weight = auxiliary_weight
         self.forward_cells = forward_cells or network.forward_cells
+        self.lean = lean
         weights = None if class_weights is None else torch.tensor(class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
 
@@ -61,7 +64,7 @@ class TrainingTask(nn.Module):
             step_weight: () the sum of `count_weight` over all passes of the optimiser step; below 1 it counts as 1, so
                 that a step without a valid pixel has loss 0.
         """
-        with recomputing() if images.device.type == "cpu" else nullcontext():
+        with recomputing() if self.lean and images.device.type == "cpu" else nullcontext():
             cells = self.forward_cells(images)
         total = step_weight.clamp(min=1.0)
         loss = self._compare(cells.logits, cells.geometry, labels) / total

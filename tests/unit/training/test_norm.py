@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from atrous.config.schema import TrainingConfig
 from atrous.networks.build import build_network_from
 from atrous.training.norm import freeze_norms, set_norm_momentum, start_training
 from atrous.training.optimizers import build_optimizer
@@ -25,7 +26,7 @@ def copy_norms(network):
 
 
 def train(network, *, frozen, steps=2):
-    optimizer = build_optimizer(network, lr=0.1, head_lr_factor=1.0, momentum=0.9, weight_decay=0.1)
+    optimizer = build_optimizer(network, TrainingConfig(weight_decay=0.1))
     generator = torch.Generator().manual_seed(1)
     for _ in range(steps):
         start_training(network, frozen_norms=frozen)

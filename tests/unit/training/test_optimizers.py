@@ -3,7 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from atrous.config.schema import TrainingConfig
+from atrous.core.errors import ConfigError
 from atrous.networks.build import build_network_from
+from atrous.networks.contracts import ParameterGroup
 from atrous.training.norm import freeze_norms
 from atrous.training.optimizers import build_optimizer, set_lr_factor
 
@@ -13,8 +16,8 @@ def build(**options):
     return build_network_from(model, 3)
 
 
-def optimize(network):
-    return build_optimizer(network, lr=0.1, head_lr_factor=10.0, momentum=0.9, weight_decay=0.01)
+def optimize(network, **settings):
+    return build_optimizer(network, TrainingConfig(head_lr_factor=10.0, weight_decay=0.01, **settings))
 
 
 def list_learning(optimizer):
@@ -73,3 +76,44 @@ def test_a_step_is_that_of_plain_sgd_with_momentum_and_decay():
         optimizer.step()
     for parameter in (weight, bias):
         torch.testing.assert_close(parameter.detach(), expected[id(parameter)][0])
+
+
+def test_adamw_is_torchs_with_the_same_groups():
+    network = build()
+    optimizer = optimize(network, optimizer="adamw", optimizer_options={"betas": [0.8, 0.9]}, lr=1e-3)
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert {group["betas"] for group in optimizer.param_groups} == {(0.8, 0.9)}
+    assert [len(group["params"]) for group in optimizer.param_groups] == [
+        len(group["params"]) for group in optimize(network).param_groups
+    ]
+
+
+def test_the_backbone_groups_its_own_parameters(monkeypatch):
+    """As a transformer does, whose position embeddings do not decay and whose first layers learn slowly."""
+    network = build()
+    stem, rest = network.backbone.conv1.weight, [p for p in network.backbone.parameters() if p.dim() > 0][1:]
+    grouped = [ParameterGroup((stem,), decays=False, lr_factor=0.1), ParameterGroup(tuple(rest), decays=True)]
+    monkeypatch.setattr(network.backbone, "group_parameters", lambda: grouped)
+    groups = list_learning(optimize(network))
+    assert groups[id(stem)]["weight_decay"] == 0.0
+    assert groups[id(stem)]["initial_lr"] == pytest.approx(0.01)
+    assert groups[id(rest[0])]["weight_decay"] == 0.01
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"optimizer": "adamv"}, r"unknown optimizer 'adamv'(.|\n)*Did you mean 'adamw'"),
+        ({"optimizer": "adamw", "momentum": 0.5}, "training.momentum has no effect: adamw has no momentum"),
+        ({"optimizer": "adamw", "optimizer_options": {"beta": 1}}, r"optimizer_options\.beta: unknown option"),
+        (
+            {"optimizer": "adamw", "optimizer_options": {"betas": [0.9, 1.5]}},
+            r"training\.optimizer_options: Invalid beta",
+        ),
+        ({"optimizer_options": {"momentum": 0.5}}, r"optimizer_options\.momentum: unknown option"),
+        ({"optimizer_options": {"nesterov": "yes please"}}, r"optimizer_options\.nesterov: Input should be"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_words(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        optimize(build(), **settings)

@@ -1,8 +1,8 @@
-"""What a training on a CPU does not keep for its backward pass, since it is cheap to compute again.
+"""Recomputation in a training on a CPU: what is cheap to compute again is not kept for the backward pass.
 
-A batch norm keeps the map that it read, and the convolution after it keeps the same map normalised and rectified;
-autocast keeps a copy of every weight. In `recomputing` maps are kept once, and weights are not copied: what is missing
-is computed when the backward pass asks for it, a pass over a map each. Checkpoints would run convolutions again too.
+A batch norm keeps its input, and the convolution after it keeps the same map normalised and rectified; autocast keeps
+a copy of every weight. In `recomputing`, each map is kept once and weights are not copied: what is missing is computed
+when the backward pass asks for it, at the cost of one pass over a map. Checkpointing would run convolutions again too.
 """
 
 from __future__ import annotations
@@ -17,10 +17,14 @@ from torch.autograd.function import once_differentiable
 
 
 class Layers(nn.Sequential):
-    """Modules one after another, in which a batch norm and the ReLU that follows it are one step."""
+    """Modules in sequence, in which a batch norm and the ReLU after it are one step.
+
+    Shapes:
+        in (B, C, h, w); out as the last module returns it.
+    """
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, C, h, w) -> what the last module gives."""
+        """Return the output of the last module."""
         norm: nn.BatchNorm2d | None = None
         for module in self:
             if norm is not None:
@@ -36,9 +40,13 @@ class Layers(nn.Sequential):
 def norm_act(norm: nn.Module, act: nn.Module, features: Tensor) -> Tensor:
     """Return act(norm(features)); inside `recomputing` the backward pass computes it again.
 
-    That is so for a batch norm that learns, with ReLU or ReLU6, on a CPU. Others, and modules with hooks, run as
-    they are.
+    This applies to a batch norm that learns, followed by ReLU or ReLU6, on a CPU. Other modules, modules with hooks and
+    norms whose `lean` is False run as they are.
 
+    Args:
+        norm: The norm.
+        act: The activation after it.
+        features: Input of the norm.
     Shapes:
         features (B, C, h, w); out (B, C, h, w).
     """
@@ -69,15 +77,16 @@ def _can_recompute(norm: nn.Module, features: Tensor) -> bool:
         and features[:, :1].numel() > 1  # else the norm itself raises
         and torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
+        and getattr(norm, "lean", True)
     )
 
 
 @contextmanager
 def recomputing() -> Iterator[None]:
-    """Keep less for the backward pass of what runs in here: neither what `norm_act` gives nor autocast's weights.
+    """Keep less for the backward pass of what runs in here: neither the output of `norm_act` nor autocast's weights.
 
-    Weights must not change before the backward pass, which reads them, and nothing that it needs may be written to:
-    autograd does not notice it here. A backward pass through a part of the network ends what others could read of it.
+    Weights and other tensors that the backward pass reads must not change before it: autograd does not notice it here.
+    After a backward pass through a part of the network, another pass through that part is not possible.
     """
     cached = torch.is_autocast_cache_enabled()
     torch.set_autocast_cache_enabled(False)  # else the copies lie in memory until the forward pass ends
@@ -89,8 +98,8 @@ def recomputing() -> Iterator[None]:
 
 
 def _pack(tensor: Tensor) -> Tensor | Callable[[], Tensor]:
-    """Return what is kept in place of a tensor: itself, or how to compute it again."""
-    # Detached: an operation that kept its own output with its history would keep itself alive for ever.
+    """Return what is kept instead of a tensor: the tensor itself, or a function that computes it again."""
+    # Detached: an operation that keeps its own output with its history would never be freed.
     return _find_recipe(tensor.grad_fn, tensor.dtype) or tensor.detach()
 
 
@@ -99,9 +108,9 @@ def _unpack(kept: Tensor | Callable[[], Tensor]) -> Tensor:
 
 
 def _find_recipe(node: Any, dtype: torch.dtype) -> Callable[[], Tensor] | None:
-    """Return how to compute again, in a dtype, what a node of the graph gave; None where it is not cheap.
+    """Return a function that computes a node's output again in a dtype; None if that is not cheap.
 
-    PyTorch tells nodes apart by name alone; under other names more is kept, and nothing else changes.
+    PyTorch identifies nodes by name alone. If it renames them, more is kept, and nothing else changes.
     """
     name = "" if node is None else node.name()
     if name == "_NormActBackward":
@@ -109,12 +118,12 @@ def _find_recipe(node: Any, dtype: torch.dtype) -> Callable[[], Tensor] | None:
     if name != "ToCopyBackward0":
         return None
     source = node.next_functions[0][0]
-    weight = getattr(source, "variable", None)  # which leaves have
+    weight = getattr(source, "variable", None)  # leaves have it
     return _find_recipe(source, dtype) if weight is None else lambda: weight.detach().to(dtype)
 
 
 class _NormAct(torch.autograd.Function):
-    """Batch norm in training and a ReLU, with or without a ceiling; keeps what it read, not what it gave."""
+    """Batch norm in training and a ReLU, with or without a ceiling; keeps its input, not its output."""
 
     @staticmethod
     def forward(
@@ -137,7 +146,7 @@ class _NormAct(torch.autograd.Function):
             gradient = torch.ops.aten.threshold_backward(gradients[0], out, 0)
         else:
             gradient = torch.ops.aten.hardtanh_backward(gradients[0], out, 0, ctx.ceiling)
-        del out  # its memory serves what follows
+        del out  # its memory is reused below
         needed = list(ctx.needs_input_grad[:3])
         of_inputs = torch.ops.aten.native_batch_norm_backward(
             gradient, features, weight, None, None, mean, inverse_std, True, ctx.eps, needed
@@ -147,7 +156,7 @@ class _NormAct(torch.autograd.Function):
 
 @torch.no_grad()
 def _compute_output(ctx: Any, saved: tuple[Tensor, ...]) -> Tensor:
-    """Return what a `_NormAct` gave; it stays at hand until that one's own backward pass, which comes next."""
+    """Return the output of a `_NormAct`, cached until its own backward pass, which comes next."""
     if ctx.output is None:
         features, weight, bias, mean, inverse_std = saved
         variance = inverse_std.square().reciprocal_()

@@ -36,7 +36,6 @@ NOT_YET = frozenset(
         "core/files.py",
         "core/records.py",
         "core/registry.py",
-        "data/augment/geometric.py",
         "data/classes.py",
         "data/sampling.py",
         "exporting/contracts.py",

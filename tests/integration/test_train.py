@@ -29,6 +29,8 @@ from atrous.config.load import load_config
 from atrous.core.errors import DataError, UsageError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Sample
+from atrous.data.build import build_splits, build_stream, check_training_data, list_pass
+from atrous.data.preview import save_preview
 from atrous.training import compilation, prepare
 from atrous.training.checkpoint import load_checkpoint
 from atrous.training.norm import set_norm_momentum
@@ -515,14 +517,36 @@ def test_a_dry_run_writes_nothing_and_says_what_would_be(data, tmp_path, monkeyp
     assert (code, "rate 18 reaches beyond it" in err) == (2, True)
 
 
-def test_a_preview_is_a_image_and_no_run(data, tmp_path, monkeypatch):
+def test_a_preview_is_an_image_and_no_run(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, out, _ = call("train", data, *SETTINGS, "--iterations", 3, "--preview", "--json")
     assert code == 0
     path = Path(load_strictly(out)["preview"])
     assert list_files(tmp_path) == ["runs", str(path)]
     with Image.open(path) as image:
+        assert image.format == path.suffix.removeprefix(".").upper() == "PNG"
         assert np.asarray(image).std() > 10
+
+
+def test_a_preview_obeys_out_and_shows_what_the_training_would_see(tmp_path):
+    options = {"data.source": "shapes", "data.options": {"num_train": 20, "num_val": 1, "size": 65}, "crop": 33}
+    hard = {"training.hard_classes": ["frame"], "training.hard_repeats": 5}
+    sheets = []
+    for number, settings in enumerate(({}, hard)):
+        loaded = load_config(options={**options, **settings, "output.folder": str(tmp_path / str(number))})
+        path = api.preview_training(loaded)
+        assert path == tmp_path / str(number) / "preview.png"
+        sheets.append(path.read_bytes())
+    assert sheets[0] != sheets[1]
+
+    config = loaded.config
+    splits = build_splits(config.data)
+    statistics, _ = check_training_data(config.data, splits)
+    one_pass = list_pass(config.training, splits.train.label_space, statistics)
+    assert len(one_pass) > 20
+    stream = build_stream(splits.train, config.training, one_pass)
+    save_preview(stream, splits.train.label_space, tmp_path / "expected.png")
+    assert sheets[1] == (tmp_path / "expected.png").read_bytes()
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_images_names(tmp_path):

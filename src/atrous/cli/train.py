@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from atrous.api import Run
     from atrous.config.load import LoadedConfig
 
-PREVIEW_FILE = Path("runs/preview.jpg")
-
 
 def run(
     data: Annotated[
@@ -51,7 +49,7 @@ def run(
         Path | None, typer.Option("--resume", metavar="RUN", help="Go on with an interrupted run.")
     ] = None,
     preview: Annotated[
-        bool, typer.Option("--preview", help="Write 16 augmented images with their masks, and stop.")
+        bool, typer.Option("--preview", help="Write 16 augmented images with their masks to preview.png, and stop.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the run, such as runs/x.")] = None,
@@ -156,7 +154,7 @@ def _carry_out(
             build_console().print("\n".join(lines))
         return 0
     if preview:
-        written = str(api.preview_training(loaded, PREVIEW_FILE))
+        written = str(api.preview_training(loaded))
         if as_json:
             print_json({"preview": written})
         else:

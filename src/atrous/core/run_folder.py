@@ -13,6 +13,7 @@ CHECKPOINT_NAME = "last.ckpt"
 REPORT_NAME = "report.html"
 LOG_NAME = "log.txt"
 EXAMPLES_NAME = "examples"
+PREVIEW_NAME = "preview.png"
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,11 @@ class RunFolder:
     def examples(self) -> Path:
         """Folder of example images with truth and prediction."""
         return self.path / EXAMPLES_NAME
+
+    @property
+    def preview(self) -> Path:
+        """Augmented training images with their masks, before a training."""
+        return self.path / PREVIEW_NAME
 
     @property
     def is_run(self) -> bool:

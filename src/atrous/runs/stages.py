@@ -13,8 +13,8 @@ from atrous.core.data_source import FOLDER, resolve_source
 from atrous.core.errors import ConfigError, UsageError
 from atrous.core.files import load_json, save_text
 from atrous.core.records import MessageCallback, ProgressCallback, Scores, send_message
-from atrous.core.run_folder import CONFIG_NAME, METRICS_NAME, REPORT_NAME
-from atrous.data.build import build_splits, build_stream, check_training_data
+from atrous.core.run_folder import CONFIG_NAME, METRICS_NAME, REPORT_NAME, RunFolder
+from atrous.data.build import build_splits, build_stream, check_training_data, list_pass
 from atrous.data.contracts import Splits
 from atrous.data.preview import save_preview
 from atrous.data.statistics import MaskStatistics
@@ -276,15 +276,23 @@ def _describe_stage(stage: Stage) -> list[str]:
     ]
 
 
-def preview_training(loaded: LoadedConfig, path: Path) -> Path:
-    """Write 16 augmented images with their masks, as the training, or its first stage, would see them.
+def preview_training(loaded: LoadedConfig) -> Path:
+    """Write the first 16 augmented images of a training, or of its first stage, beside their masks.
 
+    Returns:
+        The image file, in the folder of the run if one is given, else in runs/.
     Raises:
         DataError: Data that cannot be read.
+        ConfigError: The data do not have a class that is named as hard.
     """
     config = list_stages(loaded.config)[0]
     splits = build_splits(config.data)
-    save_preview(build_stream(splits.train, config.training), splits.train.label_space, path)
+    one_pass = None
+    if not isinstance(config.training.hard_classes, str):
+        statistics, _ = check_training_data(config.data, splits)
+        one_pass = list_pass(config.training, splits.train.label_space, statistics)
+    path = RunFolder(Path(config.output.folder or "runs")).preview
+    save_preview(build_stream(splits.train, config.training, one_pass), splits.train.label_space, path)
     return path
 
 

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from atrous.core.errors import DataError
 from atrous.core.labels import IGNORE_INDEX
 
 PADDING_COLOUR = (124, 116, 104)
-"""RGB beyond the image's border: ImageNet's mean, so that it is near 0 after normalisation."""
+"""RGB beyond the border of the image: the mean of ImageNet, which is near 0 after normalisation."""
+MAX_SIDE_PX = 32_766
+"""Longest side that OpenCV before version 5 can warp: its coordinates are 16-bit."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class CropGeometry:
     Args:
         crop: Side of the crop in pixels.
         scale: Size of the scaled image / size of the image.
-        top: First row of the crop in the scaled image; negative where rows above the image are padding.
+        top: First row of the crop in the scaled image; negative if rows above the image are padding.
         left: First column likewise.
         flip: Whether the crop is mirrored left-right.
     """
@@ -32,7 +35,11 @@ class CropGeometry:
     flip: bool
 
     def compute_matrix(self) -> np.ndarray:
-        """Return the (2, 3) map from a crop's (x, y) to the image's; pixels are areas, centres at half a pixel."""
+        """Return the map from (x, y) in the crop to the image, whose pixels are areas with centres at half a pixel.
+
+        Shapes:
+            out (M, M + 1) with M = 2: a matrix and an offset.
+        """
         step = 1.0 / self.scale
         first_x = (self.left + 0.5) * step - 0.5
         first_y = (self.top + 0.5) * step - 0.5
@@ -44,15 +51,15 @@ class CropGeometry:
 def draw_geometry(
     size: tuple[int, int], crop: int, scale_range: tuple[float, float], flip: bool, generator: np.random.Generator
 ) -> CropGeometry:
-    """Draw scale (uniform), place (uniform over all that waste no padding) and mirroring.
+    """Draw the scale (uniform), the position (uniform over all without needless padding) and mirroring.
 
-    The number of draws does not depend on the options, so switching one off leaves the others as they were.
+    The number of draws does not depend on the options, so switching one off leaves the others unchanged.
 
     Args:
         size: Height and width of the image.
         crop: Side of the crop in pixels.
         scale_range: Smallest and largest scale.
-        flip: Whether mirroring may happen.
+        flip: Whether the crop may be mirrored.
         generator: Source of the draws.
     """
     scale = float(generator.uniform(*scale_range))
@@ -65,11 +72,19 @@ def draw_geometry(
 def apply_geometry(image: np.ndarray, labels: np.ndarray, geometry: CropGeometry) -> tuple[np.ndarray, np.ndarray]:
     """Sample the crop in one pass: the image bilinear, labels nearest, so that no new id can appear.
 
+    Args:
+        image: The image.
+        labels: Its class indices.
+        geometry: Which part to sample.
     Shapes:
-        in (H, W, 3) uint8 and (H, W) uint16; out (crop, crop, 3) uint8 and (crop, crop) uint16, IGNORE_INDEX beyond
-        the border.
+        in (H, W, 3) uint8 and (H, W) uint16; out (N, N, 3) uint8 and (N, N) uint16, N the side of the crop,
+        IGNORE_INDEX beyond the border.
+    Raises:
+        DataError: The crop, or the part of the image that it shows, is longer than OpenCV can warp.
     """
     matrix, size = geometry.compute_matrix(), (geometry.crop, geometry.crop)
+    if max(*labels.shape, geometry.crop) > MAX_SIDE_PX:
+        image, labels, matrix = _cut_out(image, labels, geometry)
     return (
         cv2.warpAffine(
             image,
@@ -88,3 +103,26 @@ def apply_geometry(image: np.ndarray, labels: np.ndarray, geometry: CropGeometry
             borderValue=IGNORE_INDEX,
         ),
     )
+
+
+def _cut_out(
+    image: np.ndarray, labels: np.ndarray, geometry: CropGeometry
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the part of an image and its labels that a crop shows, with a margin, and the map to that part."""
+    matrix = geometry.compute_matrix()
+    parts: list[slice] = []
+    for axis, side in ((0, labels.shape[1]), (1, labels.shape[0])):
+        ends = matrix[axis, 2], matrix[axis, 2] + matrix[axis, axis] * (geometry.crop - 1)
+        start = min(max(int(np.floor(min(ends))) - 2, 0), side - 1)
+        stop = max(min(int(np.ceil(max(ends))) + 3, side), start + 1)
+        matrix[axis, 2] -= start
+        parts.append(slice(start, stop))
+    columns, rows = parts
+    longest = max(geometry.crop, columns.stop - columns.start, rows.stop - rows.start)
+    if longest > MAX_SIDE_PX:
+        raise DataError(
+            f"a crop of {geometry.crop:,} pixels at scale {geometry.scale:.3g} takes {longest:,} pixels of an image "
+            f"{labels.shape[0]}x{labels.shape[1]} (height x width), more than {MAX_SIDE_PX:,}",
+            "Cut the images into tiles, or use a smaller training.crop or a larger training.scale_range.",
+        )
+    return image[rows, columns], labels[rows, columns], matrix

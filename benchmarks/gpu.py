@@ -30,6 +30,7 @@ from training import (
     require_equal_losses,
 )
 
+from atrous.core.inference_options import Opening
 from atrous.core.labels import LabelSpace
 from atrous.model import Model
 from atrous.networks.model_file import ModelCard
@@ -46,8 +47,8 @@ def build_latency_sides(size: int, device: torch.device) -> dict[str, Side]:
     plain = build_torchvision().eval()
     space = LabelSpace(tuple(f"class {number}" for number in range(NUM_CLASSES)))
     network = convert_torchvision(plain).eval().requires_grad_(False)
-    model = Model(network, ModelCard(model={}, label_space=space), device=str(device))
-    predictor = model.build_predictor(precision="bf16")
+    model = Model(network, ModelCard(model={}, label_space=space), Opening(device=str(device), precision="bf16"))
+    labeller = model.build_labeller()
     plain = plain.to(device, memory_format=torch.channels_last)
 
     def label_plainly() -> np.ndarray:
@@ -60,7 +61,7 @@ def build_latency_sides(size: int, device: torch.device) -> dict[str, Side]:
 
     return {
         "torchvision channels-last bf16": label_plainly,
-        "atrous bf16": lambda: predictor.label_image(image, confidence=False)[0],
+        "atrous bf16": lambda: labeller.label_image(image, confidence=False)[0],
     }
 
 

@@ -61,6 +61,7 @@ def label_image(path: Path, window: int) -> None:
     import atrous
     import atrous.images.decode
     from atrous import api
+    from atrous.core.inference_options import Opening
     from atrous.core.labels import LabelSpace
     from atrous.inference.labelling.tiles import compute_starts
     from atrous.model import Model
@@ -70,7 +71,7 @@ def label_image(path: Path, window: int) -> None:
     torch.manual_seed(0)
     network = atrous.build("deeplabv3-lite0", classes=NUM_CLASSES, weights="imagenet").eval()
     space = LabelSpace(tuple(f"class {number}" for number in range(NUM_CLASSES)))
-    model = Model(network, ModelCard(model={}, label_space=space), device="cpu")
+    model = Model(network, ModelCard(model={}, label_space=space), Opening(device="cpu"))
     begun = time.perf_counter()
     record = api.predict(path, model, path.parent / "labels", window=window, formats=("labels",))
     seconds = time.perf_counter() - begun

@@ -29,12 +29,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import atrous
+from atrous.core.inference_options import Opening
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Protocol
 from atrous.inference import BACKENDS
 from atrous.inference.backends.folding import fold_norms
 from atrous.inference.engine import ConvertedNetwork
-from atrous.inference.labelling.labeller import Predictor
+from atrous.inference.labelling.labeller import Labeller
 from atrous.model import Model
 from atrous.networks.model_file import ModelCard
 from atrous.scoring.bench import draw_image
@@ -90,7 +91,9 @@ def build_lite0(output_stride: int) -> tuple[nn.Module, Model]:
     """Return the default network twice: as a plain module, and as an `atrous` model."""
     network = atrous.build("deeplabv3-lite0", classes=NUM_CLASSES, weights="imagenet", output_stride=output_stride)
     space = LabelSpace(tuple(f"class {number}" for number in range(NUM_CLASSES)))
-    return copy.deepcopy(network).eval(), Model(network.eval(), ModelCard(model={}, label_space=space), device="cpu")
+    return copy.deepcopy(network).eval(), Model(
+        network.eval(), ModelCard(model={}, label_space=space), Opening(device="cpu")
+    )
 
 
 def build_plain_sides(plain: nn.Module, image: np.ndarray, *, own_statistics: bool) -> dict[str, Side]:
@@ -167,20 +170,22 @@ def build_smp_side(image: np.ndarray, output_stride: int) -> dict[str, Side]:
 
 def build_own_sides(model: Model, image: np.ndarray, output_stride: int) -> dict[str, Side]:
     """Return the candidates of `atrous`: each installed backend in each precision."""
-    predictors = {}
+    labellers = {}
     for precision in ("fp32", "bf16"):
-        predictors[f"atrous torch {precision}"] = model.build_predictor(backend="torch", precision=precision)
+        labellers[f"atrous torch {precision}"] = model.reopen(backend="torch", precision=precision).build_labeller()
         if importlib.util.find_spec("openvino"):
-            predictors[f"atrous openvino {precision}"] = model.build_predictor(backend="openvino", precision=precision)
+            labellers[f"atrous openvino {precision}"] = model.reopen(
+                backend="openvino", precision=precision
+            ).build_labeller()
     if importlib.util.find_spec("openvino") and importlib.util.find_spec("onnxruntime"):
         graph = quantise_network(model, [image], output_stride)
         for runtime in ("openvino", "onnxruntime"):
             backend = BACKENDS.load(runtime)(graph, device=torch.device("cpu"), precision="int8")
             protocol = Protocol(output_stride=output_stride, precision="int8")
-            predictors[f"atrous {runtime} int8"] = Predictor(backend, model.label_space, protocol)
+            labellers[f"atrous {runtime} int8"] = Labeller(backend, model.label_space, protocol)
     return {
-        name: lambda predictor=predictor: predictor.label_image(image, confidence=False)[0]
-        for name, predictor in predictors.items()
+        name: lambda labeller=labeller: labeller.label_image(image, confidence=False)[0]
+        for name, labeller in labellers.items()
     }
 
 

@@ -6,17 +6,19 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from atrous.config.load import load_config
+from atrous.config.options import update_options
 from atrous.core.errors import ConfigError, UsageError
 from atrous.core.files import save_json, shorten_paths
+from atrous.core.inference_options import InferenceOptions, Opening
 from atrous.core.provenance import collect_provenance
-from atrous.core.records import MessageCallback, ProgressCallback, Protocol, Scores, send_message
-from atrous.core.run_folder import CONFIG_NAME, METRICS_NAME
+from atrous.core.records import MessageCallback, ProgressCallback, Scores, send_message
+from atrous.core.run_folder import CONFIG_NAME, METRICS_NAME, RunFolder
 from atrous.data.build import PYTHON_SOURCE, read_splits
 from atrous.data.contracts import SegmentationDataset, Splits
 from atrous.exporting import FORMATS
@@ -24,14 +26,14 @@ from atrous.exporting.calibration import read_images, sample_images
 from atrous.exporting.export import export_network
 from atrous.exporting.parity import Parity
 from atrous.inference.folders.writer import PredictionRecord, save_predictions
-from atrous.inference.labelling.labeller import Predictor
+from atrous.inference.labelling.labeller import Labeller
 from atrous.inference.labelling.likeliest import name_last_stage
-from atrous.model import Model, load
+from atrous.model import Model, load, load_opened
 from atrous.networks.build import build_network_from
 from atrous.networks.segmenter import Segmenter
 from atrous.networks.weights import start_weights
 from atrous.reports.plots import save_bench_plot
-from atrous.runs.scored_data import find_scored_data, is_run, rebuild_splits
+from atrous.runs.scored_data import find_scored_data, rebuild_splits
 from atrous.runs.stages import (
     Run,
     plan_training,
@@ -59,6 +61,9 @@ __all__ = [
     "run_training",
     "train",
 ]
+
+Loadable = Model | Run | str | Path
+"""A loaded model, a run, or what `load` opens."""
 
 
 def build(
@@ -116,112 +121,110 @@ def train(
 
 
 def evaluate(
-    model: Model | Run | str | Path,
+    model: Loadable,
     data: SegmentationDataset | str | Path | None = None,
     *,
     output_stride: int | None = None,
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
-    window: int | None = None,
+    scales: Sequence[float] | None = None,
+    flip: bool | None = None,
+    window: int | Literal["none"] | None = None,
     precision: str = "auto",
-    crf: bool | Mapping[str, Any] = False,
+    crf: bool | Mapping[str, Any] | None = None,
     device: str = "auto",
     backend: str = "auto",
     trust: bool = False,
-    data_root: str | None = None,
+    data_root: str | Path | None = None,
     progress: ProgressCallback | None = None,
     on_message: MessageCallback | None = None,
 ) -> Scores:
     """Score a model on images with masks, each at its own size.
 
+    What is not given is as in the validations of the model's training, see the `evaluation` section of its config.yaml.
+
     Args:
-        model: A model, a run, or what `load` opens.
-        data: What to score on, every pair of it; a run's own validation data where left out.
-        output_stride: The build's where left out.
-        scales: Scales whose probabilities are averaged.
+        model: A loaded model, a run, or what `load` opens.
+        data: What to score on, all its pairs. Default: the validation data of the model's run.
+        output_stride: Input resolution / feature resolution: 4, 8, 16 or 32.
+        scales: Scales whose probabilities are averaged, each > 0.
         flip: Whether the mirrored image is averaged in.
-        window: Side of a sliding window in pixels; where left out, as in the validations of its training.
-        precision: fp32 or bf16; auto as in the validations of its training.
-        crf: Whether DenseCRF follows the network, or its options; the score without it is given too.
-        device: auto, cpu, cuda, cuda:1, mps.
+        window: Side of a sliding window in pixels, at least 33; "none" for whole images.
+        precision: auto, fp32 or bf16.
+        crf: Whether DenseCRF refines the labels, or its options; the score without it is given too.
+        device: auto, cpu, cuda, cuda:1 or mps.
         backend: torch, compile, openvino or onnxruntime; auto is torch, or an exported file's own.
         trust: Whether to open a .pt2, which can run any code that it holds.
         data_root: Folder in which registered data sets are looked for.
         progress: Receives the progress.
-        on_message: Receives messages about automatic choices and findings.
+        on_message: Receives messages about automatic choices.
     Raises:
-        UsageError: No data is given and the model is no run.
+        UsageError: No data is given and the model's run is not known; or device, precision, backend or trust are given
+            for a loaded model.
+        ConfigError: An option is out of its range, or the model cannot follow it.
         ModelFileError: The model cannot be opened.
         DataError: The data's classes are not the model's, or a file cannot be read.
     """
-    options = {"output_stride": output_stride, "scales": tuple(scales), "flip": flip, "crf": crf}
-    opening = {"device": device, "backend": backend, "trust": trust}
-    predictor, dataset = _prepare_scoring(
+    labeller, dataset = _prepare_scoring(
         model,
         data,
+        data_root,
+        on_message,
+        output_stride=output_stride,
+        scales=scales,
+        flip=flip,
         window=window,
+        crf=crf,
         precision=precision,
-        opening=opening,
-        data_root=data_root,
-        on_message=on_message,
-        **options,
+        device=device,
+        backend=backend,
+        trust=trust,
     )
-    return score(predictor, dataset, progress=progress)
+    return score(labeller, dataset, progress=progress)
 
 
 def search_crf(
-    model: Model | Run | str | Path,
+    model: Loadable,
     data: SegmentationDataset | str | Path | None = None,
     *,
-    output_stride: int | None = None,
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
-    window: int | None = None,
-    precision: str = "auto",
-    device: str = "auto",
-    backend: str = "auto",
-    trust: bool = False,
-    data_root: str | None = None,
+    data_root: str | Path | None = None,
     progress: ProgressCallback | None = None,
     on_message: MessageCallback | None = None,
+    **options: Any,
 ) -> tuple[CrfTrial, ...]:
-    """Score a few settings of DenseCRF on some of the images, best first; arguments as those of `evaluate`.
+    """Score a few settings of DenseCRF on some of the images.
 
+    Args:
+        model: A loaded model, a run, or what `load` opens.
+        data: What to score on. Default: the validation data of the model's run.
+        data_root: Folder in which registered data sets are looked for.
+        progress: Receives the progress.
+        on_message: Receives messages about automatic choices.
+        options: The other keywords of `evaluate`, except crf.
+    Returns: The settings with their scores, best first.
     Raises:
-        UsageError: No data is given and the model is no run.
+        UsageError: See `evaluate`; or the model is an exported file without logits.
+        ConfigError: See `evaluate`.
         ModelFileError: The model cannot be opened.
         DataError: The data's classes are not the model's, or a file cannot be read.
     """
-    options = {"output_stride": output_stride, "scales": tuple(scales), "flip": flip}
-    opening = {"device": device, "backend": backend, "trust": trust}
-    predictor, dataset = _prepare_scoring(
-        model,
-        data,
-        window=window,
-        precision=precision,
-        opening=opening,
-        data_root=data_root,
-        on_message=on_message,
-        **options,
-    )
-    return crf_search.search_crf(predictor, dataset, progress=progress)
+    labeller, dataset = _prepare_scoring(model, data, data_root, on_message, **options, crf=False)
+    return crf_search.search_crf(labeller, dataset, progress=progress)
 
 
 def predict(
     inputs: str | Path | Sequence[str | Path],
-    model: Model | Run | str | Path,
+    model: Loadable,
     out: str | Path,
     *,
     output_stride: int | None = None,
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
-    window: int | None = None,
+    scales: Sequence[float] | None = None,
+    flip: bool | None = None,
+    window: int | Literal["none"] | None = None,
     precision: str = "auto",
-    crf: bool | Mapping[str, Any] = False,
+    crf: bool | Mapping[str, Any] | None = None,
     device: str = "auto",
     backend: str = "auto",
     trust: bool = False,
-    formats: Sequence[str] = ("labels", "overlay"),
+    formats: Sequence[str] | None = None,
     probabilities: bool = False,
     min_confidence: float | None = None,
     progress: ProgressCallback | None = None,
@@ -231,44 +234,39 @@ def predict(
 
     Args:
         inputs: Images, folders (sub-folders are mirrored) and globs.
-        model: A model, a run, or what `load` opens.
+        model: A loaded model, a run, or what `load` opens.
         out: Folder of the results.
-        output_stride: The build's where left out.
-        scales: Scales whose probabilities are averaged.
+        output_stride: Input resolution / feature resolution: 4, 8, 16 or 32. Default: the model's.
+        scales: Scales whose probabilities are averaged, each > 0. Default: (1.0,).
         flip: Whether the mirrored image is averaged in.
-        window: Side of a sliding window in pixels.
-        precision: auto, fp32 or bf16; auto is bf16 where the machine gains by it and the model was seen to bear it.
-        crf: Whether DenseCRF follows the network, or its options.
-        device: auto, cpu, cuda, cuda:1, mps.
+        window: Side of a sliding window in pixels, at least 33. Default: whole images, unless one does not fit in
+            memory.
+        precision: auto, fp32 or bf16; auto is bf16 where it is faster and cost no accuracy in validation, else fp32.
+        crf: Whether DenseCRF refines the labels, or its options.
+        device: auto, cpu, cuda, cuda:1 or mps.
         backend: torch, compile, openvino or onnxruntime; auto is torch, or an exported file's own.
         trust: Whether to open a .pt2, which can run any code that it holds.
-        formats: labels are always written; overlay and confidence beside them. TIFFs of more than 64 megapixels, which
-            are never whole in memory, get labels alone.
+        formats: Any of labels, overlay and confidence; labels are always written. Default: labels and overlay; TIFFs of
+            more than 64 megapixels, which are never whole in memory, get labels alone.
         probabilities: Whether to write the probabilities of every class.
-        min_confidence: Pixels below it get the data's ignored id.
+        min_confidence: Pixels below it, in [0, 1], get the id of void.
         progress: Receives the progress.
-        on_message: Receives messages about automatic choices and findings.
+        on_message: Receives messages about automatic choices.
     Raises:
-        UsageError: An input does not exist, two have one output name, or `out` lies in an input folder.
+        UsageError: An input does not exist, two have one output name, `out` lies in an input folder, or there is no
+            such format; or device, precision, backend or trust are given for a loaded model.
+        ConfigError: An option is out of its range, or the model cannot follow it.
         ModelFileError: The model cannot be opened.
     """
-    opened, _ = _open(model, device, backend, trust=trust)
-    predictor = opened.build_predictor(
-        output_stride=output_stride,
-        scales=tuple(scales),
-        flip=flip,
-        window=window,
-        precision=precision,
-        backend=backend,
-        crf=crf,
-        on_message=on_message,
-    )
+    given = {"output_stride": output_stride, "scales": scales, "flip": flip, "window": window, "crf": crf}
+    opening = {"precision": precision, "device": device, "backend": backend, "trust": trust}
+    options = update_options(InferenceOptions(), given)
+    labeller = _open(model, opening).build_labeller(options, on_message=on_message)
     return save_predictions(
-        predictor,
+        labeller,
         [inputs] if isinstance(inputs, str | Path) else inputs,
         Path(out),
-        overlay="overlay" in formats,
-        confidence="confidence" in formats,
+        formats=formats,
         probabilities=probabilities,
         min_confidence=min_confidence or 0.0,
         progress=progress,
@@ -276,7 +274,7 @@ def predict(
 
 
 def bench(
-    models: Sequence[str],
+    models: Sequence[Loadable],
     sizes: Sequence[tuple[int, int]],
     *,
     output_strides: Sequence[int | None] = (None,),
@@ -286,7 +284,7 @@ def bench(
     rounds: int = 10,
     out: Path | None = None,
     device: str = "auto",
-    data_root: str | None = None,
+    data_root: str | Path | None = None,
     trust: bool = False,
     progress: ProgressCallback | None = None,
     on_message: MessageCallback | None = None,
@@ -294,45 +292,48 @@ def bench(
     """Time models side by side under every combination of backend, output stride and precision.
 
     Args:
-        models: What `load` opens.
+        models: Loaded models, runs, or what `load` opens.
         sizes: Heights and widths of the images, in pixels.
-        output_strides: None for the build's.
-        precisions: auto, fp32, bf16, of living networks; exported files have their own.
-        backends: What runs them, see `load`. One that does not run a model, or has not the precision, is left out.
-        data: What to score each on, or None.
-        rounds: Timed turns of each.
-        out: Folder for `bench.json` and `bench.png`, or None.
-        device: auto, cpu, cuda, cuda:1, mps.
+        output_strides: Input resolution / feature resolution; None for the model's.
+        precisions: fp32, bf16; an exported file keeps its own.
+        backends: torch, compile, openvino, onnxruntime; auto is torch, or an exported file's own.
+        data: What to score each on, too.
+        rounds: Timed turns of each, >= 1; two more warm up before.
+        out: Folder for bench.json and bench.png, if any.
+        device: auto, cpu, cuda, cuda:1 or mps.
         data_root: Folder in which registered data sets are looked for.
         trust: Whether to open a .pt2, which can run any code that it holds.
         progress: Receives the progress.
-        on_message: Receives messages about automatic choices and findings.
-    Returns: The rows, see `BenchRow`, with what they were measured on.
+        on_message: Receives messages about automatic choices.
+    Returns: The rows, see `BenchRow`, with the machine and the versions.
     Raises:
+        UsageError: Device or trust are given for a loaded model.
         ModelFileError: A model cannot be opened.
-        ConfigError: A model cannot have an output stride, or a precision is unknown.
+        ConfigError: A model cannot have an output stride, or there is no such precision.
     """
     candidates, dataset, refusal = [], None, None
-    names = shorten_paths({str(Path(name)) for name in models})
-    for name in models:
-        opened, folder = _open(name, device, backends[0] if len(backends) == 1 else "auto", trust=trust)
+    for name, model in zip(_name_models(models), models, strict=True):
+        opened = _open(
+            model, {"device": device, "trust": trust, "backend": backends[0] if len(backends) == 1 else None}
+        )
         if data is not None and dataset is None:
-            dataset = find_scored_data(data, folder, opened.label_space, data_root, on_message)
+            dataset = find_scored_data(data, opened.run, opened.label_space, data_root, on_message)
         own_precisions = ("auto",) if opened.is_exported else precisions
         for backend, output_stride, precision in itertools.product(backends, output_strides, own_precisions):
-            options = {"output_stride": output_stride, "precision": precision, "backend": backend}
+            options = update_options(InferenceOptions(), {"output_stride": output_stride})
             try:
-                predictor = opened.build_predictor(**options, on_message=on_message)
+                candidate = opened.reopen(backend=backend, precision=precision)
+                labeller = candidate.build_labeller(options, on_message=on_message)
             except ConfigError as error:  # a backend that has not the precision, or does not run such files
                 refusal = error
                 send_message(on_message, f"left out: {error.message}")
             else:
-                candidates.append((name, backend, predictor))
+                candidates.append((name, backend, labeller))
     if refusal is not None and not candidates:
         raise refusal
     rows = run_bench(candidates, sizes, rounds=rounds, dataset=dataset, progress=progress)
     found = {
-        "rows": [{"name": names[str(Path(row.model))], **asdict(row)} for row in rows],
+        "rows": [{"name": row.model, **asdict(row)} for row in rows],
         "rounds": rounds,
         "device": str(candidates[0][2].backend.device),
         "threads": torch.get_num_threads(),
@@ -346,7 +347,7 @@ def bench(
 
 
 def export(
-    model: Model | Run | str | Path,
+    model: Loadable,
     out: str | Path | None = None,
     *,
     format: str = "onnx",
@@ -356,21 +357,21 @@ def export(
     output_stride: int | None = None,
     on_message: MessageCallback | None = None,
 ) -> tuple[Path, Parity]:
-    """Write a model as a file that another runtime runs, after it has run there and answered as the model does.
+    """Write a model as a file for another runtime, and check there that it gives what the model gives.
 
     Args:
-        model: A model, a run, or what `load` opens.
-        out: The file; beside the model where left out, else in this folder.
+        model: A loaded model, a run, or what `load` opens.
+        out: The file. Default: beside the model's file, else in the current folder.
         format: onnx, openvino or pt2.
-        argmax: Whether the file gives class indices in place of logits; it then has no confidence.
-        int8: Whether it computes in 8 bits, two to four times as fast where the CPU can, and a little less exact.
-        calibrate: Images, a folder or a glob, that show the range of values for int8; a run's own training images
-            where left out.
-        output_stride: That of the file, which is fixed; the model's where left out.
-        on_message: Receives messages about automatic choices and findings.
-    Returns: The file, and how far its answers are from the model's.
+        argmax: Whether the file gives class indices instead of logits; it then has no confidence.
+        int8: Whether it computes in 8 bits, two to four times as fast where the CPU can, and a little less accurate.
+        calibrate: Images, a folder or a glob, that show the range of values for int8. Default: the training images of
+            the model's run.
+        output_stride: Of the file, which is fixed. Default: the model's.
+        on_message: Receives messages about automatic choices.
+    Returns: The file, and how far its results are from the model's.
     Raises:
-        ModelFileError: The model cannot be opened or converted, or the file answers otherwise.
+        ModelFileError: The model cannot be opened or converted, or the file's results differ.
         ConfigError: The model cannot have the output stride, there is no such format, or it has no int8.
         UsageError: There are no images for int8, or there are and it is not asked for.
         MachineError: A package that the format needs is not installed.
@@ -378,66 +379,82 @@ def export(
     if calibrate is not None and not int8:
         raise UsageError("calibrate is for int8", "Give both, or neither.")
     suffix = FORMATS.load(format).suffix
-    opened, folder = _open(model, "cpu")
-    if out is None:
-        near = folder if folder is not None and folder.is_dir() else Path()
-        name = "model" if isinstance(model, Model | Run) or Path(model).is_dir() else Path(model).stem
-        out = near / f"{name}{'-int8' * int8}{suffix}"
-    images = _find_calibration(calibrate, folder) if int8 else None
+    opened = _open(model, {} if isinstance(model, Model) else {"device": "cpu"})
+    target = _choose_export_folder(model, opened) / f"{_name_export(model)}{'-int8' * int8}{suffix}"
+    path = target if out is None else Path(out)
+    images = _find_calibration(calibrate, opened.run) if int8 else None
     parity = export_network(
         opened.network,
         opened.card,
-        Path(out),
+        path,
         output_stride=output_stride,
         format=format,
         argmax=argmax,
         calibration=images,
         on_message=on_message,
     )
-    return Path(out), parity
+    return path, parity
 
 
-def _find_calibration(source: str | Path | None, folder: Path | None) -> list[np.ndarray]:
+def _name_export(model: Loadable) -> str:
+    """Return the stem of an exported file's name: that of the model's file, "model" for a run or a loaded model."""
+    return "model" if isinstance(model, Model | Run) or Path(model).is_dir() else Path(model).stem
+
+
+def _choose_export_folder(model: Loadable, opened: Model) -> Path:
+    if opened.run is not None:
+        return opened.run.path
+    return Path(model).parent if isinstance(model, str | Path) and Path(model).is_file() else Path()
+
+
+def _find_calibration(source: str | Path | None, run: RunFolder | None) -> list[np.ndarray]:
     if source is not None:
         return read_images(source)
-    if folder is None or not is_run(folder):
+    if run is None:
         raise UsageError("int8: no images to calibrate by", "Give a folder of them: --calibrate photos/.")
-    return sample_images(rebuild_splits(folder).train)
+    return sample_images(rebuild_splits(run.path).train)
 
 
-def _open(
-    model: Model | Run | str | Path, device: str, backend: str = "auto", *, trust: bool = False
-) -> tuple[Model, Path | None]:
-    """Return an opened model and the folder of its run, if it has one."""
+def _name_models(models: Sequence[Loadable]) -> list[str]:
+    """Return a short name for each model: its path, or for a loaded model its run's, without what all share."""
+    paths = [_find_path(model) or f"model {number}" for number, model in enumerate(models, start=1)]
+    names = shorten_paths(set(paths))
+    return [names[path] for path in paths]
+
+
+def _find_path(model: Loadable) -> str:
     if isinstance(model, Model):
-        return model, None
-    folder = model.folder if isinstance(model, Run) else Path(model)
-    return load(folder, device=device, backend=backend, trust=trust), folder if folder.is_dir() else folder.parent
+        return "" if model.run is None else str(model.run.path)
+    return str(model.folder if isinstance(model, Run) else Path(model))
+
+
+def _open(model: Loadable, opening: Mapping[str, Any]) -> Model:
+    """Return a loaded model as it is, or load one.
+
+    Raises:
+        UsageError: An option of the opening is given for a model that is loaded already.
+    """
+    wanted = update_options(Opening(), opening)
+    if not isinstance(model, Model):
+        return load_opened(model.folder if isinstance(model, Run) else model, wanted)
+    if given := wanted.list_changes():
+        example = ", ".join(f"{name}={getattr(wanted, name)!r}" for name in given)
+        raise UsageError(
+            f"{', '.join(given)}: the model is loaded already, which settles this", f"atrous.load(path, {example})"
+        )
+    return model
 
 
 def _prepare_scoring(
-    model: Model | Run | str | Path,
+    model: Loadable,
     data: SegmentationDataset | str | Path | None,
-    *,
-    window: int | None,
-    precision: str,
-    opening: Mapping[str, Any],
-    data_root: str | None,
+    data_root: str | Path | None,
     on_message: MessageCallback | None,
     **options: Any,
-) -> tuple[Predictor, SegmentationDataset]:
-    """Return what labels and what is labelled; window and precision left open are those of the model's validations."""
-    opened, folder = _open(model, **opening)
-    dataset = find_scored_data(data, folder, opened.label_space, data_root, on_message)
-    validated = Protocol.from_json(opened.card.protocol) if opened.card.protocol else Protocol()
-    is_free = precision == "auto" and not opened.is_exported
-    if is_free and validated.precision in opened.find_engine(opening["backend"]).precisions:
-        precision = validated.precision
-    predictor = opened.build_predictor(
-        window=window if opened.gives_labels_alone else window or validated.window,
-        precision=precision,
-        backend=opening["backend"],
-        on_message=on_message,
-        **options,
-    )
-    return predictor, dataset
+) -> tuple[Labeller, SegmentationDataset]:
+    """Return what labels and what is labelled; options that are not given are those of the model's validations."""
+    opening = {name: options.pop(name) for name in list(options) if name in vars(Opening())}
+    opened = _open(model, opening).as_validated()
+    chosen = update_options(opened.validation_options, options)
+    dataset = find_scored_data(data, opened.run, opened.label_space, data_root, on_message)
+    return opened.build_labeller(chosen, on_message=on_message), dataset

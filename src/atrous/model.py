@@ -3,57 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import ValidationError
-
-from atrous.config.check import require_valid
-from atrous.config.problems import describe_validation_error, raise_problems
-from atrous.config.schema import Config
+from atrous.config.options import update_options
 from atrous.core.errors import ConfigError, UsageError
+from atrous.core.inference_options import InferenceOptions, Opening
 from atrous.core.labels import LabelSpace
-from atrous.core.records import MessageCallback
-from atrous.inference.build import build_predictor
+from atrous.core.records import MessageCallback, Protocol, send_message
+from atrous.core.run_folder import RunFolder
+from atrous.inference.build import build_labeller
 from atrous.inference.engine import Engine
 from atrous.inference.exported import ExportedFile, is_exported, read_file
 from atrous.inference.folders.prediction import Prediction
-from atrous.inference.labelling.labeller import Predictor
+from atrous.inference.labelling.labeller import Labeller
 from atrous.inference.precision import choose_precision
 from atrous.networks.model_file import ModelCard, load_model
 from atrous.networks.segmenter import Segmenter
 
 
 class Model:
-    """A network with its classes, ready to label images.
+    """A network with its classes, or an exported file, ready to label images.
 
     Args:
-        source: The network, in evaluation mode, or an exported file.
-        card: What its file says of it.
-        device: auto, cpu, cuda, cuda:1, mps.
-        precision: auto, fp32 or bf16; auto is bf16 where the machine gains by it and the model was seen to bear it.
-        backend: torch, compile, openvino or onnxruntime; auto is torch, or an exported file's own.
+        source: The network, in evaluation mode, or the exported file.
+        card: What is known of it: classes, scores, data.
+        opening: Device, precision and backend.
+        run: The training that it came from, if known.
     """
 
     def __init__(
         self,
         source: Segmenter | ExportedFile,
         card: ModelCard,
+        opening: Opening | None = None,
         *,
-        device: str = "auto",
-        precision: str = "auto",
-        backend: str = "auto",
+        run: RunFolder | None = None,
     ) -> None:
         self._source = source
         self.card = card
-        self._device = device
-        self._precision = precision
-        self._backend = backend
-        self._engines: dict[str, Engine] = {}
+        self.opening = opening or Opening()
+        self.run = run
+
+    @cached_property
+    def engine(self) -> Engine:
+        """What runs the model; it keeps what it has prepared as long as the model lives.
+
+        Raises:
+            ConfigError: The backend does not exist, or cannot run the model.
+            MachineError: The device does not exist here, or a package that the backend needs is not installed.
+        """
+        return Engine(self._source, device=self.opening.device, backend=self.opening.backend)
 
     @property
     def is_exported(self) -> bool:
-        """Whether this is an exported file, which cannot be changed, and not a living network."""
+        """Whether this is an exported file, which cannot be changed, and not a network."""
         return isinstance(self._source, ExportedFile)
 
     @property
@@ -63,13 +68,13 @@ class Model:
 
     @property
     def network(self) -> Segmenter:
-        """The living network.
+        """The network.
 
         Raises:
             UsageError: This is an exported file.
         """
         if isinstance(self._source, ExportedFile):
-            raise UsageError(f"{self._source.path} is an exported file, not a network", "Open what it was made from.")
+            raise UsageError(f"{self._source.path} is an exported file, not a network", "Load the model it came from.")
         return self._source
 
     @property
@@ -84,10 +89,10 @@ class Model:
 
     @property
     def output_stride(self) -> int:
-        """Input resolution / feature resolution: 4, 8, 16 or 32; set it at any time, but for an exported file.
+        """Input resolution / feature resolution: 4, 8, 16 or 32. It can be set, except on an exported file.
 
         Raises:
-            ConfigError: On setting, if the network cannot have it; always for an exported file.
+            ConfigError: On setting, if the network cannot have the value, or the model is an exported file.
         """
         return self._source.output_stride
 
@@ -100,15 +105,61 @@ class Model:
             )
         self._source.output_stride = output_stride
 
+    @property
+    def validation_options(self) -> InferenceOptions:
+        """How validations labelled images, as far as this model can do the same; the defaults if that is not known.
+
+        An output stride set on the network, or fixed in an exported file, stays.
+        """
+        protocol = self._read_protocol()
+        if protocol is None or self.gives_labels_alone:
+            return InferenceOptions()
+        is_as_built = isinstance(self._source, Segmenter) and self._source.output_stride == self._source.build_stride
+        given = {
+            "output_stride": protocol.output_stride if is_as_built else None,
+            "scales": protocol.scales,
+            "flip": protocol.flip,
+            "window": protocol.window,
+            "crf": protocol.crf,
+        }
+        return update_options(InferenceOptions(), given)
+
+    def as_validated(self) -> Model:
+        """Return this model with the backend and the precision of its validations where its opening says auto."""
+        protocol = self._read_protocol()
+        if protocol is None or self.is_exported:
+            return self
+        model = self.reopen(backend=protocol.backend) if self.opening.backend == "auto" else self
+        can_follow = self.opening.precision == "auto" and protocol.precision in model.engine.precisions
+        return model.reopen(precision=protocol.precision) if can_follow else model
+
+    def reopen(self, *, backend: str | None = None, precision: str | None = None) -> Model:
+        """Return the same network or file with another backend or precision; an engine that fits is shared.
+
+        Args:
+            backend: Name of a backend, or auto. Default: the model's.
+            precision: auto, fp32 or bf16. Default: the model's.
+        Raises:
+            ConfigError: The backend does not exist or cannot run the model, or there is no such precision.
+        """
+        opening = update_options(self.opening, {"backend": backend, "precision": precision})
+        model = Model(self._source, self.card, opening, run=self.run)
+        if opening.backend in (self.opening.backend, self.engine.backend):
+            model.engine = self.engine
+        return model
+
+    def _read_protocol(self) -> Protocol | None:
+        return Protocol.from_json(self.card.protocol) if self.card.protocol else None
+
     def predict(
         self,
         source: Any,
         *,
         output_stride: int | None = None,
-        scales: Sequence[float] = (1.0,),
-        flip: bool = False,
-        window: int | None = None,
-        crf: bool | Mapping[str, Any] = False,
+        scales: Sequence[float] | None = None,
+        flip: bool | None = None,
+        window: int | Literal["none"] | None = None,
+        crf: bool | Mapping[str, Any] | None = None,
         probabilities: bool = False,
         min_confidence: float = 0.0,
     ) -> Prediction | list[Prediction] | Iterator[Prediction]:
@@ -117,61 +168,51 @@ class Model:
         Args:
             source: A path, a PIL image, a uint8 array (H, W, 3), a tensor (3, H, W) of uint8 or of floats in [0, 1]:
                 gives one prediction. A list of them: a list. A folder or a glob: an iterator.
-            output_stride: For these images alone; the network's where left out.
-            scales: Scales whose probabilities are averaged.
+            output_stride: For these images alone. Default: the model's.
+            scales: Scales whose probabilities are averaged. Default: (1.0,).
             flip: Whether the mirrored image is averaged in.
-            window: Side of a sliding window in pixels.
-            crf: Whether DenseCRF follows the network, or its options.
+            window: Side of a sliding window in pixels, at least 33. Default: whole images, unless one does not fit in
+                memory.
+            crf: Whether DenseCRF refines the labels, or its options.
             probabilities: Whether to keep the probabilities of every class.
-            min_confidence: Pixels below it get the data's ignored id.
+            min_confidence: Pixels below it, in [0, 1], get the id of void.
         Raises:
+            ConfigError: An option is out of its range.
             UsageError: The source is something else, or there is no such file.
             DataError: A file cannot be read as an image.
         """
-        predictor = self.build_predictor(output_stride=output_stride, scales=scales, flip=flip, window=window, crf=crf)
-        return predictor.predict(source, probabilities=probabilities, min_confidence=min_confidence)
+        given = {"output_stride": output_stride, "scales": scales, "flip": flip, "window": window, "crf": crf}
+        labeller = self.build_labeller(update_options(InferenceOptions(), given))
+        return labeller.predict(source, probabilities=probabilities, min_confidence=min_confidence)
 
-    def build_predictor(self, *, on_message: MessageCallback | None = None, **options: Any) -> Predictor:
-        """Build what labels images under given evaluation options; see `EvaluationConfig`.
-
-        Precision and backend are those of the model where they are left out or auto.
-
-        Raises:
-            ConfigError: An option that is unknown or out of its range.
-        """
-        try:
-            own = {"precision": self._precision, "backend": self._backend}
-            given = own | {name: value for name, value in options.items() if name not in own or value != "auto"}
-            config = Config.model_validate({"evaluation": given})
-        except ValidationError as error:
-            raise_problems(describe_validation_error(error, {}))
-        require_valid(config)
-        evaluation = config.evaluation
-        engine = self.find_engine(evaluation.backend)
-        if evaluation.precision == "auto" and not self.is_exported:
-            precision = choose_precision(self.card, engine.device.type)
-            if precision not in engine.precisions:
-                precision = "fp32"
-            evaluation = evaluation.model_copy(update={"precision": precision})
-            if precision == "bf16" and on_message is not None:
-                on_message(
-                    f"precision bf16: it scored {self.card.score_bf16:.4f} in validation, {self.card.score:.4f} in fp32"
-                )
-        return build_predictor(engine, self.label_space, evaluation, on_message=on_message)
-
-    def find_engine(self, backend: str = "auto") -> Engine:
-        """Return the engine of a backend, made at its first use and kept as long as the model.
+    def build_labeller(
+        self, options: InferenceOptions | None = None, *, on_message: MessageCallback | None = None
+    ) -> Labeller:
+        """Build what labels images, with the device, the backend and the precision that the model was opened with.
 
         Args:
-            backend: A backend; auto is the model's own.
+            options: How images become labels. Default: see `InferenceOptions`.
+            on_message: Receives messages about automatic choices.
         Raises:
-            ConfigError: The backend does not exist, or cannot run the model.
-            MachineError: The device does not exist here, or a package that the backend needs is not installed.
+            ConfigError: The model cannot follow an option.
         """
-        name = self._backend if backend == "auto" else backend
-        if name not in self._engines:
-            self._engines[name] = Engine(self._source, device=self._device, backend=name)
-        return self._engines[name]
+        precision = self.opening.precision
+        if precision == "auto" and not self.is_exported:
+            precision = self._choose_precision(on_message)
+        return build_labeller(
+            self.engine, self.label_space, options or InferenceOptions(), precision=precision, on_message=on_message
+        )
+
+    def _choose_precision(self, on_message: MessageCallback | None) -> Literal["fp32", "bf16"]:
+        """Return bf16 if the backend has it, the hardware accelerates it and validations lost nothing, else fp32."""
+        precision = choose_precision(self.card, self.engine.device.type)
+        if precision != "bf16" or "bf16" not in self.engine.precisions:
+            return "fp32"
+        send_message(
+            on_message,
+            f"precision bf16: it scored {self.card.score_bf16:.4f} in validation, {self.card.score:.4f} in fp32",
+        )
+        return "bf16"
 
 
 def load(
@@ -183,27 +224,40 @@ def load(
         path: A run folder, a .safetensors file of atrous, torchvision's DeepLabv3 state dict (.pth), the name of a
             published model, such as torchvision/deeplabv3_resnet50, which is downloaded once, or a file that
             `atrous export` wrote (.onnx, .xml, .pt2).
-        device: auto, cpu, cuda, cuda:1, mps.
-        precision: auto, fp32 or bf16; auto is bf16 where the machine gains by it and the model was seen to bear it.
-        backend: What runs it: torch, compile, openvino or onnxruntime; auto is torch, or an exported file's own.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        precision: auto, fp32 or bf16; auto is bf16 where it is faster and cost no accuracy in validation, else fp32.
+        backend: What computes the network: torch, compile, openvino or onnxruntime; auto is torch, or an exported
+            file's own.
         trust: Whether to open a .pt2, which can run any code that it holds.
     Raises:
+        UsageError: `path` is no path.
+        ConfigError: There is no such precision or backend.
         ModelFileError: No such file, damaged, or of another kind.
-        MachineError: The device or the backend is not there, or a published model cannot be fetched.
+        MachineError: The device or the backend is missing, or a published model cannot be fetched.
     """
-    source, card = _open(Path(path), backend, trust=trust)
-    model = Model(source, card, device=device, precision=precision, backend=backend)
-    engine = model.find_engine()  # raises if the device or the backend is not there
+    given = {"device": device, "precision": precision, "backend": backend, "trust": trust}
+    return load_opened(path, update_options(Opening(), given))
+
+
+def load_opened(path: str | Path, opening: Opening) -> Model:
+    """Open a model; see `load`."""
+    if not isinstance(path, str | Path):
+        raise UsageError(
+            f"cannot load a {type(path).__name__}", "Give a run folder, a model file or the name of a published model."
+        )
+    source, card = _read_source(Path(path), opening)
+    folder = RunFolder(Path(path) if Path(path).is_dir() else Path(path).parent)
+    model = Model(source, card, opening, run=folder if folder.is_run else None)
     if isinstance(source, ExportedFile):
-        model.build_predictor()  # raises if the file cannot be opened
+        model.build_labeller()  # fails now if the file cannot be opened
     else:
-        source.to(engine.device)
+        source.to(model.engine.device)
     return model
 
 
-def _open(path: Path, backend: str, *, trust: bool) -> tuple[Segmenter | ExportedFile, ModelCard]:
+def _read_source(path: Path, opening: Opening) -> tuple[Segmenter | ExportedFile, ModelCard]:
     if is_exported(path):
-        file = read_file(path, backend=backend, trust=trust)
+        file = read_file(path, backend=opening.backend, trust=opening.trust)
         return file, file.card
     network, card = load_model(path)
     return network.eval(), card

@@ -12,14 +12,14 @@ import pytest
 import torch
 
 import atrous
-from atrous.config.schema import EvaluationConfig
 from atrous.core.errors import ConfigError
+from atrous.core.inference_options import InferenceOptions, Opening
 from atrous.exporting import FORMATS
 from atrous.inference import BACKENDS, precision
-from atrous.inference.build import build_predictor
+from atrous.inference.build import build_labeller
 from atrous.inference.engine import Engine, list_network_backends
 from atrous.inference.exported import read_file
-from atrous.inference.labelling.labeller import Predictor
+from atrous.inference.labelling.labeller import Labeller
 from atrous.networks.layers.resize import enlarge_logits
 from atrous.networks.model_file import ModelCard
 from atrous.networks.segmenter import Segmenter
@@ -49,16 +49,17 @@ def build(
     tiny_network: Segmenter,
     tiny_card: ModelCard,
     export_tiny: Callable[..., Path],
-) -> Callable[..., Predictor]:
-    """Build a predictor on the backend in question."""
+) -> Callable[..., Labeller]:
+    """Build a labeller on the backend in question."""
     backend, suffix = request.param
 
-    def build(*, argmax: bool = False, **options: object) -> Predictor:
+    def build(*, argmax: bool = False, **options: object) -> Labeller:
         source = tiny_network
         if suffix:
             source = read_file(export_tiny(FORMAT_OF[suffix], argmax=argmax), backend=backend, trust=True)
-        evaluation = EvaluationConfig(backend=backend, **options)
-        return build_predictor(Engine(source, device="cpu", backend=backend), tiny_card.label_space, evaluation)
+        precision = options.pop("precision", "auto")
+        engine = Engine(source, device="cpu", backend=backend)
+        return build_labeller(engine, tiny_card.label_space, InferenceOptions(**options), precision=precision)
 
     return build
 
@@ -75,7 +76,7 @@ def draw_image() -> np.ndarray:
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 1, 40), (1, 37, 2), (3, 33, 65), (1, 64, 96)], ids=str)
-def test_any_size_and_batch(build: Callable[..., Predictor], tiny_network: Segmenter, shape: tuple[int, ...]) -> None:
+def test_any_size_and_batch(build: Callable[..., Labeller], tiny_network: Segmenter, shape: tuple[int, ...]) -> None:
     images = draw(*shape)
     with torch.inference_mode():
         expected = tiny_network(images)
@@ -92,14 +93,14 @@ def test_any_size_and_batch(build: Callable[..., Predictor], tiny_network: Segme
     ids=str,
 )
 def test_images_are_labelled_as_by_the_living_network(
-    build: Callable[..., Predictor],
+    build: Callable[..., Labeller],
     tiny_network: Segmenter,
     tiny_card: ModelCard,
     options: dict[str, object],
     tolerance: float,
 ) -> None:
     image = draw_image()
-    living = build_predictor(Engine(tiny_network, device="cpu"), tiny_card.label_space, EvaluationConfig(**options))
+    living = build_labeller(Engine(tiny_network, device="cpu"), tiny_card.label_space, InferenceOptions(**options))
     _, _, expected = living.label_image(image, probabilities=True)
     indices, confidence, probs = build(**options).label_image(image, probabilities=True)
     np.testing.assert_allclose(probs, expected, atol=tolerance + 1e-3)  # they are kept in 16 bits
@@ -107,23 +108,23 @@ def test_images_are_labelled_as_by_the_living_network(
     assert len(np.unique(indices)) > 1
 
 
-def test_labels_alone_are_those_of_the_logits(build: Callable[..., Predictor], tiny_network: Segmenter) -> None:
-    predictor = build(argmax=True)
+def test_labels_alone_are_those_of_the_logits(build: Callable[..., Labeller], tiny_network: Segmenter) -> None:
+    labeller = build(argmax=True)
     image = draw_image()
-    indices, confidence, _ = predictor.label_image(image)
+    indices, confidence, _ = labeller.label_image(image)
     with torch.inference_mode():
         expected = tiny_network(torch.from_numpy(image).permute(2, 0, 1)[None]).argmax(dim=1)[0].numpy()
     np.testing.assert_array_equal(indices, expected)
-    assert (confidence is None) == predictor.backend.labels_only
+    assert (confidence is None) == labeller.backend.labels_only
     images = torch.from_numpy(image).permute(2, 0, 1)[None]
-    np.testing.assert_array_equal(predictor.backend.label(images)[0].numpy(), expected)
+    np.testing.assert_array_equal(labeller.backend.label(images)[0].numpy(), expected)
 
 
-def test_memory_is_known(build: Callable[..., Predictor]) -> None:
+def test_memory_is_known(build: Callable[..., Labeller]) -> None:
     assert build().backend.measure_bytes_per_pixel() > 0
 
 
-def test_a_precision_is_there_or_refused(build: Callable[..., Predictor]) -> None:
+def test_a_precision_is_there_or_refused(build: Callable[..., Labeller]) -> None:
     if "bf16" in getattr(build().backend, "precisions", ("bf16",)):
         probs = build(precision="bf16").label_image(draw_image(), probabilities=True)[2]
         np.testing.assert_allclose(probs.sum(axis=0), 1, atol=0.01)
@@ -133,30 +134,33 @@ def test_a_precision_is_there_or_refused(build: Callable[..., Predictor]) -> Non
 
 
 def test_a_living_network_is_converted_again_once_it_has_changed(tiny_network: Segmenter, tiny_card: ModelCard) -> None:
-    model = atrous.Model(tiny_network, tiny_card, backend="openvino")
+    model = atrous.Model(tiny_network, tiny_card, Opening(backend="openvino"))
     image = draw_image()
-    predictor = model.build_predictor()
-    assert (predictor.label_image(image)[0] != 1).any()
+    labeller = model.build_labeller()
+    assert (labeller.label_image(image)[0] != 1).any()
     assert tiny_network.output_stride == 16
     with torch.no_grad():
         tiny_network.head.classifier.bias[1] += 1e3
-    assert (predictor.label_image(image)[0] == 1).all()
+    assert (labeller.label_image(image)[0] == 1).all()
 
 
 def test_the_backend_of_a_call_is_that_of_the_call(tiny_network: Segmenter, tiny_card: ModelCard) -> None:
     model = atrous.Model(tiny_network, tiny_card)
-    assert model.find_engine().backend == "torch"
-    assert model.find_engine("openvino").backend == "openvino"
-    own = atrous.Model(tiny_network, tiny_card, backend="openvino")
-    assert own.find_engine("auto").backend == "openvino"
+    assert model.engine.backend == "torch"
+    assert model.reopen(precision="fp32").engine is model.engine
+    assert model.reopen(backend="torch").engine is model.engine
+    assert model.reopen(backend="openvino").engine.backend == "openvino"
+    own = atrous.Model(tiny_network, tiny_card, Opening(backend="openvino"))
+    assert own.engine.backend == "openvino"
+    assert own.reopen(backend="auto").engine.backend == "torch"
 
 
-def test_two_threads_may_ask_one_backend(build: Callable[..., Predictor]) -> None:
-    predictor = build()
+def test_two_threads_may_ask_one_backend(build: Callable[..., Labeller]) -> None:
+    labeller = build()
     images = [draw_image(), draw_image()[::-1].copy()]
-    expected = [predictor.label_image(image, confidence=False)[0] for image in images]
+    expected = [labeller.label_image(image, confidence=False)[0] for image in images]
     with ThreadPoolExecutor(2) as pool:
-        answers = pool.map(lambda n: predictor.label_image(images[n % 2], confidence=False)[0], range(12))
+        answers = pool.map(lambda n: labeller.label_image(images[n % 2], confidence=False)[0], range(12))
         for number, found in enumerate(answers):
             np.testing.assert_array_equal(found, expected[number % 2])
 
@@ -167,9 +171,9 @@ def test_what_is_found_as_good_in_bf16_runs_in_every_backend(
     monkeypatch.setattr(precision, "computes_bf16", lambda device_type: True)
     card = dataclasses.replace(tiny_card, score=0.5, score_bf16=0.5)
     found = {
-        backend: atrous.Model(tiny_network, card, backend=backend).build_predictor().protocol.precision
+        backend: atrous.Model(tiny_network, card, Opening(backend=backend)).build_labeller().protocol.precision
         for backend in ("auto", "compile", "openvino", "onnxruntime")
     }
     assert found == {"auto": "bf16", "compile": "bf16", "openvino": "bf16", "onnxruntime": "fp32"}
     with pytest.raises(ConfigError, match="precision bf16: a network has fp32 with 'onnxruntime'"):
-        atrous.Model(tiny_network, card).build_predictor(backend="onnxruntime", precision="bf16")
+        atrous.Model(tiny_network, card, Opening(backend="onnxruntime", precision="bf16")).build_labeller()

@@ -356,7 +356,7 @@ def test_windows_and_precision_of_the_validations_are_those_of_a_later_evaluatio
     assert (again.protocol.window, again.protocol.precision) == (33, "bf16")
     assert again.to_json() == run.scores.to_json()
     assert atrous.evaluate(run, window=65, precision="fp32").protocol.window == 65
-    monkeypatch.setattr("atrous.scoring.crf_search.search_crf", lambda predictor, dataset, progress: predictor.protocol)
+    monkeypatch.setattr("atrous.scoring.crf_search.search_crf", lambda labeller, dataset, progress: labeller.protocol)
     assert api.search_crf(run) == again.protocol
 
 

@@ -7,11 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atrous.config.schema import EvaluationConfig, ModelConfig
+from atrous.config.schema import ModelConfig
+from atrous.core.inference_options import InferenceOptions
 from atrous.core.labels import LabelSpace
-from atrous.inference.build import build_predictor
+from atrous.inference.build import build_labeller
 from atrous.inference.engine import Engine
-from atrous.inference.labelling.labeller import Predictor
+from atrous.inference.labelling.labeller import Labeller
 from atrous.inference.labelling.tiles import compute_spans
 from atrous.networks.build import build_network
 from atrous.networks.segmenter import Segmenter
@@ -26,8 +27,8 @@ def build() -> Segmenter:
     return build_network(ModelConfig(name="fcn-resnet18", weights="none"), 3)
 
 
-def wrap(**evaluation: object) -> Predictor:
-    return build_predictor(Engine(build(), device="cpu"), LabelSpace(("a", "b", "c")), EvaluationConfig(**evaluation))
+def wrap(**evaluation: object) -> Labeller:
+    return build_labeller(Engine(build(), device="cpu"), LabelSpace(("a", "b", "c")), InferenceOptions(**evaluation))
 
 
 def draw_image(height: int, width: int) -> np.ndarray:
@@ -49,8 +50,8 @@ def test_tiles_cover_every_pixel_with_weights_that_add_up_to_1(size: int, window
 @settings(max_examples=20, deadline=None)
 @given(height=sides, width=sides, flip=st.booleans(), scale=st.sampled_from([0.5, 1.0]), finer=st.booleans())
 def test_row_28_any_size_in_the_same_size_out(height: int, width: int, flip: bool, scale: float, finer: bool) -> None:
-    predictor = wrap(scales=(scale,), flip=flip, window=257, output_stride=8 if finer else 16)
-    indices, confidence, _ = predictor.label_image(draw_image(height, width))
+    labeller = wrap(scales=(scale,), flip=flip, window=257, output_stride=8 if finer else 16)
+    indices, confidence, _ = labeller.label_image(draw_image(height, width))
     assert indices.shape == confidence.shape == (height, width)
     assert indices.max() < 3
     assert 1 / 3 - 1e-5 <= confidence.min() <= confidence.max() <= 1 + 1e-5

@@ -10,13 +10,15 @@ from typing import Annotated, Any
 import typer
 
 from atrous.core.errors import UsageError
+from atrous.core.inference_options import InferenceOptions, Opening, describe_options
 
-DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
+_HELP = describe_options(InferenceOptions, Opening)
+DeviceOption = Annotated[str | None, typer.Option("--device", help=_HELP["device"])]
 DataRootOption = Annotated[
     str | None, typer.Option("--data-root", help="Folder of registered data sets; else ATROUS_DATA.")
 ]
-TrustOption = Annotated[bool, typer.Option("--trust", help="Open a .pt2, which can run any code that it holds.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="Show no progress and no remarks.")]
+TrustOption = Annotated[bool, typer.Option("--trust", help=_HELP["trust"])]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="Show no progress and no messages.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
@@ -41,28 +43,12 @@ def take_inference_options(command: Callable[..., int]) -> Callable[..., int]:
 
 def read_inference_options(
     *,
-    output_stride: Annotated[
-        int | None, typer.Option("--output-stride", help="4, 8, 16 or 32; that of the build if left out.")
-    ] = None,
-    scales: Annotated[
-        str | None, typer.Option("--scales", help="Scales whose probabilities are averaged, such as 0.75,1,1.25.")
-    ] = None,
-    flip: Annotated[bool, typer.Option("--flip", help="Average the mirrored image in.")] = False,
-    window: Annotated[
-        int | None,
-        typer.Option(
-            "--window",
-            help="Side of a sliding window in pixels; left out: whole images, in eval as in the run's validations.",
-        ),
-    ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            "--precision",
-            help="auto, fp32 or bf16; auto: in eval as in the run's validations, else bf16 where that is as good.",
-        ),
-    ] = None,
-    crf: Annotated[bool, typer.Option("--crf", help="Let DenseCRF follow the network; it can hurt.")] = False,
+    output_stride: Annotated[int | None, typer.Option("--output-stride", help=_HELP["output_stride"])] = None,
+    scales: Annotated[str | None, typer.Option("--scales", help=_HELP["scales"])] = None,
+    flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help=_HELP["flip"])] = None,
+    window: Annotated[str | None, typer.Option("--window", metavar="PIXELS", help=_HELP["window"])] = None,
+    precision: Annotated[str | None, typer.Option("--precision", help=_HELP["precision"])] = None,
+    crf: Annotated[bool | None, typer.Option("--crf/--no-crf", help=_HELP["crf"])] = None,
     crf_set: Annotated[
         list[str] | None,
         typer.Option(
@@ -72,35 +58,34 @@ def read_inference_options(
         ),
     ] = None,
     device: DeviceOption = None,
-    backend: Annotated[
-        str | None,
-        typer.Option(
-            "--backend",
-            help="What runs the network: torch, compile, openvino, onnxruntime; auto is torch, or a file's own.",
-        ),
-    ] = None,
+    backend: Annotated[str | None, typer.Option("--backend", help=_HELP["backend"])] = None,
     trust: TrustOption = False,
 ) -> dict[str, Any]:
-    """Return the options as keyword arguments of `atrous.evaluate` and `atrous.predict`.
+    """Return the options that were given, checked, as keywords of `atrous.evaluate` and `atrous.predict`.
 
     Raises:
+        UsageError: Words that cannot be read as numbers.
         ConfigError: An option is out of its range; all of them in one message.
     """
-    from atrous.config.load import load_config
+    from atrous.config.options import update_options
 
-    config = load_config(
-        options={
-            "evaluation.output_stride": output_stride,
-            "evaluation.scales": parse_numbers(scales, "--scales"),
-            "evaluation.flip": flip,
-            "evaluation.window": window,
-            "evaluation.precision": precision,
-            "evaluation.backend": backend,
-            "evaluation.crf": _parse_crf_options(crf_set or []) or crf,
-            "output.device": device,
-        }
-    ).config
-    return {**config.evaluation.model_dump(), "device": config.output.device, "trust": trust}
+    inference = {
+        "output_stride": output_stride,
+        "scales": parse_numbers(scales, "--scales"),
+        "flip": flip,
+        "window": window,
+        "crf": _parse_crf_options(crf_set or []) or crf,
+    }
+    opening = {"precision": precision, "device": device, "backend": backend, "trust": trust}
+    checked = vars(update_options(InferenceOptions(), inference, spell=spell_option)) | vars(
+        update_options(Opening(), opening, spell=spell_option)
+    )
+    return {name: checked[name] for name, value in (inference | opening).items() if value is not None}
+
+
+def spell_option(name: str) -> str:
+    """Return the option of the command line for a keyword of Python: "--output-stride" for "output_stride"."""
+    return f"--{name.replace('_', '-')}"
 
 
 def _parse_crf_options(words: list[str]) -> dict[str, float]:

@@ -20,8 +20,11 @@ def run(
     model: Annotated[str, typer.Option("--model", help="A run folder, .safetensors, .pth, or an exported file.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the results.")] = Path("predictions"),
     formats: Annotated[
-        str, typer.Option("--format", help="Any of labels, overlay, confidence, separated by commas.")
-    ] = "labels",
+        str | None,
+        typer.Option(
+            "--format", help="Any of labels, overlay, confidence, separated by commas. Default: labels,overlay."
+        ),
+    ] = None,
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Save the probability of every class too.")
     ] = False,
@@ -35,14 +38,14 @@ def run(
 ) -> int:
     """Label every pixel of files, folders, patterns.
 
-    Example: atrous predict photos/ --model runs/demo --out labelled/ --format labels,overlay
+    Example: atrous predict photos/ --model runs/demo --out labelled/
     """
     from atrous.cli.console import print_json
     from atrous.display.console import build_console
     from atrous.display.progress import open_display
 
-    wanted = tuple(formats.split(","))
-    for name in wanted:
+    wanted = None if formats is None else tuple(formats.split(","))
+    for name in wanted or ():
         if name not in FORMATS:
             raise UsageError(f"--format got {name!r}", describe_choices(name, FORMATS))
     from atrous import api

@@ -100,7 +100,5 @@ def _check_training(config: Config) -> Iterator[Problem]:
 
 
 def _check_rest(config: Config) -> Iterator[Problem]:
-    if not config.evaluation.scales:
-        yield Problem("evaluation.scales", "is empty", "Give at least one scale, such as [1.0].")
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", config.output.device):
         yield Problem("output.device", f"is {config.output.device!r}", "Allowed: auto, cpu, cuda, cuda:1, mps.")

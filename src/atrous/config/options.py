@@ -4,12 +4,35 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from atrous.config.problems import describe_validation_error, raise_problems
 from atrous.core.errors import ConfigError
+from atrous.core.inference_options import InferenceOptions, Opening
 from atrous.core.registry import describe_choices
+
+Options = TypeVar("Options", bound=InferenceOptions | Opening)
+
+
+def update_options(defaults: Options, given: Mapping[str, Any], *, spell: Callable[[str], str] = str) -> Options:
+    """Return options with given values in place of the defaults.
+
+    Args:
+        defaults: Options that hold where nothing is given.
+        given: Values by name; None means not given.
+        spell: Turns a name into the word that the user wrote, such as "--window", for messages.
+    Raises:
+        ConfigError: A value has another type or is out of range; all of them in one message.
+    """
+    values = vars(defaults) | {name: value for name, value in given.items() if value is not None}
+    try:
+        return TypeAdapter(type(defaults)).validate_python(values)
+    except ValidationError as error:
+        problems = describe_validation_error(error, {}, depth=1)
+        raise_problems([problem._replace(key=spell(problem.key)) for problem in problems])
+        raise
 
 
 def read_options(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -14,6 +15,8 @@ from atrous.core.registry import nearest_name
 _PLAIN_WORDS = {
     "an object": "a mapping",
     "array": "a list",
+    "tuple": "a list",
+    "dictionary": "a mapping",
     "string": "text",
     "boolean": "true or false",
     "integer": "a whole number",
@@ -54,10 +57,16 @@ def raise_problems(problems: Sequence[Problem]) -> None:
         raise ConfigError("\n".join([f"{len(problems)} problems in the configuration:", *lines]))
 
 
-def list_sections() -> dict[str, type[Section]]:
-    """Return the sections of `Config` by name."""
-    fields = {name: field.annotation for name, field in Config.model_fields.items()}
-    return {name: kind for name, kind in fields.items() if isinstance(kind, type) and issubclass(kind, Section)}
+def list_sections() -> dict[str, list[str]]:
+    """Return the sections of `Config` by name, each with the names of its fields."""
+    found = {name: _list_fields(field.annotation) for name, field in Config.model_fields.items()}
+    return {name: names for name, names in found.items() if names}
+
+
+def _list_fields(kind: Any) -> list[str]:
+    if is_dataclass(kind):
+        return [each.name for each in fields(kind)]
+    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, Section) else []
 
 
 def list_plain_keys() -> list[str]:
@@ -67,7 +76,7 @@ def list_plain_keys() -> list[str]:
 
 def list_keys() -> list[str]:
     """Return every dotted key that a configuration may hold, without the free options of parts."""
-    nested = [f"{section}.{field}" for section, kind in list_sections().items() for field in kind.model_fields]
+    nested = [f"{section}.{field}" for section, names in list_sections().items() for field in names]
     return [*list_plain_keys(), *nested]
 
 
@@ -76,7 +85,7 @@ def describe_unknown_key(key: str) -> str:
     section, _, _ = key.rpartition(".")
     leaf = key.rpartition(".")[2]
     sections = list_sections()
-    siblings = list(sections[section].model_fields) if section in sections else [*sections, *list_plain_keys()]
+    siblings = sections[section] if section in sections else [*sections, *list_plain_keys()]
     leaves = {other.rpartition(".")[2]: other for other in reversed(list_keys())}
     near = nearest_name(leaf, siblings)
     if near and section in sections:
@@ -86,12 +95,19 @@ def describe_unknown_key(key: str) -> str:
     return (f"Did you mean {guess}? " if guess else "") + f"Keys of {place}: {', '.join(siblings)}."
 
 
-def describe_validation_error(error: ValidationError, sources: Mapping[str, str]) -> list[Problem]:
-    """Turn pydantic's errors into problems: one a dotted key, with where its value came from."""
+def describe_validation_error(error: ValidationError, sources: Mapping[str, str], *, depth: int = 2) -> list[Problem]:
+    """Turn pydantic's errors into problems, one per key.
+
+    Args:
+        error: What pydantic raised.
+        sources: Where each value came from, by key.
+        depth: Names in a key: 2 for those of a configuration, such as "training.lr".
+    """
     by_key: dict[str, list[Any]] = {}
     for item in error.errors(include_url=False):
-        by_key.setdefault(".".join(_find_path(item["loc"])), []).append(item)
-    return [_describe_key(key, items, find_source(key, sources)) for key, items in by_key.items()]
+        # Below a field pydantic adds names of union branches and positions in a list.
+        by_key.setdefault(".".join(map(str, item["loc"][:depth])), []).append(item)
+    return [_describe_key(key, items, find_source(key, sources), depth) for key, items in by_key.items()]
 
 
 def find_source(key: str, sources: Mapping[str, str]) -> str:
@@ -102,18 +118,15 @@ def find_source(key: str, sources: Mapping[str, str]) -> str:
     return next((source for source in [*around, *inside] if source), "")
 
 
-def _find_path(loc: tuple[int | str, ...]) -> tuple[str, ...]:
-    """Cut what pydantic adds below a field: names of union branches and positions in a list."""
-    return tuple(str(part) for part in loc[:2])
-
-
-def _describe_key(key: str, items: Sequence[Mapping[str, Any]], where: str) -> Problem:
+def _describe_key(key: str, items: Sequence[Mapping[str, Any]], where: str, depth: int) -> Problem:
     first = items[0]
-    if first["type"] == "extra_forbidden":
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):  # of a model, of a dataclass
         return Problem(key, "is unknown", describe_unknown_key(key), where)
-    allowed = list(dict.fromkeys(_shorten(item) for item in items))
+    # A list whose items are wrong is also called too short.
+    told = [item for item in items if item["type"] != "too_short"] or items
+    allowed = list(dict.fromkeys(_shorten(item) for item in told))
     # The branches of a union complain one by one; the value as a whole is what the user wrote.
-    got = first["input"] if len(first["loc"]) <= 2 else _find_whole(items)
+    got = first["input"] if len(first["loc"]) <= depth else _find_whole(items)
     return Problem(key, f"is {got!r}", f"Allowed: {' or '.join(allowed)}.", where)
 
 
@@ -123,5 +136,7 @@ def _find_whole(items: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def _shorten(item: Mapping[str, Any]) -> str:
-    text = str(item["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
+    if item["type"] == "too_short":
+        return f"a list of at least {item['ctx']['min_length']}"
+    text = str(item["msg"]).removeprefix("Input should be ").removeprefix("a valid ").partition(", unable")[0]
     return _PLAIN_WORDS.get(text, text)

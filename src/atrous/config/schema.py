@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-OutputStride = Literal[4, 8, 16, 32, 64, 128, 256]
+from atrous.core.inference_options import InferenceOptions, OutputStride, Precision
+
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 
@@ -145,23 +147,17 @@ class TrainingConfig(Section):
     """Whether only deterministic operations are used; slower, and warned about where there is none."""
 
 
-class EvaluationConfig(Section):
-    """How images become labels when scoring and predicting."""
+@dataclass(frozen=True)
+class EvaluationConfig(InferenceOptions):
+    """How validations label images, and by default `atrous eval` of the run."""
 
-    output_stride: OutputStride | None = None
-    """Output stride; that of the build where left out."""
-    scales: tuple[Positive, ...] = (1.0,)
-    """Scales whose probabilities are averaged."""
-    flip: bool = False
-    """Whether the mirrored image is averaged in."""
-    window: Annotated[int, Field(ge=33)] | None = None
-    """Side of a sliding window in pixels; whole images where left out, unless one does not fit in memory."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic; auto is fp32 in validations, and in predictions what was seen to be as good and is faster."""
-    backend: str = "auto"
-    """What runs the network: torch, compile, openvino, onnxruntime; auto is torch, or an exported file's own."""
-    crf: bool | dict[str, Any] = False
-    """Whether DenseCRF follows the network; or its options, such as {bilateral_weight: 6}. It can hurt."""
+    precision: Precision = field(
+        default="auto", metadata={"description": "Arithmetic of validations: auto, fp32 or bf16; auto is fp32."}
+    )
+    backend: str = field(
+        default="auto",
+        metadata={"description": "What computes validations: torch, compile, openvino or onnxruntime; auto is torch."},
+    )
 
 
 class OutputConfig(Section):

@@ -34,9 +34,10 @@ class Protocol:
         flip: Whether the mirrored image is averaged in too.
         window: Side in pixels of a sliding window, or None for whole images.
         precision: "fp32" or "bf16".
-        crf: What DenseCRF after the network is set to, by the names of its options; None for none.
+        crf: Options of DenseCRF by name; None: the labels are not refined.
         budget_mib: Memory in MiB that a forward pass may take; an image that needs more is labelled in windows. None if
             not known.
+        backend: What computed the network, such as "torch".
     """
 
     output_stride: int = 16
@@ -46,6 +47,7 @@ class Protocol:
     precision: str = "fp32"
     crf: Mapping[str, Any] | None = None
     budget_mib: int | None = None
+    backend: str = "torch"
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON."""
@@ -63,7 +65,7 @@ class Protocol:
         words.append("one scale" if self.scales == (1.0,) else "scales " + " ".join(f"{s:g}" for s in self.scales))
         words.append("flip" if self.flip else "no flip")
         words.append(f"window {self.window}" if self.window else "whole image")
-        words.append(self.precision)
+        words.append(self.precision if self.backend == "torch" else f"{self.precision} by {self.backend}")
         if self.crf is not None:
             words.append("DenseCRF with " + " ".join(f"{name}={value}" for name, value in self.crf.items()))
         return ", ".join(words)

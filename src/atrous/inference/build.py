@@ -1,4 +1,4 @@
-"""From an engine and the settings of an evaluation to a predictor. The only file here that knows the configuration."""
+"""From an engine and inference options to a labeller."""
 
 from __future__ import annotations
 
@@ -7,45 +7,38 @@ from collections.abc import Mapping
 from typing import Any
 
 from atrous.config.options import read_options
-from atrous.config.schema import EvaluationConfig
 from atrous.core.errors import ConfigError
+from atrous.core.inference_options import InferenceOptions
 from atrous.core.labels import LabelSpace
 from atrous.core.records import MessageCallback, Protocol, send_message
 from atrous.crf.dense import DenseCRF
 from atrous.inference.engine import Engine
 from atrous.inference.exported import ExportedFile
-from atrous.inference.labelling.labeller import Predictor
+from atrous.inference.labelling.labeller import Labeller
 
 
-def build_predictor(
+def build_labeller(
     engine: Engine,
     label_space: LabelSpace,
-    evaluation: EvaluationConfig,
+    options: InferenceOptions,
     *,
+    precision: str = "auto",
     on_message: MessageCallback | None = None,
-) -> Predictor:
-    """Build what labels images by the settings of an evaluation.
+) -> Labeller:
+    """Build what labels images.
 
     Args:
         engine: The network or exported file; for a network, each image is labelled with the weights of that moment.
         label_space: The classes.
-        evaluation: How images become labels. An open output stride or precision is that of the engine's source. The
-            backend is the engine's.
-        on_message: Receives messages about automatic choices and findings.
+        options: How images become labels.
+        precision: fp32 or bf16; auto is fp32, or that of the exported file.
+        on_message: Receives messages about automatic choices.
     Raises:
-        ConfigError: The network and the label space differ in their number of classes, or a setting is impossible with
+        ConfigError: The network and the label space differ in their number of classes, or an option is impossible with
             this network, file or backend.
         ModelFileError: The exported file cannot be opened, or the network cannot be converted.
     """
-    protocol = Protocol(
-        output_stride=evaluation.output_stride or engine.source.output_stride,
-        scales=evaluation.scales,
-        flip=evaluation.flip,
-        window=evaluation.window,
-        precision=engine.own_precision if evaluation.precision == "auto" else evaluation.precision,
-        crf=read_crf_options(evaluation.crf),
-        budget_mib=engine.budget_mib,
-    )
+    protocol = resolve(options, engine, precision)
     if isinstance(engine.source, ExportedFile):
         _require_averages(engine.source, protocol)
     else:
@@ -55,7 +48,29 @@ def build_predictor(
         if engine.converts:
             send_message(on_message, f"converting the network for {engine.backend}")
     backend = engine.open_backend(protocol.output_stride, protocol.precision)
-    return Predictor(backend, label_space, protocol, on_message=on_message)
+    return Labeller(backend, label_space, protocol, on_message=on_message)
+
+
+def resolve(options: InferenceOptions, engine: Engine, precision: str = "auto") -> Protocol:
+    """Return the protocol that options mean for a network or an exported file, with a value for everything.
+
+    Args:
+        options: How images become labels.
+        engine: What computes: its output stride, its own precision and its memory budget fill what is open.
+        precision: fp32, bf16 or auto.
+    Raises:
+        ConfigError: An option that DenseCRF does not have, or a value of another type.
+    """
+    return Protocol(
+        output_stride=options.output_stride or engine.source.output_stride,
+        scales=options.scales,
+        flip=options.flip,
+        window=None if options.window == "none" else options.window,
+        precision=engine.own_precision if precision == "auto" else precision,
+        crf=read_crf_options(options.crf),
+        budget_mib=engine.budget_mib,
+        backend=engine.backend,
+    )
 
 
 def _require_averages(file: ExportedFile, protocol: Protocol) -> None:
@@ -75,7 +90,7 @@ def _require_averages(file: ExportedFile, protocol: Protocol) -> None:
 
 
 def read_crf_options(given: bool | Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return every option of DenseCRF with its value, or None where none is wanted.
+    """Return every option of DenseCRF with its value, or None if labels are not refined.
 
     Raises:
         ConfigError: An option that it does not have, or a value of another type.

@@ -9,7 +9,7 @@ from atrous.config.stages import list_stages
 from atrous.core.errors import AtrousError, UsageError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import MessageCallback, send_message
-from atrous.core.run_folder import CONFIG_NAME
+from atrous.core.run_folder import CONFIG_NAME, RunFolder
 from atrous.data.build import build_all_pairs, build_splits
 from atrous.data.contracts import SegmentationDataset, Splits
 
@@ -23,41 +23,36 @@ def rebuild_splits(folder: Path) -> Splits:
     return build_splits(list_stages(load_config(recipe=folder / CONFIG_NAME).config)[-1].data)
 
 
-def is_run(folder: Path) -> bool:
-    """Tell whether a folder is that of a run."""
-    return (folder / CONFIG_NAME).is_file()
-
-
 def find_scored_data(
     data: SegmentationDataset | str | Path | None,
-    folder: Path | None,
+    run: RunFolder | None,
     space: LabelSpace,
-    root: str | None,
+    root: str | Path | None,
     on_message: MessageCallback | None,
 ) -> SegmentationDataset:
     """Return the data that a model is scored on.
 
     Args:
-        data: What was asked for; the validation data of the model's run where left out.
-        folder: That of the run, or of the model's file, or None.
+        data: A data set or its source. Default: the validation data of the model's run.
+        run: The run that the model came from, if known.
         space: The model's classes, which the data has.
         root: Folder in which registered data sets are looked for.
         on_message: Receives messages about automatic choices and findings.
     Raises:
-        UsageError: No data is asked for, and the model is no run.
+        UsageError: No data is given, and the model's run is not known.
         DataError: Nothing at the place, no known layout, or files that do not pair.
     """
     if data is not None and not isinstance(data, str | Path):
         return data
     if data is None:
-        if folder is None or not is_run(folder):
+        if run is None:
             raise UsageError("no data to score on", "Give DATA, or a run folder, which knows its own validation data.")
-        return rebuild_splits(folder).val
+        return rebuild_splits(run.path).val
     classes = dict(zip(space.ids, space.names, strict=True))
     given = {"data.source": str(data), "data.root": root, "data.classes": classes, "data.ignore": space.ignored_ids}
     dataset = build_all_pairs(load_config(options=given).config.data)
-    if folder is not None and is_run(folder):
-        _warn_of_seen_images(folder, dataset, on_message)
+    if run is not None:
+        _warn_of_seen_images(run.path, dataset, on_message)
     return dataset
 
 

@@ -330,7 +330,7 @@ def _require_same_settings(config: Config, folder: Path) -> None:
     changed = [
         f"{section}.{name}"
         for section in ("data", "model", "training", "evaluation")
-        for name, value in getattr(config, section)
+        for name, value in vars(getattr(config, section)).items()
         if value != getattr(getattr(began, section), name)
     ]
     changed = [key for key in changed if key not in ("data.source", "data.root")]

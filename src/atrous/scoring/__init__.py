@@ -1,1 +1,1 @@
-"""Scoring a predictor on a data set: the one evaluation path, for training's validation and for `atrous eval` alike."""
+"""Scoring a labeller on a data set: the one evaluation path, for training's validation and for `atrous eval` alike."""

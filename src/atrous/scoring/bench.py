@@ -17,7 +17,7 @@ import torch
 
 from atrous.core.records import Progress, ProgressCallback
 from atrous.data.contracts import SegmentationDataset
-from atrous.inference.labelling.labeller import Predictor
+from atrous.inference.labelling.labeller import Labeller
 from atrous.scoring.count import score
 
 WARM_UP_RUNS = 2
@@ -56,7 +56,7 @@ class BenchRow:
 
 
 def bench(
-    candidates: Sequence[tuple[str, str, Predictor]],
+    candidates: Sequence[tuple[str, str, Labeller]],
     sizes: Sequence[tuple[int, int]],
     *,
     rounds: int = 10,
@@ -73,28 +73,28 @@ def bench(
         progress: Receives the progress.
     """
     mious = [
-        None if dataset is None else score(predictor, dataset, progress=progress).miou for _, _, predictor in candidates
+        None if dataset is None else score(labeller, dataset, progress=progress).miou for _, _, labeller in candidates
     ]
     rows = []
     for height, width in sizes:
         image = draw_image(height, width)
-        runs = [_build_run(predictor, image) for _, _, predictor in candidates]
+        runs = [_build_run(labeller, image) for _, _, labeller in candidates]
         for run in runs:
             for _ in range(WARM_UP_RUNS):
                 run()
         peaks = [
-            measure_peak_mib(run, predictor.backend.device)
-            for run, (_, _, predictor) in zip(runs, candidates, strict=True)
+            measure_peak_mib(run, labeller.backend.device)
+            for run, (_, _, labeller) in zip(runs, candidates, strict=True)
         ]
         times = _take_turns(runs, rounds, f"{width} x {height}", progress)
-        for (name, backend, predictor), miou, peak, seconds in zip(candidates, mious, peaks, times, strict=True):
+        for (name, backend, labeller), miou, peak, seconds in zip(candidates, mious, peaks, times, strict=True):
             median = statistics.median(seconds)
             rows.append(
                 BenchRow(
                     name,
                     backend,
-                    predictor.protocol.output_stride,
-                    predictor.protocol.precision,
+                    labeller.protocol.output_stride,
+                    labeller.protocol.precision,
                     height,
                     width,
                     median,
@@ -114,9 +114,9 @@ def draw_image(height: int, width: int) -> np.ndarray:
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def _build_run(predictor: Predictor, image: np.ndarray) -> Callable[[], None]:
+def _build_run(labeller: Labeller, image: np.ndarray) -> Callable[[], None]:
     def run() -> None:
-        predictor.label_image(image, confidence=False)  # labels come to the CPU, so a GPU's work is in it
+        labeller.label_image(image, confidence=False)  # labels come to the CPU, so a GPU's work is in it
 
     return run
 

@@ -1,4 +1,4 @@
-"""From a predictor and a data set to scores: every image once, at its mask's own size, into one confusion matrix."""
+"""From a labeller and a data set to scores: every image once, at its mask's own size, into one confusion matrix."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from atrous.core.records import ImageScore, Progress, ProgressCallback, Sample, 
 from atrous.data.contracts import SegmentationDataset
 from atrous.data.samples import is_thread_safe, read_sample
 from atrous.inference.folders.prefetch import iter_ahead
-from atrous.inference.labelling.labeller import Predictor
+from atrous.inference.labelling.labeller import Labeller
 from atrous.metrics.confusion import (
     ConfusionMatrix,
     compute_miou,
@@ -19,24 +19,24 @@ from atrous.metrics.confusion import (
 from atrous.scoring.summarise import _list_classes, build_scores
 
 
-def score(predictor: Predictor, dataset: SegmentationDataset, *, progress: ProgressCallback | None = None) -> Scores:
+def score(labeller: Labeller, dataset: SegmentationDataset, *, progress: ProgressCallback | None = None) -> Scores:
     """Label every image of a data set and compare with its mask.
 
     The labels are those that a prediction of the same image would have. Of an image only a band of rows is held as
     probabilities, and of the data set only its counts.
 
     Args:
-        predictor: What labels, and how.
-        dataset: Images with masks, whose classes are the predictor's.
+        labeller: What labels, and how.
+        dataset: Images with masks, whose classes are the labeller's.
         progress: Receives the progress.
     Raises:
         DataError: The data set is empty, its classes are others, or a file cannot be read, which is named.
     """
-    _require_same_classes(predictor.label_space, dataset.label_space)
+    _require_same_classes(labeller.label_space, dataset.label_space)
     if len(dataset) == 0:
         raise DataError(f"{dataset.name} has no images to score")
-    total = ConfusionMatrix(predictor.label_space.num_classes)
-    before_crf = ConfusionMatrix(predictor.label_space.num_classes) if predictor.crf else None
+    total = ConfusionMatrix(labeller.label_space.num_classes)
+    before_crf = ConfusionMatrix(labeller.label_space.num_classes) if labeller.crf else None
     images: list[ImageScore] = []
     windows: list[int] = []
     read = functools.partial(read_sample, dataset)
@@ -45,28 +45,26 @@ def score(predictor: Predictor, dataset: SegmentationDataset, *, progress: Progr
             sample = reading.result()
         except OSError as error:
             raise DataError(f"cannot read {dataset.image_path(index) or dataset.key(index)}: {error}") from error
-        own = _count_image(predictor, sample, before_crf)
+        own = _count_image(labeller, sample, before_crf)
         total.merge(own)
         height, width = sample.labels.shape
         images.append(ImageScore(sample.key, compute_miou(own.counts), height, width))
-        window = predictor.find_window(height, width)
-        if window is not None and predictor.protocol.window is None:
+        window = labeller.find_window(height, width)
+        if window is not None and labeller.protocol.window is None:
             windows.append(window)
         if progress is not None:
             so_far = compute_miou(total.counts)
             note = "" if so_far is None else f"mIoU {so_far:.3f}"
             progress(Progress("scoring", len(images), len(dataset), note))
     notes = _describe_windows(windows, len(dataset))
-    scores = build_scores(
-        total.counts, predictor.label_space, predictor.protocol, images, data=dataset.name, notes=notes
-    )
+    scores = build_scores(total.counts, labeller.label_space, labeller.protocol, images, data=dataset.name, notes=notes)
     return scores if before_crf is None else replace(scores, miou_before_crf=compute_miou(before_crf.counts))
 
 
-def _count_image(predictor: Predictor, sample: Sample, before_crf: ConfusionMatrix | None) -> ConfusionMatrix:
+def _count_image(labeller: Labeller, sample: Sample, before_crf: ConfusionMatrix | None) -> ConfusionMatrix:
     """Label one image band by band and count its pixels; add to `before_crf` what they are without DenseCRF."""
-    own = ConfusionMatrix(predictor.label_space.num_classes)
-    for band in predictor.iter_labels(sample.image):
+    own = ConfusionMatrix(labeller.label_space.num_classes)
+    for band in labeller.iter_labels(sample.image):
         truth = sample.labels[band.start_row : band.start_row + len(band.indices)]
         own.update(truth, band.indices)
         if before_crf is not None and band.indices_before_crf is not None:

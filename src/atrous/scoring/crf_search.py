@@ -13,7 +13,7 @@ from atrous.core.records import Progress, ProgressCallback
 from atrous.crf.dense import DenseCRF, refine
 from atrous.data.contracts import SegmentationDataset
 from atrous.data.samples import read_sample
-from atrous.inference.labelling.labeller import Predictor
+from atrous.inference.labelling.labeller import Labeller
 from atrous.metrics.confusion import ConfusionMatrix, compute_miou
 
 GRID: dict[str, tuple[float, ...]] = {
@@ -39,28 +39,28 @@ class CrfTrial:
 
 
 def search_crf(
-    predictor: Predictor, dataset: SegmentationDataset, *, progress: ProgressCallback | None = None
+    labeller: Labeller, dataset: SegmentationDataset, *, progress: ProgressCallback | None = None
 ) -> tuple[CrfTrial, ...]:
     """Score DenseCRF under every setting of the grid; the network sees each image once.
 
     Args:
-        predictor: What labels, without DenseCRF.
+        labeller: What labels, without DenseCRF.
         dataset: Images with masks; at most `MOST_IMAGES` of them are taken, evenly spread.
         progress: Receives the progress.
     Returns: A row a setting, and one without a field, best first.
     Raises:
         UsageError: The model is an exported file that gives labels alone.
     """
-    predictor.require_confidence("a search for DenseCRF")
+    labeller.require_confidence(crf_search=True)
     settings: list[dict[str, float] | None] = [None]
     settings += [dict(zip(GRID, values, strict=True)) for values in itertools.product(*GRID.values())]
-    fields = [None if options is None else _build(options, predictor) for options in settings]
-    matrices = [ConfusionMatrix(predictor.label_space.num_classes) for _ in settings]
+    fields = [None if options is None else _build(options, labeller) for options in settings]
+    matrices = [ConfusionMatrix(labeller.label_space.num_classes) for _ in settings]
     chosen = np.unique(np.linspace(0, len(dataset) - 1, min(MOST_IMAGES, len(dataset))).round().astype(int))
     for done, index in enumerate(chosen.tolist(), start=1):
         sample = read_sample(dataset, index)
         pixels = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))  # (3, H, W)
-        bands = [found.band for found in predictor.iter_labels(sample.image)]
+        bands = [found.band for found in labeller.iter_labels(sample.image)]
         probs = torch.cat([band.compute_probs() for band in bands if band is not None], dim=1)  # (K, H, W)
         for field, matrix in zip(fields, matrices, strict=True):
             marginals = probs if field is None else refine(field, probs, pixels)
@@ -74,5 +74,5 @@ def search_crf(
     return tuple(sorted(trials, key=lambda trial: -trial.miou))
 
 
-def _build(options: dict[str, Any], predictor: Predictor) -> DenseCRF:
-    return DenseCRF(**options).to(predictor.backend.device)
+def _build(options: dict[str, Any], labeller: Labeller) -> DenseCRF:
+    return DenseCRF(**options).to(labeller.backend.device)

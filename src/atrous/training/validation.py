@@ -16,8 +16,9 @@ from atrous.data.samples import read_sample
 from atrous.images.decode import load_header
 from atrous.images.encode import encode_jpeg, encode_png, save_encoded
 from atrous.images.palette import colour_labels
-from atrous.inference.build import build_predictor
+from atrous.inference.build import build_labeller
 from atrous.inference.engine import Engine
+from atrous.inference.labelling.labeller import Labeller
 from atrous.inference.precision import computes_bf16
 from atrous.networks.segmenter import Segmenter
 from atrous.scoring.count import score
@@ -33,7 +34,7 @@ class Validator:
     Args:
         network: The averaged network, whose weights change between calls.
         dataset: The validation data.
-        evaluation: How images become labels; stride, scales and flip stay those of the build.
+        evaluation: How images become labels, and what computes them; precision auto is fp32.
         device: Where the network lies.
         on_message: Receives messages about automatic choices and findings.
     """
@@ -49,14 +50,17 @@ class Validator:
     ) -> None:
         self.network = network
         self.dataset = dataset
-        self.may_change_precision = evaluation.precision == "auto"
-        plain = EvaluationConfig(window=evaluation.window, precision=evaluation.precision)
-        self._engine = Engine(network, device=device)
-        self.predictor = build_predictor(self._engine, dataset.label_space, plain, on_message=on_message)
+        self._evaluation = evaluation
+        self._engine = Engine(network, device=device, backend=evaluation.backend)
+        self.labeller = self._build_labeller(evaluation.precision, on_message)
+
+    def _build_labeller(self, precision: str, on_message: MessageCallback | None = None) -> Labeller:
+        space = self.dataset.label_space
+        return build_labeller(self._engine, space, self._evaluation, precision=precision, on_message=on_message)
 
     def run(self, progress: ProgressCallback | None = None) -> Scores:
         """Score the network as it is now."""
-        return score(self.predictor, self.dataset, progress=progress)
+        return score(self.labeller, self.dataset, progress=progress)
 
     def compare_pooling(self, scores: Scores) -> tuple[str, ...]:
         """Say what the score is with the whole image's image-level features, where windows of it were averaged.
@@ -86,11 +90,10 @@ class Validator:
         Args:
             scores: In fp32.
         """
-        device = self.predictor.backend.device.type
-        if scores.protocol.precision != "fp32" or not self.may_change_precision or not computes_bf16(device):
+        has_bf16 = "bf16" in self._engine.precisions and computes_bf16(self._engine.device.type)
+        if scores.protocol.precision != "fp32" or self._evaluation.precision != "auto" or not has_bf16:
             return None
-        plain = EvaluationConfig(window=self.predictor.protocol.window, precision="bf16")
-        return score(build_predictor(self._engine, self.dataset.label_space, plain), self.dataset).miou
+        return score(self._build_labeller("bf16"), self.dataset).miou
 
     def check_memory(self) -> str:
         """Say how the largest validation image will be labelled, before the first step.
@@ -99,8 +102,8 @@ class Validator:
             MachineError: Not even a small window fits in memory.
         """
         height, width = max((self._read_size(i) for i in range(len(self.dataset))), key=lambda size: size[0] * size[1])
-        mebibytes = self.predictor.backend.measure_bytes_per_pixel() * height * width / 2**20
-        window = self.predictor.find_window(height, width)
+        mebibytes = self.labeller.backend.measure_bytes_per_pixel() * height * width / 2**20
+        window = self.labeller.find_window(height, width)
         how = "as a whole" if window is None else f"in windows of {window}"
         return f"validation: the largest image, {height} x {width}, takes about {mebibytes:.0f} MiB {how}"
 
@@ -109,7 +112,7 @@ class Validator:
         for index in (0, 1):
             started = time.perf_counter()
             sample = read_sample(self.dataset, index % len(self.dataset))
-            self.predictor.label_image(sample.image, confidence=False)
+            self.labeller.label_image(sample.image, confidence=False)
         return (time.perf_counter() - started) * len(self.dataset)
 
     def _read_size(self, index: int) -> tuple[int, int]:
@@ -134,7 +137,7 @@ class Validator:
         rows = []
         for number, key in enumerate((*best, *worst)):
             sample = read_sample(self.dataset, indices[key])
-            predicted = self.predictor.label_image(sample.image, confidence=False)[0]
+            predicted = self.labeller.label_image(sample.image, confidence=False)[0]
             views = {
                 "image": sample.image,
                 "truth": colour_labels(sample.labels, self.dataset.label_space),

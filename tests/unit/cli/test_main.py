@@ -114,8 +114,8 @@ def test_no_words_is_help(capsys):
         (["train", "--resume", "runs/x", "--recipe", "demo"], "--resume takes the recipe", "Leave out --recipe"),
         (["train", "--resume", "nowhere"], "nowhere is no run: it has no config.yaml", "Name the folder"),
         (["train", "shapes", "--class-weights", "1,a"], "--class-weights got '1,a'", "Write numbers"),
-        (["eval", "runs/x", "--scales", "1,-2"], "--scales: evaluation.scales is -2.0", "Allowed: greater than 0."),
-        (["eval", "runs/x", "--output-stride", "7"], "--output-stride: evaluation.output_stride is 7", "Allowed: 4, 8"),
+        (["eval", "runs/x", "--scales", "1,-2"], "--scales is -2.0", "Allowed: greater than 0."),
+        (["eval", "runs/x", "--output-stride", "7"], "--output-stride is 7", "Allowed: 4, 8"),
         (["predict", "a.jpg"], "Missing option '--model'", "See `atrous predict --help`."),
         (
             ["predict", "a.jpg", "--model", "m", "--format", "overly"],

@@ -29,7 +29,6 @@ def test_the_defaults_are_sound():
         ({"training": {"auxiliary_weight": 0.1}}, "training.auxiliary_weight", "has no effect"),
         ({"training": {"norm": "frozen", "norm_momentum": 0.01}}, "training.norm_momentum", "has no effect"),
         ({"data": {"classes": {0: "a", 255: "b"}}}, "data.ignore", "holds 255, which is the class 'b'"),
-        ({"evaluation": {"scales": ()}}, "evaluation.scales", "is empty"),
         ({"output": {"device": "gpu"}}, "output.device", "is 'gpu'"),
     ],
 )

@@ -107,12 +107,12 @@ def test_int8_answers_nearly_as_the_network_in_every_runtime(
     assert found.pixels == 12 * 65 * 79  # those that were not calibrated by
     for runtime in BACKENDS.find_tagged(path.suffix):
         model = atrous.load(path, backend=runtime)
-        predictor = model.build_predictor()
-        assert predictor.protocol.precision == "int8"
+        labeller = model.build_labeller()
+        assert labeller.protocol.precision == "int8"
         expected = tiny_network(torch.from_numpy(photos[1]).permute(2, 0, 1)[None]).argmax(dim=1)[0].numpy()
-        assert (predictor.label_image(photos[1])[0] == expected).mean() > 0.8
+        assert (labeller.label_image(photos[1])[0] == expected).mean() > 0.8
         with pytest.raises(ConfigError, match=r"precision bf16: .* computes in int8"):
-            model.build_predictor(precision="bf16")
+            model.reopen(precision="bf16").build_labeller()
 
 
 def test_int8_needs_images_and_a_format_that_has_it(

@@ -15,6 +15,7 @@ import torch
 
 import atrous
 from atrous.core.errors import ConfigError, MachineError, ModelFileError, UsageError
+from atrous.core.inference_options import InferenceOptions, Opening
 from atrous.graphs.card import GraphCard
 from atrous.inference import BACKENDS
 from atrous.inference.exported import read_file
@@ -149,9 +150,9 @@ def test_labels_alone_have_no_confidence(labels_file: Path, tmp_path: Path) -> N
     with pytest.raises(UsageError, match="confidence: the model"):
         model.predict(image).save(tmp_path, confidence=True)
     with pytest.raises(UsageError, match="confidence, probabilities: the model"):
-        save_predictions(model.build_predictor(), [], tmp_path, confidence=True, probabilities=True)
-    with pytest.raises(UsageError, match="a search for DenseCRF: the model"):
-        search_crf(model.build_predictor(), [])
+        save_predictions(model.build_labeller(), [], tmp_path, formats=["confidence"], probabilities=True)
+    with pytest.raises(UsageError, match="crf_search: the model"):
+        search_crf(model.build_labeller(), [])
     assert model.predict(image).confidence is None
     assert set(np.unique(model.predict(image).labels)) <= {0, 7, 200}
 
@@ -159,21 +160,21 @@ def test_labels_alone_have_no_confidence(labels_file: Path, tmp_path: Path) -> N
 def test_labels_alone_of_a_image_that_does_not_fit_are_refused(
     labels_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predictor = atrous.load(labels_file).build_predictor()
-    monkeypatch.setattr(predictor, "find_window", lambda height, width: 129)
+    labeller = atrous.load(labels_file).build_labeller()
+    monkeypatch.setattr(labeller, "find_window", lambda height, width: 129)
     with pytest.raises(MachineError, match="cannot go over it in windows"):
-        predictor.label_image(np.zeros((40, 50, 3), dtype=np.uint8))
+        labeller.label_image(np.zeros((40, 50, 3), dtype=np.uint8))
 
 
 def test_a_backend_that_cannot_run_it_is_refused(logits_file: Path, tiny_network: object, tiny_card: object) -> None:
     with pytest.raises(ConfigError, match=r"backend 'pt2' does not run \.onnx files") as caught:
         atrous.load(logits_file, backend="pt2")
     assert "onnxruntime, openvino" in caught.value.hint
-    living = atrous.Model(tiny_network, tiny_card, backend="pt2")
+    living = atrous.Model(tiny_network, tiny_card, Opening(backend="pt2"))
     with pytest.raises(ConfigError, match="backend 'pt2' runs exported files, not networks"):
-        living.build_predictor()
+        living.build_labeller()
     with pytest.raises(ConfigError, match="unknown backend 'tensorrt'"):
-        atrous.Model(tiny_network, tiny_card, backend="tensorrt").build_predictor()
+        atrous.Model(tiny_network, tiny_card, Opening(backend="tensorrt")).build_labeller()
 
 
 def test_a_device_that_it_does_not_run_on_is_refused(logits_file: Path) -> None:
@@ -195,7 +196,7 @@ def test_a_missing_package_names_its_extra(logits_file: Path, monkeypatch: pytes
 
 def test_it_is_opened_once(logits_file: Path) -> None:
     model = atrous.load(logits_file)
-    assert model.build_predictor().backend is model.build_predictor(flip=True).backend
+    assert model.build_labeller().backend is model.build_labeller(InferenceOptions(flip=True)).backend
     with pytest.raises(AttributeError):
         GraphCard("logits", 16, True, 1.0).output = "labels"
 
@@ -206,7 +207,7 @@ def test_the_file_is_read_without_being_opened(logits_file: Path, monkeypatch: p
 
 
 def test_floats_are_rounded_to_the_steps_of_bytes(logits_file: Path) -> None:
-    backend = atrous.load(logits_file).build_predictor().backend
+    backend = atrous.load(logits_file).build_labeller().backend
     image = torch.randint(0, 256, (1, 3, 40, 50), dtype=torch.uint8)
     assert torch.equal(backend(image).logits, backend(image / 255).logits)
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import atrous
+from atrous.core.inference_options import Opening
 from atrous.inference import precision
 from atrous.inference.precision import choose_precision, computes_bf16
 from atrous.networks.model_file import ModelCard
@@ -43,15 +44,11 @@ def test_who_names_a_precision_gets_it(
     monkeypatch.setattr(precision, "computes_bf16", lambda device_type: True)
     card = dataclasses.replace(tiny_card, score=0.5, score_bf16=0.5)
     said: list[str] = []
-    assert atrous.Model(tiny_network, card).build_predictor(on_message=said.append).protocol.precision == "bf16"
+    assert atrous.Model(tiny_network, card).build_labeller(on_message=said.append).protocol.precision == "bf16"
     assert said == ["precision bf16: it scored 0.5000 in validation, 0.5000 in fp32"]
-    assert atrous.Model(tiny_network, card).build_predictor(precision="fp32").protocol.precision == "fp32"
-    assert atrous.Model(tiny_network, card, precision="fp32").build_predictor().protocol.precision == "fp32"
-    assert (
-        atrous.Model(tiny_network, card, precision="fp32").build_predictor(precision="auto").protocol.precision
-        == "fp32"
-    )
-    assert atrous.Model(tiny_network, tiny_card).build_predictor().protocol.precision == "fp32"
+    assert atrous.Model(tiny_network, card).reopen(precision="fp32").build_labeller().protocol.precision == "fp32"
+    assert atrous.Model(tiny_network, card, Opening(precision="fp32")).build_labeller().protocol.precision == "fp32"
+    assert atrous.Model(tiny_network, tiny_card).build_labeller().protocol.precision == "fp32"
 
 
 def test_a_kind_of_device_that_is_not_known_gains_nothing() -> None:

@@ -27,23 +27,23 @@ def model_file(tmp_path_factory):
 
 
 class Turns:
-    """A predictor that notes when it is asked."""
+    """A labeller that notes when it is asked."""
 
-    def __init__(self, predictor, name, asked):
-        self._predictor, self._name, self._asked = predictor, name, asked
+    def __init__(self, labeller, name, asked):
+        self._labeller, self._name, self._asked = labeller, name, asked
 
     def __getattr__(self, name):
-        return getattr(self._predictor, name)
+        return getattr(self._labeller, name)
 
     def label_image(self, image, **options):
         self._asked.append(self._name)
-        return self._predictor.label_image(image, **options)
+        return self._labeller.label_image(image, **options)
 
 
 def test_row_35_all_take_turns_after_warming_up_and_medians_lie_within_the_spread(model_file):
     asked = []
-    predictor = atrous.load(model_file).build_predictor()
-    candidates = [(name, "auto", Turns(predictor, name, asked)) for name in ("one", "two")]
+    labeller = atrous.load(model_file).build_labeller()
+    candidates = [(name, "auto", Turns(labeller, name, asked)) for name in ("one", "two")]
     rows = bench(candidates, [(33, 47)], rounds=3)
     assert asked[-6:] == ["one", "two"] * 3
     assert asked.count("one") == asked.count("two") >= 5

@@ -12,16 +12,17 @@ import torch
 from PIL import Image
 from sklearn.metrics import jaccard_score
 
-from atrous.config.schema import EvaluationConfig, ModelConfig
+from atrous.config.schema import ModelConfig
 from atrous.core.errors import DataError
+from atrous.core.inference_options import InferenceOptions
 from atrous.core.labels import IGNORE_INDEX, LabelSpace
 from atrous.core.records import ImageScore, Progress, Protocol, Sample
 from atrous.images.decode import load_image
-from atrous.inference.build import build_predictor
+from atrous.inference.build import build_labeller
 from atrous.inference.contracts import LabelBand
 from atrous.inference.engine import Engine
 from atrous.inference.folders.writer import save_predictions
-from atrous.inference.labelling.labeller import Predictor
+from atrous.inference.labelling.labeller import Labeller
 from atrous.networks.build import build_network
 from atrous.networks.segmenter import Segmenter
 from atrous.scoring.count import score
@@ -84,15 +85,15 @@ def network() -> Segmenter:
     return network
 
 
-def wrap(network: Segmenter, **evaluation: object) -> Predictor:
-    return build_predictor(Engine(network, device="cpu"), SPACE, EvaluationConfig(**evaluation))
+def wrap(network: Segmenter, **evaluation: object) -> Labeller:
+    return build_labeller(Engine(network, device="cpu"), SPACE, InferenceOptions(**evaluation))
 
 
 def test_scores_equal_scikit_learn_on_full_size_predictions(network: Segmenter, dataset: Images) -> None:
-    predictor = wrap(network)
-    scores = score(predictor, dataset)
+    labeller = wrap(network)
+    scores = score(labeller, dataset)
     truth = np.concatenate([mask.ravel() for mask in dataset.masks])
-    labels = [predictor.label_image(dataset.get(index).image)[0] for index in range(len(dataset))]
+    labels = [labeller.label_image(dataset.get(index).image)[0] for index in range(len(dataset))]
     given = np.concatenate([label.ravel() for label in labels])
     valid = truth != IGNORE_INDEX
     expected = jaccard_score(truth[valid], given[valid], labels=[0, 1, 2], average=None)
@@ -151,10 +152,10 @@ def test_row_25_files_of_predict_compared_by_other_code_give_the_same_miou(
 
 
 def test_row_25_scoring_twice_and_in_training_mode_gives_the_same_scores(network: Segmenter, dataset: Images) -> None:
-    predictor = wrap(network)
-    first = score(predictor, dataset)
+    labeller = wrap(network)
+    first = score(labeller, dataset)
     network.train()
-    assert score(predictor, dataset) == first
+    assert score(labeller, dataset) == first
     assert score(wrap(network), dataset) == first
 
 
@@ -164,7 +165,7 @@ def test_row_34_score_holds_bands_and_not_images_of_probabilities(
     expected = score(wrap(network), dataset)
     heights: list[int] = []
 
-    class Watching(Predictor):
+    class Watching(Labeller):
         def iter_labels(self, image: np.ndarray) -> Iterator[LabelBand]:
             for band in super().iter_labels(image):
                 heights.append(band.band.scores.shape[1])
@@ -225,9 +226,9 @@ def test_windows_chosen_for_lack_of_memory_stand_in_the_notes(
     network: Segmenter, dataset: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert score(wrap(network, window=65), dataset).notes == ()
-    predictor = wrap(network)
-    monkeypatch.setattr(predictor, "find_window", lambda height, width: 33 if height > 60 else None)
-    assert score(predictor, dataset).notes == (
+    labeller = wrap(network)
+    monkeypatch.setattr(labeller, "find_window", lambda height, width: 33 if height > 60 else None)
+    assert score(labeller, dataset).notes == (
         "2 of 5 images did not fit in memory as a whole and were labelled in windows of 33 pixels",
     )
 

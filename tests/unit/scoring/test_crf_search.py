@@ -7,15 +7,16 @@ import pytest
 import torch
 from sklearn.metrics import jaccard_score
 
-from atrous.config.schema import EvaluationConfig, ModelConfig
+from atrous.config.schema import ModelConfig
 from atrous.core.errors import ConfigError, MachineError
+from atrous.core.inference_options import InferenceOptions
 from atrous.core.records import Protocol
 from atrous.crf import dense as crf_module
 from atrous.crf.dense import DenseCRF
 from atrous.data.datasets.shapes import build_shapes
-from atrous.inference.build import build_predictor, read_crf_options
+from atrous.inference.build import build_labeller, read_crf_options
 from atrous.inference.engine import Engine
-from atrous.inference.labelling.labeller import Predictor
+from atrous.inference.labelling.labeller import Labeller
 from atrous.networks.build import build_network
 from atrous.scoring.count import score
 from atrous.scoring.crf_search import GRID, search_crf
@@ -37,8 +38,8 @@ def network():
     return network.eval()
 
 
-def build(network, **options) -> Predictor:
-    return build_predictor(Engine(network, device="cpu"), SHAPES.label_space, EvaluationConfig(**options))
+def build(network, **options) -> Labeller:
+    return build_labeller(Engine(network, device="cpu"), SHAPES.label_space, InferenceOptions(**options))
 
 
 def test_row_38_the_field_follows_the_network_and_the_score_without_it_stands_beside(network) -> None:

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from atrous.core.records import Progress, ProgressCallback
 from atrous.images.tiff import TiffImage, save_label_tiff
-from atrous.inference.labelling.labeller import Predictor
+from atrous.inference.labelling.labeller import Labeller
 from atrous.inference.labelling.tiles import compute_starts
 
 
 def label_tiff(
-    predictor: Predictor,
+    labeller: Labeller,
     path: Path,
     target: Path,
     *,
@@ -26,7 +26,7 @@ def label_tiff(
     """Label a TIFF in windows into a TIFF, of which no more than a few rows of tiles are ever in memory.
 
     Args:
-        predictor: What labels.
+        labeller: What labels.
         path: The image; of many pages the first one.
         target: The labels' file.
         min_confidence: Pixels below it get the data's ignored id.
@@ -37,15 +37,15 @@ def label_tiff(
         MachineError: The memory does not suffice.
     """
     with TiffImage(path) as image:
-        window = predictor.find_streamed_window(image.height, image.width)
+        window = labeller.find_streamed_window(image.height, image.width)
         total = len(compute_starts(image.height, window)) * len(compute_starts(image.width, window))
 
         def tell(done: int) -> None:
             if progress is not None:
                 progress(Progress(f"labelling {path.name}", done, total, f"windows of {window}"))
 
-        ids = predictor.iter_ids(_WatchedImage(image, tell), window, min_confidence=min_confidence)
-        save_label_tiff(target, ids, image, predictor.label_space)
+        ids = labeller.iter_ids(_WatchedImage(image, tell), window, min_confidence=min_confidence)
+        save_label_tiff(target, ids, image, labeller.label_space)
         tell(total)
         return image.height, image.width, window
 

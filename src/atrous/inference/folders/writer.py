@@ -13,15 +13,19 @@ from typing import Any
 from atrous.core.errors import DataError, MachineError, UsageError
 from atrous.core.files import save_json
 from atrous.core.records import Progress, ProgressCallback
+from atrous.core.registry import describe_choices
 from atrous.images.decode import HUGE_PX, is_huge_tiff
 from atrous.inference import HUGE_FORMATS
 from atrous.inference.folders.inputs import ImageFile, find_images, require_safe_output
 from atrous.inference.folders.prediction import Prediction
 from atrous.inference.folders.prefetch import MOST_THREADS
-from atrous.inference.labelling.labeller import Predictor
+from atrous.inference.labelling.labeller import Labeller
 from atrous.inference.memory import LARGEST_WINDOW
 
 RECORD_NAME = "predictions.json"
+OUTPUT_FORMATS = ("labels", "overlay", "confidence")
+DEFAULT_FORMATS = ("labels", "overlay")
+"""Of images that are in memory as a whole; huge ones get labels."""
 
 
 @dataclass
@@ -49,12 +53,11 @@ class PredictionRecord:
 
 
 def save_predictions(
-    predictor: Predictor,
+    labeller: Labeller,
     sources: Sequence[str | Path],
     output: Path,
     *,
-    overlay: bool = True,
-    confidence: bool = False,
+    formats: Sequence[str] | None = None,
     probabilities: bool = False,
     min_confidence: float = 0.0,
     progress: ProgressCallback | None = None,
@@ -66,27 +69,27 @@ def save_predictions(
     in memory, and get labels alone, as TIFF.
 
     Args:
-        predictor: What labels.
+        labeller: What labels.
         sources: Files, folders and globs.
         output: The folder.
-        overlay: Whether to write each image with its labels over it.
-        confidence: Whether to write the confidence.
+        formats: Any of `OUTPUT_FORMATS`; labels are always written. Default: labels and overlay, of huge images labels.
         probabilities: Whether to write the probabilities of every class.
         min_confidence: Pixels below it get the data's ignored id.
         progress: Receives the progress.
     Raises:
-        UsageError: A source does not exist, two images share a name, or the output folder lies in an input folder;
-            or the model gives labels alone and more is wanted, or more than labels is wanted of a huge image.
-        MachineError: A file cannot be written, the memory does not suffice, or the package that reads huge images
-            is missing.
+        UsageError: A source or a format does not exist, two images share a name, the output folder lies in an input
+            folder, or more than labels is asked of a model or an image that has labels alone.
+        MachineError: A file cannot be written, memory is short, or the package that reads huge images is missing.
     """
-    wanted = {"confidence": confidence, "probabilities": probabilities, "min_confidence": min_confidence > 0}
-    predictor.require_confidence(*[name for name, is_wanted in wanted.items() if is_wanted])
+    overlay, confidence = _choose_formats(formats)
+    labeller.require_confidence(confidence=confidence, probabilities=probabilities, min_confidence=min_confidence > 0)
     files = [file for source in sources for file in find_images(source)]
     require_safe_output(sources, files, output, confidence=confidence)
     huge = [file for file in files if is_huge_tiff(file.path)]
     if huge:
-        _require_labels_alone(predictor, huge[0], overlay=overlay, confidence=confidence, probabilities=probabilities)
+        _require_labels_alone(
+            labeller, huge[0], overlay="overlay" in (formats or ()), confidence=confidence, probabilities=probabilities
+        )
         label_huge = HUGE_FORMATS.load("tiff")
     paths = {file.key: file.path for file in files}
     record = PredictionRecord(output)
@@ -108,10 +111,10 @@ def save_predictions(
         tell()
 
     whole = [file for file in files if file not in huge]
-    predictions = predictor.iter_predictions(
+    predictions = labeller.iter_predictions(
         whole, confidence=confidence, probabilities=probabilities, min_confidence=min_confidence, skip=record.skip
     )
-    most = 1 if probabilities else predictor.batch_size  # those of every class take more memory than all else
+    most = 1 if probabilities else labeller.batch_size  # those of every class take more memory than all else
     try:
         with ThreadPoolExecutor(max_workers=min(most, MOST_THREADS)) as pool:
             for prediction in predictions:
@@ -126,7 +129,7 @@ def save_predictions(
             try:
                 with _naming_the_image(file.path):
                     *size, window = label_huge(
-                        predictor, file.path, target, min_confidence=min_confidence, progress=progress
+                        labeller, file.path, target, min_confidence=min_confidence, progress=progress
                     )
             except DataError as error:
                 record.skip(file, error)
@@ -137,16 +140,25 @@ def save_predictions(
         for prediction, saving in pending:  # after an interruption
             if saving.done() and saving.exception() is None:
                 note(prediction, saving.result())
-        _save_record(record, predictor)
+        _save_record(record, labeller)
     return record
 
 
-def _require_labels_alone(predictor: Predictor, file: ImageFile, **wanted: bool) -> None:
+def _choose_formats(formats: Sequence[str] | None) -> tuple[bool, bool]:
+    """Return whether the overlay and whether the confidence are written."""
+    for name in formats or ():
+        if name not in OUTPUT_FORMATS:
+            raise UsageError(f"there is no format {name!r}", describe_choices(name, list(OUTPUT_FORMATS)))
+    chosen = DEFAULT_FORMATS if formats is None else formats
+    return "overlay" in chosen, "confidence" in chosen
+
+
+def _require_labels_alone(labeller: Labeller, file: ImageFile, **wanted: bool) -> None:
     """Refuse what needs a whole image of a huge one, before anything is labelled."""
     asked = [name for name, is_wanted in wanted.items() if is_wanted]
-    asked += ["DenseCRF"] * (predictor.crf is not None)
-    asked += ["an exported file, which gives every pixel of a window at once,"] * predictor.backend.is_full_size
-    asked += [f"a window of {predictor.protocol.window}"] * ((predictor.protocol.window or 0) > LARGEST_WINDOW)
+    asked += ["DenseCRF"] * (labeller.crf is not None)
+    asked += ["an exported file, which gives every pixel of a window at once,"] * labeller.backend.is_full_size
+    asked += [f"a window of {labeller.protocol.window}"] * ((labeller.protocol.window or 0) > LARGEST_WINDOW)
     if asked:
         raise UsageError(
             f"{', '.join(asked)}: {file.path} has more than {HUGE_PX:,} pixels, and is never whole in memory",
@@ -162,8 +174,8 @@ def _naming_the_image(path: Path) -> Iterator[None]:
         raise MachineError(f"cannot write the labels of {path}: {error}") from error
 
 
-def _save_record(record: PredictionRecord, predictor: Predictor) -> None:
-    space = predictor.label_space
+def _save_record(record: PredictionRecord, labeller: Labeller) -> None:
+    space = labeller.label_space
     classes = [
         {"name": name, "id": number, "colour": list(colour)}
         for name, number, colour in zip(space.names, space.ids, space.colours, strict=True)
@@ -171,7 +183,7 @@ def _save_record(record: PredictionRecord, predictor: Predictor) -> None:
     save_json(
         record.folder / RECORD_NAME,
         {
-            "protocol": predictor.protocol.to_json(),
+            "protocol": labeller.protocol.to_json(),
             "classes": classes,
             "done": record.done,
             "skipped": record.skipped,

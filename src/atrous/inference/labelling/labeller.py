@@ -35,7 +35,7 @@ MAX_BATCH_SIZE = 8
 """Images of a folder that go through the network as one batch on a GPU; on a CPU that gains nothing."""
 
 
-class Predictor:
+class Labeller:
     """A network with everything that turns an image into labels.
 
     Args:
@@ -155,14 +155,15 @@ class Predictor:
         indices = self.backend.label(_to_tensor(image).unsqueeze(0))[0]
         return LabelBand(indices.cpu().numpy().astype(np.uint16), None)
 
-    def require_confidence(self, *asked: str) -> None:
-        """Refuse what needs probabilities where the backend gives labels alone.
+    def require_confidence(self, **wanted: bool) -> None:
+        """Refuse what needs probabilities if the backend gives labels alone.
 
         Args:
-            asked: What was asked for, in words.
+            wanted: Whether it is asked for, by its name.
         Raises:
-            UsageError: Something was, and the backend does.
+            UsageError: Something is, and the backend gives labels alone.
         """
+        asked = [name for name, is_asked in wanted.items() if is_asked]
         if self.backend.labels_only and asked:
             raise UsageError(
                 f"{', '.join(asked)}: the model is a file that gives labels alone", "Export it without --argmax."
@@ -182,7 +183,7 @@ class Predictor:
         Raises:
             UsageError: Probabilities are asked for, and the backend has none.
         """
-        self.require_confidence(*["probabilities"] * probabilities)
+        self.require_confidence(probabilities=probabilities)
         height, width = image.shape[:2]
         indices = np.empty((height, width), dtype=np.uint16)
         sure = np.empty((height, width), dtype=np.float32) if confidence and not self.backend.labels_only else None
@@ -206,7 +207,7 @@ class Predictor:
         min_confidence: float = 0.0,
     ) -> Prediction:
         """Label an image (H, W, 3) uint8; see `predict`."""
-        self.require_confidence(*["min_confidence"] * (min_confidence > 0))
+        self.require_confidence(min_confidence=min_confidence > 0)
         ignored = self._find_ignored_id() if min_confidence > 0 else None
         indices, sure, probs = self.label_image(
             image, confidence=confidence or min_confidence > 0, probabilities=probabilities
@@ -284,8 +285,8 @@ class Predictor:
         images = _iter_images(files, self.batch_size, skip)
         groups = iter(lambda: list(islice(images, self.batch_size)), [])
         for group, answering in iter_ahead(self._answer_together, groups):
-            for (file, image), predictor in zip(group, answering.result(), strict=True):
-                yield predictor.predict_image(
+            for (file, image), labeller in zip(group, answering.result(), strict=True):
+                yield labeller.predict_image(
                     image,
                     key=file.key,
                     confidence=confidence,
@@ -293,7 +294,7 @@ class Predictor:
                     min_confidence=min_confidence,
                 )
 
-    def _answer_together(self, group: Sequence[tuple[ImageFile, np.ndarray]]) -> list[Predictor]:
+    def _answer_together(self, group: Sequence[tuple[ImageFile, np.ndarray]]) -> list[Labeller]:
         """Run the network on those of equal size at once, as many as fit in memory; return what labels each."""
         images = [image for _, image in group]
         answers = [self] * len(images)

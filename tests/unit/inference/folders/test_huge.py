@@ -10,18 +10,18 @@ import pytest
 import tifffile
 from PIL import Image
 
-from atrous.config.schema import EvaluationConfig
 from atrous.core.errors import DataError, MachineError, UsageError
+from atrous.core.inference_options import InferenceOptions
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Progress
 from atrous.images.decode import load_image
 from atrous.images.tiff import GEO_TAGS, TiffImage
 from atrous.inference import HUGE_FORMATS
-from atrous.inference.build import build_predictor
+from atrous.inference.build import build_labeller
 from atrous.inference.engine import Engine
 from atrous.inference.exported import read_file
 from atrous.inference.folders.writer import save_predictions
-from atrous.inference.labelling.labeller import Predictor
+from atrous.inference.labelling.labeller import Labeller
 from atrous.networks.segmenter import Segmenter
 
 SPACE = LabelSpace(("sky", "road", "car"), ids=(0, 7, 200))
@@ -43,12 +43,12 @@ def _small_is_huge(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def predictor(tiny_network: Segmenter) -> Predictor:
+def labeller(tiny_network: Segmenter) -> Labeller:
     return wrap(tiny_network, window=WINDOW)
 
 
-def wrap(network: Segmenter, space: LabelSpace = SPACE, **evaluation: object) -> Predictor:
-    return build_predictor(Engine(network, device="cpu"), space, EvaluationConfig(**evaluation))
+def wrap(network: Segmenter, space: LabelSpace = SPACE, **evaluation: object) -> Labeller:
+    return build_labeller(Engine(network, device="cpu"), space, InferenceOptions(**evaluation))
 
 
 def draw_image(height: int = 170, width: int = 211) -> np.ndarray:
@@ -65,8 +65,8 @@ def write(path: Path, pixels: np.ndarray, photometric: str = "rgb", **options: o
     return path
 
 
-def label(predictor: Predictor, path: Path, out: Path, **options: object) -> np.ndarray:
-    record = save_predictions(predictor, [path], out, **{"overlay": False, **options})
+def label(labeller: Labeller, path: Path, out: Path, **options: object) -> np.ndarray:
+    record = save_predictions(labeller, [path], out, **options)
     assert record.skipped == []
     return tifffile.imread(out / record.done[0]["files"][0])
 
@@ -85,20 +85,20 @@ LAYOUTS: dict[str, dict[str, object]] = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_row_29_a_tiff_in_parts_gets_the_labels_of_the_whole_image(
-    layout: str, predictor: Predictor, tmp_path: Path
+    layout: str, labeller: Labeller, tmp_path: Path
 ) -> None:
     image, options = draw_image(), LAYOUTS[layout]
     Image.fromarray(image).save(tmp_path / "whole.png")
     pixels = image.transpose(2, 0, 1) if "planarconfig" in options else image
-    labels = label(predictor, write(tmp_path / "in" / "huge.tif", pixels, **options), tmp_path / "out")
-    expected = predictor.predict(tmp_path / "whole.png")
+    labels = label(labeller, write(tmp_path / "in" / "huge.tif", pixels, **options), tmp_path / "out")
+    expected = labeller.predict(tmp_path / "whole.png")
     assert expected.window == WINDOW
     np.testing.assert_array_equal(labels, expected.labels)
     assert len(np.unique(labels)) == 3
 
 
 def test_row_29_no_more_than_a_windows_rows_are_held_and_each_is_decoded_once(
-    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    labeller: Labeller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[int] = []
     held: list[int] = []
@@ -111,16 +111,16 @@ def test_row_29_no_more_than_a_windows_rows_are_held_and_each_is_decoded_once(
 
     monkeypatch.setattr(TiffImage, "_decode", count)
     path = write(tmp_path / "in" / "huge.tif", draw_image(400, 100), tile=(16, 32))
-    label(predictor, path, tmp_path / "out")
+    label(labeller, path, tmp_path / "out")
     assert decoded == list(range(25))
     assert max(held) <= 1 + -(-WINDOW // 16)
 
 
-def test_labels_are_compressed_tiles_with_the_classes_colours(predictor: Predictor, tmp_path: Path) -> None:
+def test_labels_are_compressed_tiles_with_the_classes_colours(labeller: Labeller, tmp_path: Path) -> None:
     path = write(
         tmp_path / "in" / "huge.tif", draw_image(), tile=(32, 32), extratags=[*GEO, (42113, "s", 0, "0", True)]
     )
-    label(predictor, path, tmp_path / "out")
+    label(labeller, path, tmp_path / "out")
     target = tmp_path / "out" / "huge.tif"
     with tifffile.TiffFile(path) as given, tifffile.TiffFile(target) as file:
         page = file.pages.first
@@ -142,17 +142,20 @@ def test_it_is_recorded_and_shows_where_it_stands(tiny_network: Segmenter, tmp_p
     Image.fromarray(draw_image(40, 50)).save(tmp_path / "in" / "small.png")
     Image.fromarray(draw_image(40, 50)).save(tmp_path / "in" / "small2.tif")
     steps: list[Progress] = []
-    predictor = wrap(tiny_network)  # the memory would suffice for the whole image
-    save_predictions(predictor, [tmp_path / "in"], tmp_path / "out", overlay=False, progress=steps.append)
+    labeller = wrap(tiny_network)  # the memory would suffice for the whole image
+    save_predictions(labeller, [tmp_path / "in"], tmp_path / "out", progress=steps.append)
     done = json.loads((tmp_path / "out" / "predictions.json").read_text())["done"]
-    assert [row["files"] for row in done] == [["small.png"], ["small2.png"], ["huge.tif"]]
+    assert [row["files"] for row in done] == [
+        ["small.png", "small_overlay.jpg"],
+        ["small2.png", "small2_overlay.jpg"],
+        ["huge.tif"],
+    ]
     assert (done[2]["height"], done[2]["width"], done[2]["window"]) == (170, 211, 1025)
     assert [step.done for step in steps if step.stage == "predicting"] == [1, 2, 3]
     save_predictions(
         wrap(tiny_network, window=WINDOW),
         [tmp_path / "in" / "huge.tiff"],
         tmp_path / "2",
-        overlay=False,
         progress=steps.append,
     )
     windows = [(step.done, step.total) for step in steps[:-1] if step.stage == "labelling huge.tiff"][2:]
@@ -161,12 +164,12 @@ def test_it_is_recorded_and_shows_where_it_stands(tiny_network: Segmenter, tmp_p
 
 def test_unsure_pixels_and_large_ids(tiny_network: Segmenter, tmp_path: Path) -> None:
     space = LabelSpace(SPACE.names, ids=(0, 7, 2000), ignored_ids=(3000,))
-    predictor, image = wrap(tiny_network, space, window=WINDOW), draw_image()
+    labeller, image = wrap(tiny_network, space, window=WINDOW), draw_image()
     path = write(tmp_path / "in" / "huge.tif", image, tile=(32, 32))
-    least = float(np.median(predictor.predict_image(image).confidence))
-    labels = label(predictor, path, tmp_path / "out", min_confidence=least)
+    least = float(np.median(labeller.predict_image(image).confidence))
+    labels = label(labeller, path, tmp_path / "out", min_confidence=least)
     assert labels.dtype == np.uint16
-    np.testing.assert_array_equal(labels, predictor.predict_image(image, min_confidence=least).labels)
+    np.testing.assert_array_equal(labels, labeller.predict_image(image, min_confidence=least).labels)
     assert 0.3 < (labels == 3000).mean() < 0.7
 
 
@@ -220,27 +223,27 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_other_kinds_are_skipped_and_named(
-    kind: str, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, labeller: Labeller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("atrous.images.tiff.MOST_BYTES_AT_ONCE", 119 * 120 * 3)
     options, reason = REFUSED[kind]
     pixels = np.zeros(options.get("shape", (120, 120, 3)), options.get("dtype", np.uint8))
     options = {name: value for name, value in options.items() if name not in ("shape", "dtype")}
     path = write(tmp_path / "in" / "huge.tif", pixels, **options)
-    record = save_predictions(predictor, [path], tmp_path / "out", overlay=False)
+    record = save_predictions(labeller, [path], tmp_path / "out")
     assert reason in record.skipped[0]["reason"]
     assert "huge.tif" in record.skipped[0]["reason"]
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["predictions.json"]
 
 
-def test_a_damaged_file_is_skipped_and_leaves_nothing(predictor: Predictor, tmp_path: Path) -> None:
+def test_a_damaged_file_is_skipped_and_leaves_nothing(labeller: Labeller, tmp_path: Path) -> None:
     whole = write(tmp_path / "in" / "huge.tif", draw_image(), tile=(32, 32), compression="zlib").read_bytes()
     (tmp_path / "in" / "cut.tif").write_bytes(whole[:-100])
     (tmp_path / "in" / "head.tif").write_bytes(whole[:7])
     with tifffile.TiffFile(tmp_path / "in" / "huge.tif") as file:
         at = file.pages.first.dataoffsets[-1]
     (tmp_path / "in" / "huge.tif").write_bytes(whole[:at] + b"\xff" * (len(whole) - at))
-    record = save_predictions(predictor, [tmp_path / "in"], tmp_path / "out", overlay=False)
+    record = save_predictions(labeller, [tmp_path / "in"], tmp_path / "out")
     reasons = {Path(row["input"]).name: row["reason"] for row in record.skipped}
     assert "truncated" in reasons["cut.tif"]
     assert "cannot be decoded" in reasons["huge.tif"]
@@ -248,7 +251,7 @@ def test_a_damaged_file_is_skipped_and_leaves_nothing(predictor: Predictor, tmp_
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["predictions.json"]
 
 
-def test_an_interruption_leaves_no_half_file(predictor: Predictor, tmp_path: Path) -> None:
+def test_an_interruption_leaves_no_half_file(labeller: Labeller, tmp_path: Path) -> None:
     path = write(tmp_path / "in" / "huge.tif", draw_image(), tile=(32, 32))
 
     def stop(progress: Progress) -> None:
@@ -256,15 +259,24 @@ def test_an_interruption_leaves_no_half_file(predictor: Predictor, tmp_path: Pat
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        save_predictions(predictor, [path], tmp_path / "out", overlay=False, progress=stop)
+        save_predictions(labeller, [path], tmp_path / "out", progress=stop)
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["predictions.json"]
 
 
-@pytest.mark.parametrize("wanted", ["overlay", "confidence", "probabilities"])
-def test_what_needs_the_whole_image_is_refused_at_once(wanted: str, predictor: Predictor, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("overlay", {"formats": ["overlay"]}),
+        ("confidence", {"formats": ["confidence"]}),
+        ("probabilities", {"probabilities": True}),
+    ],
+)
+def test_what_needs_the_whole_image_is_refused_at_once(
+    name: str, wanted: dict, labeller: Labeller, tmp_path: Path
+) -> None:
     path = write(tmp_path / "in" / "huge.tif", draw_image(), tile=(32, 32))
-    with pytest.raises(UsageError, match=rf"{wanted}: .*huge\.tif has more than 10,000 pixels"):
-        save_predictions(predictor, [path], tmp_path / "out", **{"overlay": False, wanted: True})
+    with pytest.raises(UsageError, match=rf"{name}: .*huge\.tif has more than 10,000 pixels"):
+        save_predictions(labeller, [path], tmp_path / "out", **wanted)
     assert not (tmp_path / "out").exists()
 
 
@@ -272,26 +284,26 @@ def test_crf_and_a_window_as_large_as_the_image_are_refused(tiny_network: Segmen
     path = write(tmp_path / "in" / "huge.tif", draw_image(), tile=(32, 32))
     for options, words in (({"crf": True}, "DenseCRF"), ({"window": 1057}, "a window of 1057")):
         with pytest.raises(UsageError, match=words):
-            save_predictions(wrap(tiny_network, **options), [path], tmp_path / "out", overlay=False)
+            save_predictions(wrap(tiny_network, **options), [path], tmp_path / "out")
 
 
 def test_an_exported_file_is_refused(export_tiny: Callable[..., Path], tmp_path: Path) -> None:
     path = write(tmp_path / "in" / "huge.tif", draw_image(), tile=(32, 32))
     file = read_file(export_tiny("onnx", argmax=True), backend="onnxruntime")
-    predictor = build_predictor(Engine(file, device="cpu"), SPACE, EvaluationConfig(output_stride=file.output_stride))
+    labeller = build_labeller(Engine(file, device="cpu"), SPACE, InferenceOptions(output_stride=file.output_stride))
     with pytest.raises(UsageError, match="an exported file, which gives every pixel of a window at once"):
-        save_predictions(predictor, [path], tmp_path / "out", overlay=False)
+        save_predictions(labeller, [path], tmp_path / "out")
 
 
 def test_a_missing_package_is_named_with_its_extra(
-    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    labeller: Labeller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / "in" / "huge.tif", draw_image(), tile=(32, 32))
     monkeypatch.setitem(sys.modules, "tifffile", None)
     for module in ("atrous.images.tiff", HUGE_FORMATS["tiff"].partition(":")[0]):
         monkeypatch.delitem(sys.modules, module)
     with pytest.raises(MachineError, match=r"tifffile(.|\n)*atrous\[tiff\]"):
-        save_predictions(predictor, [path], tmp_path / "out", overlay=False)
+        save_predictions(labeller, [path], tmp_path / "out")
 
 
 def test_a_broken_reader_is_closed(tmp_path: Path) -> None:

@@ -10,14 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
-from atrous.config.schema import EvaluationConfig, ModelConfig
+from atrous.config.schema import ModelConfig
 from atrous.core.errors import ConfigError, DataError, MachineError, UsageError
+from atrous.core.inference_options import InferenceOptions
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Progress
-from atrous.inference.build import build_predictor
+from atrous.inference.build import build_labeller
 from atrous.inference.engine import Engine
 from atrous.inference.folders.writer import save_predictions
-from atrous.inference.labelling.labeller import Predictor
+from atrous.inference.labelling.labeller import Labeller
 from atrous.networks.build import build_network
 from atrous.networks.device import find_device
 from atrous.networks.model_file import ModelCard, load_model, save_model
@@ -32,8 +33,8 @@ def network() -> Segmenter:
     return build_network(ModelConfig(name="fcn-resnet18", weights="none"), 5).eval()
 
 
-def wrap(network: Segmenter, space: LabelSpace = SPACE, **evaluation: object) -> Predictor:
-    return build_predictor(Engine(network, device="cpu"), space, EvaluationConfig(**evaluation))
+def wrap(network: Segmenter, space: LabelSpace = SPACE, **evaluation: object) -> Labeller:
+    return build_labeller(Engine(network, device="cpu"), space, InferenceOptions(**evaluation))
 
 
 def draw_image(height: int = 40, width: int = 50, seed: int = 0) -> np.ndarray:
@@ -49,8 +50,8 @@ def write_images(folder: Path, *names: str) -> None:
 
 def test_labels_confidence_and_probabilities_belong_together(network: Segmenter) -> None:
     image = draw_image()
-    predictor = wrap(network)
-    indices, confidence, probs = predictor.label_image(image, probabilities=True)
+    labeller = wrap(network)
+    indices, confidence, probs = labeller.label_image(image, probabilities=True)
     with torch.no_grad():
         expected = network(torch.from_numpy(image).permute(2, 0, 1)[None]).softmax(dim=1)[0].numpy()
     given = np.take_along_axis(expected, indices[None].astype(np.int64), axis=0)[0]
@@ -59,23 +60,23 @@ def test_labels_confidence_and_probabilities_belong_together(network: Segmenter)
     assert probs is not None
     np.testing.assert_allclose(probs, expected, atol=1e-3)
     assert len(np.unique(indices)) > 1
-    assert predictor.label_image(image)[2] is None
+    assert labeller.label_image(image)[2] is None
 
 
 def test_row_43_another_output_stride_takes_the_rates_with_it_and_says_so() -> None:
     network = build_network(ModelConfig(name="deeplabv3-resnet18", weights="none"), 5)
     said: list[str] = []
-    predictor = build_predictor(
-        Engine(network, device="cpu"), SPACE, EvaluationConfig(output_stride=8), on_message=said.append
+    labeller = build_labeller(
+        Engine(network, device="cpu"), SPACE, InferenceOptions(output_stride=8), on_message=said.append
     )
     assert said == ["output stride 8: rates 12, 24, 36"]
     seen: list[tuple[int, ...]] = []
     network.head.register_forward_hook(
         lambda head, *_: seen.append(tuple(branch.spatial.conv.dilation[0] for branch in head.aspp.atrous))
     )
-    predictor.label_image(draw_image())
+    labeller.label_image(draw_image())
     assert seen[-1] == (12, 24, 36)
-    build_predictor(Engine(network, device="cpu"), SPACE, EvaluationConfig(), on_message=said.append)
+    build_labeller(Engine(network, device="cpu"), SPACE, InferenceOptions(), on_message=said.append)
     assert len(said) == 1
 
 
@@ -89,10 +90,10 @@ def test_predictions_carry_the_ids_of_the_data(network: Segmenter) -> None:
 
 
 def test_pixels_below_the_least_confidence_get_the_ignored_id(network: Segmenter) -> None:
-    predictor = wrap(network)
-    sure = predictor.predict_image(draw_image())
+    labeller = wrap(network)
+    sure = labeller.predict_image(draw_image())
     least = float(np.median(sure.confidence))
-    unsure = predictor.predict_image(draw_image(), min_confidence=least)
+    unsure = labeller.predict_image(draw_image(), min_confidence=least)
     below = sure.confidence < least
     assert 0.3 < below.mean() < 0.7
     assert (unsure.labels[below] == 255).all()
@@ -113,8 +114,8 @@ def test_all_kinds_of_input_give_the_same_labels(network: Segmenter, tmp_path: P
     image = draw_image()
     Image.fromarray(image).save(tmp_path / "photo.png")
     tensor = torch.from_numpy(image).permute(2, 0, 1)
-    predictor = wrap(network)
-    expected = predictor.predict_image(image).labels
+    labeller = wrap(network)
+    expected = labeller.predict_image(image).labels
     sources = [
         image,
         Image.fromarray(image),
@@ -124,16 +125,16 @@ def test_all_kinds_of_input_give_the_same_labels(network: Segmenter, tmp_path: P
         str(tmp_path / "photo.png"),
     ]
     for source in sources:
-        np.testing.assert_array_equal(predictor.predict(source).labels, expected)
-    predictions = predictor.predict(sources)
+        np.testing.assert_array_equal(labeller.predict(source).labels, expected)
+    predictions = labeller.predict(sources)
     assert isinstance(predictions, list)
     assert [prediction.key for prediction in predictions][3:] == ["image-3", "photo", "photo"]
     for source in (tmp_path, f"{tmp_path}/*.png"):
-        found = predictor.predict(source)
+        found = labeller.predict(source)
         assert isinstance(found, Iterator)
         assert [prediction.key for prediction in found] == ["photo"]
     with pytest.raises(UsageError, match="Give it by itself"):
-        predictor.predict([tmp_path])
+        labeller.predict([tmp_path])
 
 
 def test_an_unreadable_file_is_named(network: Segmenter, tmp_path: Path) -> None:
@@ -183,7 +184,7 @@ def test_an_interruption_keeps_and_records_what_is_finished(network: Segmenter, 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        save_predictions(wrap(network), [tmp_path / "in"], tmp_path / "out", overlay=False, progress=stop)
+        save_predictions(wrap(network), [tmp_path / "in"], tmp_path / "out", progress=stop)
     done = json.loads((tmp_path / "out" / "predictions.json").read_text())["done"]
     assert [row["files"] for row in done] == [["a.png"], ["b.png"]]
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
@@ -201,9 +202,9 @@ def test_row_30_images_of_equal_size_go_through_the_network_together(network: Se
     batches: list[int] = []
     backend = together.backend
     together.backend = Noting(backend, batches)
-    record = save_predictions(together, [source], tmp_path / "together", overlay=False)
+    record = save_predictions(together, [source], tmp_path / "together")
     assert batches == [3, 1, 1, 1]
-    save_predictions(alone, [source], tmp_path / "alone", overlay=False)
+    save_predictions(alone, [source], tmp_path / "alone")
     assert [row["files"] for row in record.done] == [[f"{number}.png"] for number in range(6)]
     assert [Path(row["input"]).name for row in record.skipped] == ["3b.png"]
     for number, size in enumerate(sizes):
@@ -228,7 +229,7 @@ class Noting:
 
 def test_what_is_being_saved_at_an_interruption_is_recorded(network: Segmenter, tmp_path: Path) -> None:
     write_images(tmp_path / "in", "a.png", "b.png", "c.png", "d.png")
-    predictor = wrap(network)
+    labeller = wrap(network)
 
     class Stopping(Noting):
         def __call__(self, images: torch.Tensor):
@@ -236,9 +237,9 @@ def test_what_is_being_saved_at_an_interruption_is_recorded(network: Segmenter, 
                 raise KeyboardInterrupt
             return super().__call__(images)
 
-    predictor.backend = Stopping(predictor.backend, [])
+    labeller.backend = Stopping(labeller.backend, [])
     with pytest.raises(KeyboardInterrupt):
-        save_predictions(predictor, [tmp_path / "in"], tmp_path / "out", overlay=False)
+        save_predictions(labeller, [tmp_path / "in"], tmp_path / "out")
     done = json.loads((tmp_path / "out" / "predictions.json").read_text())["done"]
     assert [row["files"] for row in done] == [["a.png"], ["b.png"]]
     assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["a.png", "b.png"]
@@ -252,7 +253,7 @@ def test_a_folder_that_cannot_be_written_says_so(network: Segmenter, tmp_path: P
         save_predictions(wrap(network), [tmp_path / "in"], tmp_path / "out")
 
 
-def test_row_43_a_predictors_stride_leaves_the_networks_own_alone(network: Segmenter) -> None:
+def test_row_43_a_labellers_stride_leaves_the_networks_own_alone(network: Segmenter) -> None:
     own, finer = wrap(network), wrap(network, output_stride=8)
     image = draw_image(97, 97)
     before = own.label_image(image, probabilities=True)[2]
@@ -274,12 +275,12 @@ def test_a_living_models_stride_is_the_default(network: Segmenter) -> None:
 
 
 def test_row_25_a_network_in_training_is_evaluated_and_not_changed(network: Segmenter) -> None:
-    predictor = wrap(network)
+    labeller = wrap(network)
     image = draw_image()
-    expected = predictor.label_image(image)[1]
+    expected = labeller.label_image(image)[1]
     state = {key: value.clone() for key, value in network.state_dict().items()}
     network.train()  # as between two validations
-    np.testing.assert_array_equal(predictor.label_image(image)[1], expected)
+    np.testing.assert_array_equal(labeller.label_image(image)[1], expected)
     for key, value in network.state_dict().items():
         torch.testing.assert_close(value, state[key], atol=0, rtol=0)
 
@@ -298,28 +299,28 @@ def test_a_image_that_does_not_fit_in_memory_is_labelled_in_windows_and_this_is_
     engine = Engine(network, device="cpu")
     needed = engine.open_backend(16, "fp32").measure_bytes_per_pixel()
     engine.budget_mib = math.ceil(needed * 170**2 / 2**20)  # a machine whose memory holds 170 x 170 pixels
-    predictor = build_predictor(engine, SPACE, EvaluationConfig(), on_message=said.append)
+    labeller = build_labeller(engine, SPACE, InferenceOptions(), on_message=said.append)
     image = draw_image(150, 300)
-    prediction = predictor.predict_image(image)
+    prediction = labeller.predict_image(image)
     assert prediction.window == 161
     assert said == [
         "images of 150 x 300 pixels are labelled in windows of 161, since a whole one does not fit in memory"
     ]
     np.testing.assert_array_equal(prediction.labels, wrap(network, window=161).predict_image(image).labels)
-    predictor.predict_image(image)
+    labeller.predict_image(image)
     assert len(said) == 1
-    assert predictor.predict_image(draw_image(150, 160)).window is None
+    assert labeller.predict_image(draw_image(150, 160)).window is None
 
 
 def test_out_of_memory_says_what_to_do(network: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(network: Segmenter, images: torch.Tensor) -> None:
         torch.empty(2**62, dtype=torch.uint8)  # the allocator's own error
 
-    predictor = wrap(network)
-    predictor.label_image(draw_image())
+    labeller = wrap(network)
+    labeller.label_image(draw_image())
     monkeypatch.setattr(Segmenter, "forward_cells", fail)
     with pytest.raises(MachineError, match="--window") as caught:
-        predictor.label_image(draw_image())
+        labeller.label_image(draw_image())
     assert "40 x 50" in caught.value.message
 
 

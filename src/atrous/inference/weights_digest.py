@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+import operator
+from itertools import chain
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 SMALL_BYTES = 2**14
-"""Tensors below this size are hashed together: a call for each of them would take longer than the hashing."""
+"""Tensors below this size are gathered in one place: a call for each of them would take longer than its reading."""
 ROW_WORDS = 1021
-"""64-bit words in a row. A prime, so that no pattern in a tensor falls into step with rows or columns."""
-BLOCK_ROWS = 129
-"""Rows in a block, about 1 MiB, which stays in the cache between the sum of its columns and that of its rows.
-
-Odd, as `ROW_WORDS` is: flipping the top bit of every word does not change the sum of an even number of words.
-"""
+"""64-bit words in a row. A prime, so that no pattern in a tensor falls into step with the rows."""
+GROUP_ROWS = 33
+"""Rows that are added up first. Odd, because flipping the top bits of an even number of words keeps their sum."""
 WORD_BYTES = 8
+UNREAD_BUFFERS = ("num_batches_tracked",)
+"""Buffers that no prediction depends on."""
+
+T = TypeVar("T")
 
 
 def compute_weights_digest(network: nn.Module) -> bytes:
@@ -29,18 +32,51 @@ def compute_weights_digest(network: nn.Module) -> bytes:
     return NetworkDigest(network).compute()
 
 
-@dataclass
 class _Memory:
-    """The memory of a network's tensors on one device: small parts as bytes, the rest as blocks of words."""
+    """The memory of tensors on one device, read as rows of 64-bit words that are added up modulo 2**64.
 
-    small: list[Tensor] = field(default_factory=list)
-    blocks: list[Tensor] = field(default_factory=list)
+    First each group of rows of a large tensor becomes one row. Then these rows, and small tensors as they are, are
+    added up along both axes. Every sum is exact, so that a change of a single word always changes a sum.
+
+    Args:
+        tensors: All on one device. Later changes of their elements are seen, but not of their place.
+    """
+
+    def __init__(self, tensors: list[Tensor]) -> None:
+        small: list[Tensor] = []
+        groups: list[Tensor] = []
+        for octets in map(_find_bytes, tensors):
+            start = -octets.storage_offset() % WORD_BYTES
+            num_rows = (len(octets) - start) // (WORD_BYTES * ROW_WORDS) if len(octets) >= SMALL_BYTES else 0
+            stop = start + num_rows * WORD_BYTES * ROW_WORDS if num_rows else start
+            rows = octets[start:stop].view(torch.int64).view(num_rows, ROW_WORDS)
+            full = num_rows - num_rows % GROUP_ROWS
+            small += [octets[:start], octets[stop:]]
+            groups += [rows[:full].view(-1, GROUP_ROWS, ROW_WORDS), rows[full:].view(1, -1, ROW_WORDS)]
+        self._small = [part for part in small if part.numel()]
+        groups = [group for group in groups if group.numel()]
+        num_octets = sum(map(len, self._small))
+        small_rows = -(-num_octets // (WORD_BYTES * ROW_WORDS))
+        shape = small_rows + sum(map(len, groups)), ROW_WORDS
+        self._rows = torch.zeros(shape, dtype=torch.int64, device=tensors[0].device)
+        self._small_rows = self._rows.view(-1).view(torch.uint8)[:num_octets]
+        places = self._rows[small_rows:].split([len(group) for group in groups])  # type: ignore[no-untyped-call]
+        self._groups = list(zip(groups, places, strict=True))
 
     def summarise(self) -> bytes:
-        """Return the small parts, and the sums of each block's columns and rows."""
-        sums = [block.sum(dim) for block in self.blocks for dim in (0, 1)]
-        parts = [torch.cat(tensors).cpu() for tensors in (self.small, sums) if tensors]
-        return b"".join(part.numpy().tobytes() for part in parts)
+        """Return the sums along both axes as they are now."""
+        if self._small:
+            torch.cat(self._small, out=self._small_rows)
+        for group, row in self._groups:
+            torch.sum(group, 1, out=row)
+        sums = torch.cat((self._rows.sum(0), self._rows.sum(1)))
+        return sums.cpu().numpy().tobytes()
+
+
+def _find_bytes(tensor: Tensor) -> Tensor:
+    """Return the memory that a tensor spans, as bytes."""
+    span = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)) + 1
+    return tensor.detach().as_strided((span if tensor.numel() else 0,), (1,)).view(torch.uint8)
 
 
 class NetworkDigest:
@@ -57,68 +93,67 @@ class NetworkDigest:
 
     def __init__(self, network: nn.Module) -> None:
         self._network = network
-        self._parts: list[object] = []
+        self._part_tables: list[dict[str, object]] = []
+        self._tensor_tables: list[dict[str, Tensor | None]] = []
+        self._parts: list[object] = [None]  # kept, so that nothing new can take an old one's identity
+        self._tensors: list[Tensor | None] = []
+        self._read: list[Tensor] = []
         self._places: list[tuple[int, torch.Size, tuple[int, ...], torch.dtype]] = []
         self._layout = b""
         self._memories: list[_Memory] = []
         self.num_structures = 0
 
-    @torch.inference_mode(False)
-    @torch.no_grad()
+    @torch.inference_mode()
     def compute(self) -> bytes:
         """Return the digest of the network as it is now.
 
         `num_structures` grows when a module, a hook or a parametrisation has been added, removed or replaced.
         """
-        parts, tensors = _list_parts(self._network)
-        if len(parts) != len(self._parts) or any(map(_differ, parts, self._parts)):
-            self._parts = parts  # kept, so that nothing new can take an old one's identity
-            self.num_structures += 1
-        places = [(tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype) for tensor in tensors]
+        if not _are_same(_list_values(self._part_tables), self._parts):
+            self._list_tables()
+        tensors = _list_values(self._tensor_tables)
+        if not _are_same(tensors, self._tensors):
+            self._tensors = tensors
+            self._read = [
+                tensor
+                for table in self._tensor_tables
+                for name, tensor in table.items()
+                if tensor is not None and name not in UNREAD_BUFFERS
+            ]
+        places = [(tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype) for tensor in self._read]
         if places != self._places:
             self._places = places
-            self._layout = repr([place[1:] for place in places]).encode()
-            self._memories = _divide(tensors)
-        digest = hashlib.blake2b(self._layout + bytes(self.num_structures), digest_size=16)
+            self._layout = hashlib.sha256(repr([place[1:] for place in places]).encode()).digest()
+            by_device: dict[torch.device, list[Tensor]] = {}
+            for tensor in self._read:
+                by_device.setdefault(tensor.device, []).append(tensor)
+            self._memories = [_Memory(of_one) for of_one in by_device.values()]
+        digest = hashlib.sha256(self._layout + str(self.num_structures).encode())
         for memory in self._memories:
             digest.update(memory.summarise())
         return digest.digest()
 
-
-def _differ(one: object, other: object) -> bool:
-    return one is not other
-
-
-def _list_parts(network: nn.Module) -> tuple[list[object], list[Tensor]]:
-    """Return a network's modules and hooks, and its tensors but the counters of its norms, in a fixed order."""
-    parts: list[object] = []
-    tensors: list[Tensor] = []
-    waiting = [network]
-    while waiting:
-        module = waiting.pop()
-        parts.append(module)
-        for hooks in (module._forward_pre_hooks, module._forward_hooks):
-            parts += hooks.values()
-        tensors += [tensor for tensor in module._parameters.values() if tensor is not None]
-        for name, buffer in module._buffers.items():
-            if buffer is not None and name != "num_batches_tracked":
-                tensors.append(buffer)
-        waiting += [child for child in module._modules.values() if child is not None]
-    return parts, tensors
+    def _list_tables(self) -> None:
+        """List where the network's modules keep their parts and tensors: looking there is quicker than walking."""
+        modules = list(self._network.modules())
+        self._part_tables = [
+            table  # type: ignore[misc]
+            for module in modules
+            for table in (module._modules, module._forward_pre_hooks, module._forward_hooks)
+        ]
+        self._tensor_tables = [
+            table  # type: ignore[misc]
+            for module in modules
+            for table in (module._parameters, module._buffers)
+        ]
+        self._parts = _list_values(self._part_tables)
+        self.num_structures += 1
 
 
-def _divide(tensors: list[Tensor]) -> list[_Memory]:
-    """Divide the memory of tensors, device by device, into small parts and blocks."""
-    memories: dict[torch.device, _Memory] = {}
-    for tensor in tensors:
-        memory = memories.setdefault(tensor.device, _Memory())
-        span = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)) + 1
-        octets = tensor.detach().as_strided((span * bool(tensor.numel()),), (1,)).view(torch.uint8)
-        start = -octets.storage_offset() % WORD_BYTES
-        num_rows = (len(octets) - start) // (WORD_BYTES * ROW_WORDS) if len(octets) >= SMALL_BYTES else 0
-        stop = start + num_rows * WORD_BYTES * ROW_WORDS
-        memory.small += [part for part in (octets[:start], octets[stop if num_rows else start :]) if len(part)]
-        if num_rows:
-            words = octets[start:stop].view(torch.int64).view(num_rows, ROW_WORDS)
-            memory.blocks += [words[row : row + BLOCK_ROWS] for row in range(0, num_rows, BLOCK_ROWS)]
-    return list(memories.values())
+def _list_values(tables: list[dict[str, T]]) -> list[T]:
+    return list(chain.from_iterable(map(dict.values, tables)))
+
+
+def _are_same(one: list[T], other: list[T]) -> bool:
+    """Return whether two lists hold the same objects, which need not be comparable."""
+    return len(one) == len(other) and all(map(operator.is_, one, other))

@@ -1,4 +1,4 @@
-"""From a living network to a file that other runtimes run, checked before it gets its name."""
+"""Export of networks to files for other runtimes, verified before they receive their final name."""
 
 from atrous.core.registry import Registry
 
@@ -11,6 +11,6 @@ FORMATS = Registry(
     ),
     extras={"onnx": "onnx", "openvino": "openvino"},
 )
-"""Kinds of files."""
+"""File formats by name."""
 PRECISIONS = Registry("precision", (("int8", "atrous.exporting.int8:quantise"),), extras={"int8": "onnx"})
-"""What makes a graph compute in fewer bits."""
+"""Functions that convert a graph to a lower precision."""

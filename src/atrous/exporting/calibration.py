@@ -1,4 +1,4 @@
-"""The images by which a file is made to compute in 8 bits, and on which it is compared."""
+"""Selects the images that calibrate an 8-bit file and those it is compared on."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from atrous.inference.folders.inputs import find_images
 from atrous.inference.memory import LARGEST_WINDOW
 
 NUM_IMAGES = 32
-"""Half of them show the ranges, half are compared."""
+"""Number of images: half of them for calibration, half for the comparison."""
 
 
 def read_images(source: str | Path) -> list[np.ndarray]:
-    """Return some of the images that a file, a folder or a glob names, evenly spaced, (H, W, 3) uint8 each.
+    """Return some of the images in a file, folder or glob, evenly spaced, (H, W, 3) uint8 each.
 
     Raises:
-        UsageError: There is no such file or folder, or no image in it.
+        UsageError: The source does not exist or contains no image.
         DataError: A file cannot be read as an image.
     """
     files = find_images(source)
@@ -29,12 +29,12 @@ def read_images(source: str | Path) -> list[np.ndarray]:
 
 
 def sample_images(dataset: SegmentationDataset) -> list[np.ndarray]:
-    """Return some of a data set's images, evenly spaced, (H, W, 3) uint8 each."""
+    """Return some images of a data set, evenly spaced, (H, W, 3) uint8 each."""
     return _gather(len(dataset), lambda index: read_sample(dataset, index).image)
 
 
 def _gather(count: int, read: Callable[[int], np.ndarray]) -> list[np.ndarray]:
-    """Read up to `NUM_IMAGES` of `count`, of large ones the middle: a pass over the whole might not fit in memory."""
+    """Read up to `NUM_IMAGES` of `count` images; large images are cropped at their centre, to limit memory."""
     images = []
     for index in sorted({place * count // NUM_IMAGES for place in range(NUM_IMAGES)} if count else ()):
         image = read(index)

@@ -1,4 +1,4 @@
-"""What a format of exported files is."""
+"""The contract of a format of exported files."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ from torch.export import ExportedProgram
 
 
 class Format(Protocol):
-    """A graph in one format, made from PyTorch's own program of it: `Format(program, calibration)`.
+    """A graph in one file format, built from a traced PyTorch program.
 
-    With images to calibrate by, (H, W, 3) uint8 each, it computes in 8 bits, or a ConfigError says that it cannot.
+    Attributes:
+        suffix: Suffix of the files.
+        beside: Suffixes of additional files that belong to each file.
+        packages: Packages whose versions are recorded in the files.
 
-    `suffix` is that of its files; `beside` are those of further files that belong to one; `packages` are those whose
-    versions are noted in them.
+    Args:
+        program: The traced program.
+        calibration: Images for 8-bit calibration, (H, W, 3) uint8 each. None: the graph computes in fp32.
+    Raises:
+        ConfigError: Calibration images are given, but the format does not support 8 bits.
     """
 
     suffix: str
@@ -26,5 +32,10 @@ class Format(Protocol):
     def __init__(self, program: ExportedProgram, calibration: Sequence[np.ndarray] | None = None) -> None: ...
 
     def save(self, path: Path, metadata: Mapping[str, str]) -> None:
-        """Write the graph and what stands beside it to `path`; it may be called again with other metadata."""
+        """Write the graph with its metadata. Can be called again with different metadata.
+
+        Args:
+            path: The file.
+            metadata: Strings by name.
+        """
         ...

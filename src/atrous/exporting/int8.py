@@ -1,4 +1,4 @@
-"""A graph whose convolutions compute in 8 bits: ranges from real images, one scale for each channel of weights."""
+"""Quantisation of a graph to 8-bit convolutions, calibrated on real images, with one weight scale per channel."""
 
 from __future__ import annotations
 
@@ -15,28 +15,27 @@ from atrous.graphs.trace import INPUT_NAME
 
 
 class _Images(CalibrationDataReader):  # type: ignore[misc]
-    """Images (H, W, 3) uint8 as the graph takes them."""
+    """Feeds images (H, W, 3) uint8 to the graph."""
 
     def __init__(self, images: Iterable[np.ndarray]) -> None:
         self._images = iter(images)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        """Return the next one, None after the last."""
+        """Return the next image (1, 3, H, W), or None after the last."""
         image = next(self._images, None)
         return None if image is None else {INPUT_NAME: np.ascontiguousarray(image.transpose(2, 0, 1)[None])}
 
 
 def quantise(model: onnx.ModelProto, images: Iterable[np.ndarray]) -> onnx.ModelProto:
-    """Return a graph that computes its convolutions in 8 bits where the runtime can.
+    """Quantise a graph so that runtimes can compute its convolutions in 8 bits.
 
-    Weights have a scale for each output channel; what flows between convolutions has one range, the widest that the
-    images showed. The first and the last convolution stay in fp32, which costs little time and keeps a good part of
-    the exactness. The graph keeps its form, with quantise and dequantise nodes around convolutions, so that any runtime
-    may fuse them.
+    Weights have one scale per output channel. Activations have one range each, the widest observed on the images. The
+    first and the last convolution stay in fp32, which costs little time and preserves much of the accuracy. The
+    graph keeps its structure, with quantise and dequantise nodes around convolutions, which runtimes can fuse.
 
     Args:
-        model: The graph in fp32, norms folded.
-        images: What the ranges are read from, (H, W, 3) uint8 each.
+        model: The graph in fp32, with folded batch norms.
+        images: Calibration images, (H, W, 3) uint8 each.
     """
     with tempfile.TemporaryDirectory() as folder:
         plain, prepared, quantised = (Path(folder) / f"{name}.onnx" for name in ("plain", "prepared", "quantised"))
@@ -48,7 +47,7 @@ def quantise(model: onnx.ModelProto, images: Iterable[np.ndarray]) -> onnx.Model
             quantised,
             _Images(images),
             quant_format=QuantFormat.QDQ,
-            # With the activations that follow, a range is what is left after clipping: of ReLU6's, a fraction.
+            # Including activations narrows the ranges to the values after clipping.
             op_types_to_quantize=["Conv", "Clip", "Relu"],
             nodes_to_exclude=[convolutions[0], convolutions[-1]],
             per_channel=True,

@@ -1,4 +1,4 @@
-"""A graph as one .onnx file."""
+"""Graphs as .onnx files."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from atrous.graphs.onnx_file import convert_to_onnx
 
 
 class OnnxFile:
-    """A graph in ONNX, its weights inside.
+    """An ONNX graph with its weights.
 
     Args:
-        program: The graph as PyTorch's program.
-        calibration: Images by which it is made to compute in 8 bits, or None.
+        program: The traced program.
+        calibration: Images for 8-bit calibration, (H, W, 3) uint8 each. None: the graph computes in fp32.
     """
 
     suffix = ".onnx"
@@ -31,10 +31,10 @@ class OnnxFile:
             self._model = PRECISIONS.load("int8")(self._model, calibration)
 
     def serialize(self) -> bytes:
-        """Return the graph as the bytes of a file, without what stands beside it."""
+        """Return the graph as bytes, without metadata."""
         return bytes(self._model.SerializeToString())
 
     def save(self, path: Path, metadata: Mapping[str, str]) -> None:
-        """Write the graph and what stands beside it; it may be called again with other metadata."""
+        """Write the graph with its metadata."""
         onnx.helper.set_model_props(self._model, dict(metadata))
         onnx.save(self._model, path)

@@ -1,4 +1,4 @@
-"""A graph in OpenVINO's own form: an .xml file, and its weights in a .bin file beside it."""
+"""Graphs in OpenVINO's intermediate representation: an .xml file, and a .bin file with the weights."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from atrous.inference.backends.openvino_model import RUNTIME_INFO, find_core
 
 
 class OpenVinoIR:
-    """A graph in OpenVINO's intermediate representation, its weights in 32 bits.
+    """A graph in OpenVINO's intermediate representation, with 32-bit weights.
 
-    It is made from the ONNX graph: OpenVINO's own reading of PyTorch's programs has no sums of open sizes.
+    It is converted from an ONNX graph: OpenVINO's importer of PyTorch programs does not support sums of dynamic sizes.
 
     Args:
-        program: The graph as PyTorch's program.
-        calibration: Images by which it is made to compute in 8 bits, or None.
+        program: The traced program.
+        calibration: Images for 8-bit calibration, (H, W, 3) uint8 each. None: the graph computes in fp32.
     """
 
     suffix = ".xml"
@@ -31,7 +31,7 @@ class OpenVinoIR:
         self._model = find_core().read_model(OnnxFile(program, calibration).serialize())
 
     def save(self, path: Path, metadata: Mapping[str, str]) -> None:
-        """Write the graph and what stands beside it; it may be called again with other metadata."""
+        """Write the graph with its metadata."""
         for key, value in metadata.items():
             self._model.set_rt_info(value, [RUNTIME_INFO, key])
         openvino.save_model(self._model, path, compress_to_fp16=False)

@@ -1,4 +1,4 @@
-"""How far an exported file's answers are from the living network's, found out by running both."""
+"""Parity: differences between the results of an exported file and the network, measured by running both."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from atrous.inference.contracts import Backend
 from atrous.networks.segmenter import Segmenter
 
 SHAPES = ((1, 3, 32, 32), (1, 3, 33, 47), (1, 3, 65, 64), (2, 3, 97, 129), (1, 3, 160, 211))
-"""Batch, channels, height and width of the images that are compared: odd and even, padded and not."""
+"""Batch, channels, height and width of the compared images: odd and even sizes, with and without padding."""
 LARGEST_LOGIT_DIFFERENCE = 1e-3
 LARGEST_LABEL_SHARE = 1e-3
 LARGEST_LABEL_SHARE_INT8 = 0.05
-"""Of real images; what it does to a score, only scoring tells."""
+"""Limit on real images; the effect on a score has to be measured with `atrous eval`."""
 COARSE_PX = 8
-"""Pixels from one drawn value to the next; between them images are smooth."""
+"""Pixels between random values; the image is interpolated between them."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """The largest differences that were seen.
+    """Differences between a file and a network.
 
     Args:
-        logits: Of a logit, as a share of the image's logits from the least to the greatest; None for labels alone.
-        labels: Share of the pixels whose label is another.
-        pixels: How many pixels were compared.
+        logits: Largest difference of a logit, relative to the range of the logits of the image; None if the file
+            returns labels only.
+        labels: Share of the pixels with a different label.
+        pixels: Number of compared pixels.
         images: Height and width of each image.
     """
 
@@ -45,16 +46,16 @@ class Parity:
         return asdict(self)
 
     def describe(self) -> str:
-        """Say it in a few words."""
-        words = f"{self.labels:.4%} of {self.pixels:,} pixels have another label"
-        return words if self.logits is None else f"logits differ by {self.logits:.1e} of their spread, {words}"
+        """Return the differences as a phrase."""
+        words = f"{self.labels:.4%} of {self.pixels:,} pixels have a different label"
+        return words if self.logits is None else f"logits differ by {self.logits:.1e} of their range, {words}"
 
 
 def draw_images() -> Iterator[Tensor]:
-    """Yield the images that are compared: noise, drawn coarsely and smoothed, so that logits differ in an image.
+    """Yield random images for the comparison: coarse noise, interpolated, so that logits vary within an image.
 
     Shapes:
-        out (B, 3, H, W) uint8, as `SHAPES` says.
+        out (B, 3, H, W) uint8, see `SHAPES`.
     """
     generator = torch.Generator().manual_seed(0)
     for batch, channels, height, width in SHAPES:
@@ -65,11 +66,11 @@ def draw_images() -> Iterator[Tensor]:
 
 @torch.inference_mode()
 def measure_parity(network: Segmenter, backend: Backend, images: Iterable[Tensor]) -> Parity:
-    """Compare a file's answers with the living network's.
+    """Compare the results of a file with those of a network.
 
     Args:
-        network: The network, in evaluation mode, at the output stride that was exported.
-        backend: What runs the file.
+        network: The network, in evaluation mode, at the exported output stride.
+        backend: Backend that runs the file.
         images: Batches (B, 3, H, W) uint8.
     """
     largest, wrong, pixels, sizes = 0.0, 0, 0, []
@@ -89,24 +90,23 @@ def measure_parity(network: Segmenter, backend: Backend, images: Iterable[Tensor
 
 
 def require_parity(parity: Parity, what: str, precision: str = "fp32") -> None:
-    """Refuse a file whose answers are others than the network's.
+    """Require that a file gives the same results as the network.
 
     Args:
-        parity: What was found.
-        what: The file.
-        precision: What it computes in; of int8, labels alone are asked to be equal, and not quite so many.
-
+        parity: The measured differences.
+        what: The file, for the error message.
+        precision: Precision of the file. For int8 only labels are compared, with a larger tolerance.
     Raises:
-        ModelFileError: They are.
+        ModelFileError: The differences exceed the tolerance.
     """
     is_int8 = precision == "int8"
     most = LARGEST_LABEL_SHARE_INT8 if is_int8 else LARGEST_LABEL_SHARE
-    # Written so that a difference that is no number is refused too.
+    # Written so that a difference of nan is refused too.
     close = is_int8 or parity.logits is None or parity.logits <= LARGEST_LOGIT_DIFFERENCE
     if not (close and parity.labels <= most):
         allowed = f"{most:.1%} of the labels" + ("" if is_int8 else f" and {LARGEST_LOGIT_DIFFERENCE:g} of the logits")
         raise ModelFileError(
-            f"{what}: answers otherwise than the network: {parity.describe()}",
-            f"Nothing was written; a difference of {allowed} is let pass. "
-            + ("Calibrate by more images like those that will be labelled." if is_int8 else "Try another format."),
+            f"{what}: its results differ from the network's: {parity.describe()}",
+            f"Nothing was written. Allowed are differences of {allowed}. "
+            + ("Calibrate with more images that resemble those to be labelled." if is_int8 else "Try another format."),
         )

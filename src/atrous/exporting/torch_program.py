@@ -1,4 +1,4 @@
-"""A graph as one .pt2 file, which PyTorch runs without the code of the network."""
+"""Graphs as .pt2 files, which PyTorch runs without the source code of the network."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from atrous.core.errors import ConfigError
 
 
 class TorchProgramFile:
-    """A graph as PyTorch's own program.
+    """A graph as a PyTorch program.
 
     Args:
-        program: It.
-        calibration: None, since it computes in fp32.
+        program: The traced program.
+        calibration: Has to be None: the format computes in fp32. Otherwise images, (H, W, 3) uint8 each.
     Raises:
-        ConfigError: It is to compute in 8 bits.
+        ConfigError: Calibration images are given.
     """
 
     suffix = ".pt2"
@@ -28,9 +28,9 @@ class TorchProgramFile:
 
     def __init__(self, program: ExportedProgram, calibration: Sequence[np.ndarray] | None = None) -> None:
         if calibration is not None:
-            raise ConfigError("int8: a .pt2 computes in fp32", "Use format onnx or openvino.")
+            raise ConfigError("int8: .pt2 files compute in fp32", "Use the format onnx or openvino.")
         self._program = program
 
     def save(self, path: Path, metadata: Mapping[str, str]) -> None:
-        """Write the graph and what stands beside it; it may be called again with other metadata."""
+        """Write the graph with its metadata."""
         torch.export.save(self._program, path, extra_files=dict(metadata))

@@ -1,1 +1,1 @@
-"""A network as a graph and a graph as a file, without running it."""
+"""Networks as graphs and graphs as files, without running them."""

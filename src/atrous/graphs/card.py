@@ -1,4 +1,4 @@
-"""What an exported file says of its graph."""
+"""The description of a graph in the metadata of an exported file."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class GraphCard:
-    """What a file says of its graph besides the model's card.
+    """Description of a graph, stored in the file in addition to the model card.
 
     Args:
-        output: Whether it gives logits of every pixel, or the index of each pixel's likeliest class.
-        precision: What its convolutions compute in; fp32 where the runtime may choose.
-        output_stride: Input resolution / feature resolution, which cannot be changed any more.
-        aligned: How scaled copies of an image are to be made, as in `Geometry`.
-        bytes_per_pixel: Memory that the network's forward pass needed for each pixel of the image.
+        output: Whether the graph returns logits of every pixel, or the index of each pixel's most likely class.
+        precision: Precision of its convolutions; with fp32 the runtime may choose another.
+        output_stride: Input resolution / feature resolution, fixed in the graph.
+        aligned: Resize convention for scaled copies of an image, as in `Geometry`.
+        bytes_per_pixel: Memory that the forward pass of the network needed per pixel of the image.
         versions: Versions of the software that wrote the file.
-        parity: How far its answers were from the living network's; empty while that is being found out.
+        parity: Differences between the results of the file and the network; empty until they are measured.
     """
 
     output: Literal["logits", "labels"]
@@ -39,7 +39,11 @@ class GraphCard:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> GraphCard:
-        """Build a card; unknown fields of later versions are left out."""
+        """Build a card; unknown fields, written by later versions, are ignored.
+
+        Raises:
+            ValueError: A field has a value that is not allowed.
+        """
         card = cls(**{name: value[name] for name in cls.__dataclass_fields__ if name in value})
         if card.output not in ("logits", "labels") or card.precision not in ("fp32", "int8"):
             raise ValueError(f"output {card.output!r}, precision {card.precision!r}")
@@ -49,7 +53,12 @@ class GraphCard:
 
 
 def write_metadata(card: ModelCard, graph: GraphCard) -> dict[str, str]:
-    """Return what stands in a file beside its graph, and `read_file` reads."""
+    """Return the metadata of an exported file, as `read_file` reads it.
+
+    Args:
+        card: Description of the model.
+        graph: Description of the graph.
+    """
     return {
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 
 import onnx
-import onnxscript  # noqa: F401  # PyTorch needs it; asked for here, its absence is said in words
+import onnxscript  # noqa: F401  # needed by PyTorch; importing it here gives a clear error if it is missing
 import torch
 from torch.export import ExportedProgram
 
@@ -16,7 +16,7 @@ OUTPUT_NAME = "output"
 
 
 def convert_to_onnx(program: ExportedProgram) -> onnx.ModelProto:
-    """Return a network's program as an ONNX graph, its weights inside."""
+    """Convert a traced network to an ONNX graph that contains its weights."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the exporter's own, of PyTorch and Python
         converted = torch.onnx.export(
@@ -29,7 +29,7 @@ def convert_to_onnx(program: ExportedProgram) -> onnx.ModelProto:
             verbose=False,
         )
     model: onnx.ModelProto = converted.model_proto  # type: ignore[union-attr]
-    for node in model.graph.node:  # where each line of Python stood in whoever exported it
+    for node in model.graph.node:  # source paths of the machine that exported it
         del node.metadata_props[:]
     onnx.checker.check_model(model)
     return model

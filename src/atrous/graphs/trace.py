@@ -1,4 +1,4 @@
-"""A living network as a graph that runtimes other than PyTorch can run, its batch, height and width left open."""
+"""Traces a network as a graph with dynamic batch, height and width, which other runtimes can run."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from atrous.networks.layers.resize import enlarge_logits
 from atrous.networks.segmenter import Segmenter
 
 Output = Literal["cells", "logits", "labels"]
-"""What a graph gives: small logits, logits of every pixel, or the index of each pixel's likeliest class."""
+"""Output of a graph: low-resolution logits, logits of every pixel, or the index of each pixel's most likely class."""
 
 INPUT_NAME = "image"
 EXAMPLE_SHAPE = (2, 3, 75, 101)
-"""Of the image that is traced: sizes differ, none is 1, and it needs padding, so that nothing is taken for fixed."""
+"""Shape of the traced image: all sizes differ, none is 1, and it needs padding, so that no size becomes constant."""
 
 
 class ImageGraph(nn.Module):
     """A network as a function of one tensor; normalisation and padding are inside.
 
     Args:
-        network: The network, at the output stride that the graph is to have.
-        output: What comes out.
+        network: The network, at the output stride of the graph.
+        output: Output of the graph.
     Shapes:
         in (B, 3, H, W) uint8 RGB; out "cells" (B, K, h, w) float32, "logits" (B, K, H, W) float32, "labels" (B, H, W)
         int64 class indices.
@@ -39,7 +39,7 @@ class ImageGraph(nn.Module):
         self.output = output
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return what the graph gives."""
+        """Return the output of the graph, see the class."""
         cells = self.network.forward_cells(image)
         if self.output == "cells":
             return cells.logits
@@ -49,11 +49,11 @@ class ImageGraph(nn.Module):
 
 @torch.no_grad()
 def trace_network(network: Segmenter, output: Output) -> ExportedProgram:
-    """Return the network's graph, which holds for a batch, a height and a width of any number from 1 on.
+    """Trace a network as a graph for any batch size, height and width >= 1.
 
     Args:
-        network: The network, in evaluation mode, at the output stride that the graph is to have.
-        output: What comes out.
+        network: The network, in evaluation mode, at the output stride of the graph.
+        output: Output of the graph.
     """
     example = torch.zeros(EXAMPLE_SHAPE, dtype=torch.uint8, device=network.mean.device)
     open_sizes = {INPUT_NAME: {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}}
@@ -62,14 +62,14 @@ def trace_network(network: Segmenter, output: Output) -> ExportedProgram:
 
 
 def _suppose_no_size() -> AbstractContextManager[object]:
-    """Keep the tracer from noting that a map had more than one cell a side, where PyTorch can (from 2.7 on)."""
+    """Keep the tracer from assuming that maps have more than one cell per side; supported by PyTorch 2.7 and later."""
     known = hasattr(tracing, "backed_size_oblivious")
     return tracing.patch(backed_size_oblivious=True) if known else nullcontext()  # type: ignore[attr-defined]
 
 
 @contextmanager
 def _without_inplace(network: Segmenter) -> Iterator[None]:
-    """Let activations write to new memory while the block runs: graphs of the others take twice as long to convert."""
+    """Disable in-place activations inside the block; graphs with them take twice as long to convert."""
     modules: list[Any] = [module for module in network.modules() if getattr(module, "inplace", False)]
     for module in modules:
         module.inplace = False

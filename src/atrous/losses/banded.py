@@ -1,8 +1,8 @@
-"""Cross-entropy of a map's logits at the image's pixels, a band of rows at a time.
+"""Cross-entropy between low-resolution logits and full-resolution labels, one band of rows at a time.
 
-Full-size logits of all classes are never held: a band is enlarged, compared with its labels and turned into its share
-of the gradient while it lies in the cache. Loss and gradient come from one pass, and what is kept between forward and
-backward is as large as the map.
+Full-resolution logits are never materialised: each band is upsampled, compared with its labels and turned into its
+share of the gradient while it is in the cache. One pass computes loss and gradient, and only a tensor of the size of
+the feature map is kept between forward and backward.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from atrous.networks.contracts import Geometry
 from atrous.networks.layers.resize import Enlargement, iter_row_bands
 
 BAND_BYTES = 5 * 2**20
-"""Of the logits in a band: a dozen calls work on it, whose own time counts more than whose cache it lies in."""
+"""Bytes of logits per band. Larger bands amortise per-call overhead, which outweighs cache locality here."""
 LOWEST_LOGIT = -80.0
-"""Less the highest of its cell; below it every class of a pixel between two cells could be 0 in fp32 after exp."""
+"""Lowest logit relative to the maximum of its cell. Below it, exp of every class could underflow between two cells."""
 
 
 def sum_cross_entropy(
     logits: Tensor, labels: Tensor, weights: Tensor, geometry: Geometry | None = None, *, label_smoothing: float = 0.0
 ) -> Tensor:
-    """Return the weighted sum of the pixels' cross-entropy, once differentiable in the logits.
+    """Return the weighted sum of the cross-entropy of all pixels, once differentiable in the logits.
 
     Args:
-        logits: One vector a cell of the network's map; one a pixel where there is no geometry.
-        labels: Class indices, IGNORE_INDEX where ignored.
-        weights: Of each pixel; 0 for those that do not count, ignored ones among them.
-        geometry: Where the cells lie in the image; None where logits and labels are of the same pixels.
-        label_smoothing: Share of the target that is spread evenly over all classes, in [0, 1).
+        logits: Logits of each cell of the feature map, or of each pixel without a geometry.
+        labels: Class indices; IGNORE_INDEX for ignored pixels.
+        weights: Weight of each pixel; 0 for ignored pixels.
+        geometry: Positions of the cells in the image. None: logits and labels have the same resolution.
+        label_smoothing: Share of the target distributed evenly over all classes, in [0, 1).
     Shapes:
-        logits (B, K, h, w), labels (B, H, W) int64, weights (B, H, W); out (), float32 at least.
+        logits (B, K, h, w), labels (B, H, W) int64, weights (B, H, W); out (), at least float32.
     """
     total: Tensor = _SumCrossEntropy.apply(logits, labels, weights, geometry, label_smoothing)
     return total
@@ -43,10 +43,14 @@ def sum_cross_entropy(
 
 @torch.no_grad()
 def compute_losses(logits: Tensor, labels: Tensor, geometry: Geometry | None = None) -> Tensor:
-    """Return the cross-entropy of each pixel, without gradient; that of an ignored pixel says nothing.
+    """Return the cross-entropy of each pixel, without gradient. Values of ignored pixels are meaningless.
 
+    Args:
+        logits: Logits of each cell of the feature map, or of each pixel without a geometry.
+        labels: Class indices; IGNORE_INDEX for ignored pixels.
+        geometry: Positions of the cells in the image. None: logits and labels have the same resolution.
     Shapes:
-        logits (B, K, h, w), labels (B, H, W) int64; out (B, H, W), float32 at least.
+        logits (B, K, h, w), labels (B, H, W) int64; out (B, H, W), at least float32.
     """
     bands = _Bands(logits, geometry)
     losses = [_compare(bands.read(rows), _select(labels, rows))[0] for rows in bands.iter_rows(labels.shape[1])]
@@ -91,18 +95,18 @@ class _SumCrossEntropy(torch.autograd.Function):
 
 
 class _Bands:
-    """A map, read a band of the image's rows at a time; and the way back for gradients.
+    """Reads a map as bands of rows of the image, and accumulates gradients of bands into a gradient of the map.
 
     Args:
         logits: The map, (B, K, h, w).
-        geometry: Where its cells lie in the image; None where they are the pixels.
+        geometry: Positions of its cells in the image. None: the cells are the pixels.
     """
 
     def __init__(self, logits: Tensor, geometry: Geometry | None) -> None:
         plain = logits.detach().contiguous()
         plain = plain.to(torch.promote_types(plain.dtype, torch.float32))
-        # Cross-entropy is that of logits less any number a pixel. Less the highest of each cell, what lies between
-        # cells is never above 0, so that the softmax of a band needs neither a highest nor a difference of its own.
+        # Cross-entropy does not change if a constant is subtracted from the logits of a pixel. After subtracting the
+        # maximum of each cell, interpolated logits are <= 0, so the softmax of a band needs no maximum of its own.
         plain = plain - plain.amax(dim=1, keepdim=True)
         self._needs_shift = bool(plain.amin() < LOWEST_LOGIT)
         if geometry is None or geometry.stride == 1:
@@ -113,12 +117,12 @@ class _Bands:
             self.widened = self._enlargement.widen(plain)  # (B, K, h, W)
 
     def iter_rows(self, height: int) -> Iterator[slice]:
-        """Yield the rows of one band after another."""
+        """Yield the rows of each band."""
         row_bytes = self.widened[:, :, 0].numel() * self.widened.element_size()
         return iter_row_bands(height, row_bytes, self.widened.device, cpu_bytes=BAND_BYTES)
 
     def read(self, rows: slice) -> Tensor:
-        """Return the logits of a band, (B, K, R, W), less a number a pixel, none above 0; they may be overwritten."""
+        """Return the logits of a band, (B, K, R, W), shifted to <= 0 per pixel; the caller may overwrite them."""
         if self._enlargement is None:
             band = self.widened[:, :, rows].clone()
         else:
@@ -126,7 +130,7 @@ class _Bands:
         return band.sub_(band.amax(dim=1, keepdim=True)) if self._needs_shift else band
 
     def add_gradient(self, into: Tensor, rows: slice, gradient: Tensor) -> None:
-        """Add a band's gradient, (B, K, R, W), to that of the widened map, (B, K, h, W)."""
+        """Add the gradient of a band, (B, K, R, W), to the gradient of the widened map, (B, K, h, W)."""
         if self._enlargement is None:
             into[:, :, rows] = gradient
         else:
@@ -135,21 +139,21 @@ class _Bands:
                 into[:, :, of_map] += by_row.T @ gradient
 
     def narrow(self, gradient: Tensor) -> Tensor:
-        """Return the gradient of the map, (B, K, h, w), from that of the widened map."""
+        """Convert a gradient of the widened map to a gradient of the map, (B, K, h, w)."""
         return gradient if self._enlargement is None else self._enlargement.narrow(gradient)
 
 
 def _select(labels: Tensor, rows: slice) -> Tensor:
-    """Return the labels of a band, (B, 1, R, W), with a class in place of what is ignored."""
+    """Return the labels of a band, (B, 1, R, W), with ignored pixels replaced by class 0."""
     band = labels[:, None, rows]
     return band.masked_fill(band == IGNORE_INDEX, 0)
 
 
 def _compare(band: Tensor, found: Tensor, label_smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
-    """Return the cross-entropy of a band's pixels, and the sums by which the band, overwritten, becomes a softmax.
+    """Return the cross-entropy of the pixels of a band, and the sums that normalise the overwritten band to a softmax.
 
     Shapes:
-        band (B, K, R, W) logits, none above 0 and not all far below, found (B, 1, R, W); out (B, 1, R, W) twice.
+        band (B, K, R, W) logits, <= 0 with a maximum near 0, found (B, 1, R, W); out (B, 1, R, W) twice.
     """
     target = band.gather(1, found)
     if label_smoothing:

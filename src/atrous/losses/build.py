@@ -1,4 +1,4 @@
-"""From names and settings to a loss. The only file here that knows the configuration."""
+"""Builds a loss from its name and options. The only file of this folder that imports config."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from atrous.losses.contracts import Loss
 def build_loss(name: str, options: Mapping[str, Any]) -> Loss:
     """Build a loss.
 
+    Args:
+        name: A name in `LOSSES`.
+        options: Keyword-only arguments of its constructor.
     Raises:
-        ConfigError: An unknown name, or an option that is unknown, of another type or outside its range.
+        ConfigError: The name is unknown, or an option is unknown, of the wrong type or out of range.
     """
     part = LOSSES.load(name)
     loss: Loss = part(**read_options(part, options, "training.loss_options"))

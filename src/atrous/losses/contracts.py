@@ -1,4 +1,4 @@
-"""What a loss is, and what its sum is divided by."""
+"""The contract of a loss, and the weight that its sum is divided by."""
 
 from __future__ import annotations
 
@@ -11,24 +11,23 @@ from atrous.networks.contracts import Geometry
 
 
 class Loss(Protocol):
-    """Logits and labels in, a sum out: divided by `count_weight` of the same labels it is the loss of a pixel.
+    """Maps logits and labels to a sum; dividing it by `count_weight` of the same labels gives the mean loss per pixel.
 
-    It is a sum so that the caller can divide by the valid pixels of the whole optimiser step, whatever number of
-    forward passes and processes that has. Dividing each pass by its own count would weigh pixels unequally, and a pass
-    without a valid pixel would be 0 / 0.
+    Returning a sum lets the caller divide by the valid pixels of the whole optimiser step, over any number of forward
+    passes and processes. Dividing each pass by its own count would weight pixels unequally, and a pass without valid
+    pixels would be 0 / 0.
     """
 
     def __call__(
         self, logits: Tensor, labels: Tensor, class_weights: Tensor | None = None, geometry: Geometry | None = None
     ) -> Tensor:
-        """Return the sum over valid pixels; 0 where there is none.
+        """Return the sum over valid pixels; 0 without valid pixels.
 
         Args:
-            logits: Class logits, computed in float32 where they are narrower.
-            labels: Class indices, IGNORE_INDEX where ignored.
-            class_weights: (K,) weight of each class, or None for 1.
-            geometry: Where the logits' cells lie in the image whose pixels are labelled; None where logits and
-                labels are of the same pixels.
+            logits: Class logits; narrower types are converted to float32.
+            labels: Class indices; IGNORE_INDEX for ignored pixels.
+            class_weights: (K,) weight of each class. None: 1.
+            geometry: Positions of the cells in the labelled image. None: logits and labels have the same resolution.
         Shapes:
             logits (B, K, h, w), labels (B, H, W) int64; out ().
         """
@@ -36,13 +35,13 @@ class Loss(Protocol):
 
 
 def weigh_pixels(labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
-    """Return what each pixel counts: the weight of its class, and 0 where it is ignored.
+    """Return the weight of each pixel: the weight of its class, or 0 if it is ignored.
 
     Args:
-        labels: Class indices, IGNORE_INDEX where ignored.
-        class_weights: (K,) weight of each class, or None for 1.
+        labels: Class indices; IGNORE_INDEX for ignored pixels.
+        class_weights: (K,) weight of each class. None: 1.
     Shapes:
-        in (B, H, W) int64; out (B, H, W) float32, or of the class weights' kind.
+        in (B, H, W) int64; out (B, H, W) float32, or the dtype of the class weights.
     """
     valid = labels != IGNORE_INDEX
     if class_weights is None:
@@ -51,8 +50,11 @@ def weigh_pixels(labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
 
 
 def count_weight(labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
-    """Return what a loss sum is divided by: the weight of all pixels; see `weigh_pixels`.
+    """Return the divisor of a loss sum: the total weight of all pixels, see `weigh_pixels`.
 
+    Args:
+        labels: Class indices; IGNORE_INDEX for ignored pixels.
+        class_weights: (K,) weight of each class. None: 1.
     Shapes:
         in (B, H, W) int64; out () float32.
     """

@@ -1,4 +1,4 @@
-"""Where logits and labels meet: at the image's pixels, or at the network's cells."""
+"""Downsampling of labels to the cells of the network."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from atrous.networks.contracts import Geometry
 
 
 def shrink_labels(labels: Tensor, geometry: Geometry) -> Tensor:
-    """Read labels at the centres of the cells, at the nearest pixel.
+    """Sample labels at the centres of the cells, from the nearest pixel.
 
-    A cell whose centre lies beyond the image is ignored.
+    Cells whose centre is outside the image are ignored.
 
     Args:
-        labels: Labels of the image's pixels.
-        geometry: Where the cells lie in the image.
+        labels: Labels at the resolution of the image.
+        geometry: Positions of the cells in the image.
     Shapes:
         in (B, H, W) int64; out (B, h, w) int64.
     """
@@ -28,6 +28,6 @@ def shrink_labels(labels: Tensor, geometry: Geometry) -> Tensor:
 
 
 def _locate_centres(size: int, cells: int, geometry: Geometry, device: torch.device) -> Tensor:
-    """Return the pixel in which each cell's centre lies along a side, (cells,); beyond the side under aligned only."""
+    """Return the pixel at the centre of each cell along one side, (cells,); with aligned corners it may be outside."""
     numbers = torch.arange(cells, device=device)
     return numbers * geometry.stride if geometry.aligned else (2 * numbers + 1) * size // (2 * cells)

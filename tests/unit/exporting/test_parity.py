@@ -49,7 +49,7 @@ def test_labels_alone_have_no_logits_to_compare(tiny_network: Segmenter) -> None
     parity = measure_parity(tiny_network, wrap(tiny_network, 1e6, labels_only=True), draw_images())
     assert parity.logits is None
     assert parity.labels > 0
-    assert parity.describe().endswith("have another label")
+    assert parity.describe().endswith("have a different label")
 
 
 def test_images_make_logits_differ(tiny_network: Segmenter) -> None:
@@ -60,5 +60,5 @@ def test_images_make_logits_differ(tiny_network: Segmenter) -> None:
 
 @pytest.mark.parametrize("parity", [(2e-3, 0.0), (0.0, 2e-3), (float("nan"), 0.0), (None, 0.5)])
 def test_a_file_that_answers_otherwise_is_refused(parity: tuple[float | None, float]) -> None:
-    with pytest.raises(ModelFileError, match=r"m\.onnx: answers otherwise than the network: .*another label"):
+    with pytest.raises(ModelFileError, match=r"m\.onnx: its results differ from the network.s: .*different label"):
         require_parity(Parity(*parity, pixels=100, images=()), "m.onnx")

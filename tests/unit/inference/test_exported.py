@@ -107,7 +107,7 @@ def test_a_graph_whose_weights_lie_elsewhere_is_refused(logits_file: Path, tmp_p
     tensor.external_data.add(key="location", value="secret")
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     for backend in ("onnxruntime", "openvino"):
-        with pytest.raises(ModelFileError, match=r"m\.onnx: its weights lie in other files"):
+        with pytest.raises(ModelFileError, match=r"m\.onnx: its weights are stored in other files"):
             atrous.load(tmp_path / "m.onnx", backend=backend)
 
 

@@ -18,7 +18,7 @@ from atrous.core.files import save_json, shorten_paths
 from atrous.core.inference_options import InferenceOptions, Opening
 from atrous.core.provenance import collect_provenance
 from atrous.core.records import MessageCallback, ProgressCallback, Scores, send_message
-from atrous.core.run_folder import CONFIG_NAME, METRICS_NAME, RunFolder
+from atrous.core.run_folder import RunFolder
 from atrous.data.build import PYTHON_SOURCE, read_splits
 from atrous.data.contracts import SegmentationDataset, Splits
 from atrous.exporting import FORMATS
@@ -46,8 +46,6 @@ from atrous.scoring.count import score
 from atrous.scoring.crf_search import CrfTrial
 
 __all__ = [
-    "CONFIG_NAME",
-    "METRICS_NAME",
     "Model",
     "Run",
     "build",

@@ -107,8 +107,8 @@ def test_the_classes_that_the_first_stage_scored_lowest_stand_twice_in_a_pass(wh
     hard = {train.label_space.ids[train.label_space.index_of(name)] for name in names}
     holding = sum(bool(hard & set(train.mask(index).ravel().tolist())) for index in range(len(train)))
     assert holding > 0
-    (line,) = [line for line in said if " times in a pass" in line]
-    assert line.startswith(f"images with {', '.join(names)} stand 2 times in a pass: {12 + holding} instead of 12")
+    (line,) = [line for line in said if " times per epoch" in line]
+    assert line.startswith(f"images with {', '.join(names)} appear 2 times per epoch: {12 + holding} instead of 12")
     plan = load_checkpoint(run.folder / "last.ckpt").record["plan"]
     assert plan["steps_per_epoch"] == (12 + holding) / 2
 
@@ -162,7 +162,7 @@ def test_a_killed_run_goes_on_from_the_command_line_to_the_same_end(whole, tmp_p
 
 def test_a_resumed_run_keeps_its_stages(whole):
     changed = [STAGES[0], STAGES[1] | {"training.lr": 0.5}]
-    with pytest.raises(atrous.UsageError, match="began with another stages"):
+    with pytest.raises(atrous.UsageError, match="stages differs from the original run"):
         api.run_training(load(whole[0].folder, stages=changed), resume=whole[0].folder)
 
 

@@ -31,7 +31,7 @@ from atrous.core.labels import LabelSpace
 from atrous.core.records import Sample
 from atrous.data.build import build_splits, build_stream, check_training_data, list_pass
 from atrous.data.preview import save_preview
-from atrous.training import compilation, prepare
+from atrous.training import check, compilation, prepare
 from atrous.training.checkpoint import load_checkpoint
 from atrous.training.norm import set_norm_momentum
 from atrous.training.validation import Validator
@@ -229,7 +229,7 @@ def test_a_compiled_run_is_the_plain_one_and_goes_on_where_it_stopped(run, tmp_p
         return compilation.compile_cells(network, backend="eager")
 
     monkeypatch.setattr(prepare, "compile_cells", compile_cells)
-    monkeypatch.setattr(prepare, "require_compiler", lambda device: None)
+    monkeypatch.setattr(check, "require_compiler", lambda device: None)
     folder = tmp_path / "compiled"
     options = {"output.folder": str(folder), "training.compile": True}
     assert api.run_training(
@@ -271,7 +271,7 @@ def test_a_run_is_not_resumed_with_other_data(run, data, tmp_path):
     Image.fromarray(pixels).save(mask)
     code, _, err = call("train", copied, "--resume", run)
     assert code == 3
-    assert "began with other data" in err
+    assert "its data have changed" in err
 
 
 def start(data, folder, *more):
@@ -495,7 +495,7 @@ def test_a_folder_that_holds_a_run_is_refused(run, data):
     before = {path.name: path.stat().st_mtime_ns for path in run.iterdir()}
     code, _, err = call("train", data, *SETTINGS, "--out", run)
     assert code == 2
-    assert "holds a run already" in err
+    assert "already holds a run" in err
     assert {path.name: path.stat().st_mtime_ns for path in run.iterdir()} == before
 
 

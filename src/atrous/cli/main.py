@@ -6,7 +6,6 @@ Neither this file nor the top level of any command imports torch, so that `--hel
 from __future__ import annotations
 
 import errno
-import logging
 import sys
 import traceback
 from collections.abc import Sequence
@@ -58,9 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = _take_debug(words)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(
-        logging.WARNING
-    )  # a run says its precision itself
     try:
         code = build_app()(args=words or ["--help"], prog_name="atrous", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):

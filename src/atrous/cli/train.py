@@ -10,6 +10,7 @@ import typer
 
 from atrous.cli.inference_options import DataRootOption, DeviceOption, JsonOption, QuietOption
 from atrous.core.errors import INTERRUPTED_EXIT_CODE, UsageError
+from atrous.core.run_folder import CONFIG_NAME, RunFolder
 
 if TYPE_CHECKING:
     from atrous.api import Run
@@ -126,10 +127,10 @@ def _load(options: dict[str, Any], *, assignments: list[str], recipe: str | None
     if resume is not None:
         if recipe is not None or options["output.folder"] is not None:
             raise UsageError("--resume takes the recipe and the folder from its run", "Leave out --recipe and --out.")
-        recipe = str(resume / "config.yaml")
+        recipe = str(RunFolder(resume).config)
         if not Path(recipe).is_file():
             raise UsageError(
-                f"{resume} is no run: it has no config.yaml", "Name the folder that the run was written to."
+                f"{resume} is no run: it has no {CONFIG_NAME}", "Name the folder that the run was written to."
             )
         options["output.folder"] = resume
     loaded = load_config(recipe=recipe, options=options, assignments=assignments)

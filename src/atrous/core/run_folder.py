@@ -1,4 +1,4 @@
-"""The files of a run, by name. The owner of each format reads and writes it."""
+"""Names of the files in a run folder. Each format is read and written by its own module."""
 
 from __future__ import annotations
 
@@ -75,6 +75,10 @@ class RunFolder:
     def is_run(self) -> bool:
         """Whether the folder holds a run."""
         return self.config.is_file()
+
+    def tracker(self, name: str) -> Path:
+        """Return the folder that a tracker (tensorboard, mlflow) writes into."""
+        return self.path / name
 
     def stage(self, number: int) -> RunFolder:
         """Return the folder of an earlier stage, counted from 1."""

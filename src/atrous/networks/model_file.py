@@ -16,6 +16,7 @@ from torch import Tensor
 from atrous.core.errors import AtrousError, ModelFileError
 from atrous.core.files import atomic_path
 from atrous.core.labels import LabelSpace
+from atrous.core.run_folder import MODEL_NAME
 from atrous.networks.build import build_network_from
 from atrous.networks.published import (
     TORCHVISION,
@@ -31,7 +32,6 @@ from atrous.networks.weights import load_fitting, load_state
 
 FORMAT = "atrous-model"
 FORMAT_VERSION = 2
-MODEL_FILE_NAME = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -107,11 +107,9 @@ def load_model(path: Path) -> tuple[Segmenter, ModelCard]:
     if not path.exists():
         raise ModelFileError(f"{path}: no such file or folder", "Give a run folder, a .safetensors or a .pth file.")
     if path.is_dir():
-        inside = path / MODEL_FILE_NAME
+        inside = path / MODEL_NAME
         if not inside.is_file():
-            raise ModelFileError(
-                f"{path}: holds no {MODEL_FILE_NAME}", "Give a run folder that has finished a validation."
-            )
+            raise ModelFileError(f"{path}: holds no {MODEL_NAME}", "Give a run folder that has finished a validation.")
         path = inside
     if path.suffix != ".safetensors":
         return _load_torchvision(path)

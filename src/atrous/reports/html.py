@@ -15,12 +15,13 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from atrous.core.errors import ModelFileError
-from atrous.core.files import load_json, save_text
+from atrous.core.files import save_text
 from atrous.core.labels import VOID_COLOUR
+from atrous.core.metrics_file import load_metrics
+from atrous.core.run_folder import RunFolder
 from atrous.reports import tables
 from atrous.reports.plots import draw_curve
 
-REPORT_NAME = "report.html"
 _MIME_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"}
 _TRAINING_SHOWN = (
     "model",
@@ -63,25 +64,32 @@ class Chart:
     svg: Markup
 
 
-def write_report(run_folder: Path) -> Path:
+def write_report(folder: Path) -> Path:
     """Write report.html from the saved records of a run and return its path.
 
-    What a run does not have (a ladder, examples, final scores of an interrupted run) is left out or said so.
+    A section without records is left out (a ladder, examples, the final scores of an interrupted run).
 
+    Args:
+        folder: The run's folder.
     Raises:
-        ModelFileError: The folder holds neither metrics.json nor metrics.csv.
+        ModelFileError: The folder holds neither metrics.json nor metrics.csv, or one of them is damaged.
     """
-    metrics_path, curve_path, config_path = (
-        run_folder / name for name in ("metrics.json", "metrics.csv", "config.yaml")
-    )
-    if not metrics_path.is_file() and not curve_path.is_file():
+    run = RunFolder(folder)
+    if not run.metrics.is_file() and not run.curve.is_file():
         raise ModelFileError(
-            f"{run_folder} has neither metrics.json nor metrics.csv: nothing to report",
+            f"{folder} has neither {run.metrics.name} nor {run.curve.name}: nothing to report",
             "Give the folder of a run, such as runs/demo.",
         )
-    metrics = load_json(metrics_path) if metrics_path.is_file() else {}
-    validations = tables.read_validations(curve_path.read_text(encoding="utf-8")) if curve_path.is_file() else ()
-    config = config_path.read_text(encoding="utf-8") if config_path.is_file() else ""
+    metrics = load_metrics(run.metrics) if run.metrics.is_file() else {}
+    try:
+        validations = tables.read_validations(run.curve.read_text(encoding="utf-8")) if run.curve.is_file() else ()
+        config = run.config.read_text(encoding="utf-8") if run.config.is_file() else ""
+        page = _build_page(folder, metrics, validations, config)
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        raise ModelFileError(
+            f"{folder}: its records do not fit together: {type(error).__name__}: {error}",
+            f"Restore {run.metrics.name}, {run.curve.name} and {run.config.name} as the training wrote them.",
+        ) from error
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,  # always: the template's name does not end in .html
@@ -90,9 +98,8 @@ def write_report(run_folder: Path) -> Path:
         lstrip_blocks=True,
     )
     template = environment.get_template("report.html.j2")
-    report = run_folder / REPORT_NAME
-    save_text(report, template.render(_build_page(run_folder, metrics, validations, config)))
-    return report
+    save_text(run.report, template.render(page))
+    return run.report
 
 
 def _build_page(
@@ -181,10 +188,9 @@ def _list_stages(run_folder: Path, metrics: Mapping[str, Any], config: str) -> t
     stages = settings.get("stages") if isinstance(settings, Mapping) else None
     if not stages:
         return ()
-    earlier = [f"stage-{number}" for number in range(1, len(stages))]
-    paths = [run_folder / name / "metrics.json" for name in earlier]
-    records = [load_json(path) if path.is_file() else {} for path in paths]
-    return tables.build_stage_rows(stages, (*records, metrics), (*earlier, "this run"))
+    earlier = [RunFolder(run_folder).stage(number) for number in range(1, len(stages))]
+    records = [load_metrics(stage.metrics) if stage.metrics.is_file() else {} for stage in earlier]
+    return tables.build_stage_rows(stages, (*records, metrics), (*(stage.path.name for stage in earlier), "this run"))
 
 
 def _draw_charts(validations: Sequence[tables.Validation], baseline: float | None) -> tuple[Chart, ...]:
@@ -254,14 +260,17 @@ def _embed_image(run_folder: Path, name: str | None) -> str | None:
 
 
 def _list_commands(run_folder: Path, metrics: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    run = shlex.quote(str(run_folder))
+    run, config = (shlex.quote(str(path)) for path in (run_folder, RunFolder(run_folder).config))
     commands = [
         (
             "Score again at a smaller output stride, with more scales and flip",
             f"atrous eval {run} --output-stride 8 --scales 0.75,1,1.25 --flip",
         ),
         ("Label images of your own", f"atrous predict IMAGES --model {run} --out predictions"),
-        ("Train again with the same settings", f"atrous train --recipe {run}/config.yaml"),
+        (
+            "Train again with the same settings",
+            f"atrous train --recipe {config}",
+        ),
     ]
     if not metrics or metrics.get("training", {}).get("interrupted"):
         commands.insert(0, ("Go on with the interrupted training", f"atrous train --resume {run}"))

@@ -9,7 +9,7 @@ from atrous.config.stages import list_stages
 from atrous.core.errors import AtrousError, UsageError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import MessageCallback, send_message
-from atrous.core.run_folder import CONFIG_NAME, RunFolder
+from atrous.core.run_folder import RunFolder
 from atrous.data.build import build_all_pairs, build_splits
 from atrous.data.contracts import SegmentationDataset, Splits
 
@@ -20,7 +20,7 @@ def rebuild_splits(folder: Path) -> Splits:
     Raises:
         DataError: They are not where they were.
     """
-    return build_splits(list_stages(load_config(recipe=folder / CONFIG_NAME).config)[-1].data)
+    return build_splits(list_stages(load_config(recipe=RunFolder(folder).config).config)[-1].data)
 
 
 def find_scored_data(

@@ -11,16 +11,16 @@ from atrous.config.schema import Config
 from atrous.config.stages import list_stages
 from atrous.core.data_source import FOLDER, resolve_source
 from atrous.core.errors import ConfigError, UsageError
-from atrous.core.files import load_json, save_text
+from atrous.core.files import save_text
+from atrous.core.metrics_file import is_finished, load_scores
 from atrous.core.records import MessageCallback, ProgressCallback, Scores, send_message
-from atrous.core.run_folder import CONFIG_NAME, METRICS_NAME, REPORT_NAME, RunFolder
+from atrous.core.run_folder import RunFolder
 from atrous.data.build import build_splits, build_stream, check_training_data, list_pass
 from atrous.data.contracts import Splits
 from atrous.data.preview import save_preview
 from atrous.data.statistics import MaskStatistics
 from atrous.model import Model, load
 from atrous.networks.build import describe_network
-from atrous.networks.model_file import MODEL_FILE_NAME
 from atrous.reports.html import write_report
 
 
@@ -41,8 +41,9 @@ class Run:
     @property
     def report(self) -> Path:
         """The page to look at: the run's own, or before its last stage that of the stage it was interrupted in."""
-        pages = [self.folder / REPORT_NAME, *sorted(self.folder.glob(f"stage-*/{REPORT_NAME}"), reverse=True)]
-        return next((page for page in pages if page.is_file()), pages[0])
+        run = RunFolder(self.folder)
+        pages = [run.report, *(stage.report for stage in run.iter_stages())]
+        return next((page for page in pages if page.is_file()), run.report)
 
     @property
     def model(self) -> Model:
@@ -56,13 +57,13 @@ class Stage:
 
     Args:
         config: Its settings.
-        folder: Where it lies: the run's folder for the last one, `stage-1` and so on in it for those before.
+        run: Its folder: that of the whole run for the last stage, `stage-1` and so on inside it for earlier ones.
         splits: Its data.
         statistics: What the training masks hold.
     """
 
     config: Config
-    folder: Path
+    run: RunFolder
     splits: Splits
     statistics: MaskStatistics
 
@@ -92,40 +93,38 @@ def run_training(
         DataError: Data that cannot be trained on, or that is not the data the run began with.
         ConfigError: A stage that cannot be; all are looked at before the first one starts.
     """
-    from atrous.training.checkpoint import LAST_NAME
-
     started = time.monotonic()
     config = loaded.config
     if resume:
-        _require_same_settings(config, resume)
-    folder = resume or _choose_folder(config)
-    stages = _prepare_stages(config, folder, splits, progress, on_message)
+        _require_same_settings(config, RunFolder(resume))
+    run = RunFolder(resume) if resume else _choose_folder(config)
+    stages = _prepare_stages(config, run, splits, progress, on_message)
     before: Stage | None = None
     scores: Scores | None = None
     interrupted = False
     for number, stage in enumerate(stages, start=1):
         if len(stages) > 1:
-            send_message(on_message, f"stage {number} of {len(stages)}: {stage.folder}")
+            send_message(on_message, f"stage {number} of {len(stages)}: {stage.run.path}")
         # The first stage of a run to resume must have begun; a later one may not have.
-        has_begun = resume is not None and (before is None or (stage.folder / LAST_NAME).is_file())
-        if has_begun and stage.folder != folder and _has_finished(stage.folder):
-            scores = Scores.from_json(load_json(stage.folder / METRICS_NAME))
+        has_begun = resume is not None and (before is None or stage.run.checkpoint.is_file())
+        if has_begun and stage.run != run and is_finished(stage.run.metrics):
+            scores = load_scores(stage.run.metrics)
             send_message(on_message, f"stage {number} had finished")
         else:
             followed = _follow(stage, before, scores)
             result = _run_stage(
-                followed, folder, config, started, has_begun=has_begun, progress=progress, on_message=on_message
+                followed, run, config, started, has_begun=has_begun, progress=progress, on_message=on_message
             )
             scores, interrupted = result.scores, result.interrupted
             if interrupted:
                 break
         before, started = stage, time.monotonic()
-    return Run(folder, scores, interrupted)
+    return Run(run.path, scores, interrupted)
 
 
 def _prepare_stages(
     config: Config,
-    folder: Path,
+    run: RunFolder,
     splits: Splits | None,
     progress: ProgressCallback | None,
     on_message: MessageCallback | None,
@@ -136,28 +135,27 @@ def _prepare_stages(
         ConfigError: A stage that cannot be.
         DataError: Data that cannot be trained on.
     """
-    from atrous.training.prepare import require_trainable
+    from atrous.training.check import require_feasible, require_trainable
 
     if splits is not None and any(key.startswith("data.") for settings in config.stages for key in settings):
         raise ConfigError("stages: one sets a key of data, which were given as objects", "Take it out of the stages.")
-    stages: list[Stage] = []
     configs = list_stages(config)
+    for stage_config in configs:
+        require_feasible(stage_config)
+    stages: list[Stage] = []
     for number, stage_config in enumerate(configs, start=1):
-        place = folder
-        if number < len(configs):
-            place = folder / f"stage-{number}"
-            output = stage_config.output.model_copy(update={"folder": str(place)})
-            stage_config = stage_config.model_copy(update={"output": output})
+        own_run = run if number == len(configs) else run.stage(number)
+        output = stage_config.output.model_copy(update={"folder": str(own_run.path)})
+        stage_config = stage_config.model_copy(update={"output": output})
         if stages and stage_config.data == stages[-1].config.data:
-            stage = replace(stages[-1], config=stage_config, folder=place)
+            stage = replace(stages[-1], config=stage_config, run=own_run)
         else:
             own = splits or build_splits(stage_config.data)
             statistics, findings = check_training_data(stage_config.data, own, progress)
             for sentence in (own.layout, *own.notes, *(finding.message for finding in findings)):
                 send_message(on_message, sentence)
-            stage = Stage(stage_config, place, own, statistics)
-        if stages:  # the first one fails at once by itself
-            require_trainable(stage.config, stage.splits, stage.statistics)
+            stage = Stage(stage_config, own_run, own, statistics)
+        require_trainable(stage.config, stage.splits, stage.statistics)
         stages.append(stage)
     return stages
 
@@ -167,7 +165,7 @@ def _follow(stage: Stage, before: Stage | None, scores: Scores | None) -> Stage:
     if before is None:
         return stage
     config = stage.config
-    model = config.model.model_copy(update={"weights": str(before.folder / MODEL_FILE_NAME)})
+    model = config.model.model_copy(update={"weights": str(before.run.model)})
     training = config.training
     if training.hard_classes == "auto" and scores is not None:
         training = training.model_copy(update={"hard_classes": find_hard_classes(scores)})
@@ -176,7 +174,7 @@ def _follow(stage: Stage, before: Stage | None, scores: Scores | None) -> Stage:
 
 def _run_stage(
     stage: Stage,
-    folder: Path,
+    run: RunFolder,
     whole: Config,
     started: float,
     *,
@@ -188,43 +186,43 @@ def _run_stage(
 
     Args:
         stage: What to train.
-        folder: The run's own folder.
+        run: The run's own folder.
         whole: The settings of the run as a whole, which are written there.
         started: `time.monotonic()` at the start of the stage.
-        has_begun: Whether there is a checkpoint to go on from.
+        has_begun: Whether there is a checkpoint to continue from.
         progress: Receives the progress.
         on_message: Receives messages about automatic choices and findings.
     """
-    from atrous.training.checkpoint import LAST_NAME, load_checkpoint
-    from atrous.training.loop import Fit
+    from atrous.training.checkpoint import load_checkpoint
+    from atrous.training.conclude import conclude_training
+    from atrous.training.journal import Journal
+    from atrous.training.loop import run_steps
+    from atrous.training.prepare import prepare_training
+    from atrous.training.torch_state import restored_torch_state
+    from atrous.training.world import World
 
-    checkpoint = load_checkpoint(stage.folder / LAST_NAME) if has_begun else None
-    stage.folder.mkdir(parents=True, exist_ok=True)
-    fit = Fit(
-        stage.config,
-        stage.splits,
-        stage.statistics,
-        stage.folder,
-        started=started,
-        checkpoint=checkpoint,
-        on_message=on_message,
-        progress=progress,
-    )
-    if checkpoint is None:  # not before it is sure that there will be a run
-        for place, settings in {stage.folder: stage.config, folder: whole}.items():
-            save_text(place / CONFIG_NAME, dump_config(settings))
-    interrupted = fit.run()
-    fit.finish(interrupted=interrupted)
-    write_report(stage.folder)
-    # Asked to stop at its last step, a stage has finished, and the run is interrupted all the same.
-    is_last = stage.folder == folder
-    return Run(stage.folder, fit.train_state.best_scores, interrupted or (fit.stopped and not is_last))
-
-
-def _has_finished(folder: Path) -> bool:
-    """Whether the training in a folder came to its end; its metrics are the last thing that it writes of itself."""
-    metrics = folder / METRICS_NAME
-    return metrics.is_file() and not load_json(metrics)["training"]["interrupted"]
+    world, config = World.alone(), stage.config
+    checkpoint = load_checkpoint(stage.run.checkpoint) if has_begun else None
+    stage.run.path.mkdir(parents=True, exist_ok=True)
+    with (
+        restored_torch_state(deterministic=config.training.deterministic),
+        Journal(
+            stage.run, config.output.logger, is_writer=world.is_writer, on_message=on_message, progress=progress
+        ) as journal,
+    ):
+        training = prepare_training(
+            config, stage.splits, stage.statistics, journal, world=world, started=started, checkpoint=checkpoint
+        )
+        if checkpoint is None:  # not before it is certain that there will be a run
+            for folder, settings in {stage.run: config, run: whole}.items():
+                save_text(folder.config, dump_config(settings))
+        was_stopped = run_steps(training)
+        interrupted = training.state.step < training.plan.total_steps
+        conclude_training(training, interrupted=interrupted)
+        journal.close("aborted" if interrupted else "success")
+    write_report(stage.run.path)
+    # A stage that was asked to stop in its last step has finished, and yet the run is interrupted.
+    return Run(stage.run.path, training.state.best_scores, interrupted or (was_stopped and stage.run != run))
 
 
 def find_hard_classes(scores: Scores) -> tuple[str, ...]:
@@ -241,18 +239,15 @@ def plan_training(loaded: LoadedConfig) -> list[str]:
         ConfigError: A network or a crop that cannot be.
         DataError: Data that cannot be trained on.
     """
-    from atrous.training.prepare import require_trainable
-
-    folder = _choose_folder(loaded.config)
+    run = _choose_folder(loaded.config)
     notes: list[str] = []
-    stages = _prepare_stages(loaded.config, folder, None, None, notes.append)
-    require_trainable(stages[0].config, stages[0].splits, stages[0].statistics)
+    stages = _prepare_stages(loaded.config, run, None, None, notes.append)
     lines = [f"data: {notes[0]}", *notes[1:]]
     for number, stage in enumerate(stages, start=1):
         if len(stages) > 1:
             lines.append(f"stage {number} of {len(stages)}:")
         lines += _describe_stage(stage)
-    return [*lines, f"run: {folder}"]
+    return [*lines, f"run: {run.path}"]
 
 
 def _describe_stage(stage: Stage) -> list[str]:
@@ -306,27 +301,31 @@ def _name_folder(config: Config) -> Path:
     return folder
 
 
-def _choose_folder(config: Config) -> Path:
-    """Return the folder of a new run, which may not be there yet.
+def _choose_folder(config: Config) -> RunFolder:
+    """Return the folder of a new run.
 
     Raises:
-        UsageError: It holds a run already.
+        UsageError: There is a run in it, or a file in its place.
     """
-    folder = Path(config.output.folder) if config.output.folder else _name_folder(config)
-    if (folder / CONFIG_NAME).exists():
+    run = RunFolder(Path(config.output.folder) if config.output.folder else _name_folder(config))
+    if run.is_run:
         raise UsageError(
-            f"{folder} holds a run already", f"Choose another --out, or go on with it: atrous train --resume {folder}"
+            f"{run.path} already holds a run",
+            f"Choose another --out, or continue the run: atrous train --resume {run.path}",
         )
-    return folder
+    for path in (run.path, *run.path.parents):
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"{run.path}: {path} is a file", "Choose another --out.")
+    return run
 
 
-def _require_same_settings(config: Config, folder: Path) -> None:
-    """Refuse to go on with other settings than a run began with; where its data lies, and on what it runs, may change.
+def _require_same_settings(config: Config, run: RunFolder) -> None:
+    """Refuse to resume with other settings than the run began with; where its data lie and what it runs on may change.
 
     Raises:
-        UsageError: A setting of data, model, training or evaluation is another.
+        UsageError: A setting of data, model, training or evaluation differs.
     """
-    began = load_config(recipe=folder / CONFIG_NAME).config
+    began = load_config(recipe=run.config).config
     changed = [
         f"{section}.{name}"
         for section in ("data", "model", "training", "evaluation")
@@ -336,7 +335,8 @@ def _require_same_settings(config: Config, folder: Path) -> None:
     changed = [key for key in changed if key not in ("data.source", "data.root")]
     changed += ["stages"] if config.stages != began.stages else []
     if changed:
+        verb = "differs" if len(changed) == 1 else "differ"
         raise UsageError(
-            f"{folder} began with another {' and another '.join(changed)}",
-            "A resumed run keeps its settings: leave that out, or start a new run.",
+            f"Cannot resume {run.path}: {' and '.join(changed)} {verb} from the original run",
+            "Leave out what would change them, or start a new run.",
         )

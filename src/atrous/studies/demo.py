@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from atrous.api import METRICS_NAME, Run, evaluate, predict, rebuild_splits, run_training
+from atrous.api import Run, evaluate, predict, rebuild_splits, run_training
 from atrous.config.load import load_config
-from atrous.core.files import load_json, save_json
+from atrous.core.metrics_file import load_metrics, save_metrics
 from atrous.core.records import MessageCallback, ProgressCallback, Protocol
+from atrous.core.run_folder import RunFolder
 from atrous.images.encode import encode_png, save_encoded
 from atrous.reports.html import write_report
 
@@ -62,12 +63,12 @@ def run_ladder(run: Run, *, progress: ProgressCallback | None = None) -> list[di
         progress: Receives the progress.
     Returns: One row per protocol, the run's own first, with the keys protocol, describe and miou.
     """
-    metrics = load_json(run.folder / METRICS_NAME)
+    metrics = load_metrics(RunFolder(run.folder).metrics)
     rows = [_describe_step(Protocol.from_json(metrics["protocol"]), metrics["miou"])]
     for options in LADDER:
         scores = evaluate(run, progress=progress, **options)
         rows.append(_describe_step(scores.protocol, scores.miou))
-    save_json(run.folder / METRICS_NAME, metrics | {"ladder": rows})
+    save_metrics(RunFolder(run.folder).metrics, metrics | {"ladder": rows})
     write_report(run.folder)
     return rows
 

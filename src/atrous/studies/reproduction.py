@@ -13,20 +13,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from atrous.api import CONFIG_NAME, METRICS_NAME, evaluate, run_training
+from atrous.api import evaluate, run_training
 from atrous.config.load import LoadedConfig
 from atrous.core.errors import ConfigError
 from atrous.core.files import load_json, save_json, save_text
+from atrous.core.metrics_file import is_finished, load_metrics
 from atrous.core.provenance import collect_provenance
 from atrous.core.records import MessageCallback, ProgressCallback
+from atrous.core.run_folder import RunFolder
 from atrous.data.build import build_splits
 from atrous.networks.build import build_network
 from atrous.reports.plots import save_study_plot
 from atrous.reports.studies import format_study
 from atrous.studies.cost import count_flops, time_step
 from atrous.studies.study import Base, Row, Study, compute_hash, compute_standard_error, judge_claim, name_training
-from atrous.training.checkpoint import LAST_NAME
-from atrous.training.prepare import require_cells
+from atrous.training.check import require_cells
 
 TRAININGS = "trainings"
 
@@ -185,7 +186,7 @@ def _run_row(
     """Train and score one row, reusing finished results; None if the training was interrupted."""
     loaded = base.load(row.settings, seed=seed)
     training = folder / name_training(loaded)
-    if not _is_finished(training):
+    if not is_finished(RunFolder(training).metrics):
         on_message(f"{row.label}, seed {seed}: {training}")
         if not _train(base.load(row.settings, seed=seed, folder=str(training)), training, progress, on_message):
             return None
@@ -195,25 +196,21 @@ def _run_row(
         scores = evaluate(training, progress=progress, **row.inference)
         seconds = (time.monotonic() - begun) / len(scores.images)
         save_json(saved, scores.to_json() | {"inference": dict(row.inference), "image_s": seconds})
-    found, trained = load_json(saved), load_json(training / METRICS_NAME)["training"]
+    found, trained = load_json(saved), load_metrics(RunFolder(training).metrics)["training"]
     return Score(found["miou"] or 0.0, trained["steps"], trained["seconds"], found["image_s"], str(training))
-
-
-def _is_finished(training: Path) -> bool:
-    metrics = training / METRICS_NAME
-    return metrics.is_file() and not load_json(metrics)["training"]["interrupted"]
 
 
 def _train(
     loaded: LoadedConfig, training: Path, progress: ProgressCallback | None, on_message: MessageCallback
 ) -> bool:
     """Train, or continue an interrupted training; returns whether it finished."""
-    resume = training if (training / LAST_NAME).is_file() else None
+    run = RunFolder(training)
+    resume = training if run.checkpoint.is_file() else None
     if resume is None:
-        (training / CONFIG_NAME).unlink(missing_ok=True)  # killed before its first checkpoint: start from scratch
+        run.config.unlink(missing_ok=True)  # killed before its first checkpoint: start from scratch
     if run_training(loaded, resume=resume, progress=progress, on_message=on_message).interrupted:
         return False
-    (training / LAST_NAME).unlink()  # two thirds of the folder's size, and no longer needed
+    run.checkpoint.unlink()  # two thirds of the folder's size, and no longer needed
     return True
 
 

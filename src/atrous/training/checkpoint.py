@@ -15,7 +15,6 @@ from atrous.core.errors import ModelFileError
 from atrous.core.files import atomic_path
 from atrous.core.records import Scores
 
-LAST_NAME = "last.ckpt"
 FORMAT_VERSION = 1
 
 

@@ -1,4 +1,4 @@
-"""The network of a training step, compiled beside the living one; and whether this machine can compile at all."""
+"""The compiled network of a training step, and whether this machine can compile."""
 
 from __future__ import annotations
 
@@ -13,32 +13,38 @@ from atrous.networks.segmenter import Segmenter
 
 
 def compile_cells(network: Segmenter, *, backend: str = "inductor") -> Callable[[Tensor], Cells]:
-    """Return the network's `forward_cells`, compiled when it is first called, and again for other strides or sizes.
+    """Return the network's `forward_cells`, compiled at its first call and again for each new stride or size.
 
-    What is compiled is a function beside the network: the module stays as it is, and so do the names of its tensors in
-    checkpoints and model files. The loss is left out: it is a loop over bands that is written for the cache already.
+    A function beside the network is compiled, so the module and the names of its tensors in checkpoints and model files
+    stay as they are. The loss is not compiled: it is a loop over bands that already fits the cache.
 
     Args:
-        network: What is run; its output stride may change at any time.
-        backend: What compiles, by torch.compile's names.
+        network: The network; its output stride may change at any time.
+        backend: Backend of torch.compile.
     """
-    torch.compiler.reset()  # it gives up after eight versions of a function, earlier networks' among them
-    compiled: Callable[[Tensor], Cells] = torch.compile(network.forward_cells, backend=backend, dynamic=False)
+
+    def forward_cells(images: Tensor) -> Cells:
+        return network.forward_cells(images)
+
+    # PyTorch counts the versions of a code object and gives up after eight, so each network gets a code object of its
+    # own. Clearing the count with torch.compiler.reset() would discard what the caller has compiled.
+    forward_cells.__code__ = forward_cells.__code__.replace()
+    compiled: Callable[[Tensor], Cells] = torch.compile(forward_cells, backend=backend, dynamic=False)
     return compiled
 
 
 def require_compiler(device: torch.device) -> None:
-    """Refuse a machine that cannot compile, by compiling one small function for the device.
+    """Compile a small function for the device, and refuse a machine on which that fails.
 
     Raises:
-        MachineError: No compiler, no Triton on a GPU, or another obstacle, which is named.
+        MachineError: No compiler, no Triton on a GPU, or another obstacle, which the message names.
     """
     try:
-        # Not from the cache on disk, where an earlier run may have left this function.
+        # Without the cache on disk, which may hold this function from an earlier run.
         torch.compile(torch.expm1, options={"fx_graph_cache": False})(torch.ones(8, device=device))
     except (RuntimeError, OSError, ImportError) as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise MachineError(
             f"training.compile: this machine cannot compile for {device.type}: {reason}",
-            "Install a C++ compiler such as g++ (and, for a GPU, Triton), or leave training.compile out.",
+            "Install a C++ compiler such as g++ (and, for a GPU, Triton), or switch training.compile off.",
         ) from error

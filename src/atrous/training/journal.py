@@ -1,105 +1,173 @@
-"""What a run tells: progress, the log, a CSV row a validation, and trackers where asked for."""
+"""What a run reports while it trains: progress, log.txt, a row of metrics.csv per validation, trackers."""
 
 from __future__ import annotations
 
 import csv
 import io
+import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from importlib.util import find_spec
+from types import TracebackType
+from typing import Literal
 
 from lightning.fabric.loggers.logger import Logger
 
 from atrous.core.errors import MachineError
 from atrous.core.files import save_text
 from atrous.core.records import MessageCallback, Progress, ProgressCallback
+from atrous.core.run_folder import RunFolder
 
 Row = dict[str, float | int | str | None]
+Status = Literal["success", "aborted", "failed"]
+
+_PACKAGES = {
+    "tensorboard": ("tensorboard", "tensorboardX"),
+    "mlflow": ("mlflow",),
+    "wandb": ("wandb",),
+}
+"""Packages of each tracker; one of them has to be installed."""
 
 
 class Journal:
-    """Writes down what happens in a run's folder, and passes it on to whoever watches.
+    """Writes the records of a run into its folder and forwards messages and progress to the caller.
+
+    It is a context manager: the trackers are closed however the block ends, with status "failed" after an exception.
 
     Args:
-        folder: The run's folder.
-        trackers: Names of trackers beside the CSV: tensorboard, mlflow, wandb.
+        run: The run's folder.
+        trackers: Trackers beside metrics.csv: tensorboard, mlflow, wandb.
+        is_writer: Whether this process writes files; one process of a training does.
         on_message: Receives messages about automatic choices and findings.
         progress: Receives the progress.
-        rows: Rows of the CSV that a resumed run starts with.
     Raises:
-        MachineError: A tracker's package is missing.
+        MachineError: The package of a tracker is missing.
     """
 
     def __init__(
         self,
-        folder: Path,
+        run: RunFolder,
         trackers: Sequence[str] = (),
         *,
+        is_writer: bool = True,
         on_message: MessageCallback | None = None,
         progress: ProgressCallback | None = None,
-        rows: Sequence[Row] = (),
     ) -> None:
-        self.folder = folder
-        self.rows: list[Row] = list(rows)
+        self.run = run
+        self.rows: list[Row] = []
+        self._is_writer = is_writer
         self._on_message = on_message
         self._progress = progress
-        self._trackers = [build_tracker(name, folder) for name in trackers]
+        self._trackers: dict[str, Logger] = {}
+        try:
+            for name in trackers if is_writer else ():
+                self._trackers[name] = build_tracker(name, run)
+        except BaseException:
+            self.close("failed")
+            raise
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        self.close("success" if error is None else "aborted" if interrupted else "failed")
 
     def log(self, text: str) -> None:
-        """Pass on a sentence and keep it in log.txt."""
-        with (self.folder / "log.txt").open("a", encoding="utf-8") as file:
-            file.write(text + "\n")
+        """Forward a sentence and append it to log.txt."""
+        if self._is_writer:
+            with self.run.log.open("a", encoding="utf-8") as file:
+                file.write(text + "\n")
         if self._on_message is not None:
             self._on_message(text)
 
     def show(self, stage: str, done: int, total: int | None, note: str = "") -> None:
-        """Pass on where the work stands."""
+        """Forward the progress of a stage; the arguments are those of `Progress`."""
         if self._progress is not None:
             self._progress(Progress(stage, done, total, note))
 
     def watch(self, stage: str) -> ProgressCallback:
-        """Return a progress function that passes on under another stage's name."""
+        """Return a callback that forwards progress under the name of another stage."""
         return lambda at: self.show(stage, at.done, at.total, at.note)
 
     def track(self, values: Mapping[str, float], step: int) -> None:
-        """Send values to the trackers."""
-        for tracker in self._trackers:
+        """Send values to the trackers.
+
+        Args:
+            values: By name, such as "train/loss".
+            step: Optimiser steps done.
+        """
+        for tracker in self._trackers.values():
             tracker.log_metrics(dict(values), step)
 
     def add_row(self, row: Row) -> None:
-        """Add a row to metrics.csv, which is written anew as a whole."""
+        """Add a row to metrics.csv, which is rewritten as a whole, and send its numbers to the trackers."""
         self.rows.append(row)
         text = io.StringIO()
         writer = csv.DictWriter(text, fieldnames=list(row))
         writer.writeheader()
         writer.writerows(self.rows)
-        save_text(self.folder / "metrics.csv", text.getvalue())
+        if self._is_writer:
+            save_text(self.run.curve, text.getvalue())
         self.track({k: v for k, v in row.items() if isinstance(v, int | float)}, int(row["step"] or 0))
 
-    def close(self, status: str) -> None:
-        """End the trackers."""
-        for tracker in self._trackers:
-            tracker.finalize(status)
+    def close(self, status: Status) -> None:
+        """Close the trackers, each once, even if closing another one fails.
+
+        Args:
+            status: How the training ended; the trackers record it.
+        """
+        while self._trackers:
+            name, tracker = self._trackers.popitem()
+            try:
+                tracker.finalize("KILLED" if (name, status) == ("mlflow", "aborted") else status)  # mlflow's own word
+                if name == "wandb":
+                    _finish_wandb(status)
+            except Exception as error:
+                self.log(f"the tracker {name} could not be closed: {error}")
 
 
-def build_tracker(name: str, folder: Path) -> Logger:
-    """Build one of Lightning's loggers, writing below the run's folder.
+def _finish_wandb(status: Status) -> None:
+    """End the run of wandb, which Lightning's logger leaves open."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish(exit_code=0 if status == "success" else 1)
+
+
+def require_trackers(names: Sequence[str]) -> None:
+    """Check that the packages of some trackers are installed, without importing them.
 
     Raises:
-        MachineError: Its package is missing.
+        MachineError: One is missing.
     """
+    for name in names:
+        if not any(find_spec(package) for package in _PACKAGES[name]):
+            raise MachineError(f"the tracker {name} is not installed", "pip install 'atrous[trackers]'")
+
+
+def build_tracker(name: str, run: RunFolder) -> Logger:
+    """Build one of Lightning's loggers.
+
+    Args:
+        name: tensorboard, mlflow or wandb.
+        run: The run's folder; the tracker writes into a folder inside it.
+    Raises:
+        MachineError: The package is missing.
+    """
+    require_trackers([name])
+    folder = run.tracker(name)
     try:
         if name == "tensorboard":
             from lightning.fabric.loggers.tensorboard import TensorBoardLogger
 
-            return TensorBoardLogger(root_dir=folder, name="", version="tensorboard")
+            return TensorBoardLogger(root_dir=folder.parent, name="", version=folder.name)
         if name == "mlflow":
             from lightning.pytorch.loggers.mlflow import MLFlowLogger
 
-            return MLFlowLogger(
-                experiment_name="atrous", run_name=folder.name, tracking_uri=f"file:{folder / 'mlflow'}"
-            )
+            return MLFlowLogger(experiment_name="atrous", run_name=run.path.name, tracking_uri=f"file:{folder}")
         from lightning.pytorch.loggers.wandb import WandbLogger
 
-        return WandbLogger(project="atrous", name=folder.name, save_dir=str(folder), offline=True)
+        return WandbLogger(project="atrous", name=run.path.name, save_dir=str(run.path), offline=True)
     except ModuleNotFoundError as error:
         raise MachineError(f"the tracker {name} is not installed: {error}", "pip install 'atrous[trackers]'") from error

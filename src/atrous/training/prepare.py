@@ -1,93 +1,285 @@
-"""What a run is made of before its first step: device and arithmetic, workers, crop."""
+"""From settings and data to the parts of a training, ready for its first step."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from lightning.fabric import Fabric
 
 from atrous.config.schema import Config, TrainingConfig
-from atrous.core.errors import ConfigError
+from atrous.core.errors import ConfigError, DataError
 from atrous.core.machine import count_usable_cores
 from atrous.core.records import MessageCallback
-from atrous.data.build import list_pass
+from atrous.core.run_folder import RunFolder
+from atrous.data.build import build_loader, compute_fingerprint, list_pass
 from atrous.data.contracts import Splits
+from atrous.data.sampling import Batch
 from atrous.data.statistics import MaskStatistics, compute_class_weights
 from atrous.inference.precision import computes_bf16
 from atrous.losses.build import build_loss
-from atrous.networks.build import build_network
+from atrous.networks.contracts import AtrousPlan, count_cells
 from atrous.networks.device import find_device
 from atrous.networks.layers.lean import set_lean
-from atrous.networks.rates import RATE_STRIDE
 from atrous.networks.segmenter import Segmenter
-from atrous.training.compilation import compile_cells, require_compiler
+from atrous.networks.weights import start_weights
+from atrous.training.check import build_trainable
+from atrous.training.checkpoint import Checkpoint, TrainState
+from atrous.training.compilation import compile_cells
+from atrous.training.ema import AveragedNetwork
+from atrous.training.journal import Journal
+from atrous.training.norm import freeze_norms, set_norm_momentum
 from atrous.training.optimizers import build_optimizer
+from atrous.training.plan import Plan, Timing, build_plan
+from atrous.training.step import Step
 from atrous.training.task import TrainingTask
+from atrous.training.timing import TIMED_STEPS, WARM_UP_STEPS, measure_timing
+from atrous.training.validation import Validator
+from atrous.training.waiting import DataWait
+from atrous.training.world import World
 
-MOST_WORKERS = 8
-CROP_STEP_PX = 64
-"""Crops are proposed as a multiple of this plus one."""
+MAX_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Training:
+    """The parts of a training.
+
+    Args:
+        config: All settings.
+        splits: The data.
+        fingerprint: Hash of the data, see `compute_fingerprint`.
+        one_pass: Images of a pass over the training data by index, (n,) int64.
+        run: The run's folder.
+        world: The processes that train together.
+        journal: Where messages, progress and the curve go.
+        network: The network that learns.
+        averaged: Its averaged weights, which are validated and saved.
+        step: What an optimiser step works on.
+        validator: What scores the averaged network.
+        plan: Length of the training.
+        state: Where the training stands; changes with every step.
+        workers: Processes that read images.
+        wait: Seconds that steps waited for images; grows with every step.
+        started: `time.monotonic()` at the start of this sitting.
+    """
+
+    config: Config
+    splits: Splits
+    fingerprint: str
+    one_pass: np.ndarray
+    run: RunFolder
+    world: World
+    journal: Journal
+    network: Segmenter
+    averaged: AveragedNetwork
+    step: Step
+    validator: Validator
+    plan: Plan
+    state: TrainState
+    workers: int
+    wait: DataWait
+    started: float
+
+    def count_seconds(self) -> float:
+        """Return the seconds spent on this training in all its sittings."""
+        return self.state.spent_s + time.monotonic() - self.started
+
+
+def prepare_training(
+    config: Config,
+    splits: Splits,
+    statistics: MaskStatistics,
+    journal: Journal,
+    *,
+    world: World,
+    started: float,
+    checkpoint: Checkpoint | None = None,
+) -> Training:
+    """Build the parts of a training and fix its length.
+
+    Args:
+        config: All settings.
+        splits: The data.
+        statistics: Pixels of each class in the training masks.
+        journal: The journal of the run's folder.
+        world: The processes that train together.
+        started: `time.monotonic()` at the start of the command; minutes are counted from it.
+        checkpoint: Where to continue; None for a new training.
+    Raises:
+        ConfigError: A crop on which a rate reaches no cell, too few minutes, an option that the loss does not have, a
+            wrong number of class weights, or an unknown hard class.
+        DataError: The checkpoint was made with other data.
+        MachineError: The device is missing, or the run is to be compiled and cannot be.
+    """
+    training, space = config.training, splits.train.label_space
+    fingerprint = compute_fingerprint(splits, statistics)
+    if checkpoint and checkpoint.record["data"] != fingerprint:
+        raise DataError(
+            f"Cannot resume {journal.run.path}: its data have changed (files, classes or masks)",
+            "Restore the data that the run began with, or start a new run.",
+        )
+    one_pass = list_pass(training, space, statistics)
+    fabric = build_fabric(config)
+    torch.manual_seed(training.seed)
+    network = _build_network(config, space.num_classes, fabric, journal, with_weights=checkpoint is None)
+    averaged = AveragedNetwork(network, training.ema_decay)
+    validator = Validator(
+        averaged.network, splits.val, config.evaluation, device=str(fabric.device), on_message=journal.log
+    )
+    journal.log(validator.check_memory())
+    optimizer = build_optimizer(network, training)
+    task = build_task(training, network, space.names, statistics, journal.log)
+    step = Step(training, world, fabric, network, *fabric.setup(task, optimizer))
+    state = TrainState()
+    if checkpoint:
+        state = TrainState.from_json(checkpoint.record["train_state"])
+        journal.rows = list(checkpoint.record["rows"])
+        network.load_state_dict(checkpoint.network)
+        averaged.network.load_state_dict(checkpoint.averaged)
+        step.optimizer.load_state_dict(checkpoint.optimizer)
+        journal.log(f"resumed after step {checkpoint.step:,}")
+        plan = Plan.from_json(checkpoint.record["plan"])
+    else:
+        plan = _plan(splits, one_pass, step, averaged, validator, journal, started)
+    workers = choose_workers(config.output.workers, fabric.device)
+    return Training(
+        config,
+        splits,
+        fingerprint,
+        one_pass,
+        journal.run,
+        world,
+        journal,
+        network,
+        averaged,
+        step,
+        validator,
+        plan,
+        state,
+        workers,
+        DataWait(workers),
+        started,
+    )
+
+
+def _build_network(
+    config: Config, num_classes: int, fabric: Fabric, journal: Journal, *, with_weights: bool
+) -> Segmenter:
+    training = config.training
+    network = build_trainable(config, num_classes)
+    if network.backbone.strides == AtrousPlan("not verified"):
+        journal.log(f"{config.model.name}: its features across output strides are not verified")
+    if with_weights:
+        for line in start_weights(network, config.model.name, config.model.weights):
+            journal.log(line)
+    set_norm_momentum(network, training.norm_momentum)
+    if training.norm == "frozen":
+        freeze_norms(network)
+    journal.log(f"precision: {fabric.strategy.precision.precision} on {fabric.device}")
+    cells = count_cells(training.crop, network.output_stride, aligned=network.aligned)
+    journal.log(
+        f"batch norm: {training.norm}, {training.batch * cells * cells:,} values per norm at the deepest level, "
+        f"{training.batch} in the image-level branch"
+    )
+    return network.to(memory_format=torch.channels_last)
+
+
+def _plan(
+    splits: Splits,
+    one_pass: np.ndarray,
+    step: Step,
+    averaged: AveragedNetwork,
+    validator: Validator,
+    journal: Journal,
+    started: float,
+) -> Plan:
+    training = step.settings
+
+    def measure() -> Timing:
+        journal.show("timing a few steps", 0, None)
+        timed = WARM_UP_STEPS + TIMED_STEPS
+        batches = list(_read_first_steps(splits, training, one_pass, timed))
+        timing = measure_timing(step, averaged, validator, batches)
+        journal.log(f"timed: {timing.step_s:.2f} s per step, {timing.validation_s:.0f} s per validation")
+        return timing
+
+    plan = build_plan(
+        epochs=training.epochs,
+        iterations=training.iterations,
+        max_minutes=training.max_minutes,
+        validations=training.validations,
+        num_train=len(one_pass),
+        samples_per_step=training.batch * training.accumulate * step.world.size,
+        elapsed_s=lambda: time.monotonic() - started,
+        measure=measure,
+    )
+    if len(one_pass) > len(splits.train):
+        journal.log(
+            f"images with {', '.join(training.hard_classes)} appear {training.hard_repeats} times per epoch: "
+            f"{len(one_pass):,} instead of {len(splits.train):,} images"
+        )
+    journal.log(
+        f"plan: {plan.total_steps:,} steps of {plan.samples_per_step} images "
+        f"({plan.total_steps / plan.steps_per_epoch:.1f} epochs), {len(plan.validation_steps)} validations"
+    )
+    return plan
+
+
+def _read_first_steps(
+    splits: Splits, training: TrainingConfig, one_pass: np.ndarray, steps: int
+) -> Iterator[list[Batch]]:
+    num_places = steps * training.batch * training.accumulate
+    loader = build_loader(splits.train, training, one_pass, start_place=0, num_places=num_places, workers=0)
+    for _ in range(steps):
+        yield [next(loader) for _ in range(training.accumulate)]
 
 
 def build_fabric(config: Config) -> Fabric:
-    """Build Lightning's Fabric for the device and the arithmetic of the run.
+    """Build Lightning's Fabric for the device and the precision of the run.
 
     Raises:
-        MachineError: The device is not there, or cannot be compiled for where the run is to be compiled.
+        MachineError: The device is missing.
     """
     device = find_device(config.output.device)
-    if config.training.compile:
-        require_compiler(device)
     precision = config.training.precision
     if precision == "auto":
         precision = "bf16" if computes_bf16(device.type) else "fp32"
-    fabric = Fabric(
-        accelerator=device.type,
-        devices=1 if device.index is None else [device.index],
-        precision="bf16-mixed" if precision == "bf16" else "32-true",
-    )
-    torch.use_deterministic_algorithms(config.training.deterministic, warn_only=True)
-    return fabric
+    with _quiet_lightning():
+        return Fabric(
+            accelerator=device.type,
+            devices=1 if device.index is None else [device.index],
+            precision="bf16-mixed" if precision == "bf16" else "32-true",
+        )
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Silence Lightning's remark about the precision, which the journal reports."""
+    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def choose_workers(workers: int | None, device: torch.device) -> int:
-    """Return the processes that read images: none beside a training that keeps every core busy itself."""
+    """Choose the number of processes that read images: none on a CPU, whose cores the training needs itself.
+
+    Args:
+        workers: The number that was asked for, or None.
+        device: Device of the training.
+    """
     if workers is not None:
         return workers
-    return 0 if device.type == "cpu" else min(count_usable_cores(), MOST_WORKERS)
-
-
-def require_cells(network: Segmenter, crop: int) -> None:
-    """Refuse a crop on which a rate has no cell: its side taps would stay random and switch on at larger images.
-
-    Raises:
-        ConfigError: A rate of the head reaches beyond every cell of the crop.
-    """
-    stride = network.output_stride
-    cells = (crop - 1) // stride + 1
-    rates = network.head.compute_rates(stride)
-    if rates and max(rates) >= cells:
-        needed = -(-max(rates) * stride // CROP_STEP_PX) * CROP_STEP_PX + 1
-        halved = [rate // 2 for rate in network.head.rates]
-        halves_fit = max(halved) * RATE_STRIDE < cells * stride and all(
-            rate > 0 and rate * RATE_STRIDE % stride == 0 for rate in halved
-        )
-        raise ConfigError(
-            f"training.crop: at {crop} pixels the map is {cells} cells wide, and rate {max(rates)} reaches beyond it",
-            f"Use --crop {needed} or more{f', or --set model.head.rates={halved}' if halves_fit else ''}.",
-        )
-
-
-def build_trainable(config: Config, num_classes: int) -> Segmenter:
-    """Build the network of a run, with random weights.
-
-    Raises:
-        ConfigError: A network that cannot be, or a crop on which one of its rates has no cell.
-    """
-    network = build_network(config.model, num_classes)
-    require_cells(network, config.training.crop)
-    return network
+    return 0 if device.type == "cpu" else min(count_usable_cores(), MAX_WORKERS)
 
 
 def build_task(
@@ -97,22 +289,22 @@ def build_task(
     statistics: MaskStatistics,
     on_message: MessageCallback,
 ) -> TrainingTask:
-    """Build what is minimised.
+    """Build the network with its loss as one module.
 
     Args:
-        training: Its settings.
-        network: What learns.
-        names: The classes.
-        statistics: What the training masks hold, for class weights.
+        training: How the network is trained.
+        network: The network that learns.
+        names: Class names.
+        statistics: Pixels of each class in the training masks, for class weights.
         on_message: Receives messages about automatic choices and findings.
     Raises:
-        ConfigError: An unknown loss, an option that it does not have, or another number of class weights than classes.
+        ConfigError: An unknown loss, an option that the loss does not have, or a wrong number of class weights.
     """
     weights = training.class_weights
     if isinstance(weights, tuple) and len(weights) != len(names):
         raise ConfigError(
             f"training.class_weights: {len(weights)} weights for {len(names)} classes",
-            f"Give one weight a class, in this order: {', '.join(names)}; or auto.",
+            f"Give one weight per class, in this order: {', '.join(names)}; or auto.",
         )
     if weights == "auto":
         weights = compute_class_weights(statistics.pixels)
@@ -128,19 +320,3 @@ def build_task(
         forward_cells=compile_cells(network) if training.compile else None,
         lean=training.lean == "auto",
     )
-
-
-def require_trainable(config: Config, splits: Splits, statistics: MaskStatistics) -> None:
-    """Refuse what a training with these settings and data would refuse at its start, long before that start.
-
-    Raises:
-        ConfigError: See `build_trainable`, `build_optimizer`, `build_task` and `list_pass`.
-        MachineError: The run is to be compiled, and this machine cannot.
-    """
-    if config.training.compile:
-        require_compiler(find_device(config.output.device))
-    space = splits.train.label_space
-    network = build_trainable(config, space.num_classes)
-    build_optimizer(network, config.training)
-    build_task(config.training, network, space.names, statistics, lambda text: None)
-    list_pass(config.training, space, statistics)

@@ -11,6 +11,7 @@ import numpy as np
 
 from atrous.config.schema import EvaluationConfig
 from atrous.core.records import MessageCallback, ProgressCallback, Scores
+from atrous.core.run_folder import RunFolder
 from atrous.data.contracts import SegmentationDataset
 from atrous.data.samples import read_sample
 from atrous.images.decode import load_header
@@ -123,13 +124,13 @@ class Validator:
         height, width = self.dataset.mask(index).shape
         return height, width
 
-    def save_examples(self, folder: Path, scores: Scores) -> list[dict[str, Any]]:
+    def save_examples(self, run: RunFolder, scores: Scores) -> list[dict[str, Any]]:
         """Write the best and the worst images with truth and prediction beside them.
 
         Args:
-            folder: The run's folder; the files go to `examples/` in it.
+            run: The run's folder, whose `examples` gets the files.
             scores: Which images are best and worst.
-        Returns: A row an image for metrics.json.
+        Returns: A row per image for metrics.json, with file names relative to the run's folder.
         """
         best, worst = select_examples(scores)
         mious = {row.key: row.miou for row in scores.images}
@@ -145,9 +146,9 @@ class Validator:
             }
             row: dict[str, Any] = {"key": key, "miou": mious[key]}
             for name, view in views.items():
-                file_name = f"examples/{number}_{name}.{'jpg' if name == 'image' else 'png'}"
-                _save_small(folder / file_name, view, smooth=name == "image")
-                row[name] = file_name
+                path = run.examples / f"{number}_{name}.{'jpg' if name == 'image' else 'png'}"
+                _save_small(path, view, smooth=name == "image")
+                row[name] = path.relative_to(run.path).as_posix()
             rows.append(row)
         return rows
 

@@ -11,8 +11,9 @@ from PIL import Image
 from atrous import export, load
 from atrous.cli.main import main
 from atrous.core.labels import LabelSpace
+from atrous.core.run_folder import MODEL_NAME
 from atrous.networks.build import build_network_from
-from atrous.networks.model_file import MODEL_FILE_NAME, ModelCard, save_model
+from atrous.networks.model_file import ModelCard, save_model
 
 SPACE = LabelSpace(("sky", "road", "car"), ids=(0, 7, 200))
 
@@ -33,7 +34,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     blocks = torch.rand(4, 3, 5, 5).repeat_interleave(8, dim=2).repeat_interleave(8, dim=3)
     with torch.no_grad():  # so that every class is somewhere the likeliest
         network.head.classifier.bias -= network(blocks).mean(dim=(0, 2, 3))
-    save_model(folder / "run" / MODEL_FILE_NAME, network, ModelCard(model=model, label_space=SPACE))
+    save_model(folder / "run" / MODEL_NAME, network, ModelCard(model=model, label_space=SPACE))
     generator = np.random.default_rng(0)
     for number, size in enumerate([(40, 50), (33, 71)]):
         for kind in ("images", "masks"):
@@ -82,7 +83,7 @@ def test_the_file_scores_as_the_model_does(workplace: Path, exported: Path, caps
 
 
 def test_what_was_found_is_printed(workplace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["export", str(workplace / "run" / MODEL_FILE_NAME), "--format", "pt2", "--argmax", "--output-stride", "8"]
+    words = ["export", str(workplace / "run" / MODEL_NAME), "--format", "pt2", "--argmax", "--output-stride", "8"]
     assert main([*words, "--out", str(tmp_path / "m.pt2"), "--json"]) == 0
     said = capsys.readouterr()
     found = json.loads(said.out)
@@ -100,7 +101,7 @@ def test_what_was_found_is_printed(workplace: Path, tmp_path: Path, capsys: pyte
 
 def test_without_a_name_it_lies_beside_the_model(monkeypatch: pytest.MonkeyPatch, workplace: Path) -> None:
     monkeypatch.setattr("atrous.api.export_network", lambda *_, **__: None)
-    for model in (workplace / "run", workplace / "run" / MODEL_FILE_NAME):
+    for model in (workplace / "run", workplace / "run" / MODEL_NAME):
         assert export(model)[0] == workplace / "run" / "model.onnx"
     assert export(load(workplace / "run"), format="openvino")[0] == Path("model.xml")
 

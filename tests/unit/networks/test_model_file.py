@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from atrous.core.errors import ModelFileError
 from atrous.core.labels import LabelSpace
+from atrous.core.run_folder import MODEL_NAME
 from atrous.networks.build import build_network_from
-from atrous.networks.model_file import FORMAT_VERSION, MODEL_FILE_NAME, ModelCard, load_model, read_card, save_model
+from atrous.networks.model_file import FORMAT_VERSION, ModelCard, load_model, read_card, save_model
 from atrous.networks.segmenter import Segmenter
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -40,7 +41,7 @@ def build(**options: object) -> tuple[Segmenter, ModelCard]:
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("template") / MODEL_FILE_NAME
+    path = tmp_path_factory.mktemp("template") / MODEL_NAME
     save_model(path, *build())
     return path
 
@@ -128,7 +129,7 @@ def test_saving_replaces_whole_files_only(saved: Path) -> None:
     with pytest.raises(TypeError):
         save_model(saved, network, ModelCard(card.model, CLASSES, data=object()))
     assert saved.read_bytes() == before
-    assert [path.name for path in saved.parent.iterdir()] == [MODEL_FILE_NAME]
+    assert [path.name for path in saved.parent.iterdir()] == [MODEL_NAME]
 
 
 def rewrite(path: Path, metadata: dict[str, str] | None = None, **tensors: torch.Tensor) -> None:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import contextlib
 import csv
 
 import pytest
 
 from atrous.core.errors import MachineError
 from atrous.core.records import Progress
+from atrous.core.run_folder import RunFolder
+from atrous.training import journal
 from atrous.training.journal import Journal, build_tracker
 
 ROW = {"step": 10, "epoch": 0.5, "seconds": 3.2, "lr": 0.01, "loss": 1.25, "miou": None, "never_predicted": "a, b"}
@@ -17,21 +20,22 @@ def read(folder):
 
 
 def test_the_csv_is_whole_after_every_row(tmp_path):
-    journal = Journal(tmp_path)
+    own = Journal(RunFolder(tmp_path))
     for number in range(1, 4):
-        journal.add_row(ROW | {"step": 10 * number})
+        own.add_row(ROW | {"step": 10 * number})
         rows = read(tmp_path)
         assert [row["step"] for row in rows] == [str(10 * n) for n in range(1, number + 1)]
-        assert rows[-1] == {key: "" if value is None else str(value) for key, value in journal.rows[-1].items()}
+        assert rows[-1] == {key: "" if value is None else str(value) for key, value in own.rows[-1].items()}
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]  # no temporary file stays
 
 
 def test_a_resumed_run_writes_its_former_rows_again_and_drops_later_ones(tmp_path):
-    first = Journal(tmp_path)
+    first = Journal(RunFolder(tmp_path))
     first.add_row(ROW)
     kept = list(first.rows)
     first.add_row(ROW | {"step": 20, "loss": 9.0})  # written after the last checkpoint
-    second = Journal(tmp_path, rows=kept)
+    second = Journal(RunFolder(tmp_path))
+    second.rows = list(kept)
     second.add_row(ROW | {"step": 20, "loss": 0.5})
     assert [(row["step"], row["loss"]) for row in read(tmp_path)] == [("10", "1.25"), ("20", "0.5")]
     assert kept == [ROW]
@@ -39,18 +43,18 @@ def test_a_resumed_run_writes_its_former_rows_again_and_drops_later_ones(tmp_pat
 
 def test_sentences_go_to_the_log_and_to_whoever_listens(tmp_path):
     said = []
-    journal = Journal(tmp_path, on_message=said.append)
-    journal.log("plan: 4 Schritte für München")
-    Journal(tmp_path).log("resumed")
+    own = Journal(RunFolder(tmp_path), on_message=said.append)
+    own.log("plan: 4 Schritte für München")
+    Journal(RunFolder(tmp_path)).log("resumed")
     assert said == ["plan: 4 Schritte für München"]
     assert (tmp_path / "log.txt").read_text(encoding="utf-8") == "plan: 4 Schritte für München\nresumed\n"
 
 
 def test_progress_is_passed_on_under_the_stages_own_name(tmp_path):
     seen = []
-    journal = Journal(tmp_path, progress=seen.append)
-    journal.show("training", 3, 10, "loss 1.0")
-    journal.watch("validating")(Progress("scoring", 1, 2, "mIoU 0.5"))
+    own = Journal(RunFolder(tmp_path), progress=seen.append)
+    own.show("training", 3, 10, "loss 1.0")
+    own.watch("validating")(Progress("scoring", 1, 2, "mIoU 0.5"))
     assert seen == [Progress("training", 3, 10, "loss 1.0"), Progress("validating", 1, 2, "mIoU 0.5")]
 
 
@@ -58,10 +62,10 @@ def test_tensorboard_gets_the_numbers(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    journal = Journal(tmp_path, ["tensorboard"])
-    journal.track({"train/loss": 0.75}, 5)
-    journal.add_row(ROW)
-    journal.close("success")
+    own = Journal(RunFolder(tmp_path), ["tensorboard"])
+    own.track({"train/loss": 0.75}, 5)
+    own.add_row(ROW)
+    own.close("success")
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(5, 0.75)]
@@ -72,5 +76,65 @@ def test_tensorboard_gets_the_numbers(tmp_path):
 def test_a_tracker_that_is_not_installed_names_its_extra(name, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, name, None)
     with pytest.raises(MachineError) as caught:
-        build_tracker(name, tmp_path)
+        build_tracker(name, RunFolder(tmp_path))
     assert "atrous[trackers]" in str(caught.value)
+
+
+class Tracker:
+    """A tracker that remembers how it was closed."""
+
+    def __init__(self, *, fails=False):
+        self.closed, self.fails = [], fails
+
+    def finalize(self, status):
+        self.closed.append(status)
+        if self.fails:
+            raise OSError("no connection")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(None, "success"), (ValueError("broken"), "failed"), (KeyboardInterrupt(), "aborted")]
+)
+def test_trackers_are_closed_once_however_the_block_ends(tmp_path, monkeypatch, error, status):
+    trackers = {"tensorboard": Tracker(), "wandb": Tracker(fails=True)}
+    monkeypatch.setattr(journal, "build_tracker", lambda name, run: trackers[name])
+    monkeypatch.setattr(journal, "_finish_wandb", lambda status: None)
+    opened = Journal(RunFolder(tmp_path), list(trackers))
+    with contextlib.suppress(ValueError, KeyboardInterrupt), opened:
+        if error:
+            raise error
+    opened.close("success")
+    assert [tracker.closed for tracker in trackers.values()] == [[status], [status]]
+    assert "the tracker wandb could not be closed: no connection" in (tmp_path / "log.txt").read_text()
+
+
+def test_an_interrupted_training_ends_its_trackers_as_aborted(tmp_path, monkeypatch):
+    tracker = Tracker()
+    monkeypatch.setattr(journal, "build_tracker", lambda name, run: tracker)
+    with Journal(RunFolder(tmp_path), ["mlflow"]) as opened:
+        opened.close("aborted")
+    assert tracker.closed == ["KILLED"]  # mlflow's own word
+
+
+def test_a_tracker_that_cannot_be_built_closes_the_others(tmp_path, monkeypatch):
+    first = Tracker()
+
+    def build(name, run):
+        if name == "wandb":
+            raise MachineError("the tracker wandb is not installed")
+        return first
+
+    monkeypatch.setattr(journal, "build_tracker", build)
+    with pytest.raises(MachineError):
+        Journal(RunFolder(tmp_path), ["tensorboard", "wandb"])
+    assert first.closed == ["failed"]
+
+
+def test_a_process_that_is_no_writer_writes_nothing(tmp_path):
+    said = []
+    quiet = Journal(RunFolder(tmp_path), ["tensorboard"], is_writer=False, on_message=said.append)
+    quiet.log("plan")
+    quiet.add_row(ROW)
+    quiet.close("success")
+    assert said == ["plan"]
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,101 @@
+"""The end of a training: its best weights with their card, example images, metrics.json."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import Any
+
+from atrous.config.load import dump_config
+from atrous.core.metrics_file import save_metrics
+from atrous.core.provenance import collect_provenance, collect_versions
+from atrous.core.records import Scores
+from atrous.networks.model_file import ModelCard, load_model, save_model
+from atrous.training.prepare import Training
+
+
+def conclude_training(training: Training, *, interrupted: bool) -> dict[str, Any]:
+    """Write metrics.json, example images, and the best weights with all that is known of them.
+
+    Args:
+        training: A training after its last step.
+        interrupted: Whether steps are left to do.
+    Returns: The content of metrics.json.
+    """
+    state, run = training.state, training.run
+    if state.best_scores is None:
+        _save(training, build_card(training, None))
+    else:
+        best, _ = load_model(run.model)
+        training.averaged.network.load_state_dict(best.state_dict())
+    examples: list[dict[str, Any]] = []
+    if state.best_scores is not None:
+        notes = [*state.best_scores.notes, *training.validator.compare_pooling(state.best_scores)]
+        # Someone who interrupts a run does not wait for another pass over the data.
+        miou = None if interrupted else training.validator.score_bf16(state.best_scores)
+        if miou is not None:
+            notes.append(f"in bf16 the mIoU is {miou:.4f}")
+            _save(training, replace(build_card(training, state.best_scores), score_bf16=miou))
+        state.best_scores = replace(state.best_scores, notes=tuple(notes))
+        if training.world.is_writer:
+            examples = training.validator.save_examples(run, state.best_scores)
+    metrics = {
+        "miou": None,
+        "classes": [],
+        "protocol": None,
+        **(state.best_scores.to_json() if state.best_scores else {}),
+        "ladder": [],
+        "model": training.config.model.model_dump(mode="json"),
+        "label_space": training.splits.val.label_space.to_json(),
+        "training": _describe(training, interrupted=interrupted),
+        "data_notes": list(training.splits.notes),
+        "data_fingerprint": training.fingerprint,
+        "examples": examples,
+        **collect_provenance(),
+    }
+    if training.world.is_writer:
+        save_metrics(run.metrics, metrics)
+    return metrics
+
+
+def build_card(training: Training, scores: Scores | None) -> ModelCard:
+    """Describe the network of a training for its model file.
+
+    Args:
+        training: The training.
+        scores: The scores of the weights in the file, or None.
+    """
+    network, input_spec = training.network, training.network.backbone.input_spec
+    return ModelCard(
+        model=training.config.model.model_dump(mode="json"),
+        label_space=training.splits.train.label_space,
+        normalisation={"mean": list(input_spec.mean), "std": list(input_spec.std)},
+        size_rule=network.size_rule.describe(),
+        score=scores.miou if scores else None,
+        protocol=scores.protocol.to_json() if scores else None,
+        data=training.splits.train.name,
+        recipe_sha256=hashlib.sha256(dump_config(training.config).encode()).hexdigest(),
+        versions=collect_versions(),
+    )
+
+
+def _save(training: Training, card: ModelCard) -> None:
+    if training.world.is_writer:
+        save_model(training.run.model, training.averaged.network, card)
+
+
+def _describe(training: Training, *, interrupted: bool) -> dict[str, Any]:
+    state, plan = training.state, training.plan
+    return {
+        "data": f"{training.splits.train.name}, {len(training.splits.train)} images",
+        "steps": state.step,
+        "planned_steps": plan.total_steps,
+        "epochs": round(state.step / plan.steps_per_epoch, 2),
+        "seconds": round(training.count_seconds(), 1),
+        "data_wait_fraction": training.wait.share,
+        "seed": training.config.training.seed,
+        "precision": str(training.step.fabric.strategy.precision.precision),
+        "best_step": state.best_step,
+        "parameters": sum(p.numel() for p in training.network.parameters()),
+        "interrupted": interrupted,
+    }

@@ -1,0 +1,73 @@
+"""One optimiser step: forward and backward passes, clipping, update."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from lightning.fabric import Fabric
+
+from atrous.config.schema import TrainingConfig
+from atrous.core.errors import TrainingDiverged
+from atrous.core.run_folder import CHECKPOINT_NAME
+from atrous.data.sampling import Batch
+from atrous.networks.segmenter import Segmenter
+from atrous.training.norm import start_training
+from atrous.training.task import TrainingTask
+from atrous.training.world import World
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an optimiser step works on.
+
+    Args:
+        settings: How the network is trained.
+        world: The processes that make the step together.
+        fabric: Device and precision.
+        network: The network that learns.
+        task: The network with its loss, wrapped by Fabric, which passes attributes through.
+        optimizer: The optimiser of the network's parameters, wrapped by Fabric.
+    """
+
+    settings: TrainingConfig
+    world: World
+    fabric: Fabric
+    network: Segmenter
+    task: TrainingTask
+    optimizer: torch.optim.Optimizer
+
+    def take(self, batches: Sequence[Batch], number: int) -> float:
+        """Make one step.
+
+        Args:
+            batches: This process's batches of the step; their gradients are added up.
+            number: Number of the step, from 1, for messages.
+        Returns: The loss: the weighted mean over the valid pixels of all batches of all processes.
+        Raises:
+            TrainingDiverged: The loss or its gradient is not finite; the message names the images.
+        """
+        start_training(self.network, frozen_norms=self.settings.norm == "frozen")
+        moved = [self.fabric.to_device((batch.images, batch.labels)) for batch in batches]
+        weight = self.world.reduce(torch.stack([self.task.count_weight(labels) for _, labels in moved]).sum())
+        loss = 0.0
+        for images, labels in moved:
+            share = self.task(images.contiguous(memory_format=torch.channels_last), labels, weight)
+            # Gradients are averaged over processes, and shares of one loss have to be added up.
+            self.fabric.backward(share * self.world.size)
+            loss += share.item()
+        loss = self.world.reduce(torch.tensor(loss, dtype=torch.float64)).item()
+        parameters = [p for p in self.network.parameters() if p.grad is not None]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.settings.clip_norm or math.inf).item()
+        if not math.isfinite(loss + norm):
+            keys = ", ".join(key for batch in batches for key in batch.keys)
+            raise TrainingDiverged(
+                f"step {number} has loss {loss} and gradient norm {norm} (images {keys})",
+                "Lower --lr or training.clip_norm, or train with --precision fp32; "
+                f"{CHECKPOINT_NAME} holds the last good state.",
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss

@@ -36,8 +36,6 @@ NOT_YET = frozenset(
         "core/files.py",
         "core/records.py",
         "core/registry.py",
-        "data/classes.py",
-        "data/sampling.py",
         "inference/backends/graph_backend.py",
         "inference/engine.py",
         "inference/exported.py",

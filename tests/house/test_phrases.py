@@ -60,8 +60,6 @@ NOT_YET = frozenset(
         "src/atrous/core/labels.py",
         "src/atrous/core/provenance.py",
         "src/atrous/core/records.py",
-        "src/atrous/data/classes.py",
-        "src/atrous/data/sampling.py",
         "src/atrous/inference/backends/folding.py",
         "src/atrous/inference/backends/graph_backend.py",
         "src/atrous/inference/backends/onnx_session.py",

@@ -1,4 +1,4 @@
-"""`atrous datasets`: what registered data sets there are, and what one of them holds."""
+"""`atrous datasets`: lists the registered data sets, or shows one of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from atrous.core.errors import UsageError
 def run(
     action: Annotated[Action, typer.Argument(help="list, or show one.")] = Action.LIST,
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="A name, a name with its place (`voc=PATH`), or a folder.")
+        str | None,
+        typer.Argument(metavar="NAME", help="A name, a name with its folder (`voc=PATH`), a folder or an atrous.yaml."),
     ] = None,
     data_root: DataRootOption = None,
     json: JsonOption = False,
@@ -26,7 +27,7 @@ def run(
     if action is Action.LIST:
         return _list(as_json=json)
     if name is None:
-        raise UsageError("which data set?", "atrous datasets show shapes")
+        raise UsageError("no data set named", "Name one, such as: atrous datasets show shapes")
     return _show(name, data_root=data_root, as_json=json)
 
 

@@ -25,23 +25,23 @@ class DataConfig(Section):
     """Which images and masks, and what their ids mean."""
 
     source: str = ""
-    """A registered name (`shapes`), a name with its place (`camvid=PATH`), or a folder."""
+    """A registered name (`shapes`), a name with its folder (`camvid=PATH`), a folder, or an atrous.yaml."""
     root: str | None = None
-    """Folder in which registered data sets are looked for; else the environment's ATROUS_DATA."""
+    """Folder that holds the registered data sets. Default: the environment variable ATROUS_DATA."""
     classes: dict[int, str] | tuple[str, ...] | None = None
-    """Class names by id, or in the order of ids; found in the masks where left out. VOC: the subset to keep."""
+    """Class names by id, or in the order of ids. Default: the ids found in the masks. VOC: the subset to keep."""
     ignore: tuple[int, ...] = (255,)
     """Ids that are neither trained on nor scored."""
     val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
-    """Share held out for validation where the data has no split of its own."""
+    """Share held out for validation if the data have no splits of their own."""
     split_seed: Annotated[int, Field(ge=0)] = 0
     """Seed of that split."""
     train_split: str = "train"
-    """Name of the split to train on, where the data has several (VOC: train_aug)."""
+    """Name of the split to train on, such as train_aug of VOC."""
     val_split: str = "val"
     """Name of the split to score."""
     options: dict[str, Any] = {}
-    """Options of the data set's own class, such as `num_train` of shapes."""
+    """Options of the data set itself, such as `num_train` of shapes."""
 
 
 class ModelConfig(Section):

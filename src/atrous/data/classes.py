@@ -1,4 +1,4 @@
-"""From the classes that a person names to the label space of a data set."""
+"""From class names to the label space of a data set."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from atrous.core.labels import LabelSpace
 from atrous.core.registry import describe_choices
 
 Classes = Mapping[int, str] | Sequence[str] | None
-"""Class names by id, or in the order of ids; None where not named."""
+"""Class names by id, or in the order of ids; None if they are not named."""
 
 
 def name_classes(classes: Mapping[int, str] | Sequence[str], ignore: Sequence[int]) -> LabelSpace:
-    """Build the label space of classes that a person named.
+    """Build the label space of classes that the user named.
 
+    Args:
+        classes: Class names by id, or in the order of ids.
+        ignore: Ids that are neither trained on nor scored.
     Raises:
         ConfigError: An id is both named and ignored.
     """
@@ -24,15 +27,18 @@ def name_classes(classes: Mapping[int, str] | Sequence[str], ignore: Sequence[in
             rest = ", ".join(str(other) for other in ignore if other != number)
             raise ConfigError(
                 f"data.classes names the id {number} {names[number]!r}, and data.ignore ignores it",
-                f"If {names[number]!r} is to be learnt, write ignore: [{rest}]; else leave it out of classes.",
+                f"To train {names[number]!r}, write ignore: [{rest}]; otherwise remove it from classes.",
             )
     ids = tuple(sorted(names))
     return LabelSpace(tuple(names[number] for number in ids), ids, ignored_ids=tuple(sorted(set(ignore))))
 
 
 def find_classes(found: Iterable[int], ignore: Sequence[int]) -> LabelSpace:
-    """Build the label space of masks whose classes nobody named: one class an id, called "class 3".
+    """Build the label space of masks whose classes are not named: one class per id, called "class 3".
 
+    Args:
+        found: Ids that occur in the masks.
+        ignore: Ids that are neither trained on nor scored.
     Raises:
         DataError: There are fewer than two ids besides the ignored ones.
     """
@@ -43,20 +49,27 @@ def find_classes(found: Iterable[int], ignore: Sequence[int]) -> LabelSpace:
         raise DataError(
             f"the masks hold only the {'ids' if len(every) > 1 else 'id'} {' and '.join(map(str, every))}"
             + (f", and {' and '.join(map(str, ignored))} is ignored" if ignored else ""),
-            suggest_mapping(every, ignore) or "Two classes at least are needed, background counted.",
+            suggest_mapping(every, ignore) or "At least two classes are needed, background included.",
         )
     return LabelSpace(tuple(f"class {number}" for number in ids), tuple(ids), ignored_ids=tuple(sorted(set(ignore))))
 
 
 def suggest_mapping(found: Iterable[int], ignore: Sequence[int]) -> str:
-    """Say what to write for masks of 0 and one other high id, the commonest first mistake; empty for other masks."""
+    """Return the settings for masks that hold 0 and one high id, a frequent mistake of beginners.
+
+    Args:
+        found: Ids that occur in the masks.
+        ignore: Ids that are ignored.
+    Returns:
+        What to write, as text; empty for other masks.
+    """
     ids = sorted(set(found))
     if len(ids) != 2 or ids[0] != 0 or ids[1] < 100:
         return ""
     rest = ", ".join(str(number) for number in ignore if number != ids[1])
     return (
         f"If {ids[1]} is an object, write classes: {{0: background, {ids[1]}: object}} and ignore: [{rest}]; "
-        f"if it means 'do not know', the masks hold no object."
+        f"if it means 'unknown', the masks hold no object."
     )
 
 
@@ -65,11 +78,11 @@ def select_classes(registered: LabelSpace, classes: Classes, ignore: Sequence[in
 
     Args:
         registered: All classes of the data set.
-        classes: Registered names to keep, or new names by registered id; all are kept where None.
+        classes: Registered names to keep, or new names by registered id; None keeps all.
         ignore: Ids to ignore besides those that the data set ignores.
 
     Returns:
-        The label space, in the registered order, and what was left out, in words.
+        The label space, in the registered order, and a sentence about the classes that were dropped.
 
     Raises:
         ConfigError: A name or an id is not registered.
@@ -94,12 +107,12 @@ def select_classes(registered: LabelSpace, classes: Classes, ignore: Sequence[in
     ids = tuple(number for number in registered.ids if number in kept and number not in ignore)
     if not ids:
         raise ConfigError("data.classes and data.ignore leave no class", f"Classes: {', '.join(registered.names)}.")
-    left_out = [number for number in registered.ids if number not in ids]
+    dropped = [number for number in registered.ids if number not in ids]
     space = LabelSpace(
         tuple(kept[number] for number in ids),
         ids,
         tuple(registered.colours[registered.ids.index(number)] for number in ids),
-        tuple(sorted({*registered.ignored_ids, *ignore, *left_out})),
+        tuple(sorted({*registered.ignored_ids, *ignore, *dropped})),
     )
-    words = ", ".join(f"{number} {names[number]}" for number in left_out)
-    return space, [f"not selected, so their pixels are ignored: {words}"] if left_out else []
+    words = ", ".join(f"{number} {names[number]}" for number in dropped)
+    return space, [f"not selected, so their pixels are ignored: {words}"] if dropped else []

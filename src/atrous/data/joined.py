@@ -1,4 +1,4 @@
-"""Several data sets as one."""
+"""Several data sets joined into one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A contact sheet of what the training sees: augmented images beside their labels."""
+"""A contact sheet of training samples: augmented images beside their labels."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ _COLUMNS, _CELL_PX, _GAP_PX, _LEGEND_PX = 4, 220, 8, 24
 
 
 def save_preview(stream: Stream, label_space: LabelSpace, path: Path, count: int = 16) -> None:
-    """Write the first samples of the stream as one PNG, with a legend of the classes below.
+    """Write the first samples of a stream as one PNG, with a legend of the classes below.
 
     Args:
-        stream: The stream that a training would read.
+        stream: The stream that a training reads.
         label_space: Names and colours of the classes.
-        path: File to write.
-        count: Pairs shown.
-
+        path: The file to write, which should end in .png.
+        count: Number of samples shown.
     Raises:
         DataError: A file cannot be read.
     """

@@ -1,4 +1,4 @@
-"""The endless stream of training samples: what stands at a place depends on (seed, place) and on nothing else."""
+"""The endless stream of training samples: the sample at a place depends on (seed, place) and on nothing else."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from atrous.data.samples import read_sample
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples of neighbouring places.
+    """Samples of consecutive places.
 
     Args:
         images: (B, 3, H, W) uint8 RGB.
         labels: (B, H, W) int64 class indices, IGNORE_INDEX where ignored.
-        keys: The samples' names, (B,).
+        keys: Names of the samples, (B,).
         places: Their places in the stream, (B,).
     """
 
@@ -38,15 +38,15 @@ class Batch:
 
 
 class Stream:
-    """Passes over a data set, one after another without end, each in its own random order, augmented.
+    """Endless passes over a data set, each in its own random order, augmented.
 
-    Any place can be asked for at any time, so a run starts again at a place without having to know what came before.
+    Any place can be read at any time, so a run resumes at a place without knowing what came before.
 
     Args:
         dataset: What is sampled.
-        augmentation: What happens to a sample.
+        augmentation: How a sample is cropped and changed.
         seed: Seed of order and augmentation.
-        one_pass: The images of a pass by index, (n,); every image once where left out.
+        one_pass: Indices of the images in one pass, (N,). Default: each image once.
     Raises:
         DataError: The data set is empty.
     """
@@ -67,7 +67,8 @@ class Stream:
         """Return the augmented sample at a place, 0 or above.
 
         Raises:
-            DataError: Its files cannot be read; the message names them.
+            DataError: Its files cannot be read, or its labels are out of range; the message names them.
+            UsageError: The data set returns another type than its contract says.
         """
         epoch, position = divmod(place, len(self.one_pass))
         if epoch != self._epoch:
@@ -79,31 +80,31 @@ class Stream:
 
 
 def repeat_images(is_hard: np.ndarray, repeats: int) -> np.ndarray:
-    """List the images of a pass: each once, those with something hard repeatedly.
+    """List the images of a pass: each once, those that hold a hard class several times.
 
     Args:
         is_hard: Whether each of N images holds each of M hard classes, (N, M) bool.
-        repeats: How often those that hold one stand in a pass.
-    Returns: Indices of images, ascending, (n,) with n >= N.
+        repeats: How often an image with a hard class occurs in a pass, >= 1.
+    Returns:
+        Indices of images, ascending, (P,) with P >= N.
     Source: Chen et al. 2017 (arXiv 1706.05587), section 4.2: images with hard classes are duplicated.
     """
     return np.repeat(np.arange(len(is_hard)), np.where(is_hard.any(axis=1), repeats, 1))
 
 
 def iter_batches(stream: Stream, *, batch: int, start_place: int, num_places: int, workers: int) -> Iterator[Batch]:
-    """Yield the stream from `start_place` on, the same whatever the number of workers.
+    """Yield batches of the stream from `start_place` on, equal for every number of workers.
 
     Args:
         stream: What is read.
         batch: Samples in a batch.
-        start_place: First place, 0 or above.
-        num_places: How many places; a multiple of `batch`, so that no batch is smaller than the others.
+        start_place: First place, from 0.
+        num_places: Number of places; a multiple of `batch`, so that all batches have one size.
         workers: Processes that read and augment; 0 reads in this one.
-
     Raises:
-        UsageError: `num_places` is no multiple of `batch`.
-        DataError: A file cannot be read.
-        MachineError: A worker died.
+        UsageError: `num_places` is not a multiple of `batch`.
+        DataError: A file cannot be read, or labels are out of range.
+        MachineError: A worker process ended unexpectedly.
     """
     if num_places % batch:
         raise UsageError(f"{num_places} places do not make whole batches of {batch}")
@@ -114,7 +115,7 @@ def iter_batches(stream: Stream, *, batch: int, start_place: int, num_places: in
         num_workers=workers,
         collate_fn=_collate,
         worker_init_fn=_start_worker,
-        generator=torch.Generator(),  # else the loader would draw from the global one
+        generator=torch.Generator(),  # otherwise the loader draws from the global one
     )
     try:
         for item in loader:
@@ -125,12 +126,12 @@ def iter_batches(stream: Stream, *, batch: int, start_place: int, num_places: in
         if "DataLoader worker" not in str(error):
             raise
         raise MachineError(
-            f"a process that reads images died: {error}", "Fewer workers need less memory: --workers 0."
+            f"a process that reads images ended unexpectedly: {error}", "Fewer workers need less memory: --workers 0."
         ) from error
 
 
 class _PlaceDataset(Dataset[Sample]):
-    """The stream as torch wants it. Errors are handed over as items: torch would wrap theirs in a long trace."""
+    """The stream as a torch data set. Errors are returned as items, since torch would wrap them in a long trace."""
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
@@ -157,9 +158,9 @@ def _collate(items: Sequence[tuple[int, Sample | AtrousError]]) -> Batch | Atrou
 
 
 def _start_worker(_: int) -> None:
-    """One thread a worker: there are as many workers as cores to use.
+    """Use one thread per worker, since there are as many workers as usable cores.
 
-    A signal to the whole process group is the main process's affair: it ends its step and then its workers.
+    Signals to the process group are left to the main process, which finishes its step and then stops its workers.
     """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

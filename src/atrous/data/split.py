@@ -1,4 +1,4 @@
-"""Holding out a share of the images for validation, so that both sides hold every class."""
+"""Holding out a share of the images for validation so that both sides hold every class."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 def compute_stratified_split(contents: Sequence[Collection[int]], fraction: float, seed: int) -> list[int]:
     """Choose the images to hold out.
 
-    Images are ordered by the rarest class that they hold, at random within one class, and taken at even distances,
-    so each class is held out in proportion. An image stays in training if it is the last one there with some class.
+    Images are ordered by the rarest class that they hold, at random within one class, and taken at regular intervals,
+    so each class is held out in proportion. The last training image of a class is never held out.
 
     Args:
         contents: The class ids in each image, (N,).
@@ -20,7 +20,7 @@ def compute_stratified_split(contents: Sequence[Collection[int]], fraction: floa
         seed: Seed of the order.
 
     Returns:
-        Indices of the held-out images, rising.
+        Indices of the held-out images, ascending.
     """
     left = Counter(number for ids in contents for number in set(ids))
     shuffled = np.random.default_rng(seed).permutation(len(contents)).tolist()

@@ -123,7 +123,7 @@ def test_no_words_is_help(capsys):
             "Did you mean 'overlay'?",
         ),
         (["models", "show"], "needs a model name", "atrous models show deeplabv3-resnet50"),
-        (["datasets", "show"], "which data set?", "atrous datasets show shapes"),
+        (["datasets", "show"], "no data set named", "atrous datasets show shapes"),
     ],
 )
 def test_a_mistake_is_two_lines_on_standard_error(capsys, words, message, hint):

@@ -37,7 +37,7 @@ def test_only_0_and_255_with_255_ignored_gives_the_line_to_write():
 def test_one_id_is_no_classification():
     with pytest.raises(DataError, match="only the id 4") as caught:
         find_classes([4], (255,))
-    assert "Two classes" in caught.value.hint
+    assert "At least two classes" in caught.value.hint
 
 
 def test_mapping_is_suggested_for_0_and_one_high_id_only():

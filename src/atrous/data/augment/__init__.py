@@ -1,1 +1,1 @@
-"""What happens to an image and its labels on the way into training; randomness is passed in."""
+"""Random changes of training images and their labels; the random generator is passed in."""

@@ -16,8 +16,8 @@ def jitter_colours(image: np.ndarray, strength: float, generator: np.random.Gene
 
     Args:
         image: The image.
-        strength: 0 leaves it as it is; at 1 brightness, contrast and saturation change by up to a half, and hue by
-            up to 18 degrees.
+        strength: From 0 (no change) to 1: brightness, contrast and saturation change by up to a half, hue by up to
+            18 degrees.
         generator: Source of the four draws.
     Shapes:
         in and out (H, W, 3) uint8 RGB.

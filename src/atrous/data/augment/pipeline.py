@@ -1,4 +1,4 @@
-"""What happens to an image and its labels on the way into training."""
+"""The augmentation of a training sample."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from atrous.data.augment.photometric import jitter_colours
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random scale, crop and mirroring of image and labels together, then the image's colours.
+    """Random scale, crop and mirroring of image and labels together, then random colours of the image.
 
     Args:
-        crop: Side of the square crop, in pixels.
-        scale_range: Range of the random scale.
+        crop: Side of the square crop in pixels.
+        scale_range: Smallest and largest random scale.
         flip: Whether images are mirrored left-right at random.
-        jitter: Strength of the colour changes, 0 to 1; 0 leaves colours alone.
+        jitter: Strength of the colour changes, from 0 (none) to 1.
     """
 
     crop: int
@@ -29,10 +29,14 @@ class Augmentation:
     def __call__(
         self, image: np.ndarray, labels: np.ndarray, generator: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Augment a pair; all that is random comes from `generator`.
+        """Augment an image and its labels.
 
+        Args:
+            image: The image.
+            labels: Its class indices.
+            generator: Source of all random draws.
         Shapes:
-            in (H, W, 3) uint8 and (H, W) uint16; out (crop, crop, 3) uint8 and (crop, crop) uint16.
+            in (H, W, 3) uint8 and (H, W) uint16; out (N, N, 3) uint8 and (N, N) uint16, N the side of the crop.
         """
         size = (labels.shape[0], labels.shape[1])
         geometry = draw_geometry(size, self.crop, self.scale_range, self.flip, generator)

@@ -1,1 +1,1 @@
-"""One file a data set; each has a function that builds its splits."""
+"""The registered data sets, one file each, with a function that builds its splits."""

@@ -44,8 +44,8 @@ CITYSCAPES = LabelSpace(
     colours=tuple(colour for _, _, colour in _CLASSES),
     ignored_ids=(*(number for number in range(34) if number not in _IDS), 255),
 )
-"""The 19 scored classes under the ids of the mask files (0 to 33), with their colours; a class's index is what the
-benchmark calls its train id. The other ids are void or too rare to be scored."""
+"""The 19 scored classes with the ids of the mask files (0 to 33) and their colours; the index of a class is its train
+id in the benchmark. The other ids are void or too rare to be scored."""
 
 
 def build_cityscapes(

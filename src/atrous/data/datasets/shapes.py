@@ -1,9 +1,9 @@
-"""Images of shapes, made as they are asked for: a data set with no files that tries the whole tool in minutes.
+"""Images of shapes, drawn on demand: a data set without files, to try the whole tool in minutes.
 
-Colour and texture say nothing here: background and shapes draw theirs from one distribution. What a pixel belongs to
-shows in the outline around it, which may lie a hundred pixels away: deep inside a large shape, or in the hole of a
-frame, through which the same background is seen. Shapes are a fifth of the image to nearly all of it in size,
-turned any way.
+Colour and texture carry no information: background and shapes take theirs from one distribution. The class of a pixel
+follows from the outline around it, which may be a hundred pixels away: deep inside a large shape, or in the hole of a
+frame, through which the same background shows. Shapes measure from a fifth of the image to nearly all of it, at any
+angle.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from atrous.data.contracts import Splits
 
 CLASSES = ("background", "ellipse", "rectangle", "triangle", "frame", "hole")
 _BACKGROUND, _ELLIPSE, _RECTANGLE, _TRIANGLE, _FRAME, _HOLE = range(6)
-_SHAPES = (_ELLIPSE, _RECTANGLE, _TRIANGLE, _FRAME, _FRAME)  # frames find a place less often
+_SHAPES = (_ELLIPSE, _RECTANGLE, _TRIANGLE, _FRAME, _FRAME)  # frames are placed less often
 _FRAME_OUTLINES = (_ELLIPSE, _RECTANGLE)
 _SPLITS = {"train": 0, "val": 1}
-_LAYOUT, _PAINT = 0, 1  # labels without paint are drawn from the same layout
+_LAYOUT, _PAINT = 0, 1  # labels drawn without paint have the same layout
 
-# Diameters / the shorter side of the image: of most shapes, and of the two that are large in every image.
+# Diameters / the shorter side of the image: of most shapes, and of the two large ones in every image.
 _DIAMETERS = (0.2, 0.5)
 _LARGE_DIAMETERS = (0.5, 0.95)
 _LARGE_TRIES = 2
-_TRIES = 4  # shapes that look for a place, each at most so many times:
-_PLACES = 3
-_LEAST_INSIDE = 0.7  # of a shape, in the image
-_LEAST_VISIBLE = 0.97  # of what was drawn of a shape, after later ones have touched it
+_TRIES = 4  # shapes to be placed
+_PLACES = 3  # positions tried for each
+_LEAST_INSIDE = 0.7  # share of a shape that must be inside the image
+_LEAST_VISIBLE = 0.97  # share of a drawn shape that later ones must leave visible
 _FRAME_HOLE = (0.6, 0.72)  # diameter of the hole / that of the frame
-_ENLARGED = {_TRIANGLE: 1.3, _FRAME: 1.6}  # so that their areas are like those of other shapes
-_CONTRAST = 70.0  # least distance of a shape's colour to what it lies on, in 0 to 255 RGB
+_ENLARGED = {_TRIANGLE: 1.3, _FRAME: 1.6}  # so that their areas match those of other shapes
+_CONTRAST = 70.0  # least distance between the colour of a shape and the colours behind it, in 0 to 255 RGB
 _COLOUR_RANGE = (40, 216)
 _PERIOD_PX = (5, 40)
 _FIXED_POINT_BITS = 4  # OpenCV's polygons in sixteenths of a pixel
@@ -52,7 +52,7 @@ class ShapesDataset:
         split: "train" or "val".
         count: Number of images.
         size: (height, width) in pixels.
-        seed: Another seed, other images.
+        seed: Seed of all images.
         label_space: The six classes.
     """
 
@@ -72,7 +72,7 @@ class ShapesDataset:
         return self.count
 
     def get(self, index: int) -> Sample:
-        """Draw image and labels."""
+        """Draw the image and its labels."""
         layers, labels = _arrange(self._generator(index, _LAYOUT), self.size)
         image = _paint(self._generator(index, _PAINT), self.size, layers)
         return Sample(self.key(index), image, self.label_space.encode(labels))
@@ -82,16 +82,16 @@ class ShapesDataset:
         return f"{self.split}/{self._require_index(index):05d}"
 
     def mask(self, index: int) -> np.ndarray:
-        """Draw the labels alone, which takes a fraction of the image's time: (H, W) uint8 ids."""
+        """Draw the labels alone, (H, W) uint8 ids, in a fraction of the time that the image takes."""
         return _arrange(self._generator(index, _LAYOUT), self.size)[1]
 
     def image_path(self, index: int) -> Path | None:
-        """Return None: images are made, not read."""
+        """Return None: images are drawn, not read."""
         self._require_index(index)
         return None
 
     def mask_path(self, index: int) -> Path | None:
-        """Return None: masks are made, not read."""
+        """Return None: masks are drawn, not read."""
         return self.image_path(index)
 
     def _generator(self, index: int, part: int) -> np.random.Generator:
@@ -117,26 +117,26 @@ def build_shapes(
     size: int | tuple[int, int] = 257,
     seed: int = 0,
 ) -> Splits:
-    """Build the two splits; nothing is drawn yet.
+    """Build the two splits without drawing anything yet.
 
     Args:
-        root: Without effect: there are no files.
+        root: No effect: there are no files.
         classes: None or the six names, in their order.
         ignore: Ids that are neither trained on nor scored; none of them occurs.
-        val_fraction: Without effect: the splits are given.
-        split_seed: Without effect, too.
+        val_fraction: No effect: the data set has splits of its own.
+        split_seed: No effect likewise.
         train_split: "train" or "val".
         val_split: "train" or "val".
         num_train: Images in "train".
         num_val: Images in "val".
         size: Side of the square images, or (height, width), in pixels, each at least 65.
-        seed: Another seed, other images.
+        seed: Seed of all images.
     Raises:
         ConfigError: An unknown split, other classes, or a number out of its range.
     """
     given = tuple(classes.values()) if isinstance(classes, dict) else classes
     if given is not None and tuple(given) != CLASSES:
-        raise ConfigError("data.classes: shapes has classes of its own", f"Leave it out, or give {', '.join(CLASSES)}.")
+        raise ConfigError("data.classes: shapes has classes of its own", f"Remove it, or give {', '.join(CLASSES)}.")
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 65:
         raise ConfigError(
@@ -156,18 +156,19 @@ def build_shapes(
     return Splits(
         train=build_split("train_split", train_split),
         val=build_split("val_split", val_split),
-        layout="made on demand, no files",
+        layout="drawn on demand, no files",
     )
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """A shape that found its place.
+    """A shape in its position.
 
     Args:
-        top, left: Corner of `cover` in the image, in pixels.
-        cover: (h, w) uint8, the share of each pixel that the shape covers, 255 all.
-        behind: What it lies on: 0 for the background, 1 for the first layer, and so on.
+        top: First row of `cover` in the image.
+        left: First column likewise.
+        cover: Share of each pixel that the shape covers, (h, w) uint8, 255 for all of it.
+        behind: What is behind it: 0 for the background, 1 for the first layer, and so on.
     """
 
     top: int
@@ -182,7 +183,7 @@ def _arrange(generator: np.random.Generator, size: tuple[int, int]) -> tuple[lis
     side = min(size)
     labels = np.zeros(size, np.uint8)
     owners = np.zeros(size, np.uint8)  # 0 the background, 1 the first layer, and so on
-    drawn = np.zeros(_TRIES + 1)  # pixels of each owner when it was drawn; the background may vanish
+    drawn = np.zeros(_TRIES + 1)  # pixels of each owner when it was drawn; the background may disappear
     visible = np.zeros(_TRIES + 1)  # pixels of each owner now
     visible[0] = labels.size
     layers: list[_Layer] = []

@@ -27,7 +27,7 @@ def run(
     if action is Action.LIST:
         return _list(as_json=json)
     if name is None:
-        raise UsageError("no data set named", "Name one, such as: atrous datasets show shapes")
+        raise UsageError("no data set named", "atrous datasets show shapes")
     return _show(name, data_root=data_root, as_json=json)
 
 

@@ -187,6 +187,15 @@ def test_gradients_reach_every_weight_at_every_stride(name: str) -> None:
         assert sum(weight.grad.abs().sum() for weight in backbone.parameters()) > 0
 
 
+@pytest.mark.parametrize("name", EVERY)
+def test_every_parameter_is_in_one_group(name: str) -> None:
+    """A parameter in no group would never learn, and in two would learn twice."""
+    with torch.device("meta"):
+        backbone = find_backbone(name)()
+    given = [id(parameter) for group in backbone.group_parameters() for parameter in group.parameters]
+    assert sorted(given) == sorted(id(parameter) for parameter in backbone.parameters())
+
+
 @pytest.mark.parametrize(
     ("name", "output_stride", "module", "why"),
     [
@@ -239,3 +248,13 @@ def test_every_pair_of_strides_is_one_switch() -> None:
         planner.set_output_stride(after)
         now = [(site.stride, site.rate) for site in planner.sites]
         assert rates.setdefault(after, now) == now
+
+
+CONTRACT = (
+    test_levels_have_the_promised_channels_and_sizes,
+    test_a_switched_backbone_equals_a_fresh_one_and_comes_back_bit_equal,
+    test_features_at_smaller_strides_subsampled_are_those_at_32,
+    test_gradients_reach_every_weight_at_every_stride,
+    test_every_parameter_is_in_one_group,
+)
+"""What `test_extension.py` asks of a part from outside the package."""

@@ -52,11 +52,23 @@ def build(
 ) -> Callable[..., Labeller]:
     """Build a labeller on the backend in question."""
     backend, suffix = request.param
+    return choose_backend(backend, tiny_network, tiny_card, suffix=suffix, export=export_tiny)
+
+
+def choose_backend(
+    backend: str,
+    network: Segmenter,
+    tiny_card: ModelCard,
+    *,
+    suffix: str = "",
+    export: Callable[..., Path] | None = None,
+) -> Callable[..., Labeller]:
+    """Return what builds a labeller on a backend, from the network or from its exported file."""
 
     def build(*, argmax: bool = False, **options: object) -> Labeller:
-        source = tiny_network
+        source = network
         if suffix:
-            source = read_file(export_tiny(FORMAT_OF[suffix], argmax=argmax), backend=backend, trust=True)
+            source = read_file(export(FORMAT_OF[suffix], argmax=argmax), backend=backend, trust=True)
         precision = options.pop("precision", "auto")
         engine = Engine(source, device="cpu", backend=backend)
         return build_labeller(engine, tiny_card.label_space, InferenceOptions(**options), precision=precision)
@@ -177,3 +189,12 @@ def test_what_is_found_as_good_in_bf16_runs_in_every_backend(
     assert found == {"auto": "bf16", "compile": "bf16", "openvino": "bf16", "onnxruntime": "fp32"}
     with pytest.raises(ConfigError, match="precision bf16: a network has fp32 with 'onnxruntime'"):
         atrous.Model(tiny_network, card, Opening(backend="onnxruntime", precision="bf16")).build_labeller()
+
+
+CONTRACT = (
+    test_any_size_and_batch,
+    test_labels_alone_are_those_of_the_logits,
+    test_memory_is_known,
+    test_a_precision_is_there_or_refused,
+)
+"""What `test_extension.py` asks of a part from outside the package."""

@@ -106,3 +106,16 @@ def test_confident_and_right_is_less_than_confident_and_wrong(loss):
     _, labels = build_case(5)
     right = torch.nn.functional.one_hot(labels.where(labels != IGNORE_INDEX, 0), 3).permute(0, 3, 1, 2) * 8.0
     assert 0 <= loss(right, labels) < 0.01 * loss(-right, labels)
+
+
+CONTRACT = (
+    test_ignored_pixels_have_no_gradient_and_do_not_matter,
+    test_a_batch_without_a_valid_pixel_is_zero_with_zero_gradients,
+    test_narrow_logits_give_a_finite_loss_in_float32,
+    test_the_gradient_is_that_of_finite_differences,
+    test_accumulated_passes_over_equal_images_are_the_whole_batch,
+    test_cells_with_their_geometry_are_their_enlargement,
+    test_the_gradient_through_the_enlargement_is_that_of_finite_differences,
+    test_confident_and_right_is_less_than_confident_and_wrong,
+)
+"""What `test_extension.py` asks of a part from outside the package."""

@@ -163,8 +163,11 @@ def load_weights(network: Segmenter, name: str, state: Mapping[str, Tensor], sou
     given = inside or state
     named = network.backbone.adopt_names(given)
     missing = list_missing(network.backbone, named)
-    if inside and missing and not list_missing(network.backbone, network.backbone.adopt_names(state)):
-        return load_fitting(network.backbone, network.backbone.adopt_names(state))  # it has a module named "backbone"
+    if inside and missing:  # perhaps a backbone's own file, in which a module is called "backbone"
+        as_given = network.backbone.adopt_names(state)
+        missing_as_given = list_missing(network.backbone, as_given)
+        if len(missing_as_given) < len(missing):
+            inside, given, named, missing = {}, state, as_given, missing_as_given
     if missing or _has_further_units(network.backbone, named):  # a look at all backbones takes a second
         variant = find_variant(given)
         if variant not in (None, backbone_name):

@@ -16,6 +16,7 @@ from atrous.core.run_folder import RunFolder
 from atrous.inference.build import build_labeller
 from atrous.inference.engine import Engine
 from atrous.inference.exported import ExportedFile, is_exported, read_file
+from atrous.inference.folders.predict import predict
 from atrous.inference.folders.prediction import Prediction
 from atrous.inference.labelling.labeller import Labeller
 from atrous.inference.precision import choose_precision
@@ -183,7 +184,7 @@ class Model:
         """
         given = {"output_stride": output_stride, "scales": scales, "flip": flip, "window": window, "crf": crf}
         labeller = self.build_labeller(update_options(InferenceOptions(), given))
-        return labeller.predict(source, probabilities=probabilities, min_confidence=min_confidence)
+        return predict(labeller, source, probabilities=probabilities, min_confidence=min_confidence)
 
     def build_labeller(
         self, options: InferenceOptions | None = None, *, on_message: MessageCallback | None = None

@@ -29,7 +29,13 @@ def run(
         bool, typer.Option("--probabilities", help="Save the probability of every class too.")
     ] = False,
     min_confidence: Annotated[
-        float | None, typer.Option("--min-confidence", min=0.0, max=1.0, help="Pixels below it become ignored.")
+        float | None,
+        typer.Option(
+            "--min-confidence",
+            min=0.0,
+            max=1.0,
+            help="Pixels below it become void: id 255, or the largest free one below.",
+        ),
     ] = None,
     *,
     inference: dict[str, Any],

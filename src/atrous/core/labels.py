@@ -14,6 +14,8 @@ from atrous.core.errors import DataError
 IGNORE_INDEX = 65535
 """The index of a pixel that is neither trained on nor scored; above every class index. Labels are int32 or uint16."""
 
+USUAL_VOID_ID = 255
+"""The id of void in most data sets."""
 VOID_COLOUR = (224, 224, 192)
 
 
@@ -67,6 +69,18 @@ class LabelSpace:
             raise DataError("class ids lie between 0 and 65534")
 
     @property
+    def void_id(self) -> int:
+        """The id that stands in written labels for a pixel without a class.
+
+        255 unless that is a class; then the largest id below it that is neither a class nor ignored in the data, where
+        it has a meaning of its own; then the smallest such id above 255.
+        """
+        taken = {*self.ids, *(number for number in self.ignored_ids if number != USUAL_VOID_ID)}
+        candidates = [*range(USUAL_VOID_ID, -1, -1), *range(USUAL_VOID_ID + 1, IGNORE_INDEX)]
+        free: int = next(number for number in candidates if number not in taken)
+        return free
+
+    @property
     def num_classes(self) -> int:
         """Scored classes, the ignore index not counted."""
         return len(self.names)
@@ -96,11 +110,21 @@ class LabelSpace:
             )
         return np.asarray(indices, dtype=np.uint16)
 
-    def decode(self, indices: np.ndarray) -> np.ndarray:
-        """Turn class indices 0..K-1 (H, W) into ids: uint8 where all ids are below 256, else uint16."""
-        dtype = np.uint8 if max(self.ids) < 256 else np.uint16
-        table = np.asarray(self.ids, dtype=dtype)
-        return np.take(table, indices)
+    def decode(self, indices: np.ndarray, is_void: np.ndarray | None = None) -> np.ndarray:
+        """Turn class indices into ids.
+
+        Args:
+            indices: Class indices, 0 to K - 1.
+            is_void: Pixels that get `void_id` instead, if any can.
+        Shapes:
+            in (H, W) integers and (H, W) bool; out (H, W), uint8 if all ids that can occur are below 256, else uint16.
+        """
+        largest = max(self.ids) if is_void is None else max(*self.ids, self.void_id)
+        table = np.asarray(self.ids, dtype=np.uint8 if largest < 256 else np.uint16)
+        labels = np.take(table, indices)
+        if is_void is not None:
+            labels[is_void] = self.void_id
+        return labels
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` reads."""

@@ -64,3 +64,24 @@ def test_a_palette_has_as_many_different_colours_as_asked_for():
     palette = build_palette(150)
     assert palette[0] == (0, 0, 0)
     assert len(set(palette)) == 150
+
+
+@pytest.mark.parametrize(
+    ("ids", "ignored", "void"),
+    [
+        ((0, 8, 12), (1, 2, 255), 255),  # a subset of VOC: 1 is aeroplane
+        ((0, 8, 12), (1,), 255),
+        ((0, 255), (), 254),
+        ((0, 254, 255), (253,), 252),
+        ((0, 300), (65535,), 255),
+        (tuple(range(256)), (), 256),
+        (tuple(range(1, 256)), (), 0),
+    ],
+)
+def test_void_is_255_or_else_the_nearest_id_without_a_meaning(ids, ignored, void):
+    space = LabelSpace(tuple(f"class {number}" for number in ids), ids=ids, ignored_ids=ignored)
+    assert space.void_id == void
+    is_void = np.array([[True, False]])
+    labels = space.decode(np.array([[0, len(ids) - 1]]), is_void)
+    assert labels.tolist() == [[void, ids[-1]]]
+    assert labels.dtype == (np.uint16 if max(void, *ids) > 255 else np.uint8)

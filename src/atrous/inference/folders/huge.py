@@ -29,7 +29,7 @@ def label_tiff(
         labeller: What labels.
         path: The image; of many pages the first one.
         target: The labels' file.
-        min_confidence: Pixels below it get the data's ignored id.
+        min_confidence: Pixels below it, in [0, 1], get the id of void.
         progress: Receives the progress.
     Returns: Height, width and the window's side.
     Raises:

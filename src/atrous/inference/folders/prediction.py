@@ -25,7 +25,7 @@ class Prediction:
     Args:
         key: What the files are called, a path without suffix such as "a/photo".
         image: (H, W, 3) uint8, what was labelled.
-        labels: (H, W) uint8 or uint16 ids of the data; an ignored id where the confidence was too small.
+        labels: (H, W) uint8 or uint16 ids of the data; the id of void where the confidence was too small.
         confidence: (H, W) float32 in [0, 1], the probability of the class given; None where it was not asked for, or
             the model is an exported file that gives labels alone.
         probabilities: (K, H, W) float16 where asked for, else None.

@@ -17,6 +17,7 @@ from atrous.core.registry import describe_choices
 from atrous.images.decode import HUGE_PX, is_huge_tiff
 from atrous.inference import HUGE_FORMATS
 from atrous.inference.folders.inputs import ImageFile, find_images, require_safe_output
+from atrous.inference.folders.predict import iter_predictions
 from atrous.inference.folders.prediction import Prediction
 from atrous.inference.folders.prefetch import MOST_THREADS
 from atrous.inference.labelling.labeller import Labeller
@@ -74,7 +75,7 @@ def save_predictions(
         output: The folder.
         formats: Any of `OUTPUT_FORMATS`; labels are always written. Default: labels and overlay, of huge images labels.
         probabilities: Whether to write the probabilities of every class.
-        min_confidence: Pixels below it get the data's ignored id.
+        min_confidence: Pixels below it, in [0, 1], get the id of void.
         progress: Receives the progress.
     Raises:
         UsageError: A source or a format does not exist, two images share a name, the output folder lies in an input
@@ -90,7 +91,7 @@ def save_predictions(
         _require_labels_alone(
             labeller, huge[0], overlay="overlay" in (formats or ()), confidence=confidence, probabilities=probabilities
         )
-        label_huge = HUGE_FORMATS.load("tiff")
+        HUGE_FORMATS.load("tiff")  # fails now if its package is missing
     paths = {file.key: file.path for file in files}
     record = PredictionRecord(output)
     pending: deque[tuple[Prediction, Future[list[Path]]]] = deque()
@@ -111,8 +112,13 @@ def save_predictions(
         tell()
 
     whole = [file for file in files if file not in huge]
-    predictions = labeller.iter_predictions(
-        whole, confidence=confidence, probabilities=probabilities, min_confidence=min_confidence, skip=record.skip
+    predictions = iter_predictions(
+        labeller,
+        whole,
+        confidence=confidence,
+        probabilities=probabilities,
+        min_confidence=min_confidence,
+        skip=record.skip,
     )
     most = 1 if probabilities else labeller.batch_size  # those of every class take more memory than all else
     try:
@@ -125,23 +131,34 @@ def save_predictions(
             while pending:
                 finish()
         for file in huge:
-            target = output / f"{file.key}.tif"
-            try:
-                with _naming_the_image(file.path):
-                    *size, window = label_huge(
-                        labeller, file.path, target, min_confidence=min_confidence, progress=progress
-                    )
-            except DataError as error:
-                record.skip(file, error)
-            else:
-                record.add(file.path, [target], (size[0], size[1]), window)
-                tell()
+            _label_huge(labeller, file, record, min_confidence=min_confidence, progress=progress)
+            tell()
     finally:
         for prediction, saving in pending:  # after an interruption
             if saving.done() and saving.exception() is None:
                 note(prediction, saving.result())
         _save_record(record, labeller)
     return record
+
+
+def _label_huge(
+    labeller: Labeller,
+    file: ImageFile,
+    record: PredictionRecord,
+    *,
+    min_confidence: float,
+    progress: ProgressCallback | None,
+) -> None:
+    """Label an image that is never whole in memory, and note it, be it done or skipped."""
+    target = record.folder / f"{file.key}.tif"
+    label = HUGE_FORMATS.load("tiff")
+    try:
+        with _naming_the_image(file.path):
+            height, width, window = label(labeller, file.path, target, min_confidence=min_confidence, progress=progress)
+    except DataError as error:
+        record.skip(file, error)
+    else:
+        record.add(file.path, [target], (height, width), window)
 
 
 def _choose_formats(formats: Sequence[str] | None) -> tuple[bool, bool]:
@@ -185,6 +202,7 @@ def _save_record(record: PredictionRecord, labeller: Labeller) -> None:
         {
             "protocol": labeller.protocol.to_json(),
             "classes": classes,
+            "void_id": space.void_id,
             "done": record.done,
             "skipped": record.skipped,
         },

@@ -1,28 +1,21 @@
-"""From images to labels: the one path that predictions and scores share."""
+"""From arrays to labels: the one path that predictions, scores and validations share. Files are not read here."""
 
 from __future__ import annotations
 
-import copy
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
-from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from atrous.core.errors import ConfigError, DataError, MachineError, UsageError
-from atrous.core.labels import LabelSpace
+from atrous.core.errors import ConfigError, MachineError, UsageError
+from atrous.core.labels import USUAL_VOID_ID, LabelSpace
 from atrous.core.records import MessageCallback, Protocol
 from atrous.crf.dense import DenseCRF, refine, require_crf_memory
-from atrous.images.decode import load_image
 from atrous.inference.contracts import Backend, Band, LabelBand
-from atrous.inference.folders.inputs import ImageFile, convert_image, find_images, is_glob
-from atrous.inference.folders.prediction import Prediction
-from atrous.inference.folders.prefetch import iter_ahead
 from atrous.inference.labelling.likeliest import find_likeliest
 from atrous.inference.labelling.probabilities import iter_bands
 from atrous.inference.labelling.source import ArrayImage, ImageSource
@@ -32,11 +25,26 @@ from atrous.networks.contracts import Cells
 MOST_BYTES_PER_PIXEL = 8192
 """More than any network here needs, so that images far below the memory are not measured for."""
 MAX_BATCH_SIZE = 8
-"""Images of a folder that go through the network as one batch on a GPU; on a CPU that gains nothing."""
+"""Images that go through the network as one batch on a GPU; on a CPU that gains nothing."""
+
+
+class Labels(NamedTuple):
+    """What is known of an image after labelling.
+
+    Args:
+        indices: (H, W) uint16 class indices.
+        confidence: (H, W) float32, the probability of the class given; None if it was not asked for, or the backend
+            gives labels alone.
+        probabilities: (K, H, W) float16, or None if they were not asked for.
+    """
+
+    indices: np.ndarray
+    confidence: np.ndarray | None
+    probabilities: np.ndarray | None
 
 
 class Labeller:
-    """A network with everything that turns an image into labels.
+    """A network with everything that turns images into labels.
 
     Args:
         backend: What runs the network, at the protocol's output stride and precision.
@@ -62,12 +70,12 @@ class Labeller:
         self.protocol = protocol
         self.crf = None if protocol.crf is None else DenseCRF(**protocol.crf).to(backend.device)
         is_one_look = protocol.scales == (1.0,) and not protocol.flip and protocol.window is None and self.crf is None
-        self._answers_ahead = is_one_look and not backend.labels_only
-        self.batch_size = MAX_BATCH_SIZE if self._answers_ahead and backend.device.type == "cuda" else 1
+        self._runs_ahead = is_one_look and not backend.labels_only
+        self.batch_size = MAX_BATCH_SIZE if self._runs_ahead and backend.device.type == "cuda" else 1
         self._on_message = on_message or logging.getLogger("atrous").info
         self._bytes_per_pixel: float | None = None
         self._budget_mib = protocol.budget_mib or compute_budget_mib(backend.device)
-        self._told_sizes: set[tuple[int, int]] = set()
+        self._told: set[str] = set()
 
     def find_window(self, height: int, width: int) -> int | None:
         """Return the side in pixels of the windows for an image of this size, or None for the whole image.
@@ -97,19 +105,109 @@ class Labeller:
             self._bytes_per_pixel = self.backend.measure_bytes_per_pixel()
         fitting = count_fitting_pixels(scale, self._bytes_per_pixel, self._budget_mib)
         window = choose_window(height, width, fitting)
-        if window is not None and (height, width) not in self._told_sizes:
-            self._told_sizes.add((height, width))
-            self._on_message(
+        if window is not None:
+            self._say_once(
                 f"images of {height} x {width} pixels are labelled in windows of {window}, "
                 "since a whole one does not fit in memory"
             )
         return window
 
-    def iter_labels(self, image: np.ndarray) -> Iterator[LabelBand]:
-        """Label an image a band of rows at a time, which keeps the memory bounded; as a whole where DenseCRF follows.
+    def _say_once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self._on_message(text)
+
+    def label(
+        self, images: Sequence[np.ndarray], *, confidence: bool = True, probabilities: bool = False
+    ) -> list[Labels]:
+        """Label images; on a GPU those of equal size go through the network together.
 
         Args:
-            image: (H, W, 3) uint8 RGB.
+            images: Images as RGB.
+            confidence: Whether to compute it, which takes about as long as finding the labels.
+            probabilities: Whether to keep them for every class, which takes 2 K bytes a pixel.
+        Shapes:
+            in (H, W, 3) uint8 each, of any sizes; out see `Labels`.
+        Raises:
+            UsageError: Probabilities are asked for, and the backend has none.
+            MachineError: The memory does not suffice.
+        """
+        answers = self.run_network(images)
+        return [
+            self.label_image(image, cells, confidence=confidence, probabilities=probabilities)
+            for image, cells in zip(images, answers, strict=True)
+        ]
+
+    def run_network(self, images: Sequence[np.ndarray]) -> list[Cells | None]:
+        """Run the network on images, so that labelling them afterwards takes the rest of the work alone.
+
+        Args:
+            images: Images as RGB; on a GPU those of equal size are run together, as many as fit in the memory budget.
+        Shapes:
+            in (H, W, 3) uint8 each; out cells with logits (1, K, h, w) each.
+        Returns: The cells of each image; None if the network runs on it several times, which is done while labelling.
+        Raises:
+            MachineError: The memory does not suffice.
+        """
+        answers: list[Cells | None] = [None] * len(images)
+        by_size: dict[tuple[int, ...], list[int]] = {}
+        for number, image in enumerate(images if self._runs_ahead else ()):
+            by_size.setdefault(image.shape, []).append(number)
+        for (height, width, _), numbers in by_size.items():
+            if self.find_window(height, width) is not None:
+                continue
+            most = max(count_fitting_pixels(1.0, MOST_BYTES_PER_PIXEL, self._budget_mib) // (height * width), 1)
+            most = min(most, self.batch_size)
+            for start in range(0, len(numbers), most):
+                batch = numbers[start : start + most]
+                cells = self.backend(torch.from_numpy(np.stack([images[i] for i in batch])).permute(0, 3, 1, 2))
+                for place, number in enumerate(batch):
+                    answers[number] = replace(cells, logits=cells.logits[place : place + 1])
+        return answers
+
+    def label_image(
+        self,
+        image: np.ndarray,
+        cells: Cells | None = None,
+        *,
+        confidence: bool = True,
+        probabilities: bool = False,
+    ) -> Labels:
+        """Label one image.
+
+        Args:
+            image: The image as RGB.
+            cells: What `run_network` gave for it; None to run the network now.
+            confidence: Whether to compute it, which takes about as long as finding the labels.
+            probabilities: Whether to keep them for every class, which takes 2 K bytes a pixel.
+        Shapes:
+            in (H, W, 3) uint8; out see `Labels`.
+        Raises:
+            UsageError: Probabilities are asked for, and the backend has none.
+            MachineError: The memory does not suffice.
+        """
+        self.require_confidence(probabilities=probabilities)
+        height, width = image.shape[:2]
+        indices = np.empty((height, width), dtype=np.uint16)
+        sure = np.empty((height, width), dtype=np.float32) if confidence and not self.backend.labels_only else None
+        probs = np.empty((self.label_space.num_classes, height, width), dtype=np.float16) if probabilities else None
+        for band in self.iter_labels(image, cells):
+            rows = slice(band.start_row, band.start_row + len(band.indices))
+            indices[rows] = band.indices
+            if sure is not None and band.band is not None:
+                sure[rows] = band.band.compute_confidence().cpu().numpy()
+            if probs is not None and band.band is not None:
+                probs[:, rows] = band.band.compute_probs().half().cpu().numpy()
+        return Labels(indices, sure, probs)
+
+    def iter_labels(self, image: np.ndarray, cells: Cells | None = None) -> Iterator[LabelBand]:
+        """Label an image a band of rows at a time, which bounds the memory; as a whole if DenseCRF refines the labels.
+
+        Args:
+            image: The image as RGB.
+            cells: What `run_network` gave for it; None to run the network now.
+        Shapes:
+            in (H, W, 3) uint8; the bands' indices (R, W), the R adding up to H.
         Raises:
             MachineError: The memory does not suffice.
         """
@@ -121,7 +219,7 @@ class Labeller:
         pixels = _to_tensor(image)
         if self.crf is not None:
             require_crf_memory(height, width, self.backend.num_classes, self.backend.device)
-        bands = iter_bands(self.backend, ArrayImage(pixels), protocol)
+        bands = iter_bands(self.backend, ArrayImage(pixels), protocol, cells)
         if self.crf is None:
             for band in bands:
                 yield LabelBand(_label(band.scores) if band.indices is None else band.indices, band)
@@ -131,18 +229,37 @@ class Labeller:
         yield LabelBand(_label(refined.scores), refined, indices_before_crf=_label(probs))
 
     def iter_ids(self, image: ImageSource, window: int, *, min_confidence: float = 0.0) -> Iterator[np.ndarray]:
-        """Label an image that need not be in memory, in windows; not where DenseCRF follows.
+        """Label an image that need not be in memory, in windows; DenseCRF is not applied.
 
         Args:
             image: What is labelled.
-            window: Their side in pixels.
-            min_confidence: Pixels below it get the data's ignored id.
+            window: Side of the windows in pixels.
+            min_confidence: Pixels below it, in [0, 1], get the id of void.
         Yields: Ids of the data a band at a time, (R, W) uint8 or uint16.
         """
-        ignored = self._find_ignored_id() if min_confidence > 0 else None
         for band in iter_bands(self.backend, image, replace(self.protocol, window=window)):
-            sure = None if ignored is None else band.compute_confidence().cpu().numpy()
-            yield self._decode(_label(band.scores), sure, min_confidence, ignored)
+            confidence = band.compute_confidence().cpu().numpy() if min_confidence > 0 else None
+            yield self.decode(_label(band.scores), confidence, min_confidence)
+
+    def decode(
+        self, indices: np.ndarray, confidence: np.ndarray | None = None, min_confidence: float = 0.0
+    ) -> np.ndarray:
+        """Turn class indices into the data's ids, with the id of void where the confidence is too small.
+
+        Args:
+            indices: Class indices.
+            confidence: Probability of the class given; needed if `min_confidence` is above 0.
+            min_confidence: Least confidence, in [0, 1].
+        Shapes:
+            in (H, W) integers and (H, W) float32; out (H, W) uint8 or uint16.
+        """
+        if confidence is None or min_confidence <= 0:
+            return self.label_space.decode(indices)
+        if self.label_space.void_id != USUAL_VOID_ID:
+            self._say_once(
+                f"pixels below min_confidence get the id {self.label_space.void_id}, since {USUAL_VOID_ID} is a class"
+            )
+        return self.label_space.decode(indices, confidence < min_confidence)
 
     def _label_whole(self, image: np.ndarray) -> LabelBand:
         """Return the labels of a backend that gives nothing else; windows could not be blended."""
@@ -169,185 +286,6 @@ class Labeller:
                 f"{', '.join(asked)}: the model is a file that gives labels alone", "Export it without --argmax."
             )
 
-    def label_image(
-        self, image: np.ndarray, *, confidence: bool = True, probabilities: bool = False
-    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-        """Label an image.
-
-        Args:
-            image: (H, W, 3) uint8 RGB.
-            confidence: Whether to compute it, which takes about as long as finding the labels.
-            probabilities: Whether to keep them for every class, which takes 2 K bytes a pixel.
-        Returns: Class indices (H, W) uint16; confidence (H, W) float32 and probabilities (K, H, W) float16, or None.
-            There is no confidence where the backend gives labels alone.
-        Raises:
-            UsageError: Probabilities are asked for, and the backend has none.
-        """
-        self.require_confidence(probabilities=probabilities)
-        height, width = image.shape[:2]
-        indices = np.empty((height, width), dtype=np.uint16)
-        sure = np.empty((height, width), dtype=np.float32) if confidence and not self.backend.labels_only else None
-        probs = np.empty((self.label_space.num_classes, height, width), dtype=np.float16) if probabilities else None
-        for band in self.iter_labels(image):
-            rows = slice(band.start_row, band.start_row + len(band.indices))
-            indices[rows] = band.indices
-            if sure is not None and band.band is not None:
-                sure[rows] = band.band.compute_confidence().cpu().numpy()
-            if probs is not None and band.band is not None:
-                probs[:, rows] = band.band.compute_probs().half().cpu().numpy()
-        return indices, sure, probs
-
-    def predict_image(
-        self,
-        image: np.ndarray,
-        *,
-        key: str = "image",
-        confidence: bool = True,
-        probabilities: bool = False,
-        min_confidence: float = 0.0,
-    ) -> Prediction:
-        """Label an image (H, W, 3) uint8; see `predict`."""
-        self.require_confidence(min_confidence=min_confidence > 0)
-        ignored = self._find_ignored_id() if min_confidence > 0 else None
-        indices, sure, probs = self.label_image(
-            image, confidence=confidence or min_confidence > 0, probabilities=probabilities
-        )
-        labels = self._decode(indices, sure, min_confidence, ignored)
-        window = self.find_window(*image.shape[:2])
-        return Prediction(key, image, labels, sure, probs, self.label_space, window)
-
-    def _decode(
-        self, indices: np.ndarray, confidence: np.ndarray | None, least: float, ignored: int | None
-    ) -> np.ndarray:
-        """Return the ids of class indices; an ignored id, if there is one, where the confidence is too small."""
-        labels = self.label_space.decode(indices)
-        if confidence is not None and ignored is not None:
-            labels = labels.astype(np.promote_types(labels.dtype, np.min_scalar_type(ignored)))
-            labels[confidence < least] = ignored
-        return labels
-
-    def _find_ignored_id(self) -> int:
-        ignored = self.label_space.ignored_ids[0] if self.label_space.ignored_ids else 255
-        if ignored in self.label_space.ids:
-            raise UsageError(
-                "min_confidence needs an id for pixels without a label, and 255 is a class",
-                "Name an ignored id in the data's label space.",
-            )
-        return ignored
-
-    def predict(
-        self, source: Any, *, probabilities: bool = False, min_confidence: float = 0.0
-    ) -> Prediction | list[Prediction] | Iterator[Prediction]:
-        """Label what a person gives.
-
-        Args:
-            source: A path, a PIL image, a uint8 array (H, W, 3), a tensor (3, H, W) of uint8 or of floats in [0, 1]:
-                gives one prediction. A list of them: a list. A folder or a glob: an iterator.
-            probabilities: Whether to keep the probabilities of every class.
-            min_confidence: Pixels below it get the data's ignored id, 255 where it has none.
-        Raises:
-            UsageError: The source is something else, or there is no such file.
-            DataError: A file cannot be read as an image.
-        """
-        if isinstance(source, (list, tuple)):
-            options = {"probabilities": probabilities, "min_confidence": min_confidence}
-            return [
-                self.predict_image(image, key=key, **options)  # type: ignore[arg-type]
-                for number, item in enumerate(source)
-                for key, image in [_read_item(item, f"image-{number}")]
-            ]
-        if isinstance(source, (str, Path)) and (Path(source).is_dir() or is_glob(source)):
-            files = find_images(source)
-            return self.iter_predictions(files, probabilities=probabilities, min_confidence=min_confidence)
-        key, image = _read_item(source, "image")
-        return self.predict_image(image, key=key, probabilities=probabilities, min_confidence=min_confidence)
-
-    def iter_predictions(
-        self,
-        files: Iterable[ImageFile],
-        *,
-        confidence: bool = True,
-        probabilities: bool = False,
-        min_confidence: float = 0.0,
-        skip: Callable[[ImageFile, DataError], None] | None = None,
-    ) -> Iterator[Prediction]:
-        """Label files one after another; the next one goes through the network, and those after it are read, meanwhile.
-
-        On a GPU those of equal size among a few that follow each other go through the network as one batch.
-
-        Args:
-            files: The images.
-            confidence: Whether to compute it.
-            probabilities: Whether to keep the probabilities of every class.
-            min_confidence: Pixels below it get the data's ignored id.
-            skip: Told of each file that cannot be read, which is then passed over; its error is raised where left out.
-        """
-        images = _iter_images(files, self.batch_size, skip)
-        groups = iter(lambda: list(islice(images, self.batch_size)), [])
-        for group, answering in iter_ahead(self._answer_together, groups):
-            for (file, image), labeller in zip(group, answering.result(), strict=True):
-                yield labeller.predict_image(
-                    image,
-                    key=file.key,
-                    confidence=confidence,
-                    probabilities=probabilities,
-                    min_confidence=min_confidence,
-                )
-
-    def _answer_together(self, group: Sequence[tuple[ImageFile, np.ndarray]]) -> list[Labeller]:
-        """Run the network on those of equal size at once, as many as fit in memory; return what labels each."""
-        images = [image for _, image in group]
-        answers = [self] * len(images)
-        by_size: dict[tuple[int, ...], list[int]] = {}
-        for number, image in enumerate(images if self._answers_ahead else ()):
-            by_size.setdefault(image.shape, []).append(number)
-        for (height, width, _), numbers in by_size.items():
-            if self.find_window(height, width) is not None:
-                continue  # windows are run when the first band needs them
-            most = max(count_fitting_pixels(1.0, MOST_BYTES_PER_PIXEL, self._budget_mib) // (height * width), 1)
-            for start in range(0, len(numbers), most):
-                batch = numbers[start : start + most]
-                cells = self.backend(torch.from_numpy(np.stack([images[i] for i in batch])).permute(0, 3, 1, 2))
-                for place, number in enumerate(batch):
-                    answers[number] = copy.copy(self)
-                    own = replace(cells, logits=cells.logits[place : place + 1])
-                    answers[number].backend = _Answered(self.backend, own)
-        return answers
-
-
-class _Answered:
-    """A backend whose network has answered already.
-
-    Args:
-        backend: Whose answer it was.
-        cells: The answer, for one image.
-    """
-
-    def __init__(self, backend: Backend, cells: Cells) -> None:
-        self.num_classes, self.device, self.aligned = backend.num_classes, backend.device, backend.aligned
-        self.labels_only, self.is_full_size, self.precisions = False, backend.is_full_size, backend.precisions
-        self.label, self.measure_bytes_per_pixel = backend.label, backend.measure_bytes_per_pixel
-        self._cells = cells
-
-    def __call__(self, images: Tensor) -> Cells:
-        """Return the answer."""
-        return self._cells
-
-
-def _iter_images(
-    files: Iterable[ImageFile], ahead: int, skip: Callable[[ImageFile, DataError], None] | None
-) -> Iterator[tuple[ImageFile, np.ndarray]]:
-    """Yield files with their pixels; tell `skip` of those that cannot be read, or raise where there is none."""
-    for file, reading in iter_ahead(lambda file: load_image(file.path), files, ahead=ahead):
-        try:
-            image = reading.result()
-        except DataError as error:
-            if skip is None:
-                raise
-            skip(file, error)
-            continue
-        yield file, image
-
 
 def _to_tensor(image: np.ndarray) -> Tensor:
     """(H, W, 3) -> (3, H, W), without a copy where that can be."""
@@ -357,13 +295,3 @@ def _to_tensor(image: np.ndarray) -> Tensor:
 def _label(scores: Tensor) -> np.ndarray:
     """Return the likeliest classes of scores (K, R, W), (R, W) uint16."""
     return find_likeliest(scores).cpu().numpy().astype(np.uint16)
-
-
-def _read_item(item: Any, key: str) -> tuple[str, np.ndarray]:
-    """Return the name and the pixels of one image, a file or in memory."""
-    if not isinstance(item, (str, Path)):
-        return key, convert_image(item)
-    if Path(item).is_dir() or is_glob(item):
-        raise UsageError(f"a list holds images, and {item} is a folder or a glob", "Give it by itself.")
-    [file] = find_images(item)
-    return file.key, load_image(file.path)

@@ -24,7 +24,7 @@ from atrous.networks.layers.resize import Enlargement, iter_row_bands, scale_ima
 
 
 @torch.inference_mode()
-def iter_bands(backend: Backend, image: ImageSource, protocol: Protocol) -> Iterator[Band]:
+def iter_bands(backend: Backend, image: ImageSource, protocol: Protocol, cells: Cells | None = None) -> Iterator[Band]:
     """Yield what is found of the image from top to bottom, averaged over windows, scales and the mirror image.
 
     Probabilities are averaged, not logits, as in the paper's section 4.1. One look at the whole image leaves nothing
@@ -35,6 +35,7 @@ def iter_bands(backend: Backend, image: ImageSource, protocol: Protocol) -> Iter
         backend: What runs the network, at the protocol's output stride and precision.
         image: What is labelled; each window of it is read once, rows of windows from top to bottom.
         protocol: Its window, scales and flip are applied here.
+        cells: What the backend gave for the whole image, if it has been run on it; read if nothing is averaged.
     Shapes:
         the bands' scores (K, R, W) float32, the R adding up to the image's height.
     """
@@ -44,7 +45,10 @@ def iter_bands(backend: Backend, image: ImageSource, protocol: Protocol) -> Iter
     # What is worked on at once is a window's part of a band: a wide image in windows has no thinner bands.
     bands = iter_row_bands(height, 4 * backend.num_classes * min(width, protocol.window or width), backend.device)
     if len(views) == len(row_spans) == len(column_spans) == 1:
-        look = _look(backend, image.read(slice(0, height), slice(0, width))[None], height, *views[0])
+        if cells is None:
+            look = _look(backend, image.read(slice(0, height), slice(0, width))[None], height, *views[0])
+        else:
+            look = _View(cells, (height, width), num_rows=height, mirrored=False)
         labels = look.find_labels()
         for rows in bands:
             logits = partial(look.compute_logits, rows.start, rows.stop)

@@ -13,10 +13,11 @@ from PIL import Image
 from atrous.config.schema import ModelConfig
 from atrous.core.errors import ConfigError, DataError, MachineError, UsageError
 from atrous.core.inference_options import InferenceOptions
-from atrous.core.labels import LabelSpace
+from atrous.core.labels import VOID_COLOUR, LabelSpace
 from atrous.core.records import Progress
 from atrous.inference.build import build_labeller
 from atrous.inference.engine import Engine
+from atrous.inference.folders.predict import predict, predict_image
 from atrous.inference.folders.writer import save_predictions
 from atrous.inference.labelling.labeller import Labeller
 from atrous.networks.build import build_network
@@ -81,7 +82,7 @@ def test_row_43_another_output_stride_takes_the_rates_with_it_and_says_so() -> N
 
 
 def test_predictions_carry_the_ids_of_the_data(network: Segmenter) -> None:
-    prediction = wrap(network).predict_image(draw_image())
+    prediction = predict_image(wrap(network), draw_image())
     indices, _, _ = wrap(network).label_image(draw_image())
     np.testing.assert_array_equal(prediction.labels, indices * 10)
     assert prediction.labels.dtype == np.uint8
@@ -89,25 +90,40 @@ def test_predictions_carry_the_ids_of_the_data(network: Segmenter) -> None:
     assert prediction.labels.shape == prediction.confidence.shape == (40, 50)
 
 
-def test_pixels_below_the_least_confidence_get_the_ignored_id(network: Segmenter) -> None:
+def test_pixels_below_the_least_confidence_are_void(network: Segmenter) -> None:
     labeller = wrap(network)
-    sure = labeller.predict_image(draw_image())
+    sure = predict_image(labeller, draw_image())
     least = float(np.median(sure.confidence))
-    unsure = labeller.predict_image(draw_image(), min_confidence=least)
+    unsure = predict_image(labeller, draw_image(), min_confidence=least)
     below = sure.confidence < least
     assert 0.3 < below.mean() < 0.7
     assert (unsure.labels[below] == 255).all()
     np.testing.assert_array_equal(unsure.labels[~below], sure.labels[~below])
 
 
-def test_the_ignored_id_may_be_another_but_never_a_class(network: Segmenter) -> None:
-    other = LabelSpace(SPACE.names, ids=SPACE.ids, ignored_ids=(300,))
-    labels = wrap(network, other).predict_image(draw_image(), min_confidence=1.1).labels
-    assert labels.dtype == np.uint16
-    assert (labels == 300).all()
-    taken = LabelSpace(SPACE.names, ids=(0, 1, 2, 3, 255), ignored_ids=())
-    with pytest.raises(UsageError, match="255 is a class"):
-        wrap(network, taken).predict_image(draw_image(), min_confidence=0.5)
+def test_void_is_never_a_class_or_an_ignored_id_and_another_one_than_255_is_said_once(network: Segmenter) -> None:
+    classes = ("background", "cat", "dog", "horse", "sheep")
+    subset = LabelSpace(classes, ids=(0, 8, 12, 13, 17), ignored_ids=(1, 2, 3, 255))
+    assert (predict_image(wrap(network, subset), draw_image(), min_confidence=1.1).labels == 255).all()
+    binary = LabelSpace(classes, ids=(0, 1, 2, 254, 255), ignored_ids=(253,))
+    said: list[str] = []
+    labeller = build_labeller(Engine(network, device="cpu"), binary, InferenceOptions(), on_message=said.append)
+    for _ in range(2):
+        labels = predict_image(labeller, draw_image(), min_confidence=1.1).labels
+        assert labels.dtype == np.uint8
+        assert (labels == 252).all()
+    assert said == ["pixels below min_confidence get the id 252, since 255 is a class"]
+
+
+def test_the_id_of_void_is_recorded_and_drawn_as_void(network: Segmenter, tmp_path: Path) -> None:
+    space = LabelSpace(SPACE.names, ids=(0, 1, 2, 3, 255), ignored_ids=())
+    write_images(tmp_path / "in", "a.png")
+    save_predictions(wrap(network, space), [tmp_path / "in"], tmp_path / "out", min_confidence=1.0)
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text())["void_id"] == 254
+    with Image.open(tmp_path / "out" / "a.png") as image:
+        assert set(np.asarray(image)[:, :].flat) <= {0, 1, 2, 3, 254, 255}
+        assert (np.asarray(image) == 254).any()
+        assert tuple(image.getpalette()[3 * 254 :][:3]) == VOID_COLOUR
 
 
 def test_all_kinds_of_input_give_the_same_labels(network: Segmenter, tmp_path: Path) -> None:
@@ -115,7 +131,7 @@ def test_all_kinds_of_input_give_the_same_labels(network: Segmenter, tmp_path: P
     Image.fromarray(image).save(tmp_path / "photo.png")
     tensor = torch.from_numpy(image).permute(2, 0, 1)
     labeller = wrap(network)
-    expected = labeller.predict_image(image).labels
+    expected = predict_image(labeller, image).labels
     sources = [
         image,
         Image.fromarray(image),
@@ -125,24 +141,24 @@ def test_all_kinds_of_input_give_the_same_labels(network: Segmenter, tmp_path: P
         str(tmp_path / "photo.png"),
     ]
     for source in sources:
-        np.testing.assert_array_equal(labeller.predict(source).labels, expected)
-    predictions = labeller.predict(sources)
+        np.testing.assert_array_equal(predict(labeller, source).labels, expected)
+    predictions = predict(labeller, sources)
     assert isinstance(predictions, list)
     assert [prediction.key for prediction in predictions][3:] == ["image-3", "photo", "photo"]
     for source in (tmp_path, f"{tmp_path}/*.png"):
-        found = labeller.predict(source)
+        found = predict(labeller, source)
         assert isinstance(found, Iterator)
         assert [prediction.key for prediction in found] == ["photo"]
     with pytest.raises(UsageError, match="Give it by itself"):
-        labeller.predict([tmp_path])
+        predict(labeller, [tmp_path])
 
 
 def test_an_unreadable_file_is_named(network: Segmenter, tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"bad\.jpg"):
-        wrap(network).predict(tmp_path / "bad.jpg")
+        predict(wrap(network), tmp_path / "bad.jpg")
     with pytest.raises(DataError, match=r"bad\.jpg"):
-        list(wrap(network).predict(tmp_path))
+        list(predict(wrap(network), tmp_path))
 
 
 def test_row_30_a_folder_in_masks_out(network: Segmenter, tmp_path: Path) -> None:
@@ -172,7 +188,7 @@ def test_row_30_a_folder_in_masks_out(network: Segmenter, tmp_path: Path) -> Non
     assert saved["classes"][1] == {"name": "b", "id": 10, "colour": list(SPACE.colours[1])}
     assert (steps[-1].done, steps[-1].total) == (4, 4)
     with Image.open(source / "sub" / "b.png") as image, Image.open(output / "sub" / "b.png") as labels:
-        expected = wrap(network).predict(np.asarray(image)).labels
+        expected = predict(wrap(network), np.asarray(image)).labels
         np.testing.assert_array_equal(np.asarray(labels), expected)
 
 
@@ -184,7 +200,7 @@ def test_an_interruption_keeps_and_records_what_is_finished(network: Segmenter, 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        save_predictions(wrap(network), [tmp_path / "in"], tmp_path / "out", progress=stop)
+        save_predictions(wrap(network), [tmp_path / "in"], tmp_path / "out", formats=["labels"], progress=stop)
     done = json.loads((tmp_path / "out" / "predictions.json").read_text())["done"]
     assert [row["files"] for row in done] == [["a.png"], ["b.png"]]
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
@@ -202,9 +218,9 @@ def test_row_30_images_of_equal_size_go_through_the_network_together(network: Se
     batches: list[int] = []
     backend = together.backend
     together.backend = Noting(backend, batches)
-    record = save_predictions(together, [source], tmp_path / "together")
+    record = save_predictions(together, [source], tmp_path / "together", formats=["labels"])
     assert batches == [3, 1, 1, 1]
-    save_predictions(alone, [source], tmp_path / "alone")
+    save_predictions(alone, [source], tmp_path / "alone", formats=["labels"])
     assert [row["files"] for row in record.done] == [[f"{number}.png"] for number in range(6)]
     assert [Path(row["input"]).name for row in record.skipped] == ["3b.png"]
     for number, size in enumerate(sizes):
@@ -239,7 +255,7 @@ def test_what_is_being_saved_at_an_interruption_is_recorded(network: Segmenter, 
 
     labeller.backend = Stopping(labeller.backend, [])
     with pytest.raises(KeyboardInterrupt):
-        save_predictions(labeller, [tmp_path / "in"], tmp_path / "out")
+        save_predictions(labeller, [tmp_path / "in"], tmp_path / "out", formats=["labels"])
     done = json.loads((tmp_path / "out" / "predictions.json").read_text())["done"]
     assert [row["files"] for row in done] == [["a.png"], ["b.png"]]
     assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["a.png", "b.png"]
@@ -250,7 +266,7 @@ def test_a_folder_that_cannot_be_written_says_so(network: Segmenter, tmp_path: P
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "sub").write_text("a file where a folder must be")
     with pytest.raises(MachineError, match="cannot write"):
-        save_predictions(wrap(network), [tmp_path / "in"], tmp_path / "out")
+        save_predictions(wrap(network), [tmp_path / "in"], tmp_path / "out", formats=["labels"])
 
 
 def test_row_43_a_labellers_stride_leaves_the_networks_own_alone(network: Segmenter) -> None:
@@ -301,15 +317,15 @@ def test_a_image_that_does_not_fit_in_memory_is_labelled_in_windows_and_this_is_
     engine.budget_mib = math.ceil(needed * 170**2 / 2**20)  # a machine whose memory holds 170 x 170 pixels
     labeller = build_labeller(engine, SPACE, InferenceOptions(), on_message=said.append)
     image = draw_image(150, 300)
-    prediction = labeller.predict_image(image)
+    prediction = predict_image(labeller, image)
     assert prediction.window == 161
     assert said == [
         "images of 150 x 300 pixels are labelled in windows of 161, since a whole one does not fit in memory"
     ]
-    np.testing.assert_array_equal(prediction.labels, wrap(network, window=161).predict_image(image).labels)
-    labeller.predict_image(image)
+    np.testing.assert_array_equal(prediction.labels, predict_image(wrap(network, window=161), image).labels)
+    predict_image(labeller, image)
     assert len(said) == 1
-    assert labeller.predict_image(draw_image(150, 160)).window is None
+    assert predict_image(labeller, draw_image(150, 160)).window is None
 
 
 def test_out_of_memory_says_what_to_do(network: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,9 +347,9 @@ def test_row_31_one_file_is_enough_to_predict_as_before(network: Segmenter, tmp_
         network.get_buffer("std").fill_(0.7)
     card = ModelCard(model.model_dump(), SPACE, normalisation={"mean": [0.2] * 3, "std": [0.7] * 3})
     save_model(tmp_path / "model.safetensors", network, card)
-    before = wrap(network).predict_image(draw_image())
+    before = predict_image(wrap(network), draw_image())
     loaded, read = load_model(tmp_path / "model.safetensors")
-    after = wrap(loaded, read.label_space).predict_image(draw_image())
+    after = predict_image(wrap(loaded, read.label_space), draw_image())
     np.testing.assert_array_equal(after.labels, before.labels)
     np.testing.assert_array_equal(after.confidence, before.confidence)
     assert after.label_space == SPACE

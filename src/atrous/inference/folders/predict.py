@@ -1,0 +1,141 @@
+"""What a person gives to be labelled (files, folders, globs, images in memory), turned into predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from atrous.core.errors import DataError, UsageError
+from atrous.images.decode import load_image
+from atrous.inference.folders.inputs import ImageFile, convert_image, find_images, is_glob
+from atrous.inference.folders.prediction import Prediction
+from atrous.inference.folders.prefetch import iter_ahead
+from atrous.inference.labelling.labeller import Labeller
+from atrous.networks.contracts import Cells
+
+
+def predict(
+    labeller: Labeller, source: Any, *, probabilities: bool = False, min_confidence: float = 0.0
+) -> Prediction | list[Prediction] | Iterator[Prediction]:
+    """Label what a person gives.
+
+    Args:
+        labeller: What labels.
+        source: A path, a PIL image, a uint8 array (H, W, 3), a tensor (3, H, W) of uint8 or of floats in [0, 1]: gives
+            one prediction. A list of them: a list. A folder or a glob: an iterator.
+        probabilities: Whether to keep the probabilities of every class.
+        min_confidence: Pixels below it, in [0, 1], get the id of void.
+    Raises:
+        UsageError: The source is something else, or there is no such file.
+        DataError: A file cannot be read as an image.
+    """
+    if isinstance(source, (str, Path)) and (Path(source).is_dir() or is_glob(source)):
+        files = find_images(source)
+        return iter_predictions(labeller, files, probabilities=probabilities, min_confidence=min_confidence)
+    if not isinstance(source, (list, tuple)):
+        key, image = _read_item(source, "image")
+        return predict_image(labeller, image, key=key, probabilities=probabilities, min_confidence=min_confidence)
+    images = (_read_item(item, f"image-{number}") for number, item in enumerate(source))
+    return list(_iter_labelled(labeller, images, probabilities=probabilities, min_confidence=min_confidence))
+
+
+def predict_image(
+    labeller: Labeller,
+    image: np.ndarray,
+    cells: Cells | None = None,
+    *,
+    key: str = "image",
+    confidence: bool = True,
+    probabilities: bool = False,
+    min_confidence: float = 0.0,
+) -> Prediction:
+    """Label an image.
+
+    Args:
+        labeller: What labels.
+        image: The image as RGB.
+        cells: What `Labeller.run_network` gave for it; None to run the network now.
+        key: What its files are called, a path without suffix.
+        confidence: Whether to compute it.
+        probabilities: Whether to keep the probabilities of every class.
+        min_confidence: Pixels below it, in [0, 1], get the id of void.
+    Shapes:
+        image (H, W, 3) uint8.
+    Raises:
+        UsageError: More than labels is asked of a backend that gives labels alone.
+    """
+    labeller.require_confidence(min_confidence=min_confidence > 0)
+    found = labeller.label_image(image, cells, confidence=confidence or min_confidence > 0, probabilities=probabilities)
+    labels = labeller.decode(found.indices, found.confidence, min_confidence)
+    window = labeller.find_window(*image.shape[:2])
+    return Prediction(key, image, labels, found.confidence, found.probabilities, labeller.label_space, window)
+
+
+def iter_predictions(
+    labeller: Labeller,
+    files: Iterable[ImageFile],
+    *,
+    confidence: bool = True,
+    probabilities: bool = False,
+    min_confidence: float = 0.0,
+    skip: Callable[[ImageFile, DataError], None] | None = None,
+) -> Iterator[Prediction]:
+    """Label files one after another; meanwhile the network runs on the next ones, and those after them are decoded.
+
+    On a GPU images of equal size among a few that follow each other go through the network as one batch.
+
+    Args:
+        labeller: What labels.
+        files: The images.
+        confidence: Whether to compute it.
+        probabilities: Whether to keep the probabilities of every class.
+        min_confidence: Pixels below it, in [0, 1], get the id of void.
+        skip: Receives each file that cannot be read, with its error, and the next one follows. Default: it is raised.
+    """
+    images = ((file.key, image) for file, image in _iter_images(files, labeller.batch_size, skip))
+    yield from _iter_labelled(
+        labeller, images, confidence=confidence, probabilities=probabilities, min_confidence=min_confidence
+    )
+
+
+def _iter_labelled(
+    labeller: Labeller, images: Iterator[tuple[str, np.ndarray]], **options: Any
+) -> Iterator[Prediction]:
+    """Label images with their keys; the network runs on the next batch meanwhile."""
+    groups = iter(lambda: list(islice(images, labeller.batch_size)), [])
+
+    def run(group: list[tuple[str, np.ndarray]]) -> list[Cells | None]:
+        return labeller.run_network([image for _, image in group])
+
+    for group, running in iter_ahead(run, groups):
+        for (key, image), cells in zip(group, running.result(), strict=True):
+            yield predict_image(labeller, image, cells, key=key, **options)
+
+
+def _iter_images(
+    files: Iterable[ImageFile], ahead: int, skip: Callable[[ImageFile, DataError], None] | None
+) -> Iterator[tuple[ImageFile, np.ndarray]]:
+    """Yield files with their pixels; tell `skip` of those that cannot be read, or raise where there is none."""
+    for file, reading in iter_ahead(lambda file: load_image(file.path), files, ahead=ahead):
+        try:
+            image = reading.result()
+        except DataError as error:
+            if skip is None:
+                raise
+            skip(file, error)
+            continue
+        yield file, image
+
+
+def _read_item(item: Any, key: str) -> tuple[str, np.ndarray]:
+    """Return the name and the pixels of one image, a file or in memory."""
+    if not isinstance(item, (str, Path)):
+        return key, convert_image(item)
+    if Path(item).is_dir() or is_glob(item):
+        raise UsageError(f"a list holds images, and {item} is a folder or a glob", "Give it by itself.")
+    [file] = find_images(item)
+    return file.key, load_image(file.path)

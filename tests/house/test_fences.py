@@ -1,4 +1,4 @@
-"""Images are decoded and encoded in images/ alone."""
+"""Fences inside the layers: who decodes and encodes images, and who reads the configuration."""
 
 from __future__ import annotations
 
@@ -41,3 +41,12 @@ def test_images_are_decoded_and_encoded_in_images_alone(path):
 def test_the_fence_sees_what_it_is_for():
     code = "from PIL import Image\nImage.open(p)\nImage.fromarray(a).save(p)\ncv2.imwrite(p, a)"
     assert len(list(find_codec_calls(ast.parse(code)))) == 3
+
+
+@pytest.mark.parametrize("folder", ["networks", "data", "losses", "inference"])
+def test_config_is_imported_by_build_alone(folder):
+    """The parts take plain arguments and work without a configuration."""
+    readers = [
+        path.name for path in (PACKAGE / folder).rglob("*.py") if "atrous.config" in path.read_text(encoding="utf-8")
+    ]
+    assert set(readers) <= {"build.py"}

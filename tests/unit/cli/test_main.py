@@ -122,7 +122,7 @@ def test_no_words_is_help(capsys):
             "--format got 'overly'",
             "Did you mean 'overlay'?",
         ),
-        (["models", "show"], "needs a model name", "atrous models show deeplabv3-resnet50"),
+        (["models", "show"], "`atrous models show` needs a model name", "For example: atrous models show"),
         (["datasets", "show"], "no data set named", "atrous datasets show shapes"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +24,7 @@ from atrous.inference.labelling.labeller import Labeller
 from atrous.networks.layers.resize import enlarge_logits
 from atrous.networks.model_file import ModelCard
 from atrous.networks.segmenter import Segmenter
+from tiny import build_tiny
 
 TOLERANCE = 1e-4
 """Of logits, as a share of their spread; a scaled copy is rounded to whole steps of 0 to 255 before a file sees it."""
@@ -43,16 +45,15 @@ def test_every_backend_is_here() -> None:
     assert {backend for backend, _ in EVERY} == set(BACKENDS)
 
 
-@pytest.fixture(params=[pytest.param(pair, id="".join(pair), marks=SLOW * (pair[0] == "compile")) for pair in EVERY])
+@pytest.fixture(
+    scope="module", params=[pytest.param(pair, id="".join(pair), marks=SLOW * (pair[0] == "compile")) for pair in EVERY]
+)
 def build(
-    request: pytest.FixtureRequest,
-    tiny_network: Segmenter,
-    tiny_card: ModelCard,
-    export_tiny: Callable[..., Path],
+    request: pytest.FixtureRequest, tiny_card: ModelCard, export_tiny: Callable[..., Path]
 ) -> Callable[..., Labeller]:
-    """Build a labeller on the backend in question."""
+    """Build a labeller on the backend in question; its engine is the same one in every test."""
     backend, suffix = request.param
-    return choose_backend(backend, tiny_network, tiny_card, suffix=suffix, export=export_tiny)
+    return choose_backend(backend, build_tiny(), tiny_card, suffix=suffix, export=export_tiny)
 
 
 def choose_backend(
@@ -65,12 +66,16 @@ def choose_backend(
 ) -> Callable[..., Labeller]:
     """Return what builds a labeller on a backend, from the network or from its exported file."""
 
-    def build(*, argmax: bool = False, **options: object) -> Labeller:
+    @functools.cache
+    def build_engine(argmax: bool) -> Engine:
         source = network
         if suffix:
             source = read_file(export(FORMAT_OF[suffix], argmax=argmax), backend=backend, trust=True)
+        return Engine(source, device="cpu", backend=backend)
+
+    def build(*, argmax: bool = False, **options: object) -> Labeller:
         precision = options.pop("precision", "auto")
-        engine = Engine(source, device="cpu", backend=backend)
+        engine = build_engine(argmax and bool(suffix))
         return build_labeller(engine, tiny_card.label_space, InferenceOptions(**options), precision=precision)
 
     return build

@@ -15,7 +15,7 @@ demo: install
 	$(BIN)/atrous demo
 
 test: install
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 bench: install
 	$(BIN)/python benchmarks/run.py $(if $(IMAGES),--images $(IMAGES))

@@ -124,10 +124,10 @@ def test_features_at_smaller_strides_subsampled_are_those_at_256(build) -> None:
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.uniform_(module.bias, -0.3, 0.3)
     planner = StridePlanner(backbone, build_stride=256)
-    image = torch.randn(1, 3, 280, 300, dtype=torch.float64)
+    image = torch.randn(1, 3, 257, 40, dtype=torch.float64)
     with torch.inference_mode():
         reference = backbone(image)[-1]
-        assert reference.shape[2:] == (2, 2)
+        assert reference.shape[2:] == (2, 1)
         assert reference.std() > 0
         for output_stride in (128, 64, 32, 16):
             planner.set_output_stride(output_stride)

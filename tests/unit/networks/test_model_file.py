@@ -27,7 +27,7 @@ CLASSES = LabelSpace(("road", "sky", "tree"), ids=(7, 11, 300), colours=((1, 2, 
 
 def build(**options: object) -> tuple[Segmenter, ModelCard]:
     torch.manual_seed(0)
-    model = {"name": "deeplabv3-lite0", "head": {"channels": 16, "rates": [2, 4]}, **options}
+    model = {"name": "deeplabv3-tiny", "head": {"channels": 16, "rates": [2, 4]}, **options}
     network = build_network_from(model, CLASSES.num_classes).eval()
     for name, value in network.state_dict().items():
         if name.endswith("running_mean"):
@@ -55,7 +55,7 @@ def saved(template: Path, tmp_path: Path) -> Path:
     "options",
     [
         {},
-        {"output_stride": 8, "convention": "tensorflow"},
+        {"name": "deeplabv3-lite0", "output_stride": 8, "convention": "tensorflow"},
         {"name": "fcn-resnet18", "head": {}, "auxiliary": True, "resize": "half_pixel", "multi_grid": [1, 2]},
         {"name": "fcn-timm/mobilenetv2_050", "head": {}},
     ],
@@ -91,11 +91,11 @@ def test_the_file_alone_tells_all_that_predicting_needs(saved: Path) -> None:
         metadata = file.metadata()
     card = json.loads(metadata["card"])
     assert metadata["format"] == "atrous-model"
-    assert card["normalisation"] == {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+    assert card["normalisation"] == {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]}
     assert card["label_space"]["names"] == ["road", "sky", "tree"]
     assert card["label_space"]["ids"] == [7, 11, 300]
     assert card["label_space"]["colours"][0] == [1, 2, 3]
-    assert card["model"]["name"] == "deeplabv3-lite0"
+    assert card["model"]["name"] == "deeplabv3-tiny"
     assert (card["size_rule"], card["score"], card["data"]) == ("padded", 0.5, "shapes")
 
 

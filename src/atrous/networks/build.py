@@ -1,4 +1,4 @@
-"""From names and settings to a network. The only file here that knows the configuration."""
+"""Build a network from names and settings. The only file here that imports the configuration."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ CONVENTIONS: dict[str, dict[str, Any]] = {
     "torchvision": {"first_unit_rate": "exact", "resize": "half_pixel", "image_pooling": "image"},
     "tensorflow": {"first_unit_rate": "uniform", "resize": "aligned", "image_pooling": "map"},
 }
-"""What implementations disagree on, by preset; each field can be set on its own."""
+"""Settings in which implementations differ, by preset; each field can also be set alone."""
 
 AUXILIARY_DROPOUT = 0.1
 
 CASCADE = "deeplabv3-cascade"
 CASCADE_BLOCKS = 3
-"""Extra blocks of a cascade where the settings name none: blocks 5, 6 and 7."""
+"""Extra blocks of a cascade by default: blocks 5, 6 and 7."""
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -57,7 +57,7 @@ def build_network(model: ModelConfig, num_classes: int) -> Segmenter:
     """Build a network with random weights.
 
     Args:
-        model: Its settings; `weights` is not looked at.
+        model: Its settings; `weights` is ignored.
         num_classes: Scored classes, at least 1.
     Raises:
         ConfigError: An unknown name or option, or an output stride that the network cannot have.
@@ -89,6 +89,9 @@ def build_network(model: ModelConfig, num_classes: int) -> Segmenter:
 def build_network_from(options: dict[str, Any], num_classes: int) -> Segmenter:
     """Build a network from plain settings, such as a model file's.
 
+    Args:
+        options: Fields of the model's settings.
+        num_classes: Scored classes, at least 1.
     Raises:
         ConfigError: See `build_network`; or a field that is unknown or of the wrong type.
     """
@@ -96,7 +99,7 @@ def build_network_from(options: dict[str, Any], num_classes: int) -> Segmenter:
 
 
 def read_model_options(options: dict[str, Any]) -> ModelConfig:
-    """Check plain settings of a model and return them in their types.
+    """Return plain settings of a model, checked and converted to their types.
 
     Raises:
         ConfigError: A field is unknown or of the wrong type.
@@ -140,7 +143,7 @@ def _build_backbone(family: str, name: str, model: ModelConfig) -> Backbone:
     if family == CASCADE:
         options["extra_blocks"] = CASCADE_BLOCKS if model.extra_blocks is None else model.extra_blocks
     elif model.extra_blocks is not None:
-        raise ConfigError(f"model.extra_blocks: {model.name} is no cascade", f"Leave it out, or take {CASCADE}-{name}.")
+        raise ConfigError(f"model.extra_blocks: {model.name} is no cascade", f"Omit it, or choose {CASCADE}-{name}.")
     build = find_backbone(name)
     for option in options:
         if option not in inspect.signature(build).parameters:

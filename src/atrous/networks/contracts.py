@@ -63,11 +63,11 @@ class FeatureShapes:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where cells lie in the image.
+    """The positions of cells in the image.
 
     Args:
-        height, width: The image, in pixels.
-        padded_height, padded_width: What the backbone got, in pixels; padding is right and bottom.
+        height, width: Size of the image, in pixels.
+        padded_height, padded_width: Size of the backbone's input, in pixels; padding is on the right and at the bottom.
         stride: Pixels from one cell to the next.
         aligned: True: cell i is centred on pixel i * stride. False: cells tile the image, half-pixel centres.
     """
@@ -81,7 +81,7 @@ class Geometry:
 
     @property
     def map_height(self) -> int:
-        """Rows of the model's map: those that pixels of the image are interpolated from."""
+        """Rows of the model's map, from which the pixels of the image are interpolated."""
         return count_cells(self.height, self.stride, aligned=self.aligned)
 
     @property
@@ -91,21 +91,26 @@ class Geometry:
 
 
 def count_cells(size: int, stride: int, *, aligned: bool) -> int:
-    """Return the cells of the model's map along a side of n pixels: aligned ceil((n - 1) / s) + 1, else ceil(n / s).
+    """Return the number of cells of the model's map along one side of the image.
 
-    Nothing below zero is divided: an exported graph rounds such a quotient towards zero, where Python rounds it down.
+    No negative number is divided: an exported graph rounds such a quotient towards zero, whereas Python rounds down.
+
+    Args:
+        size: Length n of the side in pixels, at least 1.
+        stride: Pixels s from one cell to the next.
+        aligned: Whether cell i is centred on pixel i * s, ceil((n - 1) / s) + 1 cells; else ceil(n / s) cells tile it.
     """
     return (size + stride - 2) // stride + 1 if aligned else (size + stride - 1) // stride
 
 
 @dataclass(frozen=True)
 class Cells:
-    """What a network says before anything is enlarged.
+    """The output of a network before it is enlarged to the image.
 
     Args:
-        logits: (B, K, h, w), one vector of class logits a cell; h, w are the geometry's map.
+        logits: (B, K, h, w), one vector of class logits per cell; h, w are the geometry's map.
         auxiliary: Logits of the auxiliary head at the same cells in training, else None.
-        geometry: Where the cells lie in the image.
+        geometry: The positions of the cells in the image.
     """
 
     logits: Tensor
@@ -118,10 +123,10 @@ MOST_EXTRA_BLOCKS = 3
 
 
 def require_extra_blocks(extra_blocks: int) -> None:
-    """Refuse another number of extra blocks than 0 to 3.
+    """Raise if the number of extra blocks is not 0 to 3.
 
     Raises:
-        ConfigError: It is out of range.
+        ConfigError: The number is out of range.
     """
     if not 0 <= extra_blocks <= MOST_EXTRA_BLOCKS:
         raise ConfigError(f"model.extra_blocks: got {extra_blocks}", f"Allowed: 0 to {MOST_EXTRA_BLOCKS}.")
@@ -152,6 +157,10 @@ class SizeRule:
 
         Aligned lengths suit every stride up to `multiple`, so that the cells of all those strides coincide; above it
         (extra blocks at their native strides), they suit `output_stride`.
+
+        Args:
+            size: Length of the side in pixels, at least 1.
+            output_stride: Input resolution / feature resolution.
         """
         if self.multiple == 1 and not self.aligned:
             return size
@@ -159,7 +168,7 @@ class SizeRule:
         return (size - self.offset + step - 1) // step * step + self.offset
 
     def describe(self) -> str:
-        """Return the rule in words, such as "padded to 32k + 1, corners aligned"."""
+        """Return the rule as text, such as "padded to 32k + 1, corners aligned"."""
         if self.aligned:
             return f"padded to {self.multiple}k + 1, corners aligned"
         return f"{'as it is' if self.multiple == 1 else f'padded to {self.multiple}k'}, half-pixel centres"
@@ -176,7 +185,7 @@ class AtrousPlan:
     Args:
         identity: What holds for features at a smaller stride, every second or fourth cell of them. "exact": they equal
             those at a larger stride. "pooled": all but that, since a global average inside sees other cells.
-            "not verified": nobody has measured it.
+            "not verified": it has not been measured.
     """
 
     identity: Literal["exact", "pooled", "not verified"] = "not verified"
@@ -273,19 +282,19 @@ class Backbone(nn.Module):
 
 @dataclass(frozen=True)
 class Extent:
-    """What a head must know of the maps that it gets.
+    """What a head must know about its input.
 
     Args:
-        inside: Rows and columns of the deepest level whose centre lies in the image; None where all do. The cells
-            beyond, on the right and at the bottom, are padding.
-        aligned: Whether the corners of all levels lie on each other, as in `Geometry`.
+        inside: Number of rows and columns of the deepest level whose centres are inside the image; None for all. The
+            other cells, on the right and at the bottom, are padding.
+        aligned: Whether the corner cells of all levels coincide, as in `Geometry`.
     """
 
     inside: tuple[int, int] | None = None
     aligned: bool = True
 
     def crop(self, features: Tensor) -> Tensor:
-        """Return the cells of the deepest level (B, C, h, w) that lie in the image."""
+        """Return the cells of the deepest level, (B, C, h, w), that are inside the image."""
         return features if self.inside is None else features[:, :, : self.inside[0], : self.inside[1]]
 
 
@@ -293,7 +302,7 @@ WHOLE = Extent()
 
 
 def require_head_options(*, dropout: float, **channels: int) -> None:
-    """Refuse numbers of filters below 1 and a dropout outside [0, 1).
+    """Raise if a number of filters is below 1 or the dropout is outside [0, 1).
 
     Args:
         dropout: Share of values dropped in training.
@@ -309,8 +318,11 @@ def require_head_options(*, dropout: float, **channels: int) -> None:
 class Head(nn.Module):
     """Features in, class logits out. Abstract.
 
-    `scales` are the sizes of the image that the network looks at in one pass; heads that have several implement
-    `fuse`. `rates` are in stride-16 cells; heads that have some implement `set_rates`.
+    `scales` are the relative sizes at which the network sees the image in one pass; heads with several implement
+    `fuse`. `rates` are in stride-16 cells; heads with any implement `set_rates`.
+
+    Shapes:
+        in one (B, C, h, w) per level; out (B, K, h, w) logits at the stride that `find_stride` returns.
     """
 
     rates: tuple[int, ...] = ()
@@ -318,27 +330,32 @@ class Head(nn.Module):
 
     @abstractmethod
     def forward(self, features: Sequence[Tensor], extent: Extent = WHOLE) -> Tensor:
-        """Levels of (B, C, h, w) -> logits (B, K, h, w), at the stride that `find_stride` tells."""
-
-    def fuse(self, logits: Sequence[Tensor], features: Sequence[Tensor]) -> Tensor:
-        """Make one map of those of all scales.
+        """Return the logits.
 
         Args:
-            logits: One (B, K, h, w) a scale, brought to the cells of the image itself.
-            features: The deepest level of each scale, (B, C, h, w), likewise.
+            features: The levels of the backbone, shallow to deep.
+            extent: Which of their cells are inside the image.
+        """
+
+    def fuse(self, logits: Sequence[Tensor], features: Sequence[Tensor]) -> Tensor:
+        """Combine the logits of all scales.
+
+        Args:
+            logits: One (B, K, h, w) per scale, resampled to the cells of the image at scale 1.
+            features: The deepest level of each scale, (B, C, h, w), resampled likewise.
         """
         return logits[0]
 
     def find_stride(self, output_stride: int) -> int:
-        """Return the stride of the logits where the backbone has `output_stride`; decoders are denser."""
+        """Return the stride of the logits for a backbone at `output_stride`; decoders are denser."""
         return output_stride
 
     def set_rates(self, rates: tuple[int, ...]) -> None:
-        """Spread the taps; `rates` are `self.rates` in cells as they are now."""
+        """Spread the taps; `rates` are `self.rates` in current cells."""
 
     @final
     def compute_rates(self, output_stride: int) -> tuple[int, ...]:
-        """Return the rates in cells of a map at `output_stride`; none where the head has no atrous convolution.
+        """Return the rates in cells of a map at `output_stride`; empty for a head without atrous convolution.
 
         Raises:
             ConfigError: A rate would not be whole.

@@ -1,4 +1,4 @@
-"""A model as one file: tensors, and in the metadata everything that predicting needs. Never pickle."""
+"""A model as one file: tensors, with everything that predictions need in the metadata. Never pickle."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ FORMAT_VERSION = 2
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a file says of its model besides the tensors.
+    """What a model file holds besides the tensors.
 
     Args:
         model: The network's settings, the build stride among them.
         label_space: Classes, ids, colours.
         normalisation: Mean and standard deviation that the network applies to [0, 1] RGB.
-        size_rule: What the network does with an image's size.
+        size_rule: How images are padded, as text.
         score: mIoU on the validation data, or None.
-        protocol: How that score was made.
+        protocol: How that score was measured.
         data: Name of the data it was trained on.
         recipe_sha256: Hash of the settings of the run.
         versions: Versions of the software that wrote the file.
-        score_bf16: The mIoU in bf16, where that was found out.
+        score_bf16: mIoU in bf16 on the same data, or None if not measured.
     """
 
     model: dict[str, Any]
@@ -68,7 +68,11 @@ class ModelCard:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ModelCard:
-        """Build a card; unknown fields of later versions are left out."""
+        """Build a card; unknown fields of later versions are ignored.
+
+        Raises:
+            ValueError: The normalisation is not three numbers each for mean and std.
+        """
         known = {name: value[name] for name in cls.__dataclass_fields__ if name in value}
         card = cls(**(known | {"label_space": LabelSpace.from_json(value["label_space"])}))
         for name, values in card.normalisation.items():
@@ -83,8 +87,8 @@ def save_model(path: Path, network: Segmenter, card: ModelCard, state: Mapping[s
     Args:
         path: The file.
         network: Whose tensors are written.
-        card: What else predicting needs.
-        state: Tensors to write in place of the network's own, such as averaged ones.
+        card: What predictions need besides the tensors.
+        state: Tensors to write instead of the network's own, such as averaged ones.
     """
     tensors = network.state_dict() if state is None else state
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
@@ -118,7 +122,7 @@ def load_model(path: Path) -> tuple[Segmenter, ModelCard]:
         network = build_network_from(card.model, card.label_space.num_classes)
     except AtrousError as error:
         raise ModelFileError(f"{path}: its network cannot be built: {error.message}", error.hint) from error
-    for name, values in card.normalisation.items():  # the file's word counts, not what the code says today
+    for name, values in card.normalisation.items():  # the file decides, not today's defaults
         network.get_buffer(name).copy_(torch.tensor(values).view(1, 3, 1, 1))
     _load_exactly(network, load_state(path), path)
     return network, card
@@ -158,7 +162,7 @@ def read_card(path: Path) -> ModelCard:
 
 
 def _translate_first_version(card: ModelCard) -> ModelCard:
-    """Return a card of format 1 in today's words: `image_pooling` was called "picture" where it is "image" now."""
+    """Return a card of format 1 in the terms of format 2: `image_pooling` "picture" is now "image"."""
     pooling = card.model.get("image_pooling")
     return replace(card, model=card.model | {"image_pooling": "image" if pooling == "picture" else pooling})
 
@@ -173,7 +177,7 @@ def _load_exactly(network: Segmenter, state: Mapping[str, Tensor], path: Path) -
 
 
 def _load_published(name: str) -> tuple[Segmenter, ModelCard]:
-    read_torchvision_settings(name)  # an unknown name is said before anything else
+    read_torchvision_settings(name)  # refuses an unknown name first
     path, label_space = fetch_torchvision_model(name)
     network, card = _load_torchvision(path)
     return network, replace(card, label_space=label_space, data=TORCHVISION_DATA)

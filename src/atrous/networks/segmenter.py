@@ -1,4 +1,4 @@
-"""The whole network: normalise, pad, backbone, head, crop; and the output stride of all of it."""
+"""The whole network: normalise, pad, backbone, head, crop; and its output stride."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Segmenter(nn.Module):
         resize: "aligned" pads as the backbone's `size_rule` says, to 32k + 1 for convolutional networks, and keeps the
             sample centres of image, features and logits together at every stride. "half_pixel" takes the image as it
             is, or pads it where the backbone's own rule is one of half-pixel centres.
-        image_pooling: Average image-level features over the cells whose centre lies in the "image", over the whole
+        image_pooling: Average image-level features over the cells whose centre is inside the "image", over the whole
             padded "map", or, in evaluation, over windows of `pooling_window` pixels ("crop_window").
         pooling_window: Side in pixels of those windows: that of the training's crop.
     Raises:
@@ -97,17 +97,17 @@ class Segmenter(nn.Module):
 
     @property
     def sites(self) -> tuple[Site, ...]:
-        """The backbone's convolutions and poolings with their strides and rates now."""
+        """The backbone's convolutions and poolings with their current strides and rates."""
         return self._planner.sites
 
     @property
     def output_stride(self) -> int:
-        """Input resolution / feature resolution: 4, 8, 16, 32. Set it at any time; weights stay untouched.
+        """Input resolution / feature resolution: 4, 8, 16 or 32. It can be set at any time; weights do not change.
 
-        Networks with extra blocks go on to 64, 128 and 256.
+        Networks with extra blocks also allow 64, 128 and 256.
 
         Raises:
-            ConfigError: On setting, if the backbone or a rate cannot follow; nothing has changed.
+            ConfigError: On setting, if the backbone or a rate does not allow it; nothing has changed.
         """
         return self._output_stride
 
@@ -132,13 +132,18 @@ class Segmenter(nn.Module):
                 module.window = None if side is None else count_cells(side, self._output_stride, aligned=self.aligned)
 
     def geometry(self, height: int, width: int) -> Geometry:
-        """Return where the logits' cells lie for an image of this size in pixels."""
+        """Return the positions of the logits' cells for an image.
+
+        Args:
+            height: Height of the image in pixels.
+            width: Width of the image in pixels.
+        """
         padded = [self.size_rule.pad(size, self._output_stride) for size in (height, width)]
         stride = self.head.find_stride(self._output_stride)
         return Geometry(height, width, padded[0], padded[1], stride, self.aligned)
 
     def _locate(self, view: Tensor, stride: int) -> Geometry:
-        """Return where cells of another stride than the logits' lie for an image (B, 3, H, W)."""
+        """Return the positions of cells at another stride than the logits', for an image (B, C, H, W)."""
         return replace(self.geometry(view.shape[2], view.shape[3]), stride=stride)
 
     def normalise(self, images: Tensor) -> Tensor:
@@ -147,12 +152,12 @@ class Segmenter(nn.Module):
         return images.to(self.mean.dtype).sub(self.mean * scale).div_(self.std * scale)
 
     def forward_cells(self, images: Tensor) -> Cells:
-        """Return small logits with their geometry; losses, scores and predictions enlarge them as they need.
+        """Return the logits of the cells with their geometry; losses, scores and predictions enlarge them.
 
         Shapes:
             in (B, 3, H, W) uint8 or [0, 1] floats, any size from 1x1; out logits (B, K, h, w).
         Raises:
-            UsageError: Other numbers than these, whose range could only be guessed, or another shape.
+            UsageError: Other types, whose value range is unknown, or another shape.
         """
         channels = self.backbone.input_spec.channels
         if images.dim() != 4 or images.shape[1] != channels:

@@ -1,4 +1,4 @@
-"""How weights get into a network, and what is said about it. The caller's dict is never edited."""
+"""Load weights into a network and report the result. The caller's dict is never changed."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _PREFIX = "backbone."
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of a file's tensors.
+    """Which tensors of a file were loaded.
 
     Args:
-        loaded: Names that were filled from the file.
-        new: Names of the network that keep their initial values: absent in the file, or of another shape there.
-        unused: Names of the file that the network has no place for.
+        loaded: Names that were loaded from the file.
+        new: Names of the network that keep their initial values: missing in the file, or of another shape there.
+        unused: Names of the file that the network does not have.
     """
 
     loaded: tuple[str, ...]
@@ -45,7 +45,7 @@ class LoadReport:
     unused: tuple[str, ...]
 
     def describe(self, source: str) -> list[str]:
-        """Say in three lines at most what came from a source."""
+        """Return at most three lines for the log about what was loaded from a source."""
         lines = [f"weights: {len(self.loaded)} tensors loaded from {source}"]
         if self.new:
             lines.append(f"weights: {len(self.new)} new: {_summarise(self.new)}")
@@ -94,10 +94,13 @@ def load_state(path: Path) -> dict[str, Tensor]:
 
 
 def load_fitting(module: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:
-    """Fill what has the same name and shape, leave the rest, and report all three groups.
+    """Load the tensors that have the same name and shape, and report these and the others.
 
+    Args:
+        module: The network, or a part of it.
+        state: Tensors by name.
     Raises:
-        ModelFileError: Not one tensor fits; the network has not changed.
+        ModelFileError: No tensor fits; the network has not changed.
     """
     own = module.state_dict()
     fitting = {name: tensor for name, tensor in state.items() if name in own and own[name].shape == tensor.shape}
@@ -113,10 +116,10 @@ def load_fitting(module: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:
 
 
 def find_variant(state: Mapping[str, Tensor]) -> str | None:
-    """Return the backbone of our table whose tensors are all in a file, the largest: it holds smaller ones too."""
+    """Return the largest backbone of the table whose tensors are all in a file, which may contain smaller ones too."""
     sizes = {}
     for name in BACKBONES:
-        with torch.device("meta"):  # names and shapes are all that is looked at
+        with torch.device("meta"):  # only names and shapes are needed
             candidate: Backbone = BACKBONES.load(name)()
         if not list_missing(candidate, candidate.adopt_names(state)):
             sizes[name] = len(candidate.state_dict())
@@ -124,7 +127,12 @@ def find_variant(state: Mapping[str, Tensor]) -> str | None:
 
 
 def list_missing(backbone: Backbone, state: Mapping[str, Tensor]) -> list[str]:
-    """Return the tensors of a backbone that a file lacks or has in another shape; extra blocks are optional."""
+    """Return the tensors of a backbone that are missing in a file or have another shape there.
+
+    Args:
+        backbone: The network; its extra blocks and the counters of its norms are optional.
+        state: The file's tensors under the network's names.
+    """
     optional = _list_counters(backbone) | backbone.list_extra_names()
     return [
         name
@@ -140,21 +148,21 @@ def _list_counters(module: nn.Module) -> set[str]:
 
 
 def _has_further_units(backbone: nn.Module, state: Mapping[str, Tensor]) -> bool:
-    """Whether a file has more inside the parts of a backbone than the backbone: a deeper network's, perhaps."""
+    """Return whether a file has tensors in the parts of a backbone that the backbone lacks, as a deeper network has."""
     own, parts = backbone.state_dict(), {name for name, _ in backbone.named_children()}
     return any(name.split(".")[0] in parts and name not in own for name in state)
 
 
 def load_weights(network: Segmenter, name: str, state: Mapping[str, Tensor], source: str) -> LoadReport:
-    """Fill a network, or its backbone alone, from whatever a file holds; what does not fit stays new.
+    """Load a file into a network or its backbone; tensors that do not fit keep their initial values.
 
     Args:
         network: The network.
         name: Its `<family>-<backbone>`.
         state: A backbone's tensors or a whole network's, also with torchvision's or timm's names.
-        source: What messages call the file.
+        source: Name of the file in messages.
     Raises:
-        ModelFileError: The tensors are another backbone's; the network has not changed.
+        ModelFileError: The tensors belong to another backbone; the network has not changed.
     """
     _, backbone_name = split_name(name)
     if is_torchvision(state):
@@ -168,7 +176,7 @@ def load_weights(network: Segmenter, name: str, state: Mapping[str, Tensor], sou
         missing_as_given = list_missing(network.backbone, as_given)
         if len(missing_as_given) < len(missing):
             inside, given, named, missing = {}, state, as_given, missing_as_given
-    if missing or _has_further_units(network.backbone, named):  # a look at all backbones takes a second
+    if missing or _has_further_units(network.backbone, named):  # trying all backbones takes a second
         variant = find_variant(given)
         if variant not in (None, backbone_name):
             raise _refuse_variant(source, variant, name)
@@ -193,16 +201,16 @@ def _refuse_variant(source: str, variant: str, name: str) -> ModelFileError:
 
 
 def start_weights(network: Segmenter, name: str, source: str) -> list[str]:
-    """Fill a network with the weights that a training starts from.
+    """Load the weights that a training starts from.
 
     Args:
         network: The network.
         name: Its `<family>-<backbone>`.
-        source: none, imagenet, torchvision/<name>, or the path of a file: a backbone's tensors or a whole network's, of
-            which what fits is loaded and the rest, such as a last layer for other classes, stays new.
-    Returns: What became of them, a sentence each.
+        source: none, imagenet, torchvision/<name>, or the path of a file with the tensors of a backbone or of a whole
+            network; tensors that do not fit, such as a last layer for other classes, keep their initial values.
+    Returns: Lines for the log.
     Raises:
-        ConfigError: There are no ImageNet weights for this backbone.
+        ConfigError: No ImageNet weights are published for this backbone.
         MachineError: A package is missing, or a download failed.
         ModelFileError: The file cannot be read, is not the published one, or belongs to another architecture.
     """
@@ -232,6 +240,6 @@ def _find_file(network: Segmenter, name: str, source: str) -> Path:
     if not source.startswith(TORCHVISION) or Path(source).exists():
         return Path(source)
     _, variant = split_name(read_torchvision_settings(source)["name"])
-    if variant != backbone_name:  # said before much is downloaded
+    if variant != backbone_name:  # before a large download
         raise _refuse_variant(source, variant, name)
     return fetch_torchvision_model(source)[0]

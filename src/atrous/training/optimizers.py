@@ -93,6 +93,11 @@ def _list_groups(network: Segmenter, training: TrainingConfig) -> Groups:
 
 
 def set_lr_factor(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Set each group's learning rate to its initial one times `factor`."""
+    """Set each group's learning rate to its initial one times a factor.
+
+    Args:
+        optimizer: An optimizer of `build_optimizer`.
+        factor: At least 0.
+    """
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor

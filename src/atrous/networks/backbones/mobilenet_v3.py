@@ -61,6 +61,9 @@ STEM_CHANNELS, LAST_CHANNELS = 16, 960
 class SqueezeExcite(nn.Module):
     """Weight each channel by a factor computed from the averages of all channels over the map.
 
+    Args:
+        channels: Channels of the features.
+        squeezed: Channels between the two layers.
     Shapes:
         in and out (B, C, h, w).
     """
@@ -79,6 +82,9 @@ class SqueezeExcite(nn.Module):
 class InvertedUnit(nn.Module):
     """Expand by 1x1, filter each channel, weight the channels, project by 1x1; a shortcut if the shape is unchanged.
 
+    Args:
+        in_channels: Channels of the features.
+        unit: Row of the paper's table.
     Shapes:
         in (B, C, h, w); out (B, C', h / stride, w / stride).
     """

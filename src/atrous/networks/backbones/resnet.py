@@ -26,7 +26,16 @@ def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module | N
 
 
 class BasicUnit(nn.Module):
-    """Two 3x3 convolutions and a shortcut. (B, C, h, w) -> (B, width, h / stride, w / stride)."""
+    """Two 3x3 convolutions and a shortcut.
+
+    Args:
+        in_channels: Channels of the features.
+        width: Output channels.
+        stride: Stride in cells, 1 or 2.
+        rate: Distance between taps in cells, >= 1.
+    Shapes:
+        in (B, C, h, w); out (B, width, h / stride, w / stride).
+    """
 
     expansion = 1
 
@@ -49,7 +58,16 @@ class BasicUnit(nn.Module):
 
 
 class BottleneckUnit(nn.Module):
-    """1x1, 3x3 (strided) and 1x1 convolutions and a shortcut. (B, C, h, w) -> (B, 4 width, h / stride, w / stride)."""
+    """1x1, 3x3 (strided) and 1x1 convolutions and a shortcut.
+
+    Args:
+        in_channels: Channels of the features.
+        width: Channels of the 3x3 convolution; a quarter of the output channels.
+        stride: Stride in cells, 1 or 2.
+        rate: Distance between taps in cells, >= 1.
+    Shapes:
+        in (B, C, h, w); out (B, 4 * width, h / stride, w / stride).
+    """
 
     expansion = 4
 
@@ -158,31 +176,56 @@ class ResNet(Backbone):
 
 
 def build_resnet18(*, multi_grid: tuple[int, ...] | None = None, extra_blocks: int = 0) -> ResNet:
-    """ResNet-18: 11.2 million weights."""
+    """Build ResNet-18: 11.2 million weights.
+
+    Args:
+        multi_grid: See `ResNet`.
+        extra_blocks: See `ResNet`.
+    """
     return ResNet(BasicUnit, (2, 2, 2, 2), "resnet18-f37072fd.pth", multi_grid=multi_grid, extra_blocks=extra_blocks)
 
 
 def build_resnet34(*, multi_grid: tuple[int, ...] | None = None, extra_blocks: int = 0) -> ResNet:
-    """ResNet-34: 21.3 million weights."""
+    """Build ResNet-34: 21.3 million weights.
+
+    Args:
+        multi_grid: See `ResNet`.
+        extra_blocks: See `ResNet`.
+    """
     return ResNet(BasicUnit, (3, 4, 6, 3), "resnet34-b627a593.pth", multi_grid=multi_grid, extra_blocks=extra_blocks)
 
 
 def build_resnet50(*, multi_grid: tuple[int, ...] | None = None, extra_blocks: int = 0) -> ResNet:
-    """ResNet-50: 23.5 million weights."""
+    """Build ResNet-50: 23.5 million weights.
+
+    Args:
+        multi_grid: See `ResNet`.
+        extra_blocks: See `ResNet`.
+    """
     return ResNet(
         BottleneckUnit, (3, 4, 6, 3), "resnet50-0676ba61.pth", multi_grid=multi_grid, extra_blocks=extra_blocks
     )
 
 
 def build_resnet101(*, multi_grid: tuple[int, ...] | None = None, extra_blocks: int = 0) -> ResNet:
-    """ResNet-101: 42.5 million weights."""
+    """Build ResNet-101: 42.5 million weights.
+
+    Args:
+        multi_grid: See `ResNet`.
+        extra_blocks: See `ResNet`.
+    """
     return ResNet(
         BottleneckUnit, (3, 4, 23, 3), "resnet101-63fe2227.pth", multi_grid=multi_grid, extra_blocks=extra_blocks
     )
 
 
 def build_resnet152(*, multi_grid: tuple[int, ...] | None = None, extra_blocks: int = 0) -> ResNet:
-    """ResNet-152: 58.1 million weights."""
+    """Build ResNet-152: 58.1 million weights.
+
+    Args:
+        multi_grid: See `ResNet`.
+        extra_blocks: See `ResNet`.
+    """
     return ResNet(
         BottleneckUnit, (3, 8, 36, 3), "resnet152-394f9c45.pth", multi_grid=multi_grid, extra_blocks=extra_blocks
     )

@@ -1,1 +1,1 @@
-"""From features to class logits: one file a family, named as the family."""
+"""From features to class logits: one file per family, named after it."""

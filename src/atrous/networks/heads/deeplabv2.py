@@ -22,7 +22,7 @@ class DeepLabV2Head(Head):
         num_classes: Scored classes, the ignore index not counted.
         rates: Distance between taps in stride-16 cells, each >= 1.
     Shapes:
-        in levels of (B, C, h, w) float features; out (B, K, h, w) logits, one vector a cell.
+        in levels of (B, C, h, w) float features; out (B, K, h, w) logits, one vector per cell.
     Raises:
         ConfigError: `rates` is empty or holds a number below 1.
     Source: Chen et al. 2016 (arXiv 1606.00915), section 3.2.
@@ -38,11 +38,11 @@ class DeepLabV2Head(Head):
             nn.init.normal_(parameter, std=0.01) if parameter.dim() > 1 else nn.init.zeros_(parameter)
 
     def set_rates(self, rates: tuple[int, ...]) -> None:
-        """Spread the taps of each classifier; `rates` has one number a classifier."""
+        """Spread the taps of the classifiers; `rates` has one number for each."""
         for classifier, rate in zip(self.classifiers, rates, strict=True):
             classifier.dilation = (rate, rate)  # type: ignore[assignment]
             classifier.padding = (rate, rate)  # type: ignore[assignment]
 
     def forward(self, features: Sequence[Tensor], extent: Extent = WHOLE) -> Tensor:
-        """Levels of (B, C, h, w) -> logits (B, K, h, w)."""
+        """Return the logits."""
         return torch.stack([classifier(features[-1]) for classifier in self.classifiers]).sum(dim=0)

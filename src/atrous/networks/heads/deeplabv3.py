@@ -13,7 +13,7 @@ from atrous.networks.rates import require_rates
 
 
 class DeepLabV3Head(Head):
-    """Convolutions at several rates side by side, pooled context, then class scores.
+    """Parallel convolutions at several rates, pooled context, then class scores.
 
     Rates are given for output stride 16 and scale with 16 / output_stride, so the head sees the same image at every
     stride.
@@ -24,11 +24,11 @@ class DeepLabV3Head(Head):
         rates: Distance between taps in stride-16 cells, each >= 1.
         channels: Filters of each branch and of the projection.
         separable: Make the atrous branches depthwise separable, as DeepLabv3+ may.
-        image_features: Whether the image-level branch is there.
-        refinement: Whether a 3x3 convolution stands between ASPP and the scores, as in torchvision's model.
+        image_features: Whether there is an image-level branch.
+        refinement: Whether a 3x3 convolution is between ASPP and the scores, as in torchvision's model.
         dropout: Share of projected values dropped in training, in [0, 1).
     Shapes:
-        in levels of (B, C, h, w) float features; out (B, K, h, w) logits, one vector a cell.
+        in levels of (B, C, h, w) float features; out (B, K, h, w) logits, one vector per cell.
     Raises:
         ConfigError: `rates` is empty or holds a number below 1; `channels` or `dropout` is out of range.
     Source: Chen et al. 2017 (arXiv 1706.05587), section 3.3.
@@ -64,7 +64,7 @@ class DeepLabV3Head(Head):
         self.aspp.set_rates(rates)
 
     def forward(self, features: Sequence[Tensor], extent: Extent = WHOLE) -> Tensor:
-        """Levels of (B, C, h, w) -> logits (B, K, h, w)."""
+        """Return the logits."""
         projected = self.dropout(self.refinement(self.aspp(features[-1], extent)))
         logits: Tensor = self.classifier(projected)
         return logits

@@ -1,4 +1,4 @@
-"""ASPP and a decoder that brings block1's detail back: the head of DeepLabv3+."""
+"""ASPP and a decoder that restores block1's detail: the head of DeepLabv3+."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class DeepLabV3PlusHead(Head):
         num_classes: Scored classes, the ignore index not counted.
         rates: Distance between taps in stride-16 cells, each >= 1.
         channels: Filters of each branch, of the projection and of the decoder.
-        low_level_channels: Filters that block1's features are reduced to, so that they do not outweigh the rest.
+        low_level_channels: Channels that block1's features are reduced to, so that they do not outweigh the rest.
         separable: Make the atrous branches and the decoder depthwise separable.
-        image_features: Whether the image-level branch is there.
+        image_features: Whether there is an image-level branch.
         dropout: Share of the decoder's values dropped in training, in [0, 1).
     Shapes:
         in levels of (B, C, h, w) float features; out (B, K, h4, w4) logits at stride 4.
@@ -73,11 +73,11 @@ class DeepLabV3PlusHead(Head):
         return min(output_stride, DECODER_STRIDE)
 
     def set_rates(self, rates: tuple[int, ...]) -> None:
-        """Spread the taps of ASPP's branches; the decoder stays as it is."""
+        """Spread the taps of ASPP's branches; the decoder is unchanged."""
         self.aspp.set_rates(rates)
 
     def forward(self, features: Sequence[Tensor], extent: Extent = WHOLE) -> Tensor:
-        """Levels of (B, C, h, w) -> logits (B, K, h4, w4)."""
+        """Return the logits."""
         detail = self.reduction(features[self.low_level])
         context = resize_map(
             self.aspp(features[-1], extent), (detail.shape[2], detail.shape[3]), aligned=extent.aligned

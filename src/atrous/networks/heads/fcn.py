@@ -1,4 +1,4 @@
-"""One score a class and cell, straight from the features: the control for every other head."""
+"""One score per class and cell, directly from the features: the control for every other head."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from atrous.networks.layers.conv import ConvNormAct
 
 
 class FCNHead(Head):
-    """A 1x1 convolution to class logits; with `hidden` a 3x3 convolution before it, as auxiliary heads have.
+    """A 1x1 convolution to class logits; with `hidden`, a 3x3 convolution before it, as in auxiliary heads.
 
     Args:
         features: Channels and strides of the backbone's levels.
         num_classes: Scored classes, the ignore index not counted.
-        level: Which level is read; -1 is the deepest.
+        level: Index of the level to read; -1 is the deepest.
         hidden: Filters of a 3x3 convolution with norm and ReLU before the scores; 0 for none.
         dropout: Share of hidden values dropped in training, in [0, 1).
     Shapes:
@@ -46,6 +46,6 @@ class FCNHead(Head):
         nn.init.zeros_(self.classifier.bias)  # type: ignore[arg-type]
 
     def forward(self, features: Sequence[Tensor], extent: Extent = WHOLE) -> Tensor:
-        """Levels of (B, C, h, w) -> logits (B, K, h, w)."""
+        """Return the logits."""
         logits: Tensor = self.classifier(self.dropout(self.hidden(features[self.level])))
         return logits

@@ -1,4 +1,4 @@
-"""One network with shared weights that looks at the image in several sizes: the image pyramid."""
+"""One network with shared weights that sees the image at several sizes: the image pyramid."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ ATTENTION_CHANNELS = 256
 
 
 class ImagePyramidHead(Head):
-    """A head whose logits at several sizes of the image become one map.
+    """A head that combines its logits at several sizes of the image.
 
     Args:
         features: Channels and stride of each backbone level; the deepest one is read.
         num_classes: Scored classes, the ignore index not counted.
-        scales: Sizes of the image, relative, each above 0.
-        fusion: "max" or "mean" of the logits over scales, or their sum weighed by a learned "attention", which says for
-            each cell how much each scale counts.
-        head: What stands on the features: fcn, deeplabv2 or deeplabv3, each with its defaults.
+        scales: Relative sizes of the image, each above 0.
+        fusion: "max" or "mean" of the logits over scales, or "attention", their sum with learned weights for each
+            cell and scale.
+        head: The head at each scale: fcn, deeplabv2 or deeplabv3, each with its defaults.
     Shapes:
-        in levels of (B, C, h, w) float features; out (B, K, h, w) logits, one vector a cell.
+        in levels of (B, C, h, w) float features; out (B, K, h, w) logits, one vector per cell.
     Raises:
         ConfigError: `scales` is empty or holds a number that is not above 0.
     Source: Chen et al. 2016 (arXiv 1511.03339), section 3; fusion by maximum as in DeepLabv2.
@@ -66,12 +66,12 @@ class ImagePyramidHead(Head):
         self.head.set_rates(rates)
 
     def forward(self, features: Sequence[Tensor], extent: Extent = WHOLE) -> Tensor:
-        """Levels of (B, C, h, w) of one scale -> its logits (B, K, h, w)."""
+        """Return the logits of one scale."""
         logits: Tensor = self.head(features, extent)
         return logits
 
     def fuse(self, logits: Sequence[Tensor], features: Sequence[Tensor]) -> Tensor:
-        """Make one map of those of all scales: (B, K, h, w) each."""
+        """Combine the logits of all scales, (B, K, h, w) each."""
         stacked = torch.stack(list(logits))  # (S, B, K, h, w)
         if self.attention is not None:
             weights = self.attention(torch.cat(list(features), dim=1)).softmax(dim=1)  # (B, S, h, w)

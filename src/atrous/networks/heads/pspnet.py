@@ -19,11 +19,11 @@ class PSPNetHead(Head):
     Args:
         features: Channels and stride of each backbone level; the deepest one is read.
         num_classes: Scored classes, the ignore index not counted.
-        bins: Cells along each side of the grids, each >= 1.
+        bins: Cells along each side of each grid, each >= 1.
         channels: Filters of the 3x3 convolution.
-        dropout: Share of its values dropped in training, in [0, 1).
+        dropout: Share of its output dropped in training, in [0, 1).
     Shapes:
-        in levels of (B, C, h, w) float features; out (B, K, h, w) logits, one vector a cell.
+        in levels of (B, C, h, w) float features; out (B, K, h, w) logits, one vector per cell.
     Raises:
         ConfigError: `bins` is empty or holds a number below 1; `channels` or `dropout` is out of range.
     Source: Zhao et al. 2017 (arXiv 1612.01105), section 3.2.
@@ -52,7 +52,7 @@ class PSPNetHead(Head):
         nn.init.zeros_(self.classifier.bias)  # type: ignore[arg-type]
 
     def forward(self, features: Sequence[Tensor], extent: Extent = WHOLE) -> Tensor:
-        """Levels of (B, C, h, w) -> logits (B, K, h, w)."""
+        """Return the logits."""
         context = torch.cat([features[-1], self.pooling(features[-1], extent)], dim=1)
         logits: Tensor = self.classifier(self.dropout(self.projection(context)))
         return logits

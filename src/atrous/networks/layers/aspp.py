@@ -1,4 +1,4 @@
-"""Atrous spatial pyramid pooling: the same features looked at through several rates."""
+"""Atrous spatial pyramid pooling: the same features seen at several rates."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from atrous.networks.layers.pooling import ImagePooling
 
 
 class ASPP(nn.Module):
-    """A 1x1 convolution, 3x3 convolutions at several rates and image-level features, side by side, then a 1x1.
+    """Parallel branches (1x1, 3x3 at several rates, image-level features), then a 1x1 convolution of all of them.
 
     Args:
         in_channels: Channels of the features.
         channels: Filters of each branch and of the projection.
-        rates: Distance between taps in cells as they are now, each >= 1.
+        rates: Distance between taps in current cells, each >= 1.
         separable: Make the 3x3 branches depthwise separable.
-        image_features: Whether the image-level branch is there.
+        image_features: Whether there is an image-level branch.
     Shapes:
         in (B, C, h, w); out (B, channels, h, w).
     Source: Chen et al. 2017 (arXiv 1706.05587), section 3.3.
@@ -40,12 +40,12 @@ class ASPP(nn.Module):
         self.projection = ConvNormAct(channels * (1 + len(rates) + image_features), channels)
 
     def set_rates(self, rates: tuple[int, ...]) -> None:
-        """Spread the taps of each branch; `rates` has one number a branch."""
+        """Spread the taps of the branches; `rates` has one number for each."""
         for branch, rate in zip(self.atrous, rates, strict=True):
             branch.set_rate(rate)  # type: ignore[operator]
 
     def forward(self, features: Tensor, extent: Extent = WHOLE) -> Tensor:
-        """(B, C, h, w) -> (B, channels, h, w)."""
+        """Return the projection of all branches."""
         branches = [self.point(features), *(branch(features) for branch in self.atrous)]
         if self.pooling is not None:
             branches.append(self.pooling(features, extent))

@@ -1,4 +1,4 @@
-"""Averages over the image or over parts of it, and the norm that must live with few values."""
+"""Averages over the image or over parts of it, and the norm of such averages, which sees few values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from atrous.networks.layers.conv import ConvNormAct
 from atrous.networks.layers.resize import compute_interpolation, multiply_sides
 
 FEWEST_VALUES_PER_NORM = 4
-"""Below this many values a channel a batch norm says nothing: at two its output is +1 and -1 whatever goes in."""
+"""With fewer values per channel a batch norm is meaningless: with two, its output is +1 and -1 for any input."""
 
 _log = logging.getLogger("atrous")
 
@@ -24,8 +24,8 @@ _log = logging.getLogger("atrous")
 class PooledConvNormAct(ConvNormAct):
     """1x1 convolution, norm and ReLU for maps of few cells, such as one an image.
 
-    Where the norm sees fewer than `FEWEST_VALUES_PER_NORM` values a channel in training (over all processes, if it is
-    synchronised), its running statistics take the place of the batch's, which is said once.
+    If the norm sees fewer than `FEWEST_VALUES_PER_NORM` values per channel in training (over all processes, if it is
+    synchronised), its running statistics replace those of the batch, which is logged once.
 
     Shapes:
         in (B, C, h, w); out (B, C', h, w).
@@ -34,7 +34,7 @@ class PooledConvNormAct(ConvNormAct):
     _said = False
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, C', h, w)."""
+        """Return the activation of the normalised convolution."""
         projected = self.conv(features)
         # Only a synchronised norm sees the other processes' images.
         processes = _count_processes() if isinstance(self.norm, nn.SyncBatchNorm) else 1
@@ -42,7 +42,7 @@ class PooledConvNormAct(ConvNormAct):
         if not self.norm.training or values * processes >= FEWEST_VALUES_PER_NORM:
             normalised = self.norm(projected)
         else:
-            if not self._said and not torch.compiler.is_compiling():  # a compiled network would fall apart here
+            if not self._said and not torch.compiler.is_compiling():  # logging would break a compiled graph
                 self._said = True
                 _log.warning(
                     "image-level features: %d values per norm are too few; its running statistics are used", values
@@ -56,10 +56,10 @@ class PooledConvNormAct(ConvNormAct):
 
 
 class ImagePooling(PooledConvNormAct):
-    """Average over the image, 1x1 convolution, norm, ReLU: one vector an image, at every cell.
+    """Average over the image, 1x1 convolution, norm, ReLU: one vector per image, at every cell.
 
-    `window` can be set on a living layer: in evaluation averages are then taken over windows of so many cells on a
-    side, all that fit in the image, and their map is stretched over it, corners on corners.
+    `window` can be set at any time: in evaluation, averages are then taken over all windows of that many cells per side
+    that fit in the image, and their map is stretched over it with aligned corners.
 
     Args:
         in_channels, out_channels: Channels.
@@ -73,7 +73,7 @@ class ImagePooling(PooledConvNormAct):
         self.window: int | None = None
 
     def forward(self, features: Tensor, extent: Extent = WHOLE) -> Tensor:
-        """Average the cells in the image and project the mean."""
+        """Return the projected mean of the cells inside the image, or of windows of them."""
         seen = extent.crop(features)
         if self.training or self.window is None:
             pooled = super().forward(seen.mean(dim=(2, 3), keepdim=True))
@@ -83,7 +83,7 @@ class ImagePooling(PooledConvNormAct):
 
 
 class PyramidPooling(nn.Module):
-    """Averages over grids of several sizes, each projected and spread over the map again.
+    """Averages over grids of several sizes, each projected and interpolated over the map.
 
     Args:
         in_channels: Channels of the features.
@@ -100,7 +100,7 @@ class PyramidPooling(nn.Module):
         self.projections = nn.ModuleList(PooledConvNormAct(in_channels, out_channels) for _ in bins)
 
     def forward(self, features: Tensor, extent: Extent = WHOLE) -> Tensor:
-        """Pool the cells in the image over each grid; cells beyond it get the nearest value."""
+        """Return the projected averages of each grid; cells outside the image get the nearest value."""
         seen = extent.crop(features)
         grids = []
         for bins, projection in zip(self.bins, self.projections, strict=True):
@@ -110,20 +110,20 @@ class PyramidPooling(nn.Module):
 
 
 def _slide(window: int, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return first cells, and those after the last, of all windows that fit on a side; of one where it is shorter."""
+    """Return the start and stop cells of all windows that fit on a side; of one window if the side is shorter."""
     side = min(window, count)
     starts = torch.arange(count - side + 1, device=device)
     return starts, starts + side
 
 
 def _divide(bins: int, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return first cells, and those after the last, of the parts of a side; neighbours may share a cell."""
+    """Return the start and stop cells of the parts of a side; neighbours may share a cell."""
     numbers = torch.arange(bins, device=device)
     return numbers * count // bins, ((numbers + 1) * count + bins - 1) // bins
 
 
 def _average(features: Tensor, cut: Callable[[int, torch.device], tuple[Tensor, Tensor]]) -> Tensor:
-    """Average over a grid of parts, (B, C, h, w) -> (B, C, n, m); `cut` says where the parts of a side begin and end.
+    """Average over a grid of parts, (B, C, h, w) -> (B, C, n, m); `cut` returns the start and stop cells along a side.
 
     Two matrix products, since an exported graph has no pooling whose windows depend on the size of the map.
     """
@@ -137,7 +137,7 @@ def _average(features: Tensor, cut: Callable[[int, torch.device], tuple[Tensor, 
 
 
 def _spread(pooled: Tensor, seen: Tensor, features: Tensor, *, aligned: bool) -> Tensor:
-    """Interpolate averages over the cells in the image; the padding beyond gets the nearest value."""
+    """Interpolate averages over the cells inside the image; padding gets the nearest value."""
     matrices = []
     for averages, inside, count in zip(pooled.shape[2:], seen.shape[2:], features.shape[2:], strict=True):
         cells = torch.arange(count, dtype=torch.float32, device=pooled.device).clamp(max=inside - 1)

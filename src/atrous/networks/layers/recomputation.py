@@ -89,7 +89,7 @@ def recomputing() -> Iterator[None]:
     After a backward pass through a part of the network, another pass through that part is not possible.
     """
     cached = torch.is_autocast_cache_enabled()
-    torch.set_autocast_cache_enabled(False)  # else the copies lie in memory until the forward pass ends
+    torch.set_autocast_cache_enabled(False)  # else the copies stay in memory until the forward pass ends
     try:
         with torch.autograd.graph.saved_tensors_hooks(_pack, _unpack):
             yield

@@ -1,7 +1,7 @@
 """Every change of resolution: logits to pixels, images to scaled copies. Nothing else interpolates.
 
-Bilinear interpolation is separable, so it is written as two small matrix products, rows and columns. That gives any
-band of rows at its exact place, follows either convention, has a gradient, and is faster than a general resize.
+Bilinear interpolation is separable, so it is two small matrix products, rows and columns. This form computes any band
+of rows alone, follows either convention, has a gradient, and is faster than a general resize.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from atrous.networks.contracts import Geometry
 
 MOST_PARTS = 10_000
-"""An exported graph takes a scale as the nearest fraction with a denominator up to this."""
+"""Largest denominator of the fraction that represents a scale in an exported graph."""
 
 
 def compute_interpolation(positions: Tensor, count: int) -> Tensor:
@@ -35,11 +35,13 @@ def compute_interpolation(positions: Tensor, count: int) -> Tensor:
 
 
 def find_taps(positions: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return of each position the sample before it, and the share of the sample after that.
+    """Return, for each position, the sample before it and the weight of the sample after that.
 
     Args:
-        positions: (n,) floats, in samples; those outside [0, count - 1] read the nearest end.
-        count: Number of samples, >= 1; of one alone the share is 0.
+        positions: Positions in samples; those outside [0, count - 1] read the nearest end.
+        count: Number of samples, >= 1; of a single sample the weight is 0.
+    Shapes:
+        positions (N,) floats; out (N,) twice.
     """
     positions = positions.clamp(0, count - 1)
     before = positions.floor().clamp(max=count - 2).clamp(min=0)
@@ -49,6 +51,10 @@ def find_taps(positions: Tensor, count: int) -> tuple[Tensor, Tensor]:
 def multiply_sides(cells: Tensor, by_row: Tensor, by_column: Tensor) -> Tensor:
     """Return by_row @ cells @ by_column.T, in fp32 at least.
 
+    Args:
+        cells: A map.
+        by_row: Matrix that combines its rows.
+        by_column: Matrix that combines its columns.
     Shapes:
         cells (B, C, h, w), by_row (R, h), by_column (W, w); out (B, C, R, W).
     """
@@ -56,7 +62,7 @@ def multiply_sides(cells: Tensor, by_row: Tensor, by_column: Tensor) -> Tensor:
 
 
 def _multiply(left: Tensor, right: Tensor) -> Tensor:
-    """Return the matrix product in fp32 at least: autocast would round places and logits to eight bits of mantissa."""
+    """Return the matrix product in fp32 at least: autocast would round positions and logits to 8 bits of mantissa."""
     if torch.is_autocast_enabled(left.device.type):
         with torch.autocast(left.device.type, enabled=False):
             return _multiply(left, right)
@@ -65,9 +71,9 @@ def _multiply(left: Tensor, right: Tensor) -> Tensor:
 
 
 def _locate_pixels(pixels: Tensor, size: int, seen_size: int, cells: int, geometry: Geometry) -> Tensor:
-    """Return where pixels of a side lie, in cells of the network's map.
+    """Return the positions of pixels along a side, in cells of the network's map.
 
-    `size` is the side of the image whose pixels are asked for, `seen_size` that of the (scaled) copy the network saw.
+    `size` is the side of the image whose pixels are wanted, `seen_size` that of the (scaled) copy the network saw.
     """
     if geometry.aligned:
         return pixels * (_compute_step(size, seen_size) / geometry.stride)
@@ -75,18 +81,18 @@ def _locate_pixels(pixels: Tensor, size: int, seen_size: int, cells: int, geomet
 
 
 def _compute_step(size: int, seen_size: int) -> float:
-    """Return how far a pixel lies from the next one in the copy that the network saw, corners on corners."""
+    """Return the distance from one pixel to the next in the copy that the network saw, with aligned corners."""
     return 1.0 if size == seen_size else (seen_size - 1) / max(size - 1, 1)
 
 
 class Enlargement:
-    """Bilinear interpolation of a map at the pixels of the image, whole or a band of its rows at a time.
+    """Bilinear interpolation of a map at the pixels of the image, whole or one band of rows at a time.
 
     Args:
-        geometry: Where the cells lie in the image that the network saw.
-        cells: Rows and columns of the map.
-        size: Height and width of the image whose pixels are wanted, where the network saw a scaled copy of it.
-        device: Where the maps lie.
+        geometry: Positions of the cells in the image that the network saw.
+        cells: Number of rows and columns of the map.
+        size: Height and width of the image whose pixels are wanted, if the network saw a scaled copy of it.
+        device: Device of the maps.
     """
 
     def __init__(
@@ -99,7 +105,7 @@ class Enlargement:
         self._is_identity = geometry.stride == 1 and (height, width) == (geometry.height, geometry.width)
         if self._is_identity:
             return
-        # Places are worked out on the CPU, since MPS has no float64.
+        # Positions are computed on the CPU, since MPS has no float64.
         rows = torch.arange(height, dtype=torch.float64)
         columns = torch.arange(width, dtype=torch.float64)
         self._rows_at = _locate_pixels(rows, height, geometry.height, cells[0], geometry).clamp(0, cells[0] - 1)
@@ -118,7 +124,11 @@ class Enlargement:
         return [int(at) for at in self._rows_at.tolist()]
 
     def find_taps(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """Return where the image's rows and its columns lie in a map of larger cells, see `find_taps`; on the CPU."""
+        """Return the positions of the image's rows and of its columns in the map, see `find_taps`; on the CPU.
+
+        Shapes:
+            out (H,) twice for the rows and (W,) twice for the columns.
+        """
         return find_taps(self._rows_at, self._cells[0]), find_taps(self._columns_at, self._cells[1])
 
     def widen(self, logits: Tensor) -> Tensor:
@@ -132,23 +142,38 @@ class Enlargement:
         return gradient @ self._by_column.to(gradient.dtype)
 
     def find_rows(self, start: int, stop: int) -> slice:
-        """Return which rows of a map the image's rows `start` to `stop` are mixed from."""
+        """Return the rows of the map that a band of the image's rows is interpolated from.
+
+        Args:
+            start: First row of the band.
+            stop: Row after its last.
+        """
         if self._is_identity:
             return slice(start, stop)
         return slice(self._row_before[start], min(self._row_before[stop - 1] + 1, self._last_row) + 1)
 
     def find_band(self, start: int, stop: int, dtype: torch.dtype) -> tuple[slice, Tensor]:
-        """Return which rows of a map the image's rows `start` to `stop` are mixed from, and how.
+        """Return the rows of the map that a band of the image's rows is interpolated from, and how.
 
-        Returns: The map's rows, h' of them, and the matrix (R, h') by which they are multiplied from the left.
+        Args:
+            start: First row of the band.
+            stop: Row after its last.
+            dtype: Type of the matrix.
+        Returns: The map's rows, h' of them, and the matrix (R, h') that multiplies them from the left.
         """
         rows = self.find_rows(start, stop)
         return rows, self._by_row[start:stop, rows].to(dtype)
 
     def enlarge_band(self, widened: Tensor, start: int, stop: int, *, first_row: int = 0) -> Tensor:
-        """Interpolate a widened map at the image's rows `start` to `stop`: (B, K, h, W) -> (B, K, R, W).
+        """Interpolate a widened map at a band of the image's rows.
 
-        Of the map no more is needed than the rows that `find_rows` names; `first_row` is the first one given.
+        Args:
+            widened: The widened map, or only those of its rows that `find_rows` returns.
+            start: First row of the band.
+            stop: Row after its last.
+            first_row: Row of the map that `widened` starts at.
+        Shapes:
+            in (B, K, h, W); out (B, K, R, W).
         """
         if self._is_identity:
             return widened[:, :, start - first_row : stop - first_row]
@@ -162,21 +187,21 @@ class Enlargement:
 
 
 CPU_BAND_BYTES = 2**20
-"""Of the logits in a band of rows: what a core's cache holds."""
+"""Bytes of logits per band of rows: as much as fits in a core's cache."""
 DEVICE_BAND_BYTES = 64 * 2**20
-"""On other devices: enough to keep them busy."""
+"""The same on other devices: enough to keep them busy."""
 
 
 def iter_row_bands(
     height: int, row_bytes: int, device: torch.device, *, cpu_bytes: int | None = None
 ) -> Iterator[slice]:
-    """Yield the rows of an image as bands that are worked on while they lie in the cache.
+    """Yield the rows of an image as bands that are processed while they are in the cache.
 
     Args:
-        height: Rows of the image.
-        row_bytes: Of the logits of one row.
-        device: Where they are computed.
-        cpu_bytes: Of the logits in a band on a CPU; CPU_BAND_BYTES where left out.
+        height: Number of rows of the image.
+        row_bytes: Bytes of logits per row.
+        device: Device that computes them.
+        cpu_bytes: Bytes of logits per band on a CPU. Default: CPU_BAND_BYTES.
     """
     band_bytes = (cpu_bytes or CPU_BAND_BYTES) if device.type == "cpu" else DEVICE_BAND_BYTES
     rows = max(band_bytes // row_bytes, 1)
@@ -188,9 +213,9 @@ def enlarge_logits(logits: Tensor, geometry: Geometry, *, size: tuple[int, int] 
     """Interpolate the cells' logits at the pixels of the image.
 
     Args:
-        logits: One vector a cell of the network's map.
-        geometry: Where the cells lie in the image that the network saw.
-        size: Height and width of the image whose pixels are wanted, where the network saw a scaled copy of it.
+        logits: One vector per cell of the network's map.
+        geometry: Positions of the cells in the image that the network saw.
+        size: Height and width of the image whose pixels are wanted, if the network saw a scaled copy of it.
     Shapes:
         in (B, K, h, w); out (B, K, H, W), float32 at least.
     """
@@ -201,7 +226,7 @@ def resample_cells(cells: Tensor, source: Geometry, target: Geometry) -> Tensor:
     """Interpolate one map at the cells of another: of another stride, or of a scaled copy of the image.
 
     Args:
-        cells: A map that lies as `source` says.
+        cells: A map.
         source: Its geometry.
         target: The geometry of the map that is wanted.
     Shapes:
@@ -238,23 +263,27 @@ def resize_map(cells: Tensor, size: tuple[int, int], *, aligned: bool) -> Tensor
 
 
 def _scale_size(size: int, scale: float) -> int:
-    """Return round(size * scale), half to even; in whole numbers where the size is open, as in an exported graph."""
+    """Return round(size * scale), half to even; in integers for a dynamic size, as in an exported graph."""
     if not isinstance(size, torch.SymInt):
         return round(size * scale)
     ratio = Fraction(scale).limit_denominator(MOST_PARTS)
     doubled = 2 * ratio.denominator
     halves = 2 * ratio.numerator * size + ratio.denominator
     rounded_up, rest = halves // doubled, halves % doubled
-    is_tie = (doubled - 1 - rest) // (doubled - 1)  # 1 where nothing rests, else 0
+    is_tie = (doubled - 1 - rest) // (doubled - 1)  # 1 if the remainder is 0, else 0
     return rounded_up - is_tie * (rounded_up % 2)
 
 
 def scale_image(images: Tensor, scale: float, *, aligned: bool) -> Tensor:
     """Return a bilinearly scaled copy.
 
-    Aligned, a side of n pixels becomes round((n - 1) * scale) + 1 with the corners on the corners, so that sample
-    centres stay in place; else round(n * scale), at least 1, with half-pixel centres.
+    If aligned, a side of n pixels becomes round((n - 1) * scale) + 1 with aligned corners, so that sample centres stay
+    in place; else round(n * scale), at least 1, with half-pixel centres.
 
+    Args:
+        images: The images.
+        scale: Relative size of the copy, above 0.
+        aligned: Whether corner pixels stay on corner pixels.
     Shapes:
         in (B, 3, H, W) floats; out (B, 3, H', W').
     """

@@ -1,8 +1,8 @@
-"""Atrous convolution whose weight's gradient is computed a tap at a time, over the cells where the tap sees the map.
+"""Atrous convolution whose weight gradient is computed one tap at a time, over the cells where the tap sees the map.
 
-At a rate near the map's size most of what the side taps multiply is padding. oneDNN leaves that out of the output and
-of the features' gradient, but not of the weight's. Here each tap is one matrix product of the cells that it sees: at
-rate 36 on 65 x 65 cells four times as fast in bf16, three times in fp32.
+At a rate near the size of the map, most products of the side taps are with padding. oneDNN skips them in the output and
+in the gradient of the features, but not in that of the weight. Here each tap is one matrix product over the cells that
+it sees: at rate 36 on 65 x 65 cells this is four times as fast in bf16 and three times in fp32.
 """
 
 from __future__ import annotations
@@ -15,13 +15,18 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 MOST_SEEN = 0.8
-"""Share of the map that a tap sees, in the mean, above which oneDNN's gradient is as fast as products by tap."""
+"""Mean share of the map that a tap sees, above which oneDNN's gradient is as fast as products by tap."""
 BUFFER_BYTES = 2**24
-"""Of the features that are copied at once."""
+"""Bytes of features copied at a time."""
 
 
 def taps_miss_map(conv: nn.Conv2d, features: Tensor) -> bool:
-    """Whether the taps of a convolution miss so much of features (B, C, h, w) on a CPU that products by tap pay."""
+    """Return whether the taps of a convolution miss so much of a map on a CPU that products by tap are faster.
+
+    Args:
+        conv: The convolution.
+        features: Its input, (B, C, h, w).
+    """
     centred = tuple(rate * (size // 2) for size, rate in zip(conv.kernel_size, conv.dilation, strict=True))
     if features.device.type != "cpu" or features.dim() != 4 or features.numel() == 0:
         return False
@@ -36,11 +41,11 @@ def taps_miss_map(conv: nn.Conv2d, features: Tensor) -> bool:
 
 
 def convolve_by_taps(features: Tensor, weight: Tensor, bias: Tensor | None, rate: tuple[int, ...]) -> Tensor:
-    """Return a centred convolution of stride 1, once differentiable; under autocast it computes in autocast's dtype.
+    """Return a centred convolution of stride 1, once differentiable; under autocast, computed in autocast's dtype.
 
     Args:
-        features: What is convolved.
-        weight: The filters; their sides are odd.
+        features: The input.
+        weight: The filters, with odd sides.
         bias: Added to each channel of the output, or None.
         rate: Distance between taps in cells, vertical and horizontal.
     Shapes:
@@ -68,7 +73,7 @@ class _ConvolveByTaps(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         features, weight = ctx.saved_tensors
         of_features = of_weight = None
-        if ctx.needs_input_grad[1]:  # first, while the other gradient is not held
+        if ctx.needs_input_grad[1]:  # first, before the other gradient takes memory
             of_weight = _differentiate_weight(features, gradients[0], weight, ctx.rate)
         if ctx.needs_input_grad[0]:
             place = ([1, 1], ctx.padding, ctx.rate, False, [0, 0], 1)  # stride, padding, rate, not transposed, groups
@@ -80,15 +85,15 @@ class _ConvolveByTaps(torch.autograd.Function):
 
 
 def _differentiate_weight(features: Tensor, gradient: Tensor, weight: Tensor, rate: tuple[int, ...]) -> Tensor:
-    """Return the gradient of the weight, in its dtype, from that of the output."""
+    """Return the gradient of the weight, in the dtype of the weight, from that of the output."""
     rows, columns = (
         _list_spans(cells, size, r) for cells, size, r in zip(features.shape[2:], weight.shape[2:], rate, strict=True)
     )
     out = torch.zeros_like(weight)
     images = max(1, BUFFER_BYTES // (features[0].numel() * features.element_size()))
     for inputs, outputs in zip(torch.split(features, images), torch.split(gradient, images), strict=True):
-        # Columns of an image are copied into one run of memory, of whose rows products need no further copy; into the
-        # same buffer each time, since blocks of several sizes would leave gaps in the heap.
+        # The columns of an image are copied into contiguous memory, whose rows need no further copy for the products;
+        # into the same buffer each time, since blocks of several sizes would fragment the heap.
         input_buffer, output_buffer = inputs.new_empty(inputs.numel()), outputs.new_empty(outputs.numel())
         for column, (from_left, to_left, width) in enumerate(columns):
             if not width:
@@ -111,6 +116,6 @@ def _copy_columns(features: Tensor, start: int, width: int, buffer: Tensor) -> T
 
 
 def _list_spans(cells: int, size: int, rate: int) -> list[tuple[int, int, int]]:
-    """Return for each tap along a side the first cell that it reads, the first that it writes, and how many it sees."""
+    """Return, for each tap along a side, the first cell it reads, the first it contributes to, and how many it sees."""
     offsets = [(tap - size // 2) * rate for tap in range(size)]
     return [(max(offset, 0), max(-offset, 0), max(cells - abs(offset), 0)) for offset in offsets]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from atrous.core.errors import DataError, UsageError
+from atrous.core.errors import DataError, MachineError, UsageError
 from atrous.images.decode import ImageHeader, is_huge_tiff, load_header, load_image, load_mask
 
 UPRIGHT = {  # what a viewer does for each EXIF orientation, after the standard's own table
@@ -291,3 +291,20 @@ def test_a_huge_tiff_is_known_by_its_head(tmp_path, colours, monkeypatch):
     for largest, huge in ((39, {"a.tif", "big.TIFF"}), (40, set())):
         monkeypatch.setattr("atrous.images.decode.HUGE_PX", largest)
         assert {name for name in names if is_huge_tiff(tmp_path / name)} == huge
+
+
+def test_a_lack_of_memory_is_no_fault_of_the_file():
+    class Large(io.BytesIO):
+        name = "large.png"
+
+        def read(self, size=-1):
+            raise MemoryError
+
+    with pytest.raises(MachineError, match=r"large\.png: not enough memory"):
+        load_image(Large())
+
+
+def test_a_folder_is_no_broken_image(tmp_path):
+    with pytest.raises(DataError, match="cannot be read: Is a directory") as caught:
+        load_image(tmp_path)
+    assert "Replace" not in caught.value.hint

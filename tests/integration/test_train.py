@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import html
 import io
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +35,7 @@ from atrous.core.labels import LabelSpace
 from atrous.core.records import Sample
 from atrous.data.build import build_splits, build_stream, check_training_data, list_pass
 from atrous.data.preview import save_preview
-from atrous.training import check, compilation, prepare
+from atrous.training import check, compilation, journal, prepare
 from atrous.training.checkpoint import load_checkpoint
 from atrous.training.norm import set_norm_momentum
 from atrous.training.validation import Validator
@@ -188,11 +192,93 @@ def test_the_same_run_again_is_bit_equal_whatever_the_number_of_workers(run, dat
     assert_same_runs(run, again)
 
 
-def test_the_written_configuration_starts_the_same_run(run, tmp_path):
-    again = tmp_path / "again"
-    code, _, err = call("train", "--recipe", run / "config.yaml", "--out", again, "--quiet")
+def test_the_reports_command_trains_the_same_run_again_from_any_folder(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = html.unescape((run / "report.html").read_text(encoding="utf-8"))
+    command = re.search(r"<pre[^>]*>(atrous train --recipe [^<]*)</pre>", page)[1]
+    code, out, err = call(*shlex.split(command)[1:])
     assert code == 0, err
-    assert_same_runs(run, again)
+    again = Path(out.splitlines()[-1].removeprefix("run: "))
+    assert f"run folder: {again}" in err
+    assert_same_runs(run, tmp_path / again)
+
+
+def test_an_edited_configuration_is_not_resumed(run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    text = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(
+        text.replace("accumulate: 2", "accumulate: 1").replace("power: 0.9", "power: 1.0")
+    )
+    code, _, err = call("train", "--resume", folder)
+    assert code == 2
+    assert "training.accumulate and training.power differ from the original run" in " ".join(err.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "code"),
+    [("config.yaml", "training: [", 2), ("config.yaml", "version: 1", 2), ("last.ckpt", "damaged", 4)],
+)
+def test_a_damaged_run_is_one_clear_error(run, tmp_path, name, content, code):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    (folder / name).write_text(content)
+    got, _, err = call("train", "--resume", folder)
+    assert got == code
+    assert str(folder / name) in "".join(err.splitlines())
+    assert len(err.splitlines()) == 2
+
+
+def read_global_state():
+    cudnn = torch.backends.cudnn
+    return {
+        "random": torch.random.get_rng_state().tolist(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "threads": torch.get_num_threads(),
+        "cudnn": (cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32),
+        "warnings": list(warnings.filters),
+        "environment": dict(os.environ),
+        "signals": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
+    }
+
+
+def test_a_training_in_python_leaves_global_switches_alone_also_when_it_diverges(tmp_path):
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        before = read_global_state()
+        train_shapes(tmp_path / "run")
+        assert read_global_state() == before
+        with pytest.raises(atrous.TrainingDiverged):
+            train_shapes(tmp_path / "diverged", iterations=8, lr=1e30, precision="fp32")
+        assert read_global_state() == before
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_a_diverged_training_has_its_own_exit_code_and_closes_its_trackers(tmp_path, data, monkeypatch):
+    closed = []
+    monkeypatch.setattr(journal.Journal, "close", lambda self, status: closed.append(status))
+    words = ["train", data, *SETTINGS, "--out", tmp_path / "run", "--lr", 1e30, "--precision", "fp32"]
+    code, _, err = call(*words, "--set", "training.clip_norm=0")
+    assert (code, closed) == (6, ["failed"])
+    assert "Lower --lr" in err
+
+
+def test_a_missing_folder_and_an_impossible_model_are_refused_before_any_mask_is_read(data, tmp_path):
+    copied = tmp_path / "data"
+    shutil.copytree(data, copied)
+    for mask in (copied / "masks").rglob("*.png"):
+        mask.write_bytes(b"no mask")
+    code, _, err = call("train", tmp_path / "nowhere", "--iterations", 1)
+    assert (code, "nowhere' is neither a folder" in err) == (3, True)
+    for words, code in (
+        (("--model", "deeplabv3-tinny"), 2),
+        (("--crop", 33, "--set", "model.head={rates: [9]}"), 2),
+        (("--weights", "no.pth"), 4),
+        (("--device", "cuda:99"), 5),
+    ):
+        assert call("train", copied, *SETTINGS, "--out", tmp_path / "run", *words)[0] == code
+    assert not (tmp_path / "run").exists()
 
 
 def interrupt_at(step):

@@ -123,6 +123,7 @@ def print_run(result: Run, *, as_json: bool) -> int:
 
 def _load(options: dict[str, Any], *, assignments: list[str], recipe: str | None, resume: Path | None) -> LoadedConfig:
     from atrous.config.load import load_config
+    from atrous.core.data_source import require_source
 
     if resume is not None:
         if recipe is not None or options["output.folder"] is not None:
@@ -136,6 +137,8 @@ def _load(options: dict[str, Any], *, assignments: list[str], recipe: str | None
     loaded = load_config(recipe=recipe, options=options, assignments=assignments)
     if not loaded.config.data.source:
         raise UsageError("no data given", "Name a folder, a data set of `atrous datasets`, or a --recipe that does.")
+    if resume is None:  # before anything heavy is imported; the data of a run to resume have a message of their own
+        require_source(loaded.config.data.source, loaded.config.data.root)
     return loaded
 
 

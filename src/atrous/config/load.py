@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -23,16 +23,20 @@ from atrous.config.problems import (
     Problem,
     describe_unknown_key,
     describe_validation_error,
+    find_source,
     list_keys,
     list_sections,
     raise_problems,
 )
-from atrous.config.schema import Config
+from atrous.config.schema import VERSION, Config
 from atrous.core.data_source import SETTINGS_NAME, expand_path, resolve_source
 from atrous.core.errors import ConfigError
 from atrous.core.registry import describe_choices
+from atrous.core.run_folder import RunFolder
 
 DEFAULT_EPOCHS = 50
+DATA_VERSION = 1
+"""Version of the form of `atrous.yaml`."""
 
 _OPTION_NAMES = {"model.name": "--model", "output.folder": "--out", "data.root": "--data-root", "data.source": "DATA"}
 _SHORT_NAMES = {"model": "model.name", "out": "output.folder", "data_root": "data.root"}
@@ -68,32 +72,32 @@ def load_config(
 ) -> LoadedConfig:
     """Merge all sources into one checked configuration.
 
-    A later source that says how long to train replaces what an earlier one said, whichever of the three fields it uses.
+    A later source that sets the length of the training replaces that of earlier ones, in whichever of the three fields.
 
     Args:
         recipe: A YAML file, or the name of a shipped recipe.
         options: Values by dotted key ("training.lr") or by field name alone ("lr"); None means not given.
-        settings: Values by dotted key that the person did not write; what is wrong with one is said of its key alone.
+        settings: Values by dotted key that the user did not write; a message about one names the key alone.
         assignments: Texts such as "training.lr=0.01"; the values are YAML.
     Raises:
-        ConfigError: Anything that is unknown, mistyped or impossible; all of it in one message.
+        ConfigError: Settings that are unknown, mistyped or impossible; all of them in one message.
     """
     problems: list[Problem] = []
+    given = [_Setting(tuple(key.split(".")), value, "") for key, value in (settings or {}).items()]
     layers = [
         _read_recipe(recipe, problems) if recipe is not None else [],
-        list(_read_options(options or {}, problems)),
-        [_Setting(tuple(key.split(".")), value, "") for key, value in (settings or {}).items()],
-        list(_read_assignments(assignments, problems)),
+        list(_open_sections(_read_options(options or {}, problems), problems)),
+        list(_open_sections(given, problems)),
+        list(_open_sections(_read_assignments(assignments, problems), problems)),
     ]
     data_settings = _read_data_file(layers, problems)
-    tree, sources = _merge([data_settings, *layers])
-    if not any(f"training.{name}" in sources for name in LENGTH_FIELDS):
-        tree.setdefault("training", {})
-        if isinstance(tree["training"], dict):
-            tree["training"]["epochs"] = DEFAULT_EPOCHS
+    tree, sources = _merge([data_settings, *layers], problems)
+    training = tree.setdefault("training", {})
+    if all(training.get(name) is None for name in LENGTH_FIELDS):
+        training["epochs"] = DEFAULT_EPOCHS
     try:
-        # Through JSON, since strict validation takes a list for a tuple there and `no` for nothing but text.
-        config = Config.model_validate_json(json.dumps(tree, default=str), strict=True)
+        # Through JSON, because strict validation of JSON accepts a list for a tuple, and the text `no` for text alone.
+        config = Config.model_validate_json(json.dumps(_make_keys_text(tree), default=str), strict=True)
     except ValidationError as error:
         problems += describe_validation_error(error, sources)
     raise_problems(problems)
@@ -103,12 +107,15 @@ def load_config(
 
 
 def dump_config(config: Config) -> str:
-    """Return the whole configuration as YAML; as a recipe it starts the same run again."""
+    """Return the whole configuration as YAML, which is a recipe.
+
+    Every key is written, also those without a value, so no `atrous.yaml` fills one in when the recipe is used.
+    """
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = None  # short lists on one line
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     stream = io.StringIO()
-    yaml.dump(config.model_dump(mode="json", exclude_none=True), stream)
+    yaml.dump(config.model_dump(mode="json"), stream)
     return stream.getvalue()
 
 
@@ -121,13 +128,25 @@ def list_recipes() -> list[str]:
 def _read_recipe(recipe: Path | str, problems: list[Problem]) -> list[_Setting]:
     path = Path(recipe)
     if path.suffix in (".yaml", ".yml"):
-        return list(_read_yaml(path, f"recipe {path}", problems))
+        settings = list(_read_yaml(path, f"recipe {path}", problems))
+        _refuse_old_version(settings, path)
+        return settings
     if str(recipe) not in list_recipes():
         raise ConfigError(
             f"no recipe {str(recipe)!r}", f"{describe_choices(str(recipe), list_recipes())} Or a .yaml file."
         )
     with resources.as_file(resources.files("atrous.config") / "recipes" / f"{recipe}.yaml") as shipped:
         return list(_read_yaml(shipped, f"recipe {recipe}", problems))
+
+
+def _refuse_old_version(settings: Sequence[_Setting], path: Path) -> None:
+    version = next((setting.value for setting in settings if setting.path == ("version",)), VERSION)
+    if isinstance(version, int) and version < VERSION:
+        weights = RunFolder(path.parent).model
+        way = f", or start it from this run's weights with --weights {weights}" if weights.is_file() else ""
+        raise ConfigError(
+            f"{path} has format {version} of an earlier atrous, which this one does not read", f"Start a new run{way}."
+        )
 
 
 def _read_data_file(layers: Sequence[list[_Setting]], problems: list[Problem]) -> list[_Setting]:
@@ -137,18 +156,19 @@ def _read_data_file(layers: Sequence[list[_Setting]], problems: list[Problem]) -
     if not isinstance(text, str) or not text or not (root is None or isinstance(root, str)):
         return []
     source = resolve_source(text, root)
-    if source.settings is None:
-        return []
+    given = {setting.path[1] for layer in layers for setting in layer if setting.path[0] == "data"}
+    if source.settings is None or given >= set(list_sections()["data"]):
+        return []  # the config.yaml of a run sets every key of data itself
     settings = list(_read_yaml(source.settings, str(source.settings), problems))
     for setting in settings:
         key = ".".join(setting.path)
-        if setting.path[0] != "data":
+        if setting.path == ("version",):
+            if setting.value != DATA_VERSION:
+                hint = f"This atrous reads version {DATA_VERSION} of {SETTINGS_NAME}."
+                problems.append(Problem(key, f"is {setting.value!r}", hint, setting.source))
+        elif setting.path[0] != "data":
             problems.append(
                 Problem(key, f"does not belong in {SETTINGS_NAME}", "Only its data section is read.", setting.source)
-            )
-        elif len(setting.path) == 1:
-            problems.append(
-                Problem(key, f"is {setting.value!r}", "Write `data:`, then its keys, indented.", setting.source)
             )
     found = [_resolve_place(setting, source.settings.parent) for setting in settings if len(setting.path) > 1]
     if source.is_settings_named:
@@ -180,7 +200,7 @@ def _resolve_place(setting: _Setting, folder: Path) -> _Setting:
 
 
 def _read_yaml(path: Path, label: str, problems: list[Problem]) -> Iterator[_Setting]:
-    """Yield the settings of a file, each with its line. A file that is no YAML is one problem."""
+    """Yield the settings of a YAML file, each with its line."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -200,13 +220,32 @@ def _read_yaml(path: Path, label: str, problems: list[Problem]) -> Iterator[_Set
         raise ConfigError(
             f"{path}:1: not a mapping but {type(tree).__name__}", "Write sections: `training:`, then its keys."
         )
+    yield from _open_sections(_list_settings(tree, lines, label), problems)
+
+
+def _list_settings(tree: Mapping[Any, Any], lines: Mapping[tuple[str, ...], int], label: str) -> Iterator[_Setting]:
     for section, content in tree.items():
         name = str(section)
+        line = lines.get((name,), 1)  # a key from an anchor has no line of its own
         if isinstance(content, dict) and name in list_sections():
             for field, value in content.items():
-                yield _Setting((name, str(field)), value, f"{label}:{lines[name, str(field)]}")
+                yield _Setting((name, str(field)), value, f"{label}:{lines.get((name, str(field)), line)}")
         elif content is not None or name not in list_sections():
-            yield _Setting((name,), content, f"{label}:{lines[name,]}")
+            yield _Setting((name,), content, f"{label}:{line}")
+
+
+def _open_sections(settings: Iterable[_Setting], problems: list[Problem]) -> Iterator[_Setting]:
+    """Yield settings, those of a whole section key by key; a section that is no mapping is a problem."""
+    for setting in settings:
+        if len(setting.path) > 1 or setting.path[0] not in list_sections():
+            yield setting
+        elif isinstance(setting.value, Mapping):
+            for field, value in setting.value.items():
+                yield _Setting((*setting.path, str(field)), value, setting.source)
+        else:
+            name = setting.path[0]
+            hint = f"Allowed: a mapping: write `{name}:`, then its keys, indented."
+            problems.append(Problem(name, f"is {setting.value!r}", hint, setting.source))
 
 
 def _describe_yaml_error(error: YAMLError, path: Path) -> tuple[str, str]:
@@ -214,7 +253,10 @@ def _describe_yaml_error(error: YAMLError, path: Path) -> tuple[str, str]:
     reason = str(error.problem) if isinstance(error, MarkedYAMLError) else str(error).splitlines()[0]
     where = f"{path}:{mark.line + 1}" if mark else str(path)
     doubled = reason.startswith("found duplicate key")
-    return f"{where}: {reason.split(' with value')[0]}", "Write each key once." if doubled else "Mend the YAML there."
+    return (
+        f"{where}: {reason.split(' with value')[0]}",
+        "Write each key once." if doubled else "Correct the YAML there.",
+    )
 
 
 def _find_lines(node: Node | None, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int]]:
@@ -239,7 +281,7 @@ def _read_options(options: Mapping[str, Any], problems: list[Problem]) -> Iterat
 
 
 def _find_key(name: str) -> str | None:
-    """Return the dotted key of a field named alone; where two sections have it, training's."""
+    """Return the dotted key of a field; if two sections have the field, that of training."""
     keys = [key for key in list_keys() if key.rpartition(".")[2] == name]
     training = [key for key in keys if key.startswith("training.")]
     return _SHORT_NAMES.get(name) or next(iter([*training, *keys]), None)
@@ -262,7 +304,7 @@ def _read_assignments(assignments: Sequence[str], problems: list[Problem]) -> It
         yield _Setting(tuple(key.split(".")), parsed, f"--set {text}")
 
 
-def _merge(layers: Sequence[Sequence[_Setting]]) -> tuple[dict[str, Any], dict[str, str]]:
+def _merge(layers: Sequence[Sequence[_Setting]], problems: list[Problem]) -> tuple[dict[str, Any], dict[str, str]]:
     tree: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for layer in layers:
@@ -272,8 +314,12 @@ def _merge(layers: Sequence[Sequence[_Setting]]) -> tuple[dict[str, Any], dict[s
                 tree.get("training", {}).pop(name, None)
         for path, value, source in layer:
             node = tree
-            for part in path[:-1]:
+            for depth, part in enumerate(path[:-1], start=1):
                 inner = node.get(part)
+                if inner is not None and not isinstance(inner, dict):
+                    key = ".".join(path[:depth])
+                    hint = f"{'.'.join(path)} needs a mapping there."
+                    problems.append(Problem(key, f"is {inner!r}", hint, find_source(key, sources)))
                 node[part] = dict(inner) if isinstance(inner, dict) else {}
                 node = node[part]
             node[path[-1]] = value
@@ -281,6 +327,13 @@ def _merge(layers: Sequence[Sequence[_Setting]]) -> tuple[dict[str, Any], dict[s
             sources = {other: place for other, place in sources.items() if not other.startswith(f"{key}.")}
             sources[key] = source
     return tree, sources
+
+
+def _make_keys_text(value: Any) -> Any:
+    """Return nested values whose keys are all text, as JSON has them; YAML allows lists and dates as keys too."""
+    if isinstance(value, Mapping):
+        return {str(key): _make_keys_text(inner) for key, inner in value.items()}
+    return [_make_keys_text(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _is_length(setting: _Setting) -> bool:

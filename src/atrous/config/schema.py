@@ -12,6 +12,9 @@ from atrous.core.inference_options import InferenceOptions, OutputStride, Precis
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 
+VERSION: Literal[2] = 2
+"""Version of the form of recipes and of the config.yaml of runs."""
+
 
 class Section(BaseModel):
     """Base of all sections: frozen, unknown keys refused, strict about types."""
@@ -176,8 +179,8 @@ class OutputConfig(Section):
 class Config(Section):
     """All settings of a run."""
 
-    version: Literal[1] = 1
-    """Version of this form."""
+    version: Literal[2] = VERSION
+    """Version of this form; the config.yaml of a run names it."""
     data: DataConfig = DataConfig()
     """Images and masks."""
     model: ModelConfig = ModelConfig()

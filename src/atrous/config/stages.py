@@ -26,7 +26,7 @@ _ONE_NETWORK = ("model.name", "model.weights")
 def list_stages(config: Config) -> tuple[Config, ...]:
     """Return the configuration of each stage, itself without stages; of an ordinary run the one that it has.
 
-    A stage that says how long to train replaces what all on_message, whichever of the three fields it uses.
+    A stage that sets the length of the training replaces that of the run, in whichever of the three fields.
 
     Raises:
         ConfigError: See `check_stages`.
@@ -84,10 +84,14 @@ def _check_keys(settings: Mapping[str, Any]) -> Iterator[Problem]:
             )
         elif field not in list_keys():
             yield Problem(key, "is unknown", describe_unknown_key(field))
+        elif key != field and not isinstance(settings.get(field, {}), Mapping):
+            yield Problem(field, f"is {settings[field]!r}", f"{key} needs a mapping there.")
 
 
 def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:
-    """Set a value in nested mappings, which are made where there are none."""
+    """Set a value in nested mappings; what is not a mapping on the way there is replaced by one."""
     for part in path[:-1]:
-        tree = tree.setdefault(part, {})
+        if not isinstance(tree.get(part), dict):
+            tree[part] = {}
+        tree = tree[part]
     tree[path[-1]] = value

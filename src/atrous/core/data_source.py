@@ -10,7 +10,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from atrous.core.registry import Registry
+from atrous.core.errors import DataError
+from atrous.core.registry import Registry, describe_choices
 
 DATASETS = Registry(
     "data set",
@@ -71,6 +72,27 @@ def resolve_source(source: str, root: str | None = None) -> DataSource:
         parent = root or os.environ.get(ROOT_VARIABLE)
         return _find_settings(source, expand_path(parent) / source) if parent else DataSource(source, None)
     return _find_settings(FOLDER, path)
+
+
+def require_source(text: str, root: str | None = None) -> DataSource:
+    """Resolve a source whose data set has to be known and whose folder has to exist.
+
+    Args:
+        text: See `resolve_source`.
+        root: See `resolve_source`.
+    Raises:
+        ConfigError: The data set is unknown.
+        DataError: There is no such folder.
+    """
+    source = resolve_source(text, root)
+    DATASETS.require(source.dataset)
+    if source.dataset == FOLDER and not (source.root and source.root.is_dir()):
+        if source.root is not None and source.root.is_file():
+            raise DataError(f"{text!r} is a file", "Give the folder that holds images and masks.")
+        raise DataError(
+            f"{text!r} is neither a folder nor a registered data set", describe_choices(text, list(DATASETS))
+        )
+    return source
 
 
 def expand_path(text: str) -> Path:

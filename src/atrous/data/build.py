@@ -13,7 +13,7 @@ import numpy as np
 
 from atrous.config.options import read_options
 from atrous.config.schema import DataConfig, TrainingConfig
-from atrous.core.data_source import DATASETS, FOLDER, DataSource, resolve_source
+from atrous.core.data_source import DATASETS, FOLDER, DataSource, require_source
 from atrous.core.errors import ConfigError, DataError, UsageError
 from atrous.core.findings import Finding, describe_count, require_no_errors, shorten_list
 from atrous.core.labels import LabelSpace
@@ -222,14 +222,4 @@ def find_source(config: DataConfig) -> DataSource:
         )
     if not config.source:
         raise ConfigError("data.source: no data given", f"Give a folder, or one of {', '.join(DATASETS)}.")
-    source = resolve_source(config.source, config.root)
-    DATASETS.require(source.dataset)
-    if source.dataset == FOLDER and not (source.root and source.root.is_dir()):
-        is_file = source.root is not None and source.root.is_file()
-        raise DataError(
-            f"{config.source!r} is {'a file' if is_file else 'neither a folder nor a registered data set'}",
-            "Give the folder that holds images and masks."
-            if is_file
-            else describe_choices(config.source, list(DATASETS)),
-        )
-    return source
+    return require_source(config.source, config.root)

@@ -6,16 +6,16 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from atrous.config.load import LoadedConfig, dump_config, load_config
+from atrous.config.load import LoadedConfig
+from atrous.config.run_settings import list_differences, list_settings, make_absolute, save_run_config
 from atrous.config.schema import Config
 from atrous.config.stages import list_stages
 from atrous.core.data_source import FOLDER, resolve_source
 from atrous.core.errors import ConfigError, UsageError
-from atrous.core.files import save_text
 from atrous.core.metrics_file import is_finished, load_scores
 from atrous.core.records import MessageCallback, ProgressCallback, Scores, send_message
 from atrous.core.run_folder import RunFolder
-from atrous.data.build import build_splits, build_stream, check_training_data, list_pass
+from atrous.data.build import PYTHON_SOURCE, build_splits, build_stream, check_training_data, list_pass
 from atrous.data.contracts import Splits
 from atrous.data.preview import save_preview
 from atrous.data.statistics import MaskStatistics
@@ -94,10 +94,12 @@ def run_training(
         ConfigError: A stage that cannot be; all are looked at before the first one starts.
     """
     started = time.monotonic()
-    config = loaded.config
+    config = loaded.config if loaded.config.data.source == PYTHON_SOURCE else make_absolute(loaded.config)
     if resume:
         _require_same_settings(config, RunFolder(resume))
     run = RunFolder(resume) if resume else _choose_folder(config)
+    if config.output.folder is None:
+        send_message(on_message, f"run folder: {run.path}")
     stages = _prepare_stages(config, run, splits, progress, on_message)
     before: Stage | None = None
     scores: Scores | None = None
@@ -211,11 +213,18 @@ def _run_stage(
         ) as journal,
     ):
         training = prepare_training(
-            config, stage.splits, stage.statistics, journal, world=world, started=started, checkpoint=checkpoint
+            config,
+            stage.splits,
+            stage.statistics,
+            journal,
+            settings=list_settings(whole),
+            world=world,
+            started=started,
+            checkpoint=checkpoint,
         )
         if checkpoint is None:  # not before it is certain that there will be a run
             for folder, settings in {stage.run: config, run: whole}.items():
-                save_text(folder.config, dump_config(settings))
+                save_run_config(folder.config, settings)
         was_stopped = run_steps(training)
         interrupted = training.state.step < training.plan.total_steps
         conclude_training(training, interrupted=interrupted)
@@ -320,23 +329,19 @@ def _choose_folder(config: Config) -> RunFolder:
 
 
 def _require_same_settings(config: Config, run: RunFolder) -> None:
-    """Refuse to resume with other settings than the run began with; where its data lie and what it runs on may change.
+    """Refuse to resume with other settings than the run began with, whether given now or edited into its config.yaml.
 
     Raises:
-        UsageError: A setting of data, model, training or evaluation differs.
+        UsageError: A setting of data, model, training, evaluation or stages differs.
+        ModelFileError: The run has no checkpoint, or its checkpoint is damaged or has another format.
     """
-    began = load_config(recipe=run.config).config
-    changed = [
-        f"{section}.{name}"
-        for section in ("data", "model", "training", "evaluation")
-        for name, value in vars(getattr(config, section)).items()
-        if value != getattr(getattr(began, section), name)
-    ]
-    changed = [key for key in changed if key not in ("data.source", "data.root")]
-    changed += ["stages"] if config.stages != began.stages else []
+    from atrous.training.checkpoint import load_settings
+
+    begun = next((folder for folder in (run, *run.iter_stages()) if folder.checkpoint.is_file()), run)
+    changed = list_differences(config, load_settings(begun.checkpoint))
     if changed:
         verb = "differs" if len(changed) == 1 else "differ"
         raise UsageError(
             f"Cannot resume {run.path}: {' and '.join(changed)} {verb} from the original run",
-            "Leave out what would change them, or start a new run.",
+            f"Remove the change from the command or from {run.config}, or start a new run.",
         )

@@ -1,9 +1,11 @@
-"""What an exact resume must hold. Order, augmentation and learning rate are functions of the step, so it is little."""
+"""Checkpoints: what an exact resume needs. Order, augmentation and learning rate are functions of the step."""
 
 from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,17 +16,18 @@ from torch import Tensor
 from atrous.core.errors import ModelFileError
 from atrous.core.files import atomic_path
 from atrous.core.records import Scores
+from atrous.core.run_folder import RunFolder
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass
 class TrainState:
-    """Where a run stands: what is counted on from step to step.
+    """Progress of a training, updated after every step.
 
     Args:
         step: Optimiser steps done.
-        spent_s: Wall-clock seconds of earlier sittings.
+        spent_s: Wall-clock seconds spent before this process.
         best_step: The step of the best validation, or None before the first.
         best_scores: That validation's scores.
         losses: Losses since the last validation.
@@ -42,7 +45,7 @@ class TrainState:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> TrainState:
-        """Build a train_state from `to_json`'s form."""
+        """Build a state from `to_json`'s form."""
         scores = Scores.from_json(value["best_scores"]) if value["best_scores"] else None
         return cls(**(value | {"best_scores": scores, "losses": tuple(value["losses"])}))
 
@@ -56,7 +59,8 @@ class Checkpoint:
         network: The network's tensors.
         averaged: The averaged network's tensors.
         optimizer: The optimiser's state dict.
-        record: What is plain: the plan, the rows of the CSV, the best score, seconds spent.
+        record: Plain values: the plan, the state, the rows of metrics.csv, the hash of the data, and the settings that
+            a resumed run has to keep.
     """
 
     step: int
@@ -67,7 +71,12 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint atomically; tensors and plain values alone."""
+    """Write a checkpoint atomically; it holds tensors and plain values only.
+
+    Args:
+        path: The file.
+        checkpoint: The state of the run.
+    """
     content = {
         "format_version": FORMAT_VERSION,
         "step": checkpoint.step,
@@ -84,16 +93,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint; nothing in it is executed.
 
     Raises:
-        ModelFileError: No such file, a damaged one, or one of another kind.
+        ModelFileError: The file is missing or damaged, is no checkpoint, or has another format.
     """
-    if not path.is_file():
-        raise ModelFileError(f"{path}: no such checkpoint", "Give the folder of a run that was interrupted.")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(content, dict):
-            raise ModelFileError(f"{path}: is not a checkpoint of atrous", "Give the folder of a run of atrous.")
-        if content["format_version"] > FORMAT_VERSION:
-            raise ModelFileError(f"{path}: written by a later atrous", "Update atrous.")
+    with _explain_damage(path):
+        content = _load(path)
         return Checkpoint(
             content["step"],
             content["network"],
@@ -101,9 +104,46 @@ def load_checkpoint(path: Path) -> Checkpoint:
             content["optimizer"],
             json.loads(content["record"]),
         )
+
+
+def load_settings(path: Path) -> dict[str, Any]:
+    """Read the settings that the run of a checkpoint began with, without its tensors.
+
+    Raises:
+        ModelFileError: See `load_checkpoint`.
+    """
+    with _explain_damage(path):
+        settings: dict[str, Any] = json.loads(_load(path, mmap=True)["record"])["settings"]
+        return settings
+
+
+def _load(path: Path, *, mmap: bool = False) -> dict[str, Any]:
+    """Return the content of a file after checking its format; with `mmap`, tensors are read when they are used."""
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such checkpoint", "Give the folder of a run that was interrupted.")
+    content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    if not isinstance(content, dict):
+        raise ModelFileError(f"{path}: not a checkpoint of atrous", "Give the folder of a run of atrous.")
+    version = content["format_version"]
+    if version > FORMAT_VERSION:
+        raise ModelFileError(f"{path}: written by a later atrous", "Update atrous.")
+    if version < FORMAT_VERSION:
+        raise ModelFileError(f"{path}: has format {version} of an earlier atrous", _suggest(path))
+    return content
+
+
+@contextmanager
+def _explain_damage(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except ModelFileError:
+        raise
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, ModelFileError):
-            raise
-        raise ModelFileError(
-            f"{path}: cannot be read: {error}", "The checkpoint is damaged; start the run anew."
-        ) from error
+        reason = next((line for line in str(error).splitlines() if line), type(error).__name__)
+        raise ModelFileError(f"{path}: cannot be read: {reason}", _suggest(path)) from error
+
+
+def _suggest(path: Path) -> str:
+    """Return the way to continue without a checkpoint."""
+    weights = RunFolder(path.parent).model
+    return "Start a new run" + (f"; --weights {weights} starts it from the best weights." if weights.is_file() else ".")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import replace
 from typing import Any
 
-from atrous.config.load import dump_config
+from atrous.config.run_settings import list_settings
 from atrous.core.metrics_file import save_metrics
 from atrous.core.provenance import collect_provenance, collect_versions
 from atrous.core.records import Scores
@@ -74,7 +75,7 @@ def build_card(training: Training, scores: Scores | None) -> ModelCard:
         score=scores.miou if scores else None,
         protocol=scores.protocol.to_json() if scores else None,
         data=training.splits.train.name,
-        recipe_sha256=hashlib.sha256(dump_config(training.config).encode()).hexdigest(),
+        recipe_sha256=hashlib.sha256(json.dumps(list_settings(training.config)).encode()).hexdigest(),
         versions=collect_versions(),
     )
 

@@ -124,6 +124,7 @@ def _save(training: Training) -> None:
             "train_state": training.state.to_json() | {"spent_s": training.count_seconds()},
             "rows": training.journal.rows,
             "data": training.fingerprint,
+            "settings": dict(training.settings),
         },
     )
     save_checkpoint(training.run.checkpoint, checkpoint)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,6 +53,7 @@ class Training:
 
     Args:
         config: All settings.
+        settings: Those that a resumed run has to keep, as JSON, of the run as a whole.
         splits: The data.
         fingerprint: Hash of the data, see `compute_fingerprint`.
         one_pass: Images of a pass over the training data by index, (n,) int64.
@@ -70,6 +72,7 @@ class Training:
     """
 
     config: Config
+    settings: Mapping[str, Any]
     splits: Splits
     fingerprint: str
     one_pass: np.ndarray
@@ -97,6 +100,7 @@ def prepare_training(
     statistics: MaskStatistics,
     journal: Journal,
     *,
+    settings: Mapping[str, Any],
     world: World,
     started: float,
     checkpoint: Checkpoint | None = None,
@@ -108,6 +112,7 @@ def prepare_training(
         splits: The data.
         statistics: Pixels of each class in the training masks.
         journal: The journal of the run's folder.
+        settings: What a resumed run has to keep, as JSON; it is stored in checkpoints.
         world: The processes that train together.
         started: `time.monotonic()` at the start of the command; minutes are counted from it.
         checkpoint: Where to continue; None for a new training.
@@ -150,6 +155,7 @@ def prepare_training(
     workers = choose_workers(config.output.workers, fabric.device)
     return Training(
         config,
+        settings,
         splits,
         fingerprint,
         one_pass,

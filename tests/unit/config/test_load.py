@@ -74,7 +74,7 @@ def test_a_doubled_key_is_refused_with_its_line(tmp_path):
         ("training:\n  crop: 3.5\n", "2: training.crop is 3.5", "Allowed: a whole number."),
         ("training:\n  batch: true\n", "2: training.batch is True", "Allowed: a whole number."),
         ("training:\n  lr: '0.1'\n", "2: training.lr is '0.1'", "Allowed: a number."),
-        ("training: 3\n", "1: training is 3", "Allowed: a mapping."),
+        ("training: 3\n", "1: training is 3", "Allowed: a mapping: write `training:`"),
         ("model:\n  output_stride: 7\n", "2: model.output_stride is 7", "Allowed: 4, 8, 16"),
         ("training:\n  class_weights: x\n", "2: training.class_weights is 'x'", "Allowed: 'none' or 'auto' or a list."),
     ],
@@ -217,3 +217,82 @@ def test_a_data_section_that_is_no_mapping_is_refused(tmp_path):
 @pytest.mark.parametrize("name", list_recipes())
 def test_every_shipped_recipe_loads_and_names_its_data(name):
     assert load_config(recipe=name).config.data.source
+
+
+SECTIONS = ("data", "model", "training", "evaluation", "output")
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+@pytest.mark.parametrize("value", ["fast", "[1, 2]", "3", "true"])
+def test_a_section_that_is_no_mapping_is_one_problem_with_file_and_line(tmp_path, section, value):
+    text = f"{section}: {value}\n"
+    recipe = write(tmp_path / "r.yaml", text)
+    later = {"epochs": 2.0, "lr": 0.1, "model.head": {}, "data.ignore": [0], "flip": True, "device": "cpu"}
+    with pytest.raises(ConfigError) as caught:
+        load_config(recipe=recipe, options=later)
+    assert caught.value.message.startswith(f"recipe {recipe}:1: {section} is ")
+    write(tmp_path / "atrous.yaml", text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(options={"data.source": str(tmp_path), "epochs": 2.0})
+    assert caught.value.message.startswith(f"{tmp_path / 'atrous.yaml'}:1: {section} ")
+    with pytest.raises(ConfigError) as caught:
+        load_config(assignments=[f"{section}={value}", f"{section}.x=1"])
+    assert f"--set {section}={value}: {section} is " in caught.value.message
+
+
+def test_an_empty_section_is_no_problem(tmp_path):
+    text = "".join(f"{section}:\n" for section in SECTIONS)
+    assert load_config(recipe=write(tmp_path / "r.yaml", text)).config == load_config().config
+
+
+def test_a_section_given_as_a_whole_sets_its_keys():
+    config = load_config(recipe="demo", assignments=["training={lr: 0.5}"]).config
+    assert (config.training.lr, config.training.iterations) == (0.5, 200)
+
+
+def test_a_value_where_a_mapping_is_needed_is_not_replaced_silently(tmp_path):
+    recipe = write(tmp_path / "r.yaml", "model:\n  head: wide\n")
+    with pytest.raises(ConfigError, match=r"r.yaml:2: model.head is 'wide'\nmodel.head.rates needs a mapping there"):
+        load_config(recipe=recipe, assignments=["model.head.rates=[1]"])
+
+
+@pytest.mark.parametrize(
+    "settings", ["training.lr.x: 1", "training: fast", "model.head: x, model.head.rates: [1]", "1: 2"]
+)
+def test_a_stage_of_the_wrong_kind_is_a_problem(tmp_path, settings):
+    with pytest.raises(ConfigError, match=r"stages\.0\."):
+        load_config(recipe=write(tmp_path / "r.yaml", f"stages:\n- {{{settings}}}\n"))
+
+
+@pytest.mark.parametrize("text", ["data: {classes: {[1, 2]: a}}", "training: {<<: &x {lr: 1.0, lrr: 2}}", "0x10: 3"])
+def test_odd_keys_are_problems_and_no_crash(tmp_path, text):
+    with pytest.raises(ConfigError):
+        load_config(recipe=write(tmp_path / "r.yaml", text))
+
+
+def test_an_older_format_is_refused_with_the_way_on(tmp_path):
+    recipe = write(tmp_path / "config.yaml", "version: 1\nmodel:\n  image_pooling: picture\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(recipe=recipe)
+    assert (
+        str(caught.value)
+        == f"{recipe} has format 1 of an earlier atrous, which this one does not read\nStart a new run."
+    )
+    weights = tmp_path / "model.safetensors"
+    weights.touch()
+    with pytest.raises(ConfigError, match=f"--weights {weights}"):
+        load_config(recipe=recipe)
+    assert load_config(recipe=write(tmp_path / "r.yaml", "version: 2\n")).config.version == 2
+
+
+def test_the_version_of_a_data_file_is_its_own(tmp_path):
+    write(tmp_path / "atrous.yaml", "version: 1\ndata:\n  ignore: [0]\n")
+    assert load_config(options={"data.source": str(tmp_path)}).config.data.ignore == (0,)
+    write(tmp_path / "atrous.yaml", "version: 2\n")
+    with pytest.raises(ConfigError, match=r"atrous.yaml:1: version is 2\nThis atrous reads version 1"):
+        load_config(options={"data.source": str(tmp_path)})
+
+
+def test_a_recipe_without_a_length_gets_the_default_one(tmp_path):
+    recipe = write(tmp_path / "r.yaml", "training:\n  epochs: null\n  iterations: null\n")
+    assert load_config(recipe=recipe).config.training.epochs == 50

@@ -276,3 +276,21 @@ def test_writing_a_report_loads_no_torch(run_folder: Path) -> None:
         f"write_report(pathlib.Path({str(run_folder)!r})); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("metrics.json", '{"miou": '),
+        ("metrics.json", "[]"),
+        ("metrics.json", '{"classes": 5}'),
+        ("metrics.csv", b"\xff\xfe\x00"),
+        ("config.yaml", b"\xff\xfe\x00"),
+    ],
+)
+def test_damaged_records_are_one_clear_error(run_folder, name, content):
+    (run_folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(ModelFileError) as caught:
+        write_report(run_folder)
+    assert str(run_folder) in caught.value.message
+    assert len(str(caught.value).splitlines()) == 2

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from atrous.core.errors import ModelFileError
-from atrous.training.checkpoint import FORMAT_VERSION, Checkpoint, load_checkpoint, save_checkpoint
+from atrous.training.checkpoint import FORMAT_VERSION, Checkpoint, load_checkpoint, load_settings, save_checkpoint
 
 
 def build():
@@ -93,6 +93,32 @@ def test_a_later_format_asks_for_an_update(tmp_path):
     assert caught.value.hint == "Update atrous."
 
 
+def test_an_earlier_format_names_the_way_on(tmp_path):
+    path = tmp_path / "last.ckpt"
+    torch.save({"format_version": 1, "step": 1}, path)
+    with pytest.raises(ModelFileError) as caught:
+        load_checkpoint(path)
+    assert str(caught.value) == f"{path}: has format 1 of an earlier atrous\nStart a new run."
+
+
+def test_a_damaged_checkpoint_names_the_best_weights(tmp_path):
+    path, weights = tmp_path / "last.ckpt", tmp_path / "model.safetensors"
+    path.write_bytes(b"damaged")
+    weights.touch()
+    for load in (load_checkpoint, load_settings):
+        with pytest.raises(ModelFileError) as caught:
+            load(path)
+        assert caught.value.hint == f"Start a new run; --weights {weights} starts it from the best weights."
+        assert len(str(caught.value).splitlines()) == 2
+
+
+def test_the_settings_of_a_run_are_read_without_its_tensors(tmp_path):
+    saved = build()
+    saved.record["settings"] = {"training.lr": 0.1, "stages": []}
+    save_checkpoint(tmp_path / "last.ckpt", saved)
+    assert load_settings(tmp_path / "last.ckpt") == {"training.lr": 0.1, "stages": []}
+
+
 class Bomb:
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -104,7 +130,7 @@ class Bomb:
 @pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value, protocol=2))])
 def test_code_in_a_file_is_not_executed(tmp_path, save):
     path, trace = tmp_path / "last.ckpt", tmp_path / "executed"
-    save({"format_version": 1, "step": Bomb(trace)}, path)
+    save({"format_version": FORMAT_VERSION, "step": Bomb(trace)}, path)
     with pytest.raises(ModelFileError):
         load_checkpoint(path)
     assert not trace.exists()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +14,7 @@ from atrous.core.machine import count_usable_cores
 from atrous.core.records import Progress, ProgressCallback
 from atrous.data.contracts import SegmentationDataset
 from atrous.data.facts_cache import FactsCache, MaskFacts, count_ids
-from atrous.data.samples import require_mask
+from atrous.data.samples import is_thread_safe, require_mask
 from atrous.images.decode import ImageHeader
 
 Item = TypeVar("Item")
@@ -72,7 +72,7 @@ def read_facts(
 ) -> DatasetFacts:
     """Read every mask of a data set and the header of every image; files that cannot be read are recorded.
 
-    Files are read in threads. The data set itself is called from the caller's thread alone.
+    Files are read in threads; masks that are made, not read, only if the data set is thread-safe.
 
     Args:
         dataset: What to read.
@@ -82,46 +82,38 @@ def read_facts(
         UsageError: A mask that is made, not read, has another shape or dtype than the contract says.
     """
     indices = range(len(dataset))
-    paths = [(dataset.key(i), dataset.image_path(i), dataset.mask_path(i)) for i in indices]
-    stage = f"reading the masks of {dataset.name}"
-    if all(mask is not None for _, _, mask in paths):
-        items = iter_threads(lambda item: _read_files(*item, cache), paths, stage, progress)
-        return DatasetFacts(dataset.name, dataset.label_space, tuple(items))
-    made = []
-    for index, (key, image, mask) in zip(indices, paths, strict=True):
-        item = _read_files(key, image, mask, cache)
-        if mask is None:
-            try:
-                facts = MaskFacts(*count_ids(require_mask(dataset, index)))
-                item = ItemFacts(key, image, None, item.image, facts, item.image_error)
-            except DataError as error:
-                item = ItemFacts(key, image, None, item.image, None, item.image_error, error)
-        made.append(item)
+    paths = [(dataset.key(index), dataset.image_path(index), dataset.mask_path(index)) for index in indices]
+
+    def read(index: int) -> ItemFacts:
+        key, image_path, mask_path = paths[index]
+        item = _read_files(key, image_path, mask_path, cache)
+        if mask_path is not None:
+            return item
+        try:
+            return replace(item, mask=MaskFacts(*count_ids(require_mask(dataset, index))))
+        except DataError as error:
+            return replace(item, mask_error=error)
+
+    in_threads = is_thread_safe(dataset) or all(mask_path is not None for _, _, mask_path in paths)
+    items = iter_threads(read, indices) if in_threads else map(read, indices)
+    found = []
+    for item in items:
+        found.append(item)
         if progress is not None:
-            progress(Progress(stage, index + 1, len(dataset)))
-    return DatasetFacts(dataset.name, dataset.label_space, tuple(made))
+            progress(Progress(f"reading the masks of {dataset.name}", len(found), len(dataset)))
+    return DatasetFacts(dataset.name, dataset.label_space, tuple(found))
 
 
-def iter_threads(
-    function: Callable[[Item], Result],
-    items: Sequence[Item],
-    stage: str,
-    progress: ProgressCallback | None = None,
-) -> Iterator[Result]:
+def iter_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
     """Map a function over items on all usable cores, in order.
 
     Args:
         function: What is called in the threads.
         items: Its arguments.
-        stage: What is being done, for the progress.
-        progress: Receives the progress.
     """
     pool = ThreadPoolExecutor(max_workers=count_usable_cores())
     try:
-        for done, result in enumerate(pool.map(function, items), start=1):
-            if progress is not None:
-                progress(Progress(stage, done, len(items)))
-            yield result
+        yield from pool.map(function, items)
     finally:
         pool.shutdown(cancel_futures=True)
 

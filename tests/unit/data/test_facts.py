@@ -62,6 +62,10 @@ def test_a_python_data_set_is_read_from_the_callers_thread(tmp_path):
     assert facts.items[7].mask_error.message == "the eighth is missing"
     assert facts.sum_pixels() == {0: 30, 1: 18}
     assert [progress.done for progress in seen] == list(range(1, 10))
+    dataset.threads.clear()
+    dataset.thread_safe = True
+    assert read_facts(dataset, FactsCache(tmp_path)).sum_pixels() == facts.sum_pixels()
+    assert len(dataset.threads) > 1
 
 
 def test_a_made_mask_of_another_form_is_refused_with_its_key(tmp_path):
@@ -76,5 +80,5 @@ def test_a_made_mask_of_another_form_is_refused_with_its_key(tmp_path):
 
 def test_threads_keep_order_and_leave_none_behind():
     before = threading.active_count()
-    assert list(iter_threads(lambda number: number * number, range(6), "counting")) == [0, 1, 4, 9, 16, 25]
+    assert list(iter_threads(lambda number: number * number, range(6))) == [0, 1, 4, 9, 16, 25]
     assert threading.active_count() == before

@@ -150,7 +150,7 @@ def _read_masks(pairs: Sequence[Pair]) -> list[MaskFacts]:
             return error
 
     with FactsCache() as cache:
-        results = list(iter_threads(read, pairs, "reading the masks"))
+        results = list(iter_threads(read, pairs))
     errors = [result for result in results if isinstance(result, DataError)]
     if errors:
         raise DataError(

@@ -13,6 +13,7 @@ import torch
 
 from atrous.config.load import load_config
 from atrous.config.options import update_options
+from atrous.core.arguments import check_types
 from atrous.core.errors import ConfigError, UsageError
 from atrous.core.files import save_json, shorten_paths
 from atrous.core.inference_options import InferenceOptions, Opening
@@ -42,8 +43,8 @@ from atrous.runs.stages import (
 )
 from atrous.scoring import crf_search
 from atrous.scoring.bench import bench as run_bench
-from atrous.scoring.count import score
 from atrous.scoring.crf_search import CrfTrial
+from atrous.scoring.summarise import score
 
 __all__ = [
     "Model",
@@ -64,6 +65,7 @@ Loadable = Model | Run | str | Path
 """A loaded model, a run, or what `load` opens."""
 
 
+@check_types
 def build(
     name: str = "deeplabv3-lite0", *, classes: int, weights: str = "none", output_stride: int = 16, **options: Any
 ) -> Segmenter:
@@ -84,6 +86,7 @@ def build(
     return network
 
 
+@check_types
 def train(
     data: str | Path | Splits | tuple[SegmentationDataset, SegmentationDataset],
     *,
@@ -118,6 +121,7 @@ def train(
     return run_training(loaded, splits=splits, progress=progress, on_message=on_message)
 
 
+@check_types
 def evaluate(
     model: Loadable,
     data: SegmentationDataset | str | Path | None = None,
@@ -208,6 +212,7 @@ def search_crf(
     return crf_search.search_crf(labeller, dataset, progress=progress)
 
 
+@check_types
 def predict(
     inputs: str | Path | Sequence[str | Path],
     model: Loadable,
@@ -271,6 +276,7 @@ def predict(
     )
 
 
+@check_types
 def bench(
     models: Sequence[Loadable],
     sizes: Sequence[tuple[int, int]],
@@ -344,6 +350,7 @@ def bench(
     return found
 
 
+@check_types
 def export(
     model: Loadable,
     out: str | Path | None = None,
@@ -452,6 +459,7 @@ def _prepare_scoring(
 ) -> tuple[Labeller, SegmentationDataset]:
     """Return what labels and what is labelled; options that are not given are those of the model's validations."""
     opening = {name: options.pop(name) for name in list(options) if name in vars(Opening())}
+    update_options(InferenceOptions(), options)  # refused before anything is loaded
     opened = _open(model, opening).as_validated()
     chosen = update_options(opened.validation_options, options)
     dataset = find_scored_data(data, opened.run, opened.label_space, data_root, on_message)

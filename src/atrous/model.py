@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from atrous.config.options import update_options
+from atrous.core.arguments import check_types
 from atrous.core.errors import ConfigError, UsageError
 from atrous.core.inference_options import InferenceOptions, Opening
 from atrous.core.labels import LabelSpace
@@ -152,6 +153,7 @@ class Model:
     def _read_protocol(self) -> Protocol | None:
         return Protocol.from_json(self.card.protocol) if self.card.protocol else None
 
+    @check_types
     def predict(
         self,
         source: Any,
@@ -216,6 +218,7 @@ class Model:
         return "bf16"
 
 
+@check_types
 def load(
     path: str | Path, *, device: str = "auto", precision: str = "auto", backend: str = "auto", trust: bool = False
 ) -> Model:
@@ -231,7 +234,7 @@ def load(
             file's own.
         trust: Whether to open a .pt2, which can run any code that it holds.
     Raises:
-        UsageError: `path` is no path.
+        UsageError: An argument has another type.
         ConfigError: There is no such precision or backend.
         ModelFileError: No such file, damaged, or of another kind.
         MachineError: The device or the backend is missing, or a published model cannot be fetched.
@@ -242,10 +245,6 @@ def load(
 
 def load_opened(path: str | Path, opening: Opening) -> Model:
     """Open a model; see `load`."""
-    if not isinstance(path, str | Path):
-        raise UsageError(
-            f"cannot load a {type(path).__name__}", "Give a run folder, a model file or the name of a published model."
-        )
     source, card = _read_source(Path(path), opening)
     folder = RunFolder(Path(path) if Path(path).is_dir() else Path(path).parent)
     model = Model(source, card, opening, run=folder if folder.is_run else None)

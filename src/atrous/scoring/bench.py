@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from atrous.core.records import Progress, ProgressCallback
 from atrous.data.contracts import SegmentationDataset
 from atrous.inference.labelling.labeller import Labeller
-from atrous.scoring.count import score
+from atrous.scoring.summarise import score
 
 WARM_UP_RUNS = 2
 BLOB_PX = 16
@@ -111,7 +111,10 @@ def bench(
 def draw_image(height: int, width: int) -> np.ndarray:
     """Return soft blobs of random colours, (H, W, 3) uint8: labels with borders, but nothing to recognise."""
     coarse = np.random.default_rng(0).integers(0, 256, (height // BLOB_PX + 2, width // BLOB_PX + 2, 3), dtype=np.uint8)
-    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    smooth = F.interpolate(
+        torch.from_numpy(coarse).permute(2, 0, 1)[None].float(), size=(height, width), mode="bicubic"
+    )  # (1, 3, H, W)
+    return np.ascontiguousarray(smooth[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy())
 
 
 def _build_run(labeller: Labeller, image: np.ndarray) -> Callable[[], None]:

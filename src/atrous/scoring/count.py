@@ -1,75 +1,106 @@
-"""From a labeller and a data set to scores: every image once, at its mask's own size, into one confusion matrix."""
+"""Label images of a data set and count how each pixel was labelled; counts of several passes merge."""
 
 from __future__ import annotations
 
 import functools
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 
 from atrous.core.errors import DataError
 from atrous.core.labels import LabelSpace
-from atrous.core.records import ImageScore, Progress, ProgressCallback, Sample, Scores
+from atrous.core.records import ImageScore, Progress, ProgressCallback, Sample
 from atrous.data.contracts import SegmentationDataset
 from atrous.data.samples import is_thread_safe, read_sample
 from atrous.inference.folders.prefetch import iter_ahead
 from atrous.inference.labelling.labeller import Labeller
-from atrous.metrics.confusion import (
-    ConfusionMatrix,
-    compute_miou,
-)
-from atrous.scoring.summarise import _list_classes, build_scores
+from atrous.metrics.confusion import ConfusionMatrix, compute_miou
 
 
-def score(labeller: Labeller, dataset: SegmentationDataset, *, progress: ProgressCallback | None = None) -> Scores:
-    """Label every image of a data set and compare with its mask.
+@dataclass(eq=False)
+class Counts:
+    """What was counted on some images of a data set.
 
-    The labels are those that a prediction of the same image would have. Of an image only a band of rows is held as
-    probabilities, and of the data set only its counts.
+    Args:
+        total: Pixels by true and by predicted class.
+        before_crf: The same without DenseCRF; None if it is not applied.
+        images: Each image's own score, by its number in the data set.
+        windows: Sides in pixels of the windows of images that do not fit in memory, by their number.
+    """
+
+    total: ConfusionMatrix
+    before_crf: ConfusionMatrix | None = None
+    images: dict[int, ImageScore] = field(default_factory=dict)
+    windows: dict[int, int] = field(default_factory=dict)
+
+    def merge(self, other: Counts) -> None:
+        """Add the counts of other images of the same data set."""
+        self.total.merge(other.total)
+        if self.before_crf is not None and other.before_crf is not None:
+            self.before_crf.merge(other.before_crf)
+        self.images |= other.images
+        self.windows |= other.windows
+
+
+def count(
+    labeller: Labeller,
+    dataset: SegmentationDataset,
+    indices: Sequence[int] | None = None,
+    *,
+    progress: ProgressCallback | None = None,
+) -> Counts:
+    """Label images, each at its own size, and compare them with their masks.
+
+    The labels are those that a prediction of the same image has. Only a band of an image's rows is held as
+    probabilities.
 
     Args:
         labeller: What labels, and how.
         dataset: Images with masks, whose classes are the labeller's.
+        indices: Numbers of the images. Default: all.
         progress: Receives the progress.
     Raises:
-        DataError: The data set is empty, its classes are others, or a file cannot be read, which is named.
+        DataError: There are no images, the classes differ, or a file cannot be read, which is named.
     """
     _require_same_classes(labeller.label_space, dataset.label_space)
-    if len(dataset) == 0:
+    chosen = range(len(dataset)) if indices is None else indices
+    if len(chosen) == 0:
         raise DataError(f"{dataset.name} has no images to score")
-    total = ConfusionMatrix(labeller.label_space.num_classes)
-    before_crf = ConfusionMatrix(labeller.label_space.num_classes) if labeller.crf else None
-    images: list[ImageScore] = []
-    windows: list[int] = []
+    num_classes = labeller.label_space.num_classes
+    found = Counts(ConfusionMatrix(num_classes), ConfusionMatrix(num_classes) if labeller.crf else None)
+    samples = _iter_samples(dataset, chosen, labeller.batch_size)
+    while group := list(islice(samples, labeller.batch_size)):
+        answers = labeller.run_network([sample.image for _, sample in group])
+        for (index, sample), cells in zip(group, answers, strict=True):
+            own = ConfusionMatrix(num_classes)
+            for band in labeller.iter_labels(sample.image, cells):
+                truth = sample.labels[band.start_row : band.start_row + len(band.indices)]
+                own.update(truth, band.indices)
+                if found.before_crf is not None and band.indices_before_crf is not None:
+                    found.before_crf.update(truth, band.indices_before_crf)
+            found.total.merge(own)
+            height, width = sample.labels.shape
+            found.images[index] = ImageScore(sample.key, compute_miou(own.counts), height, width)
+            window = labeller.find_window(height, width)
+            if window is not None and labeller.protocol.window is None:
+                found.windows[index] = window
+            if progress is not None:
+                so_far = compute_miou(found.total.counts)
+                note = "" if so_far is None else f"mIoU {so_far:.3f}"
+                progress(Progress("scoring", len(found.images), len(chosen), note))
+    return found
+
+
+def _iter_samples(
+    dataset: SegmentationDataset, indices: Sequence[int], batch_size: int
+) -> Iterator[tuple[int, Sample]]:
+    """Yield samples with their numbers; the next ones are read meanwhile if the data set allows it."""
     read = functools.partial(read_sample, dataset)
-    for index, reading in iter_ahead(read, range(len(dataset)), ahead=int(is_thread_safe(dataset))):
+    for index, reading in iter_ahead(read, indices, ahead=batch_size if is_thread_safe(dataset) else 0):
         try:
-            sample = reading.result()
+            yield index, reading.result()
         except OSError as error:
             raise DataError(f"cannot read {dataset.image_path(index) or dataset.key(index)}: {error}") from error
-        own = _count_image(labeller, sample, before_crf)
-        total.merge(own)
-        height, width = sample.labels.shape
-        images.append(ImageScore(sample.key, compute_miou(own.counts), height, width))
-        window = labeller.find_window(height, width)
-        if window is not None and labeller.protocol.window is None:
-            windows.append(window)
-        if progress is not None:
-            so_far = compute_miou(total.counts)
-            note = "" if so_far is None else f"mIoU {so_far:.3f}"
-            progress(Progress("scoring", len(images), len(dataset), note))
-    notes = _describe_windows(windows, len(dataset))
-    scores = build_scores(total.counts, labeller.label_space, labeller.protocol, images, data=dataset.name, notes=notes)
-    return scores if before_crf is None else replace(scores, miou_before_crf=compute_miou(before_crf.counts))
-
-
-def _count_image(labeller: Labeller, sample: Sample, before_crf: ConfusionMatrix | None) -> ConfusionMatrix:
-    """Label one image band by band and count its pixels; add to `before_crf` what they are without DenseCRF."""
-    own = ConfusionMatrix(labeller.label_space.num_classes)
-    for band in labeller.iter_labels(sample.image):
-        truth = sample.labels[band.start_row : band.start_row + len(band.indices)]
-        own.update(truth, band.indices)
-        if before_crf is not None and band.indices_before_crf is not None:
-            before_crf.update(truth, band.indices_before_crf)
-    return own
 
 
 def _require_same_classes(model: LabelSpace, data: LabelSpace) -> None:
@@ -80,9 +111,5 @@ def _require_same_classes(model: LabelSpace, data: LabelSpace) -> None:
         )
 
 
-def _describe_windows(windows: list[int], num_images: int) -> tuple[str, ...]:
-    if not windows:
-        return ()
-    sides = " and ".join(str(side) for side in sorted(set(windows)))
-    of_all = f"{len(windows)} of {num_images} images"
-    return (f"{of_all} did not fit in memory as a whole and were labelled in windows of {sides} pixels",)
+def _list_classes(space: LabelSpace) -> str:
+    return ", ".join(f"{number} {name}" for number, name in zip(space.ids, space.names, strict=True))

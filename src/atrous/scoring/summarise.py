@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from atrous.core.labels import LabelSpace
-from atrous.core.records import ClassScore, ImageScore, Protocol, Scores
+from atrous.core.records import ClassScore, ImageScore, ProgressCallback, Protocol, Scores
+from atrous.data.contracts import SegmentationDataset
+from atrous.inference.labelling.labeller import Labeller
 from atrous.metrics.confusion import (
     compute_baseline,
     compute_iou,
@@ -15,10 +19,48 @@ from atrous.metrics.confusion import (
     compute_recall,
     find_never_predicted,
 )
+from atrous.scoring.count import Counts, count
 
 
-def _list_classes(space: LabelSpace) -> str:
-    return ", ".join(f"{number} {name}" for number, name in zip(space.ids, space.names, strict=True))
+def score(labeller: Labeller, dataset: SegmentationDataset, *, progress: ProgressCallback | None = None) -> Scores:
+    """Label every image of a data set, and work out its scores.
+
+    Args:
+        labeller: What labels, and how.
+        dataset: Images with masks, whose classes are the labeller's.
+        progress: Receives the progress.
+    Raises:
+        DataError: The data set is empty, its classes differ, or a file cannot be read, which is named.
+    """
+    return summarise(count(labeller, dataset, progress=progress), labeller, data=dataset.name)
+
+
+def summarise(counts: Counts, labeller: Labeller, *, data: str = "") -> Scores:
+    """Work out the scores of what was counted.
+
+    Args:
+        counts: Of all images.
+        labeller: What labelled them; its classes and its protocol are recorded.
+        data: Name of the data and split.
+    """
+    scores = build_scores(
+        counts.total.counts,
+        labeller.label_space,
+        labeller.protocol,
+        [counts.images[index] for index in sorted(counts.images)],
+        data=data,
+        notes=_describe_windows(counts),
+    )
+    before = counts.before_crf
+    return scores if before is None else replace(scores, miou_before_crf=compute_miou(before.counts))
+
+
+def _describe_windows(counts: Counts) -> tuple[str, ...]:
+    if not counts.windows:
+        return ()
+    sides = " and ".join(str(side) for side in sorted(set(counts.windows.values())))
+    of_all = f"{len(counts.windows)} of {len(counts.images)} images"
+    return (f"{of_all} did not fit in memory as a whole and were labelled in windows of {sides} pixels",)
 
 
 def build_scores(

@@ -22,8 +22,7 @@ from atrous.inference.engine import Engine
 from atrous.inference.labelling.labeller import Labeller
 from atrous.inference.precision import computes_bf16
 from atrous.networks.segmenter import Segmenter
-from atrous.scoring.count import score
-from atrous.scoring.summarise import select_examples
+from atrous.scoring.summarise import score, select_examples
 
 EXAMPLE_SIDE_PX = 480
 """Longer side of the images in the report."""

@@ -24,9 +24,10 @@ from atrous.inference.engine import Engine
 from atrous.inference.folders.writer import save_predictions
 from atrous.inference.labelling.labeller import Labeller
 from atrous.networks.build import build_network
+from atrous.networks.contracts import Cells
 from atrous.networks.segmenter import Segmenter
-from atrous.scoring.count import score
-from atrous.scoring.summarise import build_scores, select_examples
+from atrous.scoring.count import count
+from atrous.scoring.summarise import build_scores, score, select_examples, summarise
 
 SPACE = LabelSpace(("sky", "road", "car", "pole"), ids=(3, 1, 8, 20))
 SIZES = ((61, 83), (40, 97), (33, 33), (70, 51), (1, 29))
@@ -166,13 +167,14 @@ def test_row_34_score_holds_bands_and_not_images_of_probabilities(
     heights: list[int] = []
 
     class Watching(Labeller):
-        def iter_labels(self, image: np.ndarray) -> Iterator[LabelBand]:
-            for band in super().iter_labels(image):
+        def iter_labels(self, image: np.ndarray, cells: Cells | None = None) -> Iterator[LabelBand]:
+            for band in super().iter_labels(image, cells):
                 heights.append(band.band.scores.shape[1])
                 yield band
 
     monkeypatch.setattr("atrous.networks.layers.resize.CPU_BAND_BYTES", 4 * 4 * 83 * 10)
-    found = score(Watching(wrap(network).backend, SPACE, Protocol()), dataset)
+    plain = wrap(network)
+    found = score(Watching(plain.backend, SPACE, plain.protocol), dataset)
     assert found == expected
     assert max(heights) <= 28  # ten rows of the widest image, 28 of the narrowest
     assert sum(heights) == sum(height for height, _ in SIZES)
@@ -265,3 +267,13 @@ def test_labels_out_of_range_stop_with_the_key(network: Segmenter, dataset: Imag
     dataset.masks[3][5, 5] = 4
     with pytest.raises(DataError, match=r"blocks val: sample 3 \('p3'\): the labels hold 4 \(1 pixel\)"):
         score(wrap(network), dataset)
+
+
+def test_counts_in_pieces_merge_to_those_of_the_whole(network: Segmenter, dataset: Images) -> None:
+    labeller = wrap(network)
+    pieces = count(labeller, dataset, [2, 0])
+    pieces.merge(count(labeller, dataset, [1]))
+    pieces.merge(count(labeller, dataset, range(3, len(dataset))))
+    assert summarise(pieces, labeller, data=dataset.name) == score(labeller, dataset)
+    with pytest.raises(DataError, match="no images to score"):
+        count(labeller, dataset, [])

@@ -18,8 +18,8 @@ from atrous.inference.build import build_labeller, read_crf_options
 from atrous.inference.engine import Engine
 from atrous.inference.labelling.labeller import Labeller
 from atrous.networks.build import build_network
-from atrous.scoring.count import score
 from atrous.scoring.crf_search import GRID, search_crf
+from atrous.scoring.summarise import score
 
 SHAPES = build_shapes(num_train=1, num_val=2, size=65).val
 

@@ -1,4 +1,4 @@
-"""What a person gives to be labelled (files, folders, globs, images in memory), turned into predictions."""
+"""What a user gives to be labelled (files, folders, globs, images in memory), turned into predictions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from atrous.networks.contracts import Cells
 def predict(
     labeller: Labeller, source: Any, *, probabilities: bool = False, min_confidence: float = 0.0
 ) -> Prediction | list[Prediction] | Iterator[Prediction]:
-    """Label what a person gives.
+    """Label what a user gives.
 
     Args:
         labeller: What labels.

@@ -12,7 +12,8 @@ from torch.utils._pytree import tree_leaves
 
 from atrous.config.schema import ModelConfig
 from atrous.core.records import Protocol
-from atrous.inference.backends.torch_eager import TorchEager
+from atrous.inference.contracts import Backend
+from atrous.inference.engine import Engine
 from atrous.inference.labelling.probabilities import iter_bands
 from atrous.inference.labelling.source import ArrayImage
 from atrous.networks.build import build_network
@@ -32,13 +33,8 @@ def network() -> Segmenter:
     return build()
 
 
-def wrap(network: Segmenter, protocol: Protocol) -> TorchEager:
-    return TorchEager(
-        network,
-        device=torch.device("cpu"),
-        output_stride=protocol.output_stride,
-        precision=protocol.precision,
-    )
+def wrap(network: Segmenter, protocol: Protocol) -> Backend:
+    return Engine(network, device="cpu").open_backend(protocol.output_stride, protocol.precision)
 
 
 def compute_probs(network: Segmenter, image: Tensor, protocol: Protocol) -> Tensor:

@@ -1,0 +1,83 @@
+"""Arguments of public calls against their annotations, so that a wrong type is one sentence and not a trace."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import numbers
+from collections.abc import Callable, Mapping, Sequence
+from types import NoneType, UnionType
+from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from atrous.core.errors import UsageError
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+_WORDS: dict[Any, str] = {
+    str: "text",
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    NoneType: "None",
+    Sequence: "a list",
+    Mapping: "a dict",
+    tuple: "a tuple",
+    Callable: "a function",
+}
+
+
+def check_types(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Let a function refuse arguments of another type than its annotations say, by their names.
+
+    What a container holds is not looked at, and protocols accept any object that is no text, number or list: what they
+    need is checked where it is used.
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def checked(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        hints = get_type_hints(function)
+        for name, value in signature.bind(*args, **kwargs).arguments.items():
+            variadic = signature.parameters[name].kind in (
+                inspect.Parameter.VAR_KEYWORD,
+                inspect.Parameter.VAR_POSITIONAL,
+            )
+            if not variadic and name in hints and not _fits(value, hints[name]):
+                raise UsageError(f"{name} is {_show(value)}", f"Allowed: {_describe(hints[name])}.")
+        return function(*args, **kwargs)
+
+    return checked
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin = get_origin(hint)
+    if hint is Any or isinstance(hint, TypeVar):
+        return True
+    if origin in (Union, UnionType):
+        return any(_fits(value, part) for part in get_args(hint))
+    if origin is Literal:
+        return value in get_args(hint)
+    kind = origin or hint
+    if kind in (int, float):
+        number: type = numbers.Integral if kind is int else numbers.Real
+        return isinstance(value, number) and not isinstance(value, bool)
+    if getattr(kind, "_is_protocol", False) and kind is not Callable:
+        return not isinstance(value, (str, bytes, numbers.Number, Sequence, Mapping, NoneType))
+    if kind is Sequence and isinstance(value, (str, bytes)):
+        return False
+    return isinstance(value, kind)
+
+
+def _describe(hint: Any) -> str:
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(dict.fromkeys(_describe(part) for part in get_args(hint)))
+    if get_origin(hint) is Literal:
+        return " or ".join(repr(value) for value in get_args(hint))
+    kind = get_origin(hint) or hint
+    return _WORDS.get(kind, f"a {kind.__name__}")
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 
-@cache
+@lru_cache(maxsize=8)
 def load_compiled(place: str) -> Callable[..., Any] | None:
     """Return a function that numba compiles, or None where it cannot.
 

@@ -33,6 +33,24 @@ def _read_cpu_quota() -> tuple[int, int]:
     return (int(quota[0]), int(period[0])) if quota and period else (-1, 1)
 
 
+def find_cpu_features() -> frozenset[str]:
+    """Return the instruction sets that PyTorch may use here, by the names of /proc/cpuinfo, such as "avx512_bf16".
+
+    PyTorch's own limits count: ATEN_CPU_CAPABILITY and ONEDNN_MAX_CPU_ISA. The set is empty on systems without
+    /proc/cpuinfo.
+    """
+    path = PROC / "cpuinfo"
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    flags = frozenset(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), ()))
+    aten = os.environ.get("ATEN_CPU_CAPABILITY", "").lower()
+    onednn = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    if aten in ("default", "avx2") or onednn.startswith(("SSE", "AVX2")) or onednn == "AVX":
+        return frozenset(flag for flag in flags if not flag.startswith(("avx512", "amx")))
+    if onednn in ("AVX512_CORE", "AVX512_CORE_VNNI"):
+        return frozenset(flag for flag in flags if flag not in ("avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8"))
+    return flags
+
+
 def compute_total_bytes() -> int:
     """Return the memory in bytes that this process may use at most: the machine's or its container's limit."""
     limits = [limit for name, _ in _MEMORY_FILES if (limit := _read_number(CGROUP / name)) is not None]

@@ -94,7 +94,7 @@ def export_network(
             f"{path}: the network cannot be converted: {type(error).__name__}: {read_first_line(error)}",
             "Try another format; --debug shows the trace.",
         ) from error
-    with atomic_path(path) as temporary, _beside(temporary, path, form.beside):
+    with _atomic_files(path, form.beside) as temporary:
         written.save(temporary, write_metadata(card, graph))
         engine = Engine(ExportedFile(temporary, card, graph), device="cpu")
         send_message(on_message, f"running it in {engine.backend}")
@@ -113,12 +113,39 @@ def _batch(images: Sequence[np.ndarray]) -> Iterator[Tensor]:
 
 
 @contextmanager
-def _beside(temporary: Path, path: Path, suffixes: Sequence[str]) -> Iterator[None]:
-    """Give files beside `temporary` the names that belong to `path` if the block ends well; remove them otherwise."""
+def _atomic_files(path: Path, suffixes: Sequence[str]) -> Iterator[Path]:
+    """Yield a temporary path; give the file there, and those beside it, their final names together or not at all.
+
+    `path` itself gets its name last. Files that are replaced come back if anything fails; a process that is killed in
+    between leaves no file at `path`, rather than one that belongs to other files beside it.
+
+    Args:
+        path: The final path.
+        suffixes: Suffixes of the files beside it.
+    """
+    beside = [path.with_suffix(suffix) for suffix in suffixes]
+    replaced: dict[Path, Path] = {}
+    placed: list[Path] = []
     try:
-        yield
-        for suffix in suffixes:
-            temporary.with_suffix(suffix).replace(path.with_suffix(suffix))
-    finally:
-        for suffix in suffixes:
-            temporary.with_suffix(suffix).unlink(missing_ok=True)
+        with atomic_path(path) as temporary:
+            try:
+                yield temporary
+                for final in (path, *beside) if beside else ():
+                    if final.is_file():
+                        backup = temporary.with_name(f"{temporary.stem}-old{final.suffix}")
+                        final.replace(backup)
+                        replaced[final] = backup
+                for final in beside:
+                    temporary.with_suffix(final.suffix).replace(final)
+                    placed.append(final)
+            finally:
+                for final in beside:
+                    temporary.with_suffix(final.suffix).unlink(missing_ok=True)
+    except BaseException:
+        for final in placed:
+            final.unlink()
+        for final, backup in replaced.items():
+            backup.replace(final)
+        raise
+    for backup in replaced.values():
+        backup.unlink()

@@ -1,4 +1,4 @@
-"""Devices: which one runs, how much memory it has, and whether an error says that the memory ran out."""
+"""Devices: which one runs, with how many threads, how much memory it has, and whether an error says that it ran out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from atrous.core.errors import MachineError
-from atrous.core.machine import compute_free_bytes, compute_total_bytes
+from atrous.core.machine import compute_free_bytes, compute_total_bytes, count_usable_cores
 from atrous.core.registry import describe_choices
 
 DEVICE_KINDS = ("cuda", "mps", "cpu")
@@ -46,6 +46,11 @@ def _find_failure(name: str) -> str | None:
     except (RuntimeError, AssertionError) as error:
         return str(error).splitlines()[0]
     return None
+
+
+def count_threads() -> int:
+    """Return the number of threads for work on the CPU: PyTorch's, but no more than the cores this process may use."""
+    return min(torch.get_num_threads(), count_usable_cores())
 
 
 def compute_available_bytes(device: torch.device) -> int:

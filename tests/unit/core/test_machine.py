@@ -57,6 +57,29 @@ def test_a_container_without_limits_is_the_machine(cgroup, files):
     assert (machine.count_usable_cores(), machine.compute_total_bytes()) == unlimited
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "has_bf16", "has_avx512"),
+    [
+        ("UNRELATED", "1", True, True),
+        ("ATEN_CPU_CAPABILITY", "avx512", True, True),
+        ("ATEN_CPU_CAPABILITY", "avx2", False, False),
+        ("ONEDNN_MAX_CPU_ISA", "AVX2_VNNI", False, False),
+        ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_VNNI", False, True),
+        ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_AMX", True, True),
+    ],
+)
+def test_features_are_those_that_pytorch_may_use(tmp_path, monkeypatch, variable, value, has_bf16, has_avx512):
+    for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, value)
+    monkeypatch.setattr(machine, "PROC", tmp_path)
+    assert machine.find_cpu_features() == frozenset()
+    write(tmp_path / "cpuinfo", "processor : 0\nflags\t\t: sse avx2 avx512f avx512_bf16\n\nprocessor : 1\nflags : sse")
+    features = machine.find_cpu_features()
+    assert "avx2" in features
+    assert ("avx512f" in features, "avx512_bf16" in features) == (has_avx512, has_bf16)
+
+
 def test_affinity_counts(cgroup):
     usable = os.sched_getaffinity(0)
     try:

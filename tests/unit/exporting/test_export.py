@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import torch
 import atrous
 from atrous.core.errors import ConfigError, MachineError, ModelFileError, UsageError
 from atrous.exporting import FORMATS, parity
-from atrous.exporting.export import export_network
+from atrous.exporting.export import _atomic_files, export_network
 from atrous.inference import BACKENDS
 from atrous.inference.exported import read_file
 from atrous.networks.model_file import ModelCard
@@ -51,6 +53,70 @@ def test_row_33_no_file_is_left_where_the_answers_differ(
         export_network(tiny_network, tiny_card, path, format=format)
     assert caught.value.exit_code == 4
     assert list(tmp_path.iterdir()) == []
+
+
+def write_pair(path: Path, text: str) -> None:
+    with _atomic_files(path, (".bin",)) as temporary:
+        temporary.write_text(text)
+        temporary.with_suffix(".bin").write_text(text)
+
+
+def test_two_files_get_their_names_together(tmp_path: Path) -> None:
+    path = tmp_path / "model.xml"
+    for text in ("old", "new"):
+        write_pair(path, text)
+        assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"model.xml": text, "model.bin": text}
+
+
+def test_two_files_are_left_as_they_were_if_either_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "first.xml").mkdir()  # the second of two renames fails
+    with pytest.raises(OSError, match="directory"):
+        write_pair(tmp_path / "first.xml", "new")
+    assert [file.name for file in tmp_path.iterdir()] == ["first.xml"]
+
+    write_pair(tmp_path / "model.xml", "old")
+    (tmp_path / "model.bin").rename(tmp_path / "kept")
+    (tmp_path / "model.bin").mkdir()  # the first fails, after the old .xml was put aside
+    with pytest.raises(OSError, match="directory"):
+        write_pair(tmp_path / "model.xml", "new")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["first.xml", "kept", "model.bin", "model.xml"]
+    assert (tmp_path / "model.xml").read_text() == "old"
+
+
+def read_global_state() -> dict[str, object]:
+    return {
+        "grad": torch.is_grad_enabled(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "threads": torch.get_num_threads(),
+        "dtype": torch.get_default_dtype(),
+        "matmul": torch.get_float32_matmul_precision(),
+        "filters": list(warnings.filters),
+        "random": torch.get_rng_state().tolist(),
+        "numpy": np.random.get_state()[1].tolist(),  # what other code may use
+        "environment": dict(os.environ),
+    }
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_network_and_global_state_are_left_alone(
+    tmp_path: Path, tiny_network: Segmenter, tiny_card: ModelCard, format: str
+) -> None:
+    path = tmp_path / f"model{FORMATS.load(format).suffix}"
+    tiny_network.train()
+    strides: list[int] = []
+    before = read_global_state()
+    export_network(
+        tiny_network,
+        tiny_card,
+        path,
+        output_stride=8,
+        format=format,
+        on_message=lambda _: strides.append(tiny_network.output_stride),
+    )
+    assert read_global_state() == before
+    assert set(strides) == {16}
+    assert tiny_network.training
+    assert read_file(path, trust=True).output_stride == 8
 
 
 def test_a_network_that_cannot_be_converted_is_said(

@@ -51,6 +51,10 @@ def test_who_names_a_precision_gets_it(
     assert atrous.Model(tiny_network, tiny_card).build_labeller().protocol.precision == "fp32"
 
 
-def test_a_kind_of_device_that_is_not_known_gains_nothing() -> None:
+def test_a_device_that_is_unknown_or_limited_gains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA"):
+        monkeypatch.delenv(name, raising=False)
     assert not computes_bf16("meta")
     assert computes_bf16("cpu") == bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    assert not computes_bf16("cpu")

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from atrous.graphs.onnx_metadata import read_onnx_metadata
 from atrous.inference.backends.graph_backend import GraphBackend
+from atrous.networks.device import count_threads
 
 _PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
 _ERRORS_ONLY = 3
@@ -36,7 +37,7 @@ class OnnxSession(GraphBackend):
 
     def _open(self, source: Path | bytes, precision: str) -> None:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        options.intra_op_num_threads = count_threads()
         options.log_severity_level = _ERRORS_ONLY
         provider = _PROVIDERS[self.device.type]
         chosen = (provider, {"device_id": self.device.index or 0}) if self.device.type == "cuda" else provider

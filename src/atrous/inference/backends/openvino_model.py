@@ -13,6 +13,7 @@ from torch import Tensor
 
 from atrous.graphs.onnx_metadata import read_onnx_metadata
 from atrous.inference.backends.graph_backend import GraphBackend
+from atrous.networks.device import count_threads
 
 RUNTIME_INFO = "atrous"
 """Under which name an .xml file keeps what stands beside its graph."""
@@ -54,7 +55,7 @@ class OpenVinoModel(GraphBackend):
     def _open(self, source: Path | bytes, precision: str) -> None:
         settings = {
             "INFERENCE_PRECISION_HINT": _REST[precision],  # some CPUs would take bf16 unasked
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_NUM_THREADS": count_threads(),
             "PERFORMANCE_HINT": "LATENCY",
         }
         core = find_core()

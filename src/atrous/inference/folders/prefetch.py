@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from atrous.core.machine import count_usable_cores
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -30,7 +32,7 @@ def iter_ahead(
             yield item, _read_now(read, item)
         return
     waiting: deque[tuple[Item, Future[Result]]] = deque()
-    with ThreadPoolExecutor(max_workers=min(ahead, MOST_THREADS)) as pool:
+    with ThreadPoolExecutor(max_workers=min(ahead, MOST_THREADS, count_usable_cores())) as pool:
         try:
             for item in items:
                 waiting.append((item, pool.submit(read, item)))

@@ -12,6 +12,7 @@ from typing import Any
 
 from atrous.core.errors import DataError, MachineError, UsageError
 from atrous.core.files import save_json
+from atrous.core.machine import count_usable_cores
 from atrous.core.records import Progress, ProgressCallback
 from atrous.core.registry import describe_choices
 from atrous.images.decode import HUGE_PX, is_huge_tiff
@@ -122,7 +123,7 @@ def save_predictions(
     )
     most = 1 if probabilities else labeller.batch_size  # those of every class take more memory than all else
     try:
-        with ThreadPoolExecutor(max_workers=min(most, MOST_THREADS)) as pool:
+        with ThreadPoolExecutor(max_workers=min(most, MOST_THREADS, count_usable_cores())) as pool:
             for prediction in predictions:
                 if len(pending) == most:
                     finish()

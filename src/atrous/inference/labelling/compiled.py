@@ -10,7 +10,8 @@ from itertools import pairwise
 
 import numba
 import numpy as np
-import torch
+
+from atrous.networks.device import count_threads
 
 TILE_COLUMNS = 640
 """Most columns that are worked on at a time, so that two widened rows of all classes stay in the cache."""
@@ -39,7 +40,7 @@ def label_map(logits: np.ndarray, tops: np.ndarray, rows: Taps, columns: Taps, l
         logits (K, h, w); tops (h, w) uint16; labels (H, W) uint16.
     """
     height, width = labels.shape
-    num_threads = min(torch.get_num_threads(), 1 + len(logits) * height * width // SCORES_PER_THREAD, height)
+    num_threads = min(count_threads(), 1 + len(logits) * height * width // SCORES_PER_THREAD, height)
     ends = [number * height // num_threads for number in range(num_threads + 1)]
     parts = [(logits, tops, *rows, *columns, start, stop, labels) for start, stop in pairwise(ends)]
     with ThreadPoolExecutor(num_threads) as pool:

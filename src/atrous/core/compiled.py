@@ -1,4 +1,4 @@
-"""Parts that numba compiles, where it is installed and works."""
+"""Functions that numba compiles, if it is installed and works."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 @lru_cache(maxsize=8)
 def load_compiled(place: str) -> Callable[..., Any] | None:
-    """Return a function that numba compiles, or None where it cannot.
+    """Return a function that numba compiles, or None if it cannot.
 
-    The import takes longer than many images, and is therefore put off until one is worked on.
+    Importing numba takes longer than labelling many images, so it is imported only when a function is needed.
 
     Args:
         place: "module:function".
@@ -23,6 +23,6 @@ def load_compiled(place: str) -> Callable[..., Any] | None:
     module, _, name = place.partition(":")
     try:
         function: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    except (ImportError, RuntimeError):  # numpy is newer than numba allows, or there is no place for compiled code
+    except (ImportError, RuntimeError):  # numpy is newer than numba allows, or no folder for compiled code is writable
         return None
     return function

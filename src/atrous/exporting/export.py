@@ -1,4 +1,4 @@
-"""A model into a file: traced, converted, run, compared, and only then given its name."""
+"""Exports a network: trace, convert, run, compare, and only then give the file its name."""
 
 from __future__ import annotations
 
@@ -42,24 +42,26 @@ def export_network(
     calibration: Sequence[np.ndarray] | None = None,
     on_message: MessageCallback | None = None,
 ) -> Parity:
-    """Write a network as a graph that another runtime runs, with all that predicting needs beside it.
+    """Write a network as a graph for another runtime, with everything that predicting needs.
 
-    The file is run in its runtime and compared with the network before it gets its name.
+    The file is run in its runtime, and its output compared with the network's, before it gets its name.
 
     Args:
         network: The network, which is left as it is: a copy is exported.
-        card: What is known of it.
+        card: The model's card.
         path: The file.
         output_stride: Input resolution / feature resolution of the file, which is fixed in it. Default: the network's.
         format: A name in `FORMATS`.
-        argmax: Whether the graph ends in each pixel's class index instead of its logits.
-        calibration: Images (H, W, 3) uint8, two at least, by which the file is made to compute in 8 bits. Every
-            second one is kept back, and it is on these that the file is compared.
-        on_message: Receives messages about automatic choices and findings.
+        argmax: Whether the graph returns each pixel's class index instead of its logits.
+        calibration: Calibration images, at least two, for 8 bits. Every second one is held out, and the file is
+            compared on those. Default: fp32.
+        on_message: Receives a message about each step.
+    Shapes:
+        calibration (H, W, 3) uint8 each.
     Raises:
-        UsageError: The file's name does not fit its format, or there are fewer than two images to calibrate by.
-        ConfigError: The format does not compute in 8 bits.
-        ModelFileError: The network cannot be converted, or the file answers otherwise; no file is left.
+        UsageError: The file's name does not fit its format, or there are fewer than two calibration images.
+        ConfigError: The network cannot have the output stride, or the format has no 8 bits.
+        ModelFileError: The network cannot be converted, or the file's output differs; no file is left.
         MachineError: A package that the format needs is not installed.
     """
     form: type[Format] = FORMATS.load(format)
@@ -68,7 +70,9 @@ def export_network(
             f"{path}: a file of the format {format} ends in {form.suffix}", f"--out {path.stem}{form.suffix}"
         )
     if calibration is not None and len(calibration) < 2:
-        raise UsageError("int8: fewer than two images to calibrate by", "Give a folder with some dozens of them.")
+        raise UsageError(
+            "int8: fewer than two calibration images", "Give a folder with some dozens of them: --calibrate FOLDER."
+        )
 
     network = copy_network(network).eval()
     network.output_stride = output_stride or network.output_stride
@@ -79,7 +83,7 @@ def export_network(
         output_stride=network.output_stride,
         aligned=network.aligned,
         precision="fp32" if calibration is None else "int8",
-        # Enlarging is inside, and takes logits of every pixel three times: half done, done, and handed over.
+        # The graph enlarges logits to every pixel, which it holds three times: half done, done, and as its output.
         bytes_per_pixel=measure_bytes_per_pixel(network, network.mean.device) + 3 * 4 * network.num_classes,
         versions={name: importlib.metadata.version(name) for name in (*PACKAGES, *form.packages)},
     )
@@ -89,7 +93,7 @@ def export_network(
         written = form(trace_network(folded, graph.output), None if calibration is None else calibration[::2])
     except AtrousError:
         raise
-    except Exception as error:  # each converter has errors of its own
+    except Exception as error:  # each converter raises its own errors
         raise ModelFileError(
             f"{path}: the network cannot be converted: {type(error).__name__}: {read_first_line(error)}",
             "Try another format; --debug shows the trace.",

@@ -1,4 +1,4 @@
-"""What passes between the parts of inference: images, backends that run networks, bands of scores and labels."""
+"""The types that parts of inference exchange: backends, bands of scores, bands of labels."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from atrous.networks.contracts import Cells
 
 
 class Backend(Protocol):
-    """Something that runs a network: images in, cells out.
+    """Runs a network: images in, cells out.
 
-    `num_classes` is K; `device` is where the images are wanted; `aligned` tells how scaled copies are to be made;
-    where `labels_only`, there are no logits, and `label` takes the place of the call; where `is_full_size`, cells are
-    pixels, and so take much memory; `precisions` are those that it can compute in.
+    `num_classes` is K. `device` is where images should be. `aligned` says how scaled copies of an image are made. With
+    `labels_only`, there are no logits, and `label` replaces the call. With `is_full_size`, cells are pixels, which take
+    more memory. `precisions` are those that the backend supports.
     """
 
     num_classes: int
@@ -30,31 +30,39 @@ class Backend(Protocol):
     precisions: tuple[str, ...]
 
     def __call__(self, images: Tensor) -> Cells:
-        """(B, 3, H, W) uint8, or floats in [0, 1] -> cells with logits (B, K, h, w).
+        """Run the network on a batch of images.
 
+        Shapes:
+            in (B, 3, H, W) uint8, or floats in [0, 1]; out cells with logits (B, K, h, w).
         Raises:
-            MachineError: The memory does not suffice.
+            MachineError: The images do not fit in memory.
         """
         ...
 
     def label(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 -> class indices (B, H, W); errors as those of a call."""
+        """Return the likeliest class of each pixel; errors as for a call.
+
+        Shapes:
+            in (B, 3, H, W) uint8; out (B, H, W) class indices.
+        """
         ...
 
     def measure_bytes_per_pixel(self) -> float:
-        """Return how much memory a forward pass needs for each pixel of the image."""
+        """Return how many bytes of memory a forward pass needs for each pixel of the image."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """What was found of some rows of the image.
+    """Class scores of some rows of the image.
 
     Args:
-        start_row: The band's first row.
-        given: Its scores, or what computes them when they are asked for.
-        are_logits: Whether the scores are logits, or probabilities, where several looks were averaged.
-        indices: (R, W) uint16, the likeliest classes where they were found without the scores, else None.
+        start_row: The first row of the band.
+        given: The scores, or a function that computes them when they are needed.
+        are_logits: Whether the scores are logits; otherwise probabilities, averaged over several views.
+        indices: The likeliest classes, if they were found without the scores, else None.
+    Shapes:
+        given (K, R, W) float32; indices (R, W) uint16.
     """
 
     start_row: int
@@ -64,7 +72,7 @@ class Band:
 
     @cached_property
     def scores(self) -> Tensor:
-        """(K, R, W) float32, the larger the likelier."""
+        """Scores (K, R, W) float32; the largest is the likeliest class."""
         return self.given if isinstance(self.given, Tensor) else self.given()
 
     def compute_probs(self) -> Tensor:
@@ -82,9 +90,11 @@ class LabelBand:
     """Labels of some rows of the image.
 
     Args:
-        indices: (R, W) uint16 class indices.
-        band: What they were found from; None where the backend gives labels alone.
-        indices_before_crf: (R, W) uint16, the class indices without DenseCRF, where the protocol has one.
+        indices: Class indices.
+        band: The scores that they come from; None if the backend returns labels alone.
+        indices_before_crf: Class indices without DenseCRF, if the protocol has one, else None.
+    Shapes:
+        indices and indices_before_crf (R, W) uint16.
     """
 
     indices: np.ndarray
@@ -93,5 +103,5 @@ class LabelBand:
 
     @property
     def start_row(self) -> int:
-        """The band's first row; labels without a band are of the whole image."""
+        """The first row of the band; labels without scores are those of the whole image."""
         return 0 if self.band is None else self.band.start_row

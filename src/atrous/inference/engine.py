@@ -221,7 +221,8 @@ class ConvertedNetwork(Graph):
         self.aligned = network.aligned
         self.output_stride = network.output_stride
         self._stride = network.head.find_stride(network.output_stride)
-        self.bytes_per_pixel = measure_bytes_per_pixel(network, _CPU)
+        twin = copy_network(network, share_weights=True, keep_hooks=False)
+        self.bytes_per_pixel = measure_bytes_per_pixel(twin, _CPU)
         try:
             self.source: bytes = convert(trace_network(network, "cells")).SerializeToString()
         except Exception as error:  # the converter has errors of its own

@@ -1,4 +1,4 @@
-"""A file that `atrous export` wrote as a model, and what it says of itself."""
+"""Files that `atrous export` wrote, and the descriptions in them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from atrous.networks.model_file import ModelCard
 
 
 class ExportedFile(Graph):
-    """A file that `atrous export` wrote, which one of several runtimes runs.
+    """A file that `atrous export` wrote.
 
     Args:
         path: The file.
-        card: What it says of its model.
-        graph: What it says of its graph.
+        card: The model's card from the file.
+        graph: The graph's card from the file.
     """
 
     def __init__(self, path: Path, card: ModelCard, graph: GraphCard) -> None:
@@ -37,13 +37,16 @@ class ExportedFile(Graph):
         self.bytes_per_pixel = graph.bytes_per_pixel
 
     def locate(self, height: int, width: int) -> Geometry:
-        """Return where its logits lie: at every pixel."""
+        """Return the geometry of the logits for an image of this size in pixels: one cell for every pixel."""
         return Geometry(height, width, height, width, 1, self.aligned)
 
 
 def choose_backend(path: Path, wanted: str) -> str:
-    """Return the name of the backend that runs an exported file; auto is the first in the table that can.
+    """Return the name of the backend that runs an exported file.
 
+    Args:
+        path: The file, of which only the suffix counts.
+        wanted: A backend; auto is the first in the table that runs such files.
     Raises:
         ConfigError: That backend does not exist, or does not run such files.
     """
@@ -84,7 +87,7 @@ def read_file(path: Path, *, backend: str = "auto", trust: bool = False) -> Expo
         metadata: Mapping[str, str] = BACKENDS.load(choose_backend(path, backend)).read_metadata(path)
     except AtrousError:
         raise
-    except Exception as error:  # each runtime has errors of its own
+    except Exception as error:  # each runtime raises its own errors
         raise ModelFileError(f"{path}: cannot be read: {read_first_line(error)}", "The file is damaged.") from error
     if metadata.get("format") != FORMAT:
         raise ModelFileError(f"{path}: was not written by atrous", "Export a model of yours: `atrous export MODEL`.")

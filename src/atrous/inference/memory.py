@@ -1,4 +1,4 @@
-"""How much memory a forward pass needs, how much there is, and the window that fits where a whole image does not."""
+"""How much memory a forward pass needs and may take, and the window that fits if a whole image does not."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from atrous.networks.segmenter import Segmenter
 
 PROBE_SIDE = 129
 WORKSPACE_FACTOR = 2.0
-"""Memory of a forward pass / that of its tensors: copies in other layouts, buffers of convolutions, gaps."""
+"""Memory of a forward pass / that of its tensors. The rest: copies in other layouts, buffers of convolutions, gaps."""
 LARGEST_WINDOW, SMALLEST_WINDOW = 1025, 129
 USABLE_FRACTION = 0.5
 """Share of a device's total memory that a forward pass may take. The rest is for the system, the weights and images."""
 
 
 class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Follows the tensors that operations make, and remembers the most bytes that were alive at once."""
+    """Follows the tensors that operations create, and records the peak of their bytes."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -44,11 +44,11 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @torch.no_grad()
 def measure_bytes_per_pixel(network: Segmenter, device: torch.device) -> float:
-    """Return how many bytes a forward pass needs for each pixel of the image, from one on a small image.
+    """Return how many bytes a forward pass needs for each pixel of the image, measured on a small image.
 
     Args:
         network: The network, in evaluation mode.
-        device: Where it lies.
+        device: The device of the network.
     """
     image = torch.zeros(1, 3, PROBE_SIDE, PROBE_SIDE, dtype=torch.uint8, device=device)
     with _LiveBytes() as live:
@@ -77,12 +77,12 @@ def count_fitting_pixels(scale: float, bytes_per_pixel: float, budget_mib: int) 
 
 
 def choose_window(height: int, width: int, fitting: int) -> int | None:
-    """Return None where a whole image fits in memory, else the side of a window that does, of 32k + 1 pixels.
+    """Return None if a whole image fits in memory, else the side of a window that does, 32k + 1 pixels.
 
     Args:
-        height: The image's, in pixels.
-        width: The image's, in pixels.
-        fitting: Pixels of the largest image that fits.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        fitting: Pixels of the largest image that fits, see `count_fitting_pixels`.
     Raises:
         MachineError: Not even a small window fits.
     """
@@ -91,7 +91,7 @@ def choose_window(height: int, width: int, fitting: int) -> int | None:
     window = min((math.isqrt(fitting) - 1) // 32 * 32 + 1, LARGEST_WINDOW)
     if window < SMALLEST_WINDOW:
         raise MachineError(
-            f"the free memory holds windows of {fitting:,} pixels, too few to label an image with",
-            "Close other programs, or choose a larger output stride, smaller scales or a smaller model.",
+            f"the memory budget allows windows of {fitting:,} pixels, fewer than {SMALLEST_WINDOW} x {SMALLEST_WINDOW}",
+            "Choose a larger output stride, smaller scales or a smaller model.",
         )
     return window

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import operator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from atrous.networks.device import count_threads
 
 SMALL_BYTES = 2**14
 """Tensors below this size are gathered in one place: a call for each of them would take longer than its reading."""
 ROW_WORDS = 1021
 """64-bit words in a row. A prime, so that no pattern in a tensor falls into step with the rows."""
-GROUP_ROWS = 33
-"""Rows that are added up first. Odd, because flipping the top bits of an even number of words keeps their sum."""
+GROUP_ROWS = 31
+"""Rows that are added up first. Odd, because flipping the top bits of an even number of words keeps their sum; and so
+few words that PyTorch adds them up in the calling thread."""
 WORD_BYTES = 8
+BYTES_PER_THREAD = 2**22
+"""Fewer are not worth another thread."""
 UNREAD_BUFFERS = ("num_batches_tracked",)
 """Buffers that no prediction depends on."""
 
@@ -53,24 +60,60 @@ class _Memory:
             full = num_rows - num_rows % GROUP_ROWS
             small += [octets[:start], octets[stop:]]
             groups += [rows[:full].view(-1, GROUP_ROWS, ROW_WORDS), rows[full:].view(1, -1, ROW_WORDS)]
-        self._small = [part for part in small if part.numel()]
+        small = [part for part in small if part.numel()]
         groups = [group for group in groups if group.numel()]
-        num_octets = sum(map(len, self._small))
+        num_octets = sum(map(len, small))
         small_rows = -(-num_octets // (WORD_BYTES * ROW_WORDS))
         shape = small_rows + sum(map(len, groups)), ROW_WORDS
-        self._rows = torch.zeros(shape, dtype=torch.int64, device=tensors[0].device)
-        self._small_rows = self._rows.view(-1).view(torch.uint8)[:num_octets]
-        places = self._rows[small_rows:].split([len(group) for group in groups])  # type: ignore[no-untyped-call]
+        rows = torch.zeros(shape, dtype=torch.int64, device=tensors[0].device)
+        places = rows[small_rows:].split([len(group) for group in groups])  # type: ignore[no-untyped-call]
+        self._small, self._small_rows = small, rows.view(-1).view(torch.uint8)[:num_octets]
         self._groups = list(zip(groups, places, strict=True))
+        self._rows = rows
 
     def summarise(self) -> bytes:
         """Return the sums along both axes as they are now."""
         if self._small:
             torch.cat(self._small, out=self._small_rows)
-        for group, row in self._groups:
-            torch.sum(group, 1, out=row)
-        sums = torch.cat((self._rows.sum(0), self._rows.sum(1)))
-        return sums.cpu().numpy().tobytes()
+        _add_groups(self._groups)
+        return torch.cat((self._rows.sum(0), self._rows.sum(1))).cpu().numpy().tobytes()
+
+
+class _HostMemory(_Memory):
+    """The memory of tensors on the CPU, added up by a few threads of its own.
+
+    PyTorch's own threads would go on spinning for a while on the cores that a runtime needs next. Each call here is too
+    small for PyTorch to use them.
+
+    Args:
+        tensors: All on the CPU.
+    """
+
+    def __init__(self, tensors: list[Tensor]) -> None:
+        super().__init__(tensors)
+        single = [(group[i : i + 1], rows[i : i + 1]) for group, rows in self._groups for i in range(len(group))]
+        num_bytes = sum(group.nbytes for group, _ in single)
+        num_threads = max(1, min(count_threads(), num_bytes // BYTES_PER_THREAD))
+        self._shares = [single[number::num_threads] for number in range(num_threads)]
+        self._pool = ThreadPoolExecutor(num_threads)  # its threads end with it
+        self._small_arrays = [part.numpy() for part in self._small]
+
+    def summarise(self) -> bytes:
+        """Return the sums along both axes as they are now."""
+        others = [self._pool.submit(_add_groups, share) for share in self._shares[1:]]
+        if self._small_arrays:
+            np.concatenate(self._small_arrays, out=self._small_rows.numpy())
+        _add_groups(self._shares[0])
+        for other in others:
+            other.result()
+        rows = self._rows.numpy()
+        return bytes(np.concatenate([np.add.reduce(rows, axis=axis) for axis in (0, 1)]))
+
+
+def _add_groups(groups: list[tuple[Tensor, Tensor]]) -> None:
+    """Add up the rows of each group (N, R, W) into rows (N, W)."""
+    for group, rows in groups:
+        torch.sum(group, 1, out=rows)
 
 
 def _find_bytes(tensor: Tensor) -> Tensor:
@@ -103,7 +146,8 @@ class NetworkDigest:
         self._memories: list[_Memory] = []
         self.num_structures = 0
 
-    @torch.inference_mode()
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def compute(self) -> bytes:
         """Return the digest of the network as it is now.
 
@@ -127,7 +171,9 @@ class NetworkDigest:
             by_device: dict[torch.device, list[Tensor]] = {}
             for tensor in self._read:
                 by_device.setdefault(tensor.device, []).append(tensor)
-            self._memories = [_Memory(of_one) for of_one in by_device.values()]
+            self._memories = [
+                _HostMemory(of_one) if device.type == "cpu" else _Memory(of_one) for device, of_one in by_device.items()
+            ]
         digest = hashlib.sha256(self._layout + str(self.num_structures).encode())
         for memory in self._memories:
             digest.update(memory.summarise())

@@ -89,7 +89,8 @@ def test_a_hook_is_the_networks_own(tiny_network: Segmenter) -> None:
     recorder = Recorder()
     handle = tiny_network.head.classifier.register_forward_hook(recorder.record)
     backend = Engine(tiny_network, device="cpu").open_backend(16, "fp32")
-    assert not recorder.shapes  # preparing is no prediction
+    assert backend.measure_bytes_per_pixel() > 0
+    assert not recorder.shapes  # preparing and measuring are no predictions
     backend(IMAGE)
     assert recorder.shapes == [(1, 3, 5, 7)]  # the cells of 65 x 97 pixels: the image and its padding
     handle.remove()

@@ -44,7 +44,7 @@ def fold_norms(
             conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         )
         parent, _, name = norm_name.rpartition(".")
-        # timm's norms hold the activation that follows them
+        # norms of timm contain the activation that follows them
         setattr(modules[parent], name, nn.Sequential(norm.drop, norm.act) if hasattr(norm, "act") else nn.Identity())
     for module in folded.modules():
         if isinstance(module, nn.Conv2d):
@@ -54,12 +54,13 @@ def fold_norms(
 
 
 @torch.inference_mode(False)
-def copy_network(network: Segmenter, *, share_weights: bool = False) -> Segmenter:
-    """Return a copy of a network that does not learn and calls the network's own hooks, not copies of them.
+def copy_network(network: Segmenter, *, share_weights: bool = False, keep_hooks: bool = True) -> Segmenter:
+    """Return a copy of a network that does not learn.
 
     Args:
         network: The network, which is left as it is.
         share_weights: Whether the copy's weights are the network's own, in the same memory.
+        keep_hooks: Whether the copy calls the network's own hooks, as predictions must; otherwise it has none.
     """
     memo: dict[int, Any] = {}
     for module in network.modules():
@@ -71,6 +72,9 @@ def copy_network(network: Segmenter, *, share_weights: bool = False) -> Segmente
     if share_weights:
         memo |= {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
     twin = copy.deepcopy(network, memo)
+    for module in twin.modules() if not keep_hooks else ():
+        module._forward_hooks.clear()
+        module._forward_pre_hooks.clear()
     return twin if share_weights else twin.requires_grad_(False)
 
 
@@ -81,11 +85,9 @@ def find_pairs(network: Segmenter) -> list[tuple[str, str]]:
     A forward pass over a small image records the graph through which gradients would flow back, which shows what reads
     what. A convolution or norm with a hook or a parametrisation is left out: folding would change what a hook sees.
     """
-    twin = copy_network(network).cpu().eval()
+    twin = copy_network(network, keep_hooks=False).cpu().eval()  # a hook should see predictions alone
     twin.requires_grad_(True)
-    kept = {name for name, module in twin.named_modules() if _is_observed(module)}
-    for module in twin.modules():  # this pass is no prediction that a hook should see
-        module._forward_hooks.clear()
+    kept = {name for name, module in network.named_modules() if _is_observed(module)}
     made_by: dict[Any, str] = {}
     read_by: dict[str, Any] = {}
 
@@ -120,7 +122,7 @@ def _is_observed(module: nn.Module) -> bool:
 
 
 def _count_readers(last: Any) -> Counter[Any]:
-    """Return how many operations of a gradient's graph read each operation's result."""
+    """Return how many operations of a gradient's graph read the result of each operation."""
     readers: Counter[Any] = Counter()
     seen, waiting = {last}, [last]
     while waiting:

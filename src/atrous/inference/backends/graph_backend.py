@@ -1,4 +1,4 @@
-"""A network as a graph that runtimes other than PyTorch run, and what these runtimes share."""
+"""Graphs of networks, and what the backends that run them share."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from atrous.networks.layers.resize import enlarge_logits
 
 
 class Graph:
-    """What is known of a graph, whose batch, height and width are open. Abstract.
+    """A graph for any batch, height and width. Abstract.
 
-    `name` is what messages call it; `source` is what a runtime opens, a file or the bytes of an .onnx file; `output` is
-    what it gives: small logits, logits of every pixel, or the index of each pixel's likeliest class; `aligned` tells
-    how scaled copies of an image are to be made.
+    `name` is its name in messages. `source` is what a runtime opens: a file, or the bytes of an .onnx file. `output` is
+    what it returns: logits of cells, logits of every pixel, or the index of each pixel's likeliest class. `aligned`
+    says how scaled copies of an image are made. `bytes_per_pixel` is the memory of a forward pass.
     """
 
     name: str
@@ -35,19 +35,19 @@ class Graph:
 
     @abstractmethod
     def locate(self, height: int, width: int) -> Geometry:
-        """Return where the logits lie for an image of this size in pixels."""
+        """Return the geometry of the logits for an image of this size in pixels."""
 
 
 class GraphBackend:
-    """What the runtimes of graphs share. Abstract.
+    """Runs a graph. Abstract: a subclass names its runtime's calls.
 
     Args:
-        graph: What is run.
-        device: Where it runs, of a kind that the runtime has.
-        precision: "fp32", or "bf16" where the runtime has it.
+        graph: The graph.
+        device: A device of a kind that `list_devices` returns.
+        precision: One of `precisions`.
     Raises:
-        ConfigError: The runtime has not the precision.
-        ModelFileError: The runtime cannot open the file.
+        ConfigError: The runtime does not support the precision.
+        ModelFileError: The runtime cannot open the graph.
     """
 
     precisions: tuple[str, ...] = ("fp32",)
@@ -68,7 +68,7 @@ class GraphBackend:
         self._lock = threading.Lock()
         try:
             self._open(graph.source, precision)
-        except Exception as error:  # each runtime has errors of its own
+        except Exception as error:  # each runtime raises its own errors
             raise ModelFileError(
                 f"{graph.name}: cannot be opened: {read_first_line(error)}", "Export it again."
             ) from error
@@ -76,29 +76,30 @@ class GraphBackend:
     @staticmethod
     @abstractmethod
     def read_metadata(path: Path) -> Mapping[str, str]:
-        """Return what stands in the file beside its graph; empty where it is another's."""
+        """Return the metadata of a file; empty if another program wrote it."""
 
     @staticmethod
     @abstractmethod
     def list_devices() -> tuple[str, ...]:
-        """Return the kinds of device that the runtime has here, the best first."""
+        """Return the kinds of device that the runtime can use here, the best first."""
 
     @abstractmethod
     def _open(self, source: Path | bytes, precision: str) -> None:
-        """Make ready to run."""
+        """Open the graph."""
 
     @abstractmethod
     def _run(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 -> what the graph gives."""
+        """Return the graph's output for images (B, 3, H, W) uint8."""
 
     def __call__(self, images: Tensor) -> Cells:
-        """(B, 3, H, W) uint8, or floats in [0, 1] -> cells with logits (B, K, h, w), at every pixel for exported files.
+        """Run the graph on a batch of images. Floats are rounded to whole steps of 0 to 255, which the graph takes.
 
-        Floats are rounded to whole steps of 0 to 255, which is what the graph takes.
-
+        Shapes:
+            in (B, 3, H, W) uint8, or floats in [0, 1]; out cells with logits (B, K, h, w), one cell for every pixel if
+            the graph is an exported file.
         Raises:
-            MachineError: The memory does not suffice.
-            ModelFileError: The graph is not what its description says.
+            MachineError: The images do not fit in memory.
+            ModelFileError: The graph's output is not what its description says.
         """
         height, width = images.shape[2:]
         geometry = self.graph.locate(height, width)
@@ -106,7 +107,11 @@ class GraphBackend:
         return Cells(self._answer(images, shape), None, geometry)
 
     def label(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 -> class indices (B, H, W); errors as of a call."""
+        """Return the likeliest class of each pixel; errors as for a call.
+
+        Shapes:
+            in (B, 3, H, W) uint8; out (B, H, W) class indices.
+        """
         if not self.labels_only:
             cells = self(images)
             return enlarge_logits(cells.logits, cells.geometry).argmax(dim=1)
@@ -117,9 +122,9 @@ class GraphBackend:
         if images.is_floating_point():
             images = (images * 255).round().to(torch.uint8)
         try:
-            with self._lock:  # a runtime answers one call at a time
+            with self._lock:  # a session runs one call at a time
                 answer = self._run(images.to(self.device))
-        except Exception as error:  # each runtime has errors of its own
+        except Exception as error:  # each runtime raises its own errors
             if is_out_of_memory(error) or "alloc" in str(error):
                 raise MachineError(
                     f"an image of {height} x {width} pixels does not fit in the memory of {self.device}",
@@ -131,16 +136,16 @@ class GraphBackend:
             ) from error
         if tuple(answer.shape) != expected:
             raise ModelFileError(
-                f"{self.graph.name}: gave {tuple(answer.shape)} where its description says {expected}",
+                f"{self.graph.name}: returned {tuple(answer.shape)}, but its description says {expected}",
                 "Export it again.",
             )
         return answer
 
     def measure_bytes_per_pixel(self) -> float:
-        """Return how much memory a forward pass needs for each pixel of the image."""
+        """Return how many bytes of memory a forward pass needs for each pixel of the image."""
         return self.graph.bytes_per_pixel
 
 
 def read_first_line(error: Exception) -> str:
-    """Return the first line of what an error says, its type where it says nothing."""
+    """Return the first line of an error's message, or its type if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -25,12 +25,12 @@ class OnnxSession(GraphBackend):
 
     @staticmethod
     def read_metadata(path: Path) -> Mapping[str, str]:
-        """Return what stands in the file beside its graph; empty where it is another's."""
+        """Return the metadata of a file; empty if another program wrote it."""
         return read_onnx_metadata(path)
 
     @staticmethod
     def list_devices() -> tuple[str, ...]:
-        """Return the kinds of device that the runtime has here, the best first."""
+        """Return the kinds of device that the runtime can use here, the best first."""
         installed = onnxruntime.get_available_providers()
         known = {kind for kind, provider in _PROVIDERS.items() if provider in installed}
         return ("cuda", "cpu") if "cuda" in known and torch.cuda.is_available() else ("cpu",)
@@ -43,7 +43,7 @@ class OnnxSession(GraphBackend):
         chosen = (provider, {"device_id": self.device.index or 0}) if self.device.type == "cuda" else provider
         self._session = onnxruntime.InferenceSession(source, options, providers=[chosen])
         self._input_name = self._session.get_inputs()[0].name
-        if provider not in self._session.get_providers():  # it would go on with the CPU, without a word
+        if provider not in self._session.get_providers():  # otherwise it would silently use the CPU
             raise RuntimeError(f"ONNX Runtime cannot use {self.device} here")
 
     def _run(self, images: Tensor) -> Tensor:

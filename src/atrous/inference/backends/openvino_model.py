@@ -16,18 +16,19 @@ from atrous.inference.backends.graph_backend import GraphBackend
 from atrous.networks.device import count_threads
 
 RUNTIME_INFO = "atrous"
-"""Under which name an .xml file keeps what stands beside its graph."""
+"""The section of an .xml file that holds its metadata."""
 
-_REST = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
-"""What is computed in where the graph itself does not say."""
+_DEFAULT_TYPES = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+"""The type of operations for which the graph itself names none."""
 
 
 @cache
 def find_core() -> openvino.Core:
-    """Return the process's one core, which is never let go of.
+    """Return OpenVINO's core, of which a process has one that is never freed.
 
-    The CPU plugin of each core gives the thread that first uses it a stack for signals, and frees it with the core.
-    Once that has happened in another thread, or not in the order of making, the next signal ends the process.
+    The CPU plugin of a core gives the thread that first uses it a stack for signals, and frees that stack with the
+    core. If this happens in another thread, or not in the order in which cores were made, the next signal ends the
+    process.
     """
     return openvino.Core()
 
@@ -39,7 +40,7 @@ class OpenVinoModel(GraphBackend):
 
     @staticmethod
     def read_metadata(path: Path) -> Mapping[str, str]:
-        """Return what stands in the file beside its graph; empty where it is another's."""
+        """Return the metadata of a file; empty if another program wrote it."""
         if path.suffix == ".onnx":
             return read_onnx_metadata(path)
         model = find_core().read_model(path)
@@ -49,12 +50,12 @@ class OpenVinoModel(GraphBackend):
 
     @staticmethod
     def list_devices() -> tuple[str, ...]:
-        """Return the kinds of device that the runtime has here, the best first."""
+        """Return the kinds of device that the runtime can use here, the best first."""
         return ("cpu",)
 
     def _open(self, source: Path | bytes, precision: str) -> None:
         settings = {
-            "INFERENCE_PRECISION_HINT": _REST[precision],  # some CPUs would take bf16 unasked
+            "INFERENCE_PRECISION_HINT": _DEFAULT_TYPES[precision],  # otherwise some CPUs use bf16
             "INFERENCE_NUM_THREADS": count_threads(),
             "PERFORMANCE_HINT": "LATENCY",
         }
@@ -62,6 +63,6 @@ class OpenVinoModel(GraphBackend):
         self._model = core.compile_model(core.read_model(source), "CPU", settings)
 
     def _run(self, images: Tensor) -> Tensor:
-        # Not torch's contiguous(): its threads would spin for a while on the cores that the runtime needs.
+        # Not torch's contiguous(): its threads would then spin on the cores that the runtime needs.
         answer = self._model([np.ascontiguousarray(images.numpy())])[0]
         return torch.from_numpy(answer.copy())  # the runtime writes the next answer into the same memory

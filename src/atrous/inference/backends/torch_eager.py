@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from atrous.core.errors import MachineError
+from atrous.inference.backends.folding import copy_network
 from atrous.inference.memory import measure_bytes_per_pixel
 from atrous.networks.contracts import Cells
 from atrous.networks.device import is_out_of_memory, list_device_kinds
@@ -77,7 +78,8 @@ class TorchEager:
     def measure_bytes_per_pixel(self) -> float:
         """Return how many bytes of memory a forward pass needs for each pixel of the image."""
         with self._choose_arithmetic():
-            return measure_bytes_per_pixel(self._network, self.device)
+            twin = copy_network(self._network, share_weights=True, keep_hooks=False)
+            return measure_bytes_per_pixel(twin, self.device)
 
     def _choose_arithmetic(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")

@@ -1,4 +1,4 @@
-"""Runs a .pt2 file, a program of PyTorch's own export. Opening one can run any code that it holds."""
+"""Runs a .pt2 file, a program that torch.export wrote. Opening one can run any code in it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from atrous.inference.backends.graph_backend import GraphBackend
 
 _METADATA_FOLDERS = {"extra", "extra_files"}
-"""Where PyTorch keeps further files in a program's archive, now and before 2.8."""
+"""Folders of additional files in a program's archive: in today's PyTorch and before 2.8."""
 
 
 class TorchProgram(GraphBackend):
@@ -21,14 +21,14 @@ class TorchProgram(GraphBackend):
 
     @staticmethod
     def read_metadata(path: Path) -> Mapping[str, str]:
-        """Return what stands in the file beside its graph, without opening the graph; empty where it is another's."""
+        """Return the metadata of a file without opening its graph; empty if another program wrote it."""
         with zipfile.ZipFile(path) as archive:
             files = [name for name in archive.namelist() if _METADATA_FOLDERS & set(name.split("/")[:-1])]
             return {name.rpartition("/")[2]: archive.read(name).decode() for name in files}
 
     @staticmethod
     def list_devices() -> tuple[str, ...]:
-        """Return the kinds of device that the runtime has here, the best first."""
+        """Return the kinds of device that the runtime can use here, the best first."""
         return ("cuda", "cpu") if torch.cuda.is_available() else ("cpu",)
 
     def _open(self, source: Path | bytes, precision: str) -> None:
@@ -37,8 +37,8 @@ class TorchProgram(GraphBackend):
             from torch.export.passes import move_to_device_pass
 
             program = move_to_device_pass(program, self.device)
-        # What was noted about the traced image's size, such as that a map of it is not contiguous or had more
-        # cells a side than one, changes no answer.
+        # The tracer's assumptions about the image's size, such as that a map is not contiguous or has more than one
+        # cell per side, do not change the output.
         program.range_constraints.clear()
         unchecked = {"check_guards": False} if "check_guards" in inspect.signature(program.module).parameters else {}
         self._program = program.module(**unchecked)

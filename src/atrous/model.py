@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,8 +47,10 @@ class Model:
         self.card = card
         self.opening = opening or Opening()
         self.run = run
+        self._engine: Engine | None = None
+        self._lock = threading.Lock()
 
-    @cached_property
+    @property
     def engine(self) -> Engine:
         """What runs the model; it keeps what it has prepared as long as the model lives.
 
@@ -56,7 +58,10 @@ class Model:
             ConfigError: The backend does not exist, or cannot run the model.
             MachineError: The device does not exist here, or a package that the backend needs is not installed.
         """
-        return Engine(self._source, device=self.opening.device, backend=self.opening.backend)
+        with self._lock:  # two threads share one engine, which converts the network once
+            if self._engine is None:
+                self._engine = Engine(self._source, device=self.opening.device, backend=self.opening.backend)
+            return self._engine
 
     @property
     def is_exported(self) -> bool:
@@ -147,7 +152,7 @@ class Model:
         opening = update_options(self.opening, {"backend": backend, "precision": precision})
         model = Model(self._source, self.card, opening, run=self.run)
         if opening.backend in (self.opening.backend, self.engine.backend):
-            model.engine = self.engine
+            model._engine = self.engine
         return model
 
     def _read_protocol(self) -> Protocol | None:

@@ -184,7 +184,7 @@ def test_int8_answers_nearly_as_the_network_in_every_runtime(
 def test_int8_needs_images_and_a_format_that_has_it(
     tmp_path: Path, tiny_network: Segmenter, tiny_card: ModelCard
 ) -> None:
-    with pytest.raises(UsageError, match="fewer than two images"):
+    with pytest.raises(UsageError, match="fewer than two calibration images"):
         export_network(tiny_network, tiny_card, tmp_path / "m.onnx", calibration=draw_photos(1))
     with pytest.raises(ConfigError, match=r"int8: \.pt2 files compute in fp32"):
         export_network(tiny_network, tiny_card, tmp_path / "m.pt2", format="pt2", calibration=draw_photos(2))

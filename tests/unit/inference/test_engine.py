@@ -16,6 +16,8 @@ from atrous.core.errors import ConfigError, MachineError
 from atrous.inference import engine as engine_module
 from atrous.inference.engine import Engine, list_network_backends
 from atrous.inference.exported import read_file
+from atrous.model import Model
+from atrous.networks.model_file import ModelCard
 from atrous.networks.segmenter import Segmenter
 
 IMAGE = torch.randint(256, (1, 3, 50, 71), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -127,6 +129,12 @@ def test_threads_get_right_answers_and_a_network_is_converted_once(
     assert made == [16]
     for answer in answers:
         torch.testing.assert_close(answer, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_threads_share_the_engine_of_a_model(tiny_network: Segmenter, tiny_card: ModelCard) -> None:
+    model = Model(tiny_network, tiny_card)
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(lambda _: id(model.engine), range(32)))) == 1
 
 
 def test_threads_at_other_strides_do_not_meet(tiny_network: Segmenter) -> None:

@@ -644,7 +644,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_images_names(tmp_path):
 
 
 def test_minutes_plan_the_length_once_and_leave_no_trace_of_the_timing(tmp_path):
-    with pytest.raises(atrous.ConfigError, match="minutes do not suffice"):
+    with pytest.raises(atrous.ConfigError, match="minutes are too few"):
         train_shapes(tmp_path / "short", iterations=None, max_minutes=0.01)
     assert not (tmp_path / "short" / "last.ckpt").exists()
 

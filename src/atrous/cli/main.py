@@ -99,12 +99,12 @@ def _describe_program(
     """
 
 
-def _take_debug(words: list[str]) -> bool:
+def _take_debug(arguments: list[str]) -> bool:
     """Remove --debug from the words and return whether it was there; it is allowed anywhere on the line."""
-    options = words[: words.index("--")] if "--" in words else words
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     if "--debug" not in options:
         return False
-    words.remove("--debug")
+    arguments.remove("--debug")
     return True
 
 

@@ -46,13 +46,11 @@ def run(
     assignments: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as training.norm=frozen.")
     ] = None,
-    resume: Annotated[
-        Path | None, typer.Option("--resume", metavar="RUN", help="Go on with an interrupted run.")
-    ] = None,
+    resume: Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Continue an interrupted run.")] = None,
     preview: Annotated[
         bool, typer.Option("--preview", help="Write 16 augmented images with their masks to preview.png, and stop.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and exit.")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the run, such as runs/x.")] = None,
     data_root: DataRootOption = None,
     device: DeviceOption = None,
@@ -100,7 +98,12 @@ def run(
 
 
 def print_run(result: Run, *, as_json: bool) -> int:
-    """Print what a training reached and where it lies; return the exit code."""
+    """Print the scores of a training and its folder; return the exit code.
+
+    Args:
+        result: The training.
+        as_json: Whether to print one JSON object.
+    """
     from atrous.cli.console import print_json
     from atrous.display.console import build_console
     from atrous.display.tables import print_scores
@@ -116,7 +119,7 @@ def print_run(result: Run, *, as_json: bool) -> int:
         console.print(f"report: {result.report}")
         console.print(f"run: {result.folder}")
     if result.interrupted:
-        messages.print(f"interrupted; go on with: atrous train --resume {shlex.quote(str(result.folder))}")
+        messages.print(f"interrupted; continue with: atrous train --resume {shlex.quote(str(result.folder))}")
         return INTERRUPTED_EXIT_CODE
     return 0
 

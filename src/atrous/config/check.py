@@ -44,6 +44,9 @@ def _check_first(config: Config) -> Iterator[Problem]:
 def require_valid(config: Config, sources: Mapping[str, str] | None = None) -> None:
     """Raise what `check_config` finds, with where each value came from if `sources` says so.
 
+    Args:
+        config: The configuration to check.
+        sources: Where each value came from, by dotted key, for the messages.
     Raises:
         ConfigError: There is a problem.
     """

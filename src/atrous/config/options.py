@@ -63,5 +63,5 @@ def read_options(
         except ValidationError as error:
             problems.append(f"{key}.{name}: {error.errors()[0]['msg']}, got {value!r}")
     if problems:
-        raise ConfigError("\n".join(problems), f"Mend {key}.")
+        raise ConfigError("\n".join(problems), f"Correct {key}.")
     return read

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in words: one problem a line, all of them in one error."""
+"""Problems of a configuration, described in one line each and raised together."""
 
 from __future__ import annotations
 
@@ -111,7 +111,12 @@ def describe_validation_error(error: ValidationError, sources: Mapping[str, str]
 
 
 def find_source(key: str, sources: Mapping[str, str]) -> str:
-    """Return where `key`, or the nearest thing around or inside it, was set; empty if nowhere."""
+    """Return where `key`, or the nearest thing around or inside it, was set; empty if nowhere.
+
+    Args:
+        key: A dotted key.
+        sources: Where each value came from, by dotted key.
+    """
     inside = [source for other, source in sources.items() if other.startswith(f"{key}.")]
     parts = key.split(".")
     around = [sources.get(".".join(parts[:length]), "") for length in range(len(parts), 0, -1)]

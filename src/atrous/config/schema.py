@@ -55,7 +55,7 @@ class ModelConfig(Section):
     weights: str = "imagenet"
     """Where the weights start: `imagenet`, `none`, a file, or torchvision/<name>."""
     output_stride: OutputStride = 16
-    """Input resolution / feature resolution at build time; live models can be switched."""
+    """Input resolution / feature resolution at build time; a loaded model can be switched."""
     convention: Literal["atrous", "torchvision", "tensorflow"] = "atrous"
     """Preset of the three fields below."""
     first_unit_rate: Literal["exact", "uniform"] | None = None
@@ -69,7 +69,7 @@ class ModelConfig(Section):
     multi_grid: tuple[int, ...] | None = None
     """Rates of the units in a ResNet's block4 and extra blocks, such as [1, 2, 4]: one for each unit of block4."""
     extra_blocks: Annotated[int, Field(ge=0, le=3)] | None = None
-    """Copies of the last block that follow it in a cascade, 0 to 3; 3 where left out."""
+    """Copies of the last block that follow it in a cascade, 0 to 3. Default: 3."""
     auxiliary: bool = False
     """Whether an FCN head on the level before the last is trained beside the main one."""
     head: dict[str, Any] = {}
@@ -84,7 +84,7 @@ class TrainingConfig(Section):
     iterations: Annotated[int, Field(ge=1)] | None = None
     """Optimiser steps."""
     max_minutes: Positive | None = None
-    """Wall-clock minutes from start to report; steps are timed and their number is fixed once."""
+    """Wall-clock minutes from start to report; a few steps are timed, then the number of steps is fixed."""
     batch: Annotated[int, Field(ge=1)] = 8
     """Images in a forward pass, per process."""
     accumulate: Annotated[int, Field(ge=1)] = 1
@@ -112,7 +112,7 @@ class TrainingConfig(Section):
     momentum: Fraction = 0.9
     """Momentum of sgd, and of other optimizers that have one."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-4
-    """Weight decay; norms and biases are left out."""
+    """Weight decay; norms and biases have none."""
     clip_norm: Annotated[float, Field(ge=0.0)] = 2.0
     """Largest gradient norm of a step, which lets the learning rate be high; 0 for no clipping."""
     loss: str = "cross_entropy"
@@ -124,10 +124,10 @@ class TrainingConfig(Section):
     class_weights: Literal["none", "auto"] | tuple[Positive, ...] = "none"
     """Weight of each class in the loss; auto: 1 / sqrt(share of pixels), capped, mean 1."""
     hard_classes: Literal["none", "auto"] | tuple[str, ...] = "none"
-    """Classes whose images stand repeatedly in every pass; auto, in a later stage: those that the stage before scored
-    lowest, a quarter of them."""
+    """Classes whose images are repeated in every epoch; auto, in a later stage: the quarter of the classes that the
+    stage before scored lowest."""
     hard_repeats: Annotated[int, Field(ge=2)] = 2
-    """How often such an image stands in a pass."""
+    """How often such an image appears in an epoch."""
     auxiliary_weight: Annotated[float, Field(ge=0.0)] = 0.4
     """Weight of the auxiliary head's loss."""
     norm: Literal["trained", "frozen"] = "trained"
@@ -137,7 +137,7 @@ class TrainingConfig(Section):
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.99
     """Decay of the averaged weights that are validated and kept; warmed up; 0 switches them off."""
     validations: Annotated[int, Field(ge=1)] = 8
-    """How often the model is validated over the run; the last one is at the end."""
+    """Number of validations in the training; the last one is at its end."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of order, augmentation and initial weights."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -164,16 +164,16 @@ class EvaluationConfig(InferenceOptions):
 
 
 class OutputConfig(Section):
-    """Where results go and on what they are computed."""
+    """Where results are written, and the device that computes them."""
 
     folder: str | None = None
-    """The run's folder; runs/<data>-<model>-<number> where left out."""
+    """The run folder. Default: runs/<data>-<model>-<number>."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     workers: Annotated[int, Field(ge=0)] | None = None
-    """Processes that read and augment; chosen from the usable cores where left out."""
+    """Processes that read and augment. Default: 0 on a CPU, else the usable cores, at most 8."""
     logger: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
-    """Trackers beside the CSV."""
+    """Trackers in addition to metrics.csv."""
 
 
 class Config(Section):

@@ -41,7 +41,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         _sync(path.parent)
     except Exception as error:
-        # Writers in C++ report a full disk in words of their own.
+        # Libraries written in C++ report a full disk with messages of their own.
         if shutil.disk_usage(path.parent).free < FULL_DISK_BYTES:
             raise MachineError(f"{path}: no space left on the disk", "Free some space, or write elsewhere.") from error
         raise
@@ -74,7 +74,12 @@ def _sync(path: Path) -> None:
 
 
 def save_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
+    """Write UTF-8 text atomically.
+
+    Args:
+        path: The file.
+        text: Its content.
+    """
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -82,6 +87,9 @@ def save_text(path: Path, text: str) -> None:
 def save_json(path: Path, value: Any) -> None:
     """Write strict JSON (no NaN) atomically, indented.
 
+    Args:
+        path: The file.
+        value: What is written; NaN and infinities are refused.
     Raises:
         ValueError: `value` holds NaN or an infinity.
     """

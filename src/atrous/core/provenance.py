@@ -75,6 +75,6 @@ def _find_processor() -> str:
 
 def describe_command() -> str:
     """Return the command line, with the home folder as ~ and the program without its folder."""
-    words = [Path(sys.argv[0]).name, *sys.argv[1:]] if sys.argv else []
+    arguments = [Path(sys.argv[0]).name, *sys.argv[1:]] if sys.argv else []
     home = str(Path.home())
-    return shlex.join(word.replace(home, "~") if len(home) > 1 else word for word in words)
+    return shlex.join(word.replace(home, "~") if len(home) > 1 else word for word in arguments)

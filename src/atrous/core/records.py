@@ -73,7 +73,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class's row. Ratios lie in [0, 1], or are None where nothing was there to divide by."""
+    """One class's row. Ratios are in [0, 1], or are None where nothing was there to divide by."""
 
     name: str
     id: int
@@ -105,7 +105,7 @@ class Scores:
         confusion: (K, K) pixel counts, rows truth, columns prediction.
         images: A row an image.
         protocol: How the labels were made.
-        baseline_class: The commonest class of the truth.
+        baseline_class: The most frequent class of the truth.
         baseline_miou: The mIoU of answering with that class everywhere.
         never_predicted: Names of classes that have pixels and were not given to a single one.
         data: Name of the data and split, such as "camvid val".
@@ -146,7 +146,7 @@ class Scores:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Scores:
-        """Build scores from `to_json`'s form; other keys are left out."""
+        """Build scores from `to_json`'s form; other keys are ignored."""
         return cls(
             miou=value["miou"],
             pixel_accuracy=value["pixel_accuracy"],
@@ -165,7 +165,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where long work stands, for whoever shows it.
+    """Progress of long work.
 
     Args:
         stage: What is being done, such as "training".
@@ -187,6 +187,11 @@ MessageCallback = Callable[[str], None]
 
 
 def send_message(on_message: MessageCallback | None, text: str) -> None:
-    """Pass a message to a callback, if there is one and the message is not empty."""
+    """Pass a message to a callback, if there is one and the message is not empty.
+
+    Args:
+        on_message: Receives the message.
+        text: The message, one sentence.
+    """
     if on_message is not None and text:
         on_message(text)

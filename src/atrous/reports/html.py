@@ -67,7 +67,7 @@ class Chart:
 def write_report(folder: Path) -> Path:
     """Write report.html from the saved records of a run and return its path.
 
-    A section without records is left out (a ladder, examples, the final scores of an interrupted run).
+    A section without records is omitted (a ladder, examples, the final scores of an interrupted run).
 
     Args:
         folder: The run's folder.

@@ -136,6 +136,10 @@ def save_study_plot(table: Mapping[str, Any], path: Path) -> None:
     """Draw the rows of a study beside the paper's as two panels of points with their standard errors, and save a PNG.
 
     The panels have scales of their own: other data and another network give other numbers, and the order is compared.
+
+    Args:
+        table: The results of the study, as in its table.json.
+        path: The PNG file.
     """
     rows = list(reversed(table["rows"]))
     labels = [row["label"] for row in rows]
@@ -165,7 +169,12 @@ def save_study_plot(table: Mapping[str, Any], path: Path) -> None:
 
 
 def save_bench_plot(found: Mapping[str, Any], path: Path) -> None:
-    """Draw how long each model took, a panel a size, with the spread of its turns, and save a PNG."""
+    """Draw the time each model took, a panel per image size, with the spread over its rounds, and save a PNG.
+
+    Args:
+        found: The results, as in bench.json.
+        path: The PNG file.
+    """
     rows = list(reversed(found["rows"]))
     sizes = list(dict.fromkeys((row["width"], row["height"]) for row in found["rows"]))
     labels = list(dict.fromkeys(_name_bench_row(row) for row in rows))
@@ -189,7 +198,12 @@ def _name_bench_row(row: Mapping[str, Any]) -> str:
 
 
 def save_taps_plot(figures: Mapping[str, Any], path: Path) -> None:
-    """Draw the shares of positions with one, some and all nine taps inside the map, by rate, and save a PNG."""
+    """Draw the shares of positions with one, some and all nine taps inside the map, by rate, and save a PNG.
+
+    Args:
+        figures: The shares by rate.
+        path: The PNG file.
+    """
     names = {"nine": "all nine taps", "some": "some", "one": "the centre alone"}
     rates = [row["rate"] for row in figures["taps"]]
     with mpl.rc_context(_PNG_STYLE):

@@ -223,7 +223,7 @@ def build_stage_rows(
     Args:
         stages: What each set, by dotted key.
         records: The metrics of each; empty where it has none yet.
-        folders: Where each lies, in words.
+        folders: Name of each stage's folder.
     """
     return tuple(
         StageRow(
@@ -263,7 +263,12 @@ def _format_cell(share: float | None) -> str:
 
 
 def list_confused(metrics: Mapping[str, Any], *, count: int = 6) -> tuple[Confused, ...]:
-    """Return the pairs that lose the largest share of a true class's pixels, each at least one percent."""
+    """Return the pairs that lose the largest share of a true class's pixels, each at least one percent.
+
+    Args:
+        metrics: The content of metrics.json.
+        count: Most pairs to return.
+    """
     names = [row["name"] for row in metrics.get("classes", ())]
     found = [
         (pixels / sum(row), pixels, truth, prediction)
@@ -293,7 +298,12 @@ def build_facts(values: Any) -> tuple[tuple[str, str], ...]:
 
 
 def list_warnings(metrics: Mapping[str, Any], validations: Sequence[Validation]) -> tuple[tuple[str, str], ...]:
-    """Return what a reader must know before believing the score: pairs of finding and what follows from it."""
+    """Return what a reader must know before relying on the score, as pairs of a finding and advice.
+
+    Args:
+        metrics: The content of metrics.json; empty before a training has ended.
+        validations: The rows of metrics.csv.
+    """
     training = metrics.get("training", {})
     found = []
     if not metrics or training.get("interrupted"):
@@ -323,7 +333,12 @@ def list_warnings(metrics: Mapping[str, Any], validations: Sequence[Validation])
 
 
 def rank_image(metrics: Mapping[str, Any], miou: float | None) -> str:
-    """Say where an image's own mIoU stands among all images, such as "rank 3 of 101"; empty if unknown."""
+    """Return the rank of an image by its own mIoU, such as "rank 3 of 101"; empty if unknown.
+
+    Args:
+        metrics: The content of metrics.json.
+        miou: mIoU of the image.
+    """
     known = [row["miou"] for row in metrics.get("images", ()) if row["miou"] is not None]
     if miou is None or not known:
         return ""
@@ -331,7 +346,7 @@ def rank_image(metrics: Mapping[str, Any], miou: float | None) -> str:
 
 
 def read_validations(text: str) -> tuple[Validation, ...]:
-    """Read metrics.csv; a last row that an interruption cut short is left out.
+    """Read metrics.csv; a last row that an interruption cut short is skipped.
 
     Args:
         text: The file's content, a header line first.
@@ -365,6 +380,11 @@ def _read_number(text: str | None) -> float | None:
 
 
 def pair_curve(validations: Sequence[Validation], name: str) -> tuple[tuple[int, float], ...]:
-    """Return (step, value) of one column where it has a number."""
+    """Return (step, value) of one column where it has a number.
+
+    Args:
+        validations: The rows of metrics.csv.
+        name: Name of the column.
+    """
     values = ((row.step, getattr(row, name)) for row in validations)
     return tuple((step, value) for step, value in values if value is not None)

@@ -1,4 +1,4 @@
-"""A training as a whole: its data, its folder, its report; the loop itself is `training/loop.py`."""
+"""A training as a whole: its data, its folder, its report; one training is in `training/`."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from atrous.reports.html import write_report
 
 @dataclass(frozen=True)
 class Run:
-    """A training that has ended or was interrupted.
+    """A finished or interrupted training.
 
     Args:
-        folder: Where everything of it lies.
-        scores: The best validation; None where the run was interrupted before the first.
-        interrupted: Whether steps are left to do.
+        folder: The run folder.
+        scores: The best validation; None if the run was interrupted before the first one.
+        interrupted: Whether steps remain.
     """
 
     folder: Path
@@ -40,7 +40,7 @@ class Run:
 
     @property
     def report(self) -> Path:
-        """The page to look at: the run's own, or before its last stage that of the stage it was interrupted in."""
+        """The report of the run; that of the latest stage if the run was interrupted before its last one."""
         run = RunFolder(self.folder)
         pages = [run.report, *(stage.report for stage in run.iter_stages())]
         return next((page for page in pages if page.is_file()), run.report)
@@ -59,7 +59,7 @@ class Stage:
         config: Its settings.
         run: Its folder: that of the whole run for the last stage, `stage-1` and so on inside it for earlier ones.
         splits: Its data.
-        statistics: What the training masks hold.
+        statistics: Pixels of each class in the training masks.
     """
 
     config: Config
@@ -76,22 +76,22 @@ def run_training(
     progress: ProgressCallback | None = None,
     on_message: MessageCallback | None = None,
 ) -> Run:
-    """Train as a checked configuration says, from the beginning or from a run's last checkpoint.
+    """Train from the beginning or from a run's last checkpoint.
 
-    Of several stages each is a training of its own, from the best weights of the one before. A resumed run goes on in
-    the stage that had not finished.
+    Each of several stages is a training of its own that starts from the best weights of the stage before. A resumed run
+    continues in the stage that had not finished.
 
     Args:
         loaded: The configuration.
-        splits: The data, where the configuration does not name them.
-        resume: The folder of a run to go on with.
+        splits: The data, if the configuration does not name them.
+        resume: The folder of a run to continue.
         progress: Receives the progress.
         on_message: Receives messages about automatic choices and findings.
     Raises:
-        UsageError: The folder holds a run already, or the run to resume began with other settings.
+        UsageError: The folder already holds a run, or the run to resume began with other settings.
         ModelFileError: The run to resume has no checkpoint, or its checkpoint is damaged.
-        DataError: Data that cannot be trained on, or that is not the data the run began with.
-        ConfigError: A stage that cannot be; all are looked at before the first one starts.
+        DataError: The data cannot be used for training, or have changed since the run began.
+        ConfigError: The settings of a stage are impossible; all stages are checked before the first one starts.
     """
     started = time.monotonic()
     config = loaded.config if loaded.config.data.source == PYTHON_SOURCE else make_absolute(loaded.config)
@@ -131,16 +131,18 @@ def _prepare_stages(
     progress: ProgressCallback | None,
     on_message: MessageCallback | None,
 ) -> list[Stage]:
-    """Find and check the data of every stage, and what each will train on them.
+    """Check the settings of every stage, then find and check its data.
 
     Raises:
-        ConfigError: A stage that cannot be.
-        DataError: Data that cannot be trained on.
+        ConfigError: The settings of a stage are impossible.
+        DataError: The data cannot be used for training.
     """
     from atrous.training.check import require_feasible, require_trainable
 
     if splits is not None and any(key.startswith("data.") for settings in config.stages for key in settings):
-        raise ConfigError("stages: one sets a key of data, which were given as objects", "Take it out of the stages.")
+        raise ConfigError(
+            "stages: one sets a key of data, and the data were given as objects", "Remove it from the stages."
+        )
     configs = list_stages(config)
     for stage_config in configs:
         require_feasible(stage_config)
@@ -163,7 +165,7 @@ def _prepare_stages(
 
 
 def _follow(stage: Stage, before: Stage | None, scores: Scores | None) -> Stage:
-    """Return a stage as it is after the one before: from its weights, with the classes that it found hard."""
+    """Return a stage that starts from the weights of the one before, with the classes that it scored lowest."""
     if before is None:
         return stage
     config = stage.config
@@ -184,7 +186,7 @@ def _run_stage(
     progress: ProgressCallback | None,
     on_message: MessageCallback | None,
 ) -> Run:
-    """Train one stage, from its beginning or its last checkpoint; all that it held is free when it returns.
+    """Train one stage, from its beginning or its last checkpoint; its memory is free when this returns.
 
     Args:
         stage: What to train.
@@ -241,12 +243,12 @@ def find_hard_classes(scores: Scores) -> tuple[str, ...]:
 
 
 def plan_training(loaded: LoadedConfig) -> list[str]:
-    """Say what a training would do, without doing it; the data is read and checked.
+    """Describe what a training would do, line by line; settings and data are checked, and nothing is written.
 
     Raises:
-        UsageError: The folder holds a run already.
-        ConfigError: A network or a crop that cannot be.
-        DataError: Data that cannot be trained on.
+        UsageError: The folder already holds a run.
+        ConfigError: The settings are impossible.
+        DataError: The data cannot be used for training.
     """
     run = _choose_folder(loaded.config)
     notes: list[str] = []

@@ -21,6 +21,8 @@ def compile_cells(network: Segmenter, *, backend: str = "inductor") -> Callable[
     Args:
         network: The network; its output stride may change at any time.
         backend: Backend of torch.compile.
+    Shapes:
+        The function takes (B, C, H, W) images, as the network does.
     """
 
     def forward_cells(images: Tensor) -> Cells:

@@ -83,7 +83,14 @@ class Journal:
             self._on_message(text)
 
     def show(self, stage: str, done: int, total: int | None, note: str = "") -> None:
-        """Forward the progress of a stage; the arguments are those of `Progress`."""
+        """Forward the progress of a stage.
+
+        Args:
+            stage: Name of the stage, such as "training".
+            done: Units finished.
+            total: Units in all; None if unknown.
+            note: Figures worth showing, such as "loss 0.41".
+        """
         if self._progress is not None:
             self._progress(Progress(stage, done, total, note))
 

@@ -1,4 +1,4 @@
-"""How long a run is: epochs, iterations or minutes become a number of steps, once."""
+"""The length of a training: epochs, iterations or minutes become a number of steps, once."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 from atrous.core.errors import ConfigError
 
 FINISH_S = 12.0
-"""Seconds kept for what follows the last validation: examples, plots and the report."""
+"""Seconds reserved for the work after the last validation: examples, plots and the report."""
 TIMING_MARGIN = 0.96
 """Share of the remaining time that is planned for; the rest is for machines that slow down."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What was measured before the first step.
+    """Durations measured before the first step.
 
     Args:
         step_s: Seconds of an optimiser step.
@@ -65,7 +65,7 @@ def build_plan(
     elapsed_s: Callable[[], float],
     measure: Callable[[], Timing],
 ) -> Plan:
-    """Turn the length as it was asked for into steps.
+    """Turn the requested length into a number of steps.
 
     Args:
         epochs: Passes over the training images; of this and the two below exactly one is not None.
@@ -77,7 +77,7 @@ def build_plan(
         elapsed_s: Gives the seconds since the run was started.
         measure: Called for `max_minutes` alone: times a few steps and one validation image.
     Raises:
-        ConfigError: The minutes do not suffice for a single step.
+        ConfigError: The minutes are too few for one step and one validation.
     """
     steps_per_epoch = num_train / samples_per_step
     if iterations is not None:
@@ -100,7 +100,7 @@ def _fit_minutes(minutes: float, validations: int, timing: Timing, elapsed_s: Ca
         needed = (elapsed_s() + FINISH_S + timing.validation_s + timing.step_s) / 60 / TIMING_MARGIN
         tenths = math.floor(needed * 10) + 1  # rounded up: the number that is named must do
         raise ConfigError(
-            f"training.max_minutes: {minutes:g} minutes do not suffice for one step and one validation",
+            f"training.max_minutes: {minutes:g} minutes are too few for one step and one validation",
             f"At least {tenths / 10:g} minutes are needed here; or plan by --iterations.",
         )
     return steps, validations

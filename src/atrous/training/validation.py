@@ -85,7 +85,7 @@ class Validator:
         )
 
     def score_bf16(self, scores: Scores) -> float | None:
-        """Return the mIoU in bf16, where validations are in fp32 and the machine gains by bf16, else None.
+        """Return the mIoU in bf16, where validations are in fp32 and the machine computes bf16 faster, else None.
 
         Args:
             scores: In fp32.

@@ -104,7 +104,7 @@ def train(
         data: A registered name, `name=PATH`, a folder, or a pair of Python data sets: to train on, and to score on.
         model: `<family>-<backbone>`, see `atrous models`.
         recipe: A YAML file or a shipped recipe.
-        out: The run's folder; runs/<data>-<model>-<number> where left out.
+        out: The run's folder. Default: runs/<data>-<model>-<number>.
         set: Any setting by its dotted key, such as {"training.norm": "frozen"}.
         progress: Receives the progress.
         on_message: Receives messages about automatic choices and findings.
@@ -256,7 +256,7 @@ def predict(
         progress: Receives the progress.
         on_message: Receives messages about automatic choices.
     Raises:
-        UsageError: An input does not exist, two have one output name, `out` lies in an input folder, or there is no
+        UsageError: An input does not exist, two have one output name, `out` is inside an input folder, or there is no
             such format; or device, precision, backend or trust are given for a loaded model.
         ConfigError: An option is out of its range, or the model cannot follow it.
         ModelFileError: The model cannot be opened.
@@ -330,7 +330,7 @@ def bench(
                 labeller = candidate.build_labeller(options, on_message=on_message)
             except ConfigError as error:  # a backend that has not the precision, or does not run such files
                 refusal = error
-                send_message(on_message, f"left out: {error.message}")
+                send_message(on_message, f"skipped: {error.message}")
             else:
                 candidates.append((name, backend, labeller))
     if refusal is not None and not candidates:

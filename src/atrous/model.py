@@ -96,15 +96,16 @@ class Model:
 
     @property
     def output_stride(self) -> int:
-        """Input resolution / feature resolution: 4, 8, 16 or 32. It can be set, except on an exported file.
-
-        Raises:
-            ConfigError: On setting, if the network cannot have the value, or the model is an exported file.
-        """
+        """Input resolution / feature resolution: 4, 8, 16 or 32. It can be set, except on an exported file."""
         return self._source.output_stride
 
     @output_stride.setter
     def output_stride(self, output_stride: int) -> None:
+        """Set the output stride.
+
+        Raises:
+            ConfigError: The network cannot have the value, or the model is an exported file.
+        """
         if isinstance(self._source, ExportedFile):
             raise ConfigError(
                 f"{self._source.path}: the output stride of an exported file is fixed",
@@ -249,7 +250,15 @@ def load(
 
 
 def load_opened(path: str | Path, opening: Opening) -> Model:
-    """Open a model; see `load`."""
+    """Open a model.
+
+    Args:
+        path: See `load`.
+        opening: Device, precision and backend, and whether the file is trusted.
+    Raises:
+        ModelFileError: No such file, damaged, or of another kind.
+        MachineError: The device or the backend is missing, or a published model cannot be fetched.
+    """
     source, card = _read_source(Path(path), opening)
     folder = RunFolder(Path(path) if Path(path).is_dir() else Path(path).parent)
     model = Model(source, card, opening, run=folder if folder.is_run else None)

@@ -17,15 +17,13 @@ def run(
         str, typer.Option("--sizes", help="Sides of the images, or width x height, separated by commas.")
     ] = "513",
     output_strides: Annotated[
-        str | None, typer.Option("--output-strides", help="Such as 8,16; that of the build if left out.")
+        str | None, typer.Option("--output-strides", help="Such as 8,16. Default: the model's.")
     ] = None,
     precisions: Annotated[str, typer.Option("--precisions", help="Such as fp32,bf16.")] = "fp32,bf16",
     backends: Annotated[str, typer.Option("--backends", help="Such as torch,compile,openvino,onnxruntime.")] = "auto",
     data: Annotated[str | None, typer.Option("--data", help="Score each on this data too.")] = None,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Timed turns of each; two more warm up.")] = 10,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for bench.json and bench.png; none if left out.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Write bench.json and bench.png into this folder.")] = None,
     device: DeviceOption = None,
     data_root: DataRootOption = None,
     trust: TrustOption = False,

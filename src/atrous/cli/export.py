@@ -13,19 +13,20 @@ from atrous.cli.inference_options import JsonOption, QuietOption
 def run(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, .safetensors or .pth.")],
     format: Annotated[str, typer.Option("--format", help="onnx, openvino or pt2.")] = "onnx",
-    out: Annotated[Path | None, typer.Option("--out", help="The file; beside the model if left out.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The file. Default: beside the model.")] = None,
     argmax: Annotated[
-        bool, typer.Option("--argmax", help="Give class indices in place of logits; no confidence then.")
+        bool, typer.Option("--argmax", help="Give class indices instead of logits, without a confidence.")
     ] = False,
     int8: Annotated[
-        bool, typer.Option("--int8", help="Compute in 8 bits: faster on a CPU, a little less exact.")
+        bool, typer.Option("--int8", help="Compute in 8 bits: faster on a CPU, a little less accurate.")
     ] = False,
     calibrate: Annotated[
         str | None,
-        typer.Option("--calibrate", help="Images for --int8, a folder or glob; the run's own if left out."),
+        typer.Option("--calibrate", help="Images for --int8, a folder or glob. Default: the run's training images."),
     ] = None,
     output_stride: Annotated[
-        int | None, typer.Option("--output-stride", help="That of the file, which is fixed; the model's if left out.")
+        int | None,
+        typer.Option("--output-stride", help="Output stride of the file, which is fixed. Default: the model's."),
     ] = None,
     quiet: QuietOption = False,
     json: JsonOption = False,

@@ -23,7 +23,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 
 
 def take_inference_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Give a command the options of `read_inference_options`, in the place of its parameter `inference`."""
+    """Give a command the options of `read_inference_options`, instead of its parameter `inference`."""
     own, shared = (
         list(inspect.signature(function, eval_str=True).parameters.values())
         for function in (command, read_inference_options)
@@ -63,6 +63,17 @@ def read_inference_options(
 ) -> dict[str, Any]:
     """Return the options that were given, checked, as keywords of `atrous.evaluate` and `atrous.predict`.
 
+    Args:
+        output_stride: See `InferenceOptions`.
+        scales: Numbers separated by commas.
+        flip: See `InferenceOptions`.
+        window: A number of pixels, or none.
+        precision: See `Opening`.
+        crf: See `InferenceOptions`.
+        crf_set: Words such as "bilateral_weight=6".
+        device: See `Opening`.
+        backend: See `Opening`.
+        trust: See `Opening`.
     Raises:
         UsageError: Words that cannot be read as numbers.
         ConfigError: An option is out of its range; all of them in one message.
@@ -88,14 +99,14 @@ def spell_option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _parse_crf_options(words: list[str]) -> dict[str, float]:
+def _parse_crf_options(given: list[str]) -> dict[str, float]:
     """Read words such as "bilateral_weight=6".
 
     Raises:
         UsageError: One of them is no name and number.
     """
     options = {}
-    for word in words:
+    for word in given:
         name, _, number = word.partition("=")
         try:
             options[name] = float(number)
@@ -105,8 +116,11 @@ def _parse_crf_options(words: list[str]) -> dict[str, float]:
 
 
 def parse_numbers(text: str | None, option: str) -> list[float] | None:
-    """Read numbers separated by commas; None stays None.
+    """Read numbers separated by commas.
 
+    Args:
+        text: The numbers, or None, which is returned.
+        option: The option that they were given to, for messages.
     Raises:
         UsageError: One of them is not a number.
     """

@@ -38,8 +38,8 @@ class LabelSpace:
 
     Args:
         names: Class names by index, (K,).
-        ids: The id of each class in mask files, (K,); 0..K-1 where left out.
-        colours: RGB of each class, 0 to 255, (K,); a palette where left out.
+        ids: The id of each class in mask files, (K,). Default: 0 to K - 1.
+        colours: RGB of each class, 0 to 255, (K,). Default: `build_palette`.
         ignored_ids: Ids that are known and neither trained on nor scored.
     Raises:
         DataError: Fields of unequal length, a doubled name or id, or an id that is both a class and ignored.
@@ -61,7 +61,7 @@ class LabelSpace:
         for values, word in ((self.names, "name"), (self.ids, "id")):
             doubled = sorted({value for value in values if values.count(value) > 1}, key=str)
             if doubled:
-                raise DataError(f"class {word} {doubled[0]!r} stands twice")
+                raise DataError(f"class {word} {doubled[0]!r} occurs twice")
         both = sorted(set(self.ids) & set(self.ignored_ids))
         if both:
             raise DataError(f"id {both[0]} is both the class {self.names[self.ids.index(both[0])]!r} and ignored")
@@ -70,7 +70,7 @@ class LabelSpace:
 
     @property
     def void_id(self) -> int:
-        """The id that stands in written labels for a pixel without a class.
+        """The id that written labels have where a pixel has no class.
 
         255 unless that is a class; then the largest id below it that is neither a class nor ignored in the data, where
         it has a meaning of its own; then the smallest such id above 255.

@@ -66,7 +66,7 @@ def bench(
     """Time every candidate at every size.
 
     Args:
-        candidates: Names of models and backends, and what labels with them; a model may stand under several.
+        candidates: Names of models and backends, and what labels with them; a model may appear with several.
         sizes: Heights and widths of the images, in pixels.
         rounds: Timed turns of each; two more warm up before.
         dataset: What to score the candidates on, or None.
@@ -109,7 +109,12 @@ def bench(
 
 
 def draw_image(height: int, width: int) -> np.ndarray:
-    """Return soft blobs of random colours, (H, W, 3) uint8: labels with borders, but nothing to recognise."""
+    """Return soft blobs of random colours, (H, W, 3) uint8: labels with borders, but nothing to recognise.
+
+    Args:
+        height: Height in pixels.
+        width: Width in pixels.
+    """
     coarse = np.random.default_rng(0).integers(0, 256, (height // BLOB_PX + 2, width // BLOB_PX + 2, 3), dtype=np.uint8)
     smooth = F.interpolate(
         torch.from_numpy(coarse).permute(2, 0, 1)[None].float(), size=(height, width), mode="bicubic"
@@ -140,7 +145,12 @@ def _take_turns(
 
 
 def measure_peak_mib(run: Callable[[], None], device: torch.device) -> float | None:
-    """Return the most MiB that a call holds above what was held before it: of the GPU, or of the process on Linux."""
+    """Return the most MiB that a call holds above what was held before it: of the GPU, or of the process on Linux.
+
+    Args:
+        run: The call.
+        device: Where it computes.
+    """
     gc.collect()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

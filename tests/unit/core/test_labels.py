@@ -41,8 +41,8 @@ def test_files_are_8_bit_only_where_every_id_fits():
     ("fields", "message"),
     [
         ({"names": ("a", "b"), "ids": (1,)}, "2 class names but 1 ids"),
-        ({"names": ("a", "a")}, "class name 'a' stands twice"),
-        ({"names": ("a", "b"), "ids": (4, 4)}, "class id 4 stands twice"),
+        ({"names": ("a", "a")}, "class name 'a' occurs twice"),
+        ({"names": ("a", "b"), "ids": (4, 4)}, "class id 4 occurs twice"),
         ({"names": ("a", "b"), "ids": (0, 255)}, "id 255 is both the class 'b' and ignored"),
         ({"names": ("a",), "ids": (65535,), "ignored_ids": ()}, "class ids lie between 0 and 65534"),
     ],

@@ -1,4 +1,4 @@
-"""What a person may give to be labelled: files, folders, globs, arrays; and the name each result gets."""
+"""What a user may give to be labelled: files, folders, globs, arrays; and the name each result gets."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def require_safe_output(
     for source in sources:
         folder = Path(source) if Path(source).is_dir() else find_glob_root(str(source)) if "**" in str(source) else None
         if folder is not None and target.is_relative_to(folder.resolve()):
-            raise UsageError(f"the output folder {output} lies in the input folder {folder}", "Choose another --out.")
+            raise UsageError(f"the output folder {output} is inside the input folder {folder}", "Choose another --out.")
     names: dict[str, Path] = {}
     for image in images:
         path = image.path.resolve()
@@ -123,6 +123,6 @@ def convert_image(value: Any) -> np.ndarray:
         )
     if value.dtype.is_floating_point:
         if value.numel() and not (value.min() >= 0 and value.max() <= 1):
-            raise UsageError("a tensor of floats must lie in [0, 1]", "Give 0 to 255 as uint8.")
+            raise UsageError("a tensor of floats must be within [0, 1]", "Give 0 to 255 as uint8.")
         value = (value.float() * 255).round().to(torch.uint8)
     return load_image(value.permute(1, 2, 0).cpu().numpy())

@@ -45,12 +45,24 @@ class PredictionRecord:
     skipped: list[dict[str, str]] = field(default_factory=list)
 
     def add(self, file: Path, written: Sequence[Path], size: tuple[int, int], window: int | None) -> None:
-        """Note an image that was labelled, of this height and width."""
+        """Record an image that was labelled.
+
+        Args:
+            file: The image.
+            written: Files of its results.
+            size: Height and width in pixels.
+            window: Side of the windows in pixels, or None.
+        """
         names = [path.relative_to(self.folder).as_posix() for path in written]
         self.done.append({"input": str(file), "files": names, "height": size[0], "width": size[1], "window": window})
 
     def skip(self, file: ImageFile, error: DataError) -> None:
-        """Note a file that could not be read."""
+        """Record a file that could not be read.
+
+        Args:
+            file: The image.
+            error: Why it was skipped.
+        """
         self.skipped.append({"input": str(file.path), "reason": error.message})
 
 
@@ -79,8 +91,8 @@ def save_predictions(
         min_confidence: Pixels below it, in [0, 1], get the id of void.
         progress: Receives the progress.
     Raises:
-        UsageError: A source or a format does not exist, two images share a name, the output folder lies in an input
-            folder, or more than labels is asked of a model or an image that has labels alone.
+        UsageError: A source or a format does not exist, two images share a name, the output folder is inside an
+            input folder, or more than labels is asked of a model or an image that has labels alone.
         MachineError: A file cannot be written, memory is short, or the package that reads huge images is missing.
     """
     overlay, confidence = _choose_formats(formats)

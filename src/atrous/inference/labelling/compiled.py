@@ -33,8 +33,8 @@ def label_map(logits: np.ndarray, tops: np.ndarray, rows: Taps, columns: Taps, l
     Args:
         logits: A map, contiguous float32.
         tops: The likeliest class of each of its cells.
-        rows: Where the image's rows lie in it.
-        columns: Where the image's columns lie in it.
+        rows: Positions of the image's rows on it, in cells.
+        columns: Positions of the image's columns on it, in cells.
         labels: Filled with class indices.
     Shapes:
         logits (K, h, w); tops (h, w) uint16; labels (H, W) uint16.

@@ -82,6 +82,9 @@ class Labeller:
 
         It is the protocol's window, or else the largest one that fits in the protocol's memory budget.
 
+        Args:
+            height: Height of the image in pixels.
+            width: Width of the image in pixels.
         Raises:
             MachineError: Not even a small window fits.
         """
@@ -90,8 +93,11 @@ class Labeller:
         return self._choose_window(height, width)
 
     def find_streamed_window(self, height: int, width: int) -> int:
-        """Return the window's side for an image that is not in memory, however much of that there is.
+        """Return the side in pixels of the windows for an image that is read a part at a time, whatever its size.
 
+        Args:
+            height: Height of the image in pixels.
+            width: Width of the image in pixels.
         Raises:
             MachineError: Not even a small window fits.
         """

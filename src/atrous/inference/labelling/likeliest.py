@@ -44,7 +44,7 @@ def label_cells(logits: Tensor, stride: int) -> Tensor:
         logits: A map on the CPU, float32.
         stride: Pixels from one cell to the next.
     Shapes:
-        in (K, h, w); out (h * s, w * s) as `find_likeliest` gives it, of which what lies in the image is meant.
+        in (K, h, w); out (h * s, w * s) as `find_likeliest` gives it; the image is its upper left part.
     """
     num_classes, rows, columns = logits.shape
     # Beyond the last cell the scores stay what they are.

@@ -14,7 +14,14 @@ class ImageSource(Protocol):
     width: int
 
     def read(self, rows: slice, columns: slice) -> Tensor:
-        """Return a part of the image, (3, h, w) RGB, uint8 or floats in [0, 1]; parts are read from top to bottom."""
+        """Return a part of the image; parts are read from top to bottom.
+
+        Args:
+            rows: Rows of the image.
+            columns: Columns of the image.
+        Shapes:
+            out (3, h, w) RGB, uint8 or floats in [0, 1].
+        """
         ...
 
 
@@ -30,5 +37,12 @@ class ArrayImage:
         self._pixels = pixels
 
     def read(self, rows: slice, columns: slice) -> Tensor:
-        """Return a part of the image, without a copy."""
+        """Return a part of the image, without a copy.
+
+        Args:
+            rows: Rows of the image.
+            columns: Columns of the image.
+        Shapes:
+            out (3, h, w) RGB, uint8 or floats in [0, 1].
+        """
         return self._pixels[:, rows, columns]

@@ -25,7 +25,12 @@ class Span:
 
 
 def compute_starts(size: int, window: int) -> tuple[int, ...]:
-    """Return first pixels of windows that cover `size` pixels, evenly spaced, the last one flush with the end."""
+    """Return the first pixel of each window on a side, evenly spaced, the last window flush with the end.
+
+    Args:
+        size: Pixels of the side, >= 1.
+        window: Pixels of a window, >= 1.
+    """
     if size <= window:
         return (0,)
     step = max(window - int(np.ceil(window * OVERLAP_FRACTION)), 1)

@@ -18,7 +18,7 @@ from atrous.networks.contracts import Backbone
 from atrous.networks.stride import StridePlanner
 
 LARGER = ("lite1", "lite2", "resnet34", "resnet50", "resnet101", "resnet152")
-QUICK_TIMM = ("mobilenetv2_050", "mobilenetv3_small_100")
+QUICK_TIMM = ("mobilenetv3_small_100",)
 OUTPUT_STRIDES = (4, 8, 16, 32)
 TOLERANCE = 1e-12
 
@@ -52,16 +52,17 @@ def draw_image(height: int, width: int) -> Tensor:
     return torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
-def measure_identity(backbone: Backbone, size: tuple[int, int]) -> float:
+def measure_identity(backbone: Backbone) -> float:
     """Return the largest difference between features at 32 and subsampled features at 16, 8 and 4, relative."""
     planner = StridePlanner(backbone, build_stride=32)
-    image = draw_image(*size)
+    images = [draw_image(65, 97), draw_image(50, 1)]
     worst = 0.0
     with torch.inference_mode():
-        references = backbone(image)
-        for output_stride in (16, 8, 4):
+        references = [backbone(image) for image in images]
+        for output_stride, number in itertools.product((16, 8, 4), range(len(images))):
             planner.set_output_stride(output_stride)
-            for level, reference, features in zip(planner.shapes.levels, references, backbone(image), strict=True):
+            levels = zip(planner.shapes.levels, references[number], backbone(images[number]), strict=True)
+            for level, reference, features in levels:
                 step = max(level.native_stride // output_stride, 1)
                 assert features[:, :, ::step, ::step].shape == reference.shape
                 assert reference.std() > 0
@@ -104,12 +105,11 @@ def reads_whole_map(module: nn.Module, channels: int) -> bool:
 
 
 @pytest.mark.parametrize("name", EVERY)
-@pytest.mark.parametrize("size", [(33, 47), (1, 1)])
-def test_levels_have_the_promised_channels_and_sizes(name: str, size: tuple[int, int]) -> None:
+def test_levels_have_the_promised_channels_and_sizes(name: str) -> None:
     backbone = build(name)
     planner = StridePlanner(backbone, build_stride=32)
     assert planner.shapes == backbone.feature_shapes
-    for output_stride in OUTPUT_STRIDES:
+    for output_stride, size in itertools.product(OUTPUT_STRIDES, [(33, 47), (1, 1)]):
         planner.set_output_stride(output_stride)
         with torch.inference_mode():
             levels = backbone(draw_image(*size))
@@ -125,28 +125,27 @@ def test_a_switched_backbone_equals_a_fresh_one_and_comes_back_bit_equal(name: s
     image = draw_image(33, 65)
     with torch.inference_mode():
         before = switched(image)
-        for output_stride in (16, 8, 4, 32):
+        for output_stride in (16, 4, 8):
             planner.set_output_stride(output_stride)
-            fresh = build(name)
-            StridePlanner(fresh, build_stride=output_stride)
-            for ours, theirs in zip(switched(image), fresh(image), strict=True):
-                assert torch.equal(ours, theirs)
+        fresh = build(name)
+        StridePlanner(fresh, build_stride=8)
+        for ours, theirs in zip(switched(image), fresh(image), strict=True):
+            assert torch.equal(ours, theirs)
         planner.set_output_stride(32)
         for first, last in zip(before, switched(image), strict=True):
             assert torch.equal(first, last)
 
 
-@pytest.mark.parametrize("name", EVERY[: len(BACKBONES)])
-@pytest.mark.parametrize("size", [(65, 97), (50, 1)])
-def test_features_at_smaller_strides_subsampled_are_those_at_32(name: str, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("name", EVERY)
+def test_features_at_smaller_strides_subsampled_are_those_at_32(name: str) -> None:
     backbone = build(name)
     identity = backbone.strides.identity
     if identity == "pooled":
-        assert measure_identity(backbone, size) > TOLERANCE, "its global average changes nothing: declare it exact"
+        assert measure_identity(backbone) > TOLERANCE, "its global average changes nothing: declare it exact"
         backbone = build(name)
         assert replace_gates(backbone) > 0
     if identity != "not verified":
-        assert measure_identity(backbone, size) < TOLERANCE
+        assert measure_identity(backbone) < TOLERANCE
 
 
 def test_the_identity_is_not_true_of_just_anything() -> None:
@@ -165,11 +164,10 @@ def test_the_identity_is_not_true_of_just_anything() -> None:
     assert (wrong - reference).abs().max() / reference.abs().max() > 0.01
 
 
-@pytest.mark.parametrize(
-    "name", [*QUICK_TIMM, *(pytest.param(n, marks=pytest.mark.slow) for n in VERIFIED if n not in QUICK_TIMM)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in VERIFIED if name not in QUICK_TIMM])
 def test_listed_timm_networks_keep_what_their_entry_says(name: str) -> None:
-    test_features_at_smaller_strides_subsampled_are_those_at_32(f"timm/{name}", (65, 97))
+    test_features_at_smaller_strides_subsampled_are_those_at_32(f"timm/{name}")
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -409,7 +409,10 @@ def _name_export(model: Loadable) -> str:
 def _choose_export_folder(model: Loadable, opened: Model) -> Path:
     if opened.run is not None:
         return opened.run.path
-    return Path(model).parent if isinstance(model, str | Path) and Path(model).is_file() else Path()
+    place = Path(model) if isinstance(model, str | Path) else Path()
+    if place.is_dir():
+        return place
+    return place.parent if place.is_file() else Path()
 
 
 def _find_calibration(source: str | Path | None, run: RunFolder | None) -> list[np.ndarray]:

@@ -396,7 +396,7 @@ def test_sigterm_to_a_whole_process_group_leaves_a_usable_run_that_goes_on(data,
     assert load_strictly((folder / "metrics.json").read_text())["training"]["steps"] == 30
 
 
-def test_sigkill_leaves_whole_files_and_a_run_that_goes_on(data, tmp_path):
+def test_a_killed_run_goes_on_is_scored_predicts_and_is_exported(data, tmp_path):
     folder = tmp_path / "killed"
     process = start(data, folder)
     os.killpg(process.pid, signal.SIGKILL)
@@ -404,11 +404,39 @@ def test_sigkill_leaves_whole_files_and_a_run_that_goes_on(data, tmp_path):
     step = load_checkpoint(folder / "last.ckpt").step
     assert 0 <= step < 30
     assert atrous.load(folder).classes
-    stopped = api.run_training(
-        load_config(recipe=folder / "config.yaml"), resume=folder, progress=interrupt_at(step + 2)
-    )
-    assert stopped.interrupted
-    assert load_checkpoint(folder / "last.ckpt").step == step + 2
+    code, out, err = call("train", "--resume", folder, "--json")
+    assert code == 0, err
+    trained = load_strictly(out)
+    assert load_checkpoint(folder / "last.ckpt").step == 30
+    assert f"{trained['miou']:.3f}" in (folder / "report.html").read_text(encoding="utf-8")
+    assert load_strictly(call("eval", folder, "--json")[1])["miou"] == trained["miou"]
+    images, exported = data / "images" / "val", tmp_path / "model.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own
+        code, _, err = call("export", folder, "--out", exported)
+    assert code == 0, err
+    labels = []
+    for model in (folder, exported):
+        out = tmp_path / f"labels of {model.name}"
+        code, _, err = call("predict", images, "--model", model, "--out", out, "--precision", "fp32")
+        assert code == 0, err
+        labels.append(np.stack([np.asarray(Image.open(out / f"{path.stem}.png")) for path in sorted(images.iterdir())]))
+    assert len(np.unique(labels[0])) > 1
+    assert (labels[0] != labels[1]).mean() < 1e-3
+
+
+@pytest.mark.parametrize("content", ["{", "[1, 2]", "\x00\x00", "miou: 0.5", '{"miou": "high"}'], ids=repr)
+@pytest.mark.parametrize("name", ["metrics.json", "config.yaml"])
+def test_a_damaged_file_of_a_run_is_named_or_not_needed(run, tmp_path, name, content):
+    """No command ends in a traceback, and none fails without naming the file."""
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    (folder / name).write_text(content)
+    again = ("train", "--recipe", folder / "config.yaml", "--out", tmp_path / "again", "--dry-run")
+    for words in (("eval", folder), ("train", "--resume", folder), again):
+        code, _, err = call(*words, "--quiet")
+        assert code in (0, 2, 3, 4), err
+        assert code == 0 or name in " ".join(err.split()), err
 
 
 def train_shapes(out, **options):

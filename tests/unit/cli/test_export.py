@@ -25,7 +25,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with a model whose norms have statistics, and images with masks."""
     folder = tmp_path_factory.mktemp("workplace")
     torch.manual_seed(0)
-    model = {"name": "fcn-lite0", "weights": "none"}
+    model = {"name": "fcn-tiny", "weights": "none"}
     network = build_network_from(model, SPACE.num_classes).eval()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):

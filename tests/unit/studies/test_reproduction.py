@@ -17,7 +17,7 @@ STUDY = Study(
     title="One row",
     protocol="",
     rows=(
-        Row("row", {"model.name": "fcn-lite0", "data.options": {"num_train": 40, "num_val": 4, "size": 65}}, {}, 50.0),
+        Row("row", {"model.name": "fcn-tiny", "data.options": {"num_train": 40, "num_val": 4, "size": 65}}, {}, 50.0),
     ),
     claims=(),
 )

@@ -27,8 +27,9 @@ def conclude_training(training: Training, *, interrupted: bool) -> dict[str, Any
     if state.best_scores is None:
         _save(training, build_card(training, None))
     else:
-        best, _ = load_model(run.model)
-        training.averaged.network.load_state_dict(best.state_dict())
+        world = training.world
+        best = world.broadcast(load_model(run.model)[0].state_dict() if world.is_writer else None)
+        training.averaged.network.load_state_dict(best)
     examples: list[dict[str, Any]] = []
     if state.best_scores is not None:
         notes = [*state.best_scores.notes, *training.validator.compare_pooling(state.best_scores)]

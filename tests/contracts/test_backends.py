@@ -192,7 +192,7 @@ def test_what_is_found_as_good_in_bf16_runs_in_every_backend(
         for backend in ("auto", "compile", "openvino", "onnxruntime")
     }
     assert found == {"auto": "bf16", "compile": "bf16", "openvino": "bf16", "onnxruntime": "fp32"}
-    with pytest.raises(ConfigError, match="precision bf16: a network has fp32 with 'onnxruntime'"):
+    with pytest.raises(ConfigError, match="precision bf16: backend 'onnxruntime' runs networks in fp32"):
         atrous.Model(tiny_network, card, Opening(backend="onnxruntime", precision="bf16")).build_labeller()
 
 

@@ -1,4 +1,4 @@
-"""`atrous bench`: how long models take on this machine, and what they hold."""
+"""`atrous bench`: latency and memory of models on this machine."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from atrous.core.errors import UsageError
 def run(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Runs, files or names.", show_default=False)],
     sizes: Annotated[
-        str, typer.Option("--sizes", help="Sides of the images, or width x height, separated by commas.")
+        str, typer.Option("--sizes", help="Image sizes separated by commas: a side, or WIDTHxHEIGHT.")
     ] = "513",
     output_strides: Annotated[
         str | None, typer.Option("--output-strides", help="Such as 8,16. Default: the model's.")
     ] = None,
     precisions: Annotated[str, typer.Option("--precisions", help="Such as fp32,bf16.")] = "fp32,bf16",
     backends: Annotated[str, typer.Option("--backends", help="Such as torch,compile,openvino,onnxruntime.")] = "auto",
-    data: Annotated[str | None, typer.Option("--data", help="Score each on this data too.")] = None,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Timed turns of each; two more warm up.")] = 10,
+    data: Annotated[str | None, typer.Option("--data", help="Data to score each model on.")] = None,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=1, help="Timed runs per candidate, after two for warm-up.")
+    ] = 10,
     out: Annotated[Path | None, typer.Option("--out", help="Write bench.json and bench.png into this folder.")] = None,
     device: DeviceOption = None,
     data_root: DataRootOption = None,
@@ -30,7 +32,7 @@ def run(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> int:
-    """Time models side by side under several settings.
+    """Compare models: latency, memory and mIoU.
 
     Example: atrous bench runs/demo --sizes 513,480x360 --output-strides 8,16
     """

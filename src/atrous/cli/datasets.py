@@ -12,7 +12,7 @@ from atrous.core.errors import UsageError
 
 
 def run(
-    action: Annotated[Action, typer.Argument(help="list, or show one.")] = Action.LIST,
+    action: Annotated[Action, typer.Argument(help="list all data sets, or show one.")] = Action.LIST,
     name: Annotated[
         str | None,
         typer.Argument(metavar="NAME", help="A name, a name with its folder (`voc=PATH`), a folder or an atrous.yaml."),

@@ -16,13 +16,13 @@ def run(
         list[str],
         typer.Argument(
             metavar="MODEL... [DATA]",
-            help="One word: a run, scored on its own validation data. More: the last is DATA.",
+            help="A run alone is scored on its own validation data. With several arguments, the last is DATA.",
         ),
     ],
     *,
     inference: dict[str, Any],
     crf_search: Annotated[
-        bool, typer.Option("--crf-search", help="Score a few settings of DenseCRF on some images instead.")
+        bool, typer.Option("--crf-search", help="Compare settings of DenseCRF on some of the images instead.")
     ] = False,
     data_root: DataRootOption = None,
     quiet: QuietOption = False,

@@ -31,7 +31,7 @@ def run(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> int:
-    """Write a model as a file for another runtime.
+    """Export a model to a file for another runtime.
 
     Example: atrous export runs/demo --format onnx --out demo.onnx
     """

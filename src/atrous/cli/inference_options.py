@@ -15,11 +15,11 @@ from atrous.core.inference_options import InferenceOptions, Opening, describe_op
 _HELP = describe_options(InferenceOptions, Opening)
 DeviceOption = Annotated[str | None, typer.Option("--device", help=_HELP["device"])]
 DataRootOption = Annotated[
-    str | None, typer.Option("--data-root", help="Folder of registered data sets; else ATROUS_DATA.")
+    str | None, typer.Option("--data-root", help="Folder of registered data sets. Default: ATROUS_DATA.")
 ]
 TrustOption = Annotated[bool, typer.Option("--trust", help=_HELP["trust"])]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Show no progress and no messages.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print a single JSON object to standard output.")]
 
 
 def take_inference_options(command: Callable[..., int]) -> Callable[..., int]:
@@ -54,7 +54,7 @@ def read_inference_options(
         typer.Option(
             "--crf-set",
             metavar="KEY=VALUE",
-            help="An option of DenseCRF, such as bilateral_weight=6; switches it on like --crf.",
+            help="An option of DenseCRF, such as bilateral_weight=6; implies --crf.",
         ),
     ] = None,
     device: DeviceOption = None,

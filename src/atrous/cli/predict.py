@@ -16,7 +16,7 @@ FORMATS = ["labels", "overlay", "confidence"]
 
 @take_inference_options
 def run(
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Images, folders, or patterns in quotes.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Images, folders, or quoted patterns.")],
     model: Annotated[str, typer.Option("--model", help="A run folder, .safetensors, .pth, or an exported file.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the results.")] = Path("predictions"),
     formats: Annotated[
@@ -26,7 +26,7 @@ def run(
         ),
     ] = None,
     probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Save the probability of every class too.")
+        bool, typer.Option("--probabilities", help="Also write the probability of every class.")
     ] = False,
     min_confidence: Annotated[
         float | None,
@@ -34,7 +34,7 @@ def run(
             "--min-confidence",
             min=0.0,
             max=1.0,
-            help="Pixels below it become void: id 255, or the largest free one below.",
+            help="Pixels below it get id 255, or the largest free id below.",
         ),
     ] = None,
     *,
@@ -42,7 +42,7 @@ def run(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> int:
-    """Label every pixel of files, folders, patterns.
+    """Label every pixel of images.
 
     Example: atrous predict photos/ --model runs/demo --out labelled/
     """

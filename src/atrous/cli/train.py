@@ -21,43 +21,45 @@ def run(
     data: Annotated[
         str | None,
         typer.Argument(
-            metavar="DATA", help="A name (`shapes`), a name with its place (`voc=PATH`), a folder or an atrous.yaml."
+            metavar="DATA", help="A name (`shapes`), a name with its path (`voc=PATH`), a folder or an atrous.yaml."
         ),
     ] = None,
     model: Annotated[str | None, typer.Option("--model", help="<family>-<backbone>, see `atrous models`.")] = None,
-    epochs: Annotated[float | None, typer.Option("--epochs", help="Passes over the training images.")] = None,
-    iterations: Annotated[int | None, typer.Option("--iterations", help="Optimiser steps, instead of epochs.")] = None,
+    epochs: Annotated[float | None, typer.Option("--epochs", help="Length in epochs. Default: 50.")] = None,
+    iterations: Annotated[
+        int | None, typer.Option("--iterations", help="Length in optimiser steps, instead of epochs.")
+    ] = None,
     max_minutes: Annotated[
-        float | None, typer.Option("--max-minutes", help="Minutes from start to report, instead of epochs.")
+        float | None, typer.Option("--max-minutes", help="Length in minutes from start to report, instead of epochs.")
     ] = None,
     crop: Annotated[int | None, typer.Option("--crop", help="Side of the training crop in pixels.")] = None,
-    batch: Annotated[int | None, typer.Option("--batch", help="Images in a forward pass.")] = None,
-    lr: Annotated[float | None, typer.Option("--lr", help="Learning rate at the start.")] = None,
+    batch: Annotated[int | None, typer.Option("--batch", help="Images per forward pass.")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="Initial learning rate.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of order, augmentation and weights.")] = None,
     class_weights: Annotated[
-        str | None, typer.Option("--class-weights", help="none, auto, or one number a class: 1,2.5,1.")
+        str | None, typer.Option("--class-weights", help="none, auto, or one number per class: 1,2.5,1.")
     ] = None,
     weights: Annotated[
         str | None, typer.Option("--weights", help="imagenet, none, a file, or torchvision/<name>.")
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option("--recipe", help="A YAML file of settings, or a shipped recipe's name.")
+        str | None, typer.Option("--recipe", help="A YAML file of settings, or the name of a built-in recipe.")
     ] = None,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as training.norm=frozen.")
     ] = None,
     resume: Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Continue an interrupted run.")] = None,
     preview: Annotated[
-        bool, typer.Option("--preview", help="Write 16 augmented images with their masks to preview.png, and stop.")
+        bool, typer.Option("--preview", help="Write 16 augmented images with masks to preview.png; do not train.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and exit.")] = False,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the run, such as runs/x.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done; do not train.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Run folder, such as runs/x.")] = None,
     data_root: DataRootOption = None,
     device: DeviceOption = None,
-    workers: Annotated[int | None, typer.Option("--workers", help="Processes that read and augment.")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", help="Processes that read and augment images.")] = None,
     precision: Annotated[str | None, typer.Option("--precision", help="auto, fp32 or bf16.")] = None,
     logger: Annotated[
-        list[str] | None, typer.Option("--logger", help="tensorboard, mlflow or wandb, beside the CSV.")
+        list[str] | None, typer.Option("--logger", help="tensorboard, mlflow or wandb, in addition to the CSV.")
     ] = None,
     quiet: QuietOption = False,
     json: JsonOption = False,

@@ -1,4 +1,4 @@
-"""How an image becomes labels, and how a model is opened: the one list of these options, with defaults and help.
+"""How images are labelled, and how a model is opened: the one list of these options, with defaults and help.
 
 The `evaluation` section of a configuration, the keywords of Python calls and the options of commands read this list.
 """
@@ -31,7 +31,7 @@ class InferenceOptions:
     scales: Annotated[tuple[Annotated[float, Gt(0)], ...], MinLen(1)] = field(
         default=(1.0,), metadata=_describe("Scales of the image whose class probabilities are averaged: 0.75,1,1.25.")
     )
-    flip: bool = field(default=False, metadata=_describe("Average the probabilities of the mirrored image in."))
+    flip: bool = field(default=False, metadata=_describe("Also average the probabilities of the flipped image."))
     window: Annotated[int, Ge(33)] | Literal["none"] | None = field(
         default=None,
         metadata=_describe(
@@ -57,10 +57,10 @@ class Opening:
     backend: str = field(
         default="auto",
         metadata=_describe(
-            "What computes the network: torch, compile, openvino or onnxruntime; auto: torch, or the file's own."
+            "Runtime of the network: torch, compile, openvino or onnxruntime; auto: torch, or the file's own."
         ),
     )
-    trust: bool = field(default=False, metadata=_describe("Open a .pt2, which can run any code that it holds."))
+    trust: bool = field(default=False, metadata=_describe("Open a .pt2 file, which can execute arbitrary code."))
 
     def list_changes(self) -> list[str]:
         """Return the names of the options that differ from their defaults."""

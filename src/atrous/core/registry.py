@@ -1,4 +1,4 @@
-"""Tables of parts: a dict of lazy names, so that nothing is imported until it is asked for."""
+"""Tables of parts by lazy names, so that nothing is imported until it is used."""
 
 from __future__ import annotations
 
@@ -12,13 +12,23 @@ from atrous.core.errors import ConfigError, MachineError
 
 
 def nearest_name(name: str, allowed: list[str]) -> str:
-    """Return the allowed name that looks most like `name`, or an empty string if none does."""
+    """Return the allowed name most similar to a given one, or an empty string if none is similar.
+
+    Args:
+        name: The given name.
+        allowed: The allowed names.
+    """
     found = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
     return found[0] if found else ""
 
 
 def describe_choices(name: str, allowed: list[str]) -> str:
-    """Say what could have been meant instead of `name`, nearest first, in one sentence."""
+    """Return a hint that lists the allowed names, with the one most similar to a given name first.
+
+    Args:
+        name: The given name.
+        allowed: The allowed names.
+    """
     near = nearest_name(name, allowed)
     guess = f"Did you mean {near!r}? " if near else ""
     return f"{guess}Allowed: {', '.join(allowed) if allowed else 'none'}."

@@ -1,4 +1,4 @@
-"""A network or an exported file, made ready to be run on one device by one backend."""
+"""Engine: prepares a network or an exported file for one device and one backend."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from atrous.networks.segmenter import Segmenter
 
 _CPU = torch.device("cpu")
 GRAPH_SUFFIX = ".onnx"
-"""Files of graphs into which a network can be converted: a backend that runs them runs networks too."""
+"""Suffix of graphs that networks can be converted to; backends that run such files can also run networks."""
 
 
 def list_network_backends() -> list[str]:
-    """Return the names of the backends that run networks: first those that run them as they are, then by conversion."""
+    """Return the names of the backends that run networks, first those that need no conversion."""
     return [*BACKENDS.find_tagged("network"), *BACKENDS.find_tagged(GRAPH_SUFFIX)]
 
 
 class Engine:
-    """A network or an exported file, made ready to be run on one device by one backend.
+    """Prepares a network or an exported file for one device and one backend.
 
-    An engine keeps what it has prepared (folded copies, converted graphs, opened sessions) as long as it lives; whoever
-    makes it owns it. Before each call it checks whether the network's weights, hooks or parametrisations have changed,
-    and if so prepares everything anew, so that a prediction always uses the network as it is.
+    An engine keeps folded copies, converted graphs and open sessions for its own lifetime, and belongs to the object
+    that created it. Before each call it checks whether the network's weights, hooks or parametrisations have changed,
+    and prepares the network again if they have, so predictions always use its current state.
 
     Args:
         source: The network, which is never changed, or an exported file.
@@ -67,25 +67,24 @@ class Engine:
 
     @property
     def converts(self) -> bool:
-        """Whether the backend runs a network as a graph, into which it is converted first."""
+        """Whether the backend needs the network converted to a graph."""
         return isinstance(self.source, Segmenter) and self.backend not in BACKENDS.find_tagged("network")
 
     @property
     def own_precision(self) -> str:
-        """The precision of the source itself: that of an exported file's graph, fp32 for a network."""
+        """Precision of the source: that of the graph of an exported file, fp32 for a network."""
         return self.source.graph.precision if isinstance(self.source, ExportedFile) else "fp32"
 
     def open_backend(self, output_stride: int, precision: str) -> Backend:
-        """Return what runs the source at an output stride and a precision.
+        """Return a backend that runs the source, and prepare it now.
 
-        What it needs is prepared now. For a network, each call of the backend uses the weights that the network has at
-        that moment.
+        If the source is a network, each call of the backend uses its current weights.
 
         Args:
             output_stride: Input resolution / feature resolution; an exported file has only its own.
-            precision: fp32 or bf16, or int8 for files that were exported so.
+            precision: fp32 or bf16; int8 for files exported with int8.
         Raises:
-            ConfigError: The source or the backend cannot have the output stride or the precision.
+            ConfigError: The source or the backend does not support the output stride or the precision.
             ModelFileError: The file cannot be opened, or the network cannot be converted.
         """
         if isinstance(self.source, ExportedFile):
@@ -93,21 +92,38 @@ class Engine:
         if precision not in self.precisions or precision == "int8":
             able = " and ".join(word for word in self.precisions if word != "int8")
             raise ConfigError(
-                f"precision {precision}: a network has {able} with {self.backend!r}",
-                "Choose another --precision or --backend; int8 is made by `atrous export --int8`.",
+                f"precision {precision}: backend {self.backend!r} runs networks in {able}",
+                "Choose another --precision or --backend; for int8 use `atrous export --int8`.",
             )
         with self._lock:
             self.prepare(output_stride, precision)
         return _NetworkBackend(self, self.source, output_stride, precision)
 
     def run(self, output_stride: int, precision: str, images: Tensor) -> Cells:
-        """Run the network as it is now on a batch of images, one call at a time; errors as those of the backend."""
+        """Run the network in its current state on a batch of images, one call at a time.
+
+        Args:
+            output_stride: Input resolution / feature resolution.
+            precision: fp32 or bf16.
+            images: The batch.
+        Shapes:
+            images (B, 3, H, W) uint8 or floats in [0, 1].
+        Raises:
+            MachineError: There is not enough memory.
+        """
         with self._lock:  # each call may take every core and the whole memory budget
             return self.prepare(output_stride, precision)(images)
 
     @torch.inference_mode(False)
     def prepare(self, output_stride: int, precision: str) -> Backend:
-        """Return a backend for the network as it is now, the same one as long as the network stays the same."""
+        """Return a backend for the network in its current state, the same one until the network changes.
+
+        Args:
+            output_stride: Input resolution / feature resolution.
+            precision: fp32 or bf16.
+        Raises:
+            TypeError: The source is an exported file.
+        """
         network = self.source
         if not isinstance(network, Segmenter):
             raise TypeError("an exported file needs no preparation")
@@ -129,7 +145,7 @@ class Engine:
             return self._prepared.backends[*key, precision]
 
     def _copy(self, network: Segmenter, dtype: torch.dtype, device: torch.device, output_stride: int) -> Segmenter:
-        """Return a folded copy at an output stride; all of one type share their weights."""
+        """Return a folded copy at an output stride; copies of one dtype share their weights."""
         if self._pairs[0] != self._digest.num_structures:
             self._pairs = self._digest.num_structures, find_pairs(network)
         if dtype not in self._prepared.folded:
@@ -148,7 +164,7 @@ class Engine:
         if (precision == "int8") != (file.graph.precision == "int8"):
             raise ConfigError(
                 f"precision {precision}: {file.path} computes in {file.graph.precision}",
-                "Leave --precision out, or export the model again, with or without --int8.",
+                "Remove --precision, or export the model again, with or without --int8.",
             )
         with self._lock:
             key = output_stride, None, precision
@@ -159,13 +175,13 @@ class Engine:
 
 @dataclass
 class _Prepared:
-    """What has been made of a source in one state.
+    """Prepared objects for one state of a source.
 
     Args:
-        digest: The network's digest; empty for an exported file.
-        folded: Folded copies by the type of their convolutions.
+        digest: Digest of the network; empty for an exported file.
+        folded: Folded copies by dtype.
         graphs: Converted networks by output stride and pooling window.
-        backends: By output stride, pooling window and precision.
+        backends: Backends by output stride, pooling window and precision.
     """
 
     digest: bytes = b""
@@ -175,7 +191,7 @@ class _Prepared:
 
 
 class _NetworkBackend:
-    """A backend that runs a network as it is at each call."""
+    """A backend that runs a network in its state at each call."""
 
     labels_only = False
     is_full_size = False
@@ -193,12 +209,12 @@ class _NetworkBackend:
         return self._engine.run(*self._key, images)
 
     def label(self, images: Tensor) -> Tensor:
-        """Return the likeliest class of each pixel; see `Backend`."""
+        """Return the most likely class of each pixel; see `Backend`."""
         cells = self(images)
         return enlarge_logits(cells.logits, cells.geometry).argmax(dim=1)
 
     def measure_bytes_per_pixel(self) -> float:
-        """Return how many bytes of memory a forward pass needs for each pixel of the image."""
+        """Return the bytes of memory that a forward pass needs per pixel of the image."""
         return self._engine.prepare(*self._key).measure_bytes_per_pixel()
 
 
@@ -206,10 +222,10 @@ class ConvertedNetwork(Graph):
     """A network as a graph in memory, for backends that do not run PyTorch's networks.
 
     Args:
-        network: The network, folded, on the CPU and at the output stride that the graph is to have.
+        network: The folded network, on the CPU and at the output stride of the graph.
     Raises:
         ModelFileError: The network cannot be converted.
-        MachineError: A package that this needs is not installed.
+        MachineError: A required package is not installed.
     """
 
     name = "the network"
@@ -229,7 +245,12 @@ class ConvertedNetwork(Graph):
             raise ModelFileError(f"the network cannot be converted: {read_first_line(error)}") from error
 
     def locate(self, height: int, width: int) -> Geometry:
-        """Return where the cells lie for an image of this size in pixels; the graph pads by itself."""
+        """Return the positions of the cells; the graph itself pads the image.
+
+        Args:
+            height: Height of the image in pixels.
+            width: Width of the image in pixels.
+        """
         return Geometry(height, width, height, width, self._stride, self.aligned)
 
 

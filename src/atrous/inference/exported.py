@@ -37,7 +37,12 @@ class ExportedFile(Graph):
         self.bytes_per_pixel = graph.bytes_per_pixel
 
     def locate(self, height: int, width: int) -> Geometry:
-        """Return the geometry of the logits for an image of this size in pixels: one cell for every pixel."""
+        """Return the geometry of the logits for an image of this size in pixels: one cell for every pixel.
+
+        Args:
+            height: Height of the image in pixels.
+            width: Width of the image in pixels.
+        """
         return Geometry(height, width, height, width, 1, self.aligned)
 
 

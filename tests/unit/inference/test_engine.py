@@ -190,5 +190,5 @@ def test_what_cannot_run_is_refused(tiny_network: Segmenter) -> None:
             Engine(tiny_network, backend=backend)
     with pytest.raises(MachineError, match="'tpu9' cannot be used here"):
         Engine(tiny_network, device="tpu9")
-    with pytest.raises(ConfigError, match="precision int8: a network has fp32 and bf16 with 'torch'"):
+    with pytest.raises(ConfigError, match="precision int8: backend 'torch' runs networks in fp32 and bf16"):
         Engine(tiny_network, device="cpu").open_backend(16, "int8")

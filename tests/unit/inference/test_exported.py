@@ -93,7 +93,7 @@ def test_a_graph_that_is_not_what_is_said_of_it_is_refused(
 ) -> None:
     said = {entry.key: entry.value for entry in onnx.load(logits_file).metadata_props}
     model = atrous.load(change(labels_file, tmp_path, graph=said["graph"]))
-    with pytest.raises(ModelFileError, match=r"gave \(1, 40, 50\) where its description says \(1, 3, 40, 50\)"):
+    with pytest.raises(ModelFileError, match=r"returned \(1, 40, 50\), but its description says \(1, 3, 40, 50\)"):
         model.predict(np.zeros((40, 50, 3), dtype=np.uint8))
 
 

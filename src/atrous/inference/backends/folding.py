@@ -83,7 +83,7 @@ def find_pairs(network: Segmenter) -> list[tuple[str, str]]:
     """Return the names of convolutions, each with the name of the norm that alone reads its output.
 
     A forward pass over a small image records the graph through which gradients would flow back, which shows what reads
-    what. A convolution or norm with a hook or a parametrisation is left out: folding would change what a hook sees.
+    what. A convolution or norm with a hook or a parametrisation is skipped: folding would change what a hook sees.
     """
     twin = copy_network(network, keep_hooks=False).cpu().eval()  # a hook should see predictions alone
     twin.requires_grad_(True)

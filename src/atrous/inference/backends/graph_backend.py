@@ -35,7 +35,12 @@ class Graph:
 
     @abstractmethod
     def locate(self, height: int, width: int) -> Geometry:
-        """Return the geometry of the logits for an image of this size in pixels."""
+        """Return the geometry of the logits for an image of this size in pixels.
+
+        Args:
+            height: Height of the image in pixels.
+            width: Width of the image in pixels.
+        """
 
 
 class GraphBackend:

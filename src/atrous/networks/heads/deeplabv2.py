@@ -1,4 +1,4 @@
-"""Atrous convolutions straight to class scores, summed: the head of DeepLabv2."""
+"""The sum of several atrous convolutions that output class scores: the head of DeepLabv2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Averages over grids of the image beside the features: the head of PSPNet."""
+"""Features concatenated with averages over grids of the image: the head of PSPNet."""
 
 from __future__ import annotations
 

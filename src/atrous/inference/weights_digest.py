@@ -141,7 +141,7 @@ class NetworkDigest:
         self._parts: list[object] = [None]  # kept, so that nothing new can take an old one's identity
         self._tensors: list[Tensor | None] = []
         self._read: list[Tensor] = []
-        self._places: list[tuple[int, torch.Size, tuple[int, ...], torch.dtype]] = []
+        self._places: tuple[list[int], list[torch.Size], list[tuple[int, ...]]] = [], [], []
         self._layout = b""
         self._memories: list[_Memory] = []
         self.num_structures = 0
@@ -164,12 +164,13 @@ class NetworkDigest:
                 for name, tensor in table.items()
                 if tensor is not None and name not in UNREAD_BUFFERS
             ]
-        places = [(tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype) for tensor in self._read]
+        read = self._read
+        places = [t.data_ptr() for t in read], [t.shape for t in read], [t.stride() for t in read]
         if places != self._places:
             self._places = places
-            self._layout = hashlib.sha256(repr([place[1:] for place in places]).encode()).digest()
+            self._layout = hashlib.sha256(repr((*places[1:], [tensor.dtype for tensor in read])).encode()).digest()
             by_device: dict[torch.device, list[Tensor]] = {}
-            for tensor in self._read:
+            for tensor in read:
                 by_device.setdefault(tensor.device, []).append(tensor)
             self._memories = [
                 _HostMemory(of_one) if device.type == "cpu" else _Memory(of_one) for device, of_one in by_device.items()

@@ -266,12 +266,12 @@ def _list_commands(run_folder: Path, metrics: Mapping[str, Any]) -> tuple[tuple[
             "Score again at a smaller output stride, with more scales and flip",
             f"atrous eval {run} --output-stride 8 --scales 0.75,1,1.25 --flip",
         ),
-        ("Label images of your own", f"atrous predict IMAGES --model {run} --out predictions"),
+        ("Label your own images", f"atrous predict IMAGES --model {run} --out predictions"),
         (
             "Train again with the same settings",
             f"atrous train --recipe {config}",
         ),
     ]
     if not metrics or metrics.get("training", {}).get("interrupted"):
-        commands.insert(0, ("Go on with the interrupted training", f"atrous train --resume {run}"))
+        commands.insert(0, ("Continue the interrupted training", f"atrous train --resume {run}"))
     return tuple(commands)

@@ -325,7 +325,10 @@ def list_warnings(metrics: Mapping[str, Any], validations: Sequence[Validation])
     miou, floor = metrics.get("miou"), baseline.get("miou")
     if miou is not None and floor is not None and miou <= floor:
         found.append(
-            (f"The score is not above the baseline: calling every pixel “{baseline.get('class')}” does as well.", "")
+            (
+                f"Score not above the baseline: labelling every pixel as “{baseline.get('class')}” does as well.",
+                "",
+            )
         )
     if metrics and miou is None:
         found.append(("There is no score.", "No class has a pixel in truth or prediction."))

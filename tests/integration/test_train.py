@@ -570,7 +570,7 @@ def test_python_objects_that_are_no_data_sets_are_refused_in_words(tmp_path):
     empty = ListDataset("empty", good.label_space, [])
     for data, kind, words in (
         ((good, [1, 2]), UsageError, "data: list has no name, label_space, get, key, mask, image_path, mask_path"),
-        (good, UsageError, "got ListDataset"),
+        (good, UsageError, "Allowed: text or a Path or a Splits or a tuple."),
         ((good, empty), DataError, "empty: no images"),
         ((good, other), DataError, "differ in their label spaces"),
     ):

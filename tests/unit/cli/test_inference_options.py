@@ -17,7 +17,7 @@ def test_a_command_takes_every_shared_option_where_it_asks_for_them(name, capsys
     assert "inference" not in names
     main([name, "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    assert "An option of DenseCRF, such as bilateral_weight=6; switches it on like --crf." in text
+    assert "An option of DenseCRF, such as bilateral_weight=6; implies --crf." in text
 
 
 def test_an_option_of_densecrf_switches_it_on():

@@ -71,7 +71,10 @@ def test_a_batch_is_its_images(family: str) -> None:
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+SWITCHED = [pytest.param(f, marks=pytest.mark.slow if f == "deeplabv3-cascade" else ()) for f in FAMILIES]
+
+
+@pytest.mark.parametrize("family", SWITCHED)
 def test_a_switched_network_equals_a_fresh_one_and_comes_back_bit_equal(family: str) -> None:
     network = build(family)
     images = draw_images(1, 70, 90)

@@ -21,7 +21,7 @@ from atrous.networks.segmenter import Segmenter
 
 CLASSES = LabelSpace(tuple("abcde"))
 SMALL = ((1, 3, 1, 1), (2, 3, 1, 40), (1, 3, 37, 2), (1, 3, 33, 65), (1, 3, 2, 5))
-QUICK = ("fcn-lite0",)
+QUICK = ("deeplabv3-tiny",)
 SLOW = (
     *(f"{family}-{backbone}" for family in FAMILIES for backbone in ("lite0", "resnet18")),
     "deeplabv3-resnet50",

@@ -112,7 +112,7 @@ def test_a_cascade_has_three_extra_blocks_unless_told() -> None:
     assert len(describe_network("deeplabv3-cascade-resnet18", extra_blocks=0)["levels"]) == 4
 
 
-@pytest.mark.parametrize("build", [build_resnet18, build_lite0])
+@pytest.mark.parametrize("build", [build_resnet18, pytest.param(build_lite0, marks=pytest.mark.slow)])
 def test_features_at_smaller_strides_subsampled_are_those_at_256(build) -> None:
     """The atrous identity, with every norm drawn at random so that no branch is silent."""
     torch.manual_seed(0)

@@ -256,8 +256,9 @@ def predict(
         progress: Receives the progress.
         on_message: Receives messages about automatic choices.
     Raises:
-        UsageError: An input does not exist, two have one output name, `out` is inside an input folder, or there is no
-            such format; or device, precision, backend or trust are given for a loaded model.
+        UsageError: An input does not exist, two have one output name, `out` is inside an input folder, there is no
+            such format, or `min_confidence` is not in [0, 1]; or device, precision, backend or trust are given for a
+            loaded model.
         ConfigError: An option is out of its range, or the model cannot follow it.
         ModelFileError: The model cannot be opened.
     """

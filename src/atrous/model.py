@@ -187,7 +187,7 @@ class Model:
             min_confidence: Pixels below it, in [0, 1], get the id of void.
         Raises:
             ConfigError: An option is out of its range.
-            UsageError: The source is something else, or there is no such file.
+            UsageError: The source is something else, there is no such file, or `min_confidence` is not in [0, 1].
             DataError: A file cannot be read as an image.
         """
         given = {"output_stride": output_stride, "scales": scales, "flip": flip, "window": window, "crf": crf}

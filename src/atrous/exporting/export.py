@@ -29,6 +29,7 @@ from atrous.networks.model_file import ModelCard
 from atrous.networks.segmenter import Segmenter
 
 PACKAGES = ("atrous", "torch")
+_CPU = torch.device("cpu")
 
 
 def export_network(
@@ -74,7 +75,7 @@ def export_network(
             "int8: fewer than two calibration images", "Give a folder with some dozens of them: --calibrate FOLDER."
         )
 
-    network = copy_network(network).eval()
+    network = copy_network(network).cpu().eval()  # a traced program would keep the device, and files open anywhere
     network.output_stride = output_stride or network.output_stride
     statistics = {name: network.get_buffer(name).flatten().tolist() for name in ("mean", "std")}
     card = replace(card, normalisation=statistics)
@@ -84,12 +85,12 @@ def export_network(
         aligned=network.aligned,
         precision="fp32" if calibration is None else "int8",
         # The graph enlarges logits to every pixel, which it holds three times: half done, done, and as its output.
-        bytes_per_pixel=measure_bytes_per_pixel(network, network.mean.device) + 3 * 4 * network.num_classes,
+        bytes_per_pixel=measure_bytes_per_pixel(network, _CPU) + 3 * 4 * network.num_classes,
         versions={name: importlib.metadata.version(name) for name in (*PACKAGES, *form.packages)},
     )
     send_message(on_message, f"converting to {format} at output stride {network.output_stride}")
     try:
-        folded = fold_norms(network, network.mean.device)
+        folded = fold_norms(network, _CPU)
         written = form(trace_network(folded, graph.output), None if calibration is None else calibration[::2])
     except AtrousError:
         raise

@@ -52,6 +52,14 @@ class Backend(Protocol):
         ...
 
 
+class LiveBackend(Backend, Protocol):
+    """A backend that runs its source in its state at each call."""
+
+    def hold(self) -> Backend:
+        """Return a backend that runs the source in its present state, for all calls that one image needs."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Band:
     """Class scores of some rows of the image.

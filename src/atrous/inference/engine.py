@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,13 +18,12 @@ from atrous.graphs.trace import trace_network
 from atrous.inference import BACKENDS, CONVERTERS
 from atrous.inference.backends.folding import copy_network, find_pairs, fold_norms
 from atrous.inference.backends.graph_backend import Graph, read_first_line
-from atrous.inference.contracts import Backend
+from atrous.inference.contracts import Backend, LiveBackend
 from atrous.inference.exported import ExportedFile, choose_backend
 from atrous.inference.memory import compute_budget_mib, measure_bytes_per_pixel
 from atrous.inference.weights_digest import NetworkDigest
 from atrous.networks.contracts import Cells, Geometry
 from atrous.networks.device import find_device
-from atrous.networks.layers.resize import enlarge_logits
 from atrous.networks.segmenter import Segmenter
 
 _CPU = torch.device("cpu")
@@ -38,7 +40,7 @@ class Engine:
     """Prepares a network or an exported file for one device and one backend.
 
     An engine keeps folded copies, converted graphs and open sessions for its own lifetime, and belongs to the object
-    that created it. Before each call it checks whether the network's weights, hooks or parametrisations have changed,
+    that created it. Before each image it checks whether the network's weights, hooks or parametrisations have changed,
     and prepares the network again if they have, so predictions always use its current state.
 
     Args:
@@ -75,8 +77,8 @@ class Engine:
         """Precision of the source: that of the graph of an exported file, fp32 for a network."""
         return self.source.graph.precision if isinstance(self.source, ExportedFile) else "fp32"
 
-    def open_backend(self, output_stride: int, precision: str) -> Backend:
-        """Return a backend that runs the source, and prepare it now.
+    def open_backend(self, output_stride: int, precision: str) -> LiveBackend:
+        """Return a backend that runs the source, one call at a time, and prepare it now if it never was.
 
         If the source is a network, each call of the backend uses its current weights.
 
@@ -88,31 +90,18 @@ class Engine:
             ModelFileError: The file cannot be opened, or the network cannot be converted.
         """
         if isinstance(self.source, ExportedFile):
-            return self._open_file(self.source, output_stride, precision)
+            file = self._open_file(self.source, output_stride, precision)
+            return _LiveBackend(self._lock, lambda: file, file)
         if precision not in self.precisions or precision == "int8":
             able = " and ".join(word for word in self.precisions if word != "int8")
             raise ConfigError(
                 f"precision {precision}: backend {self.backend!r} runs networks in {able}",
                 "Choose another --precision or --backend; for int8 use `atrous export --int8`.",
             )
+        key = output_stride, self.source.pooling_window, precision
         with self._lock:
-            self.prepare(output_stride, precision)
-        return _NetworkBackend(self, self.source, output_stride, precision)
-
-    def run(self, output_stride: int, precision: str, images: Tensor) -> Cells:
-        """Run the network in its current state on a batch of images, one call at a time.
-
-        Args:
-            output_stride: Input resolution / feature resolution.
-            precision: fp32 or bf16.
-            images: The batch.
-        Shapes:
-            images (B, 3, H, W) uint8 or floats in [0, 1].
-        Raises:
-            MachineError: There is not enough memory.
-        """
-        with self._lock:  # each call may take every core and the whole memory budget
-            return self.prepare(output_stride, precision)(images)
+            example = self._prepared.backends.get(key) or self.prepare(output_stride, precision)
+        return _LiveBackend(self._lock, partial(self.prepare, output_stride, precision), example)
 
     @torch.inference_mode(False)
     def prepare(self, output_stride: int, precision: str) -> Backend:
@@ -190,32 +179,43 @@ class _Prepared:
     backends: dict[tuple[int, int | None, str], Backend] = field(default_factory=dict)
 
 
-class _NetworkBackend:
-    """A backend that runs a network in its state at each call."""
+class _LiveBackend:
+    """A backend that finds, for each call, what has been prepared for the source in its present state.
 
-    labels_only = False
-    is_full_size = False
+    Args:
+        lock: Held during a call, which may take every core and the whole memory budget.
+        find: Returns the prepared backend.
+        example: One that `find` has returned, or would return.
+    """
 
-    def __init__(self, engine: Engine, network: Segmenter, output_stride: int, precision: str) -> None:
-        self.num_classes = network.num_classes
-        self.device = engine.device
-        self.aligned = network.aligned
-        self.precisions = engine.precisions
-        self._engine = engine
-        self._key = output_stride, precision
+    def __init__(self, lock: AbstractContextManager[bool], find: Callable[[], Backend], example: Backend) -> None:
+        self.num_classes = example.num_classes
+        self.device = example.device
+        self.aligned = example.aligned
+        self.labels_only = example.labels_only
+        self.is_full_size = example.is_full_size
+        self.precisions = example.precisions
+        self._lock = lock
+        self._find = find
+
+    def hold(self) -> Backend:
+        """Return a backend for the present state of the source; see `LiveBackend`."""
+        found = self._find()
+        return _LiveBackend(self._lock, lambda: found, found)
 
     def __call__(self, images: Tensor) -> Cells:
-        """Run the network on a batch of images; see `Backend`."""
-        return self._engine.run(*self._key, images)
+        """Run the source on a batch of images; see `Backend`."""
+        with self._lock:
+            return self._find()(images)
 
     def label(self, images: Tensor) -> Tensor:
         """Return the most likely class of each pixel; see `Backend`."""
-        cells = self(images)
-        return enlarge_logits(cells.logits, cells.geometry).argmax(dim=1)
+        with self._lock:
+            return self._find().label(images)
 
     def measure_bytes_per_pixel(self) -> float:
         """Return the bytes of memory that a forward pass needs per pixel of the image."""
-        return self._engine.prepare(*self._key).measure_bytes_per_pixel()
+        return self._find().measure_bytes_per_pixel()
 
 
 class ConvertedNetwork(Graph):

@@ -111,6 +111,42 @@ def test_what_is_prepared_is_kept_until_the_network_changes(tiny_network: Segmen
     assert engine.prepare(16, "fp32") is not first
 
 
+def test_a_backend_that_is_held_keeps_the_state_it_was_held_in(tiny_network: Segmenter) -> None:
+    backend = Engine(tiny_network, device="cpu").open_backend(16, "fp32")
+    before = backend(IMAGE).logits
+    held = backend.hold()
+    tiny_network.head.classifier.bias.data += 1
+    assert torch.equal(held(IMAGE).logits, before)
+    torch.testing.assert_close(backend(IMAGE).logits, before + 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "num_images"),
+    [({}, 1), ({"scales": (0.5, 1), "flip": True, "window": 33}, 1), ({"crf": True, "flip": True}, 1), ({}, 3)],
+)
+def test_the_weights_are_read_once_for_each_image(
+    tiny_network: Segmenter,
+    tiny_card: ModelCard,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, object],
+    num_images: int,
+) -> None:
+    read: list[int] = []
+
+    class Counted(engine_module.NetworkDigest):
+        def compute(self) -> bytes:
+            read.append(1)
+            return super().compute()
+
+    monkeypatch.setattr(engine_module, "NetworkDigest", Counted)
+    model = Model(tiny_network, tiny_card)
+    image = IMAGE[0].permute(1, 2, 0).numpy()
+    model.predict(image, **options)  # prepares the network
+    read.clear()
+    model.predict([image] * num_images, **options)
+    assert len(read) == num_images
+
+
 def test_threads_get_right_answers_and_a_network_is_converted_once(
     tiny_network: Segmenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,10 +209,17 @@ def test_the_budget_does_not_depend_on_free_memory(tiny_network: Segmenter, monk
     assert Engine(tiny_network, device="cpu").budget_mib == before > 0
 
 
-def test_an_exported_file_is_opened_once_and_only_as_it_was_exported(export_tiny: Callable[..., Path]) -> None:
+def test_an_exported_file_is_opened_once_and_only_as_it_was_exported(
+    export_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = Engine(read_file(export_tiny("onnx")), device="cpu")
     assert engine.backend == "onnxruntime"
-    assert engine.open_backend(16, "fp32") is engine.open_backend(16, "fp32")
+    prepare, opened = engine._type, []
+    monkeypatch.setattr(engine, "_type", lambda *args, **options: opened.append(1) or prepare(*args, **options))
+    for _ in range(2):
+        backend = engine.open_backend(16, "fp32")
+        assert torch.equal(backend(IMAGE).logits, backend.hold()(IMAGE).logits)
+    assert opened == [1]
     with pytest.raises(ConfigError, match="was exported at 16, which is fixed"):
         engine.open_backend(8, "fp32")
     with pytest.raises(ConfigError, match="computes in fp32"):

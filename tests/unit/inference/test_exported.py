@@ -15,8 +15,7 @@ import torch
 
 import atrous
 from atrous.core.errors import ConfigError, MachineError, ModelFileError, UsageError
-from atrous.core.inference_options import InferenceOptions, Opening
-from atrous.graphs.card import GraphCard
+from atrous.core.inference_options import Opening
 from atrous.inference import BACKENDS
 from atrous.inference.exported import read_file
 from atrous.inference.folders.writer import save_predictions
@@ -192,13 +191,6 @@ def test_a_missing_package_names_its_extra(logits_file: Path, monkeypatch: pytes
         with pytest.raises(MachineError, match=f"backend '{backend}' needs the package {package}") as caught:
             atrous.load(logits_file, backend=backend)
         assert caught.value.hint == f"pip install 'atrous[{extra}]'"
-
-
-def test_it_is_opened_once(logits_file: Path) -> None:
-    model = atrous.load(logits_file)
-    assert model.build_labeller().backend is model.build_labeller(InferenceOptions(flip=True)).backend
-    with pytest.raises(AttributeError):
-        GraphCard("logits", 16, True, 1.0).output = "labels"
 
 
 def test_the_file_is_read_without_being_opened(logits_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

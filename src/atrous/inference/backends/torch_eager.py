@@ -34,6 +34,7 @@ class TorchEager:
         self.precision = precision
         self.num_classes = network.num_classes
         self.aligned = network.aligned
+        self._bytes_per_pixel: float | None = None
 
     @staticmethod
     def list_devices() -> tuple[str, ...]:
@@ -77,9 +78,11 @@ class TorchEager:
 
     def measure_bytes_per_pixel(self) -> float:
         """Return how many bytes of memory a forward pass needs for each pixel of the image."""
-        with self._choose_arithmetic():
-            twin = copy_network(self._network, share_weights=True, keep_hooks=False)
-            return measure_bytes_per_pixel(twin, self.device)
+        if self._bytes_per_pixel is None:
+            with self._choose_arithmetic():
+                twin = copy_network(self._network, share_weights=True, keep_hooks=False)
+                self._bytes_per_pixel = measure_bytes_per_pixel(twin, self.device)
+        return self._bytes_per_pixel
 
     def _choose_arithmetic(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")

@@ -30,7 +30,7 @@ def predict(
         probabilities: Whether to keep the probabilities of every class.
         min_confidence: Pixels below it, in [0, 1], get the id of void.
     Raises:
-        UsageError: The source is something else, or there is no such file.
+        UsageError: The source is something else, there is no such file, or `min_confidence` is not in [0, 1].
         DataError: A file cannot be read as an image.
     """
     if isinstance(source, (str, Path)) and (Path(source).is_dir() or is_glob(source)):
@@ -66,9 +66,10 @@ def predict_image(
     Shapes:
         image (H, W, 3) uint8.
     Raises:
-        UsageError: More than labels is asked of a backend that gives labels alone.
+        UsageError: `min_confidence` is not in [0, 1], or more than labels is asked of a backend that gives labels
+            alone.
     """
-    labeller.require_confidence(min_confidence=min_confidence > 0)
+    labeller.require_min_confidence(min_confidence)
     found = labeller.label_image(image, cells, confidence=confidence or min_confidence > 0, probabilities=probabilities)
     labels = labeller.decode(found.indices, found.confidence, min_confidence)
     window = labeller.find_window(*image.shape[:2])

@@ -91,12 +91,14 @@ def save_predictions(
         min_confidence: Pixels below it, in [0, 1], get the id of void.
         progress: Receives the progress.
     Raises:
-        UsageError: A source or a format does not exist, two images share a name, the output folder is inside an
-            input folder, or more than labels is asked of a model or an image that has labels alone.
+        UsageError: A source or a format does not exist, `min_confidence` is not in [0, 1], two images share a name,
+            the output folder is inside an input folder, or more than labels is asked of a model or an image that has
+            labels alone.
         MachineError: A file cannot be written, memory is short, or the package that reads huge images is missing.
     """
     overlay, confidence = _choose_formats(formats)
-    labeller.require_confidence(confidence=confidence, probabilities=probabilities, min_confidence=min_confidence > 0)
+    labeller.require_confidence(confidence=confidence, probabilities=probabilities)
+    labeller.require_min_confidence(min_confidence)
     files = [file for source in sources for file in find_images(source)]
     require_safe_output(sources, files, output, confidence=confidence)
     huge = [file for file in files if is_huge_tiff(file.path)]

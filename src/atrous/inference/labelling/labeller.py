@@ -15,7 +15,7 @@ from atrous.core.errors import ConfigError, MachineError, UsageError
 from atrous.core.labels import USUAL_VOID_ID, LabelSpace
 from atrous.core.records import MessageCallback, Protocol
 from atrous.crf.dense import DenseCRF, refine, require_crf_memory
-from atrous.inference.contracts import Backend, Band, LabelBand
+from atrous.inference.contracts import Band, LabelBand, LiveBackend
 from atrous.inference.labelling.likeliest import find_likeliest
 from atrous.inference.labelling.probabilities import iter_bands
 from atrous.inference.labelling.source import ArrayImage, ImageSource
@@ -57,7 +57,7 @@ class Labeller:
 
     def __init__(
         self,
-        backend: Backend,
+        backend: LiveBackend,
         label_space: LabelSpace,
         protocol: Protocol,
         *,
@@ -159,6 +159,7 @@ class Labeller:
         by_size: dict[tuple[int, ...], list[int]] = {}
         for number, image in enumerate(images if self._runs_ahead else ()):
             by_size.setdefault(image.shape, []).append(number)
+        backend = self.backend.hold() if by_size else self.backend
         for (height, width, _), numbers in by_size.items():
             if self.find_window(height, width) is not None:
                 continue
@@ -166,7 +167,7 @@ class Labeller:
             most = min(most, self.batch_size)
             for start in range(0, len(numbers), most):
                 batch = numbers[start : start + most]
-                cells = self.backend(torch.from_numpy(np.stack([images[i] for i in batch])).permute(0, 3, 1, 2))
+                cells = backend(torch.from_numpy(np.stack([images[i] for i in batch])).permute(0, 3, 1, 2))
                 for place, number in enumerate(batch):
                     answers[number] = replace(cells, logits=cells.logits[place : place + 1])
         return answers
@@ -225,7 +226,8 @@ class Labeller:
         pixels = _to_tensor(image)
         if self.crf is not None:
             require_crf_memory(height, width, self.backend.num_classes, self.backend.device)
-        bands = iter_bands(self.backend, ArrayImage(pixels), protocol, cells)
+        backend = self.backend.hold() if cells is None else self.backend
+        bands = iter_bands(backend, ArrayImage(pixels), protocol, cells)
         if self.crf is None:
             for band in bands:
                 yield LabelBand(_label(band.scores) if band.indices is None else band.indices, band)
@@ -243,7 +245,7 @@ class Labeller:
             min_confidence: Pixels below it, in [0, 1], get the id of void.
         Yields: Ids of the data a band at a time, (R, W) uint8 or uint16.
         """
-        for band in iter_bands(self.backend, image, replace(self.protocol, window=window)):
+        for band in iter_bands(self.backend.hold(), image, replace(self.protocol, window=window)):
             confidence = band.compute_confidence().cpu().numpy() if min_confidence > 0 else None
             yield self.decode(_label(band.scores), confidence, min_confidence)
 
@@ -291,6 +293,18 @@ class Labeller:
             raise UsageError(
                 f"{', '.join(asked)}: the model is a file that gives labels alone", "Export it without --argmax."
             )
+
+    def require_min_confidence(self, min_confidence: float) -> None:
+        """Refuse a least confidence that is out of its range, or cannot be compared with.
+
+        Args:
+            min_confidence: Least confidence; 0 asks for nothing.
+        Raises:
+            UsageError: It is not in [0, 1], or it is above 0 and the backend gives labels alone.
+        """
+        if not 0 <= min_confidence <= 1:
+            raise UsageError(f"min_confidence is {min_confidence}", "Allowed: a probability, 0 to 1.")
+        self.require_confidence(min_confidence=min_confidence > 0)
 
 
 def _to_tensor(image: np.ndarray) -> Tensor:

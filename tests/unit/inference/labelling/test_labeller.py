@@ -104,15 +104,26 @@ def test_pixels_below_the_least_confidence_are_void(network: Segmenter) -> None:
 def test_void_is_never_a_class_or_an_ignored_id_and_another_one_than_255_is_said_once(network: Segmenter) -> None:
     classes = ("background", "cat", "dog", "horse", "sheep")
     subset = LabelSpace(classes, ids=(0, 8, 12, 13, 17), ignored_ids=(1, 2, 3, 255))
-    assert (predict_image(wrap(network, subset), draw_image(), min_confidence=1.1).labels == 255).all()
+    assert (predict_image(wrap(network, subset), draw_image(), min_confidence=1.0).labels == 255).all()
     binary = LabelSpace(classes, ids=(0, 1, 2, 254, 255), ignored_ids=(253,))
     said: list[str] = []
     labeller = build_labeller(Engine(network, device="cpu"), binary, InferenceOptions(), on_message=said.append)
     for _ in range(2):
-        labels = predict_image(labeller, draw_image(), min_confidence=1.1).labels
+        labels = predict_image(labeller, draw_image(), min_confidence=1.0).labels
         assert labels.dtype == np.uint8
         assert (labels == 252).all()
     assert said == ["pixels below min_confidence get the id 252, since 255 is a class"]
+
+
+@pytest.mark.parametrize("least", [-0.1, 1.1, math.nan])
+def test_a_least_confidence_is_a_probability(network: Segmenter, tmp_path: Path, least: float) -> None:
+    labeller = wrap(network)
+    with pytest.raises(UsageError, match="min_confidence is"):
+        predict_image(labeller, draw_image(), min_confidence=least)
+    write_images(tmp_path / "in", "a.png")
+    with pytest.raises(UsageError, match="min_confidence is"):
+        save_predictions(labeller, [tmp_path / "in"], tmp_path / "out", min_confidence=least)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_id_of_void_is_recorded_and_drawn_as_void(network: Segmenter, tmp_path: Path) -> None:
@@ -237,6 +248,9 @@ class Noting:
 
     def __getattr__(self, name: str):
         return getattr(self._backend, name)
+
+    def hold(self) -> Noting:
+        return self
 
     def __call__(self, images: torch.Tensor):
         self._batches.append(len(images))

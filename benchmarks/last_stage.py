@@ -15,7 +15,7 @@ from harness import parse_options, report, take_turns
 from torch import Tensor
 from torch.nn import functional as F
 
-from atrous.core.compiled import load_compiled
+from atrous.core.load_compiled import load_compiled
 from atrous.core.records import Protocol
 from atrous.inference import probabilities
 from atrous.inference.labelling.likeliest import COMPILED, find_likeliest

@@ -1,4 +1,4 @@
-"""The public calls: build, load, train, evaluate, predict, export; a few lines each over the rooms below."""
+"""The public calls: build, load, train, evaluate, predict, export; each a few lines over the layers below."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 from atrous.config.load import load_config
 from atrous.config.options import update_options
-from atrous.core.arguments import check_types
+from atrous.core.arguments import refuse_wrong_types
 from atrous.core.errors import ConfigError, UsageError
 from atrous.core.files import save_json, shorten_paths
 from atrous.core.inference_options import InferenceOptions, Opening
@@ -65,7 +65,7 @@ Loadable = Model | Run | str | Path
 """A loaded model, a run, or what `load` opens."""
 
 
-@check_types
+@refuse_wrong_types
 def build(
     name: str = "deeplabv3-lite0", *, classes: int, weights: str = "none", output_stride: int = 16, **options: Any
 ) -> Segmenter:
@@ -86,7 +86,7 @@ def build(
     return network
 
 
-@check_types
+@refuse_wrong_types
 def train(
     data: str | Path | Splits | tuple[SegmentationDataset, SegmentationDataset],
     *,
@@ -121,7 +121,7 @@ def train(
     return run_training(loaded, splits=splits, progress=progress, on_message=on_message)
 
 
-@check_types
+@refuse_wrong_types
 def evaluate(
     model: Loadable,
     data: SegmentationDataset | str | Path | None = None,
@@ -212,7 +212,7 @@ def search_crf(
     return crf_search.search_crf(labeller, dataset, progress=progress)
 
 
-@check_types
+@refuse_wrong_types
 def predict(
     inputs: str | Path | Sequence[str | Path],
     model: Loadable,
@@ -277,7 +277,7 @@ def predict(
     )
 
 
-@check_types
+@refuse_wrong_types
 def bench(
     models: Sequence[Loadable],
     sizes: Sequence[tuple[int, int]],
@@ -351,7 +351,7 @@ def bench(
     return found
 
 
-@check_types
+@refuse_wrong_types
 def export(
     model: Loadable,
     out: str | Path | None = None,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from atrous.config.options import update_options
-from atrous.core.arguments import check_types
+from atrous.core.arguments import refuse_wrong_types
 from atrous.core.errors import ConfigError, UsageError
 from atrous.core.inference_options import InferenceOptions, Opening
 from atrous.core.labels import LabelSpace
@@ -159,7 +159,7 @@ class Model:
     def _read_protocol(self) -> Protocol | None:
         return Protocol.from_json(self.card.protocol) if self.card.protocol else None
 
-    @check_types
+    @refuse_wrong_types
     def predict(
         self,
         source: Any,
@@ -224,7 +224,7 @@ class Model:
         return "bf16"
 
 
-@check_types
+@refuse_wrong_types
 def load(
     path: str | Path, *, device: str = "auto", precision: str = "auto", backend: str = "auto", trust: bool = False
 ) -> Model:

@@ -35,7 +35,7 @@ from atrous.core.labels import LabelSpace
 from atrous.core.records import Sample
 from atrous.data.build import build_splits, build_stream, check_training_data, list_pass
 from atrous.data.preview import save_preview
-from atrous.training import check, compilation, journal, prepare
+from atrous.training import compilation, feasibility, journal, prepare
 from atrous.training.checkpoint import load_checkpoint
 from atrous.training.norm import set_norm_momentum
 from atrous.training.validation import Validator
@@ -315,7 +315,7 @@ def test_a_compiled_run_is_the_plain_one_and_goes_on_where_it_stopped(run, tmp_p
         return compilation.compile_cells(network, backend="eager")
 
     monkeypatch.setattr(prepare, "compile_cells", compile_cells)
-    monkeypatch.setattr(check, "require_compiler", lambda device: None)
+    monkeypatch.setattr(feasibility, "require_compiler", lambda device: None)
     folder = tmp_path / "compiled"
     options = {"output.folder": str(folder), "training.compile": True}
     assert api.run_training(

@@ -27,7 +27,7 @@ _WORDS: dict[Any, str] = {
 }
 
 
-def check_types(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+def refuse_wrong_types(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Let a function refuse arguments of another type than its annotations say, by their names.
 
     What a container holds is not looked at, and protocols accept any object that is no text, number or list: what they

@@ -1,4 +1,4 @@
-"""Which id in a mask means which class. The only place that knows the ignore index."""
+"""Which id in a mask means which class. The ignore index is defined here alone."""
 
 from __future__ import annotations
 

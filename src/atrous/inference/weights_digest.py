@@ -31,7 +31,10 @@ T = TypeVar("T")
 
 
 def compute_weights_digest(network: nn.Module) -> bytes:
-    """Return a digest of a network's parameters and buffers, which differs when any element of them does.
+    """Return a digest of a network's parameters and buffers.
+
+    A change of one or two 64-bit words always changes it, and so does any other change that was not constructed to keep
+    every sum of `NetworkDigest`. `num_batches_tracked` of batch norms is not read.
 
     Args:
         network: The network, on any device.
@@ -127,8 +130,8 @@ class NetworkDigest:
 
     PyTorch counts the writes to a tensor, but not those through `.data`, by `vector_to_parameters` or by some
     optimisers. So the weights themselves are read: large tensors as blocks of 64-bit words, of which every column and
-    every row is summed exactly, modulo 2**64. A change of one or two words always changes a sum, and so does every
-    permutation that was not made to keep them all.
+    every row is summed exactly, modulo 2**64. A change of one or two words always changes a sum, and so does any other
+    change that was not constructed to keep all sums.
 
     Args:
         network: The network.

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from atrous.core.compiled import load_compiled
 from atrous.core.errors import DataError
 from atrous.core.labels import IGNORE_INDEX
+from atrous.core.load_compiled import load_compiled
 
 COMPILED = "atrous.metrics.compiled:count_pairs"
 BLOCK_PIXELS = 2**15

@@ -137,7 +137,7 @@ def _prepare_stages(
         ConfigError: The settings of a stage are impossible.
         DataError: The data cannot be used for training.
     """
-    from atrous.training.check import require_feasible, require_trainable
+    from atrous.training.feasibility import require_feasible, require_trainable
 
     if splits is not None and any(key.startswith("data.") for settings in config.stages for key in settings):
         raise ConfigError(

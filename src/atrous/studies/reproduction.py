@@ -27,7 +27,7 @@ from atrous.reports.plots import save_study_plot
 from atrous.reports.studies import format_study
 from atrous.studies.cost import count_flops, time_step
 from atrous.studies.study import Base, Row, Study, compute_hash, compute_standard_error, judge_claim, name_training
-from atrous.training.check import require_cells
+from atrous.training.feasibility import require_cells
 
 TRAININGS = "trainings"
 

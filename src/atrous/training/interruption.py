@@ -13,7 +13,7 @@ ECHO_S = 1.0
 
 
 class StopRequest:
-    """Within the block the first signal sets `requested`; a second one interrupts at once.
+    """Within the block the first signal sets `requested`; another one `ECHO_S` after it or later interrupts at once.
 
     Outside the main thread, where signals cannot be caught, nothing is ever requested.
     """

@@ -29,10 +29,10 @@ from atrous.networks.device import find_device
 from atrous.networks.layers.lean import set_lean
 from atrous.networks.segmenter import Segmenter
 from atrous.networks.weights import start_weights
-from atrous.training.check import build_trainable
 from atrous.training.checkpoint import Checkpoint, TrainState
 from atrous.training.compilation import compile_cells
 from atrous.training.ema import AveragedNetwork
+from atrous.training.feasibility import build_trainable
 from atrous.training.journal import Journal
 from atrous.training.norm import freeze_norms, set_norm_momentum
 from atrous.training.optimizers import build_optimizer
@@ -137,7 +137,7 @@ def prepare_training(
     validator = Validator(
         averaged.network, splits.val, config.evaluation, device=str(fabric.device), on_message=journal.log
     )
-    journal.log(validator.check_memory())
+    journal.log(validator.describe_memory())
     optimizer = build_optimizer(network, training)
     task = build_task(training, network, space.names, statistics, journal.log)
     step = Step(training, world, fabric, network, *fabric.setup(task, optimizer))

@@ -95,8 +95,8 @@ class Validator:
             return None
         return score(self._build_labeller("bf16"), self.dataset).miou
 
-    def check_memory(self) -> str:
-        """Say how the largest validation image will be labelled, before the first step.
+    def describe_memory(self) -> str:
+        """Describe how the largest validation image will be labelled, before the first step.
 
         Raises:
             MachineError: Not even a small window fits in memory.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from atrous.core.compiled import load_compiled
+from atrous.core.load_compiled import load_compiled
 from atrous.networks.layers.resize import CPU_BAND_BYTES
 
 COMPILED = "atrous.inference.labelling.compiled:label_map"

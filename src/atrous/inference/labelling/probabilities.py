@@ -1,6 +1,7 @@
 """The one loop from an image to probabilities: over windows, scales and the mirror image, a band of rows at a time.
 
-This is the only place that applies softmax. What is kept between bands are the network's cells, some rows of them
+Softmax is applied here, before averaging, and in `Band.compute_probs`, where one look at the image leaves nothing to
+average. What is kept between bands are the network's cells, some rows of them
 stretched to the image's width, so that K numbers for each pixel of a whole image never exist.
 """
 
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atrous.core.compiled import load_compiled
+from atrous.core.load_compiled import load_compiled
 from atrous.core.records import Protocol
 from atrous.inference.contracts import Backend, Band
 from atrous.inference.labelling.likeliest import COMPILED, find_likeliest, label_cells

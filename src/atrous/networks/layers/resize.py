@@ -1,7 +1,8 @@
-"""Every change of resolution: logits to pixels, images to scaled copies. Nothing else interpolates.
+"""Changes of resolution in a network: logits to pixels, images to scaled copies.
 
 Bilinear interpolation is separable, so it is two small matrix products, rows and columns. This form computes any band
-of rows alone, follows either convention, has a gradient, and is faster than a general resize.
+of rows alone, follows either convention, has a gradient, and is faster than a general resize. Where labels alone are
+wanted, `inference/labelling` interpolates by itself, only where the class changes: `likeliest.py` and `compiled.py`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from atrous.core.compiled import load_compiled
+from atrous.core.load_compiled import load_compiled
 from atrous.core.records import Protocol
 from atrous.inference.labelling import likeliest
 from atrous.inference.labelling.likeliest import find_likeliest, name_last_stage

@@ -1,4 +1,4 @@
-"""Functions that numba compiles, if it is installed and works."""
+"""Loads functions that numba compiles, if it is installed and works."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import torch
 from atrous.config.load import load_config
 from atrous.core.errors import ConfigError, MachineError, ModelFileError
 from atrous.networks.build import build_network_from
-from atrous.training.check import require_cells, require_feasible
+from atrous.training.feasibility import require_cells, require_feasible
 
 
 def build(name="deeplabv3-resnet18", **options):

@@ -14,13 +14,14 @@ import torch
 from atrous.config.load import load_config
 from atrous.config.options import update_options
 from atrous.core.arguments import refuse_wrong_types
+from atrous.core.data_source import PYTHON_SOURCE
 from atrous.core.errors import ConfigError, UsageError
 from atrous.core.files import save_json, shorten_paths
 from atrous.core.inference_options import InferenceOptions, Opening
 from atrous.core.provenance import collect_provenance
 from atrous.core.records import MessageCallback, ProgressCallback, Scores, send_message
 from atrous.core.run_folder import RunFolder
-from atrous.data.build import PYTHON_SOURCE, read_splits
+from atrous.data.build import read_splits
 from atrous.data.contracts import SegmentationDataset, Splits
 from atrous.exporting import FORMATS
 from atrous.exporting.calibration import read_images, sample_images

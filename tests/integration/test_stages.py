@@ -127,6 +127,8 @@ def test_a_run_interrupted_in_either_stage_and_resumed_is_bit_equal(whole, tmp_p
     assert stopped.interrupted
     assert stopped.report.is_file()
     assert (folder / "last.ckpt").is_file() == (stage == 2)
+    command = f"atrous train --resume {folder}<"
+    assert (command in stopped.report.read_text(encoding="utf-8")) == (stage == 2 or step == 2)
     has_finished = (
         stage == 2 or step == 3
     )  # asked at its last step, the first stage ends, and the second does not begin
@@ -158,6 +160,14 @@ def test_a_killed_run_goes_on_from_the_command_line_to_the_same_end(whole, tmp_p
     assert process.wait(timeout=60) == -signal.SIGKILL
     assert main(["train", "--resume", str(folder), "--quiet", "--json"]) == 0
     assert_same_ends(whole[0].folder, folder)
+
+
+def test_a_stage_is_not_resumed_alone(whole):
+    folder = whole[0].folder / "stage-1"
+    loaded = load_config(recipe=folder / "config.yaml")
+    with pytest.raises(atrous.UsageError, match="stage-1 is a stage of ") as caught:
+        api.run_training(loaded, resume=folder)
+    assert caught.value.hint.endswith(f"--resume {whole[0].folder}")
 
 
 def test_a_resumed_run_keeps_its_stages(whole):

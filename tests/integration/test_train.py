@@ -425,7 +425,11 @@ def test_a_killed_run_goes_on_is_scored_predicts_and_is_exported(data, tmp_path)
     assert (labels[0] != labels[1]).mean() < 1e-3
 
 
-@pytest.mark.parametrize("content", ["{", "[1, 2]", "\x00\x00", "miou: 0.5", '{"miou": "high"}'], ids=repr)
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "{}", "[1, 2]", "# nothing", "version: 2", "\x00\x00", "miou: 0.5", '{"miou": "high"}'],
+    ids=repr,
+)
 @pytest.mark.parametrize("name", ["metrics.json", "config.yaml"])
 def test_a_damaged_file_of_a_run_is_named_or_not_needed(run, tmp_path, name, content):
     """No command ends in a traceback, and none fails without naming the file."""

@@ -9,6 +9,7 @@ import typer
 from atrous.cli.inference_options import DataRootOption, JsonOption
 from atrous.cli.models import Action
 from atrous.core.errors import UsageError
+from atrous.core.findings import describe_count
 
 
 def run(
@@ -66,5 +67,5 @@ def _show(name: str, *, data_root: str | None, as_json: bool) -> int:
     console.print(table)
     for note in splits.notes:
         console.print(note)
-    console.print(f"{len(splits.train)} images to train on, {len(splits.val)} to score")
+    console.print(f"{describe_count(len(splits.train), 'image')} to train on, {len(splits.val):,} to score")
     return 0

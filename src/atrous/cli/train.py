@@ -95,6 +95,7 @@ def run(
         assignments=assignments or [],
         recipe=recipe,
         resume=resume,
+        dry_run=dry_run,
     )
     return _carry_out(loaded, resume=resume, preview=preview, dry_run=dry_run, quiet=quiet, as_json=json)
 
@@ -126,11 +127,15 @@ def print_run(result: Run, *, as_json: bool) -> int:
     return 0
 
 
-def _load(options: dict[str, Any], *, assignments: list[str], recipe: str | None, resume: Path | None) -> LoadedConfig:
+def _load(
+    options: dict[str, Any], *, assignments: list[str], recipe: str | None, resume: Path | None, dry_run: bool
+) -> LoadedConfig:
     from atrous.config.load import load_config
     from atrous.core.data_source import require_source
 
     if resume is not None:
+        if dry_run:
+            raise UsageError("--dry-run is for a new run, and --resume continues one", "Leave out one of them.")
         if recipe is not None or options["output.folder"] is not None:
             raise UsageError("--resume takes the recipe and the folder from its run", "Leave out --recipe and --out.")
         recipe = str(RunFolder(resume).config)
@@ -141,7 +146,10 @@ def _load(options: dict[str, Any], *, assignments: list[str], recipe: str | None
         options["output.folder"] = resume
     loaded = load_config(recipe=recipe, options=options, assignments=assignments)
     if not loaded.config.data.source:
-        raise UsageError("no data given", "Name a folder, a data set of `atrous datasets`, or a --recipe that does.")
+        where = "" if recipe is None else f", and {recipe} names none"
+        raise UsageError(
+            f"no data given{where}", "Name a folder, a data set of `atrous datasets`, or a --recipe that does."
+        )
     if resume is None:  # before anything heavy is imported; the data of a run to resume have a message of their own
         require_source(loaded.config.data.source, loaded.config.data.root)
     return loaded

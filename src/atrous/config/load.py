@@ -214,12 +214,11 @@ def _read_yaml(path: Path, label: str, problems: list[Problem]) -> Iterator[_Set
         lines = dict(_find_lines(YAML(typ="safe", pure=True).compose(text), ()))
     except YAMLError as error:
         raise ConfigError(*_describe_yaml_error(error, path)) from error
-    if tree is None:
+    if tree is None and path.name == SETTINGS_NAME:  # data without settings; a recipe without any is a mistake
         return
     if not isinstance(tree, dict):
-        raise ConfigError(
-            f"{path}:1: not a mapping but {type(tree).__name__}", "Write sections: `training:`, then its keys."
-        )
+        wrong = ": is empty" if tree is None else f":1: not a mapping but {type(tree).__name__}"
+        raise ConfigError(f"{path}{wrong}", "Write sections: `training:`, then its keys.")
     yield from _open_sections(_list_settings(tree, lines, label), problems)
 
 

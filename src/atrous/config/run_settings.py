@@ -37,10 +37,10 @@ def make_absolute(config: Config) -> Config:
 
 
 def _resolve_data(source: str, root: str | None) -> dict[str, str | None]:
-    found = resolve_source(source, root)
-    if found.root is not None:
-        found = replace(found, root=found.root.absolute())
-    return {"source": str(found), "root": None if root is None else str(expand_path(root).absolute())}
+    if source:  # without one nothing is resolved: it would be the working directory
+        found = resolve_source(source, root)
+        source = str(found if found.root is None else replace(found, root=found.root.absolute()))
+    return {"source": source, "root": None if root is None else str(expand_path(root).absolute())}
 
 
 def save_run_config(path: Path, config: Config) -> None:
@@ -61,7 +61,8 @@ def list_settings(config: Config) -> dict[str, Any]:
     """
     tree = config.model_dump(mode="json")
     kept = {f"{section}.{name}": value for section in COMPARED_SECTIONS for name, value in tree[section].items()}
-    return {key: value for key, value in kept.items() if key not in _PLACES} | {"stages": tree["stages"]}
+    stages = [{key: value for key, value in stage.items() if key not in _PLACES} for stage in tree["stages"]]
+    return {key: value for key, value in kept.items() if key not in _PLACES} | {"stages": stages}
 
 
 def list_differences(config: Config, began: dict[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from atrous.core.errors import DataError
+from atrous.core.errors import DataError, UsageError
 from atrous.core.registry import Registry, describe_choices
 
 DATASETS = Registry(
@@ -25,6 +25,8 @@ DATASETS = Registry(
 )
 FOLDER = "folder"
 """The entry of `DATASETS` that reads a folder of the user's own images."""
+PYTHON_SOURCE = "python"
+"""`data.source` of data that were given as Python objects. A folder of this name is given as ./python."""
 SETTINGS_NAME = "atrous.yaml"
 """Name of the file in a data folder that holds the settings of its data."""
 ROOT_VARIABLE = "ATROUS_DATA"
@@ -64,6 +66,8 @@ def resolve_source(source: str, root: str | None = None) -> DataSource:
         source: The text to resolve, not empty.
         root: Folder that holds the registered data sets. Default: the value of the variable ATROUS_DATA.
     """
+    if source == PYTHON_SOURCE:
+        return DataSource(PYTHON_SOURCE, None)
     name, equals, place = source.partition("=")
     path = expand_path(source)
     if equals and "/" not in name and not path.exists():
@@ -82,17 +86,28 @@ def require_source(text: str, root: str | None = None) -> DataSource:
         root: See `resolve_source`.
     Raises:
         ConfigError: The data set is unknown.
+        UsageError: The data were Python objects.
         DataError: There is no such folder.
     """
     source = resolve_source(text, root)
+    if source.dataset == PYTHON_SOURCE:
+        raise UsageError(
+            "the data of this run were Python objects, which its settings cannot hold",
+            "Name a folder or a data set, or give the objects to atrous.train and atrous.evaluate.",
+        )
     DATASETS.require(source.dataset)
     if source.dataset == FOLDER and not (source.root and source.root.is_dir()):
         if source.root is not None and source.root.is_file():
             raise DataError(f"{text!r} is a file", "Give the folder that holds images and masks.")
         raise DataError(
-            f"{text!r} is neither a folder nor a registered data set", describe_choices(text, list(DATASETS))
+            f"{text!r} is neither a folder nor a registered data set", describe_choices(text, list_registered())
         )
     return source
+
+
+def list_registered() -> list[str]:
+    """Return the names of the data sets that a source may consist of; a folder is given by its path."""
+    return [name for name in DATASETS if name != FOLDER]
 
 
 def expand_path(text: str) -> Path:

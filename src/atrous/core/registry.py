@@ -22,6 +22,17 @@ def nearest_name(name: str, allowed: list[str]) -> str:
     return found[0] if found else ""
 
 
+def list_nearest(name: str, allowed: list[str], count: int) -> list[str]:
+    """Return the allowed names that are most similar to a given one, the most similar first.
+
+    Args:
+        name: The given name.
+        allowed: The allowed names.
+        count: Number of names, at least 1.
+    """
+    return difflib.get_close_matches(name, allowed, n=count, cutoff=0.0)
+
+
 def describe_choices(name: str, allowed: list[str]) -> str:
     """Return a hint that lists the allowed names, with the one most similar to a given name first.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ REPORT_NAME = "report.html"
 LOG_NAME = "log.txt"
 EXAMPLES_NAME = "examples"
 PREVIEW_NAME = "preview.png"
+_STAGE = re.compile(r"stage-([1-9][0-9]*)")
 
 
 @dataclass(frozen=True)
@@ -86,5 +88,10 @@ class RunFolder:
 
     def iter_stages(self) -> list[RunFolder]:
         """Return the folders of the earlier stages that exist, the latest first."""
-        found = sorted(self.path.glob("stage-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
-        return [RunFolder(path) for path in found]
+        numbers = [int(match[1]) for path in self.path.glob("stage-*") if (match := _STAGE.fullmatch(path.name))]
+        return [self.stage(number) for number in sorted(numbers, reverse=True)]
+
+    def find_whole(self) -> RunFolder:
+        """Return the run that this folder is an earlier stage of, or this one if it is none."""
+        whole = RunFolder(self.path.parent)
+        return whole if _STAGE.fullmatch(self.path.name) and whole.is_run else self

@@ -13,7 +13,7 @@ import numpy as np
 
 from atrous.config.options import read_options
 from atrous.config.schema import DataConfig, TrainingConfig
-from atrous.core.data_source import DATASETS, FOLDER, DataSource, require_source
+from atrous.core.data_source import DATASETS, FOLDER, PYTHON_SOURCE, DataSource, list_registered, require_source
 from atrous.core.errors import ConfigError, DataError, UsageError
 from atrous.core.findings import Finding, describe_count, require_no_errors, shorten_list
 from atrous.core.labels import LabelSpace
@@ -29,8 +29,6 @@ from atrous.data.samples import read_sample
 from atrous.data.sampling import Batch, Stream, iter_batches, repeat_images
 from atrous.data.statistics import MaskStatistics, compute_statistics
 
-PYTHON_SOURCE = "python"
-"""`data.source` of data that were given as Python objects."""
 _COMMON = ("classes", "ignore", "val_fraction", "split_seed", "train_split", "val_split")
 
 
@@ -215,11 +213,6 @@ def find_source(config: DataConfig) -> DataSource:
         UsageError: The data were Python objects.
         DataError: Neither a registered name nor a folder.
     """
-    if config.source == PYTHON_SOURCE:
-        raise UsageError(
-            "the data of this run were Python objects, which its settings cannot hold",
-            "Name a folder or a data set, or give the objects to atrous.train and atrous.evaluate.",
-        )
     if not config.source:
-        raise ConfigError("data.source: no data given", f"Give a folder, or one of {', '.join(DATASETS)}.")
+        raise ConfigError("data.source: no data given", f"Give a folder, or one of {', '.join(list_registered())}.")
     return require_source(config.source, config.root)

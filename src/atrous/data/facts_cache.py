@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 import tempfile
 import threading
 import time
@@ -38,6 +39,11 @@ _WASTE = 2
 """Lines / files from which a cache file is written again."""
 
 
+Stamp = tuple[int, int, int]
+"""Size, time of modification and time of status change of a file, in bytes and nanoseconds. The second time also moves
+where a program that replaces the file sets the first one back."""
+
+
 @dataclass(frozen=True)
 class MaskFacts:
     """What one mask holds.
@@ -60,8 +66,12 @@ def count_ids(mask: np.ndarray) -> tuple[tuple[int, int], dict[int, int]]:
     return (mask.shape[0], mask.shape[1]), dict(zip(ids.tolist(), counts[ids].tolist(), strict=True))
 
 
-def find_cache_folder() -> Path:
-    """Return the user's cache folder for this program, or one for temporary files if that cannot be written."""
+def find_cache_folder() -> Path | None:
+    """Return the user's cache folder for this program, or one for temporary files if that cannot be written.
+
+    Returns:
+        A folder of the user's own; None if there is none, such as where another user made the temporary one.
+    """
     base = os.environ.get("XDG_CACHE_HOME", "") or os.path.expanduser("~/.cache")
     folder = Path(base) / "atrous"
     if folder.is_absolute():  # not so if no home folder is known
@@ -69,12 +79,18 @@ def find_cache_folder() -> Path:
             folder.mkdir(parents=True, exist_ok=True)
             if os.access(folder, os.W_OK | os.X_OK):
                 return folder
-    user = os.getuid() if hasattr(os, "getuid") else "user"
-    return Path(tempfile.gettempdir()) / f"atrous-{user}"
+    user = os.getuid() if hasattr(os, "getuid") else 0  # 0 owns every file on Windows
+    folder = Path(tempfile.gettempdir()) / f"atrous-{user}"
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.lstat()
+        if stat.S_ISDIR(status.st_mode) and status.st_uid == user:
+            return folder
+    return None
 
 
 class FactsCache:
-    """Reads facts of files, from the cache where the path, size and time of change of a file are those of before.
+    """Reads facts of files, from the cache where the path, size and times of change of a file are those of before.
 
     Used in a `with` block, whose end writes what is new. It may be called from several threads. Nothing that goes wrong
     with the cache itself stops the caller.
@@ -84,7 +100,8 @@ class FactsCache:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._folder = (folder or find_cache_folder()) / _FORMAT
+        folder = folder or find_cache_folder()
+        self._folder = None if folder is None else folder / _FORMAT
         self._known: dict[str, dict[tuple[str, str], list[Any]]] = {}
         self._new: dict[str, list[list[Any]]] = {}
         self._wasteful: set[str] = set()
@@ -105,10 +122,8 @@ class FactsCache:
             DataError: The file cannot be read as a mask.
         """
         stamp = _read_stamp(path)
-        with contextlib.suppress(TypeError, ValueError):  # a line of another form
-            size, mode, counts = self._find("mask", path, stamp)
-            height, width = size
-            return MaskFacts((int(height), int(width)), {int(i): int(n) for i, n in counts}, str(mode))
+        with contextlib.suppress(TypeError, ValueError, OverflowError):  # a line of another form
+            return _parse_mask(self._find("mask", path, stamp))
         facts = MaskFacts(*count_ids(load_mask(path)), load_header(path).mode)
         if len(facts.counts) <= MAX_IDS:
             self._remember("mask", path, stamp, [list(facts.size), facts.mode, [list(n) for n in facts.counts.items()]])
@@ -121,7 +136,7 @@ class FactsCache:
             DataError: The file is not an image.
         """
         stamp = _read_stamp(path)
-        with contextlib.suppress(TypeError, ValueError):
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
             height, width, mode, is_turned = self._find("image", path, stamp)
             return ImageHeader(int(height), int(width), str(mode), bool(is_turned))
         header = load_header(path)
@@ -130,49 +145,51 @@ class FactsCache:
 
     def save(self) -> None:
         """Write what is new; a disk that is full or read-only is no error."""
+        if self._folder is None:
+            return
         with self._lock, contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
             for folder, entries in self._new.items():
+                path = _locate(self._folder, folder)
                 if folder in self._wasteful:
                     rows = list(self._known[folder].values())[-MAX_FILES:]
-                    save_text(self._locate(folder), "".join(_format_line(row) for row in rows))
+                    save_text(path, "".join(_format_line(row) for row in rows))
                 else:
-                    _append(self._locate(folder), "".join(_format_line(row) for row in entries))
+                    _append(path, "".join(_format_line(row) for row in entries))
             self._new.clear()
             self._wasteful.clear()
             files = sorted(self._folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
             for path in files[:-MAX_FOLDERS]:
                 path.unlink(missing_ok=True)
 
-    def _locate(self, folder: str) -> Path:
-        return self._folder / f"{hashlib.sha256(os.fsencode(folder)).hexdigest()[:32]}.jsonl"
-
-    def _find(self, kind: str, path: Path, stamp: tuple[int, int]) -> Any:
+    def _find(self, kind: str, path: Path, stamp: Stamp) -> Any:
         """Return the remembered facts of a file; None if it is unknown or has changed."""
         folder = os.path.abspath(path.parent)
         with self._lock:
             if folder not in self._known:
                 self._load(folder)
             entry = self._known[folder].get((kind, path.name))
-        return entry[4] if entry is not None and (entry[2], entry[3]) == stamp else None
+        return entry[5] if entry is not None and tuple(entry[2:5]) == stamp else None
 
     def _load(self, folder: str) -> None:
         self._known[folder] = known = {}
+        if self._folder is None:
+            return
         try:
-            lines = self._locate(folder).read_bytes().splitlines()
+            lines = _locate(self._folder, folder).read_bytes().splitlines()
         except OSError:
             return
         num_read = 0
         for line in lines:
             with contextlib.suppress(ValueError, TypeError, RecursionError):
-                kind, name, size, changed_ns, facts = json.loads(line)
-                known[str(kind), str(name)] = [kind, name, size, changed_ns, facts]
+                kind, name, size, modified_ns, changed_ns, facts = json.loads(line)
+                known[str(kind), str(name)] = [kind, name, size, modified_ns, changed_ns, facts]
                 num_read += 1
         if num_read < sum(bool(line) for line in lines) or num_read > _WASTE * len(known) or len(known) > MAX_FILES:
             self._wasteful.add(folder)
             self._new[folder] = []
 
-    def _remember(self, kind: str, path: Path, stamp: tuple[int, int], facts: list[Any]) -> None:
+    def _remember(self, kind: str, path: Path, stamp: Stamp, facts: list[Any]) -> None:
         if time.time_ns() - stamp[1] < SETTLED_S * 1e9:
             return
         folder = os.path.abspath(path.parent)
@@ -182,13 +199,31 @@ class FactsCache:
             self._new.setdefault(folder, []).append(entry)
 
 
-def _read_stamp(path: Path) -> tuple[int, int]:
-    """Return the size and the time of the last change of a file, which stand for its content."""
+def _read_stamp(path: Path) -> Stamp:
+    """Return what stands for the content of a file, see `Stamp`."""
     try:
         status = path.stat()
     except OSError as error:
         raise DataError(f"{path}: no such file") from error
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _parse_mask(facts: Any) -> MaskFacts:
+    """Return the facts of a line.
+
+    Raises:
+        TypeError, ValueError, OverflowError: They have another form or contradict each other.
+    """
+    (height, width), mode, counts = facts
+    pixels = {int(number): int(count) for number, count in counts}
+    if min(pixels) < 0 or min(pixels.values()) < 1 or sum(pixels.values()) != height * width:
+        raise ValueError("the pixels of all ids are not those of the mask")
+    return MaskFacts((int(height), int(width)), pixels, str(mode))
+
+
+def _locate(cache: Path, folder: str) -> Path:
+    """Return the file of a cache that remembers a folder of images or masks."""
+    return cache / f"{hashlib.sha256(os.fsencode(folder)).hexdigest()[:32]}.jsonl"
 
 
 def _format_line(entry: list[Any]) -> str:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from atrous.config.options import read_options
 from atrous.config.schema import ModelConfig
 from atrous.core.errors import ConfigError
-from atrous.core.registry import describe_choices
+from atrous.core.registry import describe_choices, list_nearest
 from atrous.networks import BACKBONES, FAMILIES
 from atrous.networks.backbones.from_timm import PREFIX, build_timm
 from atrous.networks.contracts import AtrousPlan, Backbone
@@ -28,6 +28,8 @@ CONVENTIONS: dict[str, dict[str, Any]] = {
 
 AUXILIARY_DROPOUT = 0.1
 
+NAMES_SHOWN = 3
+"""Model names that a message suggests for an unknown one; there are too many to list."""
 CASCADE = "deeplabv3-cascade"
 CASCADE_BLOCKS = 3
 """Extra blocks of a cascade by default: blocks 5, 6 and 7."""
@@ -50,7 +52,10 @@ def split_name(name: str) -> tuple[str, str]:
                 f"model.name: unknown backbone {backbone!r}", describe_choices(backbone, [*BACKBONES, "timm/<name>"])
             )
     names = [f"{family}-{backbone}" for family in FAMILIES for backbone in BACKBONES]
-    raise ConfigError(f"model.name: unknown model {name!r}", describe_choices(name, names))
+    raise ConfigError(
+        f"model.name: unknown model {name!r}",
+        f"Did you mean {' or '.join(map(repr, list_nearest(name, names, NAMES_SHOWN)))}? See `atrous models`.",
+    )
 
 
 def build_network(model: ModelConfig, num_classes: int) -> Segmenter:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from atrous.core.data_source import expand_path
 from atrous.core.errors import ConfigError, ModelFileError
 from atrous.core.files import compute_sha256
 from atrous.networks import BACKBONES
@@ -238,7 +239,7 @@ def _find_file(network: Segmenter, name: str, source: str) -> Path:
             )
         return network.backbone.imagenet.fetch()
     if not source.startswith(TORCHVISION) or Path(source).exists():
-        return Path(source)
+        return expand_path(source)
     _, variant = split_name(read_torchvision_settings(source)["name"])
     if variant != backbone_name:  # before a large download
         raise _refuse_variant(source, variant, name)

@@ -260,7 +260,8 @@ def _embed_image(run_folder: Path, name: str | None) -> str | None:
 
 
 def _list_commands(run_folder: Path, metrics: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    run, config = (shlex.quote(str(path)) for path in (run_folder, RunFolder(run_folder).config))
+    own = RunFolder(run_folder)
+    run, config, whole = (shlex.quote(str(path)) for path in (own.path, own.config, own.find_whole().path))
     commands = [
         (
             "Score again at a smaller output stride, with more scales and flip",
@@ -273,5 +274,5 @@ def _list_commands(run_folder: Path, metrics: Mapping[str, Any]) -> tuple[tuple[
         ),
     ]
     if not metrics or metrics.get("training", {}).get("interrupted"):
-        commands.insert(0, ("Continue the interrupted training", f"atrous train --resume {run}"))
+        commands.insert(0, ("Continue the interrupted training", f"atrous train --resume {whole}"))
     return tuple(commands)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from atrous.config.load import load_config
 from atrous.config.stages import list_stages
-from atrous.core.errors import AtrousError, UsageError
+from atrous.core.errors import AtrousError, ConfigError, UsageError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import MessageCallback, send_message
 from atrous.core.run_folder import RunFolder
@@ -18,9 +18,14 @@ def rebuild_splits(folder: Path) -> Splits:
     """Find the data that a run, or its last stage, was trained and scored on, as its configuration says.
 
     Raises:
+        ConfigError: The configuration is missing or damaged.
         DataError: They are not where they were.
     """
-    return build_splits(list_stages(load_config(recipe=RunFolder(folder).config).config)[-1].data)
+    path = RunFolder(folder).config
+    data = list_stages(load_config(recipe=path).config)[-1].data
+    if not data.source:
+        raise ConfigError(f"{path} names no data", "Restore the file as the training wrote it, or give DATA.")
+    return build_splits(data)
 
 
 def find_scored_data(

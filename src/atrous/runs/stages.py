@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,10 +13,11 @@ from atrous.config.schema import Config
 from atrous.config.stages import list_stages
 from atrous.core.data_source import FOLDER, resolve_source
 from atrous.core.errors import ConfigError, UsageError
+from atrous.core.findings import describe_count
 from atrous.core.metrics_file import is_finished, load_scores
 from atrous.core.records import MessageCallback, ProgressCallback, Scores, send_message
 from atrous.core.run_folder import RunFolder
-from atrous.data.build import PYTHON_SOURCE, build_splits, build_stream, check_training_data, list_pass
+from atrous.data.build import build_splits, build_stream, check_training_data, list_pass
 from atrous.data.contracts import Splits
 from atrous.data.preview import save_preview
 from atrous.data.statistics import MaskStatistics
@@ -94,7 +96,7 @@ def run_training(
         ConfigError: The settings of a stage are impossible; all stages are checked before the first one starts.
     """
     started = time.monotonic()
-    config = loaded.config if loaded.config.data.source == PYTHON_SOURCE else make_absolute(loaded.config)
+    config = make_absolute(loaded.config)
     if resume:
         _require_same_settings(config, RunFolder(resume))
     run = RunFolder(resume) if resume else _choose_folder(config)
@@ -169,7 +171,7 @@ def _follow(stage: Stage, before: Stage | None, scores: Scores | None) -> Stage:
     if before is None:
         return stage
     config = stage.config
-    model = config.model.model_copy(update={"weights": str(before.run.model)})
+    model = config.model.model_copy(update={"weights": str(before.run.model.absolute())})
     training = config.training
     if training.hard_classes == "auto" and scores is not None:
         training = training.model_copy(update={"hard_classes": find_hard_classes(scores)})
@@ -274,8 +276,8 @@ def _describe_stage(stage: Stage) -> list[str]:
         if value is not None
     )
     return [
-        f"train: {len(stage.splits.train)} images, val: {len(stage.splits.val)} images, "
-        f"{len(stage.statistics.pixels)} classes",
+        f"train: {describe_count(len(stage.splits.train), 'image')}, "
+        f"val: {describe_count(len(stage.splits.val), 'image')}, {len(stage.statistics.pixels)} classes",
         f"model: {model.name}, {about['parameters']:,} parameters, output stride {model.output_stride}, "
         f"rates {', '.join(map(str, about['head_rates'])) or 'none'}",
         f"training: {length}, batch {training.batch} x {training.accumulate}, crop {training.crop}, lr {training.lr:g}",
@@ -322,7 +324,7 @@ def _choose_folder(config: Config) -> RunFolder:
     if run.is_run:
         raise UsageError(
             f"{run.path} already holds a run",
-            f"Choose another --out, or continue the run: atrous train --resume {run.path}",
+            f"Choose another --out, or continue the run: atrous train --resume {_quote(run)}",
         )
     for path in (run.path, *run.path.parents):
         if path.exists() and not path.is_dir():
@@ -330,15 +332,24 @@ def _choose_folder(config: Config) -> RunFolder:
     return run
 
 
+def _quote(run: RunFolder) -> str:
+    return shlex.quote(str(run.path))
+
+
 def _require_same_settings(config: Config, run: RunFolder) -> None:
     """Refuse to resume with other settings than the run began with, whether given now or edited into its config.yaml.
 
     Raises:
-        UsageError: A setting of data, model, training, evaluation or stages differs.
+        UsageError: A setting of data, model, training, evaluation or stages differs, or the folder is that of a stage.
         ModelFileError: The run has no checkpoint, or its checkpoint is damaged or has another format.
     """
     from atrous.training.checkpoint import load_settings
 
+    whole = run.find_whole()
+    if whole != run:
+        raise UsageError(
+            f"{run.path} is a stage of {whole.path}", f"Resume the whole run: atrous train --resume {_quote(whole)}"
+        )
     begun = next((folder for folder in (run, *run.iter_stages()) if folder.checkpoint.is_file()), run)
     changed = list_differences(config, load_settings(begun.checkpoint))
     if changed:

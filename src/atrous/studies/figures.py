@@ -100,11 +100,12 @@ def _build_networks(backbone: str) -> tuple[dict[str, Segmenter], dict[str, str]
     wanted[ASPP_ALONE] = aspp
     networks, not_possible = {}, {}
     for name, model in wanted.items():
-        torch.manual_seed(0)
-        try:
-            networks[name] = build_network_from(model, num_classes=2).eval()
-        except ConfigError as error:
-            not_possible[name] = error.message
+        with torch.random.fork_rng(devices=()):  # the caller's random numbers stay as they are
+            torch.manual_seed(0)
+            try:
+                networks[name] = build_network_from(model, num_classes=2).eval()
+            except ConfigError as error:
+                not_possible[name] = error.message
     if not networks:
         raise ConfigError(next(iter(not_possible.values())), "See `atrous models` for the backbones.")
     return networks, not_possible

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from atrous.config.run_settings import list_settings
+from atrous.core.findings import describe_count
 from atrous.core.metrics_file import save_metrics
 from atrous.core.provenance import collect_provenance, collect_versions
 from atrous.core.records import Scores
@@ -89,7 +90,7 @@ def _save(training: Training, card: ModelCard) -> None:
 def _describe(training: Training, *, interrupted: bool) -> dict[str, Any]:
     state, plan = training.state, training.plan
     return {
-        "data": f"{training.splits.train.name}, {len(training.splits.train)} images",
+        "data": f"{training.splits.train.name}, {describe_count(len(training.splits.train), 'image')}",
         "steps": state.step,
         "planned_steps": plan.total_steps,
         "epochs": round(state.step / plan.steps_per_epoch, 2),

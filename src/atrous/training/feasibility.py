@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
 from atrous.config.schema import Config
+from atrous.core.data_source import expand_path
 from atrous.core.errors import ConfigError, ModelFileError
 from atrous.data.build import list_pass
 from atrous.data.contracts import Splits
@@ -44,7 +43,7 @@ def require_feasible(config: Config) -> None:
 
 
 def _require_weights(source: str) -> None:
-    path = Path(source)
+    path = expand_path(source)
     if path.suffix in (".safetensors", ".pth", ".pt") and not path.is_file():
         raise ModelFileError(f"model.weights: {path} does not exist", "Give a .safetensors or .pth file, or imagenet.")
 

@@ -15,6 +15,7 @@ from lightning.fabric import Fabric
 
 from atrous.config.schema import Config, TrainingConfig
 from atrous.core.errors import ConfigError, DataError
+from atrous.core.findings import describe_count
 from atrous.core.machine import count_usable_cores
 from atrous.core.records import MessageCallback
 from atrous.core.run_folder import RunFolder
@@ -231,8 +232,9 @@ def _plan(
             f"{len(one_pass):,} instead of {len(splits.train):,} images"
         )
     journal.log(
-        f"plan: {plan.total_steps:,} steps of {plan.samples_per_step} images "
-        f"({plan.total_steps / plan.steps_per_epoch:.1f} epochs), {len(plan.validation_steps)} validations"
+        f"plan: {describe_count(plan.total_steps, 'step')} of {describe_count(plan.samples_per_step, 'image')} "
+        f"({plan.total_steps / plan.steps_per_epoch:.1f} epochs), "
+        f"{describe_count(len(plan.validation_steps), 'validation')}"
     )
     return plan
 

@@ -112,6 +112,8 @@ def test_no_words_is_help(capsys):
         (["train"], "no data given", "Name a folder"),
         (["train", "shapes", "--lr", "-1"], "--lr: training.lr is -1.0", "Allowed: greater than 0."),
         (["train", "--resume", "runs/x", "--recipe", "demo"], "--resume takes the recipe", "Leave out --recipe"),
+        (["train", "--resume", "runs/x", "--dry-run"], "--dry-run is for a new run", "Leave out one"),
+        (["train", "python"], "the data of this run were Python objects", "Name a folder"),
         (["train", "--resume", "nowhere"], "nowhere is no run: it has no config.yaml", "Name the folder"),
         (["train", "shapes", "--class-weights", "1,a"], "--class-weights got '1,a'", "Write numbers"),
         (["eval", "runs/x", "--scales", "1,-2"], "--scales is -2.0", "Allowed: greater than 0."),

@@ -4,6 +4,7 @@ import pytest
 
 from atrous.config.load import load_config
 from atrous.config.run_settings import list_differences, list_settings, make_absolute, save_run_config
+from atrous.config.schema import DataConfig
 
 
 @pytest.fixture
@@ -30,6 +31,16 @@ def test_data_are_named_by_absolute_paths(photos, source, root, absolute):
     config = make_absolute(load_config(options={"data.source": source, "data.root": root}).config)
     assert config.data.source == absolute.format(photos)
     assert make_absolute(config) == config
+
+
+@pytest.mark.parametrize("source", ["", "python"])
+def test_data_that_no_text_names_are_not_taken_for_the_folder_of_that_name(photos, source):
+    (photos / "python").mkdir()
+    (photos / "python/atrous.yaml").write_text("data: {classes: [a, b]}")
+    loaded = load_config(options={"data.source": source, "weights": "start.pth"}).config
+    config = make_absolute(loaded)
+    assert config.data == loaded.data == DataConfig(source=source)
+    assert config.model.weights == str(photos / "start.pth")
 
 
 def test_the_folder_in_the_environment_is_written_out(photos, monkeypatch):
@@ -75,3 +86,7 @@ def test_what_a_resumed_run_has_to_keep_leaves_out_places_and_devices():
     assert list_differences(load_config(options={"batch": 4, **elsewhere}).config, began) == []
     changed = load_config(options={"batch": 5, "flip": False, "evaluation.flip": True, "stages": [{}]}).config
     assert list_differences(changed, began) == ["training.batch", "training.flip", "evaluation.flip", "stages"]
+    staged, moved = (
+        load_config(options={"stages": [{"training.lr": 0.1, "data.source": source}]}).config for source in ("a", "b")
+    )
+    assert list_differences(moved, list_settings(staged)) == []

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from atrous.core.data_source import DATASETS, DataSource, resolve_source
+from atrous.core.data_source import DATASETS, DataSource, require_source, resolve_source
+from atrous.core.errors import DataError
 
 
 @pytest.fixture(autouse=True)
@@ -49,3 +50,9 @@ def test_a_data_set_from_outside_the_package_is_a_name_too(tmp_path):
     with DATASETS.including(("moons", "moons:build")):
         assert resolve_source("moons", str(tmp_path)) == DataSource("moons", tmp_path / "moons")
     assert resolve_source("moons").dataset == "folder"
+
+
+def test_a_source_that_is_nothing_gets_the_names_that_can_be_typed():
+    with pytest.raises(DataError, match="'nowhere' is neither a folder nor a registered data set") as caught:
+        require_source("nowhere")
+    assert caught.value.hint == "Allowed: shapes, camvid, voc, cityscapes."

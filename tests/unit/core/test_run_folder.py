@@ -33,7 +33,16 @@ def test_stages_are_listed_from_the_latest(tmp_path):
     run = RunFolder(tmp_path)
     for number in (1, 2, 10):
         run.stage(number).path.mkdir()
+    (tmp_path / "stage-2 of Monday").mkdir()  # a copy that somebody made
     assert [stage.path.name for stage in run.iter_stages()] == ["stage-10", "stage-2", "stage-1"]
     assert not run.is_run
     run.config.touch()
     assert run.is_run
+
+
+def test_a_stage_knows_its_run(tmp_path):
+    run, alone = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "stage-1")
+    for folder in (run, run.stage(1), alone):
+        folder.path.mkdir()
+        folder.config.touch()
+    assert [folder.find_whole() for folder in (run, run.stage(1), alone)] == [run, run, alone]

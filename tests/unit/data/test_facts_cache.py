@@ -64,6 +64,17 @@ def test_a_changed_or_new_file_is_decoded_again(tmp_path, decoded):
     assert len(decoded) == 4
 
 
+def test_a_file_put_in_the_place_of_another_is_read_although_size_and_time_are_the_same(tmp_path, decoded):
+    mask, other = save(tmp_path / "m.pgm"), save(tmp_path / "other.pgm", ((1, 1), (1, 2)))
+    assert mask.stat().st_size == other.stat().st_size
+    with FactsCache(tmp_path / "cache") as cache:
+        cache.read_mask(mask)
+    other.replace(mask)
+    with FactsCache(tmp_path / "cache") as cache:
+        assert cache.read_mask(mask).counts == {1: 3, 2: 1}
+    assert len(decoded) == 2
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -71,12 +82,15 @@ def test_a_changed_or_new_file_is_decoded_again(tmp_path, decoded):
         "null",
         "[[[[",
         '["mask","m.png"]',
-        '[["mask"],"m.png",1,2,3]',
+        '[["mask"],"m.png",1,2,3,4]',
         "\x00\xff",
-        '["mask","m.png",SIZE,CHANGED,3]',
-        '["mask","m.png",SIZE,CHANGED,[[2],"L",[]]]',
-        '["mask","m.png",SIZE,CHANGED,[[2,2],"L",[[0]]]]',
-        '["mask","m.png",SIZE,CHANGED,null]',
+        '["mask","m.png",STAMP,3]',
+        '["mask","m.png",STAMP,[[2],"L",[]]]',
+        '["mask","m.png",STAMP,[[2,2],"L",[[0]]]]',
+        '["mask","m.png",STAMP,null]',
+        '["mask","m.png",STAMP,[[2,2],"L",[[0,Infinity]]]]',
+        '["mask","m.png",STAMP,[[2,2],"L",[[0,-1],[3,5]]]]',
+        '["mask","m.png",STAMP,[[2,2],"L",[[0,1]]]]',
     ],
 )
 def test_a_corrupt_cache_is_ignored_and_written_again(tmp_path, decoded, line):
@@ -85,7 +99,7 @@ def test_a_corrupt_cache_is_ignored_and_written_again(tmp_path, decoded, line):
         cache.read_mask(mask)
     [file] = tmp_path.glob("cache/*/*.jsonl")
     status = mask.stat()
-    line = line.replace("SIZE", str(status.st_size)).replace("CHANGED", str(status.st_mtime_ns))
+    line = line.replace("STAMP", f"{status.st_size},{status.st_mtime_ns},{status.st_ctime_ns}")
     file.write_bytes(line.encode("latin-1"))
     for _ in range(2):
         with FactsCache(tmp_path / "cache") as cache:
@@ -156,7 +170,7 @@ def test_several_processes_write_one_cache(tmp_path, decoded):
         for number in range(1, 40):
             assert cache.read_mask(tmp_path / f"{number}.png").counts == {0: 3, number: 1}
     [file] = tmp_path.glob("cache/*/*.jsonl")
-    assert all(len(json.loads(row)) == 5 for row in file.read_text().splitlines() if row)
+    assert all(len(json.loads(row)) == 6 for row in file.read_text().splitlines() if row)
 
 
 def test_where_the_cache_is(tmp_path, monkeypatch):
@@ -168,7 +182,21 @@ def test_where_the_cache_is(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "cache"))  # no folder can be made there
     monkeypatch.setattr(module.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
-    assert find_cache_folder().parent == tmp_path / "tmp"
+    own = find_cache_folder()
+    assert own.parent == tmp_path / "tmp"
+    assert own.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_for_temporary_files_that_somebody_else_made_is_not_used(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr(module.tempfile, "gettempdir", lambda: str(tmp_path))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / f"atrous-{os.getuid()}").symlink_to(tmp_path / "elsewhere")  # as another user may, in a shared folder
+    assert find_cache_folder() is None
+    with FactsCache() as cache:
+        assert cache.read_mask(save(tmp_path / "m.png")).counts == {0: 1, 3: 3}
+    assert not any((tmp_path / "elsewhere").iterdir())
 
 
 def test_a_cache_that_cannot_be_written_stops_nothing(tmp_path):

@@ -18,7 +18,7 @@ def build(name: str = "deeplabv3-lite0", num_classes: int = 3, **options: object
     [
         ("deeplabv3-lite9", ["unknown backbone 'lite9'", "Did you mean 'lite"]),
         ("deeplabv3-resnet5", ["unknown backbone 'resnet5'", "Did you mean 'resnet50'"]),
-        ("deeplab3-lite0", ["unknown model 'deeplab3-lite0'", "Did you mean 'deeplabv3-lite0'"]),
+        ("deeplab3-lite0", ["unknown model 'deeplab3-lite0'", "Did you mean 'deeplabv3-lite0' or", "`atrous models`"]),
         ("lite0", ["unknown model 'lite0'"]),
         ("", ["unknown model ''"]),
         ("fcn-", ["unknown backbone ''"]),

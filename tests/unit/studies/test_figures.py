@@ -83,7 +83,9 @@ def test_the_figures_are_written(tmp_path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(figures, "IMAGE_PX", 65)
     monkeypatch.setattr(figures, "NUM_IMAGES", 1)
     monkeypatch.setattr(figures, "FAMILIES", ("fcn", "deeplabv3"))
+    random = torch.random.get_rng_state()
     written = run_figures("resnet18", tmp_path)
+    assert torch.equal(torch.random.get_rng_state(), random)
     folder = tmp_path / "figures"
     assert json.loads((folder / "figures.json").read_text()) == json.loads(json.dumps(written))
     assert [field["network"] for field in written["fields"]] == ["fcn", "deeplabv3", figures.ASPP_ALONE]

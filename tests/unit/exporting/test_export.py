@@ -23,6 +23,10 @@ from atrous.networks.segmenter import Segmenter
 pytestmark = pytest.mark.filterwarnings("ignore")  # the exporters' own
 
 
+ONE_QUICK = [pytest.param(name, marks=() if name == "onnx" else pytest.mark.slow) for name in FORMATS]
+"""A conversion takes seconds, and what is tested is not the format's own."""
+
+
 @pytest.mark.parametrize("argmax", [False, True])
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_file_says_all_that_predicting_needs(
@@ -43,7 +47,7 @@ def test_a_file_says_all_that_predicting_needs(
         json.dumps(file.graph.parity, allow_nan=False)
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", ONE_QUICK)
 def test_row_33_no_file_is_left_where_the_answers_differ(
     tmp_path: Path, tiny_network: Segmenter, tiny_card: ModelCard, monkeypatch: pytest.MonkeyPatch, format: str
 ) -> None:
@@ -97,7 +101,7 @@ def read_global_state() -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", ONE_QUICK)
 def test_the_network_and_global_state_are_left_alone(
     tmp_path: Path, tiny_network: Segmenter, tiny_card: ModelCard, format: str
 ) -> None:
@@ -161,7 +165,7 @@ def draw_photos(count: int) -> list[np.ndarray]:
     return [photo.repeat(8, axis=0).repeat(8, axis=1)[:65, :79] for photo in blocks]
 
 
-@pytest.mark.parametrize("format", ["onnx", "openvino"])
+@pytest.mark.parametrize("format", ["onnx", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_int8_answers_nearly_as_the_network_in_every_runtime(
     tmp_path: Path, tiny_network: Segmenter, tiny_card: ModelCard, monkeypatch: pytest.MonkeyPatch, format: str
 ) -> None:

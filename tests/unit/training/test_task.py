@@ -132,7 +132,7 @@ def test_class_weights_travel_with_the_task_and_are_not_saved():
     assert [name for name in task.state_dict() if not name.startswith("network.")] == []
 
 
-@pytest.mark.parametrize("name", ["fcn-lite0", "deeplabv3-resnet18"])
+@pytest.mark.parametrize("name", ["fcn-lite0", pytest.param("deeplabv3-resnet18", marks=pytest.mark.slow)])
 def test_one_batch_can_be_learnt_by_heart(name):
     options = {"head": {"rates": [1, 2], "channels": 32}} if name.startswith("deeplabv3") else {}
     task = build_task(build(name, **options).train())

@@ -27,6 +27,7 @@ from atrous.exporting import FORMATS
 from atrous.exporting.calibration import read_images, sample_images
 from atrous.exporting.export import export_network
 from atrous.exporting.parity import Parity
+from atrous.inference.exported import is_exported
 from atrous.inference.folders.writer import PredictionRecord, save_predictions
 from atrous.inference.labelling.labeller import Labeller
 from atrous.inference.labelling.likeliest import name_last_stage
@@ -325,10 +326,11 @@ def bench(
         if data is not None and dataset is None:
             dataset = find_scored_data(data, opened.run, opened.label_space, data_root, on_message)
         own_precisions = ("auto",) if opened.is_exported else precisions
+        by_backend = {backend: opened.reopen(backend=backend) for backend in backends}  # each converts the network once
         for backend, output_stride, precision in itertools.product(backends, output_strides, own_precisions):
             options = update_options(InferenceOptions(), {"output_stride": output_stride})
             try:
-                candidate = opened.reopen(backend=backend, precision=precision)
+                candidate = by_backend[backend].reopen(precision=precision)
                 labeller = candidate.build_labeller(options, on_message=on_message)
             except ConfigError as error:  # a backend that has not the precision, or does not run such files
                 refusal = error
@@ -380,11 +382,14 @@ def export(
     Raises:
         ModelFileError: The model cannot be opened or converted, or the file's results differ.
         ConfigError: The model cannot have the output stride, there is no such format, or it has no int8.
-        UsageError: There are no images for int8, or there are and it is not asked for.
+        UsageError: There are no images for int8, or there are and it is not asked for; or the model is an exported
+            file.
         MachineError: A package that the format needs is not installed.
     """
     if calibrate is not None and not int8:
         raise UsageError("calibrate is for int8", "Give both, or neither.")
+    if isinstance(model, str | Path) and is_exported(Path(model)):
+        raise UsageError(f"{model} is an exported file, not a network", "Give the model it came from.")
     suffix = FORMATS.load(format).suffix
     opened = _open(model, {} if isinstance(model, Model) else {"device": "cpu"})
     target = _choose_export_folder(model, opened) / f"{_name_export(model)}{'-int8' * int8}{suffix}"

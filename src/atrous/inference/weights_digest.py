@@ -30,18 +30,6 @@ UNREAD_BUFFERS = ("num_batches_tracked",)
 T = TypeVar("T")
 
 
-def compute_weights_digest(network: nn.Module) -> bytes:
-    """Return a digest of a network's parameters and buffers.
-
-    A change of one or two 64-bit words always changes it, and so does any other change that was not constructed to keep
-    every sum of `NetworkDigest`. `num_batches_tracked` of batch norms is not read.
-
-    Args:
-        network: The network, on any device.
-    """
-    return NetworkDigest(network).compute()
-
-
 class _Memory:
     """The memory of tensors on one device, read as rows of 64-bit words that are added up modulo 2**64.
 
@@ -129,9 +117,9 @@ class NetworkDigest:
     """Computes a network's digest again and again, each time at about the cost of reading its weights once.
 
     PyTorch counts the writes to a tensor, but not those through `.data`, by `vector_to_parameters` or by some
-    optimisers. So the weights themselves are read: large tensors as blocks of 64-bit words, of which every column and
-    every row is summed exactly, modulo 2**64. A change of one or two words always changes a sum, and so does any other
-    change that was not constructed to keep all sums.
+    optimisers. So the weights themselves are read: large tensors as rows of 64-bit words, which are added up in groups,
+    and the results along both axes, exactly, modulo 2**64. A change of one word always changes a sum, and so does any
+    other change that was not constructed to keep all sums, as exchanging two words of one group and column does.
 
     Args:
         network: The network.

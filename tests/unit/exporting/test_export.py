@@ -141,6 +141,12 @@ def test_names_that_do_not_fit_are_refused(tmp_path: Path, tiny_network: Segment
         export_network(tiny_network, tiny_card, tmp_path / "model.tflite", format="tflite")
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_an_exported_file_is_not_exported_again(export_tiny: Callable[..., Path], tmp_path: Path, format: str) -> None:
+    with pytest.raises(UsageError, match="is an exported file, not a network"):
+        atrous.export(export_tiny(format), tmp_path / "model.onnx")
+
+
 def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     for format, package in (("onnx", "onnxscript"), ("openvino", "openvino")):
         monkeypatch.setitem(__import__("sys").modules, package, None)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parameters_to_vector, parametrize, vector_to_parameters
 
-from atrous.inference.weights_digest import NetworkDigest, compute_weights_digest
+from atrous.inference.weights_digest import NetworkDigest
 from atrous.networks.segmenter import Segmenter
 
 
@@ -98,7 +98,7 @@ def test_structure_counts_and_other_memory_does_not() -> None:
     network[0].weight.data = network[0].weight.data.clone()
     network[1].num_batches_tracked += 1
     assert digest.compute() == before
-    assert compute_weights_digest(copy.deepcopy(network)) == before
+    assert NetworkDigest(copy.deepcopy(network)).compute() == before
 
     changes: list[Callable[[], object]] = [
         lambda: network[0].register_forward_hook(lambda *_: None),
@@ -116,5 +116,5 @@ def test_structure_counts_and_other_memory_does_not() -> None:
 
 
 def test_a_network_without_large_or_any_tensors_has_a_digest(tiny_network: Segmenter) -> None:
-    assert compute_weights_digest(nn.ReLU()) == compute_weights_digest(nn.ReLU())
-    assert compute_weights_digest(tiny_network) == compute_weights_digest(tiny_network)
+    assert NetworkDigest(nn.ReLU()).compute() == NetworkDigest(nn.ReLU()).compute()
+    assert NetworkDigest(tiny_network).compute() == NetworkDigest(tiny_network).compute()

@@ -8,10 +8,12 @@ import torch
 from PIL import Image
 
 import atrous
+from atrous import api
 from atrous.cli.bench import parse_size
 from atrous.cli.main import main
 from atrous.core.errors import UsageError
 from atrous.core.labels import LabelSpace
+from atrous.inference import engine
 from atrous.networks.model_file import ModelCard, save_model
 from atrous.scoring.bench import bench, draw_image, measure_peak_mib
 
@@ -79,6 +81,22 @@ def test_the_command_prints_one_object_and_leaves_figures(model_file, tmp_path, 
     assert found["last_stage"] in ("numba", "torch")
     with Image.open(tmp_path / "bench.png") as drawn:
         assert np.asarray(drawn).std() > 1
+
+
+@pytest.mark.filterwarnings("ignore")  # the exporter's own
+def test_a_network_is_converted_once_for_each_backend_and_stride(tiny_network, tiny_card, monkeypatch):
+    made = []
+
+    class Counted(engine.ConvertedNetwork):
+        def __init__(self, network):
+            made.append(network.output_stride)
+            super().__init__(network)
+
+    monkeypatch.setattr(engine, "ConvertedNetwork", Counted)
+    options = {"backends": ["torch", "openvino"], "precisions": ["fp32", "bf16"], "rounds": 1, "device": "auto"}
+    found = api.bench([atrous.Model(tiny_network, tiny_card)], [(33, 33)], **options)
+    assert len(found["rows"]) == 4
+    assert made == [16]
 
 
 @pytest.mark.parametrize("word", ["0", "513x", "axb", "1x2x3", "-5", ""])

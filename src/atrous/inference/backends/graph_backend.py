@@ -62,7 +62,7 @@ class GraphBackend:
             able = " or ".join(word for word in self.precisions if word != "int8")
             raise ConfigError(
                 f"precision {precision}: {graph.name} runs in {able} with this backend",
-                "Leave --precision out.",
+                "Remove --precision.",
             )
         self.graph = graph
         self.device = device

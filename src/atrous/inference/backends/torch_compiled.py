@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -10,6 +13,12 @@ from atrous.inference.backends.graph_backend import read_first_line
 from atrous.inference.backends.torch_eager import TorchEager
 from atrous.networks.contracts import Cells
 from atrous.networks.device import list_device_kinds
+
+_OPTIONS: dict[str, Any] = (
+    {"recompile_limit": 256} if "recompile_limit" in inspect.signature(torch.compile).parameters else {}
+)
+"""PyTorch's own limit is 8 for all networks, output strides and sizes of a process; whatever comes after that would run
+uncompiled, without an error. Older versions of PyTorch do not have the option."""
 
 
 class TorchCompiled(TorchEager):
@@ -27,7 +36,7 @@ class TorchCompiled(TorchEager):
     def _run(self, images: Tensor) -> Cells:
         try:
             # PyTorch keeps compiled code with the function and the network, not with this wrapper.
-            return torch.compile(self._network.forward_cells)(images)
+            return torch.compile(self._network.forward_cells, **_OPTIONS)(images)
         except RuntimeError as error:
             if not type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
                 raise

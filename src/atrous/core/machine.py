@@ -1,36 +1,50 @@
 """What this process may use of the machine: cores, memory, instruction sets.
 
-Limits of a container (cgroup version 1 or 2) count as the machine's. Everything is read at each call: nothing is kept.
+Limits of a container or of a scheduler's job (cgroup version 1 or 2) count as the machine's. Everything is read at
+each call: nothing is kept.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
-"""Where Linux lists the limits of a container."""
+"""Where Linux lists the limits of groups of processes; the group at the top is the container, if there is one."""
 PROC = Path("/proc")
 """Where Linux describes the machine."""
 
-_MEMORY_FILES = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
-"""Limit and usage under `CGROUP`, of version 2 and of version 1."""
+_MEMORY_FILES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
+"""Limit and usage of a group, of version 2 and of version 1."""
 
 
 def count_usable_cores() -> int:
     """Return the number of cores that this process may use: its CPU affinity or its container's quota, at least 1."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota, period = _read_cpu_quota()
-    return max(1, min(cores, round(quota / period))) if quota > 0 and period > 0 else cores
+    quotas = [_read_cpu_quota(group) for group in _list_groups("cpu")]
+    return max(1, min([cores, *(round(quota / period) for quota, period in quotas if quota > 0 and period > 0)]))
 
 
-def _read_cpu_quota() -> tuple[int, int]:
+def _read_cpu_quota(group: Path) -> tuple[int, int]:
     """Return microseconds of CPU time per period of so many microseconds; a quota of -1 means no limit."""
-    words = _read_words(CGROUP / "cpu.max")
+    words = _read_words(group / "cpu.max")
     if len(words) == 2:
         return (-1 if words[0] == "max" else int(words[0])), int(words[1])
-    quota, period = (_read_words(CGROUP / "cpu" / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
+    quota, period = (_read_words(group / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
     return (int(quota[0]), int(period[0])) if quota and period else (-1, 1)
+
+
+def _list_groups(controller: str) -> list[Path]:
+    """Return the folders of the groups that this process is in, from its own to the top, of either version."""
+    folders = []
+    path = PROC / "self" / "cgroup"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    own = {names: group.strip("/") for _, names, group in (line.split(":", 2) for line in lines)}
+    for top, names in ((CGROUP, ""), (CGROUP / controller, controller)):
+        group = next((group for each, group in own.items() if names in each.split(",")), "")
+        folders += [top / group, *(top / parent for parent in Path(group).parents)]
+    return folders
 
 
 def find_cpu_features() -> frozenset[str]:
@@ -53,15 +67,16 @@ def find_cpu_features() -> frozenset[str]:
 
 def compute_total_bytes() -> int:
     """Return the memory in bytes that this process may use at most: the machine's or its container's limit."""
-    limits = [limit for name, _ in _MEMORY_FILES if (limit := _read_number(CGROUP / name)) is not None]
+    paths = [group / name for group in _list_groups("memory") for name, _ in _MEMORY_FILES]
+    limits = [limit for path in paths if (limit := _read_number(path)) is not None]
     return min([_read_meminfo("MemTotal") or _count_page_bytes(), *limits])
 
 
 def compute_free_bytes() -> int:
     """Return the memory in bytes that is free now: the machine's, or what is left below the container's limit."""
     free = [_read_meminfo("MemAvailable") or _count_page_bytes() // 2]
-    for limit_name, usage_name in _MEMORY_FILES:
-        limit, usage = _read_number(CGROUP / limit_name), _read_number(CGROUP / usage_name)
+    for group, names in itertools.product(_list_groups("memory"), _MEMORY_FILES):
+        limit, usage = (_read_number(group / name) for name in names)
         if limit is not None and usage is not None:
             free.append(max(limit - usage, 0))
     return min(free)

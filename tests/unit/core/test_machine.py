@@ -47,6 +47,34 @@ def test_limits_of_version_1(cgroup):
     assert machine.compute_free_bytes() == 0
 
 
+@pytest.mark.parametrize(
+    ("line", "group", "memory", "quota"),
+    [
+        ("0::/system.slice/job_7/task_0", "system.slice/job_7", "max current", {"cpu.max": "100000 100000"}),
+        (
+            "4:memory:/job_7\n3:cpu,cpuacct:/job_7",
+            "{controller}/job_7",
+            "limit_in_bytes usage_in_bytes",
+            {"cpu.cfs_quota_us": "100000", "cpu.cfs_period_us": "100000"},
+        ),
+    ],
+)
+def test_limits_of_a_job_are_those_of_its_group_or_of_one_above(
+    cgroup, tmp_path, monkeypatch, line, group, memory, quota
+):
+    monkeypatch.setattr(machine, "PROC", tmp_path / "proc")
+    write(tmp_path / "proc/self/cgroup", line)
+    write(tmp_path / "proc/meminfo", "MemTotal: 8388608 kB\nMemAvailable: 8388608 kB")
+    limit, usage = (cgroup / group.format(controller="memory") / f"memory.{word}" for word in memory.split())
+    write(limit, str(512 * 2**20))
+    write(usage, str(500 * 2**20))
+    for name, text in quota.items():
+        write(cgroup / group.format(controller="cpu") / name, text)
+    assert machine.count_usable_cores() == 1
+    assert machine.find_memory_mib() == 512
+    assert machine.compute_free_bytes() == 12 * 2**20
+
+
 @pytest.mark.parametrize("files", [{"cpu.max": "max 100000", "memory.max": "max"}, {"cpu/cpu.cfs_quota_us": "-1"}])
 def test_a_container_without_limits_is_the_machine(cgroup, files):
     unlimited = machine.count_usable_cores(), machine.compute_total_bytes()

@@ -40,7 +40,8 @@ def label_map(logits: np.ndarray, tops: np.ndarray, rows: Taps, columns: Taps, l
         logits (K, h, w); tops (h, w) uint16; labels (H, W) uint16.
     """
     height, width = labels.shape
-    num_threads = min(count_threads(), 1 + len(logits) * height * width // SCORES_PER_THREAD, height)
+    most = min(1 + len(logits) * height * width // SCORES_PER_THREAD, height)
+    num_threads = min(count_threads(), most) if most > 1 else 1
     ends = [number * height // num_threads for number in range(num_threads + 1)]
     parts = [(logits, tops, *rows, *columns, start, stop, labels) for start, stop in pairwise(ends)]
     with ThreadPoolExecutor(num_threads) as pool:

@@ -65,7 +65,10 @@ def _search(models: list[str], data: str | None, options: dict[str, Any], *, qui
     from atrous.display.tables import build_table
 
     if len(models) > 1 or options.pop("crf", None):
-        raise UsageError("--crf-search is for one model, and chooses DenseCRF's options itself", "Leave out the rest.")
+        raise UsageError(
+            "--crf-search is for one model, and chooses DenseCRF's options itself",
+            "Give one model, without --crf and --crf-set.",
+        )
     with open_display(quiet=quiet) as display:
         trials = api.search_crf(models[0], data, **options, progress=display.progress, on_message=display.on_message)
     rows = [{"crf": trial.options, "miou": trial.miou} for trial in trials]

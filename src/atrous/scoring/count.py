@@ -62,7 +62,7 @@ def count(
     Raises:
         DataError: There are no images, the classes differ, or a file cannot be read, which is named.
     """
-    _require_same_classes(labeller.label_space, dataset.label_space)
+    require_same_classes(labeller.label_space, dataset.label_space)
     chosen = range(len(dataset)) if indices is None else indices
     if len(chosen) == 0:
         raise DataError(f"{dataset.name} has no images to score")
@@ -103,7 +103,15 @@ def _iter_samples(
             raise DataError(f"cannot read {dataset.image_path(index) or dataset.key(index)}: {error}") from error
 
 
-def _require_same_classes(model: LabelSpace, data: LabelSpace) -> None:
+def require_same_classes(model: LabelSpace, data: LabelSpace) -> None:
+    """Require that a model and a data set have the same classes, in the same order.
+
+    Args:
+        model: The model's classes.
+        data: The data set's classes.
+    Raises:
+        DataError: Names or ids differ.
+    """
     if (model.names, model.ids) != (data.names, data.ids):
         raise DataError(
             f"the model's classes are {_list_classes(model)}; the data's are {_list_classes(data)}",

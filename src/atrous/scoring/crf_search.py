@@ -10,11 +10,12 @@ import numpy as np
 import torch
 
 from atrous.core.records import Progress, ProgressCallback
-from atrous.crf.dense import DenseCRF, refine
+from atrous.crf.dense import DenseCRF, refine, require_crf_memory
 from atrous.data.contracts import SegmentationDataset
 from atrous.data.samples import read_sample
 from atrous.inference.labelling.labeller import Labeller
 from atrous.metrics.confusion import ConfusionMatrix, compute_miou
+from atrous.scoring.count import require_same_classes
 
 GRID: dict[str, tuple[float, ...]] = {
     "bilateral_weight": (3.0, 6.0),
@@ -50,8 +51,11 @@ def search_crf(
     Returns: A row a setting, and one without a field, best first.
     Raises:
         UsageError: The model is an exported file that gives labels alone.
+        DataError: The classes of model and data differ, or a file cannot be read.
+        MachineError: The memory does not suffice.
     """
     labeller.require_confidence(crf_search=True)
+    require_same_classes(labeller.label_space, dataset.label_space)
     settings: list[dict[str, float] | None] = [None]
     settings += [dict(zip(GRID, values, strict=True)) for values in itertools.product(*GRID.values())]
     fields = [None if options is None else _build(options, labeller) for options in settings]
@@ -59,6 +63,8 @@ def search_crf(
     chosen = np.unique(np.linspace(0, len(dataset) - 1, min(MOST_IMAGES, len(dataset))).round().astype(int))
     for done, index in enumerate(chosen.tolist(), start=1):
         sample = read_sample(dataset, index)
+        height, width = sample.labels.shape
+        require_crf_memory(height, width, labeller.label_space.num_classes, labeller.backend.device)
         pixels = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))  # (3, H, W)
         bands = [found.band for found in labeller.iter_labels(sample.image)]
         probs = torch.cat([band.compute_probs() for band in bands if band is not None], dim=1)  # (K, H, W)

@@ -8,8 +8,9 @@ import torch
 from sklearn.metrics import jaccard_score
 
 from atrous.config.schema import ModelConfig
-from atrous.core.errors import ConfigError, MachineError
+from atrous.core.errors import ConfigError, DataError, MachineError
 from atrous.core.inference_options import InferenceOptions
+from atrous.core.labels import LabelSpace
 from atrous.core.records import Protocol
 from atrous.crf import dense as crf_module
 from atrous.crf.dense import DenseCRF
@@ -99,6 +100,15 @@ def test_a_field_that_does_not_fit_in_memory_is_refused_before_it_is_tried(netwo
     monkeypatch.setattr(crf_module, "compute_available_bytes", lambda _: 2**20)
     with pytest.raises(MachineError, match=r"DenseCRF on 65 x 65 pixels and 6 classes takes about \d+ MiB; 1 MiB are"):
         build(network, crf=True).label_image(SHAPES.get(0).image)
+    with pytest.raises(MachineError, match="DenseCRF on 65 x 65 pixels"):
+        search_crf(build(network), SHAPES)
+
+
+def test_a_search_needs_data_of_the_same_classes(network) -> None:
+    names = SHAPES.label_space.names[::-1]
+    labeller = build_labeller(Engine(network, device="cpu"), LabelSpace(names), InferenceOptions())
+    with pytest.raises(DataError, match="the model's classes are"):
+        search_crf(labeller, SHAPES)
 
 
 def test_protocols_written_before_there_was_a_field_are_read() -> None:

@@ -92,16 +92,24 @@ class Engine:
         if isinstance(self.source, ExportedFile):
             file = self._open_file(self.source, output_stride, precision)
             return _LiveBackend(self._lock, lambda: file, file)
+        self.require_precision(precision)
+        key = output_stride, self.source.pooling_window, precision
+        with self._lock:
+            example = self._prepared.backends.get(key) or self.prepare(output_stride, precision)
+        return _LiveBackend(self._lock, partial(self.prepare, output_stride, precision), example)
+
+    def require_precision(self, precision: str) -> None:
+        """Refuse a precision in which the backend does not run networks.
+
+        Raises:
+            ConfigError: It does not.
+        """
         if precision not in self.precisions or precision == "int8":
             able = " and ".join(word for word in self.precisions if word != "int8")
             raise ConfigError(
                 f"precision {precision}: backend {self.backend!r} runs networks in {able}",
                 "Choose another --precision or --backend; for int8 use `atrous export --int8`.",
             )
-        key = output_stride, self.source.pooling_window, precision
-        with self._lock:
-            example = self._prepared.backends.get(key) or self.prepare(output_stride, precision)
-        return _LiveBackend(self._lock, partial(self.prepare, output_stride, precision), example)
 
     @torch.inference_mode(False)
     def prepare(self, output_stride: int, precision: str) -> Backend:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from atrous.config.schema import Config
+from atrous.config.schema import Config, EvaluationConfig
 from atrous.core.data_source import expand_path
 from atrous.core.errors import ConfigError, ModelFileError
 from atrous.data.build import list_pass
 from atrous.data.contracts import Splits
 from atrous.data.statistics import MaskStatistics
+from atrous.inference.build import resolve
+from atrous.inference.engine import Engine
 from atrous.losses.build import build_loss
 from atrous.networks.build import build_network
 from atrous.networks.device import find_device
@@ -24,22 +26,31 @@ CROP_STEP_PX = 64
 
 
 def require_feasible(config: Config) -> None:
-    """Refuse settings that no data can make possible, in model, crop, loss, optimizer, weights, device or trackers.
+    """Refuse settings that no data can make possible, in any section but that of the data.
 
     Raises:
         ConfigError: An unknown name or option, an output stride that the network cannot have, or a crop that is too
             small for its rates.
         ModelFileError: The file of weights does not exist.
-        MachineError: The device, the compiler or a tracker is missing.
+        MachineError: The device, the compiler, a tracker or a package of the backend is missing.
     """
     with torch.device("meta"):  # no memory and no random numbers
-        build_optimizer(build_trainable(config, num_classes=2), config.training)
+        network = build_trainable(config, num_classes=2)
+        build_optimizer(network, config.training)
     build_loss(config.training.loss, config.training.loss_options)
     device = find_device(config.output.device)
+    _require_evaluation(network, config.evaluation, device)
     if config.training.compile:
         require_compiler(device)
     require_trackers(config.output.logger)
     _require_weights(config.model.weights)
+
+
+def _require_evaluation(network: Segmenter, evaluation: EvaluationConfig, device: torch.device) -> None:
+    engine = Engine(network, device=str(device), backend=evaluation.backend)
+    protocol = resolve(evaluation, engine, evaluation.precision)
+    engine.require_precision(protocol.precision)
+    network.output_stride = protocol.output_stride
 
 
 def _require_weights(source: str) -> None:

@@ -181,6 +181,7 @@ def build_own_sides(model: Model, image: np.ndarray, output_stride: int) -> dict
         graph = quantise_network(model, [image], output_stride)
         for runtime in ("openvino", "onnxruntime"):
             backend = BACKENDS.load(runtime)(graph, device=torch.device("cpu"), precision="int8")
+            backend.hold = lambda backend=backend: backend  # a graph alone has one state
             protocol = Protocol(output_stride=output_stride, precision="int8")
             labellers[f"atrous {runtime} int8"] = Labeller(backend, model.label_space, protocol)
     return {

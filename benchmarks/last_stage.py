@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from atrous.core.load_compiled import load_compiled
 from atrous.core.records import Protocol
-from atrous.inference import probabilities
+from atrous.inference.labelling import probabilities
 from atrous.inference.labelling.likeliest import COMPILED, find_likeliest
 from atrous.inference.labelling.probabilities import iter_bands
 from atrous.inference.labelling.source import ArrayImage

@@ -10,6 +10,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "atrous"
 CACHES = {
+    ("core/machine.py", "_list_quotas"): "the CPU quotas of this process, one reading",
     ("core/load_compiled.py", "load_compiled"): "the functions that numba compiles, at most eight",
     ("inference/backends/openvino_model.py", "find_core"): "OpenVINO's core, one a process, which must never be freed",
 }

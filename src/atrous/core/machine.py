@@ -1,11 +1,12 @@
 """What this process may use of the machine: cores, memory, instruction sets.
 
-Limits of a container or of a scheduler's job (cgroup version 1 or 2) count as the machine's. Everything is read at
-each call: nothing is kept.
+Limits of a container or of a scheduler's job (cgroup version 1 or 2) count as the machine's. The quota of CPU time is
+read once; everything else is read at each call.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 from pathlib import Path
@@ -22,8 +23,19 @@ _MEMORY_FILES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "me
 def count_usable_cores() -> int:
     """Return the number of cores that this process may use: its CPU affinity or its container's quota, at least 1."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([cores, *_list_quotas(CGROUP, PROC)]))
+
+
+@functools.lru_cache(maxsize=1)
+def _list_quotas(cgroup: Path, proc: Path) -> tuple[int, ...]:
+    """Return the CPU quotas of this process's groups, in cores. Read once: it takes a tenth of a millisecond.
+
+    Args:
+        cgroup: `CGROUP`.
+        proc: `PROC`.
+    """
     quotas = [_read_cpu_quota(group) for group in _list_groups("cpu")]
-    return max(1, min([cores, *(round(quota / period) for quota, period in quotas if quota > 0 and period > 0)]))
+    return tuple(round(quota / period) for quota, period in quotas if quota > 0 and period > 0)
 
 
 def _read_cpu_quota(group: Path) -> tuple[int, int]:

@@ -1,9 +1,8 @@
-r"""Draw shapes.jpg, the image of the README, from a run on the data set `shapes`.
+"""Draw shapes.jpg, the image of the README, from a run on the data set `shapes`.
 
 Usage:
-    atrous train shapes --recipe demo --iterations 140 --crop 193 --batch 4 \
-        --set training.ema_decay=0.95 --out runs/shapes
-    python docs/images/draw_shapes.py runs/shapes
+    atrous demo
+    python docs/images/draw_shapes.py runs/demo
 """
 
 from __future__ import annotations

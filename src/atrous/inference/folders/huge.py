@@ -52,7 +52,7 @@ def label_tiff(
 
 @dataclass
 class _WatchedImage:
-    """A `ImageSource` over a TIFF that reports how many parts were read before each new one."""
+    """An `ImageSource` over a TIFF that reports how many parts were read before each new one."""
 
     image: TiffImage
     tell: Callable[[int], None]

@@ -26,7 +26,7 @@ class ImageSource(Protocol):
 
 
 class ArrayImage:
-    """An image in memory as a `ImageSource`.
+    """An image in memory as an `ImageSource`.
 
     Args:
         pixels: (3, H, W) RGB, uint8 or floats in [0, 1].

@@ -1,0 +1,200 @@
+"""A folder for results that people chose: made before anything slow, and written by one process at a time."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from atrous.core.errors import MachineError, UsageError
+
+LOCK_NAME = ".lock"
+"""Name of the file in a held folder; it has the number of the process that holds the folder."""
+ENDING_S = 10.0
+"""Seconds to wait for a lock whose process has died: its worker processes hold the lock until they have noticed."""
+
+_MACHINE_ERRNOS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+_BUSY_ERRNOS = (errno.EAGAIN, errno.EACCES)
+
+
+@contextmanager
+def open_folder(folder: Path) -> Iterator[None]:
+    """Make a folder with its parents and check that files can be written there; remove at the end what stayed empty.
+
+    Args:
+        folder: The folder; it may exist.
+    Raises:
+        UsageError: There cannot be a folder of this name.
+        MachineError: There is no permission to write there, or no space.
+    """
+    made: list[Path] = []
+    try:
+        made = _make(folder)
+        with _explaining(folder), tempfile.TemporaryFile(dir=folder):
+            pass
+        yield
+    finally:
+        _remove_empty(made)
+
+
+@contextmanager
+def hold_folder(folder: Path) -> Iterator[None]:
+    """Make a folder as `open_folder` does, and keep other processes and threads from holding it meanwhile.
+
+    The lock ends with the process, however that ends. On file systems without locks no one is kept out.
+
+    Args:
+        folder: The folder; it may exist.
+    Raises:
+        UsageError: Another process holds it, or there cannot be a folder of this name.
+        MachineError: There is no permission to write there, or no space.
+    """
+    made: list[Path] = []
+    try:
+        made = _make(folder)
+        handle = _lock(folder)
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # removed before it is released, so that no one locks a file without a name
+                (folder / LOCK_NAME).unlink()
+            os.close(handle)
+    finally:
+        _remove_empty(made)
+
+
+@contextmanager
+def open_place(file: Path) -> Iterator[None]:
+    """Make the folder of a file that will be written, as `open_folder` does.
+
+    Args:
+        file: The file; it may exist.
+    Raises:
+        UsageError: A folder has its name, or there cannot be a file of this name.
+        MachineError: There is no permission to write there, or no space.
+    """
+    with _explaining(file):
+        is_folder = file.is_dir()
+    if is_folder:
+        raise UsageError(f"{file} is a folder", "Give the name of a file.")
+    with open_folder(file.parent):
+        yield
+
+
+def claim_numbered_folder(stem: Path) -> Path:
+    """Make the first folder of `stem`-1, `stem`-2, ... that does not exist; two processes never get the same one.
+
+    Raises:
+        UsageError: There cannot be a folder of this name.
+        MachineError: There is no permission to write there, or no space.
+    """
+    number = 1
+    while True:
+        folder = stem.with_name(f"{stem.name}-{number}")
+        with _explaining(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                number += 1
+            else:
+                return folder
+
+
+def _make(folder: Path) -> list[Path]:
+    """Make a folder with its parents and return those that did not exist, the innermost first."""
+    with _explaining(folder):
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):  # not empty
+            folder.rmdir()
+
+
+def _lock(folder: Path) -> int:
+    """Lock a file in the folder and return its handle; closing it releases the lock."""
+    path = folder / LOCK_NAME
+    deadline = time.monotonic() + ENDING_S
+    while True:
+        with _explaining(folder):
+            try:
+                handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
+            except FileNotFoundError:  # a process that held the folder has just removed it
+                folder.mkdir(parents=True, exist_ok=True)
+                continue
+        try:
+            is_locked = _try_lock(handle)
+            if is_locked and os.fstat(handle).st_nlink:  # else its former holder has just removed it
+                os.ftruncate(handle, 0)
+                os.write(handle, str(os.getpid()).encode())
+                return handle
+            holder = b"" if is_locked else os.pread(handle, 20, 0)
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+        if not is_locked and (_is_alive(holder) or time.monotonic() > deadline):
+            raise UsageError(
+                f"{folder}: {_describe(holder)} is writing there",
+                "Wait until it has ended, or choose another folder.",
+            )
+        time.sleep(0.02)
+
+
+def _try_lock(handle: int) -> bool:
+    """Lock an open file, and return whether it was free; also True where there are no locks."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in _BUSY_ERRNOS
+    return True
+
+
+def _is_alive(holder: bytes) -> bool:
+    if not holder.isdigit():
+        return False
+    try:
+        os.kill(int(holder), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it belongs to another user
+        return True
+    return True
+
+
+def _describe(holder: bytes) -> str:
+    if not holder.isdigit():
+        return "another process"
+    return "this process" if int(holder) == os.getpid() else f"process {int(holder)}"
+
+
+@contextmanager
+def _explaining(path: Path) -> Iterator[None]:
+    """Say of an error of the operating system which path cannot be written, and why."""
+    try:
+        yield
+    except FileExistsError as error:
+        raise UsageError(f"{path}: there is a file of this name", "Choose another folder.") from error
+    except NotADirectoryError as error:
+        file = next((parent for parent in path.parents if parent.is_file()), path)
+        raise UsageError(f"{path}: {file} is a file, not a folder", "Choose another folder.") from error
+    except OSError as error:
+        if error.errno in _MACHINE_ERRNOS:
+            raise MachineError(
+                f"{path}: cannot be written: {error.strerror}", "Write to a folder with permission and space."
+            ) from error
+        raise UsageError(f"{path}: cannot be made: {error.strerror}", "Choose another folder.") from error
+    except ValueError as error:  # a name with a null byte
+        raise UsageError(f"{str(path)!r}: cannot be made: {error}", "Choose another folder.") from error

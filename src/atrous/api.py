@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from atrous.core.errors import ConfigError, UsageError
 from atrous.core.files import save_json, shorten_paths
 from atrous.core.inference_options import InferenceOptions, Opening
 from atrous.core.provenance import collect_provenance
-from atrous.core.records import MessageCallback, ProgressCallback, Scores, send_message
+from atrous.core.records import MessageCallback, Note, NoteCollector, ProgressCallback, Scores, send_message
 from atrous.core.run_folder import RunFolder
 from atrous.data.build import read_splits
 from atrous.data.contracts import SegmentationDataset, Splits
@@ -167,11 +167,12 @@ def evaluate(
         ModelFileError: The model cannot be opened.
         DataError: The data's classes are not the model's, or a file cannot be read.
     """
+    collector = NoteCollector(on_message)
     labeller, dataset = _prepare_scoring(
         model,
         data,
         data_root,
-        on_message,
+        collector,
         output_stride=output_stride,
         scales=scales,
         flip=flip,
@@ -182,7 +183,8 @@ def evaluate(
         backend=backend,
         trust=trust,
     )
-    return score(labeller, dataset, progress=progress)
+    scores = score(labeller, dataset, progress=progress)
+    return replace(scores, notes=tuple(dict.fromkeys((*collector.notes, *scores.notes))))
 
 
 def search_crf(
@@ -334,7 +336,7 @@ def bench(
                 labeller = candidate.build_labeller(options, on_message=on_message)
             except ConfigError as error:  # a backend that has not the precision, or does not run such files
                 refusal = error
-                send_message(on_message, f"skipped: {error.message}")
+                send_message(on_message, Note("skipped", f"skipped: {error.message}"))
             else:
                 candidates.append((name, backend, labeller))
     if refusal is not None and not candidates:

@@ -12,7 +12,7 @@ from atrous.core.arguments import refuse_wrong_types
 from atrous.core.errors import ConfigError, UsageError
 from atrous.core.inference_options import InferenceOptions, Opening
 from atrous.core.labels import LabelSpace
-from atrous.core.records import MessageCallback, Protocol, send_message
+from atrous.core.records import MessageCallback, Note, Protocol, send_message
 from atrous.core.run_folder import RunFolder
 from atrous.inference.build import build_labeller
 from atrous.inference.engine import Engine
@@ -217,10 +217,8 @@ class Model:
         precision = choose_precision(self.card, self.engine.device.type)
         if precision != "bf16" or "bf16" not in self.engine.precisions:
             return "fp32"
-        send_message(
-            on_message,
-            f"precision bf16: it scored {self.card.score_bf16:.4f} in validation, {self.card.score:.4f} in fp32",
-        )
+        message = f"precision bf16: it scored {self.card.score_bf16:.4f} in validation, {self.card.score:.4f} in fp32"
+        send_message(on_message, Note("precision-bf16", message))
         return "bf16"
 
 

@@ -32,7 +32,7 @@ from atrous.cli.main import main
 from atrous.config.load import load_config
 from atrous.core.errors import DataError, UsageError
 from atrous.core.labels import LabelSpace
-from atrous.core.records import Sample
+from atrous.core.records import Note, Sample
 from atrous.data.build import build_splits, build_stream, check_training_data, list_pass
 from atrous.data.preview import save_preview
 from atrous.training import compilation, feasibility, journal, prepare
@@ -461,11 +461,11 @@ def test_one_image_a_batch_trains(tmp_path):
 
 def test_image_features_are_averaged_over_windows_of_the_crop_and_both_scores_are_reported(tmp_path, monkeypatch):
     both = "image-level features: mIoU 0.5000 averaged over windows of 65 pixels, 0.4000 over the whole image"
-    monkeypatch.setattr(Validator, "compare_pooling", lambda self, scores: (both,))
+    monkeypatch.setattr(Validator, "compare_pooling", lambda self, scores: (Note("image-level-windows", both),))
     head = {"model.head": {"rates": [1, 2], "channels": 8}, "model.image_pooling": "crop_window"}
     run = train_shapes(tmp_path / "run", model="deeplabv3-tiny", batch=4, set=head)
     assert run.model.network.pooling_window == 65
-    assert f"<li>{both}</li>" in run.report.read_text(encoding="utf-8")
+    assert f"<li>{both} <code>image-level-windows</code></li>" in run.report.read_text(encoding="utf-8")
 
 
 def test_windows_and_precision_of_the_validations_are_those_of_a_later_evaluation(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import typer
 
 from atrous.cli.inference_options import DataRootOption, DeviceOption, JsonOption, QuietOption, TrustOption
 from atrous.core.errors import UsageError
+from atrous.core.records import list_notes
 
 
 def run(
@@ -60,7 +61,7 @@ def run(
             on_message=display.on_message,
         )
     if json:
-        print_json(found)
+        print_json({**found, "notes": list_notes(display.notes)})
         return 0
     _print_rows(found)
     if out is not None:

@@ -10,6 +10,7 @@ from atrous.cli.inference_options import DataRootOption, JsonOption
 from atrous.cli.models import Action
 from atrous.core.errors import UsageError
 from atrous.core.findings import describe_count
+from atrous.core.records import list_notes
 
 
 def run(
@@ -57,7 +58,9 @@ def _show(name: str, *, data_root: str | None, as_json: bool) -> int:
     space = splits.train.label_space
     if as_json:
         counts = {"train": len(splits.train), "val": len(splits.val)}
-        print_json({"name": name, "layout": splits.layout, **counts, **space.to_json(), "notes": list(splits.notes)})
+        print_json(
+            {"name": name, "layout": splits.layout, **counts, **space.to_json(), "notes": list_notes(splits.notes)}
+        )
         return 0
     console = build_console()
     table = build_table("class", "id", "colour", title=f"{name} ({splits.layout})")

@@ -8,6 +8,7 @@ import typer
 
 from atrous.cli.inference_options import DataRootOption, JsonOption, QuietOption, take_inference_options
 from atrous.core.errors import UsageError
+from atrous.core.records import list_notes
 
 
 @take_inference_options
@@ -73,7 +74,7 @@ def _search(models: list[str], data: str | None, options: dict[str, Any], *, qui
         trials = api.search_crf(models[0], data, **options, progress=display.progress, on_message=display.on_message)
     rows = [{"crf": trial.options, "miou": trial.miou} for trial in trials]
     if as_json:
-        print_json({"model": models[0], "trials": rows})
+        print_json({"model": models[0], "trials": rows, "notes": list_notes(display.notes)})
         return 0
     table = build_table("options of DenseCRF", "mIoU")
     for trial in trials:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from atrous.cli.inference_options import JsonOption, QuietOption
+from atrous.core.records import list_notes
 
 
 def run(
@@ -52,7 +53,9 @@ def run(
             on_message=display.on_message,
         )
     if json:
-        print_json({"file": str(path), "format": format, "parity": parity.to_json()})
+        print_json(
+            {"file": str(path), "format": format, "parity": parity.to_json(), "notes": list_notes(display.notes)}
+        )
     else:
         build_console().print(f"against the model: {parity.describe()}\nexported: {path}")
     return 0

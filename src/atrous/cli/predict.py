@@ -9,6 +9,7 @@ import typer
 
 from atrous.cli.inference_options import JsonOption, QuietOption, take_inference_options
 from atrous.core.errors import SKIPPED_EXIT_CODE, UsageError
+from atrous.core.records import list_notes
 from atrous.core.registry import describe_choices
 
 FORMATS = ["labels", "overlay", "confidence"]
@@ -69,7 +70,8 @@ def run(
             on_message=display.on_message,
         )
     if json:
-        print_json({"done": summary.done, "skipped": summary.skipped, "folder": str(summary.folder)})
+        notes = list_notes(display.notes)
+        print_json({"done": summary.done, "skipped": summary.skipped, "folder": str(summary.folder), "notes": notes})
     else:
         messages = build_console(stderr=True)
         for row in summary.skipped:

@@ -10,6 +10,7 @@ import typer
 
 from atrous.cli.inference_options import DataRootOption, DeviceOption, JsonOption, QuietOption
 from atrous.core.errors import INTERRUPTED_EXIT_CODE, UsageError
+from atrous.core.records import list_notes
 from atrous.core.run_folder import CONFIG_NAME, RunFolder
 
 if TYPE_CHECKING:
@@ -114,7 +115,8 @@ def print_run(result: Run, *, as_json: bool) -> int:
     messages = build_console(stderr=True)
     if as_json:
         scores = result.scores.to_json() if result.scores else {"miou": None}
-        print_json({**scores, "folder": str(result.folder), "report": str(result.report)})
+        notes = list_notes((*result.notes, *(result.scores.notes if result.scores else ())))
+        print_json({**scores, "notes": notes, "folder": str(result.folder), "report": str(result.report)})
     else:
         console = build_console()
         if result.scores:
@@ -166,7 +168,7 @@ def _carry_out(
     if dry_run:
         lines = api.plan_training(loaded)
         if as_json:
-            print_json({"plan": lines})
+            print_json({"plan": lines, "notes": list_notes(lines)})
         else:
             build_console().print("\n".join(lines))
         return 0

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from atrous.core.errors import DataError
+from atrous.core.records import Note
 
 Severity = Literal["error", "warning", "note"]
 """An error stops a training, a warning may cost accuracy, a note says what was done."""
@@ -42,6 +43,10 @@ class Finding:
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON."""
         return asdict(self) | {"files": list(self.files)}
+
+    def to_note(self) -> Note:
+        """Return the code and the message."""
+        return Note(self.code, self.message)
 
 
 def require_no_errors(findings: Iterable[Finding]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -22,6 +22,34 @@ class Sample:
     key: str
     image: np.ndarray
     labels: np.ndarray
+
+
+class Note(str):
+    """What was assumed, found or chosen automatically: a message with a code, sent wherever messages go.
+
+    Messages without a code report what is being done; notes are also kept in results and in `--json`.
+
+    Args:
+        code: A short name, such as "held-out", for programs.
+        message: One sentence for people.
+    """
+
+    __slots__ = ("code",)
+    code: str
+
+    def __new__(cls, code: str, message: str) -> Note:
+        """Build a note."""
+        note = super().__new__(cls, message)
+        note.code = code
+        return note
+
+    def __getnewargs__(self) -> tuple[str, str]:  # type: ignore[override]  # str alone has one argument
+        """Return the arguments of a copy."""
+        return self.code, str(self)
+
+    def to_json(self) -> dict[str, str]:
+        """Return the form that metrics.json and `--json` share."""
+        return {"code": self.code, "message": str(self)}
 
 
 @dataclass(frozen=True)
@@ -109,7 +137,7 @@ class Scores:
         baseline_miou: The mIoU of answering with that class everywhere.
         never_predicted: Names of classes that have pixels and were not given to a single one.
         data: Name of the data and split, such as "camvid val".
-        notes: What else a reader must know, a sentence each.
+        notes: What else a reader must know.
         miou_before_crf: The mIoU of the same pass without DenseCRF, where the protocol has one.
     """
 
@@ -123,7 +151,7 @@ class Scores:
     baseline_miou: float | None
     never_predicted: tuple[str, ...]
     data: str = ""
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[Note, ...] = field(default=())
     miou_before_crf: float | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -138,7 +166,7 @@ class Scores:
             "classes": [asdict(row) for row in self.classes],
             "protocol": self.protocol.to_json(),
             "data": self.data,
-            "notes": list(self.notes),
+            "notes": list_notes(self.notes),
             "miou_before_crf": self.miou_before_crf,
             "confusion": [list(row) for row in self.confusion],
             "images": [asdict(row) for row in self.images],
@@ -158,7 +186,7 @@ class Scores:
             baseline_miou=value["baseline"]["miou"],
             never_predicted=tuple(value["never_predicted"]),
             data=value["data"],
-            notes=tuple(value["notes"]),
+            notes=tuple(Note(**note) for note in value["notes"]),
             miou_before_crf=value.get("miou_before_crf"),
         )
 
@@ -183,7 +211,7 @@ class Progress:
 ProgressCallback = Callable[[Progress], None]
 """Receives the progress of long work."""
 MessageCallback = Callable[[str], None]
-"""Receives messages about automatic choices and findings, one sentence each."""
+"""Receives messages about automatic choices and findings, one sentence each; those with a code are a `Note`."""
 
 
 def send_message(on_message: MessageCallback | None, text: str) -> None:
@@ -195,3 +223,26 @@ def send_message(on_message: MessageCallback | None, text: str) -> None:
     """
     if on_message is not None and text:
         on_message(text)
+
+
+class NoteCollector:
+    """A callback that passes messages on and keeps the notes among them, each once.
+
+    Args:
+        on_message: Receives all messages.
+    """
+
+    def __init__(self, on_message: MessageCallback | None = None) -> None:
+        self.notes: list[Note] = []
+        self._on_message = on_message
+
+    def __call__(self, message: str) -> None:
+        """Receive a message."""
+        if isinstance(message, Note) and message not in self.notes:
+            self.notes.append(message)
+        send_message(self._on_message, message)
+
+
+def list_notes(messages: Iterable[str]) -> list[dict[str, str]]:
+    """Return the notes among some messages in the form of `Note.to_json`, each once."""
+    return [message.to_json() for message in dict.fromkeys(messages) if isinstance(message, Note)]

@@ -17,7 +17,7 @@ from atrous.core.data_source import DATASETS, FOLDER, PYTHON_SOURCE, DataSource,
 from atrous.core.errors import ConfigError, DataError, UsageError
 from atrous.core.findings import Finding, describe_count, require_no_errors, shorten_list
 from atrous.core.labels import LabelSpace
-from atrous.core.records import ProgressCallback
+from atrous.core.records import Note, ProgressCallback
 from atrous.core.registry import describe_choices
 from atrous.data.augment.pipeline import Augmentation
 from atrous.data.checks.survey import Survey, run_checks
@@ -46,7 +46,7 @@ def build_splits(config: DataConfig) -> Splits:
     splits: Splits = builder(source.root, **common, **options)
     if source.dataset == FOLDER or source.root is None:
         return splits
-    return replace(splits, notes=(f"{source.dataset}: {source.root}", *splits.notes))
+    return replace(splits, notes=(Note("data-folder", f"{source.dataset}: {source.root}"), *splits.notes))
 
 
 def read_splits(pair: Any) -> Splits:

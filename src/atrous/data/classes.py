@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from atrous.core.errors import ConfigError, DataError
 from atrous.core.labels import LabelSpace
+from atrous.core.records import Note
 from atrous.core.registry import describe_choices
 
 Classes = Mapping[int, str] | Sequence[str] | None
@@ -73,7 +74,7 @@ def suggest_mapping(found: Iterable[int], ignore: Sequence[int]) -> str:
     )
 
 
-def select_classes(registered: LabelSpace, classes: Classes, ignore: Sequence[int]) -> tuple[LabelSpace, list[str]]:
+def select_classes(registered: LabelSpace, classes: Classes, ignore: Sequence[int]) -> tuple[LabelSpace, list[Note]]:
     """Keep some classes of a registered data set; the ids of the others become ignored.
 
     Args:
@@ -115,4 +116,5 @@ def select_classes(registered: LabelSpace, classes: Classes, ignore: Sequence[in
         tuple(sorted({*registered.ignored_ids, *ignore, *dropped})),
     )
     words = ", ".join(f"{number} {names[number]}" for number in dropped)
-    return space, [f"not selected, so their pixels are ignored: {words}"] if dropped else []
+    message = f"not selected, so their pixels are ignored: {words}"
+    return space, [Note("classes-not-selected", message)] if dropped else []

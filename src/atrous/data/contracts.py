@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from atrous.core.labels import LabelSpace
-from atrous.core.records import Sample
+from atrous.core.records import Note, Sample
 
 
 class SegmentationDataset(Protocol):
@@ -71,10 +71,10 @@ class Splits:
         train: The data to train on.
         val: The data to score on.
         layout: How the files are laid out, such as "images/ and masks/ without splits".
-        notes: What was assumed or skipped, one sentence each, for the user.
+        notes: What was assumed or skipped.
     """
 
     train: SegmentationDataset
     val: SegmentationDataset
     layout: str
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[Note, ...] = field(default=())

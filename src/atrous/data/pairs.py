@@ -13,7 +13,7 @@ from atrous.core.data_source import ROOT_VARIABLE
 from atrous.core.errors import DataError
 from atrous.core.findings import require_no_errors
 from atrous.core.labels import LabelSpace
-from atrous.core.records import Sample
+from atrous.core.records import Note, Sample
 from atrous.data.checks.survey import Survey, run_checks
 from atrous.data.facts import describe_size_mismatch
 from atrous.data.inventory import Pair, take_inventory
@@ -75,13 +75,13 @@ class PairDataset:
         return self.pairs[index].mask
 
 
-def find_pairs(folders: Sequence[tuple[str, Path, Path]]) -> tuple[list[tuple[Pair, ...]], list[str]]:
+def find_pairs(folders: Sequence[tuple[str, Path, Path]]) -> tuple[list[tuple[Pair, ...]], list[Note]]:
     """Pair images with masks by their path without suffix, sub-folders included; never by order.
 
     Args:
         folders: For each split: what its keys begin with (such as "train/"), its folder of images, that of masks.
     Returns:
-        The pairs of each split, sorted by key, and what was skipped, one sentence each.
+        The pairs of each split, sorted by key, and what was skipped.
     Raises:
         DataError: An image without a mask, a mask without an image, several files of one name, or a folder without
             pairs; all of it in one message.
@@ -89,7 +89,7 @@ def find_pairs(folders: Sequence[tuple[str, Path, Path]]) -> tuple[list[tuple[Pa
     inventories = take_inventory(folders)
     findings = run_checks(Survey(inventories=inventories))
     require_no_errors(findings)
-    return [inventory.pairs for inventory in inventories], [finding.message for finding in findings]
+    return [inventory.pairs for inventory in inventories], [finding.to_note() for finding in findings]
 
 
 def require_folder(name: str, root: Path | None) -> Path:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from atrous.core.records import MessageCallback, ProgressCallback
+from atrous.core.records import Note, NoteCollector, ProgressCallback
 from atrous.display.console import build_console
 
 if TYPE_CHECKING:
@@ -25,15 +25,20 @@ SECONDS_BETWEEN_LINES = 30.0
 
 @dataclass(frozen=True)
 class Display:
-    """Callbacks for long work. Both are None in quiet mode.
+    """Callbacks for long work.
 
     Args:
-        progress: Receives the progress.
-        on_message: Receives messages about automatic choices and findings.
+        progress: Receives the progress; None in quiet mode.
+        on_message: Receives messages about automatic choices and findings; in quiet mode they are not displayed.
     """
 
     progress: ProgressCallback | None
-    on_message: MessageCallback | None
+    on_message: NoteCollector
+
+    @property
+    def notes(self) -> list[Note]:
+        """The notes among the messages so far."""
+        return self.on_message.notes
 
 
 @contextmanager
@@ -46,7 +51,7 @@ def open_display(*, quiet: bool, console: Console | None = None) -> Iterator[Dis
     """
     console = console or build_console(stderr=True)
     if quiet:
-        yield Display(None, None)
+        yield Display(None, NoteCollector())
     elif console.is_terminal:
         with Bars(
             TextColumn("{task.description}", markup=False),
@@ -57,9 +62,9 @@ def open_display(*, quiet: bool, console: Console | None = None) -> Iterator[Dis
             console=console,
             transient=True,
         ) as bars:
-            yield Display(_BarProgress(bars).show, console.print)
+            yield Display(_BarProgress(bars).show, NoteCollector(console.print))
     else:
-        yield Display(_LineProgress(console).show, console.print)
+        yield Display(_LineProgress(console).show, NoteCollector(console.print))
 
 
 class _BarProgress:

@@ -140,7 +140,7 @@ def _build_page(
         "confused": tables.list_confused(metrics),
         "legend": tuple(zip((*names, "ignored"), colours, strict=True)),
         "examples": _build_examples(run_folder, metrics),
-        "notes": (*(metrics.get("notes") or ()), *(metrics.get("data_notes") or ())),
+        "notes": metrics.get("notes") or (),
         "versions": tables.build_facts(metrics.get("versions")),
         "machine": tables.build_facts(metrics.get("machine")),
         "config": config,

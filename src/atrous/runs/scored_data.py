@@ -8,7 +8,7 @@ from atrous.config.load import load_config
 from atrous.config.stages import list_stages
 from atrous.core.errors import AtrousError, ConfigError, UsageError
 from atrous.core.labels import LabelSpace
-from atrous.core.records import MessageCallback, send_message
+from atrous.core.records import MessageCallback, Note, send_message
 from atrous.core.run_folder import RunFolder
 from atrous.data.build import build_all_pairs, build_splits
 from atrous.data.contracts import SegmentationDataset, Splits
@@ -65,13 +65,13 @@ def _warn_of_seen_images(folder: Path, dataset: SegmentationDataset, on_message:
     try:
         seen = set(_list_files(rebuild_splits(folder).train))
     except AtrousError:
-        send_message(
-            on_message, "the run's own data are not here, so it is not known whether it was trained on these images"
-        )
+        message = "the run's own data are not here, so it is not known whether it was trained on these images"
+        send_message(on_message, Note("training-images-unknown", message))
         return
     shared = sum(path in seen for path in _list_files(dataset))
     if shared:
-        send_message(on_message, f"warning: the model was trained on {shared} of these {len(dataset)} images")
+        message = f"warning: the model was trained on {shared} of these {len(dataset)} images"
+        send_message(on_message, Note("trained-on", message))
 
 
 def _list_files(dataset: SegmentationDataset) -> list[Path]:

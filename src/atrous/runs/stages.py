@@ -15,7 +15,7 @@ from atrous.core.data_source import FOLDER, resolve_source
 from atrous.core.errors import ConfigError, UsageError
 from atrous.core.findings import describe_count
 from atrous.core.metrics_file import is_finished, load_scores
-from atrous.core.records import MessageCallback, ProgressCallback, Scores, send_message
+from atrous.core.records import MessageCallback, Note, NoteCollector, ProgressCallback, Scores, send_message
 from atrous.core.run_folder import RunFolder
 from atrous.data.build import build_splits, build_stream, check_training_data, list_pass
 from atrous.data.contracts import Splits
@@ -34,11 +34,13 @@ class Run:
         folder: The run folder.
         scores: The best validation; None if the run was interrupted before the first one.
         interrupted: Whether steps remain.
+        notes: What was assumed, found and chosen automatically.
     """
 
     folder: Path
     scores: Scores | None
     interrupted: bool = False
+    notes: tuple[Note, ...] = ()
 
     @property
     def report(self) -> Path:
@@ -62,12 +64,14 @@ class Stage:
         run: Its folder: that of the whole run for the last stage, `stage-1` and so on inside it for earlier ones.
         splits: Its data.
         statistics: Pixels of each class in the training masks.
+        notes: What was assumed of its data and found in them.
     """
 
     config: Config
     run: RunFolder
     splits: Splits
     statistics: MaskStatistics
+    notes: tuple[Note, ...]
 
 
 def run_training(
@@ -96,6 +100,7 @@ def run_training(
         ConfigError: The settings of a stage are impossible; all stages are checked before the first one starts.
     """
     started = time.monotonic()
+    on_message = collector = NoteCollector(on_message)
     config = make_absolute(loaded.config)
     if resume:
         _require_same_settings(config, RunFolder(resume))
@@ -123,7 +128,7 @@ def run_training(
             if interrupted:
                 break
         before, started = stage, time.monotonic()
-    return Run(run.path, scores, interrupted)
+    return Run(run.path, scores, interrupted, tuple(collector.notes))
 
 
 def _prepare_stages(
@@ -158,9 +163,10 @@ def _prepare_stages(
         else:
             own = splits or build_splits(stage_config.data)
             statistics, findings = check_training_data(stage_config.data, own, progress)
-            for sentence in (own.layout, *own.notes, *(finding.message for finding in findings)):
-                send_message(on_message, sentence)
-            stage = Stage(stage_config, own_run, own, statistics)
+            notes = (Note("layout", own.layout), *own.notes, *(finding.to_note() for finding in findings))
+            for note in notes:
+                send_message(on_message, note)
+            stage = Stage(stage_config, own_run, own, statistics, notes)
         require_trainable(stage.config, stage.splits, stage.statistics)
         stages.append(stage)
     return stages
@@ -213,7 +219,12 @@ def _run_stage(
     with (
         restored_torch_state(deterministic=config.training.deterministic),
         Journal(
-            stage.run, config.output.logger, is_writer=world.is_writer, on_message=on_message, progress=progress
+            stage.run,
+            config.output.logger,
+            notes=stage.notes,
+            is_writer=world.is_writer,
+            on_message=on_message,
+            progress=progress,
         ) as journal,
     ):
         training = prepare_training(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from atrous.core.labels import LabelSpace
-from atrous.core.records import ClassScore, ImageScore, ProgressCallback, Protocol, Scores
+from atrous.core.records import ClassScore, ImageScore, Note, ProgressCallback, Protocol, Scores
 from atrous.data.contracts import SegmentationDataset
 from atrous.inference.labelling.labeller import Labeller
 from atrous.metrics.confusion import (
@@ -55,12 +55,13 @@ def summarise(counts: Counts, labeller: Labeller, *, data: str = "") -> Scores:
     return scores if before is None else replace(scores, miou_before_crf=compute_miou(before.counts))
 
 
-def _describe_windows(counts: Counts) -> tuple[str, ...]:
+def _describe_windows(counts: Counts) -> tuple[Note, ...]:
     if not counts.windows:
         return ()
     sides = " and ".join(str(side) for side in sorted(set(counts.windows.values())))
     of_all = f"{len(counts.windows)} of {len(counts.images)} images"
-    return (f"{of_all} did not fit in memory as a whole and were labelled in windows of {sides} pixels",)
+    message = f"{of_all} did not fit in memory as a whole and were labelled in windows of {sides} pixels"
+    return (Note("labelled-in-windows", message),)
 
 
 def build_scores(
@@ -70,7 +71,7 @@ def build_scores(
     images: list[ImageScore],
     *,
     data: str = "",
-    notes: tuple[str, ...] = (),
+    notes: tuple[Note, ...] = (),
 ) -> Scores:
     """Work out every figure from the counts of a data set.
 

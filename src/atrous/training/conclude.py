@@ -11,7 +11,7 @@ from atrous.config.run_settings import list_settings
 from atrous.core.findings import describe_count
 from atrous.core.metrics_file import save_metrics
 from atrous.core.provenance import collect_provenance, collect_versions
-from atrous.core.records import Scores
+from atrous.core.records import Note, Scores, list_notes
 from atrous.networks.model_file import ModelCard, load_model, save_model
 from atrous.training.prepare import Training
 
@@ -37,7 +37,7 @@ def conclude_training(training: Training, *, interrupted: bool) -> dict[str, Any
         # Someone who interrupts a run does not wait for another pass over the data.
         miou = None if interrupted else training.validator.score_bf16(state.best_scores)
         if miou is not None:
-            notes.append(f"in bf16 the mIoU is {miou:.4f}")
+            notes.append(Note("bf16-score", f"in bf16 the mIoU is {miou:.4f}"))
             _save(training, replace(build_card(training, state.best_scores), score_bf16=miou))
         state.best_scores = replace(state.best_scores, notes=tuple(notes))
         if training.world.is_writer:
@@ -47,11 +47,11 @@ def conclude_training(training: Training, *, interrupted: bool) -> dict[str, Any
         "classes": [],
         "protocol": None,
         **(state.best_scores.to_json() if state.best_scores else {}),
+        "notes": list_notes((*training.journal.notes, *(state.best_scores.notes if state.best_scores else ()))),
         "ladder": [],
         "model": training.config.model.model_dump(mode="json"),
         "label_space": training.splits.val.label_space.to_json(),
         "training": _describe(training, interrupted=interrupted),
-        "data_notes": list(training.splits.notes),
         "data_fingerprint": training.fingerprint,
         "examples": examples,
         **collect_provenance(),

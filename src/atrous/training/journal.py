@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from types import TracebackType
 from typing import Literal
@@ -14,7 +14,7 @@ from lightning.fabric.loggers.logger import Logger
 
 from atrous.core.errors import MachineError
 from atrous.core.files import save_text
-from atrous.core.records import MessageCallback, Progress, ProgressCallback
+from atrous.core.records import MessageCallback, Note, NoteCollector, Progress, ProgressCallback
 from atrous.core.run_folder import RunFolder
 
 Row = dict[str, float | int | str | None]
@@ -36,6 +36,7 @@ class Journal:
     Args:
         run: The run's folder.
         trackers: Trackers beside metrics.csv: tensorboard, mlflow, wandb.
+        notes: What was assumed and found before the training; log.txt begins with it.
         is_writer: Whether this process writes files; one process of a training does.
         on_message: Receives messages about automatic choices and findings.
         progress: Receives the progress.
@@ -48,6 +49,7 @@ class Journal:
         run: RunFolder,
         trackers: Sequence[str] = (),
         *,
+        notes: Iterable[Note] = (),
         is_writer: bool = True,
         on_message: MessageCallback | None = None,
         progress: ProgressCallback | None = None,
@@ -55,9 +57,12 @@ class Journal:
         self.run = run
         self.rows: list[Row] = []
         self._is_writer = is_writer
-        self._on_message = on_message
+        self._forward = NoteCollector(on_message)
         self._progress = progress
         self._trackers: dict[str, Logger] = {}
+        for note in notes:  # the caller has sent them already
+            self._forward.notes.append(note)
+            self._write(note)
         try:
             for name in trackers if is_writer else ():
                 self._trackers[name] = build_tracker(name, run)
@@ -74,13 +79,20 @@ class Journal:
         interrupted = isinstance(error, KeyboardInterrupt)
         self.close("success" if error is None else "aborted" if interrupted else "failed")
 
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """The notes so far."""
+        return tuple(self._forward.notes)
+
     def log(self, text: str) -> None:
         """Forward a sentence and append it to log.txt."""
+        self._write(text)
+        self._forward(text)
+
+    def _write(self, text: str) -> None:
         if self._is_writer:
             with self.run.log.open("a", encoding="utf-8") as file:
                 file.write(text + "\n")
-        if self._on_message is not None:
-            self._on_message(text)
 
     def show(self, stage: str, done: int, total: int | None, note: str = "") -> None:
         """Forward the progress of a stage.

@@ -17,7 +17,7 @@ from atrous.config.schema import Config, TrainingConfig
 from atrous.core.errors import ConfigError, DataError
 from atrous.core.findings import describe_count
 from atrous.core.machine import count_usable_cores
-from atrous.core.records import MessageCallback
+from atrous.core.records import MessageCallback, Note
 from atrous.core.run_folder import RunFolder
 from atrous.data.build import build_loader, compute_fingerprint, list_pass
 from atrous.data.contracts import Splits
@@ -181,7 +181,8 @@ def _build_network(
     training = config.training
     network = build_trainable(config, num_classes)
     if network.backbone.strides == AtrousPlan("not verified"):
-        journal.log(f"{config.model.name}: its features across output strides are not verified")
+        message = f"{config.model.name}: its features across output strides are not verified"
+        journal.log(Note("strides-not-verified", message))
     if with_weights:
         for line in start_weights(network, config.model.name, config.model.weights):
             journal.log(line)
@@ -227,10 +228,11 @@ def _plan(
         measure=measure,
     )
     if len(one_pass) > len(splits.train):
-        journal.log(
+        message = (
             f"images with {', '.join(training.hard_classes)} appear {training.hard_repeats} times per epoch: "
             f"{len(one_pass):,} instead of {len(splits.train):,} images"
         )
+        journal.log(Note("images-repeated", message))
     journal.log(
         f"plan: {describe_count(plan.total_steps, 'step')} of {describe_count(plan.samples_per_step, 'image')} "
         f"({plan.total_steps / plan.steps_per_epoch:.1f} epochs), "

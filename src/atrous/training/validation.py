@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from atrous.config.schema import EvaluationConfig
-from atrous.core.records import MessageCallback, ProgressCallback, Scores
+from atrous.core.records import MessageCallback, Note, ProgressCallback, Scores
 from atrous.core.run_folder import RunFolder
 from atrous.data.contracts import SegmentationDataset
 from atrous.data.samples import read_sample
@@ -62,12 +62,12 @@ class Validator:
         """Score the network as it is now."""
         return score(self.labeller, self.dataset, progress=progress)
 
-    def compare_pooling(self, scores: Scores) -> tuple[str, ...]:
+    def compare_pooling(self, scores: Scores) -> tuple[Note, ...]:
         """Say what the score is with the whole image's image-level features, where windows of it were averaged.
 
         Args:
             scores: With windows.
-        Returns: A sentence, or nothing where the network has no such windows or they change nothing.
+        Returns: A note, or nothing where the network has no such windows or they change nothing.
         """
         window = self.network.pooling_window
         if window is None:
@@ -79,10 +79,11 @@ class Validator:
             self.network.pooling_window = window
         if miou == scores.miou or miou is None or scores.miou is None:
             return ()
-        return (
+        message = (
             f"image-level features: mIoU {scores.miou:.4f} averaged over windows of {window} pixels, "
-            f"{miou:.4f} over the whole image",
+            f"{miou:.4f} over the whole image"
         )
+        return (Note("image-level-windows", message),)
 
     def score_bf16(self, scores: Scores) -> float | None:
         """Return the mIoU in bf16, where validations are in fp32 and the machine computes bf16 faster, else None.

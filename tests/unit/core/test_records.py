@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 
-from atrous.core.records import ClassScore, ImageScore, Protocol, Scores
+from atrous.core.records import ClassScore, ImageScore, Note, NoteCollector, Protocol, Scores, list_notes
 
 
 def test_a_protocol_says_all_that_can_change_a_score():
@@ -24,8 +26,30 @@ def test_scores_are_strict_json_and_count_the_classes_they_are_a_mean_of():
         baseline_miou=1.0,
         never_predicted=(),
         data="shapes val",
+        notes=(Note("labelled-in-windows", "1 of 1 images"),),
     )
     value = json.loads(json.dumps(scores.to_json(), allow_nan=False))
     assert value["miou_over"] == "1 of 2 classes"
     assert value["classes"][1]["iou"] is None
+    assert value["notes"] == [{"code": "labelled-in-windows", "message": "1 of 1 images"}]
+    assert Scores.from_json(value) == scores
     assert value["baseline"] == {"class": "road", "miou": 1.0}
+
+
+def test_a_note_is_a_message_with_a_code_wherever_it_goes():
+    note = Note("held-out", "3 of 10 pairs held out")
+    assert note == "3 of 10 pairs held out"
+    for copied in (pickle.loads(pickle.dumps(note)), copy.copy(note), copy.deepcopy(note), Note(**note.to_json())):
+        assert (copied, copied.code) == (note, "held-out")
+    assert json.loads(json.dumps({"plan": [note]})) == {"plan": [note]}
+    assert list_notes(["loading", note, note]) == [{"code": "held-out", "message": note}]
+
+
+def test_a_collector_passes_messages_on_and_keeps_each_note_once():
+    said: list[str] = []
+    collector = NoteCollector(said.append)
+    for message in ("loading", Note("held-out", "3 of 10"), Note("held-out", "3 of 10")):
+        collector(message)
+    assert said == ["loading", "3 of 10", "3 of 10"]
+    assert [(note.code, note) for note in collector.notes] == [("held-out", "3 of 10")]
+    NoteCollector()("nobody listens")

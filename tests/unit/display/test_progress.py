@@ -5,14 +5,18 @@ import io
 import pytest
 from rich.console import Console
 
-from atrous.core.records import Progress
+from atrous.core.records import Note, Progress
 from atrous.display import progress as module
 from atrous.display.progress import describe_seconds, open_display
 
 
-def test_quiet_gives_nothing_to_call():
+def test_quiet_displays_nothing_and_keeps_notes(capsys):
     with open_display(quiet=True) as display:
-        assert (display.progress, display.on_message) == (None, None)
+        assert display.progress is None
+        display.on_message(Note("held-out", "3 of 10 pairs held out"))
+        display.on_message("converting the network")
+    assert display.notes == ["3 of 10 pairs held out"]
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_log_file_gets_plain_lines_with_the_time_left(monkeypatch):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from atrous.core.errors import ModelFileError
 from atrous.core.labels import LabelSpace
-from atrous.core.records import ClassScore, ImageScore, Protocol, Scores
+from atrous.core.records import ClassScore, ImageScore, Note, Protocol, Scores
 from atrous.reports.html import write_report
 
 NAMES = ("background", "cat", "<script>alert(1)</script>")
@@ -65,11 +65,13 @@ def build_metrics() -> dict[str, Any]:
         baseline_miou=0.3,
         never_predicted=(NAMES[1],),
         data="pets val",
-        notes=("Ids were found in the masks: 0 & 1 & 2.",),
+        notes=(
+            Note("classes-not-named", "Ids were found in the masks: 0 & 1 & 2."),
+            Note("empty", "Two masks are empty & kept."),
+        ),
     )
     dear = Protocol(8, (0.75, 1.0), True)
     return scores.to_json() | {
-        "data_notes": ["Two masks are empty & kept."],
         "label_space": LabelSpace(NAMES, colours=((0, 0, 0), (10, 20, 30), (40, 50, 60))).to_json(),
         "ladder": [{"protocol": dear.to_json(), "describe": dear.describe(), "miou": 0.4316}],
         "model": {"name": "deeplabv3-lite0"},
@@ -185,7 +187,12 @@ def test_classes_never_predicted_are_a_warning_before_the_score(run_folder: Path
 def test_hostile_names_stay_text(run_folder: Path) -> None:
     metrics = build_metrics()
     hostile = "<img src=x onerror=alert(1)>\"'"
-    metrics |= {"data": hostile, "notes": [hostile], "versions": {hostile: hostile}, "machine": hostile}
+    metrics |= {
+        "data": hostile,
+        "notes": [Note(hostile, hostile).to_json()],
+        "versions": {hostile: hostile},
+        "machine": hostile,
+    }
     metrics["training"] |= {hostile: hostile}
     metrics["examples"][0]["key"] = hostile
     metrics["ladder"][0]["describe"] = hostile
@@ -214,7 +221,7 @@ def test_images_outside_the_run_are_not_embedded(run_folder: Path) -> None:
 
 def test_missing_parts_are_left_out(run_folder: Path) -> None:
     metrics = build_metrics()
-    for name in ("ladder", "examples", "data_notes", "label_space", "model", "training", "versions", "machine"):
+    for name in ("ladder", "examples", "label_space", "model", "training", "versions", "machine"):
         del metrics[name]
     save_metrics(run_folder, metrics | {"notes": []})
     (run_folder / "metrics.csv").unlink()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from atrous.core.errors import DataError
 from atrous.core.labels import LabelSpace
+from atrous.core.records import Note
 from atrous.data.classes import Classes, select_classes
 from atrous.data.contracts import Splits
 from atrous.data.inventory import Pair
@@ -69,14 +70,14 @@ def build_camvid(
     )
 
 
-def find_segnet_pairs(root: Path, splits: Sequence[str]) -> tuple[list[tuple[Pair, ...]], list[str]]:
+def find_segnet_pairs(root: Path, splits: Sequence[str]) -> tuple[list[tuple[Pair, ...]], list[Note]]:
     """Pair the files of some splits of SegNet's layout; keys begin with the split, such as "train/0001TP_006690".
 
     Args:
         root: The folder that holds the splits.
         splits: Names of the splits.
     Returns:
-        The pairs of each split, and what was skipped, one sentence each.
+        The pairs of each split, and what was skipped.
     Raises:
         DataError: A folder is missing, or files do not pair.
     """

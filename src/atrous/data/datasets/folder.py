@@ -9,6 +9,7 @@ from pathlib import Path
 from atrous.core.errors import DataError
 from atrous.core.findings import describe_count, shorten_list
 from atrous.core.labels import LabelSpace
+from atrous.core.records import Note
 from atrous.data.classes import Classes, find_classes, name_classes
 from atrous.data.contracts import Splits
 from atrous.data.datasets.camvid import find_segnet_pairs
@@ -32,12 +33,12 @@ class _Layout:
     Args:
         description: The layout as text.
         splits: The pairs of train and val, or all pairs if the folder has no splits of its own.
-        notes: What the user should know, one sentence each.
+        notes: What the user should know.
     """
 
     description: str
     splits: list[tuple[Pair, ...]]
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 def build_folder(
@@ -74,7 +75,8 @@ def build_folder(
     masks = _read_masks(pairs) if classes is None or not has_splits else []
     if classes is None:
         space = find_classes((number for mask in masks for number in mask.counts), ignore)
-        notes.append(f"classes not named: the ids found in all masks, {', '.join(map(str, space.ids))}")
+        found = ", ".join(map(str, space.ids))
+        notes.append(Note("classes-not-named", f"classes not named: the ids found in all masks, {found}"))
     else:
         space = name_classes(classes, ignore)
     if has_splits:
@@ -84,10 +86,9 @@ def build_folder(
         if not train:
             raise DataError(f"{root}: one pair cannot be split into training and validation", "Add pairs.")
         if val:
-            notes.append(
-                f"no splits: {len(val):,} of {describe_count(len(pairs), 'pair')} held out for validation, "
-                f"stratified by class, seed {split_seed}"
-            )
+            share = f"{len(val):,} of {describe_count(len(pairs), 'pair')}"
+            message = f"no splits: {share} held out for validation, stratified by class, seed {split_seed}"
+            notes.append(Note("held-out", message))
     name = root.resolve().name
     return Splits(
         PairDataset(f"{name} {train_split}", space, train),
@@ -109,11 +110,12 @@ def _recognise(root: Path, train: str, val: str) -> _Layout:
         folders = [(f"{split}/", root / split / "images", root / split / "masks") for split in (train, val)]
         return _pair(f"{train}/ and {val}/ with images/ and masks/ inside", folders)
     if (root / f"{train}annot").is_dir() or (root / f"{val}annot").is_dir():
-        note = "SegNet's layout: if this is CamVid, camvid=PATH knows its names, colours and void id"
+        message = "SegNet's layout: if this is CamVid, camvid=PATH knows its names, colours and void id"
+        note = Note("looks-like-camvid", message)
         splits, skipped = find_segnet_pairs(root, (train, val))
         return _Layout("SegNet's", splits, (note, *skipped))
     if (root / "JPEGImages").is_dir() and (root / "SegmentationClass").is_dir():
-        note = "VOC's layout: if this is PASCAL VOC, voc=PATH knows its names and colours"
+        note = Note("looks-like-voc", "VOC's layout: if this is PASCAL VOC, voc=PATH knows its names and colours")
         if (root / "ImageSets" / "Segmentation").is_dir():
             return _Layout("VOC's", find_voc_pairs(root, (train, val)), (note,))
         return _pair("VOC's without lists", [("", root / "JPEGImages", root / "SegmentationClass")], note)
@@ -123,7 +125,7 @@ def _recognise(root: Path, train: str, val: str) -> _Layout:
     )
 
 
-def _pair(description: str, folders: Sequence[tuple[str, Path, Path]], *notes: str) -> _Layout:
+def _pair(description: str, folders: Sequence[tuple[str, Path, Path]], *notes: Note) -> _Layout:
     splits, skipped = find_pairs(folders)
     return _Layout(description, splits, (*notes, *skipped))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from atrous.core.errors import DataError
 from atrous.core.findings import describe_count, shorten_list
 from atrous.core.labels import LabelSpace
+from atrous.core.records import Note
 from atrous.data.classes import Classes, select_classes
 from atrous.data.contracts import Splits
 from atrous.data.inventory import Pair, list_folder
@@ -57,9 +58,8 @@ def build_voc(
     train, val = find_voc_pairs(root, (train_split, val_split))
     both = {pair.key for pair in train} & {pair.key for pair in val}
     if both:
-        notes.append(
-            f"{describe_count(len(both), 'image')} in both {train_split}.txt and {val_split}.txt: scores are too high"
-        )
+        words = f"in both {train_split}.txt and {val_split}.txt: scores are too high"
+        notes.append(Note("split-overlap", f"{describe_count(len(both), 'image')} {words}"))
     return Splits(
         PairDataset(f"voc {train_split}", space, train),
         PairDataset(f"voc {val_split}", space, val),

@@ -34,6 +34,7 @@ COMMANDS = {
         ["inference.py", "--model", "lite0", "--output-stride", "8", "--size", "512", "512", "--rounds", "10"],
         BOTH,
     ),
+    "digest": (["digest.py", "--rounds", "20"], BOTH[:1]),
     "confusion": (["training.py", "--tables", "confusion", "--rounds", "20"], BOTH),
     "loss": (["training.py", "--tables", "loss", "--rounds", "10"], BOTH),
     "weight_gradient": (["training.py", "--tables", "weight_gradient", "--rounds", "10"], BOTH[:1]),

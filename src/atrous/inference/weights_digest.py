@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import TypeVar
 
-import numpy as np
 import torch
+import xxhash
 from torch import Tensor, nn
 
 from atrous.networks.device import count_threads
@@ -23,15 +23,15 @@ GROUP_ROWS = 31
 few words that PyTorch adds them up in the calling thread."""
 WORD_BYTES = 8
 BYTES_PER_THREAD = 2**22
-"""Fewer are not worth another thread."""
+"""Bytes of host memory; fewer are not worth another thread."""
 UNREAD_BUFFERS = ("num_batches_tracked",)
 """Buffers that no prediction depends on."""
 
 T = TypeVar("T")
 
 
-class _Memory:
-    """The memory of tensors on one device, read as rows of 64-bit words that are added up modulo 2**64.
+class _DeviceMemory:
+    """The memory of tensors on a device other than the CPU, read as rows of 64-bit words, added up modulo 2**64.
 
     First each group of rows of a large tensor becomes one row. Then these rows, and small tensors as they are, are
     added up along both axes. Every sum is exact, so that a change of a single word always changes a sum.
@@ -70,35 +70,51 @@ class _Memory:
         return torch.cat((self._rows.sum(0), self._rows.sum(1))).cpu().numpy().tobytes()
 
 
-class _HostMemory(_Memory):
-    """The memory of tensors on the CPU, added up by a few threads of its own.
+class _HostMemory:
+    """The memory of tensors on the CPU, hashed with XXH3, which is about as fast as the memory itself.
 
-    PyTorch's own threads would go on spinning for a while on the cores that a runtime needs next. Each call here is too
-    small for PyTorch to use them.
+    Each share of the bytes is hashed by a thread that lives for one digest: threads of a pool would be missing in a
+    forked process, and PyTorch's own go on spinning for a while on the cores that a runtime needs next.
 
     Args:
-        tensors: All on the CPU.
+        tensors: All on the CPU. Later changes of their elements are seen, but not of their place.
     """
 
     def __init__(self, tensors: list[Tensor]) -> None:
-        super().__init__(tensors)
-        single = [(group[i : i + 1], rows[i : i + 1]) for group, rows in self._groups for i in range(len(group))]
-        num_bytes = sum(group.nbytes for group, _ in single)
-        num_threads = max(1, min(count_threads(), num_bytes // BYTES_PER_THREAD))
-        self._shares = [single[number::num_threads] for number in range(num_threads)]
-        self._pool = ThreadPoolExecutor(num_threads)  # its threads end with it
-        self._small_arrays = [part.numpy() for part in self._small]
+        views = [_find_bytes(tensor).numpy().data for tensor in tensors]
+        num_shares = max(1, min(count_threads(), sum(map(len, views)) // BYTES_PER_THREAD))
+        self._shares = _share_out(views, num_shares)
 
     def summarise(self) -> bytes:
-        """Return the sums along both axes as they are now."""
-        others = [self._pool.submit(_add_groups, share) for share in self._shares[1:]]
-        if self._small_arrays:
-            np.concatenate(self._small_arrays, out=self._small_rows.numpy())
-        _add_groups(self._shares[0])
-        for other in others:
-            other.result()
-        rows = self._rows.numpy()
-        return bytes(np.concatenate([np.add.reduce(rows, axis=axis) for axis in (0, 1)]))
+        """Return the hashes of all shares as they are now."""
+        if len(self._shares) == 1:
+            return _hash(self._shares[0])
+        with ThreadPoolExecutor(len(self._shares) - 1) as pool:
+            others = [pool.submit(_hash, share) for share in self._shares[1:]]
+            return _hash(self._shares[0]) + b"".join(other.result() for other in others)
+
+
+def _hash(views: list[memoryview]) -> bytes:
+    digest = xxhash.xxh3_128()
+    for view in views:
+        digest.update(view)
+    return digest.digest()
+
+
+def _share_out(views: list[memoryview], num_shares: int) -> list[list[memoryview]]:
+    """Divide views of bytes, in their order, into shares of equal size, without a copy."""
+    size = -(-sum(map(len, views)) // num_shares)
+    shares: list[list[memoryview]] = [[] for _ in range(num_shares)]
+    position = 0
+    for view in views:
+        start = 0
+        while start < len(view):
+            number, used = divmod(position, size)
+            part = view[start : start + size - used]
+            shares[number].append(part)
+            start += len(part)
+            position += len(part)
+    return shares
 
 
 def _add_groups(groups: list[tuple[Tensor, Tensor]]) -> None:
@@ -117,9 +133,8 @@ class NetworkDigest:
     """Computes a network's digest again and again, each time at about the cost of reading its weights once.
 
     PyTorch counts the writes to a tensor, but not those through `.data`, by `vector_to_parameters` or by some
-    optimisers. So the weights themselves are read: large tensors as rows of 64-bit words, which are added up in groups,
-    and the results along both axes, exactly, modulo 2**64. A change of one word always changes a sum, and so does any
-    other change that was not constructed to keep all sums, as exchanging two words of one group and column does.
+    optimisers. So the weights themselves are read: on the CPU they are hashed with XXH3 (128 bits), on other devices
+    large tensors are read as rows of 64-bit words, which are added up in groups, and the results along both axes.
 
     Args:
         network: The network.
@@ -134,7 +149,7 @@ class NetworkDigest:
         self._read: list[Tensor] = []
         self._places: tuple[list[int], list[torch.Size], list[tuple[int, ...]]] = [], [], []
         self._layout = b""
-        self._memories: list[_Memory] = []
+        self._memories: list[_HostMemory | _DeviceMemory] = []
         self.num_structures = 0
 
     @torch.inference_mode(False)
@@ -164,7 +179,8 @@ class NetworkDigest:
             for tensor in read:
                 by_device.setdefault(tensor.device, []).append(tensor)
             self._memories = [
-                _HostMemory(of_one) if device.type == "cpu" else _Memory(of_one) for device, of_one in by_device.items()
+                _HostMemory(of_one) if device.type == "cpu" else _DeviceMemory(of_one)
+                for device, of_one in by_device.items()
             ]
         digest = hashlib.sha256(self._layout + str(self.num_structures).encode())
         for memory in self._memories:

@@ -1,21 +1,24 @@
 from __future__ import annotations
 
 import copy
+import multiprocessing
+import os
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parameters_to_vector, parametrize, vector_to_parameters
 
-from atrous.inference.weights_digest import NetworkDigest
+from atrous.inference.weights_digest import NetworkDigest, _DeviceMemory
 from atrous.networks.segmenter import Segmenter
 
 
 def build() -> nn.Module:
-    """A layer large enough to be added up in groups of rows, with rows left over; and small ones."""
+    """A layer large enough for two threads, and for groups of rows with rows left over; and small ones."""
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(64, 301, 3), nn.BatchNorm2d(301), nn.Linear(5, 3, bias=False))
+    return nn.Sequential(nn.Conv2d(64, 7301, 3), nn.BatchNorm2d(7301), nn.Linear(5, 3, bias=False))
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +69,36 @@ def test_changes_that_pytorch_does_not_count_are_seen(change: str) -> None:
     assert digest.compute() != before
 
 
+@pytest.mark.parametrize("change", CHANGES)
+def test_sums_of_other_devices_see_the_same_changes(change: str) -> None:
+    network = nn.Sequential(nn.Conv2d(64, 301, 3), nn.Linear(5, 3))
+    before = _DeviceMemory(list(network.parameters())).summarise()
+    weight = network[0].weight
+    kept = weight.data.clone()
+    CHANGES[change](weight)
+    if change not in ("other memory", "other strides"):  # a digest is told about those apart
+        assert _DeviceMemory(list(network.parameters())).summarise() != before
+        weight.data.copy_(kept)
+        assert _DeviceMemory(list(network.parameters())).summarise() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_computes_the_same_digest(network: nn.Module) -> None:
+    digest = NetworkDigest(network)
+    expected = digest.compute()
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork"), _keep, (digest,)) as pool:
+        assert pool.submit(_compute_kept).result(timeout=60) == expected
+
+
+def _keep(digest: NetworkDigest) -> None:
+    global kept
+    kept = digest
+
+
+def _compute_kept() -> bytes:
+    return kept.compute()
+
+
 def test_a_vector_written_into_the_parameters_is_seen() -> None:
     network = build()
     digest = NetworkDigest(network)
@@ -87,7 +120,7 @@ def test_every_layout_and_type_is_read(layout: torch.memory_format, dtype: torch
     network[0].to(memory_format=layout)
     digest = NetworkDigest(network)
     before = digest.compute()
-    network[0].weight.data[300, 63, 2, 2] += 1
+    network[0].weight.data[7300, 63, 2, 2] += 1
     assert digest.compute() != before
 
 

@@ -75,7 +75,7 @@ def test_a_recipe_takes_two_steps_in_every_stage(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", list_recipes())
-def test_row_42_a_recipe_that_names_the_papers_score_says_that_it_was_not_reproduced(name):
+def test_a_recipe_that_names_the_papers_score_says_that_it_was_not_reproduced(name):
     text = (resources.files("atrous.config") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
     assert ("The paper reports mIoU" in text) == ("Not reproduced here" in text)
 

@@ -49,7 +49,7 @@ def test_tiles_cover_every_pixel_with_weights_that_add_up_to_1(size: int, window
 
 @settings(max_examples=20, deadline=None)
 @given(height=sides, width=sides, flip=st.booleans(), scale=st.sampled_from([0.5, 1.0]), finer=st.booleans())
-def test_row_28_any_size_in_the_same_size_out(height: int, width: int, flip: bool, scale: float, finer: bool) -> None:
+def test_any_size_in_the_same_size_out(height: int, width: int, flip: bool, scale: float, finer: bool) -> None:
     labeller = wrap(scales=(scale,), flip=flip, window=257, output_stride=8 if finer else 16)
     indices, confidence, _ = labeller.label_image(draw_image(height, width))
     assert indices.shape == confidence.shape == (height, width)

@@ -86,7 +86,7 @@ def draw(num_classes: int, height: int, width: int, seed: int = 0) -> tuple[Tens
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_row_38_equals_pydensecrf(case: str) -> None:
+def test_equals_pydensecrf(case: str) -> None:
     with torch.inference_mode():
         marginals = DenseCRF(**CASES[case])(LOGITS, IMAGE).numpy()
     difference = np.abs(marginals - GOLDEN[case])

@@ -48,7 +48,7 @@ def test_a_file_says_all_that_predicting_needs(
 
 
 @pytest.mark.parametrize("format", ONE_QUICK)
-def test_row_33_no_file_is_left_where_the_answers_differ(
+def test_no_file_is_left_where_the_answers_differ(
     tmp_path: Path, tiny_network: Segmenter, tiny_card: ModelCard, monkeypatch: pytest.MonkeyPatch, format: str
 ) -> None:
     monkeypatch.setattr(parity, "LARGEST_LOGIT_DIFFERENCE", -1.0)
@@ -157,7 +157,7 @@ def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> N
         assert caught.value.hint == f"pip install 'atrous[{format}]'"
 
 
-def test_row_32_sizes_are_open_and_the_opset_is_recent(export_tiny: Callable[..., Path]) -> None:
+def test_sizes_are_open_and_the_opset_is_recent(export_tiny: Callable[..., Path]) -> None:
     model = onnx.load(export_tiny("onnx"))
     sides = model.graph.input[0].type.tensor_type.shape.dim
     assert [side.dim_value for side in sides] == [0, 3, 0, 0]  # 0 where it is a name and not a number

@@ -60,7 +60,7 @@ def test_counts_and_ratios_equal_scikit_learn(seed: int, absent: tuple[int, ...]
     assert compute_pixel_accuracy(counts) == pytest.approx((true == given_).mean())
 
 
-def test_row_23_batches_of_one_and_of_eight_give_the_same_miou_exactly() -> None:
+def test_batches_of_one_and_of_eight_give_the_same_miou_exactly() -> None:
     truth, prediction = draw_maps(5)
     one_by_one = ConfusionMatrix(6)
     for true, given_ in zip(truth, prediction, strict=True):
@@ -72,13 +72,13 @@ def test_row_23_batches_of_one_and_of_eight_give_the_same_miou_exactly() -> None
     assert abs(mean_of_images - compute_miou(at_once)) > 1e-4  # the usual mistake gives another number
 
 
-def test_row_24_a_class_in_neither_leaves_the_mean() -> None:
+def test_a_class_in_neither_leaves_the_mean() -> None:
     counts = count([0, 0, 1, 1], [0, 0, 1, 0], num_classes=3)
     np.testing.assert_allclose(compute_iou(counts), [2 / 3, 1 / 2, np.nan])
     assert compute_miou(counts) == pytest.approx((2 / 3 + 1 / 2) / 2)  # not divided by 3, and no 0 or 1 for class 2
 
 
-def test_row_24_a_class_only_predicted_or_only_true_counts_as_0() -> None:
+def test_a_class_only_predicted_or_only_true_counts_as_0() -> None:
     counts = count([0, 0, 1], [0, 2, 0], num_classes=4)
     np.testing.assert_allclose(compute_iou(counts), [1 / 3, 0, 0, np.nan])
     np.testing.assert_allclose(compute_recall(counts), [1 / 2, 0, np.nan, np.nan])
@@ -86,7 +86,7 @@ def test_row_24_a_class_only_predicted_or_only_true_counts_as_0() -> None:
     assert compute_miou(counts) == pytest.approx(1 / 9)
 
 
-def test_row_24_ignored_pixels_leave_rows_and_columns() -> None:
+def test_ignored_pixels_leave_rows_and_columns() -> None:
     counts = count([0, IGNORE_INDEX, IGNORE_INDEX, 1], [0, 0, 1, 1], num_classes=2)
     np.testing.assert_array_equal(counts, [[1, 0], [0, 1]])
     assert compute_miou(counts) == 1.0
@@ -102,7 +102,7 @@ def test_all_ignored_has_no_score_and_no_warning() -> None:
         assert find_never_predicted(counts) == []
 
 
-def test_row_16_the_baseline_is_the_score_of_answering_with_the_commonest_class() -> None:
+def test_the_baseline_is_the_score_of_answering_with_the_commonest_class() -> None:
     truth, _ = draw_maps(7, absent=(4,))
     truth[truth == 1] = 3
     counts = count(truth, np.zeros_like(truth))
@@ -111,7 +111,7 @@ def test_row_16_the_baseline_is_the_score_of_answering_with_the_commonest_class(
     assert miou == pytest.approx(compute_miou(count(truth, np.full_like(truth, 3))))
 
 
-def test_row_16_classes_never_predicted_are_found() -> None:
+def test_classes_never_predicted_are_found() -> None:
     counts = count([0, 0, 1, 2], [0, 0, 0, 2], num_classes=4)
     assert find_never_predicted(counts) == [1]
 

@@ -94,7 +94,7 @@ def test_a_broken_transfer_leaves_nothing_and_the_next_one_starts_anew(
     assert fetch_file(url, cache).read_bytes() == plain.read_bytes()
 
 
-def test_row_40_a_dead_link_names_the_file_its_hash_and_its_place(server, tmp_path: Path) -> None:
+def test_a_dead_link_names_the_file_its_hash_and_its_place(server, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         dead = f"http://127.0.0.1:{free.getsockname()[1]}"

@@ -49,7 +49,7 @@ class Bomb:
         return os.mkdir, (str(self.folder),)  # type: ignore[attr-defined]
 
 
-def test_row_40_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path: Path) -> None:
+def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path: Path) -> None:
     bomb = Bomb()
     bomb.folder = tmp_path / "executed"
     for number, write in enumerate(
@@ -119,7 +119,7 @@ def test_a_missing_file_is_said(tmp_path: Path) -> None:
         load_state(tmp_path)
 
 
-def test_row_22_another_number_of_classes_keeps_the_rest_and_remakes_the_scores() -> None:
+def test_another_number_of_classes_keeps_the_rest_and_remakes_the_scores() -> None:
     """The usual mistakes: an error about sizes, or a wall of keys."""
     torch.manual_seed(0)
     old, new = build(num_classes=21, auxiliary=True), build(num_classes=3)
@@ -226,7 +226,7 @@ def test_weights_of_a_lite_variant_are_told_by_their_order() -> None:
         start({"name": "fcn-lite0"}, LITE1_FILE.fetch())
 
 
-def test_row_22_another_architecture_is_one_sentence(tmp_path: Path) -> None:
+def test_another_architecture_is_one_sentence(tmp_path: Path) -> None:
     state = draw_state(build_resnet18())
     state["layer4.1.conv2.weight"] = torch.ones(1)
     path = save(tmp_path, state)

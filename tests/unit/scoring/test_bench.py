@@ -42,7 +42,7 @@ class Turns:
         return self._labeller.label_image(image, **options)
 
 
-def test_row_35_all_take_turns_after_warming_up_and_medians_lie_within_the_spread(model_file):
+def test_all_take_turns_after_warming_up_and_medians_lie_within_the_spread(model_file):
     asked = []
     labeller = atrous.load(model_file).build_labeller()
     candidates = [(name, "auto", Turns(labeller, name, asked)) for name in ("one", "two")]

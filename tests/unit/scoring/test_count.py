@@ -116,14 +116,14 @@ def test_scores_equal_scikit_learn_on_full_size_predictions(network: Segmenter, 
         assert row.miou == pytest.approx(np.mean(ious))
 
 
-def test_row_26_every_pixel_is_scored_at_the_masks_own_size(network: Segmenter, dataset: Images) -> None:
+def test_every_pixel_is_scored_at_the_masks_own_size(network: Segmenter, dataset: Images) -> None:
     scores = score(wrap(network), dataset)
     assert [(row.height, row.width) for row in scores.images] == list(SIZES)
     valid = sum(int((mask != IGNORE_INDEX).sum()) for mask in dataset.masks)
     assert sum(map(sum, scores.confusion)) == valid  # no crop, no shrinking, no padding
 
 
-def test_row_23_counts_of_single_images_add_up_and_their_mean_is_another_number(
+def test_counts_of_single_images_add_up_and_their_mean_is_another_number(
     network: Segmenter, dataset: Images
 ) -> None:
     scores = score(wrap(network), dataset)
@@ -136,7 +136,7 @@ def test_row_23_counts_of_single_images_add_up_and_their_mean_is_another_number(
 
 
 @pytest.mark.parametrize("evaluation", [{}, {"output_stride": 8, "scales": (0.75, 1.0), "flip": True, "window": 65}])
-def test_row_25_files_of_predict_compared_by_other_code_give_the_same_miou(
+def test_files_of_predict_compared_by_other_code_give_the_same_miou(
     network: Segmenter, dataset: Images, tmp_path: Path, evaluation: dict[str, object]
 ) -> None:
     scores = score(wrap(network, **evaluation), dataset)
@@ -152,7 +152,7 @@ def test_row_25_files_of_predict_compared_by_other_code_give_the_same_miou(
     assert scores.miou == pytest.approx(expected, abs=1e-12)
 
 
-def test_row_25_scoring_twice_and_in_training_mode_gives_the_same_scores(network: Segmenter, dataset: Images) -> None:
+def test_scoring_twice_and_in_training_mode_gives_the_same_scores(network: Segmenter, dataset: Images) -> None:
     labeller = wrap(network)
     first = score(labeller, dataset)
     network.train()
@@ -160,7 +160,7 @@ def test_row_25_scoring_twice_and_in_training_mode_gives_the_same_scores(network
     assert score(wrap(network), dataset) == first
 
 
-def test_row_34_score_holds_bands_and_not_images_of_probabilities(
+def test_score_holds_bands_and_not_images_of_probabilities(
     network: Segmenter, dataset: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = score(wrap(network), dataset)
@@ -180,7 +180,7 @@ def test_row_34_score_holds_bands_and_not_images_of_probabilities(
     assert sum(heights) == sum(height for height, _ in SIZES)
 
 
-def test_row_16_baseline_and_never_predicted_stand_beside_the_miou(network: Segmenter, dataset: Images) -> None:
+def test_baseline_and_never_predicted_stand_beside_the_miou(network: Segmenter, dataset: Images) -> None:
     dataset.masks[0][:20] = 3
     dataset.masks[1][:] = 1
     form = score(wrap(network), dataset).to_json()

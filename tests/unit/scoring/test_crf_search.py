@@ -43,7 +43,7 @@ def build(network, **options) -> Labeller:
     return build_labeller(Engine(network, device="cpu"), SHAPES.label_space, InferenceOptions(**options))
 
 
-def test_row_38_the_field_follows_the_network_and_the_score_without_it_stands_beside(network) -> None:
+def test_the_field_follows_the_network_and_the_score_without_it_stands_beside(network) -> None:
     options = {"bilateral_xy_px": 20.0, "num_iterations": 3}
     plain, refined = build(network), build(network, crf=options)
     truth, labels = [], []

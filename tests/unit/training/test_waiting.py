@@ -5,7 +5,7 @@ import pytest
 from atrous.training.waiting import DataWait
 
 
-def test_row_36_the_share_leaves_out_the_first_step_and_says_what_helps():
+def test_the_share_leaves_out_the_first_step_and_says_what_helps():
     wait = DataWait(workers=2)
     assert wait.share is None
     wait.add(30.0, 1.0)  # workers start

@@ -85,7 +85,7 @@ LAYOUTS: dict[str, dict[str, object]] = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_row_29_a_tiff_in_parts_gets_the_labels_of_the_whole_image(
+def test_a_tiff_in_parts_gets_the_labels_of_the_whole_image(
     layout: str, labeller: Labeller, tmp_path: Path
 ) -> None:
     image, options = draw_image(), LAYOUTS[layout]
@@ -98,7 +98,7 @@ def test_row_29_a_tiff_in_parts_gets_the_labels_of_the_whole_image(
     assert len(np.unique(labels)) == 3
 
 
-def test_row_29_no_more_than_a_windows_rows_are_held_and_each_is_decoded_once(
+def test_no_more_than_a_windows_rows_are_held_and_each_is_decoded_once(
     labeller: Labeller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[int] = []

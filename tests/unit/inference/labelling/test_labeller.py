@@ -64,7 +64,7 @@ def test_labels_confidence_and_probabilities_belong_together(network: Segmenter)
     assert labeller.label_image(image)[2] is None
 
 
-def test_row_43_another_output_stride_takes_the_rates_with_it_and_says_so() -> None:
+def test_another_output_stride_takes_the_rates_with_it_and_says_so() -> None:
     network = build_network(ModelConfig(name="deeplabv3-resnet18", weights="none"), 5)
     said: list[str] = []
     labeller = build_labeller(
@@ -172,7 +172,7 @@ def test_an_unreadable_file_is_named(network: Segmenter, tmp_path: Path) -> None
         list(predict(wrap(network), tmp_path))
 
 
-def test_row_30_a_folder_in_masks_out(network: Segmenter, tmp_path: Path) -> None:
+def test_a_folder_in_masks_out(network: Segmenter, tmp_path: Path) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
     write_images(source, "a.jpg", "sub/b.png", "sub/deep/c.jpg")
     (source / "broken.jpg").write_bytes(b"no image")
@@ -217,7 +217,7 @@ def test_an_interruption_keeps_and_records_what_is_finished(network: Segmenter, 
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
 
 
-def test_row_30_images_of_equal_size_go_through_the_network_together(network: Segmenter, tmp_path: Path) -> None:
+def test_images_of_equal_size_go_through_the_network_together(network: Segmenter, tmp_path: Path) -> None:
     source, sizes = tmp_path / "in", [(33, 47), (47, 33), (33, 47), (33, 47), (20, 20), (33, 47)]
     source.mkdir()
     for number, size in enumerate(sizes):
@@ -283,7 +283,7 @@ def test_a_folder_that_cannot_be_written_says_so(network: Segmenter, tmp_path: P
         save_predictions(wrap(network), [tmp_path / "in"], tmp_path / "out", formats=["labels"])
 
 
-def test_row_43_a_labellers_stride_leaves_the_networks_own_alone(network: Segmenter) -> None:
+def test_a_labellers_stride_leaves_the_networks_own_alone(network: Segmenter) -> None:
     own, finer = wrap(network), wrap(network, output_stride=8)
     image = draw_image(97, 97)
     before = own.label_image(image, probabilities=True)[2]
@@ -304,7 +304,7 @@ def test_a_living_models_stride_is_the_default(network: Segmenter) -> None:
     assert wrap(network).protocol.output_stride == 8
 
 
-def test_row_25_a_network_in_training_is_evaluated_and_not_changed(network: Segmenter) -> None:
+def test_a_network_in_training_is_evaluated_and_not_changed(network: Segmenter) -> None:
     labeller = wrap(network)
     image = draw_image()
     expected = labeller.label_image(image)[1]
@@ -354,7 +354,7 @@ def test_out_of_memory_says_what_to_do(network: Segmenter, monkeypatch: pytest.M
     assert "40 x 50" in caught.value.message
 
 
-def test_row_31_one_file_is_enough_to_predict_as_before(network: Segmenter, tmp_path: Path) -> None:
+def test_one_file_is_enough_to_predict_as_before(network: Segmenter, tmp_path: Path) -> None:
     model = ModelConfig(name="fcn-resnet18", weights="none")
     with torch.no_grad():
         network.get_buffer("mean").fill_(0.2)  # statistics that no code knows, only the file

@@ -55,7 +55,7 @@ def draw_image(height: int, width: int, seed: int = 0) -> Tensor:
 
 
 @pytest.mark.parametrize("resize", ["aligned", "half_pixel"])
-def test_row_18_one_scale_of_a_whole_image_is_the_softmax_of_forward(resize: str) -> None:
+def test_one_scale_of_a_whole_image_is_the_softmax_of_forward(resize: str) -> None:
     network, image = build(resize=resize), draw_image(70, 101)
     with torch.no_grad():
         logits = network(image[None])
@@ -65,7 +65,7 @@ def test_row_18_one_scale_of_a_whole_image_is_the_softmax_of_forward(resize: str
     torch.testing.assert_close(probs.sum(dim=0), torch.ones(70, 101))
 
 
-def test_row_34_bands_equal_the_whole(network: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bands_equal_the_whole(network: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     image = draw_image(83, 61)
     protocol = Protocol(scales=(0.75, 1.0, 1.5), flip=True)
     whole = compute_probs(network, image, protocol)
@@ -76,7 +76,7 @@ def test_row_34_bands_equal_the_whole(network: Segmenter, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("window", [None, 65])
-def test_row_34_full_size_logits_never_exist(
+def test_full_size_logits_never_exist(
     network: Segmenter, window: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Largest(TorchDispatchMode):

@@ -119,11 +119,6 @@ def test_separable_weights_by_arithmetic() -> None:
     assert count(aspp) == 2 * (2048 * 256 + norm) + 3 * branch + 5 * 256 * 256 + norm
 
 
-def test_rates_cost_no_weights() -> None:
-    with torch.device("meta"):
-        assert count(ASPP(8, 8, rates=(1, 2, 3))) == count(ASPP(8, 8, rates=(6, 12, 18)))
-
-
 def test_the_head_ends_in_one_score_a_class() -> None:
     head = DeepLabV3Head(SHAPES, 7, channels=16, refinement=True).eval()
     levels = [torch.randn(2, 4, 40, 40), torch.randn(2, 8, 5, 6)]

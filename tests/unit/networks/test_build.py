@@ -6,7 +6,7 @@ import torch
 from atrous.config.schema import ModelConfig
 from atrous.core.errors import ConfigError
 from atrous.networks import BACKBONES, FAMILIES
-from atrous.networks.build import CONVENTIONS, build_network, build_network_from, describe_network, split_name
+from atrous.networks.build import build_network, build_network_from, describe_network, split_name
 
 
 def build(name: str = "deeplabv3-lite0", num_classes: int = 3, **options: object):
@@ -93,15 +93,28 @@ def test_a_multi_grid_must_fit_the_backbone(name: str, multi_grid: list[int], wo
         build(name, multi_grid=multi_grid)
 
 
-@pytest.mark.parametrize("convention", CONVENTIONS)
-def test_a_preset_sets_three_fields_and_each_can_be_set_alone(convention: str) -> None:
-    network = build("fcn-resnet18", convention=convention)
-    assert network.aligned == (CONVENTIONS[convention]["resize"] == "aligned")
-    assert network.image_pooling == CONVENTIONS[convention]["image_pooling"]
-    other = "half_pixel" if network.aligned else "aligned"
-    changed = build("fcn-resnet18", convention=convention, resize=other)
-    assert changed.aligned != network.aligned
-    assert changed.image_pooling == network.image_pooling
+@pytest.mark.parametrize(
+    ("convention", "rates", "aligned", "pooling"),
+    [
+        ("atrous", [1, 2, 4, 4], True, "image"),
+        ("torchvision", [1, 2, 4, 4], False, "image"),
+        ("tensorflow", [2, 2, 4, 4], True, "map"),
+    ],
+)
+def test_a_preset_sets_three_fields_and_each_can_be_set_alone(
+    convention: str, rates: list[int], aligned: bool, pooling: str
+) -> None:
+    def find_fields(**options: object) -> tuple[list[int], bool, str]:
+        with torch.device("meta"):
+            network = build("fcn-resnet18", convention=convention, multi_grid=[1, 2], **options)
+        block4 = [site.rate for site in network.sites if site.name.startswith("layer4.") and max(site.kernel) == 3]
+        return block4, network.aligned, network.image_pooling
+
+    assert find_fields() == (rates, aligned, pooling)
+    assert find_fields(first_unit_rate="exact") == ([1, 2, 4, 4], aligned, pooling)
+    assert find_fields(first_unit_rate="uniform") == ([2, 2, 4, 4], aligned, pooling)
+    assert find_fields(resize="aligned" if not aligned else "half_pixel") == (rates, not aligned, pooling)
+    assert find_fields(image_pooling="map") == (rates, aligned, "map")
 
 
 def test_the_auxiliary_head_reads_the_level_before_the_last() -> None:

@@ -14,7 +14,7 @@ from atrous.networks.heads.deeplabv2 import DeepLabV2Head
 from atrous.networks.heads.deeplabv3plus import DeepLabV3PlusHead
 from atrous.networks.heads.imagepyramid import ImagePyramidHead
 from atrous.networks.heads.pspnet import PSPNetHead
-from atrous.networks.layers.resize import resample_cells, resize_map
+from atrous.networks.layers.resize import resample_cells
 from atrous.networks.segmenter import Segmenter
 
 SHAPES = FeatureShapes((FeatureLevel(4, 4), FeatureLevel(6, 32)))
@@ -49,17 +49,24 @@ def test_an_image_pyramids_rates_are_its_inner_heads() -> None:
 
 
 def test_the_decoder_joins_context_and_detail_where_they_lie() -> None:
-    """A ramp over the image, sampled at stride 32, is the same ramp at stride 4: corners lie on corners."""
-    deep = torch.arange(3.0).mul(32).expand(1, 1, 3, 3)
-    fine = torch.arange(17.0).mul(4).expand(1, 1, 17, 17)
-    torch.testing.assert_close(resize_map(deep, (17, 17), aligned=True), fine)
-    head = DeepLabV3PlusHead(SHAPES, 3, rates=(1,), channels=8, low_level_channels=5).eval()
-    features = [torch.randn(1, 4, 17, 17), torch.randn(1, 6, 3, 3)]
-    with torch.inference_mode():
-        logits = head(features, Extent())
-        assert logits.shape == (1, 3, 17, 17)
-        moved = head([features[0], features[1] + 1], Extent()), head([features[0] + 1, features[1]], Extent())
-    assert all((other - logits).abs().max() > 0 for other in moved)
+    """Corners lie on corners: eight cells of stride 4 for each of stride 32, counted from the first one's centre."""
+    torch.manual_seed(0)
+    head = DeepLabV3PlusHead(SHAPES, 3, rates=(1,), channels=8, low_level_channels=5, image_features=False).eval()
+    features = [torch.randn(1, 4, 65, 65), torch.randn(1, 6, 9, 9)]
+
+    @torch.inference_mode()
+    def find_reached(level: int, cell: int) -> tuple[int, int]:
+        """Return the first and the last row of logits that a change of one cell reaches."""
+        changed = [values.clone() for values in features]
+        changed[level][..., cell, cell] += 1
+        logits, others = head(features, Extent()), head(changed, Extent())
+        assert logits.shape == (1, 3, 65, 65)
+        rows = (logits - others).abs().amax(dim=(0, 1, 3)).nonzero()
+        return int(rows.min()), int(rows.max())
+
+    # ASPP reaches cells 3 to 5, at 24 to 40 of stride 4; interpolation 7 further, and the decoder 2 on either side.
+    assert find_reached(1, 4) == (24 - 7 - 2, 40 + 7 + 2)
+    assert find_reached(0, 32) == (32 - 2, 32 + 2)
     assert [head.find_stride(stride) for stride in (32, 16, 8, 4)] == [4, 4, 4, 4]
 
 

@@ -123,9 +123,7 @@ def test_every_pixel_is_scored_at_the_masks_own_size(network: Segmenter, dataset
     assert sum(map(sum, scores.confusion)) == valid  # no crop, no shrinking, no padding
 
 
-def test_counts_of_single_images_add_up_and_their_mean_is_another_number(
-    network: Segmenter, dataset: Images
-) -> None:
+def test_counts_of_single_images_add_up_and_their_mean_is_another_number(network: Segmenter, dataset: Images) -> None:
     scores = score(wrap(network), dataset)
     singles = [score(wrap(network), replace(dataset, numbers=(number,))) for number in range(len(dataset))]
     np.testing.assert_array_equal(scores.confusion, sum(np.array(single.confusion) for single in singles))

@@ -85,9 +85,7 @@ LAYOUTS: dict[str, dict[str, object]] = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_tiff_in_parts_gets_the_labels_of_the_whole_image(
-    layout: str, labeller: Labeller, tmp_path: Path
-) -> None:
+def test_a_tiff_in_parts_gets_the_labels_of_the_whole_image(layout: str, labeller: Labeller, tmp_path: Path) -> None:
     image, options = draw_image(), LAYOUTS[layout]
     Image.fromarray(image).save(tmp_path / "whole.png")
     pixels = image.transpose(2, 0, 1) if "planarconfig" in options else image

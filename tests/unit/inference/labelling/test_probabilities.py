@@ -76,9 +76,7 @@ def test_bands_equal_the_whole(network: Segmenter, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("window", [None, 65])
-def test_full_size_logits_never_exist(
-    network: Segmenter, window: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_size_logits_never_exist(network: Segmenter, window: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     class Largest(TorchDispatchMode):
         numel = 0
 

@@ -8,10 +8,13 @@ AtrousError            70  base class; only the kinds below are raised
 ├── MachineError       5   memory, disk space, open files, a device, a missing package
 └── TrainingDiverged   6   a loss or a gradient that is no longer finite
 
-Other exit codes: 0 done; 1 done, but something was skipped; 70 an unexpected error; 130 interrupted.
+Other exit codes: 0 done; 1 done, but something was skipped; 70 an unexpected error; 130 interrupted by a signal.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 SKIPPED_EXIT_CODE = 1
 UNEXPECTED_EXIT_CODE = 70
@@ -39,6 +42,21 @@ class AtrousError(Exception):
     def __reduce__(self) -> tuple[type[AtrousError], tuple[str, str]]:
         """Keep message and hint when the error is pickled, as it is on its way from a data worker."""
         return type(self), (self.message, self.hint)
+
+
+@contextmanager
+def note_on_stop(describe: Callable[[BaseException], str]) -> Iterator[None]:
+    """Add a sentence to whatever stops the block: an error or Ctrl-C. The command line prints it below the error.
+
+    Args:
+        describe: Receives what stopped the block; returns what was done and how to continue, or an empty text.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if text := describe(error):
+            error.add_note(text)
+        raise
 
 
 class UsageError(AtrousError, ValueError):

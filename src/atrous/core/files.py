@@ -1,22 +1,26 @@
-"""Atomic writes, JSON and hashes."""
+"""Atomic writes, JSON and hashes. Whatever keeps a file from being written is one kind of error, with its path."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
+import re
 import secrets
-import shutil
 import stat
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
-from atrous.core.errors import MachineError
+from atrous.core.errors import AtrousError
+from atrous.core.system_errors import describe_shortage, describe_write_error
 
-FULL_DISK_BYTES = 2**20
-"""A write that fails with less free space than this is taken to have failed for lack of space."""
+PROBE_BYTES = 2**20
+"""What is written to a disk after a library has failed to write there, to learn why."""
+_TEMPORARY = re.compile(r"\.part-[0-9a-f]{8}(-old)?(\..*)?")
+"""Names of temporary files. They do not hold the name of the file: with it, a long one would be too long."""
 
 
 @contextmanager
@@ -29,30 +33,71 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Args:
         path: Final path of the file; missing parent folders are made.
     Raises:
-        MachineError: The disk is full.
+        MachineError: The disk is full, read-only or damaged, or the user may not write there.
+        UsageError: No file can have this path.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, mode = _create_beside(path)
+    with _explain_failure(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary, mode = _create_beside(path)
     try:
-        yield temporary
-        if stat.S_IMODE(temporary.stat().st_mode) != mode:  # some writers put a file of their own in its place
-            temporary.chmod(mode)
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
-    except Exception as error:
-        # Libraries written in C++ report a full disk with messages of their own.
-        if shutil.disk_usage(path.parent).free < FULL_DISK_BYTES:
-            raise MachineError(f"{path}: no space left on the disk", "Free some space, or write elsewhere.") from error
-        raise
+        with _explain_failure(path, temporary):
+            yield temporary
+            if stat.S_IMODE(temporary.stat().st_mode) != mode:  # some writers put a file of their own in its place
+                temporary.chmod(mode)
+            _sync(temporary)
+            temporary.replace(path)
+            _sync(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _explain_failure(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Turn what the disk refuses into an error that names the final path.
+
+    Args:
+        path: The final path.
+        temporary: The file that is being written. Libraries written in C++ and Rust report a full disk with errors of
+            their own, which may blame the content: whether the disk takes more is tried.
+    """
+    try:
+        yield
+    except AtrousError as error:
+        if temporary is not None and describe_shortage(error) is None:  # such as a file that could not be read back
+            _probe(path, temporary, error)
+        raise
+    except OSError as error:
+        is_foreign = error.errno is None or (error.filename is not None and temporary is not None)
+        if is_foreign and str(error.filename) not in (str(temporary), str(path)):
+            _probe(path, temporary, error)  # a download that broke off, numpy's own words, another file
+            raise
+        raise describe_write_error(error, path) from error
+    except Exception as error:
+        shortage = describe_shortage(error, path)
+        if shortage is not None:
+            raise shortage from error
+        _probe(path, temporary, error)
+        raise
+
+
+def _probe(path: Path, temporary: Path | None, error: Exception) -> None:
+    """Raise what is wrong with the disk, if it takes no more bytes."""
+    if temporary is None:
+        return
+    try:
+        with temporary.open("ab") as file:
+            file.write(bytes(PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as reason:
+        raise describe_write_error(reason, path) from error
 
 
 def _create_beside(path: Path) -> tuple[Path, int]:
     """Create an empty file beside `path` and return it with its permissions."""
     while True:
-        temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
+        temporary = path.with_name(f".part-{secrets.token_hex(4)}{path.suffix}")
         try:
             handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         except FileExistsError:
@@ -60,6 +105,66 @@ def _create_beside(path: Path) -> tuple[Path, int]:
         mode = stat.S_IMODE(os.fstat(handle).st_mode)
         os.close(handle)
         return temporary, mode
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove the temporary files of a process that was killed while it wrote into a folder.
+
+    Args:
+        folder: A folder that no other process writes into now; its sub-folders are left as they are.
+    """
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if _TEMPORARY.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+
+
+class _DeferringFile(io.RawIOBase):
+    """A file for `open_deferring`: keeps the first error and drops what is written after it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__()
+        self.error: OSError | None = None
+        self._file = file
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        return self._file.seek(offset, whence)
+
+    def write(self, data: Any, /) -> int:
+        view = memoryview(data).cast("B")
+        if self.error is None:
+            try:
+                self._file.write(view)
+            except OSError as error:
+                self.error = error
+        return len(view)
+
+
+@contextmanager
+def open_deferring(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to write, for libraries that cannot take a write that fails.
+
+    An error of the disk is raised at the end of the block. PyTorch's writers would report it with words of their own,
+    or end the process.
+
+    Args:
+        path: The file.
+    Raises:
+        OSError: The first write that failed.
+    """
+    with path.open("wb") as file:
+        deferring = _DeferringFile(file)
+        try:
+            yield cast(BinaryIO, deferring)
+        finally:
+            if deferring.error is not None:
+                raise deferring.error
 
 
 def _sync(path: Path) -> None:
@@ -81,7 +186,7 @@ def save_text(path: Path, text: str) -> None:
         text: Its content.
     """
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names that are no text
 
 
 def save_json(path: Path, value: Any) -> None:

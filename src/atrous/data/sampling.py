@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from atrous.core.errors import AtrousError, DataError, MachineError, UsageError
+from atrous.core.interruption import STOP_SIGNALS
 from atrous.core.records import Sample
 from atrous.core.seeds import compute_epoch_order, sample_generator
 from atrous.data.augment.pipeline import Augmentation
@@ -164,5 +165,5 @@ def _start_worker(_: int) -> None:
     """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)

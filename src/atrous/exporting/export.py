@@ -15,6 +15,7 @@ from torch import Tensor
 from atrous.core.errors import AtrousError, ModelFileError, UsageError
 from atrous.core.files import atomic_path
 from atrous.core.records import MessageCallback, send_message
+from atrous.core.system_errors import raise_shortage
 from atrous.exporting import FORMATS
 from atrous.exporting.contracts import Format
 from atrous.exporting.parity import Parity, draw_images, measure_parity, require_parity
@@ -95,6 +96,7 @@ def export_network(
     except AtrousError:
         raise
     except Exception as error:  # each converter raises its own errors
+        raise_shortage(error)
         raise ModelFileError(
             f"{path}: the network cannot be converted: {type(error).__name__}: {read_first_line(error)}",
             "Try another format; --debug shows the trace.",

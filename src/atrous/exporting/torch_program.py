@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from torch.export import ExportedProgram
 
 from atrous.core.errors import ConfigError
+from atrous.core.files import open_deferring
 
 
 class TorchProgramFile:
@@ -33,4 +35,6 @@ class TorchProgramFile:
 
     def save(self, path: Path, metadata: Mapping[str, str]) -> None:
         """Write the graph with its metadata."""
-        torch.export.save(self._program, path, extra_files=dict(metadata))
+        with warnings.catch_warnings(), open_deferring(path) as file:
+            warnings.simplefilter("ignore", UserWarning)  # PyTorch's own, of weights that share their memory
+            torch.export.save(self._program, file, extra_files=dict(metadata))

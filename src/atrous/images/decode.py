@@ -23,6 +23,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from atrous.core.errors import DataError, MachineError, UsageError
+from atrous.core.system_errors import raise_shortage
 
 ImageInput = str | Path | bytes | BinaryIO | Image.Image | np.ndarray
 """Anything that holds one image: a path, an encoded file in memory, a binary stream, a PIL image or its pixels."""
@@ -186,12 +187,10 @@ def _open_image(source: ImageInput) -> Iterator[tuple[Image.Image, str]]:
         else:
             with Image.open(_as_file(source), formats=_FORMATS) as image:
                 yield image, name
-    except (DataError, UsageError):
+    except (DataError, UsageError, MachineError):
         raise
     except FileNotFoundError as error:
         raise DataError(f"{name}: no such file") from error
-    except MemoryError as error:
-        raise MachineError(f"{name}: not enough memory to decode it", "Close other programs.") from error
     except Image.DecompressionBombError as error:
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
         raise DataError(
@@ -205,10 +204,12 @@ def _open_image(source: ImageInput) -> Iterator[tuple[Image.Image, str]]:
             _BROKEN if is_empty else f"Supported suffixes: {', '.join(sorted(IMAGE_SUFFIXES))}.",
         ) from error
     except OSError as error:
+        raise_shortage(error, name)
         if error.errno is None:  # Pillow's own: a truncated or damaged file
             raise _describe_broken(name, error) from error
         raise DataError(f"{name}: cannot be read: {error.strerror}", "Check the file and its permissions.") from error
     except Exception as error:  # a decoder may raise anything on a broken file; what matters is which file it was
+        raise_shortage(error, name)
         raise _describe_broken(name, error) from error
 
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from atrous.core.files import atomic_path
+from atrous.core.files import atomic_path, open_deferring
 from atrous.core.labels import LabelSpace
 from atrous.images.palette import build_colour_table
 
@@ -129,7 +129,7 @@ def save_probabilities(path: Path, probabilities: np.ndarray) -> None:
         path: The file.
         probabilities: Of each class, (K, H, W) in [0, 1].
     """
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
+    with atomic_path(path) as temporary, open_deferring(temporary) as file:  # numpy drops the reason of a failure
         np.save(file, probabilities.astype(np.float16))
 
 

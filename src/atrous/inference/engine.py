@@ -14,6 +14,7 @@ from torch import Tensor
 
 from atrous.core.errors import ConfigError, ModelFileError
 from atrous.core.registry import describe_choices
+from atrous.core.system_errors import raise_shortage
 from atrous.graphs.trace import trace_network
 from atrous.inference import BACKENDS, CONVERTERS
 from atrous.inference.backends.folding import copy_network, find_pairs, fold_norms
@@ -250,6 +251,7 @@ class ConvertedNetwork(Graph):
         try:
             self.source: bytes = convert(trace_network(network, "cells")).SerializeToString()
         except Exception as error:  # the converter has errors of its own
+            raise_shortage(error)
             raise ModelFileError(f"the network cannot be converted: {read_first_line(error)}") from error
 
     def locate(self, height: int, width: int) -> Geometry:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from atrous.core.errors import AtrousError, ConfigError, ModelFileError
 from atrous.core.registry import describe_choices
+from atrous.core.system_errors import raise_shortage
 from atrous.graphs.card import FORMAT, FORMAT_VERSION, GraphCard
 from atrous.inference import BACKENDS
 from atrous.inference.backends.graph_backend import Graph, read_first_line
@@ -93,6 +94,7 @@ def read_file(path: Path, *, backend: str = "auto", trust: bool = False) -> Expo
     except AtrousError:
         raise
     except Exception as error:  # each runtime raises its own errors
+        raise_shortage(error, path)
         raise ModelFileError(f"{path}: cannot be read: {read_first_line(error)}", "The file is damaged.") from error
     if metadata.get("format") != FORMAT:
         raise ModelFileError(f"{path}: was not written by atrous", "Export a model of yours: `atrous export MODEL`.")

@@ -1,17 +1,20 @@
-"""Devices: which one runs, with how many threads, how much memory it has, and whether an error says that it ran out."""
+"""Devices: which one runs, with how many threads, and how much memory it has."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import torch
 
-from atrous.core.errors import MachineError
+from atrous.core.errors import ConfigError, MachineError
+from atrous.core.findings import describe_count
 from atrous.core.machine import compute_free_bytes, compute_total_bytes, count_usable_cores
 from atrous.core.registry import describe_choices
 
 DEVICE_KINDS = ("cuda", "mps", "cpu")
 """Kinds of device, in the order in which auto tries them."""
+_NAMES = ("cpu", "cuda", "cuda:1", "mps")
 
 
 def find_device(name: str, kinds: Sequence[str] = DEVICE_KINDS) -> torch.device:
@@ -22,14 +25,18 @@ def find_device(name: str, kinds: Sequence[str] = DEVICE_KINDS) -> torch.device:
         kinds: Kinds of device that the caller can use. Default: every kind.
 
     Raises:
+        ConfigError: There is no such name, or a number after cpu or mps, of which there is one.
         MachineError: The device does not exist here, or its kind is not in `kinds`.
     """
     if name == "auto":
         return torch.device(next((kind for kind in list_device_kinds() if kind in kinds), "cpu"))
+    kind, colon, number = name.partition(":")
+    if kind not in DEVICE_KINDS or (colon and not (kind == "cuda" and number.isascii() and number.isdecimal())):
+        raise ConfigError(f"unknown device {name!r}", describe_choices(name, ["auto", *_NAMES]))
     failure = _find_failure(name)
     if failure is not None:
         raise MachineError(f"device {name!r} cannot be used here: {failure}", "Use device auto or cpu.")
-    if torch.device(name).type not in kinds:
+    if kind not in kinds:
         raise MachineError(f"the backend does not run on {name!r} here", describe_choices(name, ["auto", *kinds]))
     return torch.device(name)
 
@@ -40,11 +47,17 @@ def list_device_kinds() -> tuple[str, ...]:
 
 
 def _find_failure(name: str) -> str | None:
-    """Return why a device cannot hold a tensor, in one line; None if it can."""
+    """Return why a device cannot hold a tensor, in a few words; None if it can."""
+    kind, _, number = name.partition(":")
+    count = torch.cuda.device_count() if kind == "cuda" and number else 0
+    if count and int(number) >= count:
+        return f"this machine has {describe_count(count, 'CUDA device')}, counted from 0"
+    if kind == "mps" and not torch.backends.mps.is_available():
+        return "PyTorch finds no Apple GPU"
     try:
         torch.empty(0, device=torch.device(name))
-    except (RuntimeError, AssertionError) as error:
-        return str(error).splitlines()[0]
+    except (RuntimeError, AssertionError) as error:  # a driver that is too old, or a GPU that is in use or unknown
+        return textwrap.shorten(str(error), 200, placeholder=" ...")
     return None
 
 
@@ -66,12 +79,3 @@ def compute_device_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     return compute_total_bytes()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that memory ran out, on any device."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(
-        words in str(error) for words in ("DefaultCPUAllocator", "out of memory", "could not create a primitive")
-    )

@@ -17,6 +17,7 @@ from atrous.core.errors import AtrousError, ModelFileError
 from atrous.core.files import atomic_path
 from atrous.core.labels import LabelSpace
 from atrous.core.run_folder import MODEL_NAME
+from atrous.core.system_errors import raise_shortage
 from atrous.networks.build import build_network_from
 from atrous.networks.published import (
     TORCHVISION,
@@ -140,6 +141,7 @@ def read_card(path: Path) -> ModelCard:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
+        raise_shortage(error, path)
         raise ModelFileError(
             f"{path}: cannot be read: {error}", "The file is damaged or not a .safetensors file."
         ) from error

@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from atrous.core.data_source import expand_path
 from atrous.core.errors import ConfigError, ModelFileError
 from atrous.core.files import compute_sha256
+from atrous.core.system_errors import raise_shortage
 from atrous.networks import BACKBONES
 from atrous.networks.build import split_name
 from atrous.networks.contracts import Backbone
@@ -80,6 +81,7 @@ def load_state(path: Path) -> dict[str, Tensor]:
             "Save the state dict alone: torch.save(model.state_dict(), path).",
         ) from error
     except Exception as error:  # a damaged pickle can raise anything: TypeError, AssertionError, IndexError, ...
+        raise_shortage(error, path)
         raise ModelFileError(
             f"{path}: cannot be read: {error}", "The file is damaged or of another kind; fetch it again."
         ) from error

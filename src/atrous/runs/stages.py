@@ -12,7 +12,7 @@ from atrous.config.run_settings import list_differences, list_settings, make_abs
 from atrous.config.schema import Config
 from atrous.config.stages import list_stages
 from atrous.core.data_source import FOLDER, resolve_source
-from atrous.core.errors import ConfigError, UsageError
+from atrous.core.errors import ConfigError, TrainingDiverged, UsageError, note_on_stop
 from atrous.core.findings import describe_count
 from atrous.core.metrics_file import is_finished, load_scores
 from atrous.core.records import MessageCallback, Note, NoteCollector, ProgressCallback, Scores, send_message
@@ -240,13 +240,23 @@ def _run_stage(
         if checkpoint is None:  # not before it is certain that there will be a run
             for folder, settings in {stage.run: config, run: whole}.items():
                 save_run_config(folder.config, settings)
-        was_stopped = run_steps(training)
-        interrupted = training.state.step < training.plan.total_steps
-        conclude_training(training, interrupted=interrupted)
-        journal.close("aborted" if interrupted else "success")
-    write_report(stage.run.path)
+        with note_on_stop(lambda error: _describe_way_on(error, stage.run, run)):
+            was_stopped = run_steps(training)
+            interrupted = training.state.step < training.plan.total_steps
+            conclude_training(training, interrupted=interrupted)
+            journal.close("aborted" if interrupted else "success")
+            write_report(stage.run.path)
     # A stage that was asked to stop in its last step has finished, and yet the run is interrupted.
     return Run(stage.run.path, training.state.best_scores, interrupted or (was_stopped and stage.run != run))
+
+
+def _describe_way_on(error: BaseException, stage: RunFolder, run: RunFolder) -> str:
+    """Return how to continue a run that something has stopped."""
+    if isinstance(error, TrainingDiverged):  # it would diverge again: a run keeps its settings
+        best = stage.model
+        return f"Its best weights so far can start that run: --weights {shlex.quote(str(best))}" * best.is_file()
+    has_checkpoint = any(folder.checkpoint.is_file() for folder in (run, *run.iter_stages()))
+    return f"Continue with: atrous train --resume {_quote(run)}" * has_checkpoint
 
 
 def find_hard_classes(scores: Scores) -> tuple[str, ...]:

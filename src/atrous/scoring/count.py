@@ -10,6 +10,7 @@ from itertools import islice
 from atrous.core.errors import DataError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import ImageScore, Progress, ProgressCallback, Sample
+from atrous.core.system_errors import raise_shortage
 from atrous.data.contracts import SegmentationDataset
 from atrous.data.samples import is_thread_safe, read_sample
 from atrous.inference.folders.prefetch import iter_ahead
@@ -100,6 +101,7 @@ def _iter_samples(
         try:
             yield index, reading.result()
         except OSError as error:
+            raise_shortage(error)
             raise DataError(f"cannot read {dataset.image_path(index) or dataset.key(index)}: {error}") from error
 
 

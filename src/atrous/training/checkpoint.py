@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import pickle
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from atrous.core.errors import ModelFileError
-from atrous.core.files import atomic_path
+from atrous.core.files import atomic_path, open_deferring
 from atrous.core.records import Scores
 from atrous.core.run_folder import RunFolder
+from atrous.core.system_errors import raise_shortage
 
 FORMAT_VERSION = 2
 
@@ -85,8 +86,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "optimizer": checkpoint.optimizer,
         "record": json.dumps(checkpoint.record),
     }
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+    with atomic_path(path) as temporary, open_deferring(temporary) as file:
+        torch.save(content, file)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -138,9 +139,12 @@ def _explain_damage(path: Path) -> Iterator[None]:
         yield
     except ModelFileError:
         raise
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, TypeError, ValueError) as error:
-        reason = next((line for line in str(error).splitlines() if line), type(error).__name__)
-        raise ModelFileError(f"{path}: cannot be read: {reason}", _suggest(path)) from error
+    except Exception as error:  # a damaged file can raise anything, with advice to open it without any check
+        raise_shortage(error, path)
+        if isinstance(error, OSError) and error.errno is not None:
+            raise ModelFileError(f"{path}: cannot be read: {error.strerror}", _suggest(path)) from error
+        problem = "is damaged" if zipfile.is_zipfile(path) else "is incomplete, or is no checkpoint"
+        raise ModelFileError(f"{path}: {problem}; nothing in it was run", _suggest(path)) from error
 
 
 def _suggest(path: Path) -> str:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import sys
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from types import TracebackType
 from typing import Literal
 
 from lightning.fabric.loggers.logger import Logger
 
-from atrous.core.errors import MachineError
+from atrous.core.errors import AtrousError, MachineError
 from atrous.core.files import save_text
 from atrous.core.records import MessageCallback, Note, NoteCollector, Progress, ProgressCallback
 from atrous.core.run_folder import RunFolder
+from atrous.core.system_errors import describe_shortage, describe_write_error
 
 Row = dict[str, float | int | str | None]
 Status = Literal["success", "aborted", "failed"]
@@ -76,6 +79,9 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            with suppress(AtrousError):  # such as the full disk that is the reason
+                self._write(f"stopped: {_describe_end(error)}")
         interrupted = isinstance(error, KeyboardInterrupt)
         self.close("success" if error is None else "aborted" if interrupted else "failed")
 
@@ -85,14 +91,22 @@ class Journal:
         return tuple(self._forward.notes)
 
     def log(self, text: str) -> None:
-        """Forward a sentence and append it to log.txt."""
+        """Forward a sentence and append it to log.txt.
+
+        Raises:
+            MachineError: The disk is full, or the user may not write there.
+        """
         self._write(text)
         self._forward(text)
 
     def _write(self, text: str) -> None:
-        if self._is_writer:
-            with self.run.log.open("a", encoding="utf-8") as file:
+        if not self._is_writer:
+            return
+        try:
+            with self.run.log.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(text + "\n")
+        except OSError as error:
+            raise describe_write_error(error, self.run.log) from error
 
     def show(self, stage: str, done: int, total: int | None, note: str = "") -> None:
         """Forward the progress of a stage.
@@ -145,6 +159,15 @@ class Journal:
                     _finish_wandb(status)
             except Exception as error:
                 self.log(f"the tracker {name} could not be closed: {error}")
+
+
+def _describe_end(error: BaseException) -> str:
+    """Return why a training ended: an error that users may meet, or the trace of one that they may not."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    shortage = describe_shortage(error)
+    known = shortage or error if isinstance(error, AtrousError) or shortage else None
+    return str(known) if known else "".join(traceback.format_exception(error)).rstrip()
 
 
 def _finish_wandb(status: Status) -> None:

@@ -8,18 +8,22 @@ from contextlib import closing
 
 import torch
 
+from atrous.core.interruption import StopRequest
 from atrous.core.records import Scores
 from atrous.data.build import build_loader
 from atrous.data.sampling import Batch
 from atrous.networks.model_file import save_model
 from atrous.training.checkpoint import Checkpoint, save_checkpoint
 from atrous.training.conclude import build_card
-from atrous.training.interruption import StopRequest
 from atrous.training.optimizers import set_lr_factor
 from atrous.training.prepare import Training
 from atrous.training.schedules import compute_poly
 from atrous.training.waiting import REPORTED_STEPS
 
+STOPPING = (
+    "stopping after this step, and its validation if one is due; the run can then be continued. "
+    "Another Ctrl-C ends it now, at its last checkpoint."
+)
 CHECKPOINT_S = 120.0
 """Seconds between checkpoints, besides those at validations and stops: the most that a power cut costs."""
 
@@ -38,7 +42,10 @@ def run_steps(training: Training) -> bool:
     state, plan, wait = training.state, training.plan, training.wait
     saved = time.monotonic()
     reported = min(REPORTED_STEPS, plan.total_steps - state.step)
-    with StopRequest() as stop, closing(_iter_steps(training)) as steps:  # closed, it ends the reading processes
+    with (
+        StopRequest(lambda: training.journal.log(STOPPING)) as stop,
+        closing(_iter_steps(training)) as steps,
+    ):  # closed, it ends the reading processes
         if state.step == 0:
             _save(training)  # from here on the run can be resumed, whatever ends it
         for batches, waited_s in steps:

@@ -11,7 +11,6 @@ from lightning.fabric import Fabric
 
 from atrous.config.schema import TrainingConfig
 from atrous.core.errors import TrainingDiverged
-from atrous.core.run_folder import CHECKPOINT_NAME
 from atrous.data.sampling import Batch
 from atrous.networks.segmenter import Segmenter
 from atrous.training.norm import start_training
@@ -65,8 +64,7 @@ class Step:
             keys = ", ".join(key for batch in batches for key in batch.keys)
             raise TrainingDiverged(
                 f"step {number} has loss {loss} and gradient norm {norm} (images {keys})",
-                "Lower --lr or training.clip_norm, or train with --precision fp32; "
-                f"{CHECKPOINT_NAME} holds the last good state.",
+                "Start a new run with a lower --lr or training.clip_norm, or with --precision fp32.",
             )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

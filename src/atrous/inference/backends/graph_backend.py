@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from atrous.core.errors import ConfigError, MachineError, ModelFileError
+from atrous.core.system_errors import is_out_of_memory, raise_shortage
 from atrous.networks.contracts import Cells, Geometry
-from atrous.networks.device import is_out_of_memory
 from atrous.networks.layers.resize import enlarge_logits
 
 
@@ -74,6 +74,7 @@ class GraphBackend:
         try:
             self._open(graph.source, precision)
         except Exception as error:  # each runtime raises its own errors
+            raise_shortage(error, graph.name)
             raise ModelFileError(
                 f"{graph.name}: cannot be opened: {read_first_line(error)}", "Export it again."
             ) from error

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from atrous.core.errors import MachineError
+from atrous.core.system_errors import is_out_of_memory
 from atrous.inference.backends.folding import copy_network
 from atrous.inference.memory import measure_bytes_per_pixel
 from atrous.networks.contracts import Cells
-from atrous.networks.device import is_out_of_memory, list_device_kinds
+from atrous.networks.device import list_device_kinds
 from atrous.networks.layers.resize import enlarge_logits
 from atrous.networks.segmenter import Segmenter
 

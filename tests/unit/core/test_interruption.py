@@ -5,9 +5,9 @@ import signal
 import threading
 
 import pytest
+from atrous.training.interruption import StopRequest
 
 from atrous.training import interruption
-from atrous.training.interruption import StopRequest
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

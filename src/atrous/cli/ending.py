@@ -1,0 +1,163 @@
+"""How a command ends: a signal, an error or a stream that takes no more become two lines and an exit code.
+
+A command adds to the error or the interruption what was done and how to continue, with `note_on_stop`; it is printed
+below.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TextIO
+
+import typer
+
+from atrous.core.errors import INTERRUPTED_EXIT_CODE, AtrousError, MachineError, UsageError
+from atrous.core.interruption import StopRequest, interrupt
+from atrous.core.system_errors import describe_shortage, describe_write_error, is_out_of_memory
+
+_MEMORY_HINTS = {
+    "train": "Try a smaller --batch or --crop, fewer --workers, or another --device.",
+    "demo": "Close other programs.",
+    "reproduce": "Try a smaller --batch or --crop.",
+    "bench": "Try smaller --sizes, or another --device.",
+    "export": "Close other programs, or use a machine with more memory.",
+    "eval": "Try a smaller --window, a larger --output-stride, or another --device.",
+    "predict": "Try a smaller --window, a larger --output-stride, or another --device.",
+}
+"""What to do about memory, by command."""
+
+
+def run_to_the_end(work: Callable[[], object], *, command: str = "", debug: bool = False) -> int:
+    """Run a command and return its exit code, whatever ends it.
+
+    Args:
+        work: The command; what it returns is the exit code if it is a number.
+        command: Its name, for hints.
+        debug: Whether to show the traceback of an error, and what other packages print.
+    """
+    _replace_what_cannot_be_printed()
+    try:
+        with StopRequest(_say_and_interrupt, _end_at_once), _quiet_packages(debug=debug):
+            code = work()
+            _flush(sys.stdout)
+    except (KeyboardInterrupt, typer.Abort) as error:
+        _show("interrupted", *getattr(error, "__notes__", ()))
+        return INTERRUPTED_EXIT_CODE
+    except BrokenPipeError:  # such as `| head`: the reader has seen enough
+        _silence(sys.stdout)
+        return 0
+    except Exception as error:
+        if debug:
+            traceback.print_exception(error)
+        known = translate(error, command)
+        _show(known.message, known.hint, *getattr(error, "__notes__", ()))
+        return known.exit_code
+    return code if isinstance(code, int) else 0
+
+
+def translate(error: Exception, command: str = "") -> AtrousError:
+    """Return any exception as an error with a message and an exit code.
+
+    Args:
+        error: What ended the command.
+        command: Name of the command, for hints.
+    """
+    if is_out_of_memory(error) or _is_memory_message(error):
+        hint = _MEMORY_HINTS.get(command, "Close other programs.")
+        return MachineError(error.message if isinstance(error, MachineError) else "out of memory", hint)
+    if isinstance(error, AtrousError):
+        return error
+    if hasattr(error, "format_message"):  # click's errors; typer has moved their class between versions
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else "atrous"
+        return UsageError(error.format_message(), f"See `{path} --help`.")
+    shortage = describe_shortage(error)
+    if shortage is not None:
+        return shortage
+    if isinstance(error, OSError) and error.errno is not None:
+        return describe_write_error(error)
+    return AtrousError(f"{type(error).__name__}: {error}", "This is a bug in atrous; --debug shows the traceback.")
+
+
+def _is_memory_message(error: Exception) -> bool:
+    return isinstance(error, MachineError) and error.message.endswith("out of memory")
+
+
+def _show(message: str, *lines: str) -> None:
+    from atrous.display.console import build_console
+
+    console = build_console(stderr=True)
+    console.print(message, style="bold red")
+    for line in lines:
+        if line:
+            console.print(line)
+
+
+def _say_and_interrupt() -> None:
+    _say("stopping, what is being written is finished first; another Ctrl-C ends now")
+    interrupt()
+
+
+def _end_at_once() -> None:
+    _say("ended at once; the same command starts again, what was finished is kept")
+    os._exit(INTERRUPTED_EXIT_CODE)
+
+
+def _say(text: str) -> None:
+    """Print from the handler of a signal, which may have come in the middle of another print, or with the terminal."""
+    with suppress(RuntimeError, OSError, ValueError, AttributeError):
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+
+def _replace_what_cannot_be_printed() -> None:
+    """Let standard output write escapes for characters that its encoding lacks, as standard error does."""
+    with suppress(AttributeError, ValueError):  # closed, or replaced by an object without encoding
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def _flush(stream: TextIO | None) -> None:
+    """Write out what is buffered now, while an error can still be reported.
+
+    Raises:
+        MachineError: The stream leads to a disk that takes no more.
+    """
+    try:
+        if stream is not None and not stream.closed:
+            stream.flush()
+    except OSError as error:
+        _silence(stream)
+        if error.errno == errno.EPIPE:
+            raise
+        raise describe_write_error(error, "standard output") from error
+
+
+def _silence(stream: TextIO | None) -> None:
+    """Lead a stream that takes no more to nowhere, so that the interpreter does not fail to write it out at its end."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # type: ignore[union-attr]
+
+
+@contextmanager
+def _quiet_packages(*, debug: bool) -> Iterator[None]:
+    """Keep warnings and log lines of other packages from the user, who cannot act on them."""
+    if debug:
+        yield
+        return
+    own, former = logging.getLogger("atrous"), logging.root.manager.disable
+    own.manager = logging.Manager(logging.root)  # what this package says is not disabled with the rest
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(former)
+        del own.manager

@@ -1,0 +1,135 @@
+"""Errors of the machine as messages: no memory, a full disk, no permission, too many open files.
+
+Libraries report these in many ways: by an errno, by an exception of their own, or by text alone. A file is called
+damaged only after `describe_shortage` has found that the machine is not the reason.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+from atrous.core.errors import AtrousError, MachineError, UsageError
+
+_MEMORY_WORDS = (
+    "out of memory",
+    "not enough memory",
+    "insufficient memory",
+    "allocate memory",
+    "bad allocation",
+    "bad_alloc",
+    "alloc_failed",
+    "defaultcpuallocator",
+    "could not create a primitive",
+    "could not create a memory",
+    "failed to map segment",
+    "memoryerror",
+)
+"""What PyTorch, oneDNN, CUDA, OpenCV, ONNX Runtime, OpenVINO, Pillow and the loader of libraries say, in lower case."""
+
+_SPACE = "Free some space, or write to another disk with --out."
+_RIGHTS = "Write to a folder where you have permission, with --out."
+_FILES = "Raise the limit with `ulimit -n 4096`, or use fewer --workers."
+_PATH = "Choose another --out."
+
+_SHORTAGES = {
+    errno.ENOSPC: ("no space left on the disk", _SPACE),
+    errno.EDQUOT: ("the disk quota is used up", _SPACE),
+    errno.EFBIG: (
+        "larger than a file may be here",
+        "Raise the limit (`ulimit -f`), or write to another disk with --out.",
+    ),
+    errno.EMFILE: ("too many open files", _FILES),
+    errno.ENFILE: ("too many open files", _FILES),
+}
+"""What the machine lacks, by errno; the file itself is fine."""
+_REFUSALS = {
+    errno.EACCES: ("no permission to write", _RIGHTS),
+    errno.EPERM: ("no permission to write", _RIGHTS),
+    errno.EROFS: ("the disk is read-only", _RIGHTS),
+    errno.EIO: ("the disk reports an error", "Check the disk, or write to another one with --out."),
+}
+"""Why something cannot be written, by errno."""
+_WRONG_PATHS = {
+    errno.EEXIST: ("a file of this name exists", _PATH),
+    errno.ENOTDIR: ("a part of the path is a file, not a folder", _PATH),
+    errno.EISDIR: ("is a folder, not a file", _PATH),
+    errno.ENOENT: ("the folder does not exist and cannot be made", _PATH),
+    errno.ENAMETOOLONG: ("the name is too long", _PATH),
+    errno.ELOOP: ("its links lead in a circle", _PATH),
+    errno.EINVAL: ("the name is not possible here", _PATH),
+}
+"""What is wrong with the path of an output, by errno."""
+
+
+def describe_shortage(error: BaseException, path: Path | str | None = None) -> MachineError | None:
+    """Return what the machine lacked if an error says that it lacked something: memory, disk space or open files.
+
+    Args:
+        error: Any error; its causes are searched too.
+        path: The file concerned, for the message. Default: the one that the error names.
+    Returns:
+        None if the machine is not known to be the reason.
+    """
+    for cause in _iter_causes(error):
+        if isinstance(cause, MachineError):
+            return cause
+        if is_out_of_memory(cause):
+            name = "" if path is None else f"{path}: "
+            return MachineError(f"{name}out of memory", "Close other programs, or work on less at a time.")
+        if isinstance(cause, OSError) and cause.errno in _SHORTAGES:
+            message, hint = _SHORTAGES[cause.errno]
+            return MachineError(f"{_name(cause, path)}{message}", hint)
+    return None
+
+
+def raise_shortage(error: BaseException, path: Path | str | None = None) -> None:
+    """Raise what the machine lacked, if an error says that it lacked something.
+
+    Args:
+        error: Any error.
+        path: The file concerned, for the message. Default: the one that the error names.
+    Raises:
+        MachineError: The machine is the reason, and not the file.
+    """
+    shortage = describe_shortage(error, path)
+    if shortage is not None:
+        raise shortage from error
+
+
+def describe_write_error(error: OSError, path: Path | str | None = None) -> AtrousError:
+    """Return why something could not be written.
+
+    Args:
+        error: What the operating system reported.
+        path: The file that was to be written. Default: the one that the error names.
+    """
+    shortage = describe_shortage(error, path)
+    if shortage is not None:
+        return shortage
+    kind = UsageError if error.errno in _WRONG_PATHS else MachineError
+    unknown = error.strerror or str(error) or type(error).__name__, "Check the disk and the path."
+    message, hint = (_REFUSALS | _WRONG_PATHS).get(error.errno or 0, unknown)
+    return kind(f"{_name(error, path)}{message}", hint)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory ran out, on any device."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    if not isinstance(error, Exception) or isinstance(error, (AtrousError, ValueError, LookupError)):
+        return False
+    text = str(error).lower()
+    return any(words in text for words in _MEMORY_WORDS)
+
+
+def _name(error: OSError, path: Path | str | None) -> str:
+    name = path if path is not None else error.filename
+    return "" if name is None else f"{name}: "
+
+
+def _iter_causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__

@@ -2,6 +2,15 @@
 
 import sys
 
-from atrous.cli.main import main
 
-sys.exit(main())
+def run() -> int:
+    """Run the command line and return its exit code, also where Ctrl-C comes before it has been loaded."""
+    try:
+        from atrous.cli.main import main
+    except KeyboardInterrupt:
+        return 130
+    return main()
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -6,7 +6,6 @@ below.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import sys
@@ -43,23 +42,27 @@ def run_to_the_end(work: Callable[[], object], *, command: str = "", debug: bool
         debug: Whether to show the traceback of an error, and what other packages print.
     """
     _replace_what_cannot_be_printed()
+    end: object
     try:
         with StopRequest(_say_and_interrupt, _end_at_once), _quiet_packages(debug=debug):
-            code = work()
-            _flush(sys.stdout)
-    except (KeyboardInterrupt, typer.Abort) as error:
-        _show("interrupted", *getattr(error, "__notes__", ()))
-        return INTERRUPTED_EXIT_CODE
-    except BrokenPipeError:  # such as `| head`: the reader has seen enough
-        _silence(sys.stdout)
+            end = work()
+    except (KeyboardInterrupt, SystemExit, Exception) as error:
+        end = error
+    failure = _flush(sys.stdout)
+    if failure is not None and not isinstance(end, BaseException):
+        end = failure
+    if isinstance(end, (BrokenPipeError, SystemExit)):  # the reader of a pipe has seen enough: typer ends for that
         return 0
-    except Exception as error:
+    if isinstance(end, (KeyboardInterrupt, typer.Abort)):
+        _show("interrupted", *getattr(end, "__notes__", ()))
+        return INTERRUPTED_EXIT_CODE
+    if isinstance(end, Exception):
         if debug:
-            traceback.print_exception(error)
-        known = translate(error, command)
-        _show(known.message, known.hint, *getattr(error, "__notes__", ()))
+            traceback.print_exception(end)
+        known = translate(end, command)
+        _show(known.message, known.hint, *getattr(end, "__notes__", ()))
         return known.exit_code
-    return code if isinstance(code, int) else 0
+    return end if isinstance(end, int) else 0
 
 
 def translate(error: Exception, command: str = "") -> AtrousError:
@@ -78,11 +81,11 @@ def translate(error: Exception, command: str = "") -> AtrousError:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "atrous"
         return UsageError(error.format_message(), f"See `{path} --help`.")
+    if isinstance(error, OSError) and error.errno is not None:
+        return describe_write_error(error, error.filename or "standard output")  # every file is written under its name
     shortage = describe_shortage(error)
     if shortage is not None:
         return shortage
-    if isinstance(error, OSError) and error.errno is not None:
-        return describe_write_error(error)
     return AtrousError(f"{type(error).__name__}: {error}", "This is a bug in atrous; --debug shows the traceback.")
 
 
@@ -123,26 +126,20 @@ def _replace_what_cannot_be_printed() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
-def _flush(stream: TextIO | None) -> None:
-    """Write out what is buffered now, while an error can still be reported.
+def _flush(stream: TextIO | None) -> OSError | None:
+    """Write out what is buffered, while an error can still be reported; return the error.
 
-    Raises:
-        MachineError: The stream leads to a disk that takes no more.
+    A stream that takes no more is led to nowhere, or the interpreter would fail to write it out at its end.
     """
+    if stream is None or stream.closed:
+        return None
     try:
-        if stream is not None and not stream.closed:
-            stream.flush()
+        stream.flush()
     except OSError as error:
-        _silence(stream)
-        if error.errno == errno.EPIPE:
-            raise
-        raise describe_write_error(error, "standard output") from error
-
-
-def _silence(stream: TextIO | None) -> None:
-    """Lead a stream that takes no more to nowhere, so that the interpreter does not fail to write it out at its end."""
-    with suppress(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # type: ignore[union-attr]
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return error
+    return None
 
 
 @contextmanager

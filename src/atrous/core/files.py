@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from atrous.core.errors import AtrousError
-from atrous.core.system_errors import describe_shortage, describe_write_error
+from atrous.core.system_errors import describe_shortage, describe_write_error, is_write_error
 
 PROBE_BYTES = 2**20
 """What is written to a disk after a library has failed to write there, to learn why."""
-_TEMPORARY = re.compile(r"\.part-[0-9a-f]{8}(-old)?(\..*)?")
+_TEMPORARY = re.compile(r"\.part-[0-9a-f]{8}(\..*)?")
 """Names of temporary files. They do not hold the name of the file: with it, a long one would be too long."""
 
 
@@ -68,10 +68,10 @@ def _explain_failure(path: Path, temporary: Path | None = None) -> Iterator[None
             _probe(path, temporary, error)
         raise
     except OSError as error:
-        is_foreign = error.errno is None or (error.filename is not None and temporary is not None)
-        if is_foreign and str(error.filename) not in (str(temporary), str(path)):
-            _probe(path, temporary, error)  # a download that broke off, numpy's own words, another file
-            raise
+        is_own = error.filename is None or str(error.filename) in (str(temporary), str(path))
+        if temporary is not None and not (is_own and is_write_error(error)):
+            _probe(path, temporary, error)
+            raise  # such as a download that broke off
         raise describe_write_error(error, path) from error
     except Exception as error:
         shortage = describe_shortage(error, path)

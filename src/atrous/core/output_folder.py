@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from atrous.core.errors import MachineError, UsageError
+from atrous.core.files import remove_temporaries
 
 LOCK_NAME = ".lock"
 """Name of the file in a held folder; it has the number of the process that holds the folder."""
@@ -45,7 +46,7 @@ def open_folder(folder: Path) -> Iterator[None]:
 def hold_folder(folder: Path) -> Iterator[None]:
     """Make a folder as `open_folder` does, and keep other processes and threads from holding it meanwhile.
 
-    The lock ends with the process, however that ends. On file systems without locks no one is kept out.
+    Temporary files of a process that was killed there are removed. The lock ends with the process, however that ends. On file systems without locks no one is kept out.
 
     Args:
         folder: The folder; it may exist.
@@ -58,6 +59,7 @@ def hold_folder(folder: Path) -> Iterator[None]:
         made = _make(folder)
         handle = _lock(folder)
         try:
+            remove_temporaries(folder)
             yield
         finally:
             with suppress(OSError):  # removed before it is released, so that no one locks a file without a name

@@ -76,8 +76,9 @@ def describe_shortage(error: BaseException, path: Path | str | None = None) -> M
         if isinstance(cause, MachineError):
             return cause
         if is_out_of_memory(cause):
-            name = "" if path is None else f"{path}: "
-            return MachineError(f"{name}out of memory", "Close other programs, or work on less at a time.")
+            return MachineError(
+                f"{_name(cause, path)}out of memory", "Close other programs, or work on less at a time."
+            )
         if isinstance(cause, OSError) and cause.errno in _SHORTAGES:
             message, hint = _SHORTAGES[cause.errno]
             return MachineError(f"{_name(cause, path)}{message}", hint)
@@ -114,6 +115,11 @@ def describe_write_error(error: OSError, path: Path | str | None = None) -> Atro
     return kind(f"{_name(error, path)}{message}", hint)
 
 
+def is_write_error(error: OSError) -> bool:
+    """Return whether the number of an error is one with which the operating system refuses to write."""
+    return error.errno in _SHORTAGES | _REFUSALS | _WRONG_PATHS
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that memory ran out, on any device."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
@@ -124,8 +130,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     return any(words in text for words in _MEMORY_WORDS)
 
 
-def _name(error: OSError, path: Path | str | None) -> str:
-    name = path if path is not None else error.filename
+def _name(error: BaseException, path: Path | str | None) -> str:
+    name = path if path is not None else getattr(error, "filename", None)
     return "" if name is None else f"{name}: "
 
 

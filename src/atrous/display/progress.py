@@ -76,7 +76,7 @@ class _BarProgress:
 
     def show(self, progress: Progress) -> None:
         if progress.stage not in self._tasks:
-            self._tasks[progress.stage] = self._bars.add_task(progress.stage, note="")
+            self._tasks[progress.stage] = self._bars.add_task(progress.stage, total=progress.total, note=progress.note)
         task = self._tasks[progress.stage]
         self._bars.update(task, completed=progress.done, total=progress.total, note=progress.note)
         if progress.done == progress.total:

@@ -5,11 +5,37 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 
 if TYPE_CHECKING:
     from atrous.core.records import Scores
+
+
+NARROWEST_TEXT = 16
+"""Width to which a column of text is folded before a table gets wider than the terminal."""
+
+
+class WholeTable(Table):
+    """A table that folds text and cuts no number: if they need more than the terminal's width, it is wider."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw the table.
+
+        Args:
+            console: Where it is drawn.
+            options: How wide the terminal is, among others.
+        """
+        text = [column for column in self.columns if column.justify == "left"]
+        for column in self.columns:
+            column.no_wrap = column not in text
+        for column in text:
+            column.max_width = NARROWEST_TEXT
+        needed = Measurement.get(console, options.update(max_width=10**6), self).maximum
+        for column in text:
+            column.max_width = None
+        return super().__rich_console__(console, options.update(max_width=max(options.max_width, needed)))
 
 
 def build_table(*columns: str, title: str = "") -> Table:
@@ -19,7 +45,7 @@ def build_table(*columns: str, title: str = "") -> Table:
         columns: Headings.
         title: Title above the table. Default: none.
     """
-    table = Table(title=title or None, box=SIMPLE, title_justify="left", title_style="bold")
+    table = WholeTable(title=title or None, box=SIMPLE, title_justify="left", title_style="bold")
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left", overflow="fold")
     return table

@@ -2,15 +2,28 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
+import resource
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
+import torch
+from safetensors.torch import save_file
 
 import atrous
-from atrous.core.errors import MachineError
-from atrous.core.files import atomic_path, compute_sha256, load_json, save_json, save_text, shorten_paths
+from atrous.core.errors import DataError, MachineError
+from atrous.core.files import (
+    atomic_path,
+    compute_sha256,
+    load_json,
+    open_deferring,
+    remove_temporaries,
+    save_json,
+    save_text,
+    shorten_paths,
+)
 
 
 def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -78,14 +91,68 @@ def test_two_threads_that_write_one_file_leave_one_of_the_two(tmp_path):
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
-def test_a_write_that_fails_on_a_full_disk_says_so(tmp_path, monkeypatch):
-    usage = shutil.disk_usage(tmp_path)
-    for free, kind in ((usage.free, RuntimeError), (0, MachineError)):
-        monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: usage._replace(free=free))
-        with pytest.raises(kind) as caught, atomic_path(tmp_path / "last.ckpt"):
-            raise RuntimeError("unexpected pos 64 vs 0")  # how torch.save puts it
-    assert str(caught.value).startswith(f"{tmp_path / 'last.ckpt'}: no space left on the disk\nFree some space")
+@pytest.fixture
+def small_files():
+    """Let this process write files of at most 16 KiB, as a disk that is nearly full does."""
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**14, former[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, former)
+
+
+def write_by_torch(path: Path) -> None:
+    with open_deferring(path) as file:
+        torch.save(torch.zeros(2**14), file)
+
+
+def write_by_numpy(path: Path) -> None:
+    with open_deferring(path) as file:
+        np.save(file, np.zeros(2**14, dtype=np.float16))
+
+
+WRITERS = {
+    "text": lambda path: path.write_text("x" * 2**15, encoding="utf-8"),
+    "torch": write_by_torch,
+    "torch itself": lambda path: torch.save(torch.zeros(2**14), path),
+    "safetensors": lambda path: save_file({"a": torch.zeros(2**14)}, path),
+    "numpy": write_by_numpy,
+    "numpy itself": lambda path: np.zeros(2**15).tofile(path),
+    "tifffile": lambda path: tifffile.imwrite(path, np.zeros((2**8, 2**8))),
+}
+
+
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+def test_a_disk_that_takes_no_more_is_one_error_whatever_writes(tmp_path, small_files, write):
+    (tmp_path / "a.tif").write_text("old")
+    with pytest.raises(MachineError) as caught, atomic_path(tmp_path / "a.tif") as temporary:
+        write(temporary)
+    assert caught.value.message == f"{tmp_path / 'a.tif'}: larger than a file may be here"
+    assert (tmp_path / "a.tif").read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.tif"]
+
+
+def test_an_error_that_is_not_the_disks_stays_as_it_is(tmp_path):
+    errors = (RuntimeError("unexpected pos 64 vs 0"), DataError("a.png is broken"), ConnectionResetError(104, "reset"))
+    for error in errors:
+        with pytest.raises(type(error)) as caught, atomic_path(tmp_path / "last.ckpt"):
+            raise error
+        assert caught.value is error
     assert os.listdir(tmp_path) == []
+
+
+def test_files_that_were_being_written_at_a_kill_are_removed_and_no_others(tmp_path):
+    long_name = "x" * 250 + ".png"
+    with atomic_path(tmp_path / long_name) as first, atomic_path(tmp_path / "last.ckpt") as second:
+        kept = [".part", ".part-1.png", ".part-1234abcd-old.bin", ".last-1234abcd.ckpt", ".hidden.png", "part-1234abcd"]
+        for name in kept:
+            (tmp_path / name).touch()
+        assert sorted(os.listdir(tmp_path)) == sorted([*kept, first.name, second.name])
+        remove_temporaries(tmp_path)
+        assert sorted(os.listdir(tmp_path)) == sorted(kept)
+        first.touch()
+        second.touch()
+    remove_temporaries(tmp_path / "nowhere")
+    assert (tmp_path / long_name).exists()
 
 
 def test_json_goes_round_and_refuses_nan(tmp_path):

@@ -5,12 +5,12 @@ import signal
 import threading
 
 import pytest
-from atrous.training.interruption import StopRequest
 
-from atrous.training import interruption
+from atrous.core import interruption
+from atrous.core.interruption import STOP_SIGNALS, StopRequest
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_a_signal_asks_and_does_not_interrupt(number):
     before = signal.getsignal(number)
     with StopRequest() as stop:
@@ -27,6 +27,25 @@ def test_a_second_signal_interrupts_at_once(monkeypatch):
         assert stop.requested
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_the_request_is_answered_once_and_each_repetition_is(monkeypatch):
+    monkeypatch.setattr(interruption, "ECHO_S", 0.0)
+    said = []
+    with StopRequest(lambda: said.append("stopping"), lambda: said.append("ended")):
+        for number in STOP_SIGNALS[:3]:
+            os.kill(os.getpid(), number)
+    assert said == ["stopping", "ended", "ended"]
+
+
+def test_nohup_keeps_what_it_started_running():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.requested
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_the_same_signal_sent_to_process_and_group_counts_once():

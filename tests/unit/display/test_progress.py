@@ -42,6 +42,7 @@ def test_a_terminal_gets_a_bar_per_stage_that_leaves_when_done():
         display.progress(Progress("training", 1, 10, "loss 2"))
         display.progress(Progress("validation", 1, 2))
         assert [task.description for task in bars.tasks] == ["training", "validation"]
+        assert "/100" not in console.file.getvalue()
         display.progress(Progress("validation", 2, 2))
         display.progress(Progress("training", 4, 10, "loss 1"))
         (task,) = bars.tasks

@@ -4,11 +4,12 @@ import io
 import json
 
 import pytest
+from rich.console import Console
 
 from atrous.cli.console import print_json
 from atrous.core.records import ClassScore, ImageScore, Protocol, Scores
 from atrous.display.console import build_console
-from atrous.display.tables import describe_miou, print_scores
+from atrous.display.tables import build_table, describe_miou, print_scores
 
 
 def build_scores(**changes):
@@ -48,6 +49,19 @@ def test_the_table_has_a_row_a_class_and_takes_names_as_they_are(capsys):
     assert ["road", "[wet]", "0.5000", "0.5000", "1.0000", "1,000"] in rows
     assert "protocol: output stride 16, one scale, no flip, whole image, fp32" in out
     assert "2 images were trained on" in out
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 200])
+def test_no_number_is_cut_however_narrow_the_terminal(width):
+    stream = io.StringIO()
+    table = build_table("class", "IoU", "recall", "precision", "pixels")
+    numbers = ["0.1234", "0.5678", "0.9012", "1,234,567,890"]
+    table.add_row("a class with a long name, and unbreakable" + "e" * 100, *numbers)
+    Console(file=stream, width=width, soft_wrap=True).print(table)
+    lines = stream.getvalue().splitlines()
+    assert lines[1].split() == ["class", "IoU", "recall", "precision", "pixels"]
+    assert lines[3].split()[-4:] == numbers
+    assert max(map(len, lines)) <= max(width, 70)
 
 
 def test_colours_only_on_a_terminal_and_none_under_no_color(monkeypatch):

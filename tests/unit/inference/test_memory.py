@@ -17,7 +17,7 @@ from atrous.inference.memory import (
     measure_bytes_per_pixel,
 )
 from atrous.networks.build import build_network
-from atrous.networks.device import compute_available_bytes, is_out_of_memory
+from atrous.networks.device import compute_available_bytes
 
 CPU = torch.device("cpu")
 
@@ -80,20 +80,6 @@ def test_smaller_strides_need_more_memory() -> None:
     assert needs == sorted(needs)
     # the stem alone: 64 channels of float32 at half the resolution, before and after its norm, are alive at once
     assert needs[0] > WORKSPACE_FACTOR * 2 * 64 * 4 / 4
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"), True),
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"), True),
-        (MemoryError(), True),
-        (RuntimeError("size mismatch"), False),
-        (ValueError("out of memory"), False),
-    ],
-)
-def test_errors_of_memory_are_told_from_others(error: Exception, expected: bool) -> None:
-    assert is_out_of_memory(error) is expected
 
 
 @pytest.mark.slow

@@ -279,7 +279,7 @@ def test_a_folder_that_cannot_be_written_says_so(network: Segmenter, tmp_path: P
     write_images(tmp_path / "in", "sub/a.png")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "sub").write_text("a file where a folder must be")
-    with pytest.raises(MachineError, match="cannot write"):
+    with pytest.raises(UsageError, match="a part of the path is a file"):
         save_predictions(wrap(network), [tmp_path / "in"], tmp_path / "out", formats=["labels"])
 
 

@@ -171,7 +171,7 @@ def test_every_pair_of_some_data_is_scored_and_seen_images_are_warned_of(run, da
     code, out, err = call("eval", run, data, "--json")
     assert code == 0
     assert len(load_strictly(out)["images"]) == 11
-    assert "trained on 8 of these 11 images" in err
+    assert "trained on 8 of 11 images" in err
 
 
 def test_a_run_whose_data_are_gone_still_scores_others(run, data, tmp_path):
@@ -676,7 +676,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_images_names(tmp_path):
 
 
 def test_minutes_plan_the_length_once_and_leave_no_trace_of_the_timing(tmp_path):
-    with pytest.raises(atrous.ConfigError, match="minutes are too few"):
+    with pytest.raises(atrous.ConfigError, match="min is too short"):
         train_shapes(tmp_path / "short", iterations=None, max_minutes=0.01)
     assert not (tmp_path / "short" / "last.ckpt").exists()
 

@@ -10,6 +10,7 @@ import typer
 from atrous.cli.inference_options import DataRootOption, DeviceOption, JsonOption, QuietOption, TrustOption
 from atrous.core.errors import UsageError
 from atrous.core.records import list_notes
+from atrous.core.words import describe_count
 
 
 def run(
@@ -107,8 +108,9 @@ def _print_rows(found: dict[str, Any]) -> None:
         console.print(table)
     machine = found["machine"]
     console.print(
-        f"medians of {found['rounds']} turns, one image at a time, from pixels in memory to labels in memory; on "
-        f"{found['device']}, {machine['processor']}, {machine['cores']} cores, {found['threads']} threads, "
+        f"medians of {describe_count(found['rounds'], 'turn')}, one image at a time, from pixels in memory to "
+        f"labels in memory; on {found['device']}, {machine['processor']}, {describe_count(machine['cores'], 'core')}, "
+        f"{describe_count(found['threads'], 'thread')}, "
         f"torch {found['versions']['torch']}, last stage by {found['last_stage']}"
     )
     if found["last_stage"] == "torch" and found["device"] == "cpu":

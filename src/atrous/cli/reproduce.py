@@ -12,6 +12,7 @@ import typer
 from atrous.cli.inference_options import DataRootOption, JsonOption, QuietOption
 from atrous.core.errors import INTERRUPTED_EXIT_CODE, UsageError
 from atrous.core.registry import describe_choices
+from atrous.core.words import describe_count
 from atrous.studies import FIGURES, STUDIES
 
 if TYPE_CHECKING:
@@ -113,9 +114,9 @@ def _print_plan(study: Study, base: Base, *, num_seeds: int, as_json: bool) -> i
     console.print(f"protocol of the paper: {study.protocol}")
     for note in study.notes:
         console.print(f"note: {note}")
-    seeds = "1 seed" if num_seeds == 1 else f"{num_seeds} seeds"
     console.print(
-        f"{len(trainings)} trainings of {base.iterations} steps, {seeds}: about {describe_seconds(estimate)} "
+        f"{describe_count(len(trainings), 'training')} of {describe_count(base.iterations, 'step')}, "
+        f"{describe_count(num_seeds, 'seed')}: about {describe_seconds(estimate)} "
         "without scoring, estimated from one timed step of each network on this machine"
     )
     return 0

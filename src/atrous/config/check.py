@@ -9,6 +9,7 @@ from atrous.config.problems import Problem, find_source, raise_problems
 from atrous.config.schema import Config, TrainingConfig
 from atrous.config.stages import LENGTH_FIELDS as LENGTH_FIELDS
 from atrous.config.stages import check_stages, list_stages
+from atrous.core.words import describe_count
 
 
 def check_config(config: Config) -> list[Problem]:
@@ -79,7 +80,7 @@ def _check_training(config: Config) -> Iterator[Problem]:
     if isinstance(weights, tuple) and classes is not None and len(weights) != len(classes):
         yield Problem(
             "training.class_weights",
-            f"has {len(weights)} weights for {len(classes)} classes",
+            f"has {describe_count(len(weights), 'weight')} for {describe_count(len(classes), 'class')}",
             "Give one weight a class, in the order of data.classes, or auto.",
         )
     if training.hard_classes == "none" and training.hard_repeats != defaults.hard_repeats:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from atrous.config.schema import Config, Section
 from atrous.core.errors import ConfigError
 from atrous.core.registry import nearest_name
+from atrous.core.words import describe_count
 
 _PLAIN_WORDS = {
     "an object": "a mapping",
@@ -54,7 +55,7 @@ def raise_problems(problems: Sequence[Problem]) -> None:
         raise ConfigError(str(problems[0]), problems[0].hint)
     if problems:
         lines = [f"  {problem}. {problem.hint}" for problem in problems]
-        raise ConfigError("\n".join([f"{len(problems)} problems in the configuration:", *lines]))
+        raise ConfigError("\n".join([f"{describe_count(len(problems), 'problem')} in the configuration:", *lines]))
 
 
 def list_sections() -> dict[str, list[str]]:

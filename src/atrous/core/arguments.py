@@ -10,6 +10,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from atrous.core.errors import UsageError
+from atrous.core.words import add_article
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -75,7 +76,7 @@ def _describe(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return " or ".join(repr(value) for value in get_args(hint))
     kind = get_origin(hint) or hint
-    return _WORDS.get(kind, f"a {kind.__name__}")
+    return _WORDS.get(kind, add_article(kind.__name__))
 
 
 def _show(value: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from atrous.core.errors import DataError
 from atrous.core.records import Note
+from atrous.core.words import describe_count as describe_count
 
 Severity = Literal["error", "warning", "note"]
 """An error stops a training, a warning may cost accuracy, a note says what was done."""
@@ -61,18 +62,6 @@ def require_no_errors(findings: Iterable[Finding]) -> None:
     lines = [finding.message for finding in errors]
     message = lines[0] if len(lines) == 1 else "\n  ".join(["the data cannot be used:", *lines])
     raise DataError(message, " ".join(dict.fromkeys(finding.fix for finding in errors if finding.fix)))
-
-
-def describe_count(count: int, noun: str) -> str:
-    """Return a count with its noun.
-
-    Args:
-        count: Number of things, 0 or more.
-        noun: The singular; the plural ends in s.
-    Returns:
-        Such as "1 mask" or "2,400 masks".
-    """
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def shorten_list(lines: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from atrous.core.errors import DataError
+from atrous.core.words import describe_count
 
 IGNORE_INDEX = 65535
 """The index of a pixel that is neither trained on nor scored; above every class index. Labels are int32 or uint16."""
@@ -57,7 +58,9 @@ class LabelSpace:
             object.__setattr__(self, "colours", build_palette(len(self.names)))
         for name in ("ids", "colours"):
             if len(getattr(self, name)) != len(self.names):
-                raise DataError(f"{len(self.names)} class names but {len(getattr(self, name))} {name}")
+                raise DataError(
+                    f"{describe_count(len(self.names), 'class name')} but {len(getattr(self, name))} {name}"
+                )
         for values, word in ((self.names, "name"), (self.ids, "id")):
             doubled = sorted({value for value in values if values.count(value) > 1}, key=str)
             if doubled:
@@ -103,7 +106,9 @@ class LabelSpace:
         indices = table[mask]
         if indices.min(initial=0) < 0:
             ids, counts = np.unique(mask[indices < 0], return_counts=True)
-            found = ", ".join(f"{i} ({n:,} pixels)" for i, n in zip(ids.tolist(), counts.tolist(), strict=True))
+            found = ", ".join(
+                f"{i} ({describe_count(n, 'pixel')})" for i, n in zip(ids.tolist(), counts.tolist(), strict=True)
+            )
             raise DataError(
                 f"ids outside the classes: {found}",
                 f"Classes have the ids {_shorten(self.ids)}; ignored are {_shorten(self.ignored_ids)}.",

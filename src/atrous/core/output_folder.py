@@ -46,7 +46,8 @@ def open_folder(folder: Path) -> Iterator[None]:
 def hold_folder(folder: Path) -> Iterator[None]:
     """Make a folder as `open_folder` does, and keep other processes and threads from holding it meanwhile.
 
-    Temporary files of a process that was killed there are removed. The lock ends with the process, however that ends. On file systems without locks no one is kept out.
+    Temporary files of a process that was killed there are removed. The lock ends with the process, however that ends.
+    On file systems without locks no one is kept out.
 
     Args:
         folder: The folder; it may exist.

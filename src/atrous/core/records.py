@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from atrous.core.words import describe_count
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -159,7 +161,7 @@ class Scores:
         scored = sum(row.iou is not None for row in self.classes)
         return {
             "miou": self.miou,
-            "miou_over": f"{scored} of {len(self.classes)} classes",
+            "miou_over": f"{scored} of {describe_count(len(self.classes), 'class')}",
             "pixel_accuracy": self.pixel_accuracy,
             "baseline": {"class": self.baseline_class, "miou": self.baseline_miou},
             "never_predicted": list(self.never_predicted),

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from atrous.core.errors import ConfigError, MachineError, UsageError
 from atrous.core.registry import describe_choices
+from atrous.core.words import describe_count
 from atrous.crf.lattice import PermutohedralLattice
 from atrous.networks.device import compute_available_bytes
 
@@ -112,7 +113,7 @@ class DenseCRF(nn.Module):
         for name, weight in self.named_parameters():
             if weight.shape not in {(), (num_classes,), (num_classes, num_classes)}:
                 raise UsageError(
-                    f"{name} has shape {tuple(weight.shape)} for {num_classes} classes",
+                    f"{name} has shape {tuple(weight.shape)} for {describe_count(num_classes, 'class')}",
                     "Give one number, one number per class, or a matrix with a row and a column per class.",
                 )
         unaries = logits.reshape(num_classes, -1).T.contiguous()  # (H * W, K)
@@ -168,7 +169,8 @@ def require_crf_memory(height: int, width: int, num_classes: int, device: torch.
     available = compute_available_bytes(device)
     if needed > available:
         raise MachineError(
-            f"DenseCRF on {height} x {width} pixels and {num_classes} classes takes about {needed / 2**20:,.0f} MiB; "
+            f"DenseCRF on {height} x {width} pixels and {describe_count(num_classes, 'class')} takes "
+            f"about {needed / 2**20:,.0f} MiB; "
             f"{available / 2**20:,.0f} MiB are free",
             "Run without --crf, or give smaller images.",
         )

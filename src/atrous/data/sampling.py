@@ -16,6 +16,7 @@ from atrous.core.errors import AtrousError, DataError, MachineError, UsageError
 from atrous.core.interruption import STOP_SIGNALS
 from atrous.core.records import Sample
 from atrous.core.seeds import compute_epoch_order, sample_generator
+from atrous.core.words import describe_count
 from atrous.data.augment.pipeline import Augmentation
 from atrous.data.contracts import SegmentationDataset
 from atrous.data.samples import read_sample
@@ -108,7 +109,7 @@ def iter_batches(stream: Stream, *, batch: int, start_place: int, num_places: in
         MachineError: A worker process ended unexpectedly.
     """
     if num_places % batch:
-        raise UsageError(f"{num_places} places do not make whole batches of {batch}")
+        raise UsageError(f"{describe_count(num_places, 'place')} cannot be cut into batches of {batch}")
     loader: DataLoader[Sample] = DataLoader(
         _PlaceDataset(stream),
         batch_size=batch,

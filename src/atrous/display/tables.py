@@ -9,6 +9,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
 
+from atrous.core.words import describe_count
+
 if TYPE_CHECKING:
     from atrous.core.records import Scores
 
@@ -74,8 +76,7 @@ def print_scores(console: Console, scores: Scores, *, title: str) -> None:
 def describe_miou(scores: Scores) -> str:
     """Return the mIoU with its baseline and the classes never predicted, in two lines."""
     scored = sum(row.iou is not None for row in scores.classes)
-    images = "1 image" if len(scores.images) == 1 else f"{len(scores.images)} images"
-    over = f"{images}, {scored} of {len(scores.classes)} classes"
+    over = f"{describe_count(len(scores.images), 'image')}, {scored} of {describe_count(len(scores.classes), 'class')}"
     baseline = f"{_format(scores.baseline_miou)} when always predicting {scores.baseline_class!r}"
     line = f"mIoU {_format(scores.miou)} ({over}; {baseline}); pixel accuracy {_format(scores.pixel_accuracy)}"
     if not scores.never_predicted:

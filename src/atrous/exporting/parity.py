@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from atrous.core.errors import ModelFileError
+from atrous.core.words import describe_count
 from atrous.inference.contracts import Backend
 from atrous.networks.segmenter import Segmenter
 
@@ -47,7 +48,7 @@ class Parity:
 
     def describe(self) -> str:
         """Return the differences as a phrase."""
-        words = f"{self.labels:.4%} of {self.pixels:,} pixels have a different label"
+        words = f"{self.labels:.4%} of {describe_count(self.pixels, 'pixel')} have a different label"
         return words if self.logits is None else f"logits differ by {self.logits:.1e} of their range, {words}"
 
 

@@ -24,6 +24,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from atrous.core.errors import DataError, MachineError, UsageError
 from atrous.core.system_errors import raise_shortage
+from atrous.core.words import describe_count
 
 ImageInput = str | Path | bytes | BinaryIO | Image.Image | np.ndarray
 """Anything that holds one image: a path, an encoded file in memory, a binary stream, a PIL image or its pixels."""
@@ -260,9 +261,11 @@ def _convert_array(pixels: np.ndarray) -> np.ndarray:
 def _describe_colours(name: str, channels: np.ndarray) -> DataError:
     colours, counts = np.unique(channels.reshape(-1, 3), axis=0, return_counts=True)
     first = ", ".join(
-        f"({r}, {g}, {b}) {counts[i]:,} pixels" for i in np.argsort(-counts)[:3] for r, g, b in [colours[i].tolist()]
+        f"({r}, {g}, {b}) {describe_count(int(counts[i]), 'pixel')}"
+        for i in np.argsort(-counts)[:3]
+        for r, g, b in [colours[i].tolist()]
     )
     return DataError(
-        f"{name}: a mask in colour, {len(colours):,} colours: {first}",
+        f"{name}: a mask in colour, {describe_count(len(colours), 'colour')}: {first}",
         "A mask holds one id per pixel: write grey values or palette indices instead of colours.",
     )

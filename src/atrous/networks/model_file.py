@@ -18,6 +18,7 @@ from atrous.core.files import atomic_path
 from atrous.core.labels import LabelSpace
 from atrous.core.run_folder import MODEL_NAME
 from atrous.core.system_errors import raise_shortage
+from atrous.core.words import describe_count
 from atrous.networks.build import build_network_from
 from atrous.networks.published import (
     TORCHVISION,
@@ -174,7 +175,8 @@ def _load_exactly(network: Segmenter, state: Mapping[str, Tensor], path: Path) -
     wrong = [*report.new, *report.unused]
     if wrong:
         raise ModelFileError(
-            f"{path}: {len(wrong)} tensors do not fit its own description, first {wrong[0]}", "Fetch it again."
+            f"{path}: does not fit its own description in {describe_count(len(wrong), 'tensor')}, first {wrong[0]}",
+            "Fetch it again.",
         )
 
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from atrous.core.errors import ConfigError
+from atrous.core.words import describe_count
 from atrous.networks.contracts import Backbone, FeatureLevel, FeatureShapes, FixedStride
 
 OUTPUT_STRIDES = (4, 8, 16, 32, 64, 128, 256)
@@ -310,7 +311,8 @@ class StridePlanner:
                 known = self.shapes.centred or size == PROBE_SIZE_PX  # even kernels may drop the odd pixel
                 if known and tuple(level.shape[2:]) != (cells, cells):
                     raise ConfigError(
-                        f"output stride {output_stride}: level {number} has {level.shape[2]} cells for {size} pixels, "
+                        f"output stride {output_stride}: level {number} has {describe_count(level.shape[2], 'cell')} "
+                        f"for {size} pixels, "
                         f"not {cells}: the network resizes between its modules",
                         "Keep a larger output stride, or choose another backbone, see `atrous models`.",
                     )

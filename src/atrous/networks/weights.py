@@ -16,6 +16,7 @@ from atrous.core.data_source import expand_path
 from atrous.core.errors import ConfigError, ModelFileError
 from atrous.core.files import compute_sha256
 from atrous.core.system_errors import raise_shortage
+from atrous.core.words import describe_count
 from atrous.networks import BACKBONES
 from atrous.networks.build import split_name
 from atrous.networks.contracts import Backbone
@@ -48,7 +49,7 @@ class LoadReport:
 
     def describe(self, source: str) -> list[str]:
         """Return at most three lines for the log about what was loaded from a source."""
-        lines = [f"weights: {len(self.loaded)} tensors loaded from {source}"]
+        lines = [f"weights: {describe_count(len(self.loaded), 'tensor')} loaded from {source}"]
         if self.new:
             lines.append(f"weights: {len(self.new)} new: {_summarise(self.new)}")
         if self.unused:
@@ -110,7 +111,8 @@ def load_fitting(module: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:
     counters = _list_counters(module)
     if not fitting.keys() - counters:
         raise ModelFileError(
-            f"none of the file's {len(state)} tensors fits the network (first names: {', '.join(list(state)[:3])})",
+            f"none of the {describe_count(len(state), 'tensor')} in the file fits the network "
+            f"(first names: {', '.join(list(state)[:3])})",
             "The file belongs to another architecture: choose the model that it was saved from.",
         )
     module.load_state_dict(fitting, strict=False)
@@ -185,7 +187,7 @@ def load_weights(network: Segmenter, name: str, state: Mapping[str, Tensor], sou
             raise _refuse_variant(source, variant, name)
     if missing:
         raise ModelFileError(
-            f"{source}: {len(missing)} tensors of {backbone_name} are not in it, such as {missing[0]}; "
+            f"{source}: lacks {describe_count(len(missing), 'tensor')} of {backbone_name}, such as {missing[0]}; "
             f"it has {len(state)}, such as {next(iter(state), 'none')}",
             "The file belongs to another architecture: choose the model that it was saved from.",
         )

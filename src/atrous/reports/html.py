@@ -19,6 +19,7 @@ from atrous.core.files import save_text
 from atrous.core.labels import VOID_COLOUR
 from atrous.core.metrics_file import load_metrics
 from atrous.core.run_folder import RunFolder
+from atrous.core.words import describe_count
 from atrous.reports import tables
 from atrous.reports.plots import draw_curve
 
@@ -199,7 +200,7 @@ def _draw_charts(validations: Sequence[tables.Validation], baseline: float | Non
     charts = []
     if miou:
         step, best = max(miou, key=lambda point: point[1])
-        words = f"Best {best:.3f} at step {step:,}; validated {len(miou)} {'time' if len(miou) == 1 else 'times'}."
+        words = f"Best {best:.3f} at step {step:,}; validated {describe_count(len(miou), 'time')}."
         svg = draw_curve(miou, label="mIoU", mark="highest", baseline=baseline)
         charts.append(Chart("Validation mIoU", words, Markup(svg)))
     if loss:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from atrous.core.words import describe_count
 from atrous.reports.tables import MISSING, format_duration
 
 COLUMNS = ("row", "mIoU %", "paper %", "params", "GFLOPs", "training", "s/image")
@@ -21,7 +22,8 @@ def format_study(table: Mapping[str, Any]) -> str:
         "",
         f"In the paper: {table['paper_protocol']}",
         "",
-        f"Here: {base['data']}, {base['backbone']} (weights: {base['weights']}), {base['iterations']:,} steps, "
+        f"Here: {base['data']}, {base['backbone']} (weights: {base['weights']}), "
+        f"{describe_count(base['iterations'], 'step')}, "
         f"batch {base['batch']}, crop {base['crop']}, seeds {', '.join(map(str, table['seeds']))}.",
         *(f"Note: {note}." for note in table["notes"]),
         "",

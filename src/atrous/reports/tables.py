@@ -11,6 +11,7 @@ from typing import Any
 
 from atrous.core.labels import build_palette
 from atrous.core.records import Protocol
+from atrous.core.words import describe_count
 
 MISSING = "—"
 LARGEST_NUMBERED_MATRIX = 12
@@ -248,7 +249,7 @@ def build_matrix(metrics: Mapping[str, Any]) -> tuple[MatrixRow, ...]:
         cells = []
         for prediction, pixels in zip(names, row, strict=True):
             share = pixels / total if total else None
-            title = f"{truth} labelled {prediction}: {format_percent(share)}, {format_count(pixels)} pixels"
+            title = f"{truth} labelled {prediction}: {format_percent(share)}, {describe_count(pixels, 'pixel')}"
             text = _format_cell(share) if numbered else ""
             cells.append(MatrixCell(share, math.sqrt(share or 0), text, title, prediction == truth))
         rows.append(MatrixRow(truth, colour, tuple(cells)))
@@ -313,7 +314,7 @@ def list_warnings(metrics: Mapping[str, Any], validations: Sequence[Validation])
         found.append((f"The training was interrupted {where}.", "The numbers are those of the steps done so far."))
     never = metrics.get("never_predicted") or ()
     if never:
-        subject = "1 class has pixels and was" if len(never) == 1 else f"{len(never)} classes have pixels and were"
+        subject = f"{describe_count(len(never), 'class')} with pixels {'was' if len(never) == 1 else 'were'}"
         found.append(
             (
                 f"{subject} never predicted: {', '.join(never)}.",

@@ -10,6 +10,7 @@ from atrous.core.errors import AtrousError, ConfigError, UsageError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import MessageCallback, Note, send_message
 from atrous.core.run_folder import RunFolder
+from atrous.core.words import describe_count
 from atrous.data.build import build_all_pairs, build_splits
 from atrous.data.contracts import SegmentationDataset, Splits
 
@@ -70,7 +71,7 @@ def _warn_of_seen_images(folder: Path, dataset: SegmentationDataset, on_message:
         return
     shared = sum(path in seen for path in _list_files(dataset))
     if shared:
-        message = f"warning: the model was trained on {shared} of these {len(dataset)} images"
+        message = f"warning: the model was trained on {shared} of {describe_count(len(dataset), 'image')}"
         send_message(on_message, Note("trained-on", message))
 
 

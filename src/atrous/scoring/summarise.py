@@ -8,6 +8,7 @@ import numpy as np
 
 from atrous.core.labels import LabelSpace
 from atrous.core.records import ClassScore, ImageScore, Note, ProgressCallback, Protocol, Scores
+from atrous.core.words import describe_count
 from atrous.data.contracts import SegmentationDataset
 from atrous.inference.labelling.labeller import Labeller
 from atrous.metrics.confusion import (
@@ -59,7 +60,7 @@ def _describe_windows(counts: Counts) -> tuple[Note, ...]:
     if not counts.windows:
         return ()
     sides = " and ".join(str(side) for side in sorted(set(counts.windows.values())))
-    of_all = f"{len(counts.windows)} of {len(counts.images)} images"
+    of_all = f"{len(counts.windows)} of {describe_count(len(counts.images), 'image')}"
     message = f"{of_all} did not fit in memory as a whole and were labelled in windows of {sides} pixels"
     return (Note("labelled-in-windows", message),)
 

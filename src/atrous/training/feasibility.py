@@ -7,6 +7,7 @@ import torch
 from atrous.config.schema import Config, EvaluationConfig
 from atrous.core.data_source import expand_path
 from atrous.core.errors import ConfigError, ModelFileError
+from atrous.core.words import describe_count
 from atrous.data.build import list_pass
 from atrous.data.contracts import Splits
 from atrous.data.statistics import MaskStatistics
@@ -73,7 +74,8 @@ def require_trainable(config: Config, splits: Splits, statistics: MaskStatistics
     weights = config.training.class_weights
     if isinstance(weights, tuple) and len(weights) != len(names):
         raise ConfigError(
-            f"training.class_weights: {len(weights)} weights for {len(names)} classes",
+            f"training.class_weights: {describe_count(len(weights), 'weight')} "
+            f"for {describe_count(len(names), 'class')}",
             f"Give one weight per class, in this order: {', '.join(names)}; or auto.",
         )
     list_pass(config.training, splits.train.label_space, statistics)
@@ -113,7 +115,7 @@ def require_cells(network: Segmenter, crop: int) -> None:
             rate > 0 and rate * RATE_STRIDE % stride == 0 for rate in halved
         )
         raise ConfigError(
-            f"training.crop: at {crop} pixels the feature map is {cells} cells wide, and rate {max(rates)} reaches "
-            "beyond it",
+            f"training.crop: at {crop} pixels the feature map is {describe_count(cells, 'cell')} wide, "
+            f"and rate {max(rates)} reaches beyond it",
             f"Use --crop {needed} or more{f', or --set model.head.rates={halved}' if halves_fit else ''}.",
         )

@@ -15,10 +15,10 @@ from lightning.fabric import Fabric
 
 from atrous.config.schema import Config, TrainingConfig
 from atrous.core.errors import ConfigError, DataError
-from atrous.core.findings import describe_count
 from atrous.core.machine import count_usable_cores
 from atrous.core.records import MessageCallback, Note
 from atrous.core.run_folder import RunFolder
+from atrous.core.words import describe_count
 from atrous.data.build import build_loader, compute_fingerprint, list_pass
 from atrous.data.contracts import Splits
 from atrous.data.sampling import Batch
@@ -230,7 +230,7 @@ def _plan(
     if len(one_pass) > len(splits.train):
         message = (
             f"images with {', '.join(training.hard_classes)} appear {training.hard_repeats} times per epoch: "
-            f"{len(one_pass):,} instead of {len(splits.train):,} images"
+            f"{describe_count(len(one_pass), 'image')} instead of {len(splits.train):,}"
         )
         journal.log(Note("images-repeated", message))
     journal.log(
@@ -313,7 +313,8 @@ def build_task(
     weights = training.class_weights
     if isinstance(weights, tuple) and len(weights) != len(names):
         raise ConfigError(
-            f"training.class_weights: {len(weights)} weights for {len(names)} classes",
+            f"training.class_weights: {describe_count(len(weights), 'weight')} "
+            f"for {describe_count(len(names), 'class')}",
             f"Give one weight per class, in this order: {', '.join(names)}; or auto.",
         )
     if weights == "auto":

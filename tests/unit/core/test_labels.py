@@ -28,7 +28,7 @@ def test_an_id_outside_the_classes_is_named_with_its_pixels():
     mask = np.array([[7, 9, 9], [255, 0, 12]], dtype=np.uint8)
     with pytest.raises(DataError) as caught:
         SPACE.encode(mask)
-    assert caught.value.message == "ids outside the classes: 9 (2 pixels), 12 (1 pixels)"
+    assert caught.value.message == "ids outside the classes: 9 (2 pixels), 12 (1 pixel)"
     assert caught.value.hint == "Classes have the ids 0, 7, 300; ignored are 255, 65535."
 
 

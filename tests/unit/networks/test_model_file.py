@@ -243,7 +243,7 @@ def test_descriptions_that_do_not_hold_together_are_refused(change: dict, messag
 
 def test_tensors_that_do_not_fit_the_description_are_refused(saved: Path) -> None:
     rewrite(saved, **{"head.classifier.weight": torch.zeros(4, 16, 1, 1)})
-    with pytest.raises(ModelFileError, match=r"2 tensors do not fit its own description, first head\.classifier"):
+    with pytest.raises(ModelFileError, match=r"does not fit its own description in 2 tensors, first head\.classifier"):
         load_model(saved)
 
 

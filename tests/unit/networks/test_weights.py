@@ -233,9 +233,9 @@ def test_another_architecture_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError) as caught:
         start({"name": "fcn-resnet18"}, path)
     assert caught.value.message == (
-        f"{path}: 1 tensors of resnet18 are not in it, such as layer4.1.conv2.weight; it has 120, such as conv1.weight"
+        f"{path}: lacks 1 tensor of resnet18, such as layer4.1.conv2.weight; it has 120, such as conv1.weight"
     )
-    with pytest.raises(ModelFileError, match="none of the file's 120 tensors fits the network"):
+    with pytest.raises(ModelFileError, match="none of the 120 tensors in the file fits the network"):
         load_fitting(build(), state)
 
 

@@ -180,7 +180,7 @@ def test_every_section_with_a_score_has_its_protocol_and_baseline(run_folder: Pa
 
 def test_classes_never_predicted_are_a_warning_before_the_score(run_folder: Path) -> None:
     text = write_report(run_folder).read_text(encoding="utf-8")
-    assert text.index("1 class has pixels and was never predicted: cat.") < text.index('id="score"')
+    assert text.index("1 class with pixels was never predicted: cat.") < text.index('id="score"')
     assert read_page(run_folder).sections["classes"].count("never predicted") == 1
 
 

@@ -131,7 +131,7 @@ def test_warnings_name_what_makes_a_score_worthless() -> None:
     }
     interrupted, never, floor = (finding for finding, _ in tables.list_warnings(metrics, ()))
     assert interrupted == "The training was interrupted at step 30 of 100."
-    assert never == "1 class has pixels and was never predicted: cat."
+    assert never == "1 class with pixels was never predicted: cat."
     assert "not above the baseline" in floor
     assert "background" in floor
     good = {"miou": 0.7, "never_predicted": [], "baseline": {"class": "background", "miou": 0.05}}

@@ -19,6 +19,7 @@ import numpy as np
 from atrous.core.errors import ConfigError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Sample
+from atrous.core.words import describe_count
 from atrous.data.contracts import Splits
 
 CLASSES = ("background", "ellipse", "rectangle", "triangle", "frame", "hole")
@@ -145,7 +146,7 @@ def build_shapes(
     counts = {"train": num_train, "val": num_val}
     for name, count in counts.items():
         if count < 1:
-            raise ConfigError(f"data.options.num_{name}: {count} images", "Give at least 1.")
+            raise ConfigError(f"data.options.num_{name}: {describe_count(count, 'image')}", "Give at least 1.")
     label_space = LabelSpace(CLASSES, ignored_ids=tuple(ignore))
 
     def build_split(key: str, split: str) -> ShapesDataset:

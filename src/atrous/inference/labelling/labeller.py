@@ -14,6 +14,7 @@ from torch import Tensor
 from atrous.core.errors import ConfigError, MachineError, UsageError
 from atrous.core.labels import USUAL_VOID_ID, LabelSpace
 from atrous.core.records import MessageCallback, Protocol
+from atrous.core.words import describe_count
 from atrous.crf.dense import DenseCRF, refine, require_crf_memory
 from atrous.inference.contracts import Band, LabelBand, LiveBackend
 from atrous.inference.labelling.likeliest import find_likeliest
@@ -64,7 +65,9 @@ class Labeller:
         on_message: MessageCallback | None = None,
     ) -> None:
         if backend.num_classes != label_space.num_classes:
-            raise ConfigError(f"the network has {backend.num_classes} classes, the data {label_space.num_classes}")
+            raise ConfigError(
+                f"the network has {describe_count(backend.num_classes, 'class')}, the data {label_space.num_classes}"
+            )
         self.backend = backend
         self.label_space = label_space
         self.protocol = protocol

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import html
 import io
 import json
@@ -253,6 +254,42 @@ def test_a_training_in_python_leaves_global_switches_alone_also_when_it_diverges
         assert read_global_state() == before
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (DataError("a.jpg: cannot be decoded", "Replace it."), "a.jpg: cannot be decoded\nReplace it."),
+        (MemoryError(), "out of memory"),
+        (OSError(errno.ENOSPC, "No space left on device", "x.json"), "x.json: no space left on the disk"),
+        (KeyError("a surprise"), "Traceback"),
+        (KeyboardInterrupt(), "interrupted"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_whatever_stops_a_training_is_logged_and_says_how_to_continue(tmp_path, error, reason):
+    def stop(progress):
+        if (progress.stage, progress.done) == ("training", 2):
+            raise error
+
+    folder = tmp_path / "a run"
+    with pytest.raises(type(error)) as caught:
+        train_shapes(folder, iterations=3, progress=stop)
+    assert caught.value.__notes__ == [f"Continue with: atrous train --resume '{folder}'"]
+    assert f"\nstopped: {reason}" in (folder / "log.txt").read_text()
+    code, _, err = call("train", "--resume", folder)
+    assert code == 0, err
+
+
+def test_a_damaged_image_is_found_before_the_first_step_also_by_a_dry_run(data, tmp_path):
+    copied = tmp_path / "data"
+    shutil.copytree(data, copied)
+    image = sorted((copied / "images").rglob("*.png"))[3]
+    image.write_bytes(image.read_bytes()[:-500])
+    for words in ((), ("--dry-run",)):
+        code, _, err = call("train", copied, *SETTINGS, "--out", tmp_path / "run", *words)
+        assert (code, f"{image}: cannot be decoded" in err) == (3, True)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_diverged_training_has_its_own_exit_code_and_closes_its_trackers(tmp_path, data, monkeypatch):

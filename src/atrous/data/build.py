@@ -110,7 +110,7 @@ def build_all_pairs(config: DataConfig) -> SegmentationDataset:
 def check_training_data(
     config: DataConfig, splits: Splits, progress: ProgressCallback | None = None
 ) -> tuple[MaskStatistics, list[Finding]]:
-    """Read all masks and the headers of all images, and run every check, before the first step.
+    """Decode all images and masks, and run every check, before the first step.
 
     Args:
         config: The settings of the data.

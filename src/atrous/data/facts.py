@@ -1,4 +1,4 @@
-"""What the files of a data set hold: sizes, modes, ids and pixel counts, each file read once."""
+"""What the files of a data set hold: sizes, modes, ids and pixel counts, each file decoded once."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class DatasetFacts:
 def read_facts(
     dataset: SegmentationDataset, cache: FactsCache, progress: ProgressCallback | None = None
 ) -> DatasetFacts:
-    """Read every mask of a data set and the header of every image; files that cannot be read are recorded.
+    """Decode every image and mask of a data set; files that cannot be read are recorded.
 
     Files are read in threads; masks that are made, not read, only if the data set is thread-safe.
 
@@ -100,7 +100,7 @@ def read_facts(
     for item in items:
         found.append(item)
         if progress is not None:
-            progress(Progress(f"reading the masks of {dataset.name}", len(found), len(dataset)))
+            progress(Progress(f"reading {dataset.name}", len(found), len(dataset)))
     return DatasetFacts(dataset.name, dataset.label_space, tuple(found))
 
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from atrous.core.errors import DataError
 from atrous.core.files import save_text
-from atrous.images.decode import ImageHeader, load_header, load_mask
+from atrous.images.decode import ImageHeader, check_image, load_header, load_mask
 
 MAX_FOLDERS = 500
 """Folders of images or masks that are remembered; the ones not used for longest are dropped."""
@@ -34,7 +34,7 @@ MAX_IDS = 1000
 SETTLED_S = 2.0
 """Files younger than this are not remembered: a second change within the clock's resolution would go unnoticed."""
 
-_FORMAT = "facts-1"
+_FORMAT = "facts-2"
 _WASTE = 2
 """Lines / files from which a cache file is written again."""
 
@@ -130,16 +130,16 @@ class FactsCache:
         return facts
 
     def read_header(self, path: Path) -> ImageHeader:
-        """Return what the header of an image says.
+        """Return what the header of an image says, which has been decoded as a whole: it is neither cut nor damaged.
 
         Raises:
-            DataError: The file is not an image.
+            DataError: The file is not an image, or is truncated or damaged.
         """
         stamp = _read_stamp(path)
         with contextlib.suppress(TypeError, ValueError, OverflowError):
             height, width, mode, is_turned = self._find("image", path, stamp)
             return ImageHeader(int(height), int(width), str(mode), bool(is_turned))
-        header = load_header(path)
+        header = check_image(path)
         self._remember("image", path, stamp, [header.height, header.width, header.mode, header.is_turned])
         return header
 

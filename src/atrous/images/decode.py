@@ -77,11 +77,7 @@ def load_image(source: ImageInput) -> np.ndarray:
     if isinstance(source, np.ndarray):
         return _convert_array(source)
     with _open_image(source) as (image, name):
-        if image.mode in ("I", "F"):
-            raise DataError(
-                f"{name}: 32 bits per pixel, whose value range is unknown",
-                "Save the image with 8 or 16 bits a channel.",
-            )
+        _require_known_range(image, name)
         if isinstance(source, Image.Image):
             image = ImageOps.exif_transpose(image)  # a copy: the caller's image stays as it is
         else:
@@ -138,11 +134,38 @@ def load_header(source: ImageInput) -> ImageHeader:
         UsageError: An array, which has no header, or an object of another type.
     """
     with _open_image(source) as (image, _):
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        height, width, mode = image.height, image.width, image.mode
+        return _read_header(image)
+
+
+def check_image(source: ImageInput) -> ImageHeader:
+    """Read an image to its last byte, as `load_image` would, and return its header alone.
+
+    Raises:
+        DataError: `load_image` cannot read it: the file is missing, truncated or damaged, or of an unknown range.
+        UsageError: An array, which has no header, or an object of another type.
+        MachineError: Not enough memory to decode it.
+    """
+    with _open_image(source) as (image, name):
+        _require_known_range(image, name)
+        header = _read_header(image)
+        image.draft(None, (1, 1))  # a JPEG is decoded at an eighth of its size, which is faster
+        image.load()
+        return header
+
+
+def _read_header(image: Image.Image) -> ImageHeader:
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    height, width = image.height, image.width
     if orientation in _SWAPPING_ORIENTATIONS:
         height, width = width, height
-    return ImageHeader(height, width, mode, orientation in (2, 3, 4, *_SWAPPING_ORIENTATIONS))
+    return ImageHeader(height, width, image.mode, orientation in (2, 3, 4, *_SWAPPING_ORIENTATIONS))
+
+
+def _require_known_range(image: Image.Image, name: str) -> None:
+    if image.mode in ("I", "F"):
+        raise DataError(
+            f"{name}: 32 bits per pixel, whose value range is unknown", "Save the image with 8 or 16 bits a channel."
+        )
 
 
 def is_huge_tiff(path: Path) -> bool:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import errno
 import io
+import re
 import struct
+import warnings
 import zlib
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from atrous.core.errors import DataError, MachineError, UsageError
-from atrous.images.decode import ImageHeader, is_huge_tiff, load_header, load_image, load_mask
+from atrous.images.decode import ImageHeader, check_image, is_huge_tiff, load_header, load_image, load_mask
 
 UPRIGHT = {  # what a viewer does for each EXIF orientation, after the standard's own table
     1: lambda a: a,
@@ -258,6 +261,33 @@ def test_truncated_files_are_named(tmp_path, suffix, share):
             load(path.read_bytes())
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpg", "progressive.jpg", "tif", "lzw.tif", "webp", "bmp", "ppm"])
+def test_what_the_check_accepts_can_be_loaded_and_nothing_else(tmp_path, suffix):
+    options = {"progressive.jpg": {"progressive": True}, "lzw.tif": {"compression": "tiff_lzw"}}.get(suffix, {})
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path, **options)
+    whole = path.read_bytes()
+    half = len(whole) // 2
+    assert check_image(path) == load_header(path)
+    for content in (
+        *(whole[:end] for end in (0, half, -20, -1)),
+        whole[:half] + bytes(len(whole) - half),
+        whole[:half] + bytes([whole[half] ^ 255]) + whole[half + 1 :],
+    ):
+        path.write_bytes(content)
+        found = []
+        for read in (check_image, load_image):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of Pillow, about damaged metadata
+                try:
+                    read(path)
+                except DataError as error:
+                    found.append(error.message)
+                else:
+                    found.append("")
+        assert bool(found[0]) == bool(found[1]), found
+
+
 def test_text_is_no_image(tmp_path):
     (tmp_path / "a.png").write_text("<svg/>")
     with pytest.raises(DataError, match=r"a\.png: not an image"):
@@ -293,15 +323,26 @@ def test_a_huge_tiff_is_known_by_its_head(tmp_path, colours, monkeypatch):
         assert {name for name in names if is_huge_tiff(tmp_path / name)} == huge
 
 
-def test_a_lack_of_memory_is_no_fault_of_the_file():
+@pytest.mark.parametrize("load", [load_image, load_mask, load_header, check_image])
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError(), "out of memory"),
+        (OSError("out of memory error when reading image file"), "out of memory"),  # Pillow's decoders
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "out of memory"),
+        (OSError(errno.EMFILE, "Too many open files"), "too many open files"),
+    ],
+)
+def test_what_the_machine_lacks_is_no_fault_of_the_file(load, error, message):
     class Large(io.BytesIO):
         name = "large.png"
 
         def read(self, size=-1):
-            raise MemoryError
+            raise error
 
-    with pytest.raises(MachineError, match=r"large\.png: not enough memory"):
-        load_image(Large())
+    with pytest.raises(MachineError, match=rf"large\.png: {message}") as caught:
+        load(Large())
+    assert not re.search("(?i)replace|remove", caught.value.hint)
 
 
 def test_a_folder_is_no_broken_image(tmp_path):

@@ -12,7 +12,7 @@ from atrous.data.facts import describe_size_mismatch
 
 
 def check_unreadable_image(survey: Survey) -> Iterator[Finding]:
-    """Find images whose header cannot be read."""
+    """Find images that cannot be decoded: of an unknown kind, truncated or damaged."""
     for split in survey.splits:
         found = [(item.image_path, item.image_error) for item in split.items if item.image_error]
         yield from _list_unreadable("unreadable-image", "image", found)

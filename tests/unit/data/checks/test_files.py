@@ -33,10 +33,11 @@ def check(folder, train, val=None, *, named=False) -> dict[str, Finding]:
 
 
 def test_broken_files_size_mismatches_and_strange_ids_come_in_one_message(tmp_path):
-    masks = [[[0, 1]], [[0, 1]], [[0, 5]], [[0, 1]], [[0, 1]]]
+    masks = [[[0, 1]], [[0, 1]], [[0, 5]], [[0, 1]], [[0, 1]], [[0, 1]]]
     dataset = build(tmp_path, masks, LabelSpace(("road", "car")), sizes={1: (2, 2)})
     (tmp_path / "3.png").write_bytes(b"")
     (tmp_path / "4.jpg").write_text("no image")
+    (tmp_path / "5.jpg").write_bytes((tmp_path / "5.jpg").read_bytes()[:-9])
     found = check(tmp_path, dataset)
     assert {code for code, finding in found.items() if finding.severity == "error"} == {
         "unreadable-image",
@@ -50,7 +51,9 @@ def test_broken_files_size_mismatches_and_strange_ids_come_in_one_message(tmp_pa
     message = caught.value.message
     assert "1 mask that cannot be read" in message
     assert "3.png: an empty file" in message
+    assert "2 images that cannot be read" in message
     assert "4.jpg: not an image" in message
+    assert "5.jpg: cannot be decoded: image file is truncated" in message
     assert "1.jpg is 2x2 (height x width)" in message
     assert "5 (1 pixel)" in message
     assert "never resized" in caught.value.hint

@@ -50,7 +50,7 @@ def test_subset_ignores_the_other_registered_classes(root):
 
 def test_unregistered_ids_stop(root):
     Image.fromarray(np.array([[0, 8, 99, 255]], np.uint8)).save(root / "SegmentationClass" / "2007_c.png")
-    with pytest.raises(DataError, match=r"2007_c\.png: .*99 \(1 pixels\)"):
+    with pytest.raises(DataError, match=r"2007_c\.png: .*99 \(1 pixel\)"):
         build_voc(root, classes=("background", "dog")).val.get(0)
 
 

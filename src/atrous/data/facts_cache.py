@@ -10,8 +10,6 @@ import contextlib
 import hashlib
 import json
 import os
-import stat
-import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from atrous.core.cache_folder import find_cache_folder
 from atrous.core.errors import DataError
 from atrous.core.files import save_text
 from atrous.images.decode import ImageHeader, check_image, load_header, load_mask
@@ -64,29 +63,6 @@ def count_ids(mask: np.ndarray) -> tuple[tuple[int, int], dict[int, int]]:
     counts = np.bincount(mask.ravel())
     ids = np.flatnonzero(counts)
     return (mask.shape[0], mask.shape[1]), dict(zip(ids.tolist(), counts[ids].tolist(), strict=True))
-
-
-def find_cache_folder() -> Path | None:
-    """Return the user's cache folder for this program, or one for temporary files if that cannot be written.
-
-    Returns:
-        A folder of the user's own; None if there is none, such as where another user made the temporary one.
-    """
-    base = os.environ.get("XDG_CACHE_HOME", "") or os.path.expanduser("~/.cache")
-    folder = Path(base) / "atrous"
-    if folder.is_absolute():  # not so if no home folder is known
-        with contextlib.suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            if os.access(folder, os.W_OK | os.X_OK):
-                return folder
-    user = os.getuid() if hasattr(os, "getuid") else 0  # 0 owns every file on Windows
-    folder = Path(tempfile.gettempdir()) / f"atrous-{user}"
-    with contextlib.suppress(OSError):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = folder.lstat()
-        if stat.S_ISDIR(status.st_mode) and status.st_uid == user:
-            return folder
-    return None
 
 
 class FactsCache:

@@ -7,6 +7,7 @@ import torch
 from atrous.config.schema import Config, EvaluationConfig
 from atrous.core.data_source import expand_path
 from atrous.core.errors import ConfigError, ModelFileError
+from atrous.core.processes import require_guarded_script
 from atrous.core.words import describe_count
 from atrous.data.build import list_pass
 from atrous.data.contracts import Splits
@@ -34,12 +35,15 @@ def require_feasible(config: Config) -> None:
             small for its rates.
         ModelFileError: The file of weights does not exist.
         MachineError: The device, the compiler, a tracker or a package of the backend is missing.
+        UsageError: Worker processes would run the script again.
     """
     with torch.device("meta"):  # no memory and no random numbers
         network = build_trainable(config, num_classes=2)
         build_optimizer(network, config.training)
     build_loss(config.training.loss, config.training.loss_options)
     device = find_device(config.output.device)
+    if config.output.workers or (config.output.workers is None and device.type != "cpu"):
+        require_guarded_script()
     _require_evaluation(network, config.evaluation, device)
     if config.training.compile:
         require_compiler(device)

@@ -15,7 +15,7 @@ from atrous.config.load import load_config
 from atrous.config.options import update_options
 from atrous.core.arguments import refuse_wrong_types
 from atrous.core.data_source import PYTHON_SOURCE
-from atrous.core.errors import ConfigError, UsageError
+from atrous.core.errors import ConfigError, UsageError, note_on_stop
 from atrous.core.files import save_json, shorten_paths
 from atrous.core.inference_options import InferenceOptions, Opening
 from atrous.core.provenance import collect_provenance
@@ -314,7 +314,7 @@ def bench(
         trust: Whether to open a .pt2, which can run any code that it holds.
         progress: Receives the progress.
         on_message: Receives messages about automatic choices.
-    Returns: The rows, see `BenchRow`, with the machine and the versions.
+    Returns: The rows, see `BenchRow`, with the machine and the versions, and whether Ctrl-C came before the last size.
     Raises:
         UsageError: Device or trust are given for a loaded model.
         ModelFileError: A model cannot be opened.
@@ -348,6 +348,7 @@ def bench(
         "device": str(candidates[0][2].backend.device),
         "threads": torch.get_num_threads(),
         "last_stage": name_last_stage(candidates[0][2].backend.device),
+        "interrupted": len(rows) < len(candidates) * len(sizes),
         **collect_provenance(),
     }
     if out is not None:
@@ -397,16 +398,17 @@ def export(
     target = _choose_export_folder(model, opened) / f"{_name_export(model)}{'-int8' * int8}{suffix}"
     path = target if out is None else Path(out)
     images = _find_calibration(calibrate, opened.run) if int8 else None
-    parity = export_network(
-        opened.network,
-        opened.card,
-        path,
-        output_stride=output_stride,
-        format=format,
-        argmax=argmax,
-        calibration=images,
-        on_message=on_message,
-    )
+    with note_on_stop(lambda error: f"{path} was not written." * isinstance(error, KeyboardInterrupt)):
+        parity = export_network(
+            opened.network,
+            opened.card,
+            path,
+            output_stride=output_stride,
+            format=format,
+            argmax=argmax,
+            calibration=images,
+            on_message=on_message,
+        )
     return path, parity
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from atrous.cli.inference_options import DataRootOption, DeviceOption, JsonOption, QuietOption, TrustOption
-from atrous.core.errors import UsageError
+from atrous.core.errors import INTERRUPTED_EXIT_CODE, UsageError
 from atrous.core.records import list_notes
 from atrous.core.words import describe_count
 
@@ -63,10 +63,14 @@ def run(
         )
     if json:
         print_json({**found, "notes": list_notes(display.notes)})
-        return 0
-    _print_rows(found)
-    if out is not None:
-        build_console().print(f"figures: {out / 'bench.json'}")
+    else:
+        _print_rows(found)
+        if out is not None:
+            build_console().print(f"figures: {out / 'bench.json'}")
+    if found["interrupted"]:
+        measured = len({(row["height"], row["width"]) for row in found["rows"]})
+        build_console(stderr=True).print(f"interrupted: {measured} of {describe_count(len(wanted), 'size')} measured")
+        return INTERRUPTED_EXIT_CODE
     return 0
 
 

@@ -54,7 +54,9 @@ def run_to_the_end(work: Callable[[], object], *, command: str = "", debug: bool
     if isinstance(end, (BrokenPipeError, SystemExit)):  # the reader of a pipe has seen enough: typer ends for that
         return 0
     if isinstance(end, (KeyboardInterrupt, typer.Abort)):
-        _show("interrupted", *getattr(end, "__notes__", ()))
+        _show(
+            "interrupted", *getattr(end, "__notes__", ("Nothing unfinished was kept: the same command starts again.",))
+        )
         return INTERRUPTED_EXIT_CODE
     if isinstance(end, Exception):
         if debug:
@@ -109,7 +111,7 @@ def _say_and_interrupt() -> None:
 
 
 def _end_at_once() -> None:
-    _say("ended at once; the same command starts again, what was finished is kept")
+    _say("ended at once; what was finished is kept")
     os._exit(INTERRUPTED_EXIT_CODE)
 
 

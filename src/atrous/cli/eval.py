@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from atrous.cli.inference_options import DataRootOption, JsonOption, QuietOption, take_inference_options
 from atrous.core.errors import UsageError
+from atrous.core.words import describe_count
+
+if TYPE_CHECKING:
+    from atrous.core.records import Scores
 from atrous.core.records import list_notes
 
 
@@ -34,28 +38,45 @@ def run(
     Example: atrous eval runs/demo --output-stride 8 --scales 0.75,1,1.25 --flip
     """
     from atrous import api
-    from atrous.cli.console import print_json
-    from atrous.display.console import build_console
     from atrous.display.progress import open_display
-    from atrous.display.tables import print_scores
 
     models, data = (names, None) if len(names) == 1 else (names[:-1], names[-1])
     if crf_search:
         return _search(models, data, inference | {"data_root": data_root}, quiet=quiet, as_json=json)
-    found = {}
-    with open_display(quiet=quiet) as display:
-        for model in models:
-            found[model] = api.evaluate(
-                model, data, **inference, data_root=data_root, progress=display.progress, on_message=display.on_message
-            )
-    if json:
+    found: dict[str, Scores] = {}
+    try:
+        with open_display(quiet=quiet) as display:
+            for model in models:
+                found[model] = api.evaluate(
+                    model,
+                    data,
+                    **inference,
+                    data_root=data_root,
+                    progress=display.progress,
+                    on_message=display.on_message,
+                )
+    except BaseException as error:
+        if len(models) > 1:
+            error.add_note(f"{len(found)} of {describe_count(len(models), 'model')} scored")
+        raise
+    finally:  # also what was scored before an interruption or an error
+        if found:
+            _print_scores(found, num_models=len(models), as_json=json)
+    return 0
+
+
+def _print_scores(found: dict[str, Scores], *, num_models: int, as_json: bool) -> None:
+    from atrous.cli.console import print_json
+    from atrous.display.console import build_console
+    from atrous.display.tables import print_scores
+
+    if as_json:
         rows = [{"model": model, **scores.to_json()} for model, scores in found.items()]
-        print_json(rows[0] if len(rows) == 1 else {"models": rows})
-        return 0
+        print_json(rows[0] if num_models == 1 else {"models": rows})
+        return
     console = build_console()
     for model, scores in found.items():
         print_scores(console, scores, title=f"{model} on {scores.data}")
-    return 0
 
 
 def _search(models: list[str], data: str | None, options: dict[str, Any], *, quiet: bool, as_json: bool) -> int:

@@ -63,7 +63,7 @@ def bench(
     dataset: SegmentationDataset | None = None,
     progress: ProgressCallback | None = None,
 ) -> tuple[BenchRow, ...]:
-    """Time every candidate at every size.
+    """Time every candidate at every size; Ctrl-C after the first size gives the rows of those that were finished.
 
     Args:
         candidates: Names of models and backends, and what labels with them; a model may appear with several.
@@ -75,37 +75,55 @@ def bench(
     mious = [
         None if dataset is None else score(labeller, dataset, progress=progress).miou for _, _, labeller in candidates
     ]
-    rows = []
+    rows: list[BenchRow] = []
     for height, width in sizes:
-        image = draw_image(height, width)
-        runs = [_build_run(labeller, image) for _, _, labeller in candidates]
-        for run in runs:
-            for _ in range(WARM_UP_RUNS):
-                run()
-        peaks = [
-            measure_peak_mib(run, labeller.backend.device)
-            for run, (_, _, labeller) in zip(runs, candidates, strict=True)
-        ]
-        times = _take_turns(runs, rounds, f"{width} x {height}", progress)
-        for (name, backend, labeller), miou, peak, seconds in zip(candidates, mious, peaks, times, strict=True):
-            median = statistics.median(seconds)
-            rows.append(
-                BenchRow(
-                    name,
-                    backend,
-                    labeller.protocol.output_stride,
-                    labeller.protocol.precision,
-                    height,
-                    width,
-                    median,
-                    min(seconds),
-                    max(seconds),
-                    1 / median,
-                    peak,
-                    miou,
-                )
-            )
+        try:
+            rows += _time_candidates(candidates, mious, height, width, rounds, progress)
+        except KeyboardInterrupt:
+            if not rows:
+                raise
+            break
     return tuple(rows)
+
+
+def _time_candidates(
+    candidates: Sequence[tuple[str, str, Labeller]],
+    mious: Sequence[float | None],
+    height: int,
+    width: int,
+    rounds: int,
+    progress: ProgressCallback | None,
+) -> list[BenchRow]:
+    """Time every candidate at one size."""
+    image = draw_image(height, width)
+    runs = [_build_run(labeller, image) for _, _, labeller in candidates]
+    for run in runs:
+        for _ in range(WARM_UP_RUNS):
+            run()
+    peaks = [
+        measure_peak_mib(run, labeller.backend.device) for run, (_, _, labeller) in zip(runs, candidates, strict=True)
+    ]
+    times = _take_turns(runs, rounds, f"{width} x {height}", progress)
+    rows = []
+    for (name, backend, labeller), miou, peak, seconds in zip(candidates, mious, peaks, times, strict=True):
+        median = statistics.median(seconds)
+        rows.append(
+            BenchRow(
+                name,
+                backend,
+                labeller.protocol.output_stride,
+                labeller.protocol.precision,
+                height,
+                width,
+                median,
+                min(seconds),
+                max(seconds),
+                1 / median,
+                peak,
+                miou,
+            )
+        )
+    return rows
 
 
 def draw_image(height: int, width: int) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any
 
 from atrous.api import Run, evaluate, predict, rebuild_splits, run_training
 from atrous.config.load import load_config
+from atrous.core.errors import note_on_stop
 from atrous.core.metrics_file import load_metrics, save_metrics
 from atrous.core.records import MessageCallback, ProgressCallback, Protocol
 from atrous.core.run_folder import RunFolder
@@ -48,9 +49,10 @@ def run_demo(
     run = run_training(loaded, progress=progress, on_message=on_message)
     if run.interrupted:
         return run
-    for row in run_ladder(run, progress=progress):
-        on_message(f"ladder: {row['describe']}: mIoU {row['miou']:.3f}")
-    folder = predict_held_out(run)
+    with note_on_stop(lambda error: f"The training had finished, its report is {run.report}."):
+        for row in run_ladder(run, progress=progress):
+            on_message(f"ladder: {row['describe']}: mIoU {row['miou']:.3f}")
+        folder = predict_held_out(run)
     on_message(f"predictions for {HELD_OUT_IMAGES} validation images: {folder}")
     return run
 

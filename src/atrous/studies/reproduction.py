@@ -15,7 +15,7 @@ from typing import Any
 
 from atrous.api import evaluate, run_training
 from atrous.config.load import LoadedConfig
-from atrous.core.errors import ConfigError
+from atrous.core.errors import ConfigError, note_on_stop
 from atrous.core.files import load_json, save_json, save_text
 from atrous.core.metrics_file import is_finished, load_metrics
 from atrous.core.provenance import collect_provenance
@@ -160,7 +160,8 @@ def run_study(
     scores: dict[str, dict[int, Score]] = {entry.row.label: {} for entry in planned}
     interrupted = False
     for seed, entry in ((seed, entry) for seed in seeds for entry in planned if not entry.reason):
-        score = _run_row(entry.row, base, out / TRAININGS, seed=seed, progress=progress, on_message=on_message)
+        with note_on_stop(lambda error: "Finished trainings and scores are kept: the same command continues."):
+            score = _run_row(entry.row, base, out / TRAININGS, seed=seed, progress=progress, on_message=on_message)
         if score is None:
             interrupted = True
             break

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import json
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -139,12 +139,15 @@ def _explain_damage(path: Path) -> Iterator[None]:
         yield
     except ModelFileError:
         raise
-    except Exception as error:  # a damaged file can raise anything, with advice to open it without any check
+    except Exception as error:  # a damaged file can raise anything; PyTorch's advice is to open it without any check
         raise_shortage(error, path)
-        if isinstance(error, OSError) and error.errno is not None:
-            raise ModelFileError(f"{path}: cannot be read: {error.strerror}", _suggest(path)) from error
-        problem = "is damaged" if zipfile.is_zipfile(path) else "is incomplete, or is no checkpoint"
-        raise ModelFileError(f"{path}: {problem}; nothing in it was run", _suggest(path)) from error
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: a truncated file
+            problem = f"cannot be read: {error.strerror}"
+        elif isinstance(error, (KeyError, TypeError, ValueError)):
+            problem = "is not a checkpoint of atrous"
+        else:
+            problem = "is damaged, or holds more than tensors and numbers; it was not opened"
+        raise ModelFileError(f"{path}: {problem}", _suggest(path)) from error
 
 
 def _suggest(path: Path) -> str:

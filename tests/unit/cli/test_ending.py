@@ -27,6 +27,7 @@ from atrous.core.errors import (
     UsageError,
     note_on_stop,
 )
+from atrous.core.interruption import interrupt
 from atrous.core.registry import Registry
 from atrous.display.console import build_console
 from atrous.display.tables import build_table
@@ -237,6 +238,11 @@ def test_a_second_signal_ends_at_once():
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=20)[1].startswith("ended at once")
     assert process.returncode == 130
+
+
+def test_an_interruption_of_which_nothing_is_known_says_that_nothing_is_kept(capsys):
+    assert run_to_the_end(interrupt) == 130
+    assert capsys.readouterr().err == "interrupted\nNothing unfinished was kept: the same command starts again.\n"
 
 
 def test_an_error_without_a_hint_is_one_line(capsys):

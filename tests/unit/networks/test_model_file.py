@@ -226,7 +226,7 @@ def test_damaged_descriptions_are_refused(card: str, saved: Path) -> None:
         ({"model": {"name": "deeplabv3-lite7"}}, "cannot be built: model.name"),
         ({"model": {"name": "fcn-lite0", "colour": 1}}, "cannot be built: model.colour"),
         ({"model": []}, "cannot be built"),
-        ({"model": {"name": "fcn-lite0"}}, "do not fit its own description"),
+        ({"model": {"name": "fcn-lite0"}}, "does not fit its own description"),
         ({"normalisation": {"mean": [0.5]}}, "description is damaged"),
         ({"normalisation": {"mood": [0.5, 0.5, 0.5]}}, "description is damaged"),
         ({"normalisation": {"mean": ["a", "b", "c"]}}, "description is damaged"),

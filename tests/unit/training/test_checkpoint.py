@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -60,8 +61,9 @@ def test_a_truncated_file_is_named(tmp_path, share):
     save_checkpoint(path, build())
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
-    with pytest.raises(ModelFileError, match=r"last\.ckpt: cannot be read"):
+    with pytest.raises(ModelFileError, match=r"last\.ckpt: is damaged") as caught:
         load_checkpoint(path)
+    require_own_words(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -81,8 +83,32 @@ def test_a_truncated_file_is_named(tmp_path, share):
 def test_another_kind_of_file_is_named(tmp_path, content):
     path = tmp_path / "last.ckpt"
     torch.save(content, path)
-    with pytest.raises(ModelFileError, match=r"last\.ckpt"):
+    with pytest.raises(ModelFileError, match=r"last\.ckpt: (is )?not a checkpoint of atrous") as caught:
         load_checkpoint(path)
+    require_own_words(caught.value)
+
+
+class Hostile:
+    """An object that runs code where a pickle of it is opened."""
+
+    def __reduce__(self):
+        return os.system, ("exit 1",)
+
+
+@pytest.mark.parametrize("how", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
+@pytest.mark.parametrize("content", [Hostile(), {"network": Hostile()}, Path("x"), {"format_version": Hostile()}])
+def test_a_pickle_is_not_opened_and_no_advice_is_given_to_open_it(tmp_path, content, how):
+    path = tmp_path / "last.ckpt"
+    how(content, path)
+    for load in (load_checkpoint, load_settings):
+        with pytest.raises(ModelFileError, match=r"is damaged, or holds more than tensors and numbers") as caught:
+            load(path)
+        require_own_words(caught.value)
+
+
+def require_own_words(error: ModelFileError) -> None:
+    assert not re.search("weights_only|torch|PyTorch|zip|pickle", str(error).partition("last.ckpt")[2])
+    assert len(str(error).splitlines()) == 2
 
 
 def test_a_later_format_asks_for_an_update(tmp_path):

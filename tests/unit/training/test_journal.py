@@ -5,7 +5,7 @@ import csv
 
 import pytest
 
-from atrous.core.errors import MachineError
+from atrous.core.errors import MachineError, UsageError
 from atrous.core.records import Progress
 from atrous.core.run_folder import RunFolder
 from atrous.training import journal
@@ -138,3 +138,26 @@ def test_a_process_that_is_no_writer_writes_nothing(tmp_path):
     quiet.close("success")
     assert said == ["plan"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_why_a_training_ended_is_in_the_log(tmp_path):
+    for error in (
+        MachineError("no space left", "Free some."),
+        MemoryError(),
+        KeyboardInterrupt(),
+        KeyError("surprise"),
+    ):
+        with pytest.raises(type(error)), Journal(RunFolder(tmp_path)):
+            raise error
+    text = (tmp_path / "log.txt").read_text()
+    assert text.startswith("stopped: no space left\nFree some.\nstopped: out of memory\n")
+    assert "\nstopped: interrupted\nstopped: Traceback (most recent call last):\n" in text
+    assert text.endswith("\nKeyError: 'surprise'\n")
+
+
+def test_a_log_that_cannot_be_written_is_an_error_with_its_path(tmp_path):
+    (tmp_path / "log.txt").mkdir()
+    with pytest.raises(UsageError, match=r"log\.txt: is a folder"):
+        Journal(RunFolder(tmp_path)).log("plan")
+    with pytest.raises(KeyError), Journal(RunFolder(tmp_path)):
+        raise KeyError("the first error counts")

@@ -36,7 +36,7 @@ from atrous.core.labels import LabelSpace
 from atrous.core.records import Note, Sample
 from atrous.data.build import build_splits, build_stream, check_training_data, list_pass
 from atrous.data.preview import save_preview
-from atrous.training import compilation, feasibility, journal, prepare
+from atrous.training import compilation, feasibility, prepare, trackers
 from atrous.training.checkpoint import load_checkpoint
 from atrous.training.norm import set_norm_momentum
 from atrous.training.validation import Validator
@@ -294,7 +294,7 @@ def test_a_damaged_image_is_found_before_the_first_step_also_by_a_dry_run(data, 
 
 def test_a_diverged_training_has_its_own_exit_code_and_closes_its_trackers(tmp_path, data, monkeypatch):
     closed = []
-    monkeypatch.setattr(journal.Journal, "close", lambda self, status: closed.append(status))
+    monkeypatch.setattr(trackers.Trackers, "close", lambda self, status: closed.append(status))
     words = ["train", data, *SETTINGS, "--out", tmp_path / "run", "--lr", 1e30, "--precision", "fp32"]
     code, _, err = call(*words, "--set", "training.clip_norm=0")
     assert (code, closed) == (6, ["failed"])

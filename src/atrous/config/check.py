@@ -106,3 +106,9 @@ def _check_training(config: Config) -> Iterator[Problem]:
 def _check_rest(config: Config) -> Iterator[Problem]:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", config.output.device):
         yield Problem("output.device", f"is {config.output.device!r}", "Allowed: auto, cpu, cuda, cuda:1, mps.")
+    if config.output.log_model and not {"mlflow", "wandb"} & set(config.output.logger):
+        yield Problem(
+            "output.log_model",
+            "has no effect: no tracker stores models",
+            "Leave it out, or add --logger mlflow or wandb.",
+        )

@@ -174,6 +174,8 @@ class OutputConfig(Section):
     """Processes that read and augment. Default: 0 on a CPU, else the usable cores, at most 8."""
     logger: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
     """Trackers in addition to metrics.csv."""
+    log_model: bool = False
+    """Whether mlflow and wandb get the best model as an artifact when the training ends."""
 
 
 class Config(Section):

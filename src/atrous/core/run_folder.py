@@ -74,6 +74,12 @@ class RunFolder:
         return self.path / PREVIEW_NAME
 
     @property
+    def title(self) -> str:
+        """The name that trackers show: the folder's, for a stage after that of the whole run."""
+        path = self.path.absolute()
+        return f"{path.parent.name}/{path.name}" if _STAGE.fullmatch(path.name) else path.name
+
+    @property
     def is_run(self) -> bool:
         """Whether the folder holds a run."""
         return self.config.is_file()

@@ -220,7 +220,6 @@ def _run_stage(
         restored_torch_state(deterministic=config.training.deterministic),
         Journal(
             stage.run,
-            config.output.logger,
             notes=stage.notes,
             is_writer=world.is_writer,
             on_message=on_message,
@@ -237,6 +236,14 @@ def _run_stage(
             started=started,
             checkpoint=checkpoint,
         )
+        if world.is_writer:
+            journal.trackers.open(
+                config.output.logger,
+                stage.run,
+                config.model_dump(mode="json"),
+                former=checkpoint.record.get("trackers") if checkpoint else None,
+                step=training.state.step,
+            )
         if checkpoint is None:  # not before it is certain that there will be a run
             for folder, settings in {stage.run: config, run: whole}.items():
                 save_run_config(folder.config, settings)
@@ -244,7 +251,7 @@ def _run_stage(
             was_stopped = run_steps(training)
             interrupted = training.state.step < training.plan.total_steps
             conclude_training(training, interrupted=interrupted)
-            journal.close("aborted" if interrupted else "success")
+            journal.trackers.close("aborted" if interrupted else "success")
             write_report(stage.run.path)
     # A stage that was asked to stop in its last step has finished, and yet the run is interrupted.
     return Run(stage.run.path, training.state.best_scores, interrupted or (was_stopped and stage.run != run))

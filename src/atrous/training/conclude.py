@@ -58,6 +58,8 @@ def conclude_training(training: Training, *, interrupted: bool) -> dict[str, Any
     }
     if training.world.is_writer:
         save_metrics(run.metrics, metrics)
+        if training.config.output.log_model:
+            training.journal.trackers.log_model(run.model)
     return metrics
 
 

@@ -20,8 +20,8 @@ from atrous.networks.device import find_device
 from atrous.networks.rates import RATE_STRIDE
 from atrous.networks.segmenter import Segmenter
 from atrous.training.compilation import require_compiler
-from atrous.training.journal import require_trackers
 from atrous.training.optimizers import build_optimizer
+from atrous.training.trackers import require_trackers
 
 CROP_STEP_PX = 64
 """Crops are proposed as a multiple of this plus one."""

@@ -18,6 +18,7 @@ from atrous.training.conclude import build_card
 from atrous.training.optimizers import set_lr_factor
 from atrous.training.prepare import Training
 from atrous.training.schedules import compute_poly
+from atrous.training.trackers import list_validation_values
 from atrous.training.waiting import REPORTED_STEPS
 
 STOPPING = (
@@ -102,10 +103,11 @@ def _validate(training: Training) -> None:
         if training.world.is_writer:
             save_model(training.run.model, training.averaged.network, build_card(training, scores))
     journal.log(describe_validation(state.step, training.plan.total_steps, scores, is_best=is_best))
+    epoch = round(state.step / training.plan.steps_per_epoch, 3)
     journal.add_row(
         {
             "step": state.step,
-            "epoch": round(state.step / training.plan.steps_per_epoch, 3),
+            "epoch": epoch,
             "seconds": round(training.count_seconds(), 1),
             "lr": training.step.optimizer.param_groups[0]["lr"],
             "loss": sum(state.losses) / len(state.losses),
@@ -115,6 +117,9 @@ def _validate(training: Training) -> None:
         }
     )
     state.losses = ()
+    if journal.trackers:
+        examples = training.validator.draw_examples()
+        journal.trackers.log_validation(list_validation_values(scores, epoch), examples, state.step)
 
 
 def _save(training: Training) -> None:
@@ -130,6 +135,7 @@ def _save(training: Training) -> None:
             "plan": training.plan.to_json(),
             "train_state": training.state.to_json() | {"spent_s": training.count_seconds()},
             "rows": training.journal.rows,
+            "trackers": training.journal.trackers.run_ids,
             "data": training.fingerprint,
             "settings": dict(training.settings),
         },
@@ -140,7 +146,7 @@ def _save(training: Training) -> None:
 def _show(training: Training, loss: float) -> None:
     step, lr = training.state.step, training.step.optimizer.param_groups[0]["lr"]
     training.journal.show("training", step, training.plan.total_steps, f"loss {loss:.3f}, lr {lr:.4f}")
-    training.journal.track({"train/loss": loss, "train/lr": lr}, step)
+    training.journal.trackers.log_values({"train/loss": loss, "train/lr": lr}, step)
 
 
 def describe_validation(step: int, total: int, scores: Scores, *, is_best: bool) -> str:

@@ -10,12 +10,13 @@ import cv2
 import numpy as np
 
 from atrous.config.schema import EvaluationConfig
+from atrous.core.labels import IGNORE_INDEX, LabelSpace
 from atrous.core.records import MessageCallback, Note, ProgressCallback, Scores
 from atrous.core.run_folder import RunFolder
 from atrous.data.contracts import SegmentationDataset
 from atrous.data.samples import read_sample
 from atrous.images.decode import load_header
-from atrous.images.encode import encode_jpeg, encode_png, save_encoded
+from atrous.images.encode import draw_overlay, encode_jpeg, encode_png, save_encoded
 from atrous.images.palette import colour_labels
 from atrous.inference.build import build_labeller
 from atrous.inference.engine import Engine
@@ -25,7 +26,8 @@ from atrous.networks.segmenter import Segmenter
 from atrous.scoring.summarise import score, select_examples
 
 EXAMPLE_SIDE_PX = 480
-"""Longer side of the images in the report."""
+"""Longer side of the images in the report and in trackers."""
+TRACKED_EXAMPLES = 4
 
 
 class Validator:
@@ -124,6 +126,22 @@ class Validator:
         height, width = self.dataset.mask(index).shape
         return height, width
 
+    def draw_examples(self) -> dict[str, np.ndarray]:
+        """Draw the labels of a few images, the same at each call, over the images: truth left, prediction right.
+
+        Returns: By key, each (H, W, 3) uint8.
+        """
+        space = self.dataset.label_space
+        places = np.linspace(0, len(self.dataset) - 1, min(TRACKED_EXAMPLES, len(self.dataset))).round().astype(int)
+        drawn = {}
+        for index in places.tolist():
+            sample = read_sample(self.dataset, index)
+            image = _shrink(sample.image, smooth=True)
+            truth = _shrink(sample.labels, smooth=False)
+            predicted = _shrink(self.labeller.label_image(sample.image, confidence=False)[0], smooth=False)
+            drawn[sample.key] = np.hstack([_overlay(image, labels, space) for labels in (truth, predicted)])
+        return drawn
+
     def save_examples(self, run: RunFolder, scores: Scores) -> list[dict[str, Any]]:
         """Write the best and the worst images with truth and prediction beside them.
 
@@ -153,8 +171,18 @@ class Validator:
         return rows
 
 
-def _save_small(path: Path, view: np.ndarray, *, smooth: bool) -> None:
+def _overlay(image: np.ndarray, labels: np.ndarray, space: LabelSpace) -> np.ndarray:
+    """Draw class indices (H, W) over an image."""
+    ids = space.decode(np.minimum(labels, space.num_classes - 1), labels == IGNORE_INDEX)
+    return draw_overlay(image, ids, space)
+
+
+def _shrink(view: np.ndarray, *, smooth: bool) -> np.ndarray:
     factor = min(EXAMPLE_SIDE_PX / max(view.shape[:2]), 1.0)
     size = (max(round(view.shape[1] * factor), 1), max(round(view.shape[0] * factor), 1))
-    small = cv2.resize(view, size, interpolation=cv2.INTER_AREA if smooth else cv2.INTER_NEAREST)
+    return cv2.resize(view, size, interpolation=cv2.INTER_AREA if smooth else cv2.INTER_NEAREST)
+
+
+def _save_small(path: Path, view: np.ndarray, *, smooth: bool) -> None:
+    small = _shrink(view, smooth=smooth)
     save_encoded(path, encode_jpeg(small) if smooth else encode_png(small))

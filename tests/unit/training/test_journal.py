@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import csv
 
 import pytest
@@ -8,8 +7,7 @@ import pytest
 from atrous.core.errors import MachineError, UsageError
 from atrous.core.records import Progress
 from atrous.core.run_folder import RunFolder
-from atrous.training import journal
-from atrous.training.journal import Journal, build_tracker
+from atrous.training.journal import Journal
 
 ROW = {"step": 10, "epoch": 0.5, "seconds": 3.2, "lr": 0.01, "loss": 1.25, "miou": None, "never_predicted": "a, b"}
 
@@ -58,84 +56,11 @@ def test_progress_is_passed_on_under_the_stages_own_name(tmp_path):
     assert seen == [Progress("training", 3, 10, "loss 1.0"), Progress("validating", 1, 2, "mIoU 0.5")]
 
 
-def test_tensorboard_gets_the_numbers(tmp_path):
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    own = Journal(RunFolder(tmp_path), ["tensorboard"])
-    own.track({"train/loss": 0.75}, 5)
-    own.add_row(ROW)
-    own.close("success")
-    events = EventAccumulator(str(tmp_path / "tensorboard"))
-    events.Reload()
-    assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(5, 0.75)]
-    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(10, 1.25)]
-
-
-@pytest.mark.parametrize("name", ["mlflow", "wandb"])
-def test_a_tracker_that_is_not_installed_names_its_extra(name, tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, name, None)
-    with pytest.raises(MachineError) as caught:
-        build_tracker(name, RunFolder(tmp_path))
-    assert "atrous[trackers]" in str(caught.value)
-
-
-class Tracker:
-    """A tracker that remembers how it was closed."""
-
-    def __init__(self, *, fails=False):
-        self.closed, self.fails = [], fails
-
-    def finalize(self, status):
-        self.closed.append(status)
-        if self.fails:
-            raise OSError("no connection")
-
-
-@pytest.mark.parametrize(
-    ("error", "status"), [(None, "success"), (ValueError("broken"), "failed"), (KeyboardInterrupt(), "aborted")]
-)
-def test_trackers_are_closed_once_however_the_block_ends(tmp_path, monkeypatch, error, status):
-    trackers = {"tensorboard": Tracker(), "wandb": Tracker(fails=True)}
-    monkeypatch.setattr(journal, "build_tracker", lambda name, run: trackers[name])
-    monkeypatch.setattr(journal, "_finish_wandb", lambda status: None)
-    opened = Journal(RunFolder(tmp_path), list(trackers))
-    with contextlib.suppress(ValueError, KeyboardInterrupt), opened:
-        if error:
-            raise error
-    opened.close("success")
-    assert [tracker.closed for tracker in trackers.values()] == [[status], [status]]
-    assert "the tracker wandb could not be closed: no connection" in (tmp_path / "log.txt").read_text()
-
-
-def test_an_interrupted_training_ends_its_trackers_as_aborted(tmp_path, monkeypatch):
-    tracker = Tracker()
-    monkeypatch.setattr(journal, "build_tracker", lambda name, run: tracker)
-    with Journal(RunFolder(tmp_path), ["mlflow"]) as opened:
-        opened.close("aborted")
-    assert tracker.closed == ["KILLED"]  # mlflow's own word
-
-
-def test_a_tracker_that_cannot_be_built_closes_the_others(tmp_path, monkeypatch):
-    first = Tracker()
-
-    def build(name, run):
-        if name == "wandb":
-            raise MachineError("the tracker wandb is not installed")
-        return first
-
-    monkeypatch.setattr(journal, "build_tracker", build)
-    with pytest.raises(MachineError):
-        Journal(RunFolder(tmp_path), ["tensorboard", "wandb"])
-    assert first.closed == ["failed"]
-
-
 def test_a_process_that_is_no_writer_writes_nothing(tmp_path):
     said = []
-    quiet = Journal(RunFolder(tmp_path), ["tensorboard"], is_writer=False, on_message=said.append)
+    quiet = Journal(RunFolder(tmp_path), is_writer=False, on_message=said.append)
     quiet.log("plan")
     quiet.add_row(ROW)
-    quiet.close("success")
     assert said == ["plan"]
     assert list(tmp_path.iterdir()) == []
 

@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from atrous.api import Model, Run, build, evaluate, export, load, predict, train
+    from atrous.api import Model, Run, build, evaluate, export, load, predict, save, train
     from atrous.config.schema import Config
     from atrous.core.errors import (
         AtrousError,
@@ -43,11 +43,12 @@ __all__ = [
     "export",
     "load",
     "predict",
+    "save",
     "train",
 ]
 
 _HOMES = {
-    "atrous.api": ("Model", "Run", "build", "evaluate", "export", "load", "predict", "train"),
+    "atrous.api": ("Model", "Run", "build", "evaluate", "export", "load", "predict", "save", "train"),
     "atrous.config.schema": ("Config",),
     "atrous.core.errors": (
         "AtrousError",

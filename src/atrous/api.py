@@ -18,21 +18,24 @@ from atrous.core.data_source import PYTHON_SOURCE
 from atrous.core.errors import ConfigError, UsageError, note_on_stop
 from atrous.core.files import save_json, shorten_paths
 from atrous.core.inference_options import InferenceOptions, Opening
+from atrous.core.output_folder import require_replaceable
 from atrous.core.provenance import collect_provenance
 from atrous.core.records import MessageCallback, Note, NoteCollector, ProgressCallback, Scores, send_message
 from atrous.core.run_folder import RunFolder
 from atrous.data.build import read_splits
 from atrous.data.contracts import SegmentationDataset, Splits
+from atrous.display.progress import open_call
 from atrous.exporting import FORMATS
 from atrous.exporting.calibration import read_images, sample_images
 from atrous.exporting.export import export_network
 from atrous.exporting.parity import Parity
-from atrous.inference.exported import is_exported
+from atrous.inference.exported import is_export, is_exported
 from atrous.inference.folders.writer import PredictionRecord, save_predictions
 from atrous.inference.labelling.labeller import Labeller
 from atrous.inference.labelling.likeliest import name_last_stage
-from atrous.model import Model, load, load_opened
+from atrous.model import Model, load, load_opened, name_network_classes, read_classes
 from atrous.networks.build import build_network_from
+from atrous.networks.model_file import is_model_file, require_as_built, save_model
 from atrous.networks.segmenter import Segmenter
 from atrous.networks.weights import start_weights
 from atrous.reports.plots import save_bench_plot
@@ -45,6 +48,7 @@ from atrous.runs.stages import (
 )
 from atrous.scoring import crf_search
 from atrous.scoring.bench import bench as run_bench
+from atrous.scoring.bench import is_bench_file
 from atrous.scoring.crf_search import CrfTrial
 from atrous.scoring.summarise import score
 
@@ -60,32 +64,87 @@ __all__ = [
     "preview_training",
     "rebuild_splits",
     "run_training",
+    "save",
     "train",
 ]
 
-Loadable = Model | Run | str | Path
-"""A loaded model, a run, or what `load` opens."""
+Loadable = Model | Run | Segmenter | str | Path
+"""A loaded model, a run, a network that was built with the names of its classes, or what `load` opens."""
 
 
 @refuse_wrong_types
 def build(
-    name: str = "deeplabv3-lite0", *, classes: int, weights: str = "none", output_stride: int = 16, **options: Any
+    name: str = "deeplabv3-lite0",
+    *,
+    classes: int | Sequence[str] | Mapping[int, str],
+    weights: str = "none",
+    output_stride: int = 16,
+    **options: Any,
 ) -> Segmenter:
     """Build a network: (B, 3, H, W) uint8 or [0, 1] floats -> logits (B, classes, H, W).
 
     Args:
         name: `<family>-<backbone>`, see `atrous models`.
-        classes: Scored classes.
+        classes: Number of scored classes, or their names, in the order of the logits, or their names by the ids that
+            they have in files, in ascending order. With names, `save`, `predict`, `evaluate`, `export` and `bench` take
+            the network as it is.
         weights: none, imagenet, a file, or a published model such as torchvision/deeplabv3_resnet50.
         output_stride: Input resolution / feature resolution, settable later on the network.
         options: Other fields of the model's settings, such as `multi_grid=(1, 2, 4)` or `head={"rates": [6, 12]}`.
     Raises:
         ConfigError: An unknown name or option, or a stride that the network cannot have.
+        UsageError: An argument has another type, or the classes are not distinct.
+        ModelFileError: The weights cannot be read, or do not fit.
     """
     model = {"name": name, "weights": weights, "output_stride": output_stride, **options}
-    network = build_network_from(model, classes)
+    space = None if isinstance(classes, int) else name_network_classes(classes)
+    network = build_network_from(model, classes if isinstance(classes, int) else len(classes))
+    network.label_space = space
     start_weights(network, name, weights)
     return network
+
+
+@refuse_wrong_types
+def save(
+    model: Loadable,
+    file: str | Path,
+    *,
+    classes: Sequence[str] | Mapping[int, str] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write a model as one .safetensors file with all that `load`, and every command, needs to label images.
+
+    Args:
+        model: A network of `build`, with its weights, normalisation and output stride as they are now; or a model or a
+            run, to name its classes.
+        file: The file, whose name ends in .safetensors.
+        classes: Class names in the order of the logits, or by the ids that they have in files, in ascending order.
+            Default: those of the model.
+        overwrite: Whether to replace a file of this name.
+    Returns: The file.
+    Raises:
+        UsageError: The classes are not known or not as many as the network has, a file cannot describe the network, or
+            there is a file of this name.
+        ModelFileError: The model cannot be opened.
+    """
+    path = Path(file)
+    if path.suffix != ".safetensors":
+        raise UsageError(f"{path}: a model file ends in .safetensors", "Name it so, such as model.safetensors.")
+    if isinstance(model, Segmenter):
+        opened = Model(model, classes=classes)
+    else:
+        opened = _open(model, {} if isinstance(model, Model) else {"device": "cpu"})
+    network, space = opened.network, opened.label_space
+    require_as_built(network)
+    if isinstance(classes, Mapping):
+        space = replace(read_classes(network, classes), colours=space.colours)
+    elif classes is not None:
+        space = replace(space, names=read_classes(network, classes).names)
+    # The model of a run is what its metrics describe.
+    is_own = not RunFolder(path.parent).is_run and is_model_file(path)
+    require_replaceable([path], is_own=is_own, overwrite=overwrite)
+    save_model(path, network, replace(opened.card, label_space=space, output_stride=network.output_stride))
+    return path
 
 
 @refuse_wrong_types
@@ -96,7 +155,7 @@ def train(
     recipe: str | Path | None = None,
     out: str | Path | None = None,
     set: Mapping[str, Any] | None = None,
-    progress: ProgressCallback | None = None,
+    progress: ProgressCallback | bool | None = None,
     on_message: MessageCallback | None = None,
     **options: Any,
 ) -> Run:
@@ -108,8 +167,9 @@ def train(
         recipe: A YAML file or a shipped recipe.
         out: The run's folder. Default: runs/<data>-<model>-<number>.
         set: Any setting by its dotted key, such as {"training.norm": "frozen"}.
-        progress: Receives the progress.
-        on_message: Receives messages about automatic choices and findings.
+        progress: Receives the progress. Default: a bar on a terminal or in a notebook, a line now and then elsewhere;
+            False shows nothing.
+        on_message: Receives messages about automatic choices and findings. Default: they are shown with the progress.
         options: Fields by their own name: epochs, iterations, max_minutes, batch, crop, lr, seed, weights, workers...
     Raises:
         ConfigError: A setting that is unknown or impossible.
@@ -120,7 +180,8 @@ def train(
     source = str(data) if splits is None else PYTHON_SOURCE
     given = {"data.source": source, "model.name": model, "output.folder": str(out) if out else None}
     loaded = load_config(recipe=recipe, options={**given, **options, **(set or {})})
-    return run_training(loaded, splits=splits, progress=progress, on_message=on_message)
+    with open_call(progress, on_message) as display:
+        return run_training(loaded, splits=splits, progress=display.progress, on_message=display.on_message)
 
 
 @refuse_wrong_types
@@ -138,7 +199,7 @@ def evaluate(
     backend: str = "auto",
     trust: bool = False,
     data_root: str | Path | None = None,
-    progress: ProgressCallback | None = None,
+    progress: ProgressCallback | bool | None = None,
     on_message: MessageCallback | None = None,
 ) -> Scores:
     """Score a model on images with masks, each at its own size.
@@ -146,7 +207,7 @@ def evaluate(
     What is not given is as in the validations of the model's training, see the `evaluation` section of its config.yaml.
 
     Args:
-        model: A loaded model, a run, or what `load` opens.
+        model: A loaded model, a run, a network built with named classes, or what `load` opens.
         data: What to score on, all its pairs. Default: the validation data of the model's run.
         output_stride: Input resolution / feature resolution: 4, 8, 16 or 32.
         scales: Scales whose probabilities are averaged, each > 0.
@@ -158,8 +219,9 @@ def evaluate(
         backend: torch, compile, openvino or onnxruntime; auto is torch, or an exported file's own.
         trust: Whether to open a .pt2, which can run any code that it holds.
         data_root: Folder in which registered data sets are looked for.
-        progress: Receives the progress.
-        on_message: Receives messages about automatic choices.
+        progress: Receives the progress. Default: a bar on a terminal or in a notebook, a line now and then elsewhere;
+            False shows nothing.
+        on_message: Receives messages about automatic choices. Default: they are shown with the progress.
     Raises:
         UsageError: No data is given and the model's run is not known; or device, precision, backend or trust are given
             for a loaded model.
@@ -167,43 +229,34 @@ def evaluate(
         ModelFileError: The model cannot be opened.
         DataError: The data's classes are not the model's, or a file cannot be read.
     """
-    collector = NoteCollector(on_message)
-    labeller, dataset = _prepare_scoring(
-        model,
-        data,
-        data_root,
-        collector,
-        output_stride=output_stride,
-        scales=scales,
-        flip=flip,
-        window=window,
-        crf=crf,
-        precision=precision,
-        device=device,
-        backend=backend,
-        trust=trust,
-    )
-    scores = score(labeller, dataset, progress=progress)
+    options = {"output_stride": output_stride, "scales": scales, "flip": flip, "window": window, "crf": crf}
+    opening = {"precision": precision, "device": device, "backend": backend, "trust": trust}
+    with open_call(progress, on_message) as display:
+        collector = NoteCollector(display.on_message)
+        labeller, dataset = _prepare_scoring(model, data, data_root, collector, **options, **opening)
+        scores = score(labeller, dataset, progress=display.progress)
     return replace(scores, notes=tuple(dict.fromkeys((*collector.notes, *scores.notes))))
 
 
+@refuse_wrong_types
 def search_crf(
     model: Loadable,
     data: SegmentationDataset | str | Path | None = None,
     *,
     data_root: str | Path | None = None,
-    progress: ProgressCallback | None = None,
+    progress: ProgressCallback | bool | None = None,
     on_message: MessageCallback | None = None,
     **options: Any,
 ) -> tuple[CrfTrial, ...]:
     """Score a few settings of DenseCRF on some of the images.
 
     Args:
-        model: A loaded model, a run, or what `load` opens.
+        model: A loaded model, a run, a network built with named classes, or what `load` opens.
         data: What to score on. Default: the validation data of the model's run.
         data_root: Folder in which registered data sets are looked for.
-        progress: Receives the progress.
-        on_message: Receives messages about automatic choices.
+        progress: Receives the progress. Default: a bar on a terminal or in a notebook, a line now and then elsewhere;
+            False shows nothing.
+        on_message: Receives messages about automatic choices. Default: they are shown with the progress.
         options: The other keywords of `evaluate`, except crf.
     Returns: The settings with their scores, best first.
     Raises:
@@ -212,8 +265,9 @@ def search_crf(
         ModelFileError: The model cannot be opened.
         DataError: The data's classes are not the model's, or a file cannot be read.
     """
-    labeller, dataset = _prepare_scoring(model, data, data_root, on_message, **options, crf=False)
-    return crf_search.search_crf(labeller, dataset, progress=progress)
+    with open_call(progress, on_message) as display:
+        labeller, dataset = _prepare_scoring(model, data, data_root, display.on_message, **options, crf=False)
+        return crf_search.search_crf(labeller, dataset, progress=display.progress)
 
 
 @refuse_wrong_types
@@ -234,14 +288,18 @@ def predict(
     formats: Sequence[str] | None = None,
     probabilities: bool = False,
     min_confidence: float | None = None,
-    progress: ProgressCallback | None = None,
+    overwrite: bool = False,
+    progress: ProgressCallback | bool | None = None,
     on_message: MessageCallback | None = None,
 ) -> PredictionRecord:
     """Label files, folders and globs into a folder.
 
+    Called again after an interruption, it continues where it stopped: images that have labels from the same model and
+    settings are not labelled again.
+
     Args:
         inputs: Images, folders (sub-folders are mirrored) and globs.
-        model: A loaded model, a run, or what `load` opens.
+        model: A loaded model, a run, a network built with named classes, or what `load` opens.
         out: Folder of the results.
         output_stride: Input resolution / feature resolution: 4, 8, 16 or 32. Default: the model's.
         scales: Scales whose probabilities are averaged, each > 0. Default: (1.0,).
@@ -253,32 +311,40 @@ def predict(
         device: auto, cpu, cuda, cuda:1 or mps.
         backend: torch, compile, openvino or onnxruntime; auto is torch, or an exported file's own.
         trust: Whether to open a .pt2, which can run any code that it holds.
-        formats: Any of labels, overlay and confidence; labels are always written. Default: labels and overlay; TIFFs of
-            more than 64 megapixels, which are never whole in memory, get labels alone.
+        formats: Any of ids, labels, overlay and confidence. `<name>.png` is always written: ids is grey, labels has the
+            class colours as its palette. Default: ids and overlay; TIFFs of more than 64 megapixels, which are never
+            whole in memory, get ids alone.
         probabilities: Whether to write the probabilities of every class.
         min_confidence: Pixels below it, in [0, 1], get the id of void.
-        progress: Receives the progress.
-        on_message: Receives messages about automatic choices.
+        overwrite: Whether to label all images again, and to replace files in `out` that atrous did not write or that
+            were changed since.
+        progress: Receives the progress. Default: a bar on a terminal or in a notebook, a line now and then elsewhere;
+            False shows nothing.
+        on_message: Receives messages about automatic choices. Default: they are shown with the progress.
+    Returns: What was done; predictions.json in the folder says the same.
     Raises:
-        UsageError: An input does not exist, two have one output name, `out` is inside an input folder, there is no
-            such format, or `min_confidence` is not in [0, 1]; or device, precision, backend or trust are given for a
-            loaded model.
+        UsageError: An input does not exist, two have one output name, `out` is inside an input folder, files there
+            would be lost, there is no such format, or `min_confidence` is not in [0, 1]; or device, precision, backend
+            or trust are given for a loaded model.
         ConfigError: An option is out of its range, or the model cannot follow it.
         ModelFileError: The model cannot be opened.
     """
     given = {"output_stride": output_stride, "scales": scales, "flip": flip, "window": window, "crf": crf}
     opening = {"precision": precision, "device": device, "backend": backend, "trust": trust}
     options = update_options(InferenceOptions(), given)
-    labeller = _open(model, opening).build_labeller(options, on_message=on_message)
-    return save_predictions(
-        labeller,
-        [inputs] if isinstance(inputs, str | Path) else inputs,
-        Path(out),
-        formats=formats,
-        probabilities=probabilities,
-        min_confidence=min_confidence or 0.0,
-        progress=progress,
-    )
+    with open_call(progress, on_message) as display:
+        opened = _open(model, opening)
+        return save_predictions(
+            opened.build_labeller(options, on_message=display.on_message),
+            [inputs] if isinstance(inputs, str | Path) else inputs,
+            Path(out),
+            formats=formats,
+            probabilities=probabilities,
+            min_confidence=min_confidence or 0.0,
+            overwrite=overwrite,
+            model_digest=opened.compute_digest(),
+            progress=display.progress,
+        )
 
 
 @refuse_wrong_types
@@ -291,18 +357,19 @@ def bench(
     backends: Sequence[str] = ("auto",),
     data: str | Path | None = None,
     rounds: int = 10,
-    out: Path | None = None,
+    out: str | Path | None = None,
     device: str = "auto",
     data_root: str | Path | None = None,
     trust: bool = False,
-    progress: ProgressCallback | None = None,
+    overwrite: bool = False,
+    progress: ProgressCallback | bool | None = None,
     on_message: MessageCallback | None = None,
 ) -> dict[str, Any]:
     """Time models side by side under every combination of backend, output stride and precision.
 
     Args:
         models: Loaded models, runs, or what `load` opens.
-        sizes: Heights and widths of the images, in pixels.
+        sizes: Heights and widths of the images, in pixels, each at least 1.
         output_strides: Input resolution / feature resolution; None for the model's.
         precisions: fp32, bf16; an exported file keeps its own.
         backends: torch, compile, openvino, onnxruntime; auto is torch, or an exported file's own.
@@ -312,36 +379,47 @@ def bench(
         device: auto, cpu, cuda, cuda:1 or mps.
         data_root: Folder in which registered data sets are looked for.
         trust: Whether to open a .pt2, which can run any code that it holds.
-        progress: Receives the progress.
-        on_message: Receives messages about automatic choices.
+        overwrite: Whether to replace files of these names that atrous did not write.
+        progress: Receives the progress. Default: a bar on a terminal or in a notebook, a line now and then elsewhere;
+            False shows nothing.
+        on_message: Receives messages about automatic choices. Default: they are shown with the progress.
     Returns: The rows, see `BenchRow`, with the machine and the versions, and whether Ctrl-C came before the last size.
     Raises:
-        UsageError: Device or trust are given for a loaded model.
+        UsageError: Nothing is to be timed, device or trust are given for a loaded model, or files in `out` would be
+            lost.
         ModelFileError: A model cannot be opened.
         ConfigError: A model cannot have an output stride, or there is no such precision.
     """
-    candidates, dataset, refusal = [], None, None
-    for name, model in zip(_name_models(models), models, strict=True):
-        opened = _open(
-            model, {"device": device, "trust": trust, "backend": backends[0] if len(backends) == 1 else None}
+    if rounds < 1 or not sizes or not models or any(side < 1 for size in sizes for side in size):
+        raise UsageError(
+            f"{len(models)} models, sizes {list(sizes)}, {rounds} rounds", "Each size and number is at least 1."
         )
-        if data is not None and dataset is None:
-            dataset = find_scored_data(data, opened.run, opened.label_space, data_root, on_message)
-        own_precisions = ("auto",) if opened.is_exported else precisions
-        by_backend = {backend: opened.reopen(backend=backend) for backend in backends}  # each converts the network once
-        for backend, output_stride, precision in itertools.product(backends, output_strides, own_precisions):
-            options = update_options(InferenceOptions(), {"output_stride": output_stride})
-            try:
-                candidate = by_backend[backend].reopen(precision=precision)
-                labeller = candidate.build_labeller(options, on_message=on_message)
-            except ConfigError as error:  # a backend that has not the precision, or does not run such files
-                refusal = error
-                send_message(on_message, Note("skipped", f"skipped: {error.message}"))
-            else:
-                candidates.append((name, backend, labeller))
-    if refusal is not None and not candidates:
-        raise refusal
-    rows = run_bench(candidates, sizes, rounds=rounds, dataset=dataset, progress=progress)
+    files = [] if out is None else [Path(out) / "bench.json", Path(out) / "bench.png"]
+    require_replaceable(files, is_own=bool(files) and is_bench_file(files[0]), overwrite=overwrite)
+    with open_call(progress, on_message) as display:
+        candidates, dataset, refusal = [], None, None
+        for name, model in zip(_name_models(models), models, strict=True):
+            opened = _open(
+                model, {"device": device, "trust": trust, "backend": backends[0] if len(backends) == 1 else None}
+            )
+            if data is not None and dataset is None:
+                dataset = find_scored_data(data, opened.run, opened.label_space, data_root, display.on_message)
+            own_precisions = ("auto",) if opened.is_exported else precisions
+            # Each converts the network once.
+            by_backend = {backend: opened.reopen(backend=backend) for backend in backends}
+            for backend, output_stride, precision in itertools.product(backends, output_strides, own_precisions):
+                options = update_options(InferenceOptions(), {"output_stride": output_stride})
+                try:
+                    candidate = by_backend[backend].reopen(precision=precision)
+                    labeller = candidate.build_labeller(options, on_message=display.on_message)
+                except ConfigError as error:  # a backend that has not the precision, or does not run such files
+                    refusal = error
+                    send_message(display.on_message, Note("skipped", f"skipped: {error.message}"))
+                else:
+                    candidates.append((name, backend, labeller))
+        if refusal is not None and not candidates:
+            raise refusal
+        rows = run_bench(candidates, sizes, rounds=rounds, dataset=dataset, progress=display.progress)
     found = {
         "rows": [{"name": row.model, **asdict(row)} for row in rows],
         "rounds": rounds,
@@ -351,9 +429,9 @@ def bench(
         "interrupted": len(rows) < len(candidates) * len(sizes),
         **collect_provenance(),
     }
-    if out is not None:
-        save_json(out / "bench.json", found)
-        save_bench_plot(found, out / "bench.png")
+    if files:
+        save_json(files[0], found)
+        save_bench_plot(found, files[1])
     return found
 
 
@@ -367,12 +445,13 @@ def export(
     int8: bool = False,
     calibrate: str | Path | None = None,
     output_stride: int | None = None,
+    overwrite: bool = False,
     on_message: MessageCallback | None = None,
 ) -> tuple[Path, Parity]:
     """Write a model as a file for another runtime, and check there that it gives what the model gives.
 
     Args:
-        model: A loaded model, a run, or what `load` opens.
+        model: A loaded model, a run, a network built with named classes, or what `load` opens.
         out: The file. Default: beside the model's file, else in the current folder.
         format: onnx, openvino or pt2.
         argmax: Whether the file gives class indices instead of logits; it then has no confidence.
@@ -380,23 +459,26 @@ def export(
         calibrate: Images, a folder or a glob, that show the range of values for int8. Default: the training images of
             the model's run.
         output_stride: Of the file, which is fixed. Default: the model's.
+        overwrite: Whether to replace a file that `export` did not write.
         on_message: Receives messages about automatic choices.
     Returns: The file, and how far its results are from the model's.
     Raises:
         ModelFileError: The model cannot be opened or converted, or the file's results differ.
         ConfigError: The model cannot have the output stride, there is no such format, or it has no int8.
-        UsageError: There are no images for int8, or there are and it is not asked for; or the model is an exported
-            file.
+        UsageError: There are no images for int8, or there are and it is not asked for; the model is an exported
+            file; or a file would be lost.
         MachineError: A package that the format needs is not installed.
     """
     if calibrate is not None and not int8:
         raise UsageError("calibrate is for int8", "Give both, or neither.")
     if isinstance(model, str | Path) and is_exported(Path(model)):
         raise UsageError(f"{model} is an exported file, not a network", "Give the model it came from.")
-    suffix = FORMATS.load(format).suffix
+    form = FORMATS.load(format)
     opened = _open(model, {} if isinstance(model, Model) else {"device": "cpu"})
-    target = _choose_export_folder(model, opened) / f"{_name_export(model)}{'-int8' * int8}{suffix}"
+    target = _choose_export_folder(model, opened) / f"{_name_export(model)}{'-int8' * int8}{form.suffix}"
     path = target if out is None else Path(out)
+    files = [path, *(path.with_suffix(suffix) for suffix in form.beside)]
+    require_replaceable(files, is_own=is_export(path), overwrite=overwrite)
     images = _find_calibration(calibrate, opened.run) if int8 else None
     with note_on_stop(lambda error: f"{path} was not written." * isinstance(error, KeyboardInterrupt)):
         parity = export_network(
@@ -414,7 +496,7 @@ def export(
 
 def _name_export(model: Loadable) -> str:
     """Return the stem of an exported file's name: that of the model's file, "model" for a run or a loaded model."""
-    return "model" if isinstance(model, Model | Run) or Path(model).is_dir() else Path(model).stem
+    return "model" if isinstance(model, Model | Run | Segmenter) or Path(model).is_dir() else Path(model).stem
 
 
 def _choose_export_folder(model: Loadable, opened: Model) -> Path:
@@ -430,7 +512,7 @@ def _find_calibration(source: str | Path | None, run: RunFolder | None) -> list[
     if source is not None:
         return read_images(source)
     if run is None:
-        raise UsageError("int8: no images to calibrate by", "Give a folder of them: --calibrate photos/.")
+        raise UsageError("int8: no images to calibrate by", "Give a folder of them: `calibrate=photos/`.")
     return sample_images(rebuild_splits(run.path).train)
 
 
@@ -442,6 +524,8 @@ def _name_models(models: Sequence[Loadable]) -> list[str]:
 
 
 def _find_path(model: Loadable) -> str:
+    if isinstance(model, Segmenter):
+        return ""
     if isinstance(model, Model):
         return "" if model.run is None else str(model.run.path)
     return str(model.folder if isinstance(model, Run) else Path(model))
@@ -454,6 +538,8 @@ def _open(model: Loadable, opening: Mapping[str, Any]) -> Model:
         UsageError: An option of the opening is given for a model that is loaded already.
     """
     wanted = update_options(Opening(), opening)
+    if isinstance(model, Segmenter):
+        return Model(model, opening=wanted)
     if not isinstance(model, Model):
         return load_opened(model.folder if isinstance(model, Run) else model, wanted)
     if given := wanted.list_changes():

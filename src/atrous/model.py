@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,11 +11,14 @@ from typing import Any, Literal
 
 from atrous.config.options import update_options
 from atrous.core.arguments import refuse_wrong_types
-from atrous.core.errors import ConfigError, UsageError
+from atrous.core.errors import ConfigError, DataError, UsageError
+from atrous.core.findings import shorten_list
 from atrous.core.inference_options import InferenceOptions, Opening
 from atrous.core.labels import LabelSpace
 from atrous.core.records import MessageCallback, Note, Protocol, send_message
 from atrous.core.run_folder import RunFolder
+from atrous.core.words import describe_count
+from atrous.data.classes import name_classes
 from atrous.inference.build import build_labeller
 from atrous.inference.engine import Engine
 from atrous.inference.exported import ExportedFile, is_exported, read_file
@@ -21,34 +26,52 @@ from atrous.inference.folders.predict import predict
 from atrous.inference.folders.prediction import Prediction
 from atrous.inference.labelling.labeller import Labeller
 from atrous.inference.precision import choose_precision
-from atrous.networks.model_file import ModelCard, load_model
+from atrous.networks.model_file import ModelCard, describe_network_card, load_model
 from atrous.networks.segmenter import Segmenter
 
 
 class Model:
     """A network with its classes, or an exported file, ready to label images.
 
+    `Model(network, classes=["road", "car"])` makes one of a network of `atrous.build`, which it uses as it is at each
+    call; `load` opens files.
+
     Args:
-        source: The network, in evaluation mode, or the exported file.
-        card: What is known of it: classes, scores, data.
+        source: The network or the exported file.
+        card: What is known of it: classes, scores, data. Default: the network's settings and `classes`.
         opening: Device, precision and backend.
+        classes: Class names in the order of the network's outputs, or by the ids that they have in files, in ascending
+            order. Default: those that the network was built with.
         run: The training that it came from, if known.
+    Raises:
+        UsageError: The classes are not known, or not as many as the network has.
     """
 
+    @refuse_wrong_types
     def __init__(
         self,
         source: Segmenter | ExportedFile,
-        card: ModelCard,
+        card: ModelCard | None = None,
         opening: Opening | None = None,
         *,
+        classes: Sequence[str] | Mapping[int, str] | None = None,
         run: RunFolder | None = None,
     ) -> None:
         self._source = source
-        self.card = card
+        self.card = card or describe_network_card(self.network, read_classes(self.network, classes))
         self.opening = opening or Opening()
         self.run = run
         self._engine: Engine | None = None
         self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        """Say in one line what it is."""
+        name = self.card.model.get("name", "network")
+        source = f"{self._source.path}, {name}" if isinstance(self._source, ExportedFile) else name
+        score = "" if self.card.score is None else f", mIoU {self.card.score:.4f} in validation"
+        data = f", trained on {self.card.data}" if self.card.data else ""
+        count = describe_classes(self.classes)
+        return f"Model({source}, {count}, output stride {self.output_stride}{data}{score})"
 
     @property
     def engine(self) -> Engine:
@@ -109,9 +132,14 @@ class Model:
         if isinstance(self._source, ExportedFile):
             raise ConfigError(
                 f"{self._source.path}: the output stride of an exported file is fixed",
-                f"Export the model again: --output-stride {output_stride}.",
+                f"Export the model again: `output_stride={output_stride}`.",
             )
         self._source.output_stride = output_stride
+
+    def compute_digest(self) -> str:
+        """Return what tells the model in its present state from others: a digest of its weights and settings."""
+        content = json.dumps([self.engine.compute_digest(), self.card.model], sort_keys=True, default=str)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     @property
     def validation_options(self) -> InferenceOptions:
@@ -176,7 +204,8 @@ class Model:
 
         Args:
             source: A path, a PIL image, a uint8 array (H, W, 3), a tensor (3, H, W) of uint8 or of floats in [0, 1]:
-                gives one prediction. A list of them: a list. A folder or a glob: an iterator.
+                gives one prediction. A list of them: a list. A folder or a glob: an iterator that labels each image
+                when it is asked for it; `atrous.predict` writes the files of all of them.
             output_stride: For these images alone. Default: the model's.
             scales: Scales whose probabilities are averaged. Default: (1.0,).
             flip: Whether the mirrored image is averaged in.
@@ -220,6 +249,54 @@ class Model:
         message = f"precision bf16: it scored {self.card.score_bf16:.4f} in validation, {self.card.score:.4f} in fp32"
         send_message(on_message, Note("precision-bf16", message))
         return "bf16"
+
+
+def read_classes(network: Segmenter, classes: Sequence[str] | Mapping[int, str] | None) -> LabelSpace:
+    """Return the classes of a network.
+
+    Args:
+        network: The network.
+        classes: Their names in the order of its outputs, or by id. Default: those that it was built with.
+    Raises:
+        UsageError: They are not known, are not as many as the network has, or are not distinct names and ids.
+    """
+    if classes is None:
+        if network.label_space is None:
+            raise UsageError(
+                "the network's classes are not known",
+                'Name them: atrous.Model(network, classes=["background", "cat"]), or in atrous.build or atrous.save.',
+            )
+        return network.label_space
+    space = name_network_classes(classes)
+    if space.num_classes != network.num_classes:
+        raise UsageError(
+            f"classes: {space.num_classes} names, and the network has {network.num_classes} classes",
+            "Name each of them once.",
+        )
+    return space
+
+
+def name_network_classes(classes: Sequence[str] | Mapping[int, str]) -> LabelSpace:
+    """Build a label space of names in the order of a network's outputs, or by id in ascending order.
+
+    Raises:
+        UsageError: They are not distinct names and ids.
+    """
+    named = dict(classes) if isinstance(classes, Mapping) else dict(enumerate(classes))
+    has_names = all(isinstance(name, str) and name.strip() for name in named.values())
+    if not named or not has_names or not all(type(number) is int for number in named):
+        raise UsageError(
+            f"classes is {classes!r}", 'Allowed: names such as ["background", "cat"], or ids and names: {0: "cat"}.'
+        )
+    try:
+        return name_classes(named, [255] if 255 not in named else [])
+    except (ConfigError, DataError) as error:
+        raise UsageError(f"classes: {error.message}", error.hint) from error
+
+
+def describe_classes(names: Sequence[str]) -> str:
+    """Return the number of classes with the names of a few."""
+    return f"{describe_count(len(names), 'class')}: {shorten_list(names)}"
 
 
 @refuse_wrong_types

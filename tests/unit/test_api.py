@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import inspect
+import io
 import json
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 import atrous
 from atrous import api
 from atrous.cli.main import main
-from atrous.core.errors import ConfigError, UsageError
+from atrous.core.errors import ConfigError, DataError, ModelFileError, UsageError
+from atrous.core.labels import LabelSpace
 from atrous.data.datasets.shapes import build_shapes
 from atrous.networks.segmenter import Segmenter
 from tiny import RUN_SIDE
@@ -145,26 +151,281 @@ def test_predict_writes_labels_and_overlay_unless_told_otherwise(run: Path, tmp_
         atrous.predict(tmp_path / "a.png", run, tmp_path / "other", formats=["overly"])
 
 
-@pytest.mark.parametrize("call", ["build", "load", "train", "evaluate", "predict", "export"])
-def test_an_argument_of_a_wrong_type_is_one_sentence(call: str) -> None:
-    function = getattr(atrous, call)
-    needed = {"build": {"classes": 2}, "load": {"path": "x"}, "train": {"data": "shapes"}, "evaluate": {"model": "x"}}
-    needed |= {"predict": {"inputs": "a", "model": "x", "out": "o"}, "export": {"model": "x"}}
-    for name, parameter in inspect.signature(function).parameters.items():
-        if parameter.kind is inspect.Parameter.VAR_KEYWORD or name == "data":
+NOWHERE = {"model": "nowhere", "models": ["nowhere"], "path": "nowhere", "inputs": "nowhere", "data": "nowhere"}
+NEEDED = NOWHERE | {"out": "nowhere/out", "classes": ["a", "b"], "file": "nowhere.safetensors", "sizes": [(33, 33)]}
+NEEDED |= {"folder": "nowhere", "source": "nowhere.png", "name": "fcn-tiny"}
+KINDS: list[object] = [
+    None,
+    True,
+    -1,
+    3.5,
+    math.nan,
+    "text",
+    b"bytes",
+    "",
+    [],
+    [None],
+    ["a", 3],
+    (),
+    (1, 2),
+    {},
+    {1: 2},
+]
+KINDS += [{"a": None}, {"training.lr": object()}, object(), object, len, Path("x"), np.zeros(2), LabelSpace(("a", "b"))]
+
+
+def list_calls(run: Path) -> dict[str, Callable[..., object]]:
+    """Return the public calls by name."""
+    functions = (atrous.build, atrous.load, atrous.save, atrous.train, atrous.evaluate, atrous.predict, atrous.export)
+    model = atrous.load(run)
+    prediction = model.predict(np.zeros((RUN_SIDE, RUN_SIDE, 3), dtype=np.uint8))
+    calls = {function.__name__: function for function in (*functions, api.bench, api.search_crf)}
+    return calls | {"Model": atrous.Model, "Model.predict": model.predict, "Prediction.save": prediction.save}
+
+
+CALLS = ("build", "load", "save", "train", "evaluate", "predict", "export", "bench", "search_crf", "Model")
+CALLS += ("Model.predict", "Prediction.save")
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_wrong_kind_of_thing_is_refused_in_words(
+    call: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    function = list_calls(run)[call]
+    parameters = inspect.signature(function).parameters
+    needed = {name: value for name, value in NEEDED.items() if name in parameters}
+    if call == "Model":
+        needed["source"] = atrous.build("fcn-tiny", classes=2)
+    for name, parameter in parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             continue
-        with pytest.raises((UsageError, ConfigError), match=f"^{name} is "):
-            function(**(needed[call] | {name: object()}))
+        for value in KINDS:
+            error = catch(lambda value=value, name=name: function(**(needed | {name: value})))
+            assert error is None or isinstance(error, atrous.AtrousError), (name, value, error)
+            assert len(str(error)) < 800, (name, value)
+            if type(value) is object and name not in ("data", "source"):
+                assert f"{name} is " in error.message, (name, value, error)
 
 
-def test_other_wrong_values_are_words_too(tiny_network: Segmenter) -> None:
-    with pytest.raises(UsageError, match=r"path is None"):
+def catch(call: Callable[[], object]) -> Exception | None:
+    try:
+        call()
+    except Exception as error:
+        return error
+    return None
+
+
+def test_wrong_values_inside_lists_are_named(tiny_network: Segmenter) -> None:
+    with pytest.raises(UsageError, match="path is None"):
         atrous.load(None)
     with pytest.raises(UsageError, match=r"classes is 'a' \(str\)"):
         atrous.build("fcn-lite0", classes="a")
-    with pytest.raises(UsageError, match=r"model is Segmenter"):
-        atrous.evaluate(tiny_network)
+    with pytest.raises(UsageError, match=r"inputs is \[3\]") as caught:
+        atrous.predict([3], "x", "out")
+    assert caught.value.hint == "Allowed: text or a Path or a list of text or a Path."
     with pytest.raises(UsageError, match="data is 3"):
         atrous.evaluate("x", 3)
     with pytest.raises(ConfigError, match="window is 3"):
         atrous.evaluate("nowhere", window=3)
+    for sizes, rounds in (([], 1), ([(0, 33)], 1), ([(33, 33)], 0)):
+        with pytest.raises(UsageError, match="at least 1"):
+            api.bench(["nowhere"], sizes, rounds=rounds)
+
+
+@pytest.fixture
+def named_network() -> Segmenter:
+    """A network that no training has made, with named classes."""
+    torch.manual_seed(0)
+    network = atrous.build("deeplabv3-tiny", classes={0: "sky", 7: "road", 200: "car"}, head={"rates": [1, 2]})
+    for buffer in network.buffers():
+        if buffer.is_floating_point() and buffer.dim() == 1:
+            buffer.uniform_(0.5, 1.5)
+    return network
+
+
+def test_a_network_of_a_plain_loop_is_a_model_everywhere(
+    named_network: Segmenter, shapes_folder: Path, tmp_path: Path
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    expected = atrous.Model(named_network).predict(image)
+    file = atrous.save(named_network, tmp_path / "model.safetensors")
+    loaded = atrous.load(file)
+    assert loaded.classes == ("sky", "road", "car")
+    np.testing.assert_array_equal(loaded.predict(image).labels, expected.labels)
+    np.testing.assert_array_equal(loaded.predict(image).confidence, expected.confidence)
+    record = atrous.predict(tmp_path / "a.png", named_network, tmp_path / "out", progress=False)
+    with Image.open(tmp_path / "out" / record.done[0]["files"][0]) as labels:
+        np.testing.assert_array_equal(np.asarray(labels), expected.labels)
+    path, _ = atrous.export(named_network, tmp_path / "m.onnx")
+    np.testing.assert_array_equal(atrous.load(path).predict(image).labels, expected.labels)
+    assert api.bench([named_network], [(33, 33)], rounds=1, precisions=["fp32"])["rows"][0]["name"] == "model 1"
+    with pytest.raises(DataError):  # the data have other ids
+        atrous.evaluate(named_network, shapes_folder)
+
+
+def test_a_network_without_classes_is_refused_with_the_way_to_name_them(tmp_path: Path) -> None:
+    network = atrous.build("fcn-tiny", classes=2)
+    calls: list[Callable[[], object]] = [
+        lambda: atrous.evaluate(network),
+        lambda: atrous.predict("x", network, tmp_path),
+        lambda: atrous.export(network),
+        lambda: api.bench([network], [(33, 33)]),
+        lambda: atrous.save(network, tmp_path / "m.safetensors"),
+        lambda: atrous.Model(network),
+    ]
+    for call in calls:
+        with pytest.raises(UsageError, match="classes are not known") as caught:
+            call()
+        assert "classes=[" in caught.value.hint
+    with pytest.raises(UsageError, match="3 names, and the network has 2 classes"):
+        atrous.Model(network, classes=["a", "b", "c"])
+    for classes in (["a", "a"], ["a", ""], [], {0: "a", 1: "a"}, {-1: "a", 3: "b"}):
+        with pytest.raises(UsageError, match="classes"):
+            atrous.Model(network, classes=classes)
+    assert atrous.Model(network, classes=["a", "b"]).classes == ("a", "b")
+
+
+def test_a_saved_network_is_as_it_was(named_network: Segmenter, tmp_path: Path) -> None:
+    named_network.output_stride = 8
+    named_network.mean.fill_(0.3)
+    loaded = atrous.load(atrous.save(named_network.train(), tmp_path / "m.safetensors"))
+    assert loaded.output_stride == 8
+    assert loaded.network.mean.flatten().tolist() == pytest.approx([0.3] * 3)
+    image = torch.rand(1, 3, 40, 50)
+    with torch.inference_mode():
+        assert torch.equal(loaded.network(image), named_network.eval()(image))
+    assert loaded.label_space.ids == (0, 7, 200)
+
+
+CHANGES: dict[str, Callable[[Segmenter], object]] = {
+    "another norm": lambda network: setattr(network.backbone.blocks[0], "1", torch.nn.GroupNorm(2, 8)),
+    "another activation": lambda network: setattr(network.backbone.blocks[0], "2", torch.nn.SiLU()),
+    "another layer": lambda network: network.head.add_module("more", torch.nn.Linear(2, 2)),
+    "a parametrisation": lambda network: torch.nn.utils.parametrizations.weight_norm(network.backbone.blocks[0][0]),
+    "not built": lambda network: setattr(network, "settings", None),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_network_that_a_file_cannot_describe_is_not_saved(
+    named_network: Segmenter, tmp_path: Path, change: str
+) -> None:
+    CHANGES[change](named_network)
+    with pytest.raises(UsageError) as caught:
+        atrous.save(named_network, tmp_path / "m.safetensors")
+    assert "state_dict" in caught.value.hint
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_classes_of_a_trained_model_can_be_named(run: Path, tmp_path: Path) -> None:
+    before = atrous.load(run)
+    names = [f"class number {index}" for index in range(len(before.classes))]
+    renamed = atrous.load(atrous.save(run, tmp_path / "m.safetensors", classes=names))
+    assert renamed.classes == tuple(names)
+    assert renamed.label_space.ids == before.label_space.ids
+    assert renamed.card.score == before.card.score
+
+
+def write_state(path: Path) -> Path:
+    torch.save(atrous.build("fcn-tiny", classes=2).state_dict(), path)
+    return path
+
+
+def write_tensors(path: Path) -> Path:
+    save_file(atrous.build("fcn-tiny", classes=2).state_dict(), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "write"), [("state_dict.pth", write_state), ("model.pt", write_state), ("m.safetensors", write_tensors)]
+)
+def test_tensors_alone_come_with_the_way_to_make_a_model_of_them(
+    tmp_path: Path, name: str, write: Callable[[Path], Path]
+) -> None:
+    path = write(tmp_path / name)
+    with pytest.raises(ModelFileError, match="network and its classes are not known") as caught:
+        atrous.load(path)
+    code = caught.value.hint[caught.value.hint.index("atrous.save(") :].partition(". ")[0]
+    code = code.replace("NAME", "'fcn-tiny'").replace("[...]", "['a', 'b']")
+    monkey = code.replace("'model.safetensors'", f"{str(tmp_path / 'model.safetensors')!r}")
+    eval(monkey, {"atrous": atrous})
+    assert atrous.load(tmp_path / "model.safetensors").classes == ("a", "b")
+
+
+OWN: dict[str, Callable[[Path, Path], object]] = {
+    "model.safetensors": lambda run, path: atrous.save(atrous.load(run), path),
+    "model.onnx": lambda run, path: atrous.export(run, path),
+    "model.xml": lambda run, path: atrous.export(run, path, format="openvino"),
+    "bench.json": lambda run, path: api.bench([run], [(33, 33)], rounds=1, precisions=["fp32"], out=path.parent),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_only_files_of_their_own_are_replaced(run: Path, tmp_path: Path, name: str) -> None:
+    path, write = tmp_path / name, OWN[name]
+    write(run, path)
+    write(run, path)
+    beside = [other for other in tmp_path.iterdir() if other != path]
+    for victim in (path, *beside):
+        content = {other: other.read_bytes() for other in tmp_path.iterdir()}
+        path.unlink()
+        victim.write_bytes(b"of somebody else")
+        with pytest.raises(UsageError, match="exists, and would be lost") as caught:
+            write(run, path)
+        assert "overwrite=True" in caught.value.hint
+        assert victim.read_bytes() == b"of somebody else"
+        for other, old in content.items():
+            other.write_bytes(old)
+
+
+def test_the_model_of_a_run_is_not_replaced(run: Path, named_network: Segmenter) -> None:
+    with pytest.raises(UsageError, match="would be lost"):
+        atrous.save(named_network, run / "model.safetensors")
+
+
+def test_a_preview_replaces_a_preview_alone(shapes_folder: Path, tmp_path: Path) -> None:
+    words = ["train", str(shapes_folder), "--preview", "--model", "fcn-tiny", "--crop", "65", "--out", str(tmp_path)]
+    assert main([*words, "--quiet"]) == main([*words, "--quiet"]) == 0
+    (tmp_path / "preview.png").write_bytes(b"of somebody else")
+    assert main([*words, "--quiet"]) == 2
+    assert (tmp_path / "preview.png").read_bytes() == b"of somebody else"
+
+
+def test_what_calls_return_is_one_line(run: Path, named_network: Segmenter, shapes_folder: Path) -> None:
+    model = atrous.load(run)
+    prediction = model.predict(np.zeros((RUN_SIDE, RUN_SIDE, 3), dtype=np.uint8))
+    splits = api.rebuild_splits(run)
+    scores = atrous.evaluate(run, progress=False)
+    result = atrous.Run(run, scores)
+    things = (
+        model,
+        prediction,
+        splits,
+        splits.val,
+        scores,
+        result,
+        named_network,
+        build_shapes(num_train=1, num_val=1),
+    )
+    for thing in things:
+        assert "\n" not in repr(thing)
+        assert 20 < len(repr(thing)) < 400, repr(thing)
+    assert repr(model).startswith("Model(deeplabv3-tiny, ")
+    assert "Segmenter(deeplabv3-tiny, 3 classes, output stride 16, " in repr(named_network)
+    assert f"{RUN_SIDE} x {RUN_SIDE} pixels" in repr(prediction)
+
+
+def test_results_show_themselves_in_a_notebook(run: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (100, 2000, 3), dtype=np.uint8)
+    with Image.open(io.BytesIO(atrous.load(run).predict(image)._repr_png_())) as shown:
+        assert max(shown.size) <= 768
+    scores = atrous.evaluate(run, progress=False)
+    table = scores._repr_html_()
+    assert table.count("<tr>") == 1 + len(scores.classes)
+    assert f"mIoU {scores.miou:.4f}" in table
+    curves = atrous.Run(run, scores)._repr_html_()
+    assert curves.count("<svg") == 3
+    assert "Validation mIoU" in curves
+    assert table in curves

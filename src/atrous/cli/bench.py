@@ -31,6 +31,9 @@ def run(
     device: DeviceOption = None,
     data_root: DataRootOption = None,
     trust: TrustOption = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files in --out that bench did not write.")
+    ] = False,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> int:
@@ -41,9 +44,8 @@ def run(
     wanted = [parse_size(word) for word in sizes.split(",")]
     strides = [None] if output_strides is None else [_parse_stride(word) for word in output_strides.split(",")]
     from atrous import api
-    from atrous.cli.console import print_json
+    from atrous.cli.console import open_display, print_json
     from atrous.display.console import build_console
-    from atrous.display.progress import open_display
 
     with open_display(quiet=quiet) as display:
         found = api.bench(
@@ -58,6 +60,7 @@ def run(
             device=device or "auto",
             data_root=data_root,
             trust=trust,
+            overwrite=overwrite,
             progress=display.progress,
             on_message=display.on_message,
         )

@@ -33,7 +33,7 @@ def run(
 
     Example: atrous config show --recipe demo --set training.lr=0.01 --why
     """
-    from atrous.cli.console import print_json
+    from atrous.cli.console import print_json, spell_options
     from atrous.config.load import dump_config, load_config
     from atrous.config.schema import Config
     from atrous.display.console import build_console
@@ -44,7 +44,8 @@ def run(
     loaded = load_config(recipe=recipe, options={"data.source": data}, assignments=assignments or [])
     values = loaded.config.model_dump(mode="json")
     if json:
-        print_json({"config": values, "sources": loaded.sources} if why else values)
+        sources = {key: spell_options(source) for key, source in loaded.sources.items()}
+        print_json({"config": values, "sources": sources} if why else values)
     elif why:
         build_console().print("\n".join(_explain(loaded.sources, values)))
     else:
@@ -56,11 +57,13 @@ def _explain(sources: dict[str, str], values: Any) -> list[str]:
     """Return one line per setting: key, value and source."""
     from json import dumps  # `json` is an option's name in this file
 
+    from atrous.cli.console import spell_options
+
     rows = []
     for key, source in sources.items():
         value = values
         for part in key.split("."):
             value = value[part]
-        rows.append((f"{key}: {dumps(value)}", source))
+        rows.append((f"{key}: {dumps(value)}", spell_options(source)))
     width = max(len(left) for left, _ in rows)
     return [f"{left:<{width}}  # {source}" for left, source in rows]

@@ -20,8 +20,8 @@ def run(
 
     Example: atrous demo --out runs/demo
     """
+    from atrous.cli.console import open_display
     from atrous.cli.train import print_run
-    from atrous.display.progress import open_display
     from atrous.studies.demo import run_demo
 
     with open_display(quiet=quiet) as display:

@@ -96,13 +96,14 @@ def _is_memory_message(error: Exception) -> bool:
 
 
 def _show(message: str, *lines: str) -> None:
+    from atrous.cli.console import spell_options
     from atrous.display.console import build_console
 
     console = build_console(stderr=True)
-    console.print(message, style="bold red")
+    console.print(spell_options(message), style="bold red")
     for line in lines:
         if line:
-            console.print(line)
+            console.print(spell_options(line))
 
 
 def _say_and_interrupt() -> None:

@@ -38,7 +38,7 @@ def run(
     Example: atrous eval runs/demo --output-stride 8 --scales 0.75,1,1.25 --flip
     """
     from atrous import api
-    from atrous.display.progress import open_display
+    from atrous.cli.console import open_display
 
     models, data = (names, None) if len(names) == 1 else (names[:-1], names[-1])
     if crf_search:
@@ -81,9 +81,8 @@ def _print_scores(found: dict[str, Scores], *, num_models: int, as_json: bool) -
 
 def _search(models: list[str], data: str | None, options: dict[str, Any], *, quiet: bool, as_json: bool) -> int:
     from atrous import api
-    from atrous.cli.console import print_json
+    from atrous.cli.console import open_display, print_json
     from atrous.display.console import build_console
-    from atrous.display.progress import open_display
     from atrous.display.tables import build_table
 
     if len(models) > 1 or options.pop("crf", None):

@@ -29,6 +29,7 @@ def run(
         int | None,
         typer.Option("--output-stride", help="Output stride of the file, which is fixed. Default: the model's."),
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that export did not write.")] = False,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> int:
@@ -37,9 +38,8 @@ def run(
     Example: atrous export runs/demo --format onnx --out demo.onnx
     """
     from atrous import api
-    from atrous.cli.console import print_json
+    from atrous.cli.console import open_display, print_json
     from atrous.display.console import build_console
-    from atrous.display.progress import open_display
 
     with open_display(quiet=quiet) as display:
         path, parity = api.export(
@@ -50,6 +50,7 @@ def run(
             int8=int8,
             calibrate=calibrate,
             output_stride=output_stride,
+            overwrite=overwrite,
             on_message=display.on_message,
         )
     if json:

@@ -12,7 +12,7 @@ from atrous.core.errors import SKIPPED_EXIT_CODE, UsageError
 from atrous.core.records import list_notes
 from atrous.core.registry import describe_choices
 
-FORMATS = ["labels", "overlay", "confidence"]
+FORMATS = ["ids", "labels", "overlay", "confidence"]
 
 
 @take_inference_options
@@ -23,7 +23,9 @@ def run(
     formats: Annotated[
         str | None,
         typer.Option(
-            "--format", help="Any of labels, overlay, confidence, separated by commas. Default: labels,overlay."
+            "--format",
+            help="Any of ids (grey), labels (with a palette of colours), overlay, confidence, separated by commas. "
+            "Default: ids,overlay.",
         ),
     ] = None,
     probabilities: Annotated[
@@ -38,18 +40,21 @@ def run(
             help="Pixels below it get id 255, or the largest free id below.",
         ),
     ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Label everything again, and replace files of the same names."),
+    ] = False,
     *,
     inference: dict[str, Any],
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> int:
-    """Label every pixel of images.
+    """Label every pixel of images. Run it again after an interruption to continue.
 
     Example: atrous predict photos/ --model runs/demo --out labelled/
     """
-    from atrous.cli.console import print_json
+    from atrous.cli.console import open_display, print_json
     from atrous.display.console import build_console
-    from atrous.display.progress import open_display
 
     wanted = None if formats is None else tuple(formats.split(","))
     for name in wanted or ():
@@ -66,16 +71,16 @@ def run(
             formats=wanted,
             probabilities=probabilities,
             min_confidence=min_confidence,
+            overwrite=overwrite,
             progress=display.progress,
             on_message=display.on_message,
         )
     if json:
-        notes = list_notes(display.notes)
-        print_json({"done": summary.done, "skipped": summary.skipped, "folder": str(summary.folder), "notes": notes})
+        counts = {"done": summary.done, "kept": summary.kept, "skipped": summary.skipped}
+        print_json({**counts, "folder": str(summary.folder), "notes": list_notes(display.notes)})
     else:
         messages = build_console(stderr=True)
         for row in summary.skipped:
             messages.print(f"skipped {row['input']}: {row['reason']}", style="yellow")
-        counts = f"{len(summary.done)} labelled, {len(summary.skipped)} skipped"
-        build_console().print(f"{counts}\npredictions: {summary.folder}")
+        build_console().print(f"{summary.describe()}\npredictions: {summary.folder}")
     return SKIPPED_EXIT_CODE if summary.skipped else 0

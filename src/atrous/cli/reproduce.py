@@ -82,7 +82,7 @@ def run(
 def _print_plan(study: Study, base: Base, *, num_seeds: int, as_json: bool) -> int:
     from atrous.cli.console import print_json
     from atrous.display.console import build_console
-    from atrous.display.progress import describe_seconds
+    from atrous.display.stages import describe_seconds
     from atrous.display.tables import build_table
     from atrous.studies.reproduction import estimate_seconds, plan_study
 
@@ -123,9 +123,8 @@ def _print_plan(study: Study, base: Base, *, num_seeds: int, as_json: bool) -> i
 
 
 def _run_study(study: Study, base: Base, out: Path, *, seeds: tuple[int, ...], quiet: bool, as_json: bool) -> int:
-    from atrous.cli.console import print_json
+    from atrous.cli.console import open_display, print_json
     from atrous.display.console import build_console
-    from atrous.display.progress import open_display
     from atrous.studies.reproduction import run_study
 
     with open_display(quiet=quiet) as display:
@@ -162,9 +161,8 @@ def _print_table(table: dict[str, Any]) -> None:
 
 
 def _run_figures(backbone: str, out: Path, *, quiet: bool, as_json: bool) -> int:
-    from atrous.cli.console import print_json
+    from atrous.cli.console import open_display, print_json
     from atrous.display.console import build_console
-    from atrous.display.progress import open_display
     from atrous.display.tables import build_table
     from atrous.reports.studies import FIELD_COLUMNS, build_field
     from atrous.studies.figures import run_figures

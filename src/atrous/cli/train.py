@@ -161,9 +161,8 @@ def _carry_out(
     loaded: LoadedConfig, *, resume: Path | None, preview: bool, dry_run: bool, quiet: bool, as_json: bool
 ) -> int:
     from atrous import api
-    from atrous.cli.console import print_json
+    from atrous.cli.console import open_display, print_json
     from atrous.display.console import build_console
-    from atrous.display.progress import open_display
 
     if dry_run:
         lines = api.plan_training(loaded)

@@ -38,7 +38,7 @@ DEFAULT_EPOCHS = 50
 DATA_VERSION = 1
 """Version of the form of `atrous.yaml`."""
 
-_OPTION_NAMES = {"model.name": "--model", "output.folder": "--out", "data.root": "--data-root", "data.source": "DATA"}
+_OPTION_NAMES = {"model.name": "model", "output.folder": "out", "data.root": "data_root"}
 _SHORT_NAMES = {"model": "model.name", "out": "output.folder", "data_root": "data.root"}
 
 
@@ -48,7 +48,7 @@ class LoadedConfig:
 
     Args:
         config: The checked tree.
-        sources: By dotted key: "default", "recipe runs/x/config.yaml:12", "--lr", "--set training.lr=0.1".
+        sources: By dotted key: "default", "recipe runs/x/config.yaml:12", "`lr`", "`set` training.lr=0.1".
     """
 
     config: Config
@@ -143,7 +143,7 @@ def _refuse_old_version(settings: Sequence[_Setting], path: Path) -> None:
     version = next((setting.value for setting in settings if setting.path == ("version",)), VERSION)
     if isinstance(version, int) and version < VERSION:
         weights = RunFolder(path.parent).model
-        way = f", or start it from this run's weights with --weights {weights}" if weights.is_file() else ""
+        way = f", or start it from this run's weights with `weights={weights}`" if weights.is_file() else ""
         raise ConfigError(
             f"{path} has format {version} of an earlier atrous, which this one does not read", f"Start a new run{way}."
         )
@@ -274,9 +274,11 @@ def _read_options(options: Mapping[str, Any], problems: list[Problem]) -> Iterat
         if key is None:
             problems.append(Problem(name, "is unknown", describe_unknown_key(name)))
             continue
-        leaf = key.rpartition(".")[2].replace("_", "-")
+        leaf = key.rpartition(".")[2]
         value = str(value) if isinstance(value, Path) else value
-        yield _Setting(tuple(key.split(".")), value, _OPTION_NAMES.get(key, f"--{leaf}"))
+        yield _Setting(
+            tuple(key.split(".")), value, "DATA" if key == "data.source" else f"`{_OPTION_NAMES.get(key, leaf)}`"
+        )
 
 
 def _find_key(name: str) -> str | None:
@@ -291,16 +293,16 @@ def _read_assignments(assignments: Sequence[str], problems: list[Problem]) -> It
         key, equals, value = text.partition("=")
         key = key.strip()
         if not equals or not all(key.split(".")):
-            problems.append(Problem("--set", f"got {text!r}", "Write key=value, such as training.lr=0.01."))
+            problems.append(Problem("`set`", f"got {text!r}", "Write key=value, such as training.lr=0.01."))
             continue
         try:
             parsed = YAML(typ="safe", pure=True).load(value)
         except YAMLError:
             problems.append(
-                Problem(key, f"is {value!r}, which is not YAML", "Put the value in quotes.", f"--set {text}")
+                Problem(key, f"is {value!r}, which is not YAML", "Put the value in quotes.", f"`set` {text}")
             )
             continue
-        yield _Setting(tuple(key.split(".")), parsed, f"--set {text}")
+        yield _Setting(tuple(key.split(".")), parsed, f"`set` {text}")
 
 
 def _merge(layers: Sequence[Sequence[_Setting]], problems: list[Problem]) -> tuple[dict[str, Any], dict[str, str]]:

@@ -31,8 +31,7 @@ _WORDS: dict[Any, str] = {
 def refuse_wrong_types(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Let a function refuse arguments of another type than its annotations say, by their names.
 
-    What a container holds is not looked at, and protocols accept any object that is no text, number or list: what they
-    need is checked where it is used.
+    Protocols accept any object that is no text, number or list: what they need is checked where it is used.
     """
     signature = inspect.signature(function)
 
@@ -52,21 +51,28 @@ def refuse_wrong_types(function: Callable[Parameters, Result]) -> Callable[Param
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    origin = get_origin(hint)
+    origin, parts = get_origin(hint), get_args(hint)
     if hint is Any or isinstance(hint, TypeVar):
         return True
     if origin in (Union, UnionType):
-        return any(_fits(value, part) for part in get_args(hint))
+        return any(_fits(value, part) for part in parts)
     if origin is Literal:
-        return value in get_args(hint)
+        return isinstance(value, str | int) and value in parts
     kind = origin or hint
     if kind in (int, float):
         number: type = numbers.Integral if kind is int else numbers.Real
         return isinstance(value, number) and not isinstance(value, bool)
     if getattr(kind, "_is_protocol", False) and kind is not Callable:
         return not isinstance(value, (str, bytes, numbers.Number, Sequence, Mapping, NoneType))
-    if kind is Sequence and isinstance(value, (str, bytes)):
-        return False
+    if kind is Sequence:
+        is_list = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+        return is_list and all(_fits(item, part) for part in parts for item in value)
+    if kind is Mapping:
+        key, inner = parts or (Any, Any)
+        return isinstance(value, Mapping) and all(_fits(k, key) and _fits(v, inner) for k, v in value.items())
+    if kind is tuple and parts:
+        is_list = isinstance(value, (tuple, list)) and len(value) == len(parts)
+        return is_list and all(_fits(item, part) for item, part in zip(value, parts, strict=True))
     return isinstance(value, kind)
 
 
@@ -75,8 +81,11 @@ def _describe(hint: Any) -> str:
         return " or ".join(dict.fromkeys(_describe(part) for part in get_args(hint)))
     if get_origin(hint) is Literal:
         return " or ".join(repr(value) for value in get_args(hint))
-    kind = get_origin(hint) or hint
-    return _WORDS.get(kind, add_article(kind.__name__))
+    kind, parts = get_origin(hint) or hint, get_args(hint)
+    words = _WORDS.get(kind, add_article(kind.__name__))
+    if kind is Sequence and parts and parts != (Any,):
+        return f"{words} of {_describe(parts[0])}"
+    return words
 
 
 def _show(value: Any) -> str:

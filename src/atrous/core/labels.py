@@ -75,13 +75,18 @@ class LabelSpace:
     def void_id(self) -> int:
         """The id that written labels have where a pixel has no class.
 
-        255 unless that is a class; then the largest id below it that is neither a class nor ignored in the data, where
+        255 unless that is a class: then the largest id below it that is neither a class nor ignored in the data, where
         it has a meaning of its own; then the smallest such id above 255.
+
+        Raises:
+            DataError: Every id is a class or ignored.
         """
         taken = {*self.ids, *(number for number in self.ignored_ids if number != USUAL_VOID_ID)}
         candidates = [*range(USUAL_VOID_ID, -1, -1), *range(USUAL_VOID_ID + 1, IGNORE_INDEX)]
-        free: int = next(number for number in candidates if number not in taken)
-        return free
+        free: int | None = next((number for number in candidates if number not in taken), None)
+        if free is not None:
+            return free
+        raise DataError("every id is a class or ignored, so none is left for void", "Ignore fewer ids.")
 
     @property
     def num_classes(self) -> int:

@@ -6,7 +6,7 @@ import errno
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -86,6 +86,22 @@ def open_place(file: Path) -> Iterator[None]:
         raise UsageError(f"{file} is a folder", "Give the name of a file.")
     with open_folder(file.parent):
         yield
+
+
+def require_replaceable(files: Iterable[Path], *, is_own: bool, overwrite: bool | None) -> None:
+    """Refuse to replace files that atrous did not write.
+
+    Args:
+        files: Files that will be written.
+        is_own: Whether those that exist were written by atrous for the same purpose.
+        overwrite: Whether the user wants them replaced, whatever they are; None: that cannot be asked for.
+    Raises:
+        UsageError: One of them exists, and it is not known that atrous wrote it.
+    """
+    for file in files:
+        if (file.exists() or file.is_symlink()) and not (is_own or overwrite):
+            way = "move it away" if overwrite is None else "replace it: `overwrite=True`"
+            raise UsageError(f"{file} exists, and would be lost", f"Choose another `out`, or {way}.")
 
 
 def claim_numbered_folder(stem: Path) -> Path:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from atrous.core.words import describe_count
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class ImageScore:
     width: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scores:
     """All that one pass over a data set tells, from one confusion matrix.
 
@@ -155,6 +157,33 @@ class Scores:
     data: str = ""
     notes: tuple[Note, ...] = field(default=())
     miou_before_crf: float | None = None
+
+    def __repr__(self) -> str:
+        miou = "none" if self.miou is None else f"{self.miou:.4f}"
+        baseline = "none" if self.baseline_miou is None else f"{self.baseline_miou:.4f}"
+        return (
+            f"Scores(mIoU {miou}, baseline {baseline}, {len(self.classes)} classes, {len(self.images)} images, "
+            f"data {self.data!r}, {self.protocol.describe()})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return a table with a row a class, which a notebook shows."""
+        rows = "".join(
+            f"<tr><th>{html.escape(row.name)}</th>"
+            + "".join(f"<td>{_describe_ratio(ratio)}</td>" for ratio in (row.iou, row.recall, row.precision))
+            + f"<td>{row.pixels:,}</td></tr>"
+            for row in self.classes
+        )
+        never = f"; never predicted: {', '.join(self.never_predicted)}" if self.never_predicted else ""
+        lines = [
+            f"mIoU {_describe_ratio(self.miou)}, pixel accuracy {_describe_ratio(self.pixel_accuracy)}; "
+            f"{_describe_ratio(self.baseline_miou)} when always predicting {self.baseline_class!r}{never}",
+            f"{self.data}, {len(self.images)} images; {self.protocol.describe()}",
+            *self.notes,
+        ]
+        text = "".join(f"<div>{html.escape(line)}</div>" for line in lines)
+        head = "".join(f"<th>{name}</th>" for name in ("class", "IoU", "recall", "precision", "pixels"))
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{text}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the one form that metrics.json and `atrous eval --json` share."""
@@ -191,6 +220,10 @@ class Scores:
             notes=tuple(Note(**note) for note in value["notes"]),
             miou_before_crf=value.get("miou_before_crf"),
         )
+
+
+def _describe_ratio(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.4f}"
 
 
 @dataclass(frozen=True)

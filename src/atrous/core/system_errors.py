@@ -28,17 +28,17 @@ _MEMORY_WORDS = (
 )
 """What PyTorch, oneDNN, CUDA, OpenCV, ONNX Runtime, OpenVINO, Pillow and the loader of libraries say, in lower case."""
 
-_SPACE = "Free some space, or write to another disk with --out."
-_RIGHTS = "Write to a folder where you have permission, with --out."
-_FILES = "Raise the limit with `ulimit -n 4096`, or use fewer --workers."
-_PATH = "Choose another --out."
+_SPACE = "Free some space, or write to another disk with `out`."
+_RIGHTS = "Write to a folder where you have permission, with `out`."
+_FILES = "Raise the limit with `ulimit -n 4096`, or use fewer `workers`."
+_PATH = "Choose another `out`."
 
 _SHORTAGES = {
     errno.ENOSPC: ("no space left on the disk", _SPACE),
     errno.EDQUOT: ("the disk quota is used up", _SPACE),
     errno.EFBIG: (
         "larger than a file may be here",
-        "Raise the limit (`ulimit -f`), or write to another disk with --out.",
+        "Raise the limit (`ulimit -f`), or write to another disk with `out`.",
     ),
     errno.EMFILE: ("too many open files", _FILES),
     errno.ENFILE: ("too many open files", _FILES),
@@ -48,7 +48,7 @@ _REFUSALS = {
     errno.EACCES: ("no permission to write", _RIGHTS),
     errno.EPERM: ("no permission to write", _RIGHTS),
     errno.EROFS: ("the disk is read-only", _RIGHTS),
-    errno.EIO: ("the disk reports an error", "Check the disk, or write to another one with --out."),
+    errno.EIO: ("the disk reports an error", "Check the disk, or write to another one with `out`."),
 }
 """Why something cannot be written, by errno."""
 _WRONG_PATHS = {

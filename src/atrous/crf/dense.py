@@ -172,7 +172,7 @@ def require_crf_memory(height: int, width: int, num_classes: int, device: torch.
             f"DenseCRF on {height} x {width} pixels and {describe_count(num_classes, 'class')} takes "
             f"about {needed / 2**20:,.0f} MiB; "
             f"{available / 2**20:,.0f} MiB are free",
-            "Run without --crf, or give smaller images.",
+            "Run without `crf=True`, or give smaller images.",
         )
 
 

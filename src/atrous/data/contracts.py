@@ -10,6 +10,7 @@ import numpy as np
 
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Note, Sample
+from atrous.core.words import describe_count
 
 
 class SegmentationDataset(Protocol):
@@ -63,6 +64,13 @@ class SegmentationDataset(Protocol):
         ...
 
 
+def describe_dataset(dataset: SegmentationDataset) -> str:
+    """Return a data set in one line, as its `__repr__`."""
+    images = describe_count(len(dataset), "image")
+    classes = describe_count(dataset.label_space.num_classes, "class")
+    return f"{type(dataset).__name__}({dataset.name!r}, {images}, {classes})"
+
+
 @dataclass(frozen=True)
 class Splits:
     """The data of a run.
@@ -78,3 +86,6 @@ class Splits:
     val: SegmentationDataset
     layout: str
     notes: tuple[Note, ...] = field(default=())
+
+    def __repr__(self) -> str:
+        return f"Splits(train={self.train!r}, val={self.val!r}, layout={self.layout!r})"

@@ -9,7 +9,7 @@ import numpy as np
 
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Sample
-from atrous.data.contracts import SegmentationDataset
+from atrous.data.contracts import SegmentationDataset, describe_dataset
 from atrous.data.samples import is_thread_safe
 
 
@@ -30,6 +30,9 @@ class JoinedDataset:
         self.label_space: LabelSpace = parts[0].label_space
         self._places = list(places.values())
         self.thread_safe = all(is_thread_safe(part) for part in parts)
+
+    def __repr__(self) -> str:
+        return describe_dataset(self)
 
     def __len__(self) -> int:
         return len(self._places)

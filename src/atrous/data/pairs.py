@@ -15,6 +15,7 @@ from atrous.core.findings import require_no_errors
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Note, Sample
 from atrous.data.checks.survey import Survey, run_checks
+from atrous.data.contracts import describe_dataset
 from atrous.data.facts import describe_size_mismatch
 from atrous.data.inventory import Pair, take_inventory
 from atrous.images.decode import load_header, load_image, load_mask
@@ -34,6 +35,9 @@ class PairDataset:
     label_space: LabelSpace
     pairs: tuple[Pair, ...]
     thread_safe: ClassVar[bool] = True
+
+    def __repr__(self) -> str:
+        return describe_dataset(self)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -101,9 +105,9 @@ def require_folder(name: str, root: Path | None) -> Path:
     Raises:
         DataError: No folder is known, or it does not exist.
     """
-    hint = f"Give its folder: {name}=PATH; or the folder that holds {name}/: --data-root PATH, or {ROOT_VARIABLE}=PATH."
+    hint = f"Give its folder: {name}=PATH; or the folder that holds {name}/: `data_root=PATH`, or {ROOT_VARIABLE}=PATH."
     if root is None:
-        raise DataError(f"no folder for the data set {name!r}: no --data-root, and {ROOT_VARIABLE} is not set", hint)
+        raise DataError(f"no folder for the data set {name!r}: no `data_root`, and {ROOT_VARIABLE} is not set", hint)
     if not root.is_dir():
         raise DataError(f"data set {name!r}: {root} is not a folder", hint)
     return root

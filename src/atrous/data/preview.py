@@ -9,10 +9,13 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from atrous.core.labels import VOID_COLOUR, LabelSpace
+from atrous.core.output_folder import require_replaceable
 from atrous.data.sampling import Stream
-from atrous.images.encode import encode_png, save_encoded
+from atrous.images.encode import encode_png, read_png_text, save_encoded
 from atrous.images.palette import colour_labels
 
+PREVIEW_MARK = "preview of a training"
+"""What a preview says of itself, so that only a preview is replaced by the next one."""
 _COLUMNS, _CELL_PX, _GAP_PX, _LEGEND_PX = 4, 220, 8, 24
 
 
@@ -26,7 +29,9 @@ def save_preview(stream: Stream, label_space: LabelSpace, path: Path, count: int
         count: Number of samples shown.
     Raises:
         DataError: A file cannot be read.
+        UsageError: There is a file of this name that is no preview.
     """
+    require_replaceable([path], is_own=read_png_text(path) == PREVIEW_MARK, overwrite=None)
     pair_width = 2 * _CELL_PX + _GAP_PX // 2
     width = _COLUMNS * (pair_width + _GAP_PX) + _GAP_PX
     grid_height = -(-count // _COLUMNS) * (_CELL_PX + _GAP_PX) + _GAP_PX
@@ -42,7 +47,7 @@ def save_preview(stream: Stream, label_space: LabelSpace, path: Path, count: int
             small = cv2.resize(cell, (_CELL_PX, _CELL_PX), interpolation=method)
             sheet[top : top + _CELL_PX, start : start + _CELL_PX] = small
     sheet[grid_height:] = legend
-    save_encoded(path, encode_png(sheet))
+    save_encoded(path, encode_png(sheet, text=PREVIEW_MARK))
 
 
 def _draw_legend(label_space: LabelSpace, width: int) -> np.ndarray:

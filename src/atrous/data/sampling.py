@@ -128,7 +128,7 @@ def iter_batches(stream: Stream, *, batch: int, start_place: int, num_places: in
         if "DataLoader worker" not in str(error):
             raise
         raise MachineError(
-            f"a process that reads images ended unexpectedly: {error}", "Fewer workers need less memory: --workers 0."
+            f"a process that reads images ended unexpectedly: {error}", "Fewer workers need less memory: `workers=0`."
         ) from error
 
 

@@ -1,9 +1,9 @@
-"""Progress of long work: bars with the remaining time on a terminal, occasional lines in a log file."""
+"""Progress of long work: bars with the remaining time on a terminal or in a notebook, occasional lines elsewhere."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from atrous.core.records import Note, NoteCollector, ProgressCallback
+from atrous.core.records import MessageCallback, Note, NoteCollector, Progress, ProgressCallback
 from atrous.display.console import build_console
+from atrous.display.notebook import NotebookCell
+from atrous.display.stages import StageClock
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
-
-    from atrous.core.records import Progress
 
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -28,11 +28,11 @@ class Display:
     """Callbacks for long work.
 
     Args:
-        progress: Receives the progress; None in quiet mode.
-        on_message: Receives messages about automatic choices and findings; in quiet mode they are not displayed.
+        progress: Receives the progress.
+        on_message: Receives messages about automatic choices and findings.
     """
 
-    progress: ProgressCallback | None
+    progress: ProgressCallback
     on_message: NoteCollector
 
     @property
@@ -42,16 +42,44 @@ class Display:
 
 
 @contextmanager
-def open_display(*, quiet: bool, console: Console | None = None) -> Iterator[Display]:
+def open_call(progress: ProgressCallback | bool | None, on_message: MessageCallback | None) -> Iterator[Display]:
+    """Yield the callbacks of a call from Python: those that were given, and a display where there are none.
+
+    Args:
+        progress: Receives the progress; None or True: a display does; False: nothing is displayed.
+        on_message: Receives messages. Default: the display, unless `progress` was given.
+    """
+    if callable(progress) or progress is False:
+        yield Display(progress or _ignore, NoteCollector(on_message))
+        return
+    with open_display(quiet=False) as display:
+        yield display if on_message is None else Display(display.progress, NoteCollector(on_message))
+
+
+@contextmanager
+def open_display(
+    *, quiet: bool, console: Console | None = None, spell: Callable[[str], str] = str
+) -> Iterator[Display]:
     """Yield callbacks that display the progress and messages of the work inside the block.
 
     Args:
         quiet: Whether to display nothing.
         console: Where to display them. Default: standard error.
+        spell: Turns a message into what is displayed.
     """
     console = console or build_console(stderr=True)
+
+    def say(message: str) -> None:
+        console.print(spell(message))
+
     if quiet:
-        yield Display(None, NoteCollector())
+        yield Display(_ignore, NoteCollector())
+    elif console.is_jupyter:
+        cell = NotebookCell()
+        try:
+            yield Display(cell.show, NoteCollector(say))
+        finally:
+            cell.clear()
     elif console.is_terminal:
         with Bars(
             TextColumn("{task.description}", markup=False),
@@ -62,9 +90,13 @@ def open_display(*, quiet: bool, console: Console | None = None) -> Iterator[Dis
             console=console,
             transient=True,
         ) as bars:
-            yield Display(_BarProgress(bars).show, NoteCollector(console.print))
+            yield Display(_BarProgress(bars).show, NoteCollector(say))
     else:
-        yield Display(_LineProgress(console).show, NoteCollector(console.print))
+        yield Display(_LineProgress(console).show, NoteCollector(say))
+
+
+def _ignore(progress: Progress) -> None:
+    pass
 
 
 class _BarProgress:
@@ -88,27 +120,12 @@ class _LineProgress:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._starts: dict[str, tuple[float, int]] = {}
+        self._clock = StageClock()
         self._last_line = time.monotonic()
 
     def show(self, progress: Progress) -> None:
         now = time.monotonic()
-        began, first = self._starts.setdefault(progress.stage, (now, progress.done))
-        if progress.done == progress.total:
-            del self._starts[progress.stage]  # a later stage of this name starts again
-        if now - self._last_line < SECONDS_BETWEEN_LINES:
-            return
-        self._last_line = now
-        words = [f"{progress.stage} {progress.done}" + (f" of {progress.total}" if progress.total else "")]
-        if progress.total and progress.done > first:
-            left = (now - began) / (progress.done - first) * (progress.total - progress.done)
-            words.append(f"{describe_seconds(left)} left")
-        self._console.print(", ".join([*words, progress.note] if progress.note else words))
-
-
-def describe_seconds(seconds: float) -> str:
-    """Format a duration in one or two units: "45 s", "4 min", "1 h 20 min"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+        words = self._clock.describe(progress, now)
+        if now - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            self._console.print(words)

@@ -69,11 +69,11 @@ def export_network(
     form: type[Format] = FORMATS.load(format)
     if path.suffix != form.suffix:
         raise UsageError(
-            f"{path}: a file of the format {format} ends in {form.suffix}", f"--out {path.stem}{form.suffix}"
+            f"{path}: a file of the format {format} ends in {form.suffix}", f"`out={path.stem}{form.suffix}`"
         )
     if calibration is not None and len(calibration) < 2:
         raise UsageError(
-            "int8: fewer than two calibration images", "Give a folder with some dozens of them: --calibrate FOLDER."
+            "int8: fewer than two calibration images", "Give a folder with some dozens of them: `calibrate=FOLDER`."
         )
 
     network = copy_network(network).cpu().eval()  # a traced program would keep the device, and files open anywhere
@@ -99,7 +99,7 @@ def export_network(
         raise_shortage(error)
         raise ModelFileError(
             f"{path}: the network cannot be converted: {type(error).__name__}: {read_first_line(error)}",
-            "Try another format; --debug shows the trace.",
+            "Try another `format`.",
         ) from error
     with _atomic_files(path, form.beside) as temporary:
         written.save(temporary, write_metadata(card, graph))

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from atrous.core.files import atomic_path, open_deferring
 from atrous.core.labels import LabelSpace
@@ -21,24 +22,27 @@ OVERLAY_STRENGTH = 0.55
 """Share of the class colour in an overlay; the rest is the image."""
 BORDER_COLOUR = (255, 255, 255)
 JPEG_QUALITY = 90
+_TEXT_KEY = "atrous"
 LONGEST_JPEG_SIDE = 65500
 """Longest side of a JPEG in pixels; the format allows 35 more, which few decoders accept."""
 
 
-def encode_index_png(labels: np.ndarray, label_space: LabelSpace) -> bytes:
-    """Encode ids as the pixel values of a PNG: with the class colours as its palette, or as 16-bit grey.
+def encode_index_png(labels: np.ndarray, label_space: LabelSpace | None = None) -> bytes:
+    """Encode ids as the pixel values of a PNG: grey, or of 8 bits with the class colours as its palette.
+
+    Many libraries read a palette as colours, or as their brightness; every library reads grey values as they are.
 
     Only runs of equal pixels are compressed: label maps contain little else, and the default search for repeated
     patterns takes three times as long.
 
     Args:
-        labels: Ids; 16 bits where any id of the data is above 255.
-        label_space: The classes and their colours.
+        labels: Ids; 16 bits where any id of the data is above 255, which are always grey.
+        label_space: The classes, whose colours are the palette. Default: grey.
     Shapes:
         labels (H, W) uint8 or uint16.
     """
     image = Image.fromarray(labels)
-    if labels.dtype == np.uint8:
+    if labels.dtype == np.uint8 and label_space is not None:
         image.putpalette(build_colour_table(label_space, 256).tobytes())
     return _encode(image, "PNG", compress_type=zlib.Z_RLE)
 
@@ -48,9 +52,29 @@ def encode_confidence(confidence: np.ndarray) -> bytes:
     return encode_png(np.rint(confidence * 255).astype(np.uint8))
 
 
-def encode_png(image: np.ndarray) -> bytes:
-    """Encode an image (H, W) or (H, W, 3) uint8 as PNG."""
-    return _encode(Image.fromarray(image), "PNG")
+def encode_png(image: np.ndarray, *, text: str = "") -> bytes:
+    """Encode an image as PNG.
+
+    Args:
+        image: The image.
+        text: What the file says of itself, for `read_png_text`.
+    Shapes:
+        image (H, W) or (H, W, 3) uint8.
+    """
+    if not text:
+        return _encode(Image.fromarray(image), "PNG")
+    about = PngInfo()
+    about.add_text(_TEXT_KEY, text)
+    return _encode(Image.fromarray(image), "PNG", pnginfo=about)
+
+
+def read_png_text(path: Path) -> str:
+    """Return what a PNG that atrous wrote says of itself; empty for any other file."""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            return str(image.info.get(_TEXT_KEY, ""))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return ""
 
 
 def encode_jpeg(image: np.ndarray) -> bytes:
@@ -91,13 +115,13 @@ def find_borders(labels: np.ndarray) -> np.ndarray:
     return cv2.dilate(borders, np.ones((thickness, thickness), np.uint8)).astype(bool)
 
 
-def save_index_image(path: Path, labels: np.ndarray, label_space: LabelSpace) -> None:
+def save_index_image(path: Path, labels: np.ndarray, label_space: LabelSpace | None = None) -> None:
     """Write ids as an index PNG.
 
     Args:
         path: The file.
         labels: Ids, (H, W) uint8 or uint16.
-        label_space: The classes and their colours.
+        label_space: The classes, whose colours are the palette. Default: grey.
     """
     save_encoded(path, encode_index_png(labels, label_space))
 
@@ -144,7 +168,7 @@ def save_encoded(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-def _encode(image: Image.Image, format: str, **options: int) -> bytes:
+def _encode(image: Image.Image, format: str, **options: int | PngInfo) -> bytes:
     file = io.BytesIO()
     image.save(file, format=format, **options)
     return file.getvalue()

@@ -212,18 +212,20 @@ class TiffImage:
         return self._file.byteorder
 
 
-def save_label_tiff(path: Path, bands: Iterator[np.ndarray], image: TiffImage, label_space: LabelSpace) -> None:
-    """Write ids as a tiled TIFF as they are computed, with the class colours as its palette, or as 16-bit grey.
+def save_label_tiff(
+    path: Path, bands: Iterator[np.ndarray], image: TiffImage, label_space: LabelSpace | None = None
+) -> None:
+    """Write ids as a tiled TIFF as they are computed: grey, or of 8 bits with the class colours as its palette.
 
     Args:
         path: The file; written atomically.
         bands: Ids from top to bottom, (R, W) uint8 or uint16; the R add up to the height of the image.
         image: The image that was labelled, whose georeference is copied.
-        label_space: The classes and their colours.
+        label_space: The classes, whose colours are the palette. Default: grey.
     """
     first = next(bands)
     kind: dict[str, Any] = {"photometric": "minisblack"}
-    if first.dtype == np.uint8:
+    if first.dtype == np.uint8 and label_space is not None:
         colours = build_colour_table(label_space, 256).T.astype(np.uint16) * 257  # (3, 256), of 16 bits
         kind = {"photometric": "palette", "colormap": colours}
     size = (image.height, image.width)

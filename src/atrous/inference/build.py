@@ -85,7 +85,7 @@ def _require_averages(file: ExportedFile, protocol: Protocol) -> None:
     if file.graph.output == "labels" and asked:
         raise ConfigError(
             f"{', '.join(asked)}: {file.path} gives labels alone, and nothing can be averaged",
-            "Export the model without --argmax.",
+            "Export the model without `argmax=True`.",
         )
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from atrous.core.errors import ConfigError, ModelFileError
+from atrous.core.files import compute_sha256
 from atrous.core.registry import describe_choices
 from atrous.core.system_errors import raise_shortage
 from atrous.graphs.trace import trace_network
@@ -78,6 +79,15 @@ class Engine:
         """Precision of the source: that of the graph of an exported file, fp32 for a network."""
         return self.source.graph.precision if isinstance(self.source, ExportedFile) else "fp32"
 
+    def compute_digest(self) -> str:
+        """Return what tells the source in its present state from others: a digest of its weights, or of the file."""
+        if isinstance(self.source, ExportedFile):
+            beside = self.source.path.with_suffix(".bin")  # the weights of an .xml
+            files = [self.source.path, *([beside] if self.source.path.suffix == ".xml" else [])]
+            return "-".join(compute_sha256(path)[:16] for path in files)
+        with self._lock:
+            return self._digest.compute().hex()[:16]
+
     def open_backend(self, output_stride: int, precision: str) -> LiveBackend:
         """Return a backend that runs the source, one call at a time, and prepare it now if it never was.
 
@@ -109,7 +119,7 @@ class Engine:
             able = " and ".join(word for word in self.precisions if word != "int8")
             raise ConfigError(
                 f"precision {precision}: backend {self.backend!r} runs networks in {able}",
-                "Choose another --precision or --backend; for int8 use `atrous export --int8`.",
+                "Choose another `precision` or `backend`; for int8 export the model with `int8=True`.",
             )
 
     @torch.inference_mode(False)
@@ -157,12 +167,12 @@ class Engine:
         if output_stride != file.output_stride:
             raise ConfigError(
                 f"output stride {output_stride}: {file.path} was exported at {file.output_stride}, which is fixed",
-                f"Export the model again: --output-stride {output_stride}.",
+                f"Export the model again: `output_stride={output_stride}`.",
             )
         if (precision == "int8") != (file.graph.precision == "int8"):
             raise ConfigError(
                 f"precision {precision}: {file.path} computes in {file.graph.precision}",
-                "Remove --precision, or export the model again, with or without --int8.",
+                "Remove `precision`, or export the model again, with or without `int8=True`.",
             )
         with self._lock:
             key = output_stride, None, precision

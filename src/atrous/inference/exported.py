@@ -70,6 +70,15 @@ def is_exported(path: Path) -> bool:
     return path.suffix != "" and bool(BACKENDS.find_tagged(path.suffix))
 
 
+def is_export(path: Path) -> bool:
+    """Return whether a file is one that `atrous export` wrote; the graph in it is not opened."""
+    try:
+        read_file(path, trust=True)
+    except AtrousError:
+        return False
+    return True
+
+
 def read_file(path: Path, *, backend: str = "auto", trust: bool = False) -> ExportedFile:
     """Read the description in an exported file, without running the file.
 
@@ -87,7 +96,7 @@ def read_file(path: Path, *, backend: str = "auto", trust: bool = False) -> Expo
     if path.suffix == ".pt2" and not trust:
         raise ModelFileError(
             f"{path}: a .pt2 can run any code when it is opened",
-            "If you trust where it comes from: --trust, in Python trust=True. Formats onnx and openvino are safe.",
+            "If you trust where it comes from: `trust=True`. Formats onnx and openvino are safe.",
         )
     try:
         metadata: Mapping[str, str] = BACKENDS.load(choose_backend(path, backend)).read_metadata(path)

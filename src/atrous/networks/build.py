@@ -80,7 +80,7 @@ def build_network(model: ModelConfig, num_classes: int) -> Segmenter:
         hidden = shapes.levels[level].channels // 4
         auxiliary = FCNHead(shapes, num_classes, level=level, hidden=hidden, dropout=AUXILIARY_DROPOUT)
     chosen = {key: getattr(model, key) or preset for key, preset in CONVENTIONS[model.convention].items()}
-    return Segmenter(
+    network = Segmenter(
         backbone,
         head,
         auxiliary,
@@ -89,6 +89,8 @@ def build_network(model: ModelConfig, num_classes: int) -> Segmenter:
         pooling_window=_find_pooling_window(chosen["image_pooling"], model),
         **chosen,
     )
+    network.settings = model.model_dump(mode="json") | {"weights": "none"}
+    return network
 
 
 def build_network_from(options: dict[str, Any], num_classes: int) -> Segmenter:

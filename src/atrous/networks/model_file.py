@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from atrous.core.errors import AtrousError, ModelFileError
+from atrous.core.errors import AtrousError, ModelFileError, UsageError
 from atrous.core.files import atomic_path
 from atrous.core.labels import LabelSpace
+from atrous.core.provenance import collect_versions
 from atrous.core.run_folder import MODEL_NAME
 from atrous.core.system_errors import raise_shortage
 from atrous.core.words import describe_count
@@ -51,6 +52,7 @@ class ModelCard:
         recipe_sha256: Hash of the settings of the run.
         versions: Versions of the software that wrote the file.
         score_bf16: mIoU in bf16 on the same data, or None if not measured.
+        output_stride: What the network is set to when the file is opened. Default: that of the build.
     """
 
     model: dict[str, Any]
@@ -63,6 +65,7 @@ class ModelCard:
     recipe_sha256: str = ""
     versions: dict[str, Any] = field(default_factory=dict)
     score_bf16: float | None = None
+    output_stride: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` reads."""
@@ -127,6 +130,8 @@ def load_model(path: Path) -> tuple[Segmenter, ModelCard]:
     for name, values in card.normalisation.items():  # the file decides, not today's defaults
         network.get_buffer(name).copy_(torch.tensor(values).view(1, 3, 1, 1))
     _load_exactly(network, load_state(path), path)
+    if card.output_stride is not None:
+        network.output_stride = card.output_stride
     return network, card
 
 
@@ -148,7 +153,7 @@ def read_card(path: Path) -> ModelCard:
         ) from error
     if metadata.get("format") != FORMAT:
         raise ModelFileError(
-            f"{path}: was not written by atrous", "Its tensors can start a training: `--weights FILE`."
+            f"{path}: was not written by atrous, so its network and its classes are not known", _describe_saving(path)
         )
     try:
         if int(metadata["format_version"]) > FORMAT_VERSION:
@@ -162,6 +167,15 @@ def read_card(path: Path) -> ModelCard:
         raise
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path}: its description is damaged: {error}", "Fetch the file again.") from error
+
+
+def is_model_file(path: Path) -> bool:
+    """Return whether a file is a model that atrous wrote."""
+    try:
+        read_card(path)
+    except ModelFileError:
+        return False
+    return True
 
 
 def _translate_first_version(card: ModelCard) -> ModelCard:
@@ -180,6 +194,58 @@ def _load_exactly(network: Segmenter, state: Mapping[str, Tensor], path: Path) -
         )
 
 
+def _describe_saving(path: Path) -> str:
+    return (
+        "Make a model of them, once, in Python: "
+        f"atrous.save(atrous.build(NAME, classes=[...], weights={str(path)!r}), 'model.safetensors'). "
+        "They can also start a training, as `weights`."
+    )
+
+
+def describe_network_card(network: Segmenter, label_space: LabelSpace) -> ModelCard:
+    """Return the card of a network that no training of atrous has made, as it is now.
+
+    Args:
+        network: The network.
+        label_space: Its classes.
+    """
+    statistics = {name: network.get_buffer(name).flatten().tolist() for name in ("mean", "std")}
+    return ModelCard(
+        model=dict(network.settings or {}),
+        label_space=label_space,
+        normalisation=statistics,
+        size_rule=network.size_rule.describe(),
+        versions=collect_versions(),
+        output_stride=network.output_stride,
+    )
+
+
+def require_as_built(network: Segmenter) -> None:
+    """Refuse a network that a file could not describe: one whose modules are not those that its settings build.
+
+    Raises:
+        UsageError: It was not made by `atrous.build`, or modules were replaced afterwards.
+    """
+    hint = "Keep its weights with torch.save(network.state_dict(), path), and build it the same way to load them."
+    if network.settings is None:
+        raise UsageError("the network was not made by atrous.build, so a file cannot describe it", hint)
+    with torch.device("meta"):  # only modules and shapes are looked at
+        built = build_network_from(network.settings, network.num_classes)
+    own_parts, built_parts = _list_parts(network), _list_parts(built)
+    changed = next(
+        (name for name in {**built_parts, **own_parts} if own_parts.get(name) != built_parts.get(name)), None
+    )
+    if changed is not None:
+        kinds = (parts.get(changed, "missing") for parts in (own_parts, built_parts))
+        raise UsageError(f"{changed} is not as {network.settings['name']} has it: {' instead of '.join(kinds)}", hint)
+
+
+def _list_parts(network: nn.Module) -> dict[str, str]:
+    """Return the kind of each module and the shape of each tensor, by name."""
+    modules = {name: type(module).__qualname__ for name, module in network.named_modules()}
+    return modules | {name: f"a tensor {tuple(tensor.shape)}" for name, tensor in network.state_dict().items()}
+
+
 def _load_published(name: str) -> tuple[Segmenter, ModelCard]:
     read_torchvision_settings(name)  # refuses an unknown name first
     path, label_space = fetch_torchvision_model(name)
@@ -192,9 +258,8 @@ def _load_torchvision(path: Path) -> tuple[Segmenter, ModelCard]:
     name = recognise_torchvision(state)
     if name is None:
         raise ModelFileError(
-            f"{path}: is not a whole model that can be recognised",
-            f"Whole models are .safetensors files of atrous and the state dicts of {', '.join(TORCHVISION_MODELS)}; "
-            "other weights can start a training: `--weights FILE`.",
+            f"{path}: holds tensors alone, so their network and its classes are not known",
+            f"{_describe_saving(path)} Only state dicts of {', '.join(TORCHVISION_MODELS)} are recognised.",
         )
     num_classes = state["classifier.4.weight"].shape[0]
     model = {**TORCHVISION_MODELS[name], "auxiliary": any(key.startswith("aux_classifier.") for key in state)}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atrous.core.errors import ConfigError, UsageError
+from atrous.core.labels import LabelSpace
 from atrous.networks.contracts import (
     UNPADDED,
     Backbone,
@@ -72,6 +73,10 @@ class Segmenter(nn.Module):
         self.head = head
         self.auxiliary_head = auxiliary_head
         self.num_classes = num_classes
+        self.settings: dict[str, Any] | None = None
+        """What `build_network` made it from; None if it was put together in another way."""
+        self.label_space: LabelSpace | None = None
+        """Its classes, if they were named when it was built."""
         self.build_stride = output_stride
         self.aligned = resize == "aligned"
         self.size_rule: SizeRule = UNPADDED if backbone.size_rule.aligned and not self.aligned else backbone.size_rule
@@ -89,6 +94,11 @@ class Segmenter(nn.Module):
         self._output_stride = output_stride
         head.set_output_stride(output_stride)
         self.pooling_window = pooling_window
+
+    def __repr__(self) -> str:
+        name = "" if self.settings is None else f"{self.settings['name']}, "
+        count = sum(parameter.numel() for parameter in self.parameters())
+        return f"Segmenter({name}{self.num_classes} classes, output stride {self.output_stride}, {count:,} parameters)"
 
     @property
     def feature_shapes(self) -> FeatureShapes:

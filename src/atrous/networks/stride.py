@@ -217,7 +217,7 @@ class FixedPlanner:
         if output_stride != self.native_stride:
             raise ConfigError(
                 f"output stride {output_stride}: this backbone has one fixed stride, {self.native_stride}",
-                f"Use --output-stride {self.native_stride}, or choose another backbone, see `atrous models`.",
+                f"Use `output_stride={self.native_stride}`, or choose another backbone, see `atrous models`.",
             )
 
     def set_output_stride(self, output_stride: int) -> None:

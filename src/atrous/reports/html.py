@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -36,6 +36,10 @@ _TRAINING_SHOWN = (
     "best_miou",
     "interrupted",
 )
+
+
+_CELL_COLOURS = "--ink: currentColor; --muted: #7b7f86; --line: #8886; --accent: #2a78d6; --surface: transparent"
+"""The colours of charts outside a report, on light and on dark pages."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,24 @@ def write_report(folder: Path) -> Path:
     template = environment.get_template("report.html.j2")
     save_text(run.report, template.render(page))
     return run.report
+
+
+def describe_run(folder: Path, title: str) -> str:
+    """Return the curves of a run as HTML for a notebook's cell, which has neither a page's style nor its width.
+
+    Args:
+        folder: The run's folder.
+        title: What stands above them.
+    """
+    run = RunFolder(folder)
+    validations = tables.read_validations(run.curve.read_text(encoding="utf-8")) if run.curve.is_file() else ()
+    baseline = (load_metrics(run.metrics) if run.metrics.is_file() else {}).get("baseline") or {}
+    charts = "".join(
+        f'<figure style="display: inline-block; width: 320px; margin: 4px 12px 4px 0">'
+        f"<figcaption>{escape(chart.title)}: {escape(chart.words)}</figcaption>{chart.svg}</figure>"
+        for chart in _draw_charts(validations, baseline.get("miou"))
+    )
+    return f'<div style="{_CELL_COLOURS}"><div>{escape(title)}</div>{charts}</div>'
 
 
 def _build_page(

@@ -23,10 +23,10 @@ from atrous.data.preview import save_preview
 from atrous.data.statistics import MaskStatistics
 from atrous.model import Model, load
 from atrous.networks.build import describe_network
-from atrous.reports.html import write_report
+from atrous.reports.html import describe_run, write_report
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A finished or interrupted training.
 
@@ -41,6 +41,14 @@ class Run:
     scores: Scores | None
     interrupted: bool = False
     notes: tuple[Note, ...] = ()
+
+    def __repr__(self) -> str:
+        words = "no scores" if self.scores is None or self.scores.miou is None else f"mIoU {self.scores.miou:.4f}"
+        return f"Run({str(self.folder)!r}, {words}{', interrupted' if self.interrupted else ''})"
+
+    def _repr_html_(self) -> str:
+        """Return the curves of the training and its scores, which a notebook shows."""
+        return describe_run(self.folder, repr(self)) + ("" if self.scores is None else self.scores._repr_html_())
 
     @property
     def report(self) -> Path:
@@ -261,7 +269,7 @@ def _describe_way_on(error: BaseException, stage: RunFolder, run: RunFolder) -> 
     """Return how to continue a run that something has stopped."""
     if isinstance(error, TrainingDiverged):  # it would diverge again: a run keeps its settings
         best = stage.model
-        return f"Its best weights so far can start that run: --weights {shlex.quote(str(best))}" * best.is_file()
+        return f"Its best weights so far can start that run: `weights={shlex.quote(str(best))}`" * best.is_file()
     has_checkpoint = any(folder.checkpoint.is_file() for folder in (run, *run.iter_stages()))
     return f"Continue with: atrous train --resume {_quote(run)}" * has_checkpoint
 
@@ -353,11 +361,11 @@ def _choose_folder(config: Config) -> RunFolder:
     if run.is_run:
         raise UsageError(
             f"{run.path} already holds a run",
-            f"Choose another --out, or continue the run: atrous train --resume {_quote(run)}",
+            f"Choose another `out`, or continue the run: atrous train --resume {_quote(run)}",
         )
     for path in (run.path, *run.path.parents):
         if path.exists() and not path.is_dir():
-            raise UsageError(f"{run.path}: {path} is a file", "Choose another --out.")
+            raise UsageError(f"{run.path}: {path} is a file", "Choose another `out`.")
     return run
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from atrous.core.files import load_json
 from atrous.core.records import Progress, ProgressCallback
 from atrous.data.contracts import SegmentationDataset
 from atrous.inference.labelling.labeller import Labeller
@@ -124,6 +125,15 @@ def _time_candidates(
             )
         )
     return rows
+
+
+def is_bench_file(path: Path) -> bool:
+    """Return whether a file holds results of a bench."""
+    try:
+        content = load_json(path)
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and {"rows", "rounds", "machine"} <= set(content)
 
 
 def draw_image(height: int, width: int) -> np.ndarray:

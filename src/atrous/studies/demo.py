@@ -68,7 +68,7 @@ def run_ladder(run: Run, *, progress: ProgressCallback | None = None) -> list[di
     metrics = load_metrics(RunFolder(run.folder).metrics)
     rows = [_describe_step(Protocol.from_json(metrics["protocol"]), metrics["miou"])]
     for options in LADDER:
-        scores = evaluate(run, progress=progress, **options)
+        scores = evaluate(run, progress=progress or False, **options)
         rows.append(_describe_step(scores.protocol, scores.miou))
     save_metrics(RunFolder(run.folder).metrics, metrics | {"ladder": rows})
     write_report(run.folder)
@@ -89,4 +89,6 @@ def predict_held_out(run: Run) -> Path:
     for index in range(min(HELD_OUT_IMAGES, len(val))):
         sample = val.get(index)
         save_encoded(images / f"{Path(sample.key).name}.png", encode_png(sample.image))
-    return predict(images, run, run.folder / "predictions", formats=("labels", "overlay", "confidence")).folder
+    return predict(
+        images, run, run.folder / "predictions", formats=("ids", "overlay", "confidence"), progress=False
+    ).folder

@@ -87,7 +87,7 @@ def plan_study(study: Study, base: Base) -> tuple[PlannedRow, ...]:
     if all(entry.reason for entry in planned):
         raise ConfigError(
             f"{study.name}: no row is possible; the first is {planned[0].reason}",
-            "Choose another --backbone, such as resnet50, or another --crop.",
+            "Choose another `backbone`, such as resnet50, or another `crop`.",
         )
     return planned
 
@@ -194,7 +194,7 @@ def _run_row(
     saved = training / "scores" / f"{compute_hash(dict(row.inference))}.json"
     if not saved.is_file():
         begun = time.monotonic()
-        scores = evaluate(training, progress=progress, **row.inference)
+        scores = evaluate(training, progress=progress or False, **row.inference)
         seconds = (time.monotonic() - begun) / len(scores.images)
         save_json(saved, scores.to_json() | {"inference": dict(row.inference), "image_s": seconds})
     found, trained = load_json(saved), load_metrics(RunFolder(training).metrics)["training"]

@@ -281,5 +281,5 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     words = [word.strip() for word in text.split(",")]
     seeds = tuple(int(word) for word in words if word.isascii() and word.isdecimal())
     if len(seeds) < len(words) or len(set(seeds)) < len(seeds):
-        raise UsageError(f"--seeds got {text!r}", "Give distinct whole numbers separated by commas, such as 0,1,2.")
+        raise UsageError(f"`seeds` got {text!r}", "Give distinct whole numbers separated by commas, such as 0,1,2.")
     return seeds

@@ -18,5 +18,5 @@ def build_study(base: Base) -> Study:
         settings=base.build_aspp(),
         scales=(0.75, 1.0, 1.25),
         paper_mious=(77.23, 77.82, 79.06, 79.30),
-        notes=("this study is meant for street scenes: use --data cityscapes or camvid",),
+        notes=("this study is meant for street scenes: use `data=cityscapes` or camvid",),
     )

@@ -153,4 +153,4 @@ def _explain_damage(path: Path) -> Iterator[None]:
 def _suggest(path: Path) -> str:
     """Return the way to continue without a checkpoint."""
     weights = RunFolder(path.parent).model
-    return "Start a new run" + (f"; --weights {weights} starts it from the best weights." if weights.is_file() else ".")
+    return "Start a new run" + (f"; `weights={weights}` starts it from the best weights." if weights.is_file() else ".")

@@ -121,5 +121,5 @@ def require_cells(network: Segmenter, crop: int) -> None:
         raise ConfigError(
             f"training.crop: at {crop} pixels the feature map is {describe_count(cells, 'cell')} wide, "
             f"and rate {max(rates)} reaches beyond it",
-            f"Use --crop {needed} or more{f', or --set model.head.rates={halved}' if halves_fit else ''}.",
+            f"Use `crop={needed}` or more{f', or `set` model.head.rates={halved}' if halves_fit else ''}.",
         )

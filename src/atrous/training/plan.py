@@ -101,6 +101,6 @@ def _fit_minutes(minutes: float, validations: int, timing: Timing, elapsed_s: Ca
         tenths = math.floor(needed * 10) + 1  # rounded up: the number that is named must do
         raise ConfigError(
             f"training.max_minutes: {minutes:g} min is too short for one step and one validation",
-            f"At least {tenths / 10:g} min are needed here; or plan by --iterations.",
+            f"At least {tenths / 10:g} min are needed here; or plan by `iterations`.",
         )
     return steps, validations

@@ -64,7 +64,7 @@ class Step:
             keys = ", ".join(key for batch in batches for key in batch.keys)
             raise TrainingDiverged(
                 f"step {number} has loss {loss} and gradient norm {norm} (images {keys})",
-                "Start a new run with a lower --lr or training.clip_norm, or with --precision fp32.",
+                "Start a new run with a lower `lr` or training.clip_norm, or with `precision=fp32`.",
             )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

@@ -51,4 +51,4 @@ class DataWait:
         words = f"waiting for data: {self.share:.0%} of {step_s:.2f} s per step"
         if self.share < LARGE_SHARE:
             return words
-        return f"{words}; use more --workers (now {self.workers}) or image files closer to the size of the crop"
+        return f"{words}; use more `workers` (now {self.workers}) or image files closer to the size of the crop"

@@ -39,9 +39,9 @@ def test_a_later_source_wins_and_every_value_knows_its_source(tmp_path):
     assert sources["data.split_seed"] == f"{data / 'atrous.yaml'}:4"
     assert sources["data.val_fraction"] == f"recipe {recipe}:2"
     assert sources["training.crop"] == f"recipe {recipe}:6"
-    assert sources["training.lr"] == "--lr"
-    assert sources["training.batch"] == "--set training.batch=4"
-    assert sources["model.head.rates"] == "--set model.head.rates=[1, 2]"
+    assert sources["training.lr"] == "`lr`"
+    assert sources["training.batch"] == "`set` training.batch=4"
+    assert sources["model.head.rates"] == "`set` model.head.rates=[1, 2]"
     assert sources["training.seed"] == "default"
     assert sources["data.source"] == "DATA"
 
@@ -93,7 +93,7 @@ def test_all_problems_come_at_once(tmp_path):
         load_config(recipe=recipe, options={"crop": "big"}, assignments=["seed", "model.output_stride=3"])
     lines = caught.value.message.splitlines()
     assert lines[0] == "5 problems in the configuration:"
-    starts = ("--set got 'seed'", "--crop: training.crop", "--set model.output_stride=3: model.output_stride")
+    starts = ("`set` got 'seed'", "`crop`: training.crop", "`set` model.output_stride=3: model.output_stride")
     for start in (*starts, f"recipe {recipe}:2: training.lr is", f"recipe {recipe}:3: training.lrr is"):
         assert sum(line.startswith(f"  {start}") for line in lines) == 1
 
@@ -237,7 +237,7 @@ def test_a_section_that_is_no_mapping_is_one_problem_with_file_and_line(tmp_path
     assert caught.value.message.startswith(f"{tmp_path / 'atrous.yaml'}:1: {section} ")
     with pytest.raises(ConfigError) as caught:
         load_config(assignments=[f"{section}={value}", f"{section}.x=1"])
-    assert f"--set {section}={value}: {section} is " in caught.value.message
+    assert f"`set` {section}={value}: {section} is " in caught.value.message
 
 
 def test_an_empty_section_is_no_problem(tmp_path):
@@ -280,7 +280,7 @@ def test_an_older_format_is_refused_with_the_way_on(tmp_path):
     )
     weights = tmp_path / "model.safetensors"
     weights.touch()
-    with pytest.raises(ConfigError, match=f"--weights {weights}"):
+    with pytest.raises(ConfigError, match=f"`weights={weights}`"):
         load_config(recipe=recipe)
     assert load_config(recipe=write(tmp_path / "r.yaml", "version: 2\n")).config.version == 2
 

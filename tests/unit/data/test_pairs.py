@@ -89,6 +89,6 @@ def test_missing_place_says_how_to_give_one(tmp_path):
     with pytest.raises(DataError, match="ATROUS_DATA is not set") as caught:
         require_folder("camvid", None)
     assert "camvid=PATH" in caught.value.hint
-    assert "--data-root" in caught.value.hint
+    assert "`data_root=PATH`" in caught.value.hint
     with pytest.raises(DataError, match=str(tmp_path / "camvid")):
         require_folder("camvid", tmp_path / "camvid")

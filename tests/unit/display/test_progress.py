@@ -1,18 +1,22 @@
 from __future__ import annotations
 
+import builtins
 import io
+import sys
+import types
 
 import pytest
 from rich.console import Console
 
 from atrous.core.records import Note, Progress
 from atrous.display import progress as module
-from atrous.display.progress import describe_seconds, open_display
+from atrous.display.progress import open_call, open_display
+from atrous.display.stages import describe_seconds
 
 
 def test_quiet_displays_nothing_and_keeps_notes(capsys):
     with open_display(quiet=True) as display:
-        assert display.progress is None
+        display.progress(Progress("training", 1, 2))
         display.on_message(Note("held-out", "3 of 10 pairs held out"))
         display.on_message("converting the network")
     assert display.notes == ["3 of 10 pairs held out"]
@@ -56,3 +60,59 @@ def test_a_terminal_gets_a_bar_per_stage_that_leaves_when_done():
 )
 def test_durations(seconds, text):
     assert describe_seconds(seconds) == text
+
+
+SENT = [Progress("training", done, 10) for done in (1, 2)]
+
+
+class Stream(io.StringIO):
+    """Standard error that is a terminal or not."""
+
+    def __init__(self, is_terminal: bool) -> None:
+        super().__init__()
+        self._is_terminal = is_terminal
+
+    def isatty(self) -> bool:
+        return self._is_terminal
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+@pytest.mark.parametrize("progress", [None, True, False, "callback"])
+@pytest.mark.parametrize("has_receiver", [True, False])
+def test_a_call_from_python_shows_its_progress_unless_told_otherwise(monkeypatch, is_terminal, progress, has_receiver):
+    stream = Stream(is_terminal)
+    monkeypatch.setattr("sys.stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    steps, messages = [], []
+    given = steps.append if progress == "callback" else progress
+    with open_call(given, messages.append if has_receiver else None) as display:
+        for step in SENT:
+            display.progress(step)
+        display.on_message("split: 80 to train on")
+    shown = stream.getvalue()
+    assert steps == (SENT if progress == "callback" else [])
+    assert messages == (["split: 80 to train on"] if has_receiver else [])
+    assert ("training" in shown) == (progress in (None, True) and is_terminal)
+    assert ("split" in shown) == (progress in (None, True) and not has_receiver)
+
+
+def test_a_notebook_gets_bars_in_the_output_of_the_cell(monkeypatch):
+    """Where IPython is missing, with a shell and a module that record what is displayed."""
+    drawn = []
+
+    class ZMQInteractiveShell:
+        pass
+
+    display = types.ModuleType("IPython.display")
+    display.HTML = str
+    display.display = lambda text, display_id: types.SimpleNamespace(update=drawn.append)
+    monkeypatch.setattr(builtins, "get_ipython", ZMQInteractiveShell, raising=False)
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    with open_call(None, [].append) as shown:
+        shown.progress(Progress("training", 1, 10, "loss <2"))
+        shown.progress(Progress("validation", 1, 2))
+        shown.progress(Progress("validation", 2, 2))
+    training = '<div><progress value="1" max="10"></progress> training 1 of 10, loss &lt;2</div>'
+    assert drawn[0] == training
+    assert drawn[1].startswith(training + "<div>")
+    assert drawn[2:] == [training, ""]

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from matplotlib import pyplot
 from PIL import Image
 
 from atrous.core.labels import VOID_COLOUR, LabelSpace
+from atrous.images.decode import load_mask
 from atrous.images.encode import draw_overlay, find_borders, save_overlay
 from atrous.inference.folders.prediction import Prediction
 
@@ -19,9 +23,38 @@ def predict(labels: np.ndarray, space: LabelSpace = SPACE, probabilities: np.nda
     return Prediction("sub/photo.v2", image, labels, confidence, probabilities, space)
 
 
-def test_the_index_png_holds_ids_and_shows_colours(tmp_path: Path) -> None:
-    labels = np.array([[7, 0, 200], [255, 7, 7]], np.uint8)
+def read_with_matplotlib(path: Path) -> np.ndarray:
+    pixels = pyplot.imread(path)  # floats in [0, 1]
+    return np.rint(pixels * np.iinfo(np.uint8 if pixels.max() * 255 % 1 < 1e-3 else np.uint16).max)
+
+
+READERS: dict[str, Callable[[Path], np.ndarray]] = {
+    "Pillow": lambda path: np.asarray(Image.open(path)),
+    "Pillow, convert": lambda path: np.asarray(Image.open(path).convert("L")),
+    "OpenCV, unchanged": lambda path: cv2.imread(str(path), cv2.IMREAD_UNCHANGED),
+    "OpenCV, grey": lambda path: cv2.imread(str(path), cv2.IMREAD_GRAYSCALE),
+    "OpenCV, colour": lambda path: cv2.imread(str(path))[:, :, 0],
+    "matplotlib": read_with_matplotlib,
+    "atrous": load_mask,
+}
+SIXTEEN_BITS = ("Pillow", "OpenCV, unchanged", "atrous")
+"""What reads 16 bits as they are, as the README says; other calls scale them to 8."""
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("largest", [200, 1000])
+def test_every_library_reads_the_ids_of_a_label_file(tmp_path: Path, reader: str, largest: int) -> None:
+    if largest > 255 and reader not in SIXTEEN_BITS:
+        pytest.skip("scales 16 bits")
+    labels = np.array([[7, 0, largest], [9, 7, 7]], np.uint8 if largest < 256 else np.uint16)
     (path,) = predict(labels).save(tmp_path, overlay=False)
+    np.testing.assert_array_equal(READERS[reader](path), labels)
+
+
+def test_a_palette_holds_ids_and_shows_colours_but_other_libraries_read_the_colours(tmp_path: Path) -> None:
+    labels = np.array([[7, 0, 200], [255, 7, 7]], np.uint8)
+    (path,) = predict(labels).save(tmp_path, overlay=False, palette=True)
+    assert not np.array_equal(READERS["OpenCV, grey"](path), labels)  # why it is not the default
     assert path == tmp_path / "sub" / "photo.v2.png"
     with Image.open(path) as image:
         assert image.mode == "P"

@@ -212,7 +212,7 @@ def test_a_whole_model_of_another_variant_is_refused_before_it_is_fetched(server
     with pytest.raises(ModelFileError) as caught:
         start_weights(network, "deeplabv3-resnet18", "torchvision/deeplabv3_resnet101")
     assert "has the weights of resnet101, and the model is deeplabv3-resnet18" in caught.value.message
-    assert "--model deeplabv3-resnet101" in caught.value.hint
+    assert "`model=deeplabv3-resnet101`" in caught.value.hint
     assert not find_cache().exists()
 
 

@@ -216,13 +216,13 @@ def test_weights_of_a_variant_are_refused_in_one_sentence_that_names_it(
     with pytest.raises(ModelFileError) as caught:
         start_weights(network, model, str(path))
     assert caught.value.message == f"{path}: has the weights of {given}, and the model is {model}"
-    assert caught.value.hint == f"Choose --model fcn-{given}, or weights of {model.removeprefix('fcn-')}."
+    assert caught.value.hint == f"Choose `model=fcn-{given}`, or weights of {model.removeprefix('fcn-')}."
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 @pytest.mark.slow
 def test_weights_of_a_lite_variant_are_told_by_their_order() -> None:
-    with pytest.raises(ModelFileError, match=r"has the weights of lite1(.|\n)*--model fcn-lite1"):
+    with pytest.raises(ModelFileError, match=r"has the weights of lite1(.|\n)*`model=fcn-lite1`"):
         start({"name": "fcn-lite0"}, LITE1_FILE.fetch())
 
 

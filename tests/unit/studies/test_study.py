@@ -124,5 +124,5 @@ def test_seeds_are_read() -> None:
 
 @pytest.mark.parametrize("text", ["", "a", "0,,1", "-1", "1,1", "1.5"])
 def test_other_seeds_are_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="--seeds got"):
+    with pytest.raises(UsageError, match="`seeds` got"):
         parse_seeds(text)

@@ -134,7 +134,7 @@ def test_a_damaged_checkpoint_names_the_best_weights(tmp_path):
     for load in (load_checkpoint, load_settings):
         with pytest.raises(ModelFileError) as caught:
             load(path)
-        assert caught.value.hint == f"Start a new run; --weights {weights} starts it from the best weights."
+        assert caught.value.hint == f"Start a new run; `weights={weights}` starts it from the best weights."
         assert len(str(caught.value).splitlines()) == 2
 
 

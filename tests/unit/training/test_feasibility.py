@@ -19,7 +19,7 @@ def test_a_crop_on_which_a_rate_has_no_cell_is_refused_with_both_remedies():
     network = build()
     with pytest.raises(ConfigError, match="at 257 pixels the feature map is 17 cells wide, and rate 18") as caught:
         require_cells(network, 257)
-    assert "--crop 321" in caught.value.hint
+    assert "`crop=321`" in caught.value.hint
     assert "model.head.rates=[3, 6, 9]" in caught.value.hint
     require_cells(network, 321)
     require_cells(build(head={"rates": [3, 6, 9]}), 257)
@@ -30,7 +30,7 @@ def test_the_remedies_hold_at_every_output_stride(output_stride):
     network = build(output_stride=output_stride)
     with pytest.raises(ConfigError) as caught:
         require_cells(network, 257)
-    assert "--crop 321" in caught.value.hint
+    assert "`crop=321`" in caught.value.hint
     require_cells(network, 321)
     if "head.rates" in caught.value.hint:
         require_cells(build(output_stride=output_stride, head={"rates": [3, 6, 9]}), 257)
@@ -43,7 +43,7 @@ def test_the_remedies_hold_at_every_output_stride(output_stride):
 def test_rates_are_not_offered_where_half_of_them_have_no_cell_either(crop):
     with pytest.raises(ConfigError) as caught:
         require_cells(build(), crop)
-    assert caught.value.hint == "Use --crop 321 or more."
+    assert caught.value.hint == "Use `crop=321` or more."
 
 
 def test_at_the_refused_crop_the_side_taps_have_no_gradient_and_at_the_remedy_they_do():

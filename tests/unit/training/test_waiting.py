@@ -13,7 +13,7 @@ def test_the_share_leaves_out_the_first_step_and_says_what_helps():
     wait.add(0.75, 0.25)
     wait.add(0.25, 0.75)
     assert wait.share == pytest.approx(0.5)
-    assert wait.describe().startswith("waiting for data: 50% of 1.00 s per step; use more --workers (now 2) or image")
+    assert wait.describe().startswith("waiting for data: 50% of 1.00 s per step; use more `workers` (now 2) or image")
 
 
 def test_a_small_share_is_said_without_advice():

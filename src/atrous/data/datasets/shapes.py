@@ -20,7 +20,7 @@ from atrous.core.errors import ConfigError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Sample
 from atrous.core.words import describe_count
-from atrous.data.contracts import Splits
+from atrous.data.contracts import Splits, describe_dataset
 
 CLASSES = ("background", "ellipse", "rectangle", "triangle", "frame", "hole")
 _BACKGROUND, _ELLIPSE, _RECTANGLE, _TRIANGLE, _FRAME, _HOLE = range(6)
@@ -63,6 +63,9 @@ class ShapesDataset:
     seed: int
     label_space: LabelSpace
     thread_safe: ClassVar[bool] = True
+
+    def __repr__(self) -> str:
+        return describe_dataset(self)
 
     @property
     def name(self) -> str:

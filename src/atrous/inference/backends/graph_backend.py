@@ -62,7 +62,7 @@ class GraphBackend:
             able = " or ".join(word for word in self.precisions if word != "int8")
             raise ConfigError(
                 f"precision {precision}: {graph.name} runs in {able} with this backend",
-                "Remove --precision.",
+                "Remove `precision`.",
             )
         self.graph = graph
         self.device = device
@@ -134,7 +134,7 @@ class GraphBackend:
             if is_out_of_memory(error) or "alloc" in str(error):
                 raise MachineError(
                     f"an image of {height} x {width} pixels does not fit in the memory of {self.device}",
-                    "Label it in windows, such as --window 513, or with smaller scales.",
+                    "Label it in windows, such as `window=513`, or with smaller scales.",
                 ) from error
             raise ModelFileError(
                 f"{self.graph.name}: fails on an image of {height} x {width} pixels: {read_first_line(error)}",

@@ -42,5 +42,5 @@ class TorchCompiled(TorchEager):
                 raise
             raise MachineError(
                 f"backend 'compile' cannot compile here: {read_first_line(error)}",
-                "It needs a C++ compiler, such as g++; or use another --backend.",
+                "It needs a C++ compiler, such as g++; or use another `backend`.",
             ) from error

@@ -62,7 +62,7 @@ class TorchEager:
                 raise MachineError(
                     f"an image of {height} x {width} pixels does not fit in the memory of {self.device} "
                     f"at output stride {self._network.output_stride}",
-                    "Label it in windows, such as --window 513, or with a larger output stride or smaller scales.",
+                    "Label it in windows, such as `window=513`, or with a larger output stride or smaller scales.",
                 ) from error
 
     def _run(self, images: Tensor) -> Cells:

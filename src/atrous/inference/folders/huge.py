@@ -20,6 +20,7 @@ def label_tiff(
     path: Path,
     target: Path,
     *,
+    palette: bool = False,
     min_confidence: float = 0.0,
     progress: ProgressCallback | None = None,
 ) -> tuple[int, int, int]:
@@ -29,6 +30,7 @@ def label_tiff(
         labeller: What labels.
         path: The image; of many pages the first one.
         target: The labels' file.
+        palette: Whether the labels have the class colours as their palette; they are grey otherwise.
         min_confidence: Pixels below it, in [0, 1], get the id of void.
         progress: Receives the progress.
     Returns: Height, width and the window's side.
@@ -45,7 +47,7 @@ def label_tiff(
                 progress(Progress(f"labelling {path.name}", done, total, f"windows of {window}"))
 
         ids = labeller.iter_ids(_WatchedImage(image, tell), window, min_confidence=min_confidence)
-        save_label_tiff(target, ids, image, labeller.label_space)
+        save_label_tiff(target, ids, image, labeller.label_space if palette else None)
         tell(total)
         return image.height, image.width, window
 

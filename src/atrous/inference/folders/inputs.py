@@ -86,13 +86,13 @@ def require_safe_output(
     for source in sources:
         folder = Path(source) if Path(source).is_dir() else find_glob_root(str(source)) if "**" in str(source) else None
         if folder is not None and target.is_relative_to(folder.resolve()):
-            raise UsageError(f"the output folder {output} is inside the input folder {folder}", "Choose another --out.")
+            raise UsageError(f"the output folder {output} is inside the input folder {folder}", "Choose another `out`.")
     names: dict[str, Path] = {}
     for image in images:
         path = image.path.resolve()
         written = [(target / f"{image.key}{suffix}").resolve() for suffix in (".png", ".tif")]
         if target in (path.parent, path) or path in written:
-            raise UsageError(f"the output folder {output} is that of the input {image.path}", "Choose another --out.")
+            raise UsageError(f"the output folder {output} is that of the input {image.path}", "Choose another `out`.")
         for name in (image.key, f"{image.key}_confidence")[: 1 + confidence]:
             if name in names:
                 raise UsageError(

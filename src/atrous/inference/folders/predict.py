@@ -5,17 +5,57 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from atrous.core.errors import DataError, UsageError
+from atrous.core.words import describe_count
 from atrous.images.decode import load_image
 from atrous.inference.folders.inputs import ImageFile, convert_image, find_images, is_glob
 from atrous.inference.folders.prediction import Prediction
 from atrous.inference.folders.prefetch import iter_ahead
 from atrous.inference.labelling.labeller import Labeller
 from atrous.networks.contracts import Cells
+
+
+class _Item(NamedTuple):
+    """An image to label: the name of its results, its file if it has one, and its pixels (H, W, 3)."""
+
+    key: str
+    path: Path | None
+    pixels: np.ndarray
+
+
+class Predictions(Iterator[Prediction]):
+    """The predictions of a folder or a glob: each is made when it is asked for, and given once.
+
+    Args:
+        predictions: Makes them.
+        source: The folder or the glob, for the text that this shows itself as.
+        count: Number of images.
+    """
+
+    def __init__(self, predictions: Iterator[Prediction], source: str, count: int) -> None:
+        self._predictions = predictions
+        self._source = source
+        self._count = count
+        self._given = 0
+
+    def __next__(self) -> Prediction:
+        prediction = next(self._predictions)
+        self._given += 1
+        return prediction
+
+    def __len__(self) -> int:
+        """Return the number of images, those given already among them."""
+        return self._count
+
+    def __repr__(self) -> str:
+        return (
+            f"Predictions({self._source!r}, {self._given} of {describe_count(self._count, 'image')} labelled so far: "
+            "each is labelled when a loop asks for it, as in `for prediction in predictions`)"
+        )
 
 
 def predict(
@@ -35,10 +75,20 @@ def predict(
     """
     if isinstance(source, (str, Path)) and (Path(source).is_dir() or is_glob(source)):
         files = find_images(source)
-        return iter_predictions(labeller, files, probabilities=probabilities, min_confidence=min_confidence)
+        labeller.require_min_confidence(min_confidence)
+        labeller.require_confidence(probabilities=probabilities)
+        found = iter_predictions(labeller, files, probabilities=probabilities, min_confidence=min_confidence)
+        return Predictions(found, str(source), len(files))
     if not isinstance(source, (list, tuple)):
-        key, image = _read_item(source, "image")
-        return predict_image(labeller, image, key=key, probabilities=probabilities, min_confidence=min_confidence)
+        item = _read_item(source, "image")
+        return predict_image(
+            labeller,
+            item.pixels,
+            key=item.key,
+            source=item.path,
+            probabilities=probabilities,
+            min_confidence=min_confidence,
+        )
     images = (_read_item(item, f"image-{number}") for number, item in enumerate(source))
     return list(_iter_labelled(labeller, images, probabilities=probabilities, min_confidence=min_confidence))
 
@@ -49,6 +99,7 @@ def predict_image(
     cells: Cells | None = None,
     *,
     key: str = "image",
+    source: Path | None = None,
     confidence: bool = True,
     probabilities: bool = False,
     min_confidence: float = 0.0,
@@ -60,6 +111,7 @@ def predict_image(
         image: The image as RGB.
         cells: What `Labeller.run_network` gave for it; None to run the network now.
         key: What its files are called, a path without suffix.
+        source: Its file, or None.
         confidence: Whether to compute it.
         probabilities: Whether to keep the probabilities of every class.
         min_confidence: Pixels below it, in [0, 1], get the id of void.
@@ -73,7 +125,7 @@ def predict_image(
     found = labeller.label_image(image, cells, confidence=confidence or min_confidence > 0, probabilities=probabilities)
     labels = labeller.decode(found.indices, found.confidence, min_confidence)
     window = labeller.find_window(*image.shape[:2])
-    return Prediction(key, image, labels, found.confidence, found.probabilities, labeller.label_space, window)
+    return Prediction(key, image, labels, found.confidence, found.probabilities, labeller.label_space, window, source)
 
 
 def iter_predictions(
@@ -97,29 +149,30 @@ def iter_predictions(
         min_confidence: Pixels below it, in [0, 1], get the id of void.
         skip: Receives each file that cannot be read, with its error, and the next one follows. Default: it is raised.
     """
-    images = ((file.key, image) for file, image in _iter_images(files, labeller.batch_size, skip))
     yield from _iter_labelled(
-        labeller, images, confidence=confidence, probabilities=probabilities, min_confidence=min_confidence
+        labeller,
+        _iter_images(files, labeller.batch_size, skip),
+        confidence=confidence,
+        probabilities=probabilities,
+        min_confidence=min_confidence,
     )
 
 
-def _iter_labelled(
-    labeller: Labeller, images: Iterator[tuple[str, np.ndarray]], **options: Any
-) -> Iterator[Prediction]:
-    """Label images with their keys; the network runs on the next batch meanwhile."""
+def _iter_labelled(labeller: Labeller, images: Iterator[_Item], **options: Any) -> Iterator[Prediction]:
+    """Label images; the network runs on the next batch meanwhile."""
     groups = iter(lambda: list(islice(images, labeller.batch_size)), [])
 
-    def run(group: list[tuple[str, np.ndarray]]) -> list[Cells | None]:
-        return labeller.run_network([image for _, image in group])
+    def run(group: list[_Item]) -> list[Cells | None]:
+        return labeller.run_network([item.pixels for item in group])
 
     for group, running in iter_ahead(run, groups):
-        for (key, image), cells in zip(group, running.result(), strict=True):
-            yield predict_image(labeller, image, cells, key=key, **options)
+        for item, cells in zip(group, running.result(), strict=True):
+            yield predict_image(labeller, item.pixels, cells, key=item.key, source=item.path, **options)
 
 
 def _iter_images(
     files: Iterable[ImageFile], ahead: int, skip: Callable[[ImageFile, DataError], None] | None
-) -> Iterator[tuple[ImageFile, np.ndarray]]:
+) -> Iterator[_Item]:
     """Yield files with their pixels; tell `skip` of those that cannot be read, or raise where there is none."""
     for file, reading in iter_ahead(lambda file: load_image(file.path), files, ahead=ahead):
         try:
@@ -129,14 +182,14 @@ def _iter_images(
                 raise
             skip(file, error)
             continue
-        yield file, image
+        yield _Item(file.key, file.path, image)
 
 
-def _read_item(item: Any, key: str) -> tuple[str, np.ndarray]:
-    """Return the name and the pixels of one image, a file or in memory."""
+def _read_item(item: Any, key: str) -> _Item:
+    """Read one image, a file or in memory."""
     if not isinstance(item, (str, Path)):
-        return key, convert_image(item)
+        return _Item(key, None, convert_image(item))
     if Path(item).is_dir() or is_glob(item):
         raise UsageError(f"a list holds images, and {item} is a folder or a glob", "Give it by itself.")
     [file] = find_images(item)
-    return file.key, load_image(file.path)
+    return _Item(file.key, file.path, load_image(file.path))

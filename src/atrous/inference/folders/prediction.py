@@ -2,35 +2,76 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from atrous.core.arguments import refuse_wrong_types
 from atrous.core.errors import UsageError
 from atrous.core.labels import LabelSpace
+from atrous.core.output_folder import open_folder
 from atrous.images.encode import (
     draw_overlay,
+    encode_png,
     save_confidence,
     save_index_image,
     save_overlay,
     save_probabilities,
 )
+from atrous.inference.folders.inputs import ImageFile, require_safe_output
+from atrous.inference.folders.record import FolderRecord, read_stamp
+
+SHOWN_PX = 768
+"""Longest side of the overlay that a notebook shows."""
+_SHOWN_CLASSES = 3
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
+class OutputForm:
+    """The files that a prediction is written as.
+
+    Args:
+        palette: Whether the labels have the colours of the classes as their palette; they are grey otherwise.
+        overlay: Whether there is the image with its labels over it.
+        confidence: Whether there is the confidence.
+        probabilities: Whether there are the probabilities of every class.
+    """
+
+    palette: bool = False
+    overlay: bool = True
+    confidence: bool = False
+    probabilities: bool = False
+
+    def list_names(self, key: str) -> list[str]:
+        """Return the names of the files, that of the labels first.
+
+        Args:
+            key: What they begin with, a path without suffix.
+        """
+        names = [f"{key}.png"]
+        names += [f"{key}_overlay.jpg"] * self.overlay
+        names += [f"{key}_confidence.png"] * self.confidence
+        names += [f"{key}_probabilities.npy"] * self.probabilities
+        return names
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """The labels of one image.
 
     Args:
         key: What the files are called, a path without suffix such as "a/photo".
-        image: (H, W, 3) uint8, what was labelled.
+        image: (H, W, 3) uint8, what was labelled, upright: turned as its EXIF orientation says.
         labels: (H, W) uint8 or uint16 ids of the data; the id of void where the confidence was too small.
         confidence: (H, W) float32 in [0, 1], the probability of the class given; None where it was not asked for, or
             the model is an exported file that gives labels alone.
         probabilities: (K, H, W) float16 where asked for, else None.
         label_space: Names, ids and colours of the classes.
         window: Side in pixels of the windows that were labelled one by one, or None for the whole image at once.
+        source: The image's file, or None for an image in memory.
     """
 
     key: str
@@ -40,35 +81,117 @@ class Prediction:
     probabilities: np.ndarray | None
     label_space: LabelSpace
     window: int | None = None
+    source: Path | None = None
+
+    def __repr__(self) -> str:
+        height, width = self.labels.shape
+        ids, counts = np.unique(self.labels, return_counts=True)
+        names = dict(zip(self.label_space.ids, self.label_space.names, strict=True))
+        most = np.argsort(-counts, kind="stable")
+        shares = [f"{names.get(int(ids[i]), 'void')} {counts[i] / self.labels.size:.0%}" for i in most[:_SHOWN_CLASSES]]
+        more = f", and {len(most) - _SHOWN_CLASSES} more" if len(most) > _SHOWN_CLASSES else ""
+        return f"Prediction({self.key!r}, {height} x {width} pixels, {', '.join(shares)}{more})"
+
+    def _repr_png_(self) -> bytes:
+        """Return the image with its labels over it, which a notebook shows."""
+        step = -(-max(self.labels.shape) // SHOWN_PX)
+        small = np.ascontiguousarray(self.image[::step, ::step])
+        return encode_png(draw_overlay(small, self.labels[::step, ::step], self.label_space))
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes by index, not by id."""
         return self.label_space.names
 
-    def save(self, folder: str | Path, *, overlay: bool = True, confidence: bool = False) -> list[Path]:
-        """Write `<key>.png` and what else is wanted; probabilities are written where there are any.
+    @refuse_wrong_types
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        overlay: bool = True,
+        confidence: bool = False,
+        palette: bool = False,
+        overwrite: bool = False,
+    ) -> list[Path]:
+        """Write `<key>.png`, whose pixel values are ids, and what else is wanted; and probabilities if there are any.
 
         Args:
             folder: Where to; made where it does not exist.
             overlay: Whether to write the image with its labels over it, `<key>_overlay.jpg`.
             confidence: Whether to write `<key>_confidence.png`, 255 for 1.
+            palette: Whether the labels have the class colours as their palette, which many libraries read as colours.
+                Default: grey, which all of them read as ids.
+            overwrite: Whether to replace files that atrous did not write there, or that were changed since.
         Returns: The files.
         Raises:
-            UsageError: The confidence is wanted, and there is none.
+            UsageError: The confidence is wanted, and there is none; the folder is that of the image, or cannot be made;
+                or a file would be lost.
+            MachineError: The folder cannot be written.
         """
         if confidence and self.confidence is None:
-            raise UsageError("confidence: the model is a file that gives labels alone", "Export it without --argmax.")
-        stem = Path(folder) / self.key
-        files = [stem.with_name(f"{stem.name}.png")]
-        save_index_image(files[0], self.labels, self.label_space)
-        if overlay:
-            files.append(stem.with_name(f"{stem.name}_overlay.jpg"))
-            save_overlay(files[-1], draw_overlay(self.image, self.labels, self.label_space))
-        if confidence and self.confidence is not None:
-            files.append(stem.with_name(f"{stem.name}_confidence.png"))
-            save_confidence(files[-1], self.confidence)
-        if self.probabilities is not None:
-            files.append(stem.with_name(f"{stem.name}_probabilities.npy"))
-            save_probabilities(files[-1], self.probabilities)
+            raise UsageError(
+                "confidence: the model is a file that gives labels alone",
+                "Export the model again, without `argmax=True`.",
+            )
+        form = OutputForm(palette, overlay, confidence, self.probabilities is not None)
+        place, names = Path(folder), form.list_names(self.key)
+        if self.source is not None:
+            require_safe_output([], [ImageFile(self.source, self.key)], place)
+        row, record = self.describe(names), FolderRecord(place)
+        is_new = not any(read_stamp(place / name) for name in names)  # then nothing need be known of the folder
+        if not (is_new or overwrite):
+            record.require_free({row["input"]: names})
+        outdated = [] if is_new else record.list_outdated(row)
+        with open_folder(place):
+            record.claim(names)
+            files = self.write(place, form)
+            record.add(row)
+        for path in outdated:
+            path.unlink(missing_ok=True)
         return files
+
+    def describe(self, names: list[str]) -> dict[str, Any]:
+        """Return the row of this prediction in the record of its folder.
+
+        Args:
+            names: Its files, below the folder.
+        """
+        return describe_files(self.source or self._name_image(), names, self.labels.shape, self.window)
+
+    def _name_image(self) -> str:
+        return f"in memory, sha256 {hashlib.sha256(self.image.tobytes()).hexdigest()[:16]}"
+
+    def write(self, folder: Path, form: OutputForm) -> list[Path]:
+        """Write the files, whatever they replace.
+
+        Args:
+            folder: Where to.
+            form: Which files.
+        Returns: The files, that of the labels first.
+        """
+        files = [folder / name for name in form.list_names(self.key)]
+        rest = iter(files[1:])
+        save_index_image(files[0], self.labels, self.label_space if form.palette else None)
+        if form.overlay:
+            save_overlay(next(rest), draw_overlay(self.image, self.labels, self.label_space))
+        if form.confidence and self.confidence is not None:
+            save_confidence(next(rest), self.confidence)
+        if form.probabilities and self.probabilities is not None:
+            save_probabilities(next(rest), self.probabilities)
+        return files
+
+
+def describe_files(
+    image: Path | str, names: list[str], size: tuple[int, ...], window: int | None, **more: Any
+) -> dict[str, Any]:
+    """Return the row of an image in the record of its folder.
+
+    Args:
+        image: The image's file, or words for an image in memory.
+        names: The files of its labels, below the folder.
+        size: Height and width in pixels.
+        window: Side of the windows in pixels, or None.
+        more: Other columns.
+    """
+    name = str(image.absolute()) if isinstance(image, Path) else image
+    return {"input": name, "files": names, "height": size[0], "width": size[1], "window": window, **more}

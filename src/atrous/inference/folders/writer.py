@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from atrous.core.errors import DataError, MachineError, UsageError
-from atrous.core.files import save_json
+from atrous.core.errors import DataError, MachineError, UsageError, note_on_stop
 from atrous.core.machine import count_usable_cores
+from atrous.core.output_folder import hold_folder
+from atrous.core.provenance import collect_versions
 from atrous.core.records import Progress, ProgressCallback
 from atrous.core.registry import describe_choices
 from atrous.images.decode import HUGE_PX, is_huge_tiff
 from atrous.inference import HUGE_FORMATS
 from atrous.inference.folders.inputs import ImageFile, find_images, require_safe_output
 from atrous.inference.folders.predict import iter_predictions
-from atrous.inference.folders.prediction import Prediction
+from atrous.inference.folders.prediction import OutputForm, Prediction, describe_files
 from atrous.inference.folders.prefetch import MOST_THREADS
+from atrous.inference.folders.record import FolderRecord, Stamp, read_stamp
 from atrous.inference.labelling.labeller import Labeller
 from atrous.inference.memory import LARGEST_WINDOW
 
-RECORD_NAME = "predictions.json"
-OUTPUT_FORMATS = ("labels", "overlay", "confidence")
-DEFAULT_FORMATS = ("labels", "overlay")
-"""Of images that are in memory as a whole; huge ones get labels."""
+OUTPUT_FORMATS = ("ids", "labels", "overlay", "confidence")
+DEFAULT_FORMATS = ("ids", "overlay")
+"""Of images that are in memory as a whole; huge ones get ids."""
+MEANING = {
+    "labels": "<name>.png: each pixel value is a class id; of format ids grey, of format labels with a palette",
+    "confidence": "<name>_confidence.png: 0 to 255 for probabilities 0 to 1 of the class given",
+    "size": "height and width of the upright image: turned as its EXIF orientation says, as most viewers do",
+}
+"""How files are read, for predictions.json."""
 
 
 @dataclass
@@ -36,25 +45,23 @@ class PredictionRecord:
 
     Args:
         folder: Where the files are.
-        done: A row an image: input, files (below the folder), height, width, window.
+        done: A row an image that was labelled: input, files (below the folder), height, width, window, settings.
         skipped: A row a file that could not be read: input, reason.
+        kept: A row an image that an earlier call had labelled with the same settings.
     """
 
     folder: Path
     done: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
+    kept: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, file: Path, written: Sequence[Path], size: tuple[int, int], window: int | None) -> None:
-        """Record an image that was labelled.
+    def __repr__(self) -> str:
+        return f"PredictionRecord({self.describe()}, folder={str(self.folder)!r})"
 
-        Args:
-            file: The image.
-            written: Files of its results.
-            size: Height and width in pixels.
-            window: Side of the windows in pixels, or None.
-        """
-        names = [path.relative_to(self.folder).as_posix() for path in written]
-        self.done.append({"input": str(file), "files": names, "height": size[0], "width": size[1], "window": window})
+    def describe(self) -> str:
+        """Return the counts as text."""
+        kept = f"{len(self.kept)} labelled earlier, " if self.kept else ""
+        return f"{len(self.done)} labelled, {kept}{len(self.skipped)} skipped"
 
     def skip(self, file: ImageFile, error: DataError) -> None:
         """Record a file that could not be read.
@@ -63,7 +70,7 @@ class PredictionRecord:
             file: The image.
             error: Why it was skipped.
         """
-        self.skipped.append({"input": str(file.path), "reason": error.message})
+        self.skipped.append({"input": str(file.path.absolute()), "reason": error.message})
 
 
 def save_predictions(
@@ -74,115 +81,243 @@ def save_predictions(
     formats: Sequence[str] | None = None,
     probabilities: bool = False,
     min_confidence: float = 0.0,
+    overwrite: bool = False,
+    model_digest: str | None = None,
     progress: ProgressCallback | None = None,
 ) -> PredictionRecord:
     """Label files, folders and globs into a folder, sub-folders mirrored, and write `predictions.json` beside them.
 
     Images are saved while the next ones are labelled. Files that cannot be read are skipped and recorded; an
-    interruption leaves what is finished, recorded too. TIFFs of more than `HUGE_PX` pixels come last, are never whole
-    in memory, and get labels alone, as TIFF.
+    interruption leaves what is finished, recorded too, and the next call continues from there: an image is not labelled
+    again if neither it nor the model and the settings have changed. TIFFs of more than `HUGE_PX` pixels come last, are
+    never whole in memory, and get labels alone, as TIFF.
 
     Args:
         labeller: What labels.
         sources: Files, folders and globs.
         output: The folder.
-        formats: Any of `OUTPUT_FORMATS`; labels are always written. Default: labels and overlay, of huge images labels.
+        formats: Any of `OUTPUT_FORMATS`; labels are always written, as ids unless `labels` are asked for. Default: ids
+            and overlay, of huge images ids.
         probabilities: Whether to write the probabilities of every class.
         min_confidence: Pixels below it, in [0, 1], get the id of void.
+        overwrite: Whether to label all images again, and to replace files that atrous did not write there.
+        model_digest: Tells models apart; None: all images are labelled again.
         progress: Receives the progress.
     Raises:
         UsageError: A source or a format does not exist, `min_confidence` is not in [0, 1], two images share a name,
-            the output folder is inside an input folder, or more than labels is asked of a model or an image that has
-            labels alone.
+            the output folder is inside an input folder or in use, files there would be lost, or more than labels is
+            asked of a model or an image that has labels alone.
         MachineError: A file cannot be written, memory is short, or the package that reads huge images is missing.
     """
-    overlay, confidence = _choose_formats(formats)
-    labeller.require_confidence(confidence=confidence, probabilities=probabilities)
+    form = _choose_form(formats, probabilities=probabilities)
+    labeller.require_confidence(confidence=form.confidence, probabilities=probabilities)
     labeller.require_min_confidence(min_confidence)
     files = [file for source in sources for file in find_images(source)]
-    require_safe_output(sources, files, output, confidence=confidence)
+    require_safe_output(sources, files, output, confidence=form.confidence)
     huge = [file for file in files if is_huge_tiff(file.path)]
     if huge:
-        _require_labels_alone(
-            labeller, huge[0], overlay="overlay" in (formats or ()), confidence=confidence, probabilities=probabilities
-        )
+        asked = {"overlay": "overlay" in (formats or ()), "confidence": form.confidence, "probabilities": probabilities}
+        _require_labels_alone(labeller, huge[0], **asked)
         HUGE_FORMATS.load("tiff")  # fails now if its package is missing
-    paths = {file.key: file.path for file in files}
-    record = PredictionRecord(output)
-    pending: deque[tuple[Prediction, Future[list[Path]]]] = deque()
+    header = _describe_settings(labeller, form, min_confidence, model_digest)
+    report = PredictionRecord(output)
+    way = "the same call continues"
+    with hold_folder(output), note_on_stop(lambda error: f"{report.describe()} in {output}; {way}" * bool(report.done)):
+        work = _Work(labeller, output, form, header, report, FolderRecord(output))
+        names = {file: [f"{file.key}.tif"] if file in huge else form.list_names(file.key) for file in files}
+        left = work.find_left(names, overwrite=overwrite)
+        try:
+            work.label_whole([file for file in left if file not in huge], len(files), min_confidence, progress)
+            for file in left:
+                if file in huge:
+                    work.label_huge(file, min_confidence, progress)
+                    work.tell(len(files), progress)
+        finally:
+            work.save()
+    return report
 
-    def tell() -> None:
-        if progress is not None:
-            progress(Progress("predicting", len(record.done) + len(record.skipped), len(files)))
 
-    def note(prediction: Prediction, written: list[Path]) -> None:
-        height, width = prediction.labels.shape
-        record.add(paths[prediction.key], written, (height, width), prediction.window)
+@dataclass
+class _Work:
+    """Images on their way into a folder.
 
-    def finish() -> None:
-        prediction, saving = pending.popleft()
-        with _naming_the_image(paths[prediction.key]):
-            written = saving.result()
-        note(prediction, written)
-        tell()
+    Args:
+        labeller: What labels.
+        folder: The folder.
+        form: Which files are written.
+        header: Settings, as predictions.json has them.
+        report: What has been done.
+        record: What the folder holds.
+    """
 
-    whole = [file for file in files if file not in huge]
-    predictions = iter_predictions(
-        labeller,
-        whole,
-        confidence=confidence,
-        probabilities=probabilities,
-        min_confidence=min_confidence,
-        skip=record.skip,
-    )
-    most = 1 if probabilities else labeller.batch_size  # those of every class take more memory than all else
-    try:
-        with ThreadPoolExecutor(max_workers=min(most, MOST_THREADS, count_usable_cores())) as pool:
-            for prediction in predictions:
-                if len(pending) == most:
+    labeller: Labeller
+    folder: Path
+    form: OutputForm
+    header: dict[str, Any]
+    report: PredictionRecord
+    record: FolderRecord
+    stamps: dict[str, Stamp | None] = field(default_factory=dict)
+
+    def find_left(self, names: Mapping[ImageFile, list[str]], *, overwrite: bool) -> list[ImageFile]:
+        """Return the images that have to be labelled, and refuse to lose files.
+
+        Args:
+            names: The files of each image's labels.
+            overwrite: Whether to label all of them, and to replace whatever has their names.
+        Raises:
+            UsageError: Files would be lost.
+        """
+        settings = str(self.header["settings"])
+        left = []
+        for file in names:
+            is_known = self.header["model_digest"] is not None and not overwrite
+            row = self.record.find_done(names[file], file.path, settings) if is_known else None
+            if row is None:
+                left.append(file)
+            else:
+                self.report.kept.append(row)
+        if not overwrite:
+            self.record.require_free({str(file.path.absolute()): names[file] for file in left})
+        # Before they are read: an image that changes while it is labelled is labelled again by the next call.
+        self.stamps = {file.key: read_stamp(file.path.resolve()) for file in left}
+        return left
+
+    def label_whole(
+        self, files: Sequence[ImageFile], total: int, min_confidence: float, progress: ProgressCallback | None
+    ) -> None:
+        """Label images, each as a whole; they are saved while the next ones are labelled.
+
+        Args:
+            files: The images.
+            total: Number of all images, for the progress.
+            min_confidence: Pixels below it get the id of void.
+            progress: Receives the progress.
+        """
+        pending: deque[tuple[Prediction, Future[list[Path]]]] = deque()
+
+        def finish() -> None:
+            prediction, saving = pending.popleft()
+            with _naming_the_image(prediction.source):
+                saving.result()
+            self.note(prediction)
+            self.tell(total, progress)
+
+        predictions = iter_predictions(
+            self.labeller,
+            files,
+            confidence=self.form.confidence,
+            probabilities=self.form.probabilities,
+            min_confidence=min_confidence,
+            skip=self.report.skip,
+        )
+        # The probabilities of every class take more memory than all else.
+        most = 1 if self.form.probabilities else self.labeller.batch_size
+        try:
+            with ThreadPoolExecutor(max_workers=min(most, MOST_THREADS, count_usable_cores())) as pool:
+                for prediction in predictions:
+                    if len(pending) == most:
+                        finish()
+                    self.record.claim(self.form.list_names(prediction.key))
+                    pending.append((prediction, pool.submit(prediction.write, self.folder, self.form)))
+                while pending:
                     finish()
-                saving = pool.submit(prediction.save, output, overlay=overlay, confidence=confidence)
-                pending.append((prediction, saving))
-            while pending:
-                finish()
-        for file in huge:
-            _label_huge(labeller, file, record, min_confidence=min_confidence, progress=progress)
-            tell()
-    finally:
-        for prediction, saving in pending:  # after an interruption
-            if saving.done() and saving.exception() is None:
-                note(prediction, saving.result())
-        _save_record(record, labeller)
-    return record
+        finally:
+            for prediction, saving in pending:  # after an interruption
+                if saving.done() and saving.exception() is None:
+                    self.note(prediction)
+
+    def label_huge(self, file: ImageFile, min_confidence: float, progress: ProgressCallback | None) -> None:
+        """Label an image that is never whole in memory, and note it, be it done or skipped.
+
+        Args:
+            file: The image.
+            min_confidence: Pixels below it get the id of void.
+            progress: Receives the progress.
+        """
+        name = f"{file.key}.tif"
+        label = HUGE_FORMATS.load("tiff")
+        self.record.claim([name])
+        try:
+            with _naming_the_image(file.path):
+                *size, window = label(
+                    self.labeller,
+                    file.path,
+                    self.folder / name,
+                    palette=self.form.palette,
+                    min_confidence=min_confidence,
+                    progress=progress,
+                )
+        except DataError as error:
+            self.report.skip(file, error)
+        else:
+            self.add(file.key, describe_files(file.path, [name], size, window))
+
+    def note(self, prediction: Prediction) -> None:
+        """Record an image that was labelled."""
+        self.add(prediction.key, prediction.describe(self.form.list_names(prediction.key)))
+
+    def add(self, key: str, row: dict[str, Any]) -> None:
+        """Record an image that was labelled, and remove its files of other settings.
+
+        Args:
+            key: What its files are called.
+            row: What is known of it.
+        """
+        row |= {"settings": self.header["settings"], "input_stamp": self.stamps[key]}
+        self.record.add(row)
+        for path in self.record.list_outdated(row):
+            path.unlink(missing_ok=True)
+        self.report.done.append(row)
+
+    def tell(self, total: int, progress: ProgressCallback | None) -> None:
+        """Report the progress.
+
+        Args:
+            total: Number of all images.
+            progress: Receives it.
+        """
+        if progress is not None:
+            done = len(self.report.done) + len(self.report.kept) + len(self.report.skipped)
+            progress(Progress("predicting", done, total))
+
+    def save(self) -> None:
+        """Write predictions.json."""
+        self.record.save(self.header, {row["input"]: row["reason"] for row in self.report.skipped})
 
 
-def _label_huge(
-    labeller: Labeller,
-    file: ImageFile,
-    record: PredictionRecord,
-    *,
-    min_confidence: float,
-    progress: ProgressCallback | None,
-) -> None:
-    """Label an image that is never whole in memory, and note it, be it done or skipped."""
-    target = record.folder / f"{file.key}.tif"
-    label = HUGE_FORMATS.load("tiff")
-    try:
-        with _naming_the_image(file.path):
-            height, width, window = label(labeller, file.path, target, min_confidence=min_confidence, progress=progress)
-    except DataError as error:
-        record.skip(file, error)
-    else:
-        record.add(file.path, [target], (height, width), window)
+def _describe_settings(
+    labeller: Labeller, form: OutputForm, min_confidence: float, model_digest: str | None
+) -> dict[str, Any]:
+    """Return what decides about the labels, as predictions.json has it, with a digest of all of it."""
+    space = labeller.label_space
+    classes = [
+        {"name": name, "id": number, "colour": list(colour)}
+        for name, number, colour in zip(space.names, space.ids, space.colours, strict=True)
+    ]
+    settings = {
+        "atrous": collect_versions().get("atrous"),
+        "model_digest": model_digest,
+        "protocol": labeller.protocol.to_json(),
+        "classes": classes,
+        "void_id": space.void_id if min_confidence > 0 else None,
+        "min_confidence": min_confidence,
+        "palette": form.palette,
+    }
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    return {"settings": digest, **settings, "meaning": MEANING}
 
 
-def _choose_formats(formats: Sequence[str] | None) -> tuple[bool, bool]:
-    """Return whether the overlay and whether the confidence are written."""
+def _choose_form(formats: Sequence[str] | None, *, probabilities: bool) -> OutputForm:
     for name in formats or ():
         if name not in OUTPUT_FORMATS:
-            raise UsageError(f"there is no format {name!r}", describe_choices(name, list(OUTPUT_FORMATS)))
+            raise UsageError(f"there is no format {name!r}", describe_choices(str(name), list(OUTPUT_FORMATS)))
     chosen = DEFAULT_FORMATS if formats is None else formats
-    return "overlay" in chosen, "confidence" in chosen
+    if {"ids", "labels"} <= set(chosen):
+        raise UsageError(
+            "formats ids and labels are two forms of one file, <name>.png",
+            "Choose ids, which every library reads as they are, or labels, which viewers show in colours.",
+        )
+    return OutputForm("labels" in chosen, "overlay" in chosen, "confidence" in chosen, probabilities)
 
 
 def _require_labels_alone(labeller: Labeller, file: ImageFile, **wanted: bool) -> None:
@@ -194,31 +329,13 @@ def _require_labels_alone(labeller: Labeller, file: ImageFile, **wanted: bool) -
     if asked:
         raise UsageError(
             f"{', '.join(asked)}: {file.path} has more than {HUGE_PX:,} pixels, and is never whole in memory",
-            f"Ask for labels alone, in windows up to {LARGEST_WINDOW}, or cut the image into smaller ones.",
+            f"Ask for ids or labels alone, in windows up to {LARGEST_WINDOW}, or cut the image into smaller ones.",
         )
 
 
 @contextmanager
-def _naming_the_image(path: Path) -> Iterator[None]:
+def _naming_the_image(path: Path | None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise MachineError(f"cannot write the labels of {path}: {error}") from error
-
-
-def _save_record(record: PredictionRecord, labeller: Labeller) -> None:
-    space = labeller.label_space
-    classes = [
-        {"name": name, "id": number, "colour": list(colour)}
-        for name, number, colour in zip(space.names, space.ids, space.colours, strict=True)
-    ]
-    save_json(
-        record.folder / RECORD_NAME,
-        {
-            "protocol": labeller.protocol.to_json(),
-            "classes": classes,
-            "void_id": space.void_id,
-            "done": record.done,
-            "skipped": record.skipped,
-        },
-    )

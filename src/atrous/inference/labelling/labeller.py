@@ -278,7 +278,7 @@ class Labeller:
             raise MachineError(
                 f"an image of {image.shape[0]} x {image.shape[1]} pixels does not fit in memory, "
                 "and a file that gives labels alone cannot go over it in windows",
-                "Give smaller images, or export the model without --argmax.",
+                "Give smaller images, or export the model without `argmax=True`.",
             )
         indices = self.backend.label(_to_tensor(image).unsqueeze(0))[0]
         return LabelBand(indices.cpu().numpy().astype(np.uint16), None)
@@ -294,7 +294,7 @@ class Labeller:
         asked = [name for name, is_asked in wanted.items() if is_asked]
         if self.backend.labels_only and asked:
             raise UsageError(
-                f"{', '.join(asked)}: the model is a file that gives labels alone", "Export it without --argmax."
+                f"{', '.join(asked)}: the model is a file that gives labels alone", "Export it without `argmax=True`."
             )
 
     def require_min_confidence(self, min_confidence: float) -> None:
@@ -304,10 +304,13 @@ class Labeller:
             min_confidence: Least confidence; 0 asks for nothing.
         Raises:
             UsageError: It is not in [0, 1], or it is above 0 and the backend gives labels alone.
+            DataError: It is above 0, and every id is a class or ignored.
         """
         if not 0 <= min_confidence <= 1:
             raise UsageError(f"min_confidence is {min_confidence}", "Allowed: a probability, 0 to 1.")
         self.require_confidence(min_confidence=min_confidence > 0)
+        if min_confidence > 0:
+            _ = self.label_space.void_id  # fails now if no id is left
 
 
 def _to_tensor(image: np.ndarray) -> Tensor:

@@ -119,7 +119,7 @@ def test_labels_are_compressed_tiles_with_the_classes_colours(labeller: Labeller
     path = write(
         tmp_path / "in" / "huge.tif", draw_image(), tile=(32, 32), extratags=[*GEO, (42113, "s", 0, "0", True)]
     )
-    label(labeller, path, tmp_path / "out")
+    label(labeller, path, tmp_path / "out", formats=["labels"])
     target = tmp_path / "out" / "huge.tif"
     with tifffile.TiffFile(path) as given, tifffile.TiffFile(target) as file:
         page = file.pages.first

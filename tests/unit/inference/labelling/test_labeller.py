@@ -129,7 +129,7 @@ def test_a_least_confidence_is_a_probability(network: Segmenter, tmp_path: Path,
 def test_the_id_of_void_is_recorded_and_drawn_as_void(network: Segmenter, tmp_path: Path) -> None:
     space = LabelSpace(SPACE.names, ids=(0, 1, 2, 3, 255), ignored_ids=())
     write_images(tmp_path / "in", "a.png")
-    save_predictions(wrap(network, space), [tmp_path / "in"], tmp_path / "out", min_confidence=1.0)
+    save_predictions(wrap(network, space), [tmp_path / "in"], tmp_path / "out", formats=["labels"], min_confidence=1.0)
     assert json.loads((tmp_path / "out" / "predictions.json").read_text())["void_id"] == 254
     with Image.open(tmp_path / "out" / "a.png") as image:
         assert set(np.asarray(image)[:, :].flat) <= {0, 1, 2, 3, 254, 255}
@@ -159,6 +159,8 @@ def test_all_kinds_of_input_give_the_same_labels(network: Segmenter, tmp_path: P
     for source in (tmp_path, f"{tmp_path}/*.png"):
         found = predict(labeller, source)
         assert isinstance(found, Iterator)
+        assert len(found) == 1
+        assert "0 of 1 image labelled so far" in repr(found)
         assert [prediction.key for prediction in found] == ["photo"]
     with pytest.raises(UsageError, match="Give it by itself"):
         predict(labeller, [tmp_path])
@@ -349,7 +351,7 @@ def test_out_of_memory_says_what_to_do(network: Segmenter, monkeypatch: pytest.M
     labeller = wrap(network)
     labeller.label_image(draw_image())
     monkeypatch.setattr(Segmenter, "forward_cells", fail)
-    with pytest.raises(MachineError, match="--window") as caught:
+    with pytest.raises(MachineError, match="window") as caught:
         labeller.label_image(draw_image())
     assert "40 x 50" in caught.value.message
 

@@ -5,11 +5,6 @@ import pytest
 from atrous.core.inputs import InputSpec
 
 
-def test_the_default_is_an_rgb_image_of_bytes():
-    spec = InputSpec()
-    assert (spec.channels, spec.dtype, spec.value_range, spec.visible_bands) == (3, "uint8", (0.0, 255.0), (0, 1, 2))
-
-
 def test_satellite_bands_are_an_input_too():
     spec = InputSpec((0.1,) * 5, (0.2,) * 5, dtype="uint16", value_range=(0, 10_000), visible_bands=(3, 2, 1))
     assert spec.channels == 5

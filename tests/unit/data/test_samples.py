@@ -10,7 +10,7 @@ from atrous.core.labels import IGNORE_INDEX, LabelSpace
 from atrous.core.records import Sample
 from atrous.data.augment.pipeline import Augmentation
 from atrous.data.build import read_splits
-from atrous.data.samples import is_thread_safe, read_sample
+from atrous.data.samples import read_sample
 from atrous.data.sampling import Stream, iter_batches
 
 
@@ -114,10 +114,3 @@ def test_a_pair_of_data_sets_is_looked_at_before_a_training():
         read_splits((good, Made(make([[0]]), make([[1]]), keys=["k0", "k0"])))
     with pytest.raises(UsageError, match="int has no __len__"):
         read_splits((good, 3))
-
-
-def test_a_data_set_is_not_thread_safe_unless_it_says_so():
-    dataset = Made(make([[0]]))
-    assert not is_thread_safe(dataset)
-    dataset.thread_safe = True
-    assert is_thread_safe(dataset)

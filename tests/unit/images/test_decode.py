@@ -146,11 +146,9 @@ def test_every_mode_becomes_rgb(tmp_path, colours, mode):
     image = Image.fromarray(colours).convert(mode)
     path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
     image.save(path)
-    image = load_image(path)
-    assert image.shape == (5, 8, 3)
-    assert image.dtype == np.uint8
-    if mode in ("L", "LA"):
-        np.testing.assert_array_equal(image, np.asarray(Image.fromarray(colours).convert("L"))[..., None].repeat(3, 2))
+    found = load_image(path)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, np.asarray(image.convert("RGB")))
 
 
 def test_alpha_is_dropped_not_blended(tmp_path, colours):
@@ -184,21 +182,13 @@ def test_16_bits_are_scaled_not_clipped(tmp_path, suffix, channels):
 def test_multi_image_jpeg_of_a_phone(tmp_path, colours):
     first = Image.fromarray(np.full((16, 16, 3), 200, np.uint8))
     first.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[Image.new("RGB", (8, 8))])
-    assert load_image(tmp_path / "a.jpg").shape == (16, 16, 3)
+    np.testing.assert_allclose(load_image(tmp_path / "a.jpg"), np.full((16, 16, 3), 200), atol=1)
 
 
 def test_floats_are_refused(tmp_path):
     Image.fromarray(np.ones((2, 2), np.float32)).save(tmp_path / "a.tif")
     with pytest.raises(DataError, match=r"a\.tif.*range"):
         load_image(tmp_path / "a.tif")
-
-
-def test_palette_masks_are_read_as_indices(tmp_path):
-    ids = np.array([[0, 3, 255], [7, 3, 0]], np.uint8)
-    image = Image.fromarray(ids).convert("P")
-    image.putpalette(np.random.default_rng(0).integers(0, 256, 768, dtype=np.uint8).tobytes())
-    image.save(tmp_path / "m.png")
-    np.testing.assert_array_equal(load_mask(tmp_path / "m.png"), ids)
 
 
 def test_masks_of_16_bits_keep_their_ids(tmp_path):

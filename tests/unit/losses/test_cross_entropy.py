@@ -81,23 +81,6 @@ def test_the_gradient_is_that_of_torchs_own_resize_in_float64(aligned):
     torch.testing.assert_close(logits.grad.double(), precise.grad, rtol=1e-4, atol=1e-5)
 
 
-def test_the_gradient_is_that_of_finite_differences():
-    logits, geometry, labels = build_case(2, (5, 5), 4, batch=1)
-
-    def compute(values):
-        return sum_naively(enlarge(values, geometry), labels)
-
-    logits.requires_grad_()
-    sum_cross_entropy(logits, geometry, labels).backward()
-    values, step = logits.detach().double(), 1e-5
-    for place in np.ndindex(*values.shape):
-        above, below = values.clone(), values.clone()
-        above[place] += step
-        below[place] -= step
-        slope = (compute(above) - compute(below)) / (2 * step)
-        assert logits.grad[place].item() == pytest.approx(slope, rel=1e-3, abs=1e-4)
-
-
 def test_neighbours_that_are_sure_of_different_classes_have_a_finite_loss():
     """Half-way between them every class lies 500 below the highest of either: 0 in fp32 after exp, whose log is not."""
     geometry = Geometry(1, 9, 1, 9, 8, True)
@@ -114,22 +97,17 @@ def test_neighbours_that_are_sure_of_different_classes_have_a_finite_loss():
     torch.testing.assert_close(logits.grad.double(), precise.grad)
 
 
-def test_ignored_pixels_have_no_gradient():
+def test_cells_that_touch_ignored_pixels_alone_have_no_gradient_and_do_not_matter():
     logits, geometry, labels = build_case(3, (9, 9), 4, batch=1, ignored=0.0)
     labels[:, :, 5:] = IGNORE_INDEX  # cells stand at 0, 4, 8: the last column touches pixels 5 to 8 alone
     logits.requires_grad_()
-    sum_cross_entropy(logits, geometry, labels).backward()
+    loss = sum_cross_entropy(logits, geometry, labels)
+    loss.backward()
     assert torch.equal(logits.grad[..., 2], torch.zeros_like(logits.grad[..., 2]))
     assert logits.grad[..., :2].abs().min() > 0
-
-
-def test_values_under_ignored_pixels_do_not_matter():
-    logits, geometry, labels = build_case(4, (9, 9), 4, batch=1, ignored=0.0)
-    labels[:, :, 5:] = IGNORE_INDEX
-    before = sum_cross_entropy(logits, geometry, labels)
-    logits[..., 2] = 1e4
-    logits[..., 1] += 0  # untouched: it reaches valid pixels
-    assert sum_cross_entropy(logits, geometry, labels)[()] == before
+    with torch.no_grad():
+        logits[..., 2] = 1e4
+    assert sum_cross_entropy(logits, geometry, labels) == loss
 
 
 def test_a_batch_without_a_valid_pixel_is_zero_where_a_mean_would_be_nan():

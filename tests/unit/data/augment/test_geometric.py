@@ -120,10 +120,3 @@ def test_switching_mirroring_off_leaves_scale_and_place():
     off = [draw_geometry((40, 90), 50, (0.5, 2.0), False, np.random.default_rng(seed)) for seed in range(20)]
     assert [(g.scale, g.top, g.left) for g in on] == [(g.scale, g.top, g.left) for g in off]
     assert not any(geometry.flip for geometry in off)
-
-
-def test_a_image_of_one_pixel():
-    geometry = draw_geometry((1, 1), 9, (0.5, 2.0), True, np.random.default_rng(0))
-    cropped, labels = apply_geometry(np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.uint16), geometry)
-    assert cropped.shape == (9, 9, 3)
-    assert labels.shape == (9, 9)

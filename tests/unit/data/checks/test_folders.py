@@ -5,7 +5,6 @@ import pytest
 from PIL import Image
 
 from atrous.core.findings import Finding
-from atrous.data import CHECKS
 from atrous.data.checks.survey import Survey, run_checks
 from atrous.data.inventory import take_inventory
 
@@ -59,9 +58,3 @@ def test_what_is_skipped_is_noted(root):
         "foreign-files": ("note", 2),
         "linked-folders": ("note", 2),
     }
-
-
-def test_every_entry_of_the_table_is_a_check_that_takes_an_empty_survey():
-    assert run_checks(Survey()) == []
-    for code in CHECKS:
-        assert callable(CHECKS.load(code))

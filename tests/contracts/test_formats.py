@@ -17,7 +17,7 @@ from atrous.inference.exported import read_file
 from atrous.networks import FAMILIES
 from atrous.networks.build import build_network_from
 from atrous.networks.model_file import ModelCard
-from atrous.networks.segmenter import Segmenter
+from tiny import randomise
 
 CLASSES = LabelSpace(tuple("abcde"))
 SMALL = ((1, 3, 1, 1), (2, 3, 1, 40), (1, 3, 37, 2), (1, 3, 33, 65), (1, 3, 2, 5))
@@ -50,15 +50,6 @@ def check(folder: Path, format: str, **model: object) -> None:
         parity = measure_parity(network, backend, images)
         assert parity.logits is not None
         assert parity.logits < 1e-4, (runtime, parity)
-
-
-def randomise(network: Segmenter) -> None:
-    """Give norms the statistics of a trained network, so that folding them matters."""
-    generator = torch.Generator().manual_seed(0)
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.copy_(torch.randn(module.running_mean.shape, generator=generator) * 0.1)
-            module.running_var.copy_(torch.rand(module.running_var.shape, generator=generator) + 0.5)
 
 
 @pytest.mark.parametrize("name", QUICK)

@@ -9,7 +9,7 @@ from atrous.training.ema import AveragedNetwork
 
 def build(seed):
     torch.manual_seed(seed)
-    network = build_network_from({"name": "fcn-resnet18", "weights": "none"}, 3)
+    network = build_network_from({"name": "fcn-tiny", "weights": "none"}, 3)
     with torch.no_grad():
         for tensor in network.state_dict().values():
             if tensor.is_floating_point():
@@ -22,11 +22,10 @@ def build(seed):
 def test_the_average_is_that_of_the_naive_formula_with_its_warm_up():
     networks = [build(seed) for seed in range(4)]
     averaged = AveragedNetwork(networks[0], decay=0.15)
-    name = "backbone.layer1.0.conv1.weight"
+    name = "backbone.blocks.0.0.weight"
     expected = networks[0].state_dict()[name].double().clone()
-    for step, network in enumerate(networks[1:]):
+    for step, (network, decay) in enumerate(zip(networks[1:], (1 / 10, 0.15, 0.15), strict=True)):  # 2 / 11 is above it
         averaged.update(network, step)
-        decay = min(0.15, (1 + step) / (10 + step))  # 0.1, then 0.15 (2 / 11 is above it)
         expected = decay * expected + (1 - decay) * network.state_dict()[name].double()
         torch.testing.assert_close(averaged.network.state_dict()[name].double(), expected, rtol=1e-5, atol=1e-6)
 
@@ -36,11 +35,11 @@ def test_statistics_are_averaged_and_counters_are_copied():
     averaged = AveragedNetwork(first, decay=0.99)
     averaged.update(second, 10**6)
     own = averaged.network.state_dict()
-    mean = "backbone.bn1.running_mean"
+    mean = "backbone.blocks.0.1.running_mean"
     expected = first.state_dict()[mean] * 0.99 + second.state_dict()[mean] * 0.01
     torch.testing.assert_close(own[mean], expected)
-    assert own["backbone.bn1.num_batches_tracked"].item() == 7
-    assert own["backbone.bn1.num_batches_tracked"].dtype == torch.int64
+    assert own["backbone.blocks.0.1.num_batches_tracked"].item() == 7
+    assert own["backbone.blocks.0.1.num_batches_tracked"].dtype == torch.int64
 
 
 def test_a_decay_of_zero_keeps_the_networks_own_weights_bit_by_bit():

@@ -9,7 +9,6 @@ import torch
 
 from atrous.core.load_compiled import load_compiled
 from atrous.core.records import Protocol
-from atrous.inference.labelling import likeliest
 from atrous.inference.labelling.likeliest import find_likeliest, name_last_stage
 from atrous.inference.labelling.probabilities import iter_bands
 from atrous.inference.labelling.source import ArrayImage
@@ -102,10 +101,23 @@ def test_confidence_follows_labels_that_were_found_without_scores():
     assert (find_likeliest(band.scores).numpy() == band.indices).all()
 
 
-def test_without_numba_labels_are_found_by_torch(monkeypatch):
-    monkeypatch.setitem(sys.modules, "atrous.inference.labelling.compiled", None)
-    monkeypatch.setattr(likeliest, "load_compiled", load_compiled.__wrapped__)
+@pytest.fixture
+def _no_numba(monkeypatch):
+    """What Python says of a package that is not installed."""
+    monkeypatch.setitem(sys.modules, "numba", None)
+    load_compiled.cache_clear()
+    yield
+    load_compiled.cache_clear()
+
+
+@pytest.mark.usefixtures("_no_numba")
+def test_without_numba_labels_are_found_by_torch():
     assert name_last_stage(CPU) == "torch"
-    monkeypatch.undo()
+    geometry = describe(65, 47, 8, aligned=True)
+    logits = draw(geometry, 7)
+    assert (label(logits, geometry) == enlarge_logits(logits, geometry)[0].numpy().argmax(axis=0)).all()
+
+
+def test_with_numba_only_a_cpu_uses_it():
     assert name_last_stage(CPU) == "numba"
     assert name_last_stage(torch.device("meta")) == "torch"

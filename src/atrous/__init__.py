@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from atrous.core.records import Scores
+    from atrous.data.adapter import from_torch
     from atrous.inference.folders.prediction import Prediction
 
 __version__ = "0.1.0"
@@ -41,6 +42,7 @@ __all__ = [
     "build",
     "evaluate",
     "export",
+    "from_torch",
     "load",
     "predict",
     "save",
@@ -60,6 +62,7 @@ _HOMES = {
         "UsageError",
     ),
     "atrous.core.records": ("Scores",),
+    "atrous.data.adapter": ("from_torch",),
     "atrous.inference.folders.prediction": ("Prediction",),
 }
 

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from atrous.core.errors import ConfigError
 from atrous.networks import BACKBONES
-from atrous.networks.backbones.from_timm import VERIFIED, build_timm
+from atrous.networks.backbones.from_timm import build_timm
 from atrous.networks.build import describe_network, find_backbone
 from atrous.networks.contracts import Backbone
+from atrous.networks.names import VERIFIED
 from atrous.networks.stride import StridePlanner
 
 LARGER = ("lite1", "lite2", "resnet34", "resnet50", "resnet101", "resnet152")

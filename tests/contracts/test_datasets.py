@@ -12,9 +12,9 @@ from PIL import Image
 
 from atrous.core.labels import IGNORE_INDEX
 from atrous.data import DATASETS
-from atrous.data.contracts import Splits
+from atrous.data.contracts import DataRequest, Splits
 
-REAL = {"camvid": ("camvid", {}), "voc": ("voc_animals", {"train_split": "train_aug"})}
+REAL = {"camvid": ("camvid", DataRequest()), "voc": ("voc_animals", DataRequest(train_split="train_aug"))}
 
 
 def save_pair(image: Path, mask: Path, ids: list[int]) -> None:
@@ -84,8 +84,8 @@ def test_data_set_keeps_the_contract(name, tmp_path):
 
 @pytest.mark.parametrize("name", list(REAL))
 def test_real_images_keep_the_contract(name):
-    folder, options = REAL[name]
+    folder, request = REAL[name]
     root = Path(os.environ.get("ATROUS_DATA", "")) / folder
     if "ATROUS_DATA" not in os.environ or not root.is_dir():
         pytest.skip(f"no {folder}/ in the folder that ATROUS_DATA names")
-    require_contract(DATASETS.load(name)(root, **options), count=5)
+    require_contract(DATASETS.load(name)(root, request), count=5)

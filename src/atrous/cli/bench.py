@@ -9,6 +9,7 @@ import typer
 
 from atrous.cli.inference_options import DataRootOption, DeviceOption, JsonOption, QuietOption, TrustOption
 from atrous.core.errors import INTERRUPTED_EXIT_CODE, UsageError
+from atrous.core.install import describe_install
 from atrous.core.records import list_notes
 from atrous.core.words import describe_count
 
@@ -43,11 +44,23 @@ def run(
     """
     wanted = [parse_size(word) for word in sizes.split(",")]
     strides = [None] if output_strides is None else [_parse_stride(word) for word in output_strides.split(",")]
-    from atrous import api
-    from atrous.cli.console import open_display, print_json
+    from atrous.cli.console import open_display, print_json, show_loading
+    from atrous.core.data_source import require_source
     from atrous.display.console import build_console
+    from atrous.inference import BACKENDS
+    from atrous.networks.model_source import find_model
 
+    for model in models:
+        find_model(Path(model))
+    for backend in backends.split(","):
+        if backend != "auto":
+            BACKENDS.require(backend)
+    if data is not None:
+        require_source(data, data_root)
     with open_display(quiet=quiet) as display:
+        with show_loading(display):
+            from atrous import api
+
         found = api.bench(
             models,
             wanted,
@@ -121,4 +134,4 @@ def _print_rows(found: dict[str, Any]) -> None:
         f"torch {found['versions']['torch']}, last stage by {found['last_stage']}"
     )
     if found["last_stage"] == "torch" and found["device"] == "cpu":
-        console.print("pip install 'atrous[fast]' makes the last stage faster", markup=False)
+        console.print(f"{describe_install('numba', 'fast')} makes the last stage faster", markup=False)

@@ -36,12 +36,15 @@ def run(
     from atrous.cli.console import print_json, spell_options
     from atrous.config.load import dump_config, load_config
     from atrous.config.schema import Config
+    from atrous.core.data_source import require_source
     from atrous.display.console import build_console
 
     if action is Action.SCHEMA:
         print_json(Config.model_json_schema())
         return 0
     loaded = load_config(recipe=recipe, options={"data.source": data}, assignments=assignments or [])
+    if data is not None:
+        require_source(loaded.config.data.source, loaded.config.data.root)
     values = loaded.config.model_dump(mode="json")
     if json:
         sources = {key: spell_options(source) for key, source in loaded.sources.items()}

@@ -68,3 +68,13 @@ def _list_options() -> set[str]:
     commands = getattr(get_command(build_app()), "commands", {}).values()
     options = {option for command in commands for parameter in command.params for option in parameter.opts}
     return {option[2:].replace("-", "_") for option in options if option.startswith("--")}
+
+
+@contextmanager
+def show_loading(display: Display) -> Iterator[None]:
+    """Show on a terminal that PyTorch is being imported, which takes seconds, while the block does it."""
+    from atrous.core.records import Progress
+
+    display.progress(Progress("loading PyTorch", 0, None))
+    yield
+    display.progress(Progress("loading PyTorch", 1, 1))

@@ -48,13 +48,18 @@ def _list(*, as_json: bool) -> int:
 def _show(name: str, *, data_root: str | None, as_json: bool) -> int:
     from rich.text import Text
 
-    from atrous.cli.console import print_json
+    from atrous.cli.console import open_display, print_json, show_loading
     from atrous.config.load import load_config
-    from atrous.data.build import build_splits
+    from atrous.core.data_source import require_source
     from atrous.display.console import build_console
     from atrous.display.tables import build_table
 
-    splits = build_splits(load_config(options={"data.source": name, "data.root": data_root}).config.data)
+    config = load_config(options={"data.source": name, "data.root": data_root}).config.data
+    require_source(config.source, config.root)
+    with open_display(quiet=False) as display, show_loading(display):
+        from atrous.data.build import build_splits
+
+        splits = build_splits(config)
     space = splits.train.label_space
     if as_json:
         counts = {"train": len(splits.train), "val": len(splits.val)}

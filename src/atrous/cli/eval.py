@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -37,15 +39,18 @@ def run(
 
     Example: atrous eval runs/demo --output-stride 8 --scales 0.75,1,1.25 --flip
     """
-    from atrous import api
-    from atrous.cli.console import open_display
+    from atrous.cli.console import open_display, show_loading
 
     models, data = (names, None) if len(names) == 1 else (names[:-1], names[-1])
+    _require_places(models, data, data_root)
     if crf_search:
         return _search(models, data, inference | {"data_root": data_root}, quiet=quiet, as_json=json)
     found: dict[str, Scores] = {}
     try:
         with open_display(quiet=quiet) as display:
+            with show_loading(display):
+                from atrous import api
+
             for model in models:
                 found[model] = api.evaluate(
                     model,
@@ -79,9 +84,24 @@ def _print_scores(found: dict[str, Scores], *, num_models: int, as_json: bool) -
         print_scores(console, scores, title=f"{model} on {scores.data}")
 
 
+def _require_places(models: list[str], data: str | None, data_root: str | None) -> None:
+    """Refuse models and data that do not exist, before anything heavy is imported."""
+    from atrous.core.data_source import require_source
+    from atrous.networks.model_source import find_model
+
+    for model in models:
+        find_model(Path(model))
+    if data is None:
+        return
+    try:
+        require_source(data, data_root)
+    except UsageError as error:  # a run or a model
+        hint = f"Add DATA behind it, or score one model at a time: atrous eval {shlex.quote(data)}"
+        raise UsageError(f"the last word is DATA, and {error.message.removesuffix(', not data')}", hint) from error
+
+
 def _search(models: list[str], data: str | None, options: dict[str, Any], *, quiet: bool, as_json: bool) -> int:
-    from atrous import api
-    from atrous.cli.console import open_display, print_json
+    from atrous.cli.console import open_display, print_json, show_loading
     from atrous.display.console import build_console
     from atrous.display.tables import build_table
 
@@ -91,6 +111,9 @@ def _search(models: list[str], data: str | None, options: dict[str, Any], *, qui
             "Give one model, without --crf and --crf-set.",
         )
     with open_display(quiet=quiet) as display:
+        with show_loading(display):
+            from atrous import api
+
         trials = api.search_crf(models[0], data, **options, progress=display.progress, on_message=display.on_message)
     rows = [{"crf": trial.options, "miou": trial.miou} for trial in trials]
     if as_json:

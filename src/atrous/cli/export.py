@@ -37,11 +37,20 @@ def run(
 
     Example: atrous export runs/demo --format onnx --out demo.onnx
     """
-    from atrous import api
-    from atrous.cli.console import open_display, print_json
+    from atrous.cli.console import open_display, print_json, show_loading
     from atrous.display.console import build_console
+    from atrous.exporting import FORMATS
+    from atrous.inference.folders.inputs import require_input
+    from atrous.networks.model_source import find_model
 
+    FORMATS.require(format)
+    find_model(Path(model))
+    if calibrate is not None:
+        require_input(calibrate)
     with open_display(quiet=quiet) as display:
+        with show_loading(display):
+            from atrous import api
+
         path, parity = api.export(
             model,
             out,

@@ -52,7 +52,7 @@ def _list(*, as_json: bool) -> int:
     from atrous.display.console import build_console
     from atrous.display.tables import build_table
     from atrous.networks import BACKBONES, FAMILIES
-    from atrous.networks.backbones.from_timm import VERIFIED
+    from atrous.networks.names import VERIFIED
     from atrous.networks.published import TORCHVISION_MODELS
 
     if as_json:
@@ -81,15 +81,19 @@ def _list(*, as_json: bool) -> int:
 
 
 def _show(name: str, *, output_stride: int, assignments: list[str], rates: bool, as_json: bool) -> int:
-    from atrous.cli.console import print_json
+    from atrous.cli.console import open_display, print_json, show_loading
     from atrous.config.load import load_config
     from atrous.display.console import build_console
     from atrous.display.tables import build_table
-    from atrous.networks.build import describe_network
+    from atrous.networks.names import split_name
 
     options = {"model.name": name, "model.output_stride": output_stride}
     model = load_config(options=options, assignments=assignments).config.model  # its errors name the allowed values
-    found = describe_network(**model.model_dump(exclude={"weights"}))
+    split_name(model.name)
+    with open_display(quiet=False) as display, show_loading(display):
+        from atrous.networks.build import describe_network
+
+        found = describe_network(**model.model_dump(exclude={"weights"}))
     if as_json:
         print_json(found)
         return 0

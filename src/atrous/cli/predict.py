@@ -53,16 +53,22 @@ def run(
 
     Example: atrous predict photos/ --model runs/demo --out labelled/
     """
-    from atrous.cli.console import open_display, print_json
+    from atrous.cli.console import open_display, print_json, show_loading
     from atrous.display.console import build_console
+    from atrous.inference.folders.inputs import require_input
+    from atrous.networks.model_source import find_model
 
     wanted = None if formats is None else tuple(formats.split(","))
     for name in wanted or ():
         if name not in FORMATS:
             raise UsageError(f"--format got {name!r}", describe_choices(name, FORMATS))
-    from atrous import api
-
+    for source in inputs:
+        require_input(source)
+    find_model(Path(model))
     with open_display(quiet=quiet) as display:
+        with show_loading(display):
+            from atrous import api
+
         summary = api.predict(
             inputs,
             model,

@@ -50,6 +50,7 @@ def run(
 
     Example: atrous reproduce table10 --iterations 500 --seeds 0,1,2
     """
+    _require_names(table, data, data_root, backbone)
     from atrous.studies.study import Base, parse_seeds
 
     given: dict[str, Any] = {
@@ -70,13 +71,24 @@ def run(
                 "Remove the option.",
             )
         return _run_figures(backbone or Base().backbone, out, quiet=quiet, as_json=json)
-    if table not in STUDIES:
-        raise UsageError(f"unknown study {table!r}", describe_choices(table, [*STUDIES, FIGURES]))
     base = Base(**given)
     study = STUDIES.load(table)(base)
     if dry_run:
         return _print_plan(study, base, num_seeds=len(parse_seeds(seeds)), as_json=json)
     return _run_study(study, base, out, seeds=parse_seeds(seeds), quiet=quiet, as_json=json)
+
+
+def _require_names(table: str, data: str | None, data_root: str | None, backbone: str | None) -> None:
+    """Refuse names that do not exist, before anything heavy is imported."""
+    from atrous.core.data_source import require_source
+    from atrous.networks.names import split_name
+
+    if table not in (*STUDIES, FIGURES):
+        raise UsageError(f"unknown study {table!r}", describe_choices(table, [*STUDIES, FIGURES]))
+    if data is not None:
+        require_source(data, data_root)
+    if backbone is not None:
+        split_name(f"deeplabv3-{backbone}")
 
 
 def _print_plan(study: Study, base: Base, *, num_seeds: int, as_json: bool) -> int:

@@ -133,7 +133,9 @@ def _load(
     options: dict[str, Any], *, assignments: list[str], recipe: str | None, resume: Path | None, dry_run: bool
 ) -> LoadedConfig:
     from atrous.config.load import load_config
+    from atrous.config.stages import list_stages
     from atrous.core.data_source import require_source
+    from atrous.training.names import require_names
 
     if resume is not None:
         if dry_run:
@@ -154,6 +156,8 @@ def _load(
         )
     if resume is None:  # before anything heavy is imported; the data of a run to resume have a message of their own
         require_source(loaded.config.data.source, loaded.config.data.root)
+        for stage in list_stages(loaded.config):
+            require_names(stage)
     return loaded
 
 

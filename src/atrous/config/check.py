@@ -57,6 +57,15 @@ def require_valid(config: Config, sources: Mapping[str, str] | None = None) -> N
 
 def _check_data(config: Config) -> Iterator[Problem]:
     data = config.data
+    if data.train_split == data.val_split:
+        yield Problem(
+            "data.val_split",
+            f"is {data.val_split!r}, as data.train_split is: the score would be that of the training images",
+            "Name two splits. Of data without splits of their own, a share is held out for validation.",
+        )
+    names = list(data.classes.values() if isinstance(data.classes, dict) else data.classes or ())
+    for name in dict.fromkeys(name for name in names if names.count(name) > 1):
+        yield Problem("data.classes", f"names {name!r} twice", "Give each class a name of its own.")
     if isinstance(data.classes, dict):
         for number in sorted(set(data.classes) & set(data.ignore)):
             yield Problem(

@@ -100,7 +100,7 @@ def load_config(
         config = Config.model_validate_json(json.dumps(_make_keys_text(tree), default=str), strict=True)
     except ValidationError as error:
         problems += describe_validation_error(error, sources)
-    raise_problems(problems)
+    raise_problems(list(dict.fromkeys(problems)))
     require_valid(config, sources)
     leaves = {key: sources.get(key, "default") for key in list_keys()}
     return LoadedConfig(config, leaves | sources)
@@ -157,19 +157,28 @@ def _read_data_file(layers: Sequence[list[_Setting]], problems: list[Problem]) -
         return []
     source = resolve_source(text, root)
     given = {setting.path[1] for layer in layers for setting in layer if setting.path[0] == "data"}
-    if source.settings is None or given >= set(list_sections()["data"]):
+    if given >= set(list_sections()["data"]):
         return []  # the config.yaml of a run sets every key of data itself
+    if source.settings is None:
+        _refuse_unread_settings(source.root)
+        return []
     settings = list(_read_yaml(source.settings, str(source.settings), problems))
     for setting in settings:
         key = ".".join(setting.path)
         if setting.path == ("version",):
-            if setting.value != DATA_VERSION:
+            if setting.value != DATA_VERSION or isinstance(setting.value, bool):
                 hint = f"This atrous reads version {DATA_VERSION} of {SETTINGS_NAME}."
                 problems.append(Problem(key, f"is {setting.value!r}", hint, setting.source))
         elif setting.path[0] != "data":
             problems.append(
                 Problem(key, f"does not belong in {SETTINGS_NAME}", "Only its data section is read.", setting.source)
             )
+    if not problems and all(setting.path[0] != "data" for setting in settings):
+        raise ConfigError(
+            f"{source.settings}:1: sets nothing of the data",
+            "Write `data:`, then its keys, indented, such as `classes: [background, crack]`; or delete the file.",
+        )
+    problems += _check_data_settings(settings)
     found = [_resolve_place(setting, source.settings.parent) for setting in settings if len(setting.path) > 1]
     if source.is_settings_named:
         for layer in layers:
@@ -177,6 +186,24 @@ def _read_data_file(layers: Sequence[list[_Setting]], problems: list[Problem]) -
         if ("data", "source") not in [setting.path for setting in found]:
             found.append(_Setting(("data", "source"), str(source), str(source.settings)))
     return [setting for setting in found if setting.path[0] == "data"]
+
+
+def _check_data_settings(settings: Sequence[_Setting]) -> list[Problem]:
+    """Check settings of data by themselves: one of them may be of no effect later, and wrong nevertheless."""
+    tree, sources = _merge([[setting for setting in settings if setting.path[0] == "data"]], [])
+    try:
+        Config.model_validate_json(json.dumps(_make_keys_text(tree), default=str), strict=True)
+    except ValidationError as error:
+        return describe_validation_error(error, sources)
+    return []
+
+
+def _refuse_unread_settings(folder: Path | None) -> None:
+    """Refuse what looks like the settings of some data and would not be read."""
+    for path in folder.iterdir() if folder is not None and folder.is_dir() else ():
+        if path.name.lower() in (SETTINGS_NAME, SETTINGS_NAME.replace("yaml", "yml"), f"{SETTINGS_NAME}.txt"):
+            what = "is not a file" if path.name == SETTINGS_NAME else "has another name than that"
+            raise ConfigError(f"{path} is not read: it {what}", f"The settings of data are in a file {SETTINGS_NAME}.")
 
 
 def _find_last(layers: Sequence[list[_Setting]], name: str) -> Any:
@@ -202,7 +229,7 @@ def _resolve_place(setting: _Setting, folder: Path) -> _Setting:
 def _read_yaml(path: Path, label: str, problems: list[Problem]) -> Iterator[_Setting]:
     """Yield the settings of a YAML file, each with its line."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(
@@ -212,13 +239,12 @@ def _read_yaml(path: Path, label: str, problems: list[Problem]) -> Iterator[_Set
     try:
         tree = yaml.load(text)
         lines = dict(_find_lines(YAML(typ="safe", pure=True).compose(text), ()))
-    except YAMLError as error:
+    except (YAMLError, ValueError, RecursionError) as error:  # a date of month 13 is a ValueError
         raise ConfigError(*_describe_yaml_error(error, path)) from error
-    if tree is None and path.name == SETTINGS_NAME:  # data without settings; a recipe without any is a mistake
-        return
     if not isinstance(tree, dict):
-        wrong = ": is empty" if tree is None else f":1: not a mapping but {type(tree).__name__}"
-        raise ConfigError(f"{path}{wrong}", "Write sections: `training:`, then its keys.")
+        wrong = "is empty" if tree is None else f"not a mapping but {type(tree).__name__}"
+        section = "data" if path.name == SETTINGS_NAME else "training"
+        raise ConfigError(f"{path}:1: {wrong}", f"Write sections: `{section}:`, then its keys, indented.")
     yield from _open_sections(_list_settings(tree, lines, label), problems)
 
 
@@ -247,9 +273,10 @@ def _open_sections(settings: Iterable[_Setting], problems: list[Problem]) -> Ite
             problems.append(Problem(name, f"is {setting.value!r}", hint, setting.source))
 
 
-def _describe_yaml_error(error: YAMLError, path: Path) -> tuple[str, str]:
+def _describe_yaml_error(error: Exception, path: Path) -> tuple[str, str]:
     mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
-    reason = str(error.problem) if isinstance(error, MarkedYAMLError) else str(error).splitlines()[0]
+    lines = str(error.problem if isinstance(error, MarkedYAMLError) else error).splitlines()
+    reason = lines[0] if lines else type(error).__name__
     where = f"{path}:{mark.line + 1}" if mark else str(path)
     doubled = reason.startswith("found duplicate key")
     return (

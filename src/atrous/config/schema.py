@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from atrous.core.inference_options import InferenceOptions, OutputStride, Precision
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+ClassId = Annotated[int, Field(ge=0, le=65534)]
 Positive = Annotated[float, Field(gt=0.0)]
 
 VERSION: Literal[2] = 2
@@ -31,9 +32,9 @@ class DataConfig(Section):
     """A registered name (`shapes`), a name with its folder (`camvid=PATH`), a folder, or an atrous.yaml."""
     root: str | None = None
     """Folder that holds the registered data sets. Default: the environment variable ATROUS_DATA."""
-    classes: dict[int, str] | tuple[str, ...] | None = None
+    classes: Annotated[dict[ClassId, str] | tuple[str, ...], Field(min_length=1)] | None = None
     """Class names by id, or in the order of ids. Default: the ids found in the masks. VOC: the subset to keep."""
-    ignore: tuple[int, ...] = (255,)
+    ignore: tuple[Annotated[int, Field(ge=0, le=65535)], ...] = (255,)
     """Ids that are neither trained on nor scored."""
     val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     """Share held out for validation if the data have no splits of their own."""

@@ -11,12 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atrous.core.errors import DataError, UsageError
-from atrous.core.registry import Registry, describe_choices
+from atrous.core.paths import suggest_path
+from atrous.core.registry import Registry
+from atrous.core.run_folder import RunFolder
 
+DRAWN = "drawn"
+"""Tag of data sets that have no files."""
 DATASETS = Registry(
     "data set",
     (
-        ("shapes", "atrous.data.datasets.shapes:build_shapes"),
+        ("shapes", "atrous.data.datasets.shapes:build_shapes", DRAWN),
         ("camvid", "atrous.data.datasets.camvid:build_camvid"),
         ("voc", "atrous.data.datasets.voc:build_voc"),
         ("cityscapes", "atrous.data.datasets.cityscapes:build_cityscapes"),
@@ -29,6 +33,8 @@ PYTHON_SOURCE = "python"
 """`data.source` of data that were given as Python objects. A folder of this name is given as ./python."""
 SETTINGS_NAME = "atrous.yaml"
 """Name of the file in a data folder that holds the settings of its data."""
+MODEL_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".onnx", ".xml", ".pt2")
+"""Suffixes of files that may be given as models, never as data."""
 ROOT_VARIABLE = "ATROUS_DATA"
 """Environment variable with the folder that holds the registered data sets."""
 
@@ -86,7 +92,7 @@ def require_source(text: str, root: str | None = None) -> DataSource:
         root: See `resolve_source`.
     Raises:
         ConfigError: The data set is unknown.
-        UsageError: The data were Python objects.
+        UsageError: The data were Python objects, or the source is a run or a model.
         DataError: There is no such folder.
     """
     source = resolve_source(text, root)
@@ -96,13 +102,34 @@ def require_source(text: str, root: str | None = None) -> DataSource:
             "Name a folder or a data set, or give the objects to atrous.train and atrous.evaluate.",
         )
     DATASETS.require(source.dataset)
-    if source.dataset == FOLDER and not (source.root and source.root.is_dir()):
-        if source.root is not None and source.root.is_file():
-            raise DataError(f"{text!r} is a file", "Give the folder that holds images and masks.")
-        raise DataError(
-            f"{text!r} is neither a folder nor a registered data set", describe_choices(text, list_registered())
-        )
+    if source.root is None:
+        if source.dataset not in DATASETS.find_tagged(DRAWN):
+            message = f"no folder for the data set {source.dataset!r}: no `data_root`, and {ROOT_VARIABLE} is not set"
+            raise DataError(message, _describe_ways(source.dataset))
+    elif not source.root.is_dir():
+        raise _describe_missing(text, source.dataset, source.root)
+    elif (run := RunFolder(source.root)).is_run and (run.model.is_file() or run.checkpoint.is_file()):
+        raise UsageError(f"{text} is a run, not data", "Give the folder that holds images and masks.")
     return source
+
+
+def _describe_ways(name: str) -> str:
+    return f"Give its folder: {name}=PATH; or the folder that holds {name}/: `data_root=PATH`, or {ROOT_VARIABLE}=PATH."
+
+
+def _describe_missing(text: str, dataset: str, root: Path) -> DataError | UsageError:
+    """Return an error about a folder that does not exist."""
+    if root.suffix in MODEL_SUFFIXES and root.is_file():
+        return UsageError(f"{text} is a model, not data", "Give the folder that holds images and masks.")
+    if root.is_file():
+        return DataError(f"{text} is a file, not a folder", "Give the folder that holds images and masks.")
+    if dataset != FOLDER:
+        message = f"data set {dataset!r}: no folder {root}"
+        return DataError(message, f"{suggest_path(root)}{_describe_ways(dataset)}")
+    registered = f"Registered data sets: {', '.join(list_registered())}."
+    if root.suffix in (".yaml", ".yml"):
+        return DataError(f"no file {text}", f"{suggest_path(root)}{registered}")
+    return DataError(f"no folder {text}", f"{suggest_path(root, list_registered())}{registered}")
 
 
 def list_registered() -> list[str]:

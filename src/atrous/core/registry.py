@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from atrous.core.errors import ConfigError, MachineError
+from atrous.core.install import describe_install
 
 
 def nearest_name(name: str, allowed: list[str]) -> str:
@@ -126,8 +127,7 @@ class Registry(Mapping[str, str]):
         except ModuleNotFoundError as error:
             if error.name is None or error.name.split(".")[0] == "atrous":
                 raise
-            extra = self._extras.get(name)
-            package = f"atrous[{extra}]" if extra else error.name
             raise MachineError(
-                f"{self.kind} {name!r} needs the package {error.name}", f"pip install '{package}'"
+                f"{self.kind} {name!r} needs the package {error.name}",
+                describe_install(error.name, self._extras.get(name)),
             ) from error

@@ -1,7 +1,7 @@
 """Images and their masks: data sets, their facts and checks, augmentation, the endless stream of training samples.
 
 Each entry of `DATASETS` is a function
-`build(root, *, classes, ignore, val_fraction, split_seed, train_split, val_split, **options) -> Splits`.
+`build(root, request: DataRequest, **options) -> Splits`.
 
 Each entry of `CHECKS` is named by the code of its findings and is a function `check(survey) -> Iterator[Finding]`.
 """
@@ -26,6 +26,7 @@ CHECKS = Registry(
         ("no-labelled-pixel", "atrous.data.checks.ids:check_no_labelled_pixel"),
         ("named-class-empty", "atrous.data.checks.ids:check_named_class_empty"),
         ("class-in-one-split-only", "atrous.data.checks.ids:check_class_in_one_split_only"),
+        ("split-overlap", "atrous.data.checks.splits:check_split_overlap"),
         ("ignored-ids", "atrous.data.checks.ids:check_ignored_ids"),
         ("exif-rotated", "atrous.data.checks.files:check_exif_rotated"),
         ("hidden-files", "atrous.data.checks.folders:check_hidden_files"),

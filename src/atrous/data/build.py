@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -15,35 +14,41 @@ from atrous.config.options import read_options
 from atrous.config.schema import DataConfig, TrainingConfig
 from atrous.core.data_source import DATASETS, FOLDER, PYTHON_SOURCE, DataSource, list_registered, require_source
 from atrous.core.errors import ConfigError, DataError, UsageError
-from atrous.core.findings import Finding, describe_count, require_no_errors, shorten_list
+from atrous.core.findings import Finding, require_no_errors
 from atrous.core.labels import LabelSpace
-from atrous.core.records import Note, ProgressCallback
+from atrous.core.records import MessageCallback, Note, ProgressCallback, send_message
 from atrous.core.registry import describe_choices
+from atrous.data.adapter import AdaptedDataset
 from atrous.data.augment.pipeline import Augmentation
 from atrous.data.checks.survey import Survey, run_checks
-from atrous.data.contracts import SegmentationDataset, Splits
+from atrous.data.contracts import DataRequest, SegmentationDataset, Splits
+from atrous.data.digests import add_digests
 from atrous.data.facts import read_facts
 from atrous.data.facts_cache import FactsCache
 from atrous.data.joined import JoinedDataset
-from atrous.data.samples import read_sample
+from atrous.data.samples import require_dataset
 from atrous.data.sampling import Batch, Stream, iter_batches, repeat_images
 from atrous.data.statistics import MaskStatistics, compute_statistics
 
-_COMMON = ("classes", "ignore", "val_fraction", "split_seed", "train_split", "val_split")
+_REQUESTED = ("classes", "ignore", "train_split", "val_split", "val_fraction", "split_seed")
+"""Settings of the data that every data set has; its own are in `data.options`."""
 
 
-def build_splits(config: DataConfig) -> Splits:
+def build_splits(config: DataConfig, *, every_pair: bool = False) -> Splits:
     """Find the data that a run trains on and is scored on.
 
+    Args:
+        config: The settings of the data.
+        every_pair: See `DataRequest`.
     Raises:
         ConfigError: No source, an unknown option, or classes that the data set does not have.
         DataError: The folder does not exist or has an unknown layout, or files do not pair.
     """
     source = find_source(config)
     builder = DATASETS.load(source.dataset)
-    common = {field: getattr(config, field) for field in _COMMON}
-    options = read_options(builder, config.options, "data.options", reserved=_COMMON)
-    splits: Splits = builder(source.root, **common, **options)
+    request = DataRequest(**{name: getattr(config, name) for name in _REQUESTED}, every_pair=every_pair)
+    options = read_options(builder, config.options, "data.options")
+    splits: Splits = builder(source.root, request, **options)
     if source.dataset == FOLDER or source.root is None:
         return splits
     return replace(splits, notes=(Note("data-folder", f"{source.dataset}: {source.root}"), *splits.notes))
@@ -53,9 +58,10 @@ def read_splits(pair: Any) -> Splits:
     """Take a pair of Python data sets, to train on and to score on, as the data of a run.
 
     Args:
-        pair: `Splits`, or two data sets; the first sample of each is read.
+        pair: `Splits`, or two data sets; a few samples of each are read, twice.
     Raises:
-        UsageError: Not two objects with the members of `SegmentationDataset`, or samples of another form.
+        UsageError: Not two objects with the members of `SegmentationDataset`, samples of another form, one data set for
+            both, or validation data that change at random.
         DataError: One of them is empty, two samples have one key, or their classes differ.
     """
     if isinstance(pair, Splits):
@@ -67,42 +73,48 @@ def read_splits(pair: Any) -> Splits:
             raise UsageError(
                 f"data: got {type(pair).__name__}", "Give a name, a folder, or a pair of data sets (train, val)."
             ) from error
+        train, val = (
+            replace(dataset, name=f"{dataset.name} {split}") if isinstance(dataset, AdaptedDataset) else dataset
+            for dataset, split in ((train, "train"), (val, "val"))
+        )
         splits = Splits(train, val, layout="Python data sets")
-    for dataset in (splits.train, splits.val):
-        _require_dataset(dataset)
+    is_repeatable, is_val_repeatable = require_dataset(splits.train), require_dataset(splits.val)
+    if _is_same(splits.train, splits.val):
+        raise UsageError("data: train and val are the same data set", "Give images to score that are not trained on.")
+    if not is_val_repeatable:
+        raise UsageError(
+            f"{splits.val.name}: its samples change from call to call, so its scores would not be comparable",
+            "Leave random changes out of the validation data.",
+        )
     if splits.train.label_space != splits.val.label_space:
         raise DataError("the two data sets differ in their label spaces", "Give both the same classes and ids.")
-    return splits
+    if is_repeatable:
+        return splits
+    message = f"{splits.train.name}: its samples change from call to call, so no two trainings will be the same"
+    return replace(splits, is_repeatable=False, notes=(*splits.notes, Note("random-samples", message)))
 
 
-def _require_dataset(dataset: SegmentationDataset) -> None:
-    wanted = ["__len__", *(name for name in vars(SegmentationDataset) if not name.startswith("_"))]
-    missing = [name for name in wanted if not hasattr(dataset, name)]
-    if missing:
-        raise UsageError(
-            f"data: {type(dataset).__name__} has no {', '.join(missing)}",
-            "atrous.data.contracts.SegmentationDataset describes each of them.",
-        )
-    if len(dataset) == 0:
-        raise DataError(f"{dataset.name}: no images", "Give at least one to train on and one to score.")
-    keys = [dataset.key(index) for index in range(len(dataset))]
-    doubled = [key for key, count in Counter(keys).items() if count > 1]
-    if doubled:
-        raise DataError(
-            f"{dataset.name}: {describe_count(len(doubled), 'key')} of several samples: {shorten_list(doubled)}",
-            "Give each sample a key of its own.",
-        )
-    read_sample(dataset, 0)
+def _is_same(train: SegmentationDataset, val: SegmentationDataset) -> bool:
+    if isinstance(train, AdaptedDataset) and isinstance(val, AdaptedDataset):
+        return train.dataset is val.dataset
+    return train is val
 
 
-def build_all_pairs(config: DataConfig) -> SegmentationDataset:
-    """Find every pair of some data, in whatever splits.
+def build_all_pairs(config: DataConfig, on_message: MessageCallback | None = None) -> SegmentationDataset:
+    """Find every pair of some data, in whatever splits they have.
 
+    Args:
+        config: The settings of the data.
+        on_message: Receives what was assumed or skipped.
     Raises:
         ConfigError: As `build_splits`.
-        DataError: As `build_splits`.
+        DataError: As `build_splits`, but that one split is enough.
     """
-    splits = build_splits(config.model_copy(update={"val_fraction": 0.0}))
+    splits = build_splits(config, every_pair=True)
+    for note in splits.notes:
+        send_message(on_message, note)
+    if not len(splits.val):
+        return splits.train
     name = splits.train.name.rsplit(" ", 1)[0]
     return JoinedDataset(f"{name}, every pair", (splits.train, splits.val))
 
@@ -124,6 +136,7 @@ def check_training_data(
     """
     with FactsCache() as cache:
         train, val = (read_facts(dataset, cache, progress) for dataset in (splits.train, splits.val))
+        train, val = add_digests(splits, train, val, cache, progress)
     is_named = config.classes is not None or config.source == PYTHON_SOURCE or find_source(config).dataset != FOLDER
     findings = run_checks(Survey(train=train, val=val, are_classes_named=is_named))
     require_no_errors(findings)
@@ -142,7 +155,7 @@ def compute_fingerprint(splits: Splits, statistics: MaskStatistics) -> str:
         "train": [splits.train.key(index) for index in range(len(splits.train))],
         "val": [splits.val.key(index) for index in range(len(splits.val))],
         "classes": [space.names, space.ids],
-        "pixels": statistics.pixels.tolist(),
+        "pixels": statistics.pixels.tolist() if splits.is_repeatable else None,
     }
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 

@@ -1,16 +1,21 @@
-"""What the rest of the project expects of a data set, and the pair of them that a run needs."""
+"""What the rest of the project expects of a data set, and what a run wants of one and gets."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from atrous.core.data_source import SETTINGS_NAME
+from atrous.core.errors import DataError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Note, Sample
+from atrous.core.registry import nearest_name
 from atrous.core.words import describe_count
+from atrous.data.classes import Classes
 
 
 class SegmentationDataset(Protocol):
@@ -72,6 +77,73 @@ def describe_dataset(dataset: SegmentationDataset) -> str:
 
 
 @dataclass(frozen=True)
+class DataRequest:
+    """What is wanted of a data set. A builder reads what concerns it.
+
+    Args:
+        classes: Class names by id, or in the order of ids; of a registered data set, those to keep. None: all classes
+            of a registered data set, or one class for each id found in the masks.
+        ignore: Ids that are neither trained on nor scored, besides those that the data set ignores.
+        train_split: Name of the split to train on.
+        val_split: Name of the split to score.
+        val_fraction: Share held out for validation if the data have no splits of their own.
+        split_seed: Seed of that choice.
+        every_pair: Whether all pairs are wanted, to score them: one of the two splits may then be missing, or both
+            if there are others; what is there is spread over the two sides of `Splits`, and nothing is held out.
+    """
+
+    classes: Classes = None
+    ignore: Sequence[int] = (255,)
+    train_split: str = "train"
+    val_split: str = "val"
+    val_fraction: float = 0.2
+    split_seed: int = 0
+    every_pair: bool = False
+
+    def choose_splits(self, existing: Collection[str], place: str) -> tuple[tuple[str, ...], tuple[Note, ...]]:
+        """Return the names of the splits to read: both, or for every pair those that exist; and which are skipped.
+
+        Args:
+            existing: Names of the splits that the data have.
+            place: Where they are, and what a split of this layout is, for messages.
+        Raises:
+            DataError: A split that is needed does not exist.
+        """
+        wanted = tuple(dict.fromkeys((self.train_split, self.val_split)))
+        there = tuple(name for name in wanted if name in existing) or tuple(sorted(existing))
+        if self.every_pair and there:
+            others = sorted(set(existing) - set(there))
+            message = f"the splits {', '.join(there)} are taken, and {', '.join(others)} skipped"
+            return there, (Note("skipped-splits", message),) if others else ()
+        if there == wanted:
+            return there, ()
+        missing = [name for name in wanted if name not in existing]
+        others = sorted(set(existing) - set(wanted))
+        last = others[0] if len(missing) == len(others) == 1 else "NAME"
+        options = [
+            f"`set` data.{option}={_guess_split(name, others) or last}"
+            for option, name in (("train_split", self.train_split), ("val_split", self.val_split))
+            if name in missing
+        ]
+        raise DataError(
+            f"{place}: no split {' and no split '.join(missing)}; there are: {', '.join(sorted(existing)) or 'none'}",
+            f"Choose one: {' '.join(options)}, or the same keys in {SETTINGS_NAME}."
+            if others
+            else "Add it. Of data without splits of their own, a share is held out for validation.",
+        )
+
+
+DEFAULT_REQUEST = DataRequest()
+"""All classes, splits `train` and `val`."""
+
+
+def _guess_split(name: str, others: Sequence[str]) -> str:
+    """Return the split that is probably meant by a name that does not exist: "valid" for "val"; empty if none is."""
+    similar = [other for other in others if other.lower().startswith(name) or name.startswith(other.lower())]
+    return similar[0] if similar else nearest_name(name, list(others))
+
+
+@dataclass(frozen=True)
 class Splits:
     """The data of a run.
 
@@ -80,12 +152,14 @@ class Splits:
         val: The data to score on.
         layout: How the files are laid out, such as "images/ and masks/ without splits".
         notes: What was assumed or skipped.
+        is_repeatable: Whether the training samples are the same at every call; files are.
     """
 
     train: SegmentationDataset
     val: SegmentationDataset
     layout: str
     notes: tuple[Note, ...] = field(default=())
+    is_repeatable: bool = True
 
     def __repr__(self) -> str:
         return f"Splits(train={self.train!r}, val={self.val!r}, layout={self.layout!r})"

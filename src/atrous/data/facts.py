@@ -33,6 +33,7 @@ class ItemFacts:
         mask: Facts of the mask; None if it cannot be read.
         image_error: Why the image cannot be read; None if it can.
         mask_error: Why the mask cannot be read likewise.
+        digest: Digest of the content of the image; None unless the other split may hold the same image.
     """
 
     key: str
@@ -42,6 +43,7 @@ class ItemFacts:
     mask: MaskFacts | None = None
     image_error: DataError | None = None
     mask_error: DataError | None = None
+    digest: str | None = None
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import numpy as np
 
 from atrous.core.cache_folder import find_cache_folder
 from atrous.core.errors import DataError
-from atrous.core.files import save_text
+from atrous.core.files import compute_sha256, save_text
 from atrous.images.decode import ImageHeader, check_image, load_header, load_mask
 
 MAX_FOLDERS = 500
@@ -119,6 +119,23 @@ class FactsCache:
         self._remember("image", path, stamp, [header.height, header.width, header.mode, header.is_turned])
         return header
 
+    def read_digest(self, path: Path) -> str:
+        """Return the SHA-256 of a file, in hexadecimal.
+
+        Raises:
+            DataError: The file cannot be read.
+        """
+        stamp = _read_stamp(path)
+        known = self._find("digest", path, stamp)
+        if isinstance(known, str):
+            return known
+        try:
+            digest = compute_sha256(path)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+        self._remember("digest", path, stamp, digest)
+        return digest
+
     def save(self) -> None:
         """Write what is new; a disk that is full or read-only is no error."""
         if self._folder is None:
@@ -165,7 +182,7 @@ class FactsCache:
             self._wasteful.add(folder)
             self._new[folder] = []
 
-    def _remember(self, kind: str, path: Path, stamp: Stamp, facts: list[Any]) -> None:
+    def _remember(self, kind: str, path: Path, stamp: Stamp, facts: list[Any] | str) -> None:
         if time.time_ns() - stamp[1] < SETTLED_S * 1e9:
             return
         folder = os.path.abspath(path.parent)

@@ -45,11 +45,6 @@ class FolderListing:
     links: tuple[Path, ...] = ()
     unlisted: tuple[str, ...] = ()
 
-    @property
-    def duplicates(self) -> list[tuple[Path, ...]]:
-        """Files that differ in their suffix alone, sorted by name."""
-        return [self.files[key] for key in sorted(self.files) if len(self.files[key]) > 1]
-
 
 @dataclass(frozen=True)
 class Inventory:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from atrous.core.data_source import ROOT_VARIABLE
 from atrous.core.errors import DataError
 from atrous.core.findings import require_no_errors
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Note, Sample
+from atrous.data.checks.folders import list_duplicates
 from atrous.data.checks.survey import Survey, run_checks
-from atrous.data.contracts import describe_dataset
+from atrous.data.contracts import DataRequest, Splits, describe_dataset
 from atrous.data.facts import describe_size_mismatch
 from atrous.data.inventory import Pair, take_inventory
 from atrous.images.decode import load_header, load_image, load_mask
@@ -79,35 +79,62 @@ class PairDataset:
         return self.pairs[index].mask
 
 
-def find_pairs(folders: Sequence[tuple[str, Path, Path]]) -> tuple[list[tuple[Pair, ...]], list[Note]]:
+def find_pairs(folders: Mapping[str, tuple[str, Path, Path]]) -> tuple[dict[str, tuple[Pair, ...]], list[Note]]:
     """Pair images with masks by their path without suffix, sub-folders included; never by order.
 
     Args:
-        folders: For each split: what its keys begin with (such as "train/"), its folder of images, that of masks.
+        folders: By split: what its keys begin with (such as "train/"), its folder of images, that of masks.
     Returns:
         The pairs of each split, sorted by key, and what was skipped.
     Raises:
         DataError: An image without a mask, a mask without an image, several files of one name, or a folder without
             pairs; all of it in one message.
     """
-    inventories = take_inventory(folders)
+    inventories = take_inventory(list(folders.values()))
     findings = run_checks(Survey(inventories=inventories))
     require_no_errors(findings)
-    return [inventory.pairs for inventory in inventories], [finding.to_note() for finding in findings]
+    pairs = {split: inventory.pairs for split, inventory in zip(folders, inventories, strict=True)}
+    return pairs, [finding.to_note() for finding in findings]
 
 
-def require_folder(name: str, root: Path | None) -> Path:
-    """Return the folder of a registered data set.
+def require_single_files(names: Iterable[tuple[Path, ...]]) -> None:
+    """Refuse files that differ in their suffix alone, of which only one can belong to a pair.
 
     Args:
-        name: Name of the data set, for the message.
-        root: Its folder; None if none is known.
+        names: The files of each name.
     Raises:
-        DataError: No folder is known, or it does not exist.
+        DataError: A name has several files.
     """
-    hint = f"Give its folder: {name}=PATH; or the folder that holds {name}/: `data_root=PATH`, or {ROOT_VARIABLE}=PATH."
-    if root is None:
-        raise DataError(f"no folder for the data set {name!r}: no `data_root`, and {ROOT_VARIABLE} is not set", hint)
-    if not root.is_dir():
-        raise DataError(f"data set {name!r}: {root} is not a folder", hint)
-    return root
+    require_no_errors(list_duplicates(names))
+
+
+def build_pair_splits(
+    name: str,
+    space: LabelSpace,
+    pairs: Mapping[str, tuple[Pair, ...]],
+    request: DataRequest,
+    *,
+    layout: str,
+    notes: Sequence[Note] = (),
+) -> Splits:
+    """Build the splits of a run from the pairs of files of each.
+
+    Args:
+        name: Name of the data.
+        space: What the ids in the masks mean.
+        pairs: The pairs of each split that the request chose.
+        request: What is wanted.
+        layout: How the files are laid out.
+        notes: What was assumed or skipped.
+    """
+    train, val = request.train_split, request.val_split
+    if request.every_pair:
+        train, *others = pairs
+        val = " and ".join(others)
+        pairs = {train: pairs[train], val: tuple(pair for split in others for pair in pairs[split])}
+    return Splits(
+        PairDataset(f"{name} {train}", space, pairs[train]),
+        PairDataset(f"{name} {val}", space, pairs[val]),
+        layout=layout,
+        notes=tuple(notes),
+    )

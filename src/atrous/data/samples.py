@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
-from atrous.core.errors import DataError, UsageError
-from atrous.core.findings import describe_count
-from atrous.core.labels import IGNORE_INDEX
+from atrous.core.errors import AtrousError, DataError, UsageError
+from atrous.core.findings import describe_count, shorten_list
+from atrous.core.labels import IGNORE_INDEX, LabelSpace
 from atrous.core.records import Sample
 from atrous.data.contracts import SegmentationDataset
+
+_ADAPT = "atrous.from_torch adapts a data set of PyTorch or Hugging Face."
+_MACHINE_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Errors of reading that are the machine's and not the file's."""
 
 
 def is_thread_safe(dataset: SegmentationDataset) -> bool:
@@ -28,21 +37,27 @@ def read_sample(dataset: SegmentationDataset, index: int) -> Sample:
     Returns:
         The sample; labels of other integer types are converted to uint16.
     Raises:
-        UsageError: The data set returns another type, shape or dtype than the contract says.
+        UsageError: The data set returns another type, shape or dtype than the contract says, a sample with another key
+            than its own, or raises an error of its own.
         DataError: A label is neither a class index nor `IGNORE_INDEX`, the sizes of image and labels differ, or a file
             cannot be read.
     """
-    sample = dataset.get(index)
+    with _naming_the_sample(dataset, index):
+        sample, key = dataset.get(index), dataset.key(index)
     missing = [name for name in ("key", "image", "labels") if not hasattr(sample, name)]
     if missing:
         raise UsageError(
             f"{dataset.name}: sample {index} is of type {type(sample).__name__}, without {', '.join(missing)}",
-            "Return an atrous.core.records.Sample(key, image, labels).",
+            f"Return an atrous.core.records.Sample(key, image, labels). {_ADAPT}",
         )
     where = f"{dataset.name}: sample {index} ({sample.key!r})"
+    if sample.key != key:
+        raise UsageError(f"{where}: its key from the method key is {key!r}", "Return the same key from both.")
     image, labels = sample.image, sample.labels
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise UsageError(f"{where}: the image is {_describe(image)}", "Return an array (H, W, 3) of uint8, RGB.")
+        raise UsageError(
+            f"{where}: the image is {_describe(image)}", f"Return an array (H, W, 3) of uint8, RGB. {_ADAPT}"
+        )
     _require_integers(labels, f"{where}: the labels are", "class indices")
     if image.shape[:2] != labels.shape:
         raise DataError(
@@ -70,7 +85,8 @@ def require_mask(dataset: SegmentationDataset, index: int) -> np.ndarray:
         UsageError: The data set returns another type, shape or dtype than the contract says.
         DataError: An id is negative or above 65535, or a file cannot be read.
     """
-    mask = dataset.mask(index)
+    with _naming_the_sample(dataset, index):
+        mask = dataset.mask(index)
     where = f"{dataset.name}: sample {index} ({dataset.key(index)!r})"
     _require_integers(mask, f"{where}: the mask is", "ids")
     if mask.size and (mask.min() < 0 or mask.max() > 65535):
@@ -80,14 +96,81 @@ def require_mask(dataset: SegmentationDataset, index: int) -> np.ndarray:
     return mask if mask.dtype in (np.uint8, np.uint16) else mask.astype(np.uint16)
 
 
+def require_dataset(dataset: SegmentationDataset) -> bool:
+    """Check the form of a Python data set, and some of its samples, before anything is done with it.
+
+    Returns:
+        Whether those samples were the same when they were read again.
+    Raises:
+        UsageError: A member of `SegmentationDataset` is missing or of another type, or see `read_sample`.
+        DataError: The data set is empty, two samples have one key, or see `read_sample`.
+    """
+    wanted = ["__len__", *(name for name in vars(SegmentationDataset) if not name.startswith("_"))]
+    missing = [name for name in wanted if not hasattr(dataset, name)]
+    if missing:
+        raise UsageError(
+            f"data: {type(dataset).__name__} has no {', '.join(missing)}",
+            f"atrous.data.contracts.SegmentationDataset describes each of them. {_ADAPT}",
+        )
+    if not isinstance(dataset.label_space, LabelSpace):
+        raise UsageError(
+            f"{dataset.name}: label_space is of type {type(dataset.label_space).__name__}",
+            "Give atrous.core.labels.LabelSpace(names).",
+        )
+    try:
+        length = len(dataset)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{dataset.name}: its length is no whole number: {error}") from error
+    if length == 0:
+        raise DataError(f"{dataset.name}: no images", "Give at least one to train on and one to score.")
+    keys = []
+    for index in range(length):
+        with _naming_the_sample(dataset, index):
+            keys.append(dataset.key(index))
+        if not isinstance(keys[-1], str):
+            raise UsageError(f"{dataset.name}: the key of sample {index} is {keys[-1]!r}", "Return text.")
+    doubled = [key for key, count in Counter(keys).items() if count > 1]
+    if doubled:
+        raise DataError(
+            f"{dataset.name}: {describe_count(len(doubled), 'key')} of several samples: {shorten_list(doubled)}",
+            "Give each sample a key of its own.",
+        )
+    tried = sorted({0, length // 3, 2 * length // 3, length - 1})
+    first, second = ([read_sample(dataset, index) for index in tried] for _ in range(2))
+    return all(map(_are_equal, first, second))
+
+
+def _are_equal(one: Sample, other: Sample) -> bool:
+    return np.array_equal(one.image, other.image) and np.array_equal(one.labels, other.labels)
+
+
+@contextmanager
+def _naming_the_sample(dataset: SegmentationDataset, index: int) -> Iterator[None]:
+    """Name the sample in an error of the data set itself."""
+    where = f"{dataset.name}: sample {index} of {len(dataset)}"
+    try:
+        yield
+    except AtrousError:
+        raise
+    except OSError as error:
+        if error.errno in _MACHINE_ERRORS:
+            raise
+        raise DataError(f"{where} cannot be read: {error}", "Check the file, or leave out the sample.") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # the data set may be the user's own code
+        raise UsageError(f"{where}: {type(error).__name__}: {error}", "The data set raised this error.") from error
+
+
 def _require_integers(values: object, start: str, what: str) -> None:
     if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "iu":
-        raise UsageError(f"{start} {_describe(values)}", f"Return an array (H, W) of {what}, uint16.")
+        raise UsageError(f"{start} {_describe(values)}", f"Return an array (H, W) of {what}, uint16. {_ADAPT}")
 
 
 def _describe(value: object) -> str:
     if isinstance(value, np.ndarray):
-        return f"an array {value.shape} of {value.dtype}"
+        values = f" from {value.min():g} to {value.max():g}" if value.size and value.dtype.kind == "f" else ""
+        return f"an array {value.shape} of {value.dtype}{values}"
     return f"of type {type(value).__name__}"
 
 

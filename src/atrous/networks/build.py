@@ -12,11 +12,12 @@ from pydantic import ValidationError
 from atrous.config.options import read_options
 from atrous.config.schema import ModelConfig
 from atrous.core.errors import ConfigError
-from atrous.core.registry import describe_choices, list_nearest
+from atrous.core.registry import describe_choices
 from atrous.networks import BACKBONES, FAMILIES
-from atrous.networks.backbones.from_timm import PREFIX, build_timm
+from atrous.networks.backbones.from_timm import build_timm
 from atrous.networks.contracts import AtrousPlan, Backbone
 from atrous.networks.heads.fcn import FCNHead
+from atrous.networks.names import TIMM, split_name
 from atrous.networks.segmenter import Segmenter
 
 CONVENTIONS: dict[str, dict[str, Any]] = {
@@ -27,35 +28,9 @@ CONVENTIONS: dict[str, dict[str, Any]] = {
 """Settings in which implementations differ, by preset; each field can also be set alone."""
 
 AUXILIARY_DROPOUT = 0.1
-
-NAMES_SHOWN = 3
-"""Model names that a message suggests for an unknown one; there are too many to list."""
 CASCADE = "deeplabv3-cascade"
 CASCADE_BLOCKS = 3
 """Extra blocks of a cascade by default: blocks 5, 6 and 7."""
-
-
-def split_name(name: str) -> tuple[str, str]:
-    """Split a model's name into family and backbone.
-
-    Raises:
-        ConfigError: The name is not `<family>-<backbone>` with both known.
-    """
-    for family in sorted(FAMILIES, key=len, reverse=True):
-        if name.startswith(f"{family}-"):
-            backbone = name.removeprefix(f"{family}-")
-            if backbone.startswith(PREFIX):
-                return family, backbone
-            if backbone in BACKBONES:
-                return family, backbone
-            raise ConfigError(
-                f"model.name: unknown backbone {backbone!r}", describe_choices(backbone, [*BACKBONES, "timm/<name>"])
-            )
-    names = [f"{family}-{backbone}" for family in FAMILIES for backbone in BACKBONES]
-    raise ConfigError(
-        f"model.name: unknown model {name!r}",
-        f"Did you mean {' or '.join(map(repr, list_nearest(name, names, NAMES_SHOWN)))}? See `atrous models`.",
-    )
 
 
 def build_network(model: ModelConfig, num_classes: int) -> Segmenter:
@@ -137,8 +112,8 @@ def find_backbone(name: str) -> Callable[..., Backbone]:
     Raises:
         ConfigError: There is no such backbone.
     """
-    if name.startswith(PREFIX):
-        return partial(build_timm, name.removeprefix(PREFIX))
+    if name.startswith(TIMM):
+        return partial(build_timm, name.removeprefix(TIMM))
     build: Callable[..., Backbone] = BACKBONES.load(name)
     return build
 

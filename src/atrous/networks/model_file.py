@@ -17,17 +17,15 @@ from atrous.core.errors import AtrousError, ModelFileError, UsageError
 from atrous.core.files import atomic_path
 from atrous.core.labels import LabelSpace
 from atrous.core.provenance import collect_versions
-from atrous.core.run_folder import MODEL_NAME
 from atrous.core.system_errors import raise_shortage
 from atrous.core.words import describe_count
 from atrous.networks.build import build_network_from
+from atrous.networks.model_source import find_model
 from atrous.networks.published import (
-    TORCHVISION,
     TORCHVISION_DATA,
     TORCHVISION_MODELS,
     convert_torchvision,
     fetch_torchvision_model,
-    read_torchvision_settings,
     recognise_torchvision,
 )
 from atrous.networks.segmenter import Segmenter
@@ -111,15 +109,9 @@ def load_model(path: Path) -> tuple[Segmenter, ModelCard]:
         ModelFileError: No such file, damaged, of another kind, or written by a later version.
         MachineError: The download failed.
     """
-    if not path.exists() and path.as_posix().startswith(TORCHVISION):
-        return _load_published(path.as_posix())
+    path = find_model(path)
     if not path.exists():
-        raise ModelFileError(f"{path}: no such file or folder", "Give a run folder, a .safetensors or a .pth file.")
-    if path.is_dir():
-        inside = path / MODEL_NAME
-        if not inside.is_file():
-            raise ModelFileError(f"{path}: holds no {MODEL_NAME}", "Give a run folder that has finished a validation.")
-        path = inside
+        return _load_published(path.as_posix())
     if path.suffix != ".safetensors":
         return _load_torchvision(path)
     card = read_card(path)
@@ -247,7 +239,6 @@ def _list_parts(network: nn.Module) -> dict[str, str]:
 
 
 def _load_published(name: str) -> tuple[Segmenter, ModelCard]:
-    read_torchvision_settings(name)  # refuses an unknown name first
     path, label_space = fetch_torchvision_model(name)
     network, card = _load_torchvision(path)
     return network, replace(card, label_space=label_space, data=TORCHVISION_DATA)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from atrous.core.errors import ModelFileError
 from atrous.core.labels import LabelSpace
 from atrous.core.registry import describe_choices
 from atrous.networks.weight_files import PublishedFile
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TORCHVISION = "torchvision/"
 _HEAD = {"refinement": True, "dropout": 0.5}

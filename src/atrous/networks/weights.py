@@ -18,8 +18,8 @@ from atrous.core.files import compute_sha256
 from atrous.core.system_errors import raise_shortage
 from atrous.core.words import describe_count
 from atrous.networks import BACKBONES
-from atrous.networks.build import split_name
 from atrous.networks.contracts import Backbone
+from atrous.networks.names import split_name
 from atrous.networks.published import (
     TORCHVISION,
     convert_torchvision,

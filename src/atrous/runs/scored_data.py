@@ -13,6 +13,7 @@ from atrous.core.run_folder import RunFolder
 from atrous.core.words import describe_count
 from atrous.data.build import build_all_pairs, build_splits
 from atrous.data.contracts import SegmentationDataset, Splits
+from atrous.data.samples import require_dataset
 
 
 def rebuild_splits(folder: Path) -> Splits:
@@ -45,10 +46,13 @@ def find_scored_data(
         root: Folder in which registered data sets are looked for.
         on_message: Receives messages about automatic choices and findings.
     Raises:
-        UsageError: No data is given, and the model's run is not known.
+        UsageError: No data is given, and the model's run is not known; or a Python data set has another form.
         DataError: Nothing at the place, no known layout, or files that do not pair.
     """
     if data is not None and not isinstance(data, str | Path):
+        if not require_dataset(data):
+            message = f"{data.name}: its samples change from call to call, and so will the score"
+            send_message(on_message, Note("random-samples", message))
         return data
     if data is None:
         if run is None:
@@ -56,7 +60,7 @@ def find_scored_data(
         return rebuild_splits(run.path).val
     classes = dict(zip(space.ids, space.names, strict=True))
     given = {"data.source": str(data), "data.root": root, "data.classes": classes, "data.ignore": space.ignored_ids}
-    dataset = build_all_pairs(load_config(options=given).config.data)
+    dataset = build_all_pairs(load_config(options=given).config.data, on_message)
     if run is not None:
         _warn_of_seen_images(run.path, dataset, on_message)
     return dataset

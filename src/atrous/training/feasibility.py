@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 
 from atrous.config.schema import Config, EvaluationConfig
-from atrous.core.data_source import expand_path
-from atrous.core.errors import ConfigError, ModelFileError
+from atrous.core.errors import ConfigError
 from atrous.core.processes import require_guarded_script
 from atrous.core.words import describe_count
 from atrous.data.build import list_pass
@@ -20,6 +19,7 @@ from atrous.networks.device import find_device
 from atrous.networks.rates import RATE_STRIDE
 from atrous.networks.segmenter import Segmenter
 from atrous.training.compilation import require_compiler
+from atrous.training.names import require_names
 from atrous.training.optimizers import build_optimizer
 from atrous.training.trackers import require_trackers
 
@@ -37,6 +37,7 @@ def require_feasible(config: Config) -> None:
         MachineError: The device, the compiler, a tracker or a package of the backend is missing.
         UsageError: Worker processes would run the script again.
     """
+    require_names(config)
     with torch.device("meta"):  # no memory and no random numbers
         network = build_trainable(config, num_classes=2)
         build_optimizer(network, config.training)
@@ -48,7 +49,6 @@ def require_feasible(config: Config) -> None:
     if config.training.compile:
         require_compiler(device)
     require_trackers(config.output.logger)
-    _require_weights(config.model.weights)
 
 
 def _require_evaluation(network: Segmenter, evaluation: EvaluationConfig, device: torch.device) -> None:
@@ -56,12 +56,6 @@ def _require_evaluation(network: Segmenter, evaluation: EvaluationConfig, device
     protocol = resolve(evaluation, engine, evaluation.precision)
     engine.require_precision(protocol.precision)
     network.output_stride = protocol.output_stride
-
-
-def _require_weights(source: str) -> None:
-    path = expand_path(source)
-    if path.suffix in (".safetensors", ".pth", ".pt") and not path.is_file():
-        raise ModelFileError(f"model.weights: {path} does not exist", "Give a .safetensors or .pth file, or imagenet.")
 
 
 def require_trainable(config: Config, splits: Splits, statistics: MaskStatistics) -> None:

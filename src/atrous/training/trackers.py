@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from atrous.core.errors import MachineError
+from atrous.core.install import describe_install
 from atrous.core.records import MessageCallback, Note, Scores
 from atrous.core.run_folder import RunFolder
 from atrous.training.contracts import Point, Status, Tracker
@@ -386,7 +387,7 @@ def require_trackers(names: Sequence[str]) -> None:
     """
     for name in names:
         if find_spec(name) is None:
-            raise MachineError(f"the tracker {name} is not installed", f"pip install {name}")
+            raise MachineError(f"the tracker {name} is not installed", describe_install(name))
 
 
 def list_validation_values(scores: Scores, epoch: float) -> dict[str, float]:

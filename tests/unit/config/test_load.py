@@ -208,10 +208,81 @@ def test_the_settings_are_found_wherever_the_data_are(tmp_path, monkeypatch):
     assert load_config(options={"data.source": "camvid"}).config.data.classes is None
 
 
-def test_a_data_section_that_is_no_mapping_is_refused(tmp_path):
-    write(tmp_path / "atrous.yaml", "data: images\n")
-    with pytest.raises(ConfigError, match=r"atrous.yaml:1: data is 'images'"):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "1: is empty"),
+        ("# data:\n", "1: is empty"),
+        ("version: 1\ndata:\n", "1: sets nothing of the data"),
+        ("[1, 2]\n", "1: not a mapping but list"),
+        ("images\n", "1: not a mapping but str"),
+        ("data: images\n", "1: data is 'images'"),
+        ("\ndata: [images]\n", "2: data is ['images']"),
+        ("data: 3\n", "1: data is 3"),
+        ("data: 2026-13-45\n", "month must be in 1..12"),
+        ("data:\n  classes: 5\n", "2: data.classes is 5"),
+        ("data:\n  classes: background\n", "2: data.classes is 'background'"),
+        ("data:\n  classes: [1, 2]\n", "2: data.classes is [1, 2]"),
+        ("data:\n  classes: {a: b}\n", "2: data.classes is {'a': 'b'}"),
+        ("data:\n  classes: {0: {name: a}}\n", "2: data.classes is"),
+        ("data:\n  classes: []\n", "2: data.classes is []"),
+        ("data:\n  classes: {-1: a}\n", "2: data.classes is {'-1': 'a'}"),
+        ("data:\n  classes: {70000: a}\n", "2: data.classes is {'70000': 'a'}"),
+        ("data:\n  classes: [a, a]\n", "2: data.classes names 'a' twice"),
+        ("data:\n  ignore: x\n", "2: data.ignore is 'x'"),
+        ("data:\n  ignore: 255\n", "2: data.ignore is 255"),
+        ("data:\n  ignore: [-1]\n", "2: data.ignore is"),
+        ("data:\n  ignore: {255: void}\n", "2: data.ignore is"),
+        ("data:\n  val_fraction: '0.2'\n", "2: data.val_fraction is '0.2'"),
+        ("data:\n  val_fraction: [0.2]\n", "2: data.val_fraction is [0.2]"),
+        ("data:\n  split_seed: 1.5\n", "2: data.split_seed is 1.5"),
+        ("data:\n  train_split: 3\n", "2: data.train_split is 3"),
+        ("data:\n  val_split: [val]\n", "2: data.val_split is ['val']"),
+        ("data:\n  options: []\n", "2: data.options is []"),
+        ("data:\n  source: 5\n", "2: data.source is 5"),
+        ("data:\n  root: [a]\n", "2: data.root is ['a']"),
+        ("data:\n  clases: [a]\n", "2: data.clases is unknown"),
+        ("data:\n  ? [a, b]\n  : c\n", "data."),
+        ("data:\nclasses: [a]\n", "2: classes does not belong in atrous.yaml"),
+        ("version: '1'\ndata: {ignore: []}\n", "1: version is '1'"),
+        ("version: true\ndata: {ignore: []}\n", "1: version is True"),
+        ("version: 2\ndata: {ignore: []}\n", "1: version is 2"),
+        ("data: {ignore: []}\n---\ndata: {}\n", "2: but found another document"),
+        ("data:\n\tignore: []\n", "2: found character"),
+        ("data: !!python/object:os.system {}\n", "1: could not determine a constructor"),
+    ],
+)
+def test_settings_of_data_of_a_wrong_kind_are_refused_with_their_line(tmp_path, text, message):
+    path = write(tmp_path / "atrous.yaml", text)
+    with pytest.raises(ConfigError) as caught:
         load_config(options={"data.source": str(tmp_path)})
+    assert caught.value.message.startswith(f"{path}:")
+    assert message in caught.value.message
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["atrous.yml", "Atrous.yaml", "atrous.yaml.txt", "a folder", "a broken link"])
+def test_settings_of_data_that_would_not_be_read_are_refused(tmp_path, name):
+    path = tmp_path / (name if name.lower().startswith("atrous") else "atrous.yaml")
+    if name == "a folder":
+        path.mkdir()
+    elif name == "a broken link":
+        path.symlink_to("gone")
+    else:
+        write(path, "data: {classes: [a, b]}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(options={"data.source": str(tmp_path)})
+    assert caught.value.message.startswith(f"{path} is not read")
+
+
+def test_settings_with_a_byte_order_mark_are_read(tmp_path):
+    (tmp_path / "atrous.yaml").write_bytes(b"\xef\xbb\xbfdata: {classes: [a, b]}\r\n")
+    assert load_config(options={"data.source": str(tmp_path)}).config.data.classes == ("a", "b")
+
+
+def test_one_name_for_both_splits_is_refused():
+    with pytest.raises(ConfigError, match=r"data\.val_split is 'default', as data.train_split is: the score would be"):
+        load_config(assignments=["data.train_split=default", "data.val_split=default"])
 
 
 @pytest.mark.parametrize("name", list_recipes())

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from atrous.core.data_source import DATASETS, DataSource, require_source, resolve_source
-from atrous.core.errors import DataError
+from atrous.core.errors import AtrousError, DataError
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,45 @@ def test_a_data_set_from_outside_the_package_is_a_name_too(tmp_path):
     assert resolve_source("moons").dataset == "folder"
 
 
-def test_a_source_that_is_nothing_gets_the_names_that_can_be_typed():
-    with pytest.raises(DataError, match="'nowhere' is neither a folder nor a registered data set") as caught:
-        require_source("nowhere")
-    assert caught.value.hint == "Allowed: shapes, camvid, voc, cityscapes."
+REGISTERED = "Registered data sets: shapes, camvid, voc, cityscapes."
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("nowhere", "no folder nowhere", REGISTERED),
+        ("camvit", "no folder camvit", f"Did you mean camvid? {REGISTERED}"),
+        ("Phots", "no folder Phots", f"Did you mean photos? {REGISTERED}"),
+        ("d/nowhere", "no folder d/nowhere", REGISTERED),
+        ("d/leafs/", "no folder d/leafs/", f"Did you mean d/leaves? {REGISTERED}"),
+        ("photso/raw", "no folder photso/raw", f"Did you mean photos/raw? {REGISTERED}"),
+        ("photso/other", "no folder photso/other", f"Did you mean photos? {REGISTERED}"),
+        ("photos/atrous.yml", "no file photos/atrous.yml", f"Did you mean photos/atrous.yaml? {REGISTERED}"),
+        ("a.jpg", "a.jpg is a file, not a folder", "Give the folder"),
+        ("voc=d/leafs", "data set 'voc': no folder d/leafs", "Did you mean d/leaves? Give its folder: voc=PATH;"),
+        (
+            "voc",
+            "no folder for the data set 'voc': no `data_root`, and ATROUS_DATA is not set",
+            "Give its folder: voc=",
+        ),
+        ("runs/a", "runs/a is a run, not data", "Give the folder"),
+        ("runs/a/model.safetensors", "runs/a/model.safetensors is a model, not data", "Give the folder"),
+        ("camvit=d", "unknown data set 'camvit'", "Did you mean 'camvid'?"),
+    ],
+)
+def test_a_source_that_is_no_data_is_named_with_what_was_probably_meant(text, message, hint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("photos/raw", "d/leaves", "runs/a"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("photos/atrous.yaml", "a.jpg", "runs/a/config.yaml", "runs/a/model.safetensors"):
+        (tmp_path / name).touch()
+    with pytest.raises(AtrousError) as caught:
+        require_source(text)
+    assert caught.value.message == message
+    assert caught.value.hint.startswith(hint)
+
+
+def test_drawn_data_need_no_folder_and_a_registered_root_is_looked_into(tmp_path):
+    assert require_source("shapes") == DataSource("shapes", None)
+    with pytest.raises(DataError, match=f"data set 'camvid': no folder {tmp_path / 'camvid'}"):
+        require_source("camvid", str(tmp_path))

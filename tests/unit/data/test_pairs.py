@@ -9,7 +9,7 @@ from PIL import Image
 from atrous.core.errors import DataError
 from atrous.core.labels import IGNORE_INDEX, LabelSpace
 from atrous.data.inventory import Pair
-from atrous.data.pairs import PairDataset, find_pairs, require_folder
+from atrous.data.pairs import PairDataset, find_pairs
 
 
 def save(path, array) -> None:
@@ -25,7 +25,8 @@ def test_pairs_follow_names_not_listing_order(tmp_path):
     (tmp_path / "images" / "._a.jpg").write_bytes(b"left by a file manager")
     (tmp_path / "images" / "Thumbs.db").write_bytes(b"")
 
-    (pairs,), skipped = find_pairs([("", tmp_path / "images", tmp_path / "masks")])
+    found, skipped = find_pairs({"all": ("", tmp_path / "images", tmp_path / "masks")})
+    pairs = found["all"]
 
     assert [pair.key for pair in pairs] == ["a", "a.c", "b", "sub/a"]
     assert any("1 hidden file skipped" in line and "._a.jpg" in line for line in skipped)
@@ -45,7 +46,7 @@ def test_everything_that_does_not_pair_is_listed_at_once(tmp_path):
     for name in ("ok", "orphan", "twice", "sub/alone"):
         save(tmp_path / "masks" / f"{name}.png", np.zeros((2, 2)))
     with pytest.raises(DataError) as caught:
-        find_pairs([("", tmp_path / "images", tmp_path / "masks"), ("val/", tmp_path / "v", tmp_path / "w")])
+        find_pairs({"a": ("", tmp_path / "images", tmp_path / "masks"), "b": ("val/", tmp_path / "v", tmp_path / "w")})
     message = caught.value.message
     assert "twice.jpg and " in message
     assert "1 image without a mask" in message
@@ -83,12 +84,3 @@ def test_labels_are_indices_and_the_data_set_pickles(tmp_path):
     for copy in (dataset, pickle.loads(pickle.dumps(dataset))):
         np.testing.assert_array_equal(copy.get(0).labels, [[0, 1, IGNORE_INDEX]])
         np.testing.assert_array_equal(copy.mask(0), [[7, 40, 255]])
-
-
-def test_missing_place_says_how_to_give_one(tmp_path):
-    with pytest.raises(DataError, match="ATROUS_DATA is not set") as caught:
-        require_folder("camvid", None)
-    assert "camvid=PATH" in caught.value.hint
-    assert "`data_root=PATH`" in caught.value.hint
-    with pytest.raises(DataError, match=str(tmp_path / "camvid")):
-        require_folder("camvid", tmp_path / "camvid")

@@ -13,6 +13,7 @@ import torch
 
 import atrous
 from atrous.core.errors import ConfigError, MachineError, ModelFileError, UsageError
+from atrous.core.install import describe_install
 from atrous.exporting import FORMATS, parity
 from atrous.exporting.export import _atomic_files, export_network
 from atrous.inference import BACKENDS
@@ -154,7 +155,7 @@ def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> N
             monkeypatch.delitem(__import__("sys").modules, module, raising=False)
         with pytest.raises(MachineError, match=f"format '{format}' needs the package {package}") as caught:
             FORMATS.load(format)
-        assert caught.value.hint == f"pip install 'atrous[{format}]'"
+        assert caught.value.hint == describe_install(package, format)
 
 
 def test_sizes_are_open_and_the_opset_is_recent(export_tiny: Callable[..., Path]) -> None:

@@ -16,6 +16,7 @@ import torch
 import atrous
 from atrous.core.errors import ConfigError, MachineError, ModelFileError, UsageError
 from atrous.core.inference_options import Opening
+from atrous.core.install import describe_install
 from atrous.inference import BACKENDS
 from atrous.inference.exported import read_file
 from atrous.inference.folders.writer import save_predictions
@@ -190,7 +191,7 @@ def test_a_missing_package_names_its_extra(logits_file: Path, monkeypatch: pytes
         monkeypatch.delitem(modules, BACKENDS[backend].partition(":")[0], raising=False)
         with pytest.raises(MachineError, match=f"backend '{backend}' needs the package {package}") as caught:
             atrous.load(logits_file, backend=backend)
-        assert caught.value.hint == f"pip install 'atrous[{extra}]'"
+        assert caught.value.hint == describe_install(package, extra)
 
 
 def test_the_file_is_read_without_being_opened(logits_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ def test_a_wrong_hash_is_refused() -> None:
 
 def test_a_missing_package_names_itself() -> None:
     missing = dataclasses.replace(LITE1_FILE, package="no-such-model-package")
-    with pytest.raises(MachineError, match="pip install no-such-model-package"):
+    with pytest.raises(MachineError, match="-m pip install no-such-model-package"):
         missing.fetch()
 
 

@@ -70,7 +70,7 @@ def test_a_head_without_rates_takes_any_crop():
         ({"training.loss_options": {"threshold": 1}}, ConfigError, "training.loss_options.threshold"),
         ({"training.optimizer": "adam"}, ConfigError, "unknown optimizer 'adam'"),
         ({"training.optimizer_options": {"betas": [0.9, 0.99]}}, ConfigError, "training.optimizer_options.betas"),
-        ({"model.weights": "no/weights.pth"}, ModelFileError, "no/weights.pth does not exist"),
+        ({"model.weights": "no/weights.pth"}, ModelFileError, "model.weights: no/weights.pth: no such file"),
         ({"evaluation.backend": "openvin"}, ConfigError, "unknown backend 'openvin'"),
         ({"evaluation.backend": "pt2"}, ConfigError, "runs exported files, not networks"),
         ({"evaluation.output_stride": 256}, ConfigError, "output stride 256 is not offered"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from atrous.core.findings import Finding, Severity, describe_count, shorten_list
@@ -23,7 +23,16 @@ def check_unlisted_folder(survey: Survey) -> Iterator[Finding]:
 
 def check_duplicate_name(survey: Survey) -> Iterator[Finding]:
     """Find files that differ in their suffix alone, of which only one can belong to a pair."""
-    doubled = [paths for listing in _list_folders(survey) for paths in listing.duplicates]
+    yield from list_duplicates(paths for listing in _list_folders(survey) for paths in listing.files.values())
+
+
+def list_duplicates(names: Iterable[tuple[Path, ...]]) -> Iterator[Finding]:
+    """List names that have several files.
+
+    Args:
+        names: The files of each name.
+    """
+    doubled = sorted(paths for paths in names if len(paths) > 1)
     if doubled:
         lines = [" and ".join(map(str, paths)) for paths in doubled]
         message = f"{describe_count(len(doubled), 'name')} with several files: {shorten_list(lines)}"

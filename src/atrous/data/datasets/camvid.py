@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from atrous.core.errors import DataError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Note
-from atrous.data.classes import Classes, select_classes
-from atrous.data.contracts import Splits
+from atrous.data.classes import select_classes
+from atrous.data.contracts import DEFAULT_REQUEST, DataRequest, Splits
 from atrous.data.inventory import Pair
-from atrous.data.pairs import PairDataset, find_pairs, require_folder
+from atrous.data.pairs import build_pair_splits, find_pairs
 
 CAMVID = LabelSpace(
     names=(
@@ -35,57 +33,34 @@ CAMVID = LabelSpace(
 """The 11 classes with SegNet's colours; 11 is void."""
 
 
-def build_camvid(
-    root: Path | None,
-    *,
-    classes: Classes = None,
-    ignore: Sequence[int] = (),
-    val_fraction: float = 0.2,
-    split_seed: int = 0,
-    train_split: str = "train",
-    val_split: str = "val",
-) -> Splits:
+def build_camvid(root: Path, request: DataRequest = DEFAULT_REQUEST) -> Splits:
     """Find the pairs of CamVid.
 
     Args:
         root: The folder of the data set.
-        classes: Registered names to keep, or new names by registered id. Default: all classes.
-        ignore: Ids to ignore besides those that the data set ignores.
-        val_fraction: No effect: the data set has splits of its own.
-        split_seed: No effect likewise.
-        train_split: Name of the split to train on.
-        val_split: Name of the split to score.
+        request: What is wanted; its classes are registered names to keep, or new names by registered id.
     Raises:
         DataError: The folder is missing or has another layout, or files do not pair.
-        ConfigError: `classes` holds what CamVid does not have.
+        ConfigError: The request has classes that CamVid does not have.
     """
-    root = require_folder("camvid", root)
-    space, notes = select_classes(CAMVID, classes, ignore)
-    (train, val), skipped = find_segnet_pairs(root, (train_split, val_split))
-    return Splits(
-        PairDataset(f"camvid {train_split}", space, train),
-        PairDataset(f"camvid {val_split}", space, val),
-        layout=f"SegNet's ({train_split}/ beside {train_split}annot/)",
-        notes=(*notes, *skipped),
-    )
+    space, notes = select_classes(CAMVID, request.classes, request.ignore)
+    pairs, skipped = find_segnet_pairs(root, request)
+    layout = f"SegNet's ({', '.join(f'{split}/ beside {split}annot/' for split in pairs)})"
+    return build_pair_splits("camvid", space, pairs, request, layout=layout, notes=(*notes, *skipped))
 
 
-def find_segnet_pairs(root: Path, splits: Sequence[str]) -> tuple[list[tuple[Pair, ...]], list[Note]]:
-    """Pair the files of some splits of SegNet's layout; keys begin with the split, such as "train/0001TP_006690".
+def find_segnet_pairs(root: Path, request: DataRequest) -> tuple[dict[str, tuple[Pair, ...]], tuple[Note, ...]]:
+    """Pair the files of the wanted splits of SegNet's layout; keys begin with the split, such as "train/0001TP_006690".
 
     Args:
         root: The folder that holds the splits.
-        splits: Names of the splits.
+        request: Which splits.
     Returns:
         The pairs of each split, and what was skipped.
     Raises:
-        DataError: A folder is missing, or files do not pair.
+        DataError: A split is missing, or files do not pair.
     """
-    missing = [str(root / name) for split in splits for name in (split, f"{split}annot") if not (root / name).is_dir()]
-    if missing:
-        have = sorted(path.name for path in root.iterdir() if (root / f"{path.name}annot").is_dir())
-        raise DataError(
-            f"no folder {', '.join(missing)}",
-            f"Splits here: {', '.join(have) or 'none'}; see data.train_split and data.val_split.",
-        )
-    return find_pairs([(f"{split}/", root / split, root / f"{split}annot") for split in splits])
+    existing = [path.name for path in root.iterdir() if (root / f"{path.name}annot").is_dir() and path.is_dir()]
+    splits, notes = request.choose_splits(existing, f"{root}, with splits such as train/ beside trainannot/")
+    pairs, skipped = find_pairs({split: (f"{split}/", root / split, root / f"{split}annot") for split in splits})
+    return pairs, (*notes, *skipped)

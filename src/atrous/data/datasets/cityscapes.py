@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from atrous.core.errors import DataError
 from atrous.core.findings import describe_count, shorten_list
 from atrous.core.labels import LabelSpace
-from atrous.data.classes import Classes, select_classes
-from atrous.data.contracts import Splits
+from atrous.data.classes import select_classes
+from atrous.data.contracts import DEFAULT_REQUEST, DataRequest, Splits
 from atrous.data.inventory import Pair, list_folder
-from atrous.data.pairs import PairDataset, require_folder
+from atrous.data.pairs import build_pair_splits, require_single_files
 
+_FOLDERS = ("leftImg8bit", "gtFine")
 IMAGE_END, MASK_END = "_leftImg8bit", "_gtFine_labelIds"
 
 _CLASSES = (
@@ -48,39 +48,22 @@ CITYSCAPES = LabelSpace(
 id in the benchmark. The other ids are void or too rare to be scored."""
 
 
-def build_cityscapes(
-    root: Path | None,
-    *,
-    classes: Classes = None,
-    ignore: Sequence[int] = (),
-    val_fraction: float = 0.2,
-    split_seed: int = 0,
-    train_split: str = "train",
-    val_split: str = "val",
-) -> Splits:
+def build_cityscapes(root: Path, request: DataRequest = DEFAULT_REQUEST) -> Splits:
     """Find the pairs of Cityscapes.
 
     Args:
         root: The folder of the data set.
-        classes: Registered names to keep, or new names by registered id. Default: all classes.
-        ignore: Ids to ignore besides those that the data set ignores.
-        val_fraction: No effect: the data set has splits of its own.
-        split_seed: No effect likewise.
-        train_split: Name of the split to train on.
-        val_split: Name of the split to score.
+        request: What is wanted; its classes are registered names to keep, or new names by registered id.
     Raises:
         DataError: The folder is missing or has another layout, or files do not pair.
-        ConfigError: `classes` holds what Cityscapes does not have.
+        ConfigError: The request has classes that Cityscapes does not have.
     """
-    root = require_folder("cityscapes", root)
-    space, notes = select_classes(CITYSCAPES, classes, ignore)
-    train, val = (find_cityscapes_pairs(root, split) for split in (train_split, val_split))
-    return Splits(
-        PairDataset(f"cityscapes {train_split}", space, train),
-        PairDataset(f"cityscapes {val_split}", space, val),
-        layout=f"Cityscapes' (leftImg8bit/ and gtFine/, {train_split} and {val_split})",
-        notes=tuple(notes),
-    )
+    space, notes = select_classes(CITYSCAPES, request.classes, request.ignore)
+    images, masks = ({path.name for path in (root / kind).glob("*") if path.is_dir()} for kind in _FOLDERS)
+    splits, skipped = request.choose_splits(images & masks, f"{root}, with splits in leftImg8bit/ and in gtFine/")
+    pairs = {split: find_cityscapes_pairs(root, split) for split in splits}
+    layout = f"Cityscapes' (leftImg8bit/ and gtFine/, {' and '.join(splits)})"
+    return build_pair_splits("cityscapes", space, pairs, request, layout=layout, notes=(*notes, *skipped))
 
 
 def find_cityscapes_pairs(root: Path, split: str) -> tuple[Pair, ...]:
@@ -90,17 +73,11 @@ def find_cityscapes_pairs(root: Path, split: str) -> tuple[Pair, ...]:
         root: The folder that holds leftImg8bit/ and gtFine/.
         split: Name of the split.
     Raises:
-        DataError: A folder is missing, there is no pair, or an image or a mask has no partner.
+        DataError: There is no pair, an image or a mask has no partner, or several files have one name.
     """
-    folders = [root / kind / split for kind in ("leftImg8bit", "gtFine")]
-    missing = [str(folder) for folder in folders if not folder.is_dir()]
-    if missing:
-        have = sorted(path.name for path in (root / "gtFine").glob("*") if path.is_dir())
-        raise DataError(
-            f"no folder {', '.join(missing)}",
-            f"Splits here: {', '.join(have) or 'none'}; see data.train_split and data.val_split.",
-        )
+    folders = [root / kind / split for kind in _FOLDERS]
     images, masks = (_list_ending(folder, end) for folder, end in zip(folders, (IMAGE_END, MASK_END), strict=True))
+    require_single_files([*images.values(), *masks.values()])
     alone = sorted(str(path) for path in (*_subtract(images, masks), *_subtract(masks, images)))
     if alone or not images:
         raise DataError(
@@ -109,13 +86,13 @@ def find_cityscapes_pairs(root: Path, split: str) -> tuple[Pair, ...]:
             else f"no images in {folders[0]}",
             f"NAME{IMAGE_END}.png in leftImg8bit/ goes with NAME{MASK_END}.png in gtFine/.",
         )
-    return tuple(Pair(f"{split}/{key}", images[key], masks[key]) for key in sorted(images))
+    return tuple(Pair(f"{split}/{key}", images[key][0], masks[key][0]) for key in sorted(images))
 
 
-def _list_ending(folder: Path, end: str) -> dict[str, Path]:
+def _list_ending(folder: Path, end: str) -> dict[str, tuple[Path, ...]]:
     """List the files whose name has this end, by their path without it; other files, such as colours, are skipped."""
-    return {key.removesuffix(end): paths[0] for key, paths in list_folder(folder).files.items() if key.endswith(end)}
+    return {key.removesuffix(end): paths for key, paths in list_folder(folder).files.items() if key.endswith(end)}
 
 
-def _subtract(files: dict[str, Path], others: dict[str, Path]) -> list[Path]:
-    return [path for key, path in files.items() if key not in others]
+def _subtract(files: dict[str, tuple[Path, ...]], others: dict[str, tuple[Path, ...]]) -> list[Path]:
+    return [paths[0] for key, paths in files.items() if key not in others]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,14 +10,14 @@ from atrous.core.errors import DataError
 from atrous.core.findings import describe_count, shorten_list
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Note
-from atrous.data.classes import Classes, find_classes, name_classes
-from atrous.data.contracts import Splits
+from atrous.data.classes import find_classes, name_classes
+from atrous.data.contracts import DEFAULT_REQUEST, DataRequest, Splits
 from atrous.data.datasets.camvid import find_segnet_pairs
 from atrous.data.datasets.voc import find_voc_pairs
 from atrous.data.facts import iter_threads
 from atrous.data.facts_cache import FactsCache, MaskFacts
 from atrous.data.inventory import Pair
-from atrous.data.pairs import PairDataset, find_pairs
+from atrous.data.pairs import build_pair_splits, find_pairs
 from atrous.data.split import compute_stratified_split
 
 LAYOUTS = """images/ and masks/, with or without train/ and val/ inside both
@@ -26,122 +26,114 @@ LAYOUTS = """images/ and masks/, with or without train/ and val/ inside both
   VOC's: JPEGImages/, SegmentationClass/, ImageSets/Segmentation/*.txt"""
 
 
+SPLIT_NAMES = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+"""Folders inside images/ and masks/ that are splits, never a kind of image."""
+
+
 @dataclass(frozen=True)
 class _Layout:
     """How a folder is laid out.
 
     Args:
         description: The layout as text.
-        splits: The pairs of train and val, or all pairs if the folder has no splits of its own.
+        splits: The pairs of each split, or all pairs under the name of the split to train on if there are none.
         notes: What the user should know.
+        has_splits: Whether the folder has splits of its own.
     """
 
     description: str
-    splits: list[tuple[Pair, ...]]
+    splits: dict[str, tuple[Pair, ...]]
     notes: tuple[Note, ...] = ()
+    has_splits: bool = True
 
 
-def build_folder(
-    root: Path | None,
-    *,
-    classes: Classes = None,
-    ignore: Sequence[int] = (255,),
-    val_fraction: float = 0.2,
-    split_seed: int = 0,
-    train_split: str = "train",
-    val_split: str = "val",
-) -> Splits:
+def build_folder(root: Path, request: DataRequest = DEFAULT_REQUEST) -> Splits:
     """Find the pairs of a folder, its splits and its classes; the notes of the result say what was assumed.
 
     Args:
         root: The folder.
-        classes: Class names. Default: one class for each id found in the masks.
-        ignore: Ids that are neither trained on nor scored.
-        val_fraction: Share held out for validation if the folder has no splits, stratified by class; 0 for none.
-        split_seed: Seed of that choice.
-        train_split: Name of the split to train on.
-        val_split: Name of the split to score.
-
+        request: What is wanted.
     Raises:
         DataError: No known layout, files that do not pair, or masks without two classes.
         ConfigError: An id is both named and ignored.
     """
-    if root is None or not root.is_dir():
-        raise DataError(f"{root}: no such folder", "Give the folder that holds the images and masks.")
-    layout = _recognise(root, train_split, val_split)
+    layout = _recognise(root, request)
     notes = list(layout.notes)
-    has_splits = len(layout.splits) == 2
-    pairs = [pair for split in layout.splits for pair in split]
-    masks = _read_masks(pairs) if classes is None or not has_splits else []
-    if classes is None:
-        space = find_classes((number for mask in masks for number in mask.counts), ignore)
+    pairs = [pair for split in layout.splits.values() for pair in split]
+    is_held_out = not layout.has_splits and not request.every_pair
+    masks = _read_masks(pairs) if request.classes is None or is_held_out else []
+    if request.classes is None:
+        space = find_classes((number for mask in masks for number in mask.counts), request.ignore)
         found = ", ".join(map(str, space.ids))
         notes.append(Note("classes-not-named", f"classes not named: the ids found in all masks, {found}"))
     else:
-        space = name_classes(classes, ignore)
-    if has_splits:
-        train, val = layout.splits
-    else:
-        train, val = _hold_out(pairs, masks, space, val_fraction, split_seed)
+        space = name_classes(request.classes, request.ignore)
+    splits = layout.splits
+    if is_held_out:
+        train, val = _hold_out(pairs, masks, space, request)
         if not train:
             raise DataError(f"{root}: one pair cannot be split into training and validation", "Add pairs.")
-        if val:
-            share = f"{len(val):,} of {describe_count(len(pairs), 'pair')}"
-            message = f"no splits: {share} held out for validation, stratified by class, seed {split_seed}"
-            notes.append(Note("held-out", message))
-    name = root.resolve().name
-    return Splits(
-        PairDataset(f"{name} {train_split}", space, train),
-        PairDataset(f"{name} {val_split}", space, val),
-        layout=layout.description,
-        notes=tuple(notes),
-    )
+        share = f"{len(val):,} of {describe_count(len(pairs), 'pair')}"
+        message = f"no splits: {share} held out for validation, stratified by class, seed {request.split_seed}"
+        notes.append(Note("held-out", message))
+        splits = {request.train_split: train, request.val_split: val}
+    return build_pair_splits(root.resolve().name, space, splits, request, layout=layout.description, notes=notes)
 
 
-def _recognise(root: Path, train: str, val: str) -> _Layout:
-    images, masks = root / "images", root / "masks"
-    if images.is_dir() and masks.is_dir():
-        if _has_splits([images / train, masks / train, images / val, masks / val]):
-            folders = [(f"{split}/", images / split, masks / split) for split in (train, val)]
-            return _pair(f"images/ and masks/ with {train}/ and {val}/ inside", folders)
-        return _pair("images/ and masks/ without splits", [("", images, masks)])
-    if (root / train / "images").is_dir() or (root / val / "images").is_dir():
-        _has_splits([root / split / kind for split in (train, val) for kind in ("images", "masks")])
-        folders = [(f"{split}/", root / split / "images", root / split / "masks") for split in (train, val)]
-        return _pair(f"{train}/ and {val}/ with images/ and masks/ inside", folders)
-    if (root / f"{train}annot").is_dir() or (root / f"{val}annot").is_dir():
+def _recognise(root: Path, request: DataRequest) -> _Layout:
+    train, val = request.train_split, request.val_split
+    folders = _list_folders(root)
+    if {"images", "masks"} <= folders:
+        return _read_images_and_masks(root, request)
+    inside = {name for name in folders if {"images", "masks"} & _list_folders(root / name)}
+    if inside & {train, val, *SPLIT_NAMES}:
+        existing = [name for name in inside if {"images", "masks"} <= _list_folders(root / name)]
+        splits, notes = request.choose_splits(existing, f"{root}, with images/ and masks/ in each split")
+        where = {split: (f"{split}/", root / split / "images", root / split / "masks") for split in splits}
+        return _pair(f"{_join(splits)} with images/ and masks/ inside", where, *notes)
+    if {f"{name}annot" for name in (train, val, *SPLIT_NAMES)} & folders:
         message = "SegNet's layout: if this is CamVid, camvid=PATH knows its names, colours and void id"
-        note = Note("looks-like-camvid", message)
-        splits, skipped = find_segnet_pairs(root, (train, val))
-        return _Layout("SegNet's", splits, (note, *skipped))
-    if (root / "JPEGImages").is_dir() and (root / "SegmentationClass").is_dir():
+        pairs, skipped = find_segnet_pairs(root, request)
+        return _Layout("SegNet's", pairs, (Note("looks-like-camvid", message), *skipped))
+    if {"JPEGImages", "SegmentationClass"} <= folders:
         note = Note("looks-like-voc", "VOC's layout: if this is PASCAL VOC, voc=PATH knows its names and colours")
         if (root / "ImageSets" / "Segmentation").is_dir():
-            return _Layout("VOC's", find_voc_pairs(root, (train, val)), (note,))
-        return _pair("VOC's without lists", [("", root / "JPEGImages", root / "SegmentationClass")], note)
-    inside = sorted(path.name + "/" for path in root.iterdir() if path.is_dir())
+            pairs, skipped = find_voc_pairs(root, request)
+            return _Layout("VOC's", pairs, (note, *skipped))
+        where = {train: ("", root / "JPEGImages", root / "SegmentationClass")}
+        return _pair("VOC's without lists", where, note, has_splits=False)
+    listed = [f"{name}/" for name in sorted(folders)]
     raise DataError(
-        f"{root}: unknown layout; folders inside: {shorten_list(inside) or 'none'}", f"Known layouts are:\n  {LAYOUTS}"
+        f"{root}: unknown layout; folders inside: {shorten_list(listed) or 'none'}", f"Known layouts are:\n  {LAYOUTS}"
     )
 
 
-def _pair(description: str, folders: Sequence[tuple[str, Path, Path]], *notes: Note) -> _Layout:
-    splits, skipped = find_pairs(folders)
-    return _Layout(description, splits, (*notes, *skipped))
+def _read_images_and_masks(root: Path, request: DataRequest) -> _Layout:
+    """Pair images/ with masks/; folders in both that are named as splits are splits, and never mixed."""
+    images, masks = root / "images", root / "masks"
+    inside = _list_folders(images), _list_folders(masks)
+    if (inside[0] | inside[1]) & {request.train_split, request.val_split, *SPLIT_NAMES}:
+        place = f"{root}, with splits in images/ and in masks/"
+        splits, notes = request.choose_splits(inside[0] & inside[1], place)
+        where = {split: (f"{split}/", images / split, masks / split) for split in splits}
+        return _pair(f"images/ and masks/ with {_join(splits)} inside", where, *notes)
+    where = {request.train_split: ("", images, masks)}
+    return _pair("images/ and masks/ without splits", where, has_splits=False)
 
 
-def _has_splits(folders: Sequence[Path]) -> bool:
-    """Whether the folders of the splits exist; some without the others would mix what was meant to be separate."""
-    missing = [str(folder) for folder in folders if not folder.is_dir()]
-    if missing and len(missing) < len(folders):
-        siblings = sorted(
-            {path.name for folder in folders if folder.parent.is_dir() for path in folder.parent.iterdir()}
-        )
-        raise DataError(
-            f"splits with missing folders: no {', '.join(missing)}",
-            f"There is {shorten_list(siblings)}; data.train_split and data.val_split set the names.",
-        )
-    return not missing
+def _pair(
+    description: str, folders: Mapping[str, tuple[str, Path, Path]], *notes: Note, has_splits: bool = True
+) -> _Layout:
+    pairs, skipped = find_pairs(folders)
+    return _Layout(description, pairs, (*notes, *skipped), has_splits)
+
+
+def _join(splits: Sequence[str]) -> str:
+    return " and ".join(f"{split}/" for split in splits)
+
+
+def _list_folders(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()
 
 
 def _read_masks(pairs: Sequence[Pair]) -> list[MaskFacts]:
@@ -164,9 +156,9 @@ def _read_masks(pairs: Sequence[Pair]) -> list[MaskFacts]:
 
 
 def _hold_out(
-    pairs: Sequence[Pair], masks: Sequence[MaskFacts], space: LabelSpace, fraction: float, seed: int
+    pairs: Sequence[Pair], masks: Sequence[MaskFacts], space: LabelSpace, request: DataRequest
 ) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
     classes = [mask.counts.keys() & set(space.ids) for mask in masks]
-    chosen = set(compute_stratified_split(classes, fraction, seed))
+    chosen = set(compute_stratified_split(classes, request.val_fraction, request.split_seed))
     train = tuple(pair for index, pair in enumerate(pairs) if index not in chosen)
     return train, tuple(pair for index, pair in enumerate(pairs) if index in chosen)

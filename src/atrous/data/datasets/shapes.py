@@ -8,7 +8,7 @@ angle.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -20,7 +20,7 @@ from atrous.core.errors import ConfigError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Sample
 from atrous.core.words import describe_count
-from atrous.data.contracts import Splits, describe_dataset
+from atrous.data.contracts import DEFAULT_REQUEST, DataRequest, Splits, describe_dataset
 
 CLASSES = ("background", "ellipse", "rectangle", "triangle", "frame", "hole")
 _BACKGROUND, _ELLIPSE, _RECTANGLE, _TRIANGLE, _FRAME, _HOLE = range(6)
@@ -109,13 +109,8 @@ class ShapesDataset:
 
 def build_shapes(
     root: Path | None = None,
+    request: DataRequest = DEFAULT_REQUEST,
     *,
-    classes: dict[int, str] | Sequence[str] | None = None,
-    ignore: Sequence[int] = (255,),
-    val_fraction: float = 0.2,
-    split_seed: int = 0,
-    train_split: str = "train",
-    val_split: str = "val",
     num_train: int = 1000,
     num_val: int = 60,
     size: int | tuple[int, int] = 257,
@@ -125,12 +120,7 @@ def build_shapes(
 
     Args:
         root: No effect: there are no files.
-        classes: None or the six names, in their order.
-        ignore: Ids that are neither trained on nor scored; none of them occurs.
-        val_fraction: No effect: the data set has splits of its own.
-        split_seed: No effect likewise.
-        train_split: "train" or "val".
-        val_split: "train" or "val".
+        request: What is wanted: no classes, or the six names in their order; splits "train" and "val".
         num_train: Images in "train".
         num_val: Images in "val".
         size: Side of the square images, or (height, width), in pixels, each at least 65.
@@ -138,7 +128,7 @@ def build_shapes(
     Raises:
         ConfigError: An unknown split, other classes, or a number out of its range.
     """
-    given = tuple(classes.values()) if isinstance(classes, dict) else classes
+    given = tuple(request.classes.values()) if isinstance(request.classes, Mapping) else request.classes
     if given is not None and tuple(given) != CLASSES:
         raise ConfigError("data.classes: shapes has classes of its own", f"Remove it, or give {', '.join(CLASSES)}.")
     height, width = (size, size) if isinstance(size, int) else size
@@ -150,7 +140,7 @@ def build_shapes(
     for name, count in counts.items():
         if count < 1:
             raise ConfigError(f"data.options.num_{name}: {describe_count(count, 'image')}", "Give at least 1.")
-    label_space = LabelSpace(CLASSES, ignored_ids=tuple(ignore))
+    label_space = LabelSpace(CLASSES, ignored_ids=tuple(request.ignore))
 
     def build_split(key: str, split: str) -> ShapesDataset:
         if split not in counts:
@@ -158,8 +148,8 @@ def build_shapes(
         return ShapesDataset(split, counts[split], (int(height), int(width)), seed, label_space)
 
     return Splits(
-        train=build_split("train_split", train_split),
-        val=build_split("val_split", val_split),
+        train=build_split("train_split", request.train_split),
+        val=build_split("val_split", request.val_split),
         layout="drawn on demand, no files",
     )
 

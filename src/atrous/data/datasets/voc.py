@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from atrous.core.errors import DataError
 from atrous.core.findings import describe_count, shorten_list
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Note
-from atrous.data.classes import Classes, select_classes
-from atrous.data.contracts import Splits
+from atrous.data.classes import select_classes
+from atrous.data.contracts import DEFAULT_REQUEST, DataRequest, Splits
 from atrous.data.inventory import Pair, list_folder
-from atrous.data.pairs import PairDataset, require_folder
+from atrous.data.pairs import build_pair_splits, require_single_files
 
 VOC = LabelSpace(
     names=(
@@ -29,75 +28,61 @@ VOC = LabelSpace(
 """The 21 classes with VOC's colours; 255 is the void around objects."""
 
 
-def build_voc(
-    root: Path | None,
-    *,
-    classes: Classes = None,
-    ignore: Sequence[int] = (),
-    val_fraction: float = 0.2,
-    split_seed: int = 0,
-    train_split: str = "train",
-    val_split: str = "val",
-) -> Splits:
+def build_voc(root: Path, request: DataRequest = DEFAULT_REQUEST) -> Splits:
     """Find the pairs of PASCAL VOC.
 
     Args:
         root: The folder of the data set.
-        classes: Registered names to keep, or new names by registered id. Default: all classes.
-        ignore: Ids to ignore besides those that the data set ignores.
-        val_fraction: No effect: the data set has splits of its own.
-        split_seed: No effect likewise.
-        train_split: Name of the split to train on.
-        val_split: Name of the split to score.
+        request: What is wanted; its classes are registered names to keep, or new names by registered id.
     Raises:
         DataError: The folder or a list is missing, or a listed file is.
-        ConfigError: `classes` holds what VOC does not have.
+        ConfigError: The request has classes that VOC does not have.
     """
-    root = require_folder("voc", root)
-    space, notes = select_classes(VOC, classes, ignore)
-    train, val = find_voc_pairs(root, (train_split, val_split))
-    both = {pair.key for pair in train} & {pair.key for pair in val}
-    if both:
-        words = f"in both {train_split}.txt and {val_split}.txt: scores are too high"
-        notes.append(Note("split-overlap", f"{describe_count(len(both), 'image')} {words}"))
-    return Splits(
-        PairDataset(f"voc {train_split}", space, train),
-        PairDataset(f"voc {val_split}", space, val),
-        layout=f"VOC's (ImageSets/Segmentation/{train_split}.txt and {val_split}.txt)",
-        notes=tuple(notes),
+    space, notes = select_classes(VOC, request.classes, request.ignore)
+    pairs, skipped = find_voc_pairs(root, request)
+    lists = " and ".join(f"{split}.txt" for split in pairs)
+    return build_pair_splits(
+        "voc", space, pairs, request, layout=f"VOC's (ImageSets/Segmentation/{lists})", notes=(*notes, *skipped)
     )
 
 
-def find_voc_pairs(root: Path, splits: Sequence[str]) -> list[tuple[Pair, ...]]:
-    """Pair the files that each list names, in the order of the list.
+def find_voc_pairs(root: Path, request: DataRequest) -> tuple[dict[str, tuple[Pair, ...]], tuple[Note, ...]]:
+    """Pair the files that each of the wanted lists names, in the order of the list; and say which lists are skipped.
 
     Args:
         root: The folder that holds JPEGImages/, SegmentationClass/ and ImageSets/.
-        splits: Names of the lists.
+        request: Which lists; for every pair, lists without names do not count.
     Raises:
-        DataError: A list is missing or empty, or an image or mask that it names is; all missing files at once.
+        DataError: A list is missing or empty, an image or mask that it names is missing, or several files have its
+            name; all files at once.
     """
-    lists = root / "ImageSets" / "Segmentation"
-    absent = [str(lists / f"{split}.txt") for split in splits if not (lists / f"{split}.txt").is_file()]
-    if absent:
-        have = sorted(path.stem for path in lists.glob("*.txt"))
-        raise DataError(
-            f"no list {', '.join(absent)}",
-            f"Lists here: {', '.join(have) or 'none'}; choose with data.train_split and data.val_split.",
-        )
+    folder = root / "ImageSets" / "Segmentation"
+    existing = [path.stem for path in folder.glob("*.txt") if not request.every_pair or _read_list(path)]
+    splits, notes = request.choose_splits(existing, f"{folder}, with lists such as train.txt")
+    keys = {split: _read_list(folder / f"{split}.txt") for split in splits}
+    empty = [str(folder / f"{split}.txt") for split in splits if not keys[split]]
+    if empty:
+        raise DataError(f"{' and '.join(empty)}: no image named", "Write the names of the images, one a line.")
     images, masks = (list_folder(root / name).files for name in ("JPEGImages", "SegmentationClass"))
-    found: list[tuple[Pair, ...]] = []
-    missing: list[str] = []
-    for split in splits:
-        keys = list(dict.fromkeys((lists / f"{split}.txt").read_text(encoding="utf-8").split()))
-        if not keys:
-            raise DataError(f"{lists / f'{split}.txt'}: names no image")
-        missing += [f"JPEGImages/{key}" for key in keys if key not in images]
-        missing += [f"SegmentationClass/{key}" for key in keys if key not in masks]
-        found.append(tuple(Pair(k, images[k][0], masks[k][0]) for k in keys if k in images and k in masks))
+    listed = list(dict.fromkeys(key for split in splits for key in keys[split]))
+    missing = [
+        f"{name}/{key}"
+        for name, files in (("JPEGImages", images), ("SegmentationClass", masks))
+        for key in listed
+        if key not in files
+    ]
     if missing:
         raise DataError(
             f"{describe_count(len(missing), 'file')} of the lists not found in {root}: {shorten_list(missing)}",
             "Add the files, or remove their names from the lists.",
         )
-    return found
+    require_single_files([files[key] for key in listed for files in (images, masks)])
+    pairs = {split: tuple(Pair(key, images[key][0], masks[key][0]) for key in keys[split]) for split in splits}
+    return pairs, notes
+
+
+def _read_list(path: Path) -> list[str]:
+    try:
+        return list(dict.fromkeys(path.read_text(encoding="utf-8-sig").split()))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text", "Save the list as UTF-8, one name a line.") from error

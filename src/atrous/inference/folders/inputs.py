@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import glob
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from atrous.core.errors import UsageError
+from atrous.core.paths import suggest_path
 from atrous.images.decode import IMAGE_SUFFIXES, load_image
 
 
@@ -28,12 +29,29 @@ class ImageFile:
     key: str
 
 
+def require_input(source: str | Path) -> None:
+    """Refuse a file, folder or glob that does not exist, without listing what is in it.
+
+    Raises:
+        UsageError: There is no such file or folder, or no file matches.
+    """
+    path = Path(source)
+    if path.exists():
+        return
+    if not is_glob(source):
+        hint = f"{suggest_path(path)}Give an image, a folder of images or a glob."
+        raise UsageError(f"no such file or folder: {path}", hint)
+    if next(glob.iglob(str(source), recursive=True), None) is None:
+        raise UsageError(f"no file matches {source}", "Quote the pattern, and use ** for folders at any depth.")
+
+
 def find_images(source: str | Path) -> list[ImageFile]:
     """Find the images that a file, a folder (with its sub-folders) or a glob names, in order.
 
     Raises:
         UsageError: There is no such file or folder, or no image in it.
     """
+    require_input(source)
     path = Path(source)
     if path.is_file():
         return [ImageFile(path, path.stem)]
@@ -46,7 +64,7 @@ def find_images(source: str | Path) -> list[ImageFile]:
         files = [Path(name) for name in glob.glob(str(source), recursive=True) if Path(name).is_file()]
         missing = f"no file matches {source}", "Quote the pattern, and use ** for folders at any depth."
     else:
-        raise UsageError(f"no such file or folder: {path}", "Give an image, a folder of images or a glob.")
+        raise UsageError(f"{path} is neither a file nor a folder", "Give an image, a folder of images or a glob.")
     if not files:
         raise UsageError(*missing)
     return [ImageFile(file, file.relative_to(root).with_suffix("").as_posix()) for file in sorted(files)]
@@ -114,6 +132,10 @@ def convert_image(value: Any) -> np.ndarray:
         UsageError: An object of another type, shape or dtype.
         DataError: Bytes, a stream or a PIL image that cannot be decoded.
     """
+    if "torch" not in sys.modules:  # files are looked for without it
+        return load_image(value)
+    import torch
+
     if not isinstance(value, torch.Tensor):
         return load_image(value)
     if value.dim() != 3 or value.shape[0] != 3 or not (value.dtype.is_floating_point or value.dtype == torch.uint8):

@@ -6,6 +6,7 @@ from PIL import Image
 
 from atrous.core.errors import DataError
 from atrous.core.labels import IGNORE_INDEX
+from atrous.data.contracts import DataRequest
 from atrous.data.datasets.camvid import CAMVID, build_camvid
 
 
@@ -30,15 +31,10 @@ def test_classes_stand_in_segnets_order_and_11_is_void(root):
 
 
 def test_another_split_can_be_scored(root):
-    assert build_camvid(root, val_split="test").val.key(0) == "test/0001TP_1"
+    assert build_camvid(root, DataRequest(val_split="test")).val.key(0) == "test/0001TP_1"
 
 
 def test_missing_split_names_those_that_are_there(root):
-    with pytest.raises(DataError, match="trialannot") as caught:
-        build_camvid(root, train_split="trial")
-    assert "test, train, val" in caught.value.hint
-
-
-def test_no_place_says_how_to_give_one():
-    with pytest.raises(DataError, match="no folder for the data set"):
-        build_camvid(None)
+    with pytest.raises(DataError, match="no split trial; there are: test, train, val") as caught:
+        build_camvid(root, DataRequest(train_split="trial"))
+    assert "`set` data.train_split=" in caught.value.hint

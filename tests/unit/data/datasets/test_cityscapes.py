@@ -6,6 +6,7 @@ from PIL import Image
 
 from atrous.core.errors import DataError
 from atrous.core.labels import IGNORE_INDEX
+from atrous.data.contracts import DataRequest
 from atrous.data.datasets.cityscapes import CITYSCAPES, build_cityscapes
 
 
@@ -61,10 +62,18 @@ def test_files_without_a_partner_are_named(tmp_path):
 
 def test_a_missing_split_is_told_with_those_that_there_are(tmp_path):
     add(tmp_path, "train", "ulm_000000_000019")
-    with pytest.raises(DataError, match="no folder") as caught:
+    with pytest.raises(DataError, match="no split val; there are: train"):
         build_cityscapes(tmp_path)
-    assert "Splits here: train" in caught.value.hint
+    assert len(build_cityscapes(tmp_path, DataRequest(every_pair=True)).train) == 1
     (tmp_path / "leftImg8bit" / "val").mkdir()
     (tmp_path / "gtFine" / "val").mkdir()
     with pytest.raises(DataError, match="no images in"):
+        build_cityscapes(tmp_path)
+
+
+def test_several_files_of_one_name_are_refused(tmp_path):
+    image = add(tmp_path, "train", "ulm_000000_000019")["image"]
+    add(tmp_path, "val", "bonn_000001_000019")
+    image.with_suffix(".jpg").write_bytes(image.read_bytes())
+    with pytest.raises(DataError, match=f"1 name with several files: {image.with_suffix('.jpg')} and {image}"):
         build_cityscapes(tmp_path)

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from atrous.core.errors import DataError
+from atrous.data.contracts import DataRequest
 from atrous.data.datasets.folder import build_folder
 
 
@@ -48,7 +49,7 @@ def test_flat_folder_is_split_by_seed_and_said_so(tmp_path):
     assert len(keys["val"]) == 4
     assert sorted(keys["train"] + keys["val"]) == sorted(str(number) for number in range(20))
     assert any("4 of 20 pairs held out" in note and "seed 0" in note for note in splits.notes)
-    again, other = build_folder(tmp_path), build_folder(tmp_path, split_seed=1)
+    again, other = build_folder(tmp_path), build_folder(tmp_path, DataRequest(split_seed=1))
     assert again.val == splits.val
     assert other.val != splits.val
 
@@ -86,7 +87,7 @@ def test_object_saved_as_255_gives_the_line_to_write_and_works_with_it(tmp_path)
     with pytest.raises(DataError, match="255 is ignored") as caught:
         build_folder(tmp_path)
     assert "classes: {0: background, 255: object} and ignore: []" in caught.value.hint
-    splits = build_folder(tmp_path, classes={0: "background", 255: "object"}, ignore=())
+    splits = build_folder(tmp_path, DataRequest({0: "background", 255: "object"}, ignore=()))
     assert set(np.unique(splits.train.get(0).labels)) == {0, 1}
 
 
@@ -97,13 +98,61 @@ def test_unknown_layout_lists_what_is_there_and_what_is_known(tmp_path):
     assert "images/ and masks/" in caught.value.hint
 
 
-def test_a_train_folder_without_val_is_not_mixed_silently(tmp_path):
-    fill(tmp_path / "images" / "train", tmp_path / "masks" / "train")
-    fill(tmp_path / "images" / "validation", tmp_path / "masks" / "validation")
-    with pytest.raises(DataError, match="images/val") as caught:
+def lay_out(root, layout, names):
+    """Four pairs in each split, laid out in one of the ways that have splits."""
+    for name in names:
+        if layout == "inside":
+            fill(root / "images" / name, root / "masks" / name)
+        elif layout == "outside":
+            fill(root / name / "images", root / name / "masks")
+        elif layout == "segnet":
+            fill(root / name, root / f"{name}annot")
+        else:
+            fill(root / "JPEGImages", root / "SegmentationClass", name=f"{name}{{}}")
+            lists = root / "ImageSets" / "Segmentation"
+            lists.mkdir(parents=True, exist_ok=True)
+            (lists / f"{name}.txt").write_text("".join(f"{name}{number}\n" for number in range(4)))
+
+
+LAYOUTS = ["inside", "outside", "segnet", "voc"]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    ("names", "missing", "options"),
+    [
+        (("train", "valid"), "val", "data.val_split=valid"),
+        (
+            ("training", "validation"),
+            "train and no split val",
+            "data.train_split=training `set` data.val_split=validation",
+        ),
+        (("train", "test"), "val", "data.val_split=test"),
+        (("train",), "val", ""),
+        (("test",), "train and no split val", "data.train_split=NAME `set` data.val_split=NAME"),
+    ],
+)
+def test_splits_of_other_names_are_never_mixed_and_the_option_is_named(tmp_path, layout, names, missing, options):
+    lay_out(tmp_path, layout, names)
+    with pytest.raises(DataError, match=f"no split {missing}; there are: {', '.join(sorted(names))}") as caught:
         build_folder(tmp_path)
-    assert "validation" in caught.value.hint
-    assert len(build_folder(tmp_path, val_split="validation").val) == 4
+    if options:
+        assert f"`set` {options}," in caught.value.hint
+    chosen = build_folder(tmp_path, DataRequest(train_split=names[0], val_split=names[-1]))
+    assert (len(chosen.train), len(chosen.val)) == (4, 4)
+    scored = build_folder(tmp_path, DataRequest(every_pair=True))
+    is_partial = "train" in names and len(names) > 1
+    assert len(scored.train) + len(scored.val) == (4 if is_partial else 4 * len(names))
+    assert ("skipped-splits" in [note.code for note in scored.notes]) == is_partial
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_pair_of_train_and_val_is_not_that_of_test(tmp_path, layout):
+    lay_out(tmp_path, layout, ("train", "val", "test"))
+    splits = build_folder(tmp_path, DataRequest(every_pair=True))
+    assert (len(splits.train), len(splits.val)) == (4, 4)
+    assert splits.val.name == f"{tmp_path.name} val"
+    assert "the splits train, val are taken, and test skipped" in splits.notes
 
 
 def test_masks_that_cannot_be_read_are_all_named(tmp_path):
@@ -112,8 +161,3 @@ def test_masks_that_cannot_be_read_are_all_named(tmp_path):
         (tmp_path / "masks" / f"{number}.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"2 masks that cannot be read: .*1\.png.*3\.png"):
         build_folder(tmp_path)
-
-
-def test_missing_folder(tmp_path):
-    with pytest.raises(DataError, match="no such folder"):
-        build_folder(tmp_path / "none")

@@ -11,6 +11,7 @@ import pytest
 
 from atrous.core.errors import ConfigError
 from atrous.core.records import Sample
+from atrous.data.contracts import DataRequest
 from atrous.data.datasets.shapes import CLASSES, ShapesDataset, build_shapes
 
 NUM_CLASSES = len(CLASSES)
@@ -112,8 +113,8 @@ def test_a_hole_shows_the_background_and_lies_in_a_frame() -> None:
     [
         ({"size": 33}, "data.options.size: 33x33 is too small"),
         ({"num_val": 0}, "data.options.num_val: 0 images"),
-        ({"train_split": "trainval"}, "data.train_split: shapes has no split 'trainval'"),
-        ({"classes": ("sky", "road")}, "data.classes: shapes has classes of its own"),
+        ({"request": DataRequest(train_split="trainval")}, "data.train_split: shapes has no split 'trainval'"),
+        ({"request": DataRequest(classes=("sky", "road"))}, "data.classes: shapes has classes of its own"),
     ],
 )
 def test_impossible_options_are_refused_by_name(options: dict[str, object], words: str) -> None:
@@ -124,7 +125,7 @@ def test_impossible_options_are_refused_by_name(options: dict[str, object], word
 
 def test_the_classes_may_be_given_by_their_own_names() -> None:
     for classes in (CLASSES, dict(enumerate(CLASSES))):
-        assert build_shapes(classes=classes).val.label_space == build_shapes().val.label_space
+        assert build_shapes(None, DataRequest(classes)).val.label_space == build_shapes().val.label_space
 
 
 def test_an_index_beyond_the_end_is_refused() -> None:

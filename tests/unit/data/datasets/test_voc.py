@@ -6,6 +6,7 @@ from PIL import Image
 
 from atrous.core.errors import DataError
 from atrous.core.labels import IGNORE_INDEX
+from atrous.data.contracts import DataRequest
 from atrous.data.datasets.voc import VOC, build_voc
 
 
@@ -42,7 +43,7 @@ def test_lists_are_followed(root):
 
 
 def test_subset_ignores_the_other_registered_classes(root):
-    splits = build_voc(root, classes=("background", "dog"))
+    splits = build_voc(root, DataRequest(classes=("background", "dog")))
     np.testing.assert_array_equal(splits.val.get(0).labels, [[0, IGNORE_INDEX, 1, IGNORE_INDEX]])
     assert "8 cat" in splits.notes[0]
     assert "12 dog" not in splits.notes[0]
@@ -51,13 +52,13 @@ def test_subset_ignores_the_other_registered_classes(root):
 def test_unregistered_ids_stop(root):
     Image.fromarray(np.array([[0, 8, 99, 255]], np.uint8)).save(root / "SegmentationClass" / "2007_c.png")
     with pytest.raises(DataError, match=r"2007_c\.png: .*99 \(1 pixel\)"):
-        build_voc(root, classes=("background", "dog")).val.get(0)
+        build_voc(root, DataRequest(classes=("background", "dog"))).val.get(0)
 
 
 def test_missing_list_names_the_others(root):
-    with pytest.raises(DataError, match=r"train_aug\.txt") as caught:
-        build_voc(root, train_split="train_aug")
-    assert "train, val" in caught.value.hint
+    with pytest.raises(DataError, match="no split train_aug; there are: train, val") as caught:
+        build_voc(root, DataRequest(train_split="train_aug"))
+    assert "Choose one: `set` data.train_split=train," in caught.value.hint
 
 
 def test_listed_files_that_are_missing_are_all_named(root):
@@ -67,12 +68,17 @@ def test_listed_files_that_are_missing_are_all_named(root):
         build_voc(root)
 
 
-def test_overlap_of_the_lists_is_told(root):
-    (root / "ImageSets" / "Segmentation" / "trainval.txt").write_text("2007_a\n2007_c\n")
-    assert "1 image in both" in build_voc(root, train_split="trainval").notes[-1]
-
-
-def test_empty_list(root):
+def test_an_empty_list_is_named_and_for_every_pair_it_does_not_count(root):
     (root / "ImageSets" / "Segmentation" / "val.txt").write_text("\n")
-    with pytest.raises(DataError, match="names no image"):
+    with pytest.raises(DataError, match=r"val\.txt: no image named"):
+        build_voc(root)
+    assert len(build_voc(root, DataRequest(every_pair=True)).train) == 2
+
+
+@pytest.mark.parametrize(("folder", "suffix"), [("JPEGImages", ".png"), ("SegmentationClass", ".tif")])
+def test_several_files_of_a_listed_name_are_refused_and_others_do_not_matter(root, folder, suffix):
+    for key in ("2007_unlisted", "2007_c"):
+        build_voc(root)
+        Image.new("L", (4, 1)).save(root / folder / f"{key}{suffix}")
+    with pytest.raises(DataError, match=r"1 name with several files: .*2007_c\..* and .*2007_c\."):
         build_voc(root)

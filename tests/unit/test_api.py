@@ -22,7 +22,7 @@ from atrous.core.errors import ConfigError, DataError, ModelFileError, UsageErro
 from atrous.core.labels import LabelSpace
 from atrous.data.datasets.shapes import build_shapes
 from atrous.networks.segmenter import Segmenter
-from tiny import RUN_SIDE
+from tiny import RUN_OPTIONS, RUN_SIDE
 
 EVALUATION = {"output_stride": 8, "scales": (0.5, 1.0), "flip": True, "window": 49, "precision": "bf16"}
 OPTIONS = [
@@ -429,3 +429,54 @@ def test_results_show_themselves_in_a_notebook(run: Path) -> None:
     assert curves.count("<svg") == 3
     assert "Validation mIoU" in curves
     assert table in curves
+
+
+
+
+def test_a_stride_that_the_model_cannot_have_names_those_it_can_have_on_every_way(
+    shapes_folder: Path, trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = np.zeros((40, 50, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    model = atrous.load(trained_run)
+    file, run, out = str(tmp_path / "a.png"), str(trained_run), str(tmp_path / "out")
+    head = {"rates": [1, 2]}
+    settings = {"model.head": head, "training.crop": RUN_SIDE, "model.weights": "none"}
+
+    def switch() -> None:
+        model.network.output_stride = 7
+
+    calls = {
+        "predict": lambda: model.predict(image, output_stride=7),
+        "predict files": lambda: atrous.predict(file, model, out, output_stride=7),
+        "evaluate": lambda: atrous.evaluate(model, output_stride=7),
+        "export": lambda: atrous.export(model, tmp_path / "m.onnx", output_stride=7),
+        "bench": lambda: api.bench([model], [(33, 33)], output_strides=[7]),
+        "build": lambda: atrous.build("deeplabv3-tiny", classes=2, output_stride=7, head=head),
+        "switch": switch,
+        **{
+            key: lambda key=key: atrous.train(shapes_folder, model="deeplabv3-tiny", out=out, set=settings | {key: 7})
+            for key in ("model.output_stride", "evaluation.output_stride")
+        },
+    }
+    for name, call in calls.items():
+        with pytest.raises(ConfigError, match="output stride 7 is not offered by this network") as caught:
+            call()
+        assert caught.value.hint.startswith("Allowed: 4, 8, 16."), name  # rates 1 and 2 are not whole at 32
+    commands = (
+        ["predict", file, "--model", run, "--out", out, "--output-stride", "7"],
+        ["eval", run, "--output-stride", "7"],
+        ["export", run, "--out", f"{out}.onnx", "--output-stride", "7"],
+        ["bench", run, "--sizes", "33", "--output-strides", "7"],
+        ["train", str(shapes_folder), *RUN_OPTIONS, "--out", out, "--set", "model.output_stride=7"],
+        ["models", "show", "deeplabv2-resnet18", "--output-stride", "7"],
+    )
+    for command in commands:
+        assert main(command) == 2, command
+        assert "Allowed: 4, 8, 16." in capsys.readouterr().err, command
+
+
+def test_int8_is_a_precision_of_files_that_were_exported_with_it(trained_run: Path) -> None:
+    with pytest.raises(ConfigError, match="precision int8: backend 'torch' runs networks in fp32 and bf16") as caught:
+        atrous.load(trained_run, precision="int8").predict(np.zeros((40, 50, 3), dtype=np.uint8))
+    assert "atrous export --int8" in caught.value.hint

@@ -75,11 +75,13 @@ def read_inference_options(
         backend: See `Opening`.
         trust: See `Opening`.
     Raises:
-        UsageError: Words that cannot be read as numbers.
+        UsageError: Words that cannot be read as numbers, or options that contradict each other.
         ConfigError: An option is out of its range; all of them in one message.
     """
     from atrous.config.options import update_options
 
+    if crf is False and crf_set:
+        raise UsageError("--no-crf and --crf-set contradict each other", "Remove one of them.")
     inference = {
         "output_stride": output_stride,
         "scales": parse_numbers(scales, "--scales"),

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from atrous.core.inference_options import InferenceOptions, OutputStride, Precision
+from atrous.core.inference_options import InferenceOptions, Precision
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 ClassId = Annotated[int, Field(ge=0, le=65534)]
@@ -55,8 +55,8 @@ class ModelConfig(Section):
     """`<family>-<backbone>`, see `atrous models`."""
     weights: str = "imagenet"
     """Where the weights start: `imagenet`, `none`, a file, or torchvision/<name>."""
-    output_stride: OutputStride = 16
-    """Input resolution / feature resolution at build time; a loaded model can be switched."""
+    output_stride: int = 16
+    """Input resolution / feature resolution at build time, such as 8 or 16; a loaded model can be switched."""
     convention: Literal["atrous", "torchvision", "tensorflow"] = "atrous"
     """Preset of the three fields below."""
     first_unit_rate: Literal["exact", "uniform"] | None = None

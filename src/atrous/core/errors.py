@@ -4,8 +4,10 @@ AtrousError            70  base class; only the kinds below are raised
 ├── UsageError         2   a command or a call whose arguments make no sense
 ├── ConfigError        2   a setting that is unknown, mistyped or impossible
 ├── DataError          3   an image, a mask or a folder of them
+│   └── OutputError    3   an image for which the network's output is not finite
 ├── ModelFileError     4   a model file, a checkpoint or a run folder
 ├── MachineError       5   memory, disk space, open files, a device, a missing package
+│   └── MemoryShort    5   a forward pass for which the memory did not suffice
 └── TrainingDiverged   6   a loss or a gradient that is no longer finite
 
 Other exit codes: 0 done; 1 done, but something was skipped; 70 an unexpected error; 130 interrupted by a signal.
@@ -77,6 +79,10 @@ class DataError(AtrousError, ValueError):
     exit_code = 3
 
 
+class OutputError(DataError):
+    """An image for which the network's output is not finite, so that it has no labels."""
+
+
 class ModelFileError(AtrousError, ValueError):
     """A model file, a checkpoint or a run folder that cannot be read or does not fit."""
 
@@ -87,6 +93,10 @@ class MachineError(AtrousError, RuntimeError):
     """Something that this machine lacks: memory, disk space, open files, a device, a package."""
 
     exit_code = 5
+
+
+class MemoryShort(MachineError):  # noqa: N818  a condition, named as StopIteration is
+    """A forward pass for which the memory did not suffice; a smaller one may fit."""
 
 
 class TrainingDiverged(AtrousError, RuntimeError):  # noqa: N818  a condition, named as StopIteration is

@@ -10,8 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, MinLen
 
-OutputStride = Literal[4, 8, 16, 32, 64, 128, 256]
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "int8"]
+"""int8 is for files that were exported with it; the engine refuses it for networks."""
 
 
 def _describe(description: str) -> dict[str, str]:
@@ -24,9 +24,9 @@ class InferenceOptions:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
 
-    output_stride: OutputStride | None = field(
+    output_stride: int | None = field(
         default=None,
-        metadata=_describe("Input resolution / feature resolution: 4, 8, 16 or 32. Default: the model's."),
+        metadata=_describe("Input resolution / feature resolution, such as 8 or 16. Default: the model's."),
     )
     scales: Annotated[tuple[Annotated[float, Gt(0)], ...], MinLen(1)] = field(
         default=(1.0,), metadata=_describe("Scales of the image whose class probabilities are averaged: 0.75,1,1.25.")
@@ -52,7 +52,9 @@ class Opening:
     device: str = field(default="auto", metadata=_describe("auto, cpu, cuda, cuda:1 or mps."))
     precision: Precision = field(
         default="auto",
-        metadata=_describe("auto, fp32 or bf16; auto: bf16 if it is faster and its validation score is as good."),
+        metadata=_describe(
+            "auto, fp32 or bf16; auto: bf16 if it is faster and its validation score is as good; or an exported file's."
+        ),
     )
     backend: str = field(
         default="auto",

@@ -17,6 +17,7 @@ class Format(Protocol):
         suffix: Suffix of the files.
         beside: Suffixes of additional files that belong to each file.
         packages: Packages whose versions are recorded in the files.
+        is_archive: Whether the files are zip archives, whose members have checksums.
 
     Args:
         program: The traced program.
@@ -28,6 +29,7 @@ class Format(Protocol):
     suffix: str
     beside: tuple[str, ...]
     packages: tuple[str, ...]
+    is_archive: bool
 
     def __init__(self, program: ExportedProgram, calibration: Sequence[np.ndarray] | None = None) -> None: ...
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from atrous.core.errors import AtrousError, ModelFileError, UsageError
 from atrous.core.files import atomic_path
 from atrous.core.records import MessageCallback, send_message
+from atrous.core.seal import SEAL_KEY, draw_seal, seal_files
 from atrous.core.system_errors import raise_shortage
 from atrous.exporting import FORMATS
 from atrous.exporting.contracts import Format
@@ -77,7 +78,8 @@ def export_network(
         )
 
     network = copy_network(network).cpu().eval()  # a traced program would keep the device, and files open anywhere
-    network.output_stride = output_stride or network.output_stride
+    if output_stride is not None:
+        network.output_stride = output_stride
     statistics = {name: network.get_buffer(name).flatten().tolist() for name in ("mean", "std")}
     card = replace(card, normalisation=statistics)
     graph = GraphCard(
@@ -109,7 +111,13 @@ def export_network(
         images = draw_images() if calibration is None else _batch(calibration[1::2])
         parity = measure_parity(network, backend, images)
         require_parity(parity, str(path), graph.precision)
-        written.save(temporary, write_metadata(card, replace(graph, parity=parity.to_json())))
+        metadata = write_metadata(card, replace(graph, parity=parity.to_json()))
+        if form.is_archive:  # which has checksums of its own
+            written.save(temporary, metadata)
+        else:
+            seal = draw_seal()
+            written.save(temporary, metadata | {SEAL_KEY: seal})
+            seal_files([temporary, *map(temporary.with_suffix, form.beside)], seal)
     return parity
 
 

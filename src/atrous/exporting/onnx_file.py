@@ -24,6 +24,7 @@ class OnnxFile:
     suffix = ".onnx"
     beside = ()
     packages = ("onnx", "onnxscript", "onnxruntime")
+    is_archive = False
 
     def __init__(self, program: ExportedProgram, calibration: Sequence[np.ndarray] | None = None) -> None:
         self._model = convert_to_onnx(program)

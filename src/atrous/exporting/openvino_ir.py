@@ -26,6 +26,7 @@ class OpenVinoIR:
     suffix = ".xml"
     beside = (".bin",)
     packages = ("openvino", "onnx", "onnxscript")
+    is_archive = False
 
     def __init__(self, program: ExportedProgram, calibration: Sequence[np.ndarray] | None = None) -> None:
         self._model = find_core().read_model(OnnxFile(program, calibration).serialize())

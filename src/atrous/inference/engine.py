@@ -278,9 +278,9 @@ def _choose_network_backend(wanted: str) -> str:
     able = list_network_backends()
     if wanted == "auto":
         return able[0]
-    BACKENDS.require(wanted)
     if wanted not in able:
+        problem = f"backend {wanted!r} runs exported files, not networks"
         raise ConfigError(
-            f"backend {wanted!r} runs exported files, not networks", describe_choices(wanted, ["auto", *able])
+            problem if wanted in BACKENDS else f"unknown backend {wanted!r}", describe_choices(wanted, ["auto", *able])
         )
     return wanted

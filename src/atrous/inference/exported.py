@@ -8,12 +8,16 @@ from pathlib import Path
 
 from atrous.core.errors import AtrousError, ConfigError, ModelFileError
 from atrous.core.registry import describe_choices
+from atrous.core.seal import SEAL_KEY, find_damaged_member, require_sealed
 from atrous.core.system_errors import raise_shortage
 from atrous.graphs.card import FORMAT, FORMAT_VERSION, GraphCard
 from atrous.inference import BACKENDS
 from atrous.inference.backends.graph_backend import Graph, read_first_line
 from atrous.networks.contracts import Geometry
 from atrous.networks.model_file import ModelCard
+
+_BESIDE = {".xml": (".bin",)}
+"""Suffixes of the files that belong to an exported file."""
 
 
 class ExportedFile(Graph):
@@ -59,9 +63,11 @@ def choose_backend(path: Path, wanted: str) -> str:
     able = BACKENDS.find_tagged(path.suffix)
     if wanted == "auto":
         return able[0]
-    BACKENDS.require(wanted)
     if wanted not in able:
-        raise ConfigError(f"backend {wanted!r} does not run {path.suffix} files", describe_choices(wanted, able))
+        problem = f"backend {wanted!r} does not run {path.suffix} files"
+        raise ConfigError(
+            problem if wanted in BACKENDS else f"unknown backend {wanted!r}", describe_choices(wanted, ["auto", *able])
+        )
     return wanted
 
 
@@ -93,12 +99,18 @@ def read_file(path: Path, *, backend: str = "auto", trust: bool = False) -> Expo
     """
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file", "Give a file that `atrous export` wrote.")
+    files = [path, *(path.with_suffix(suffix) for suffix in _BESIDE.get(path.suffix, ()))]
+    for file in files:
+        if not file.is_file():
+            raise ModelFileError(f"{path}: its weights are missing, {file}", "Keep both files in one folder.")
     if path.suffix == ".pt2" and not trust:
         raise ModelFileError(
             f"{path}: a .pt2 can run any code when it is opened",
             "If you trust where it comes from: `trust=True`. Formats onnx and openvino are safe.",
         )
     try:
+        if damaged := find_damaged_member(path):
+            raise ModelFileError(f"{path}: {damaged} in it is damaged", "Copy it again, or export the model again.")
         metadata: Mapping[str, str] = BACKENDS.load(choose_backend(path, backend)).read_metadata(path)
     except AtrousError:
         raise
@@ -117,4 +129,5 @@ def read_file(path: Path, *, backend: str = "auto", trust: bool = False) -> Expo
         raise ModelFileError(
             f"{path}: has format {version}; this atrous reads up to {FORMAT_VERSION}", "Update atrous."
         )
+    require_sealed(files, metadata.get(SEAL_KEY))
     return ExportedFile(path, card, graph)

@@ -17,6 +17,7 @@ from atrous.core.errors import AtrousError, ModelFileError, UsageError
 from atrous.core.files import atomic_path
 from atrous.core.labels import LabelSpace
 from atrous.core.provenance import collect_versions
+from atrous.core.seal import SEAL_KEY, draw_seal, require_sealed, seal_files
 from atrous.core.system_errors import raise_shortage
 from atrous.core.words import describe_count
 from atrous.networks.build import build_network_from
@@ -29,7 +30,7 @@ from atrous.networks.published import (
     recognise_torchvision,
 )
 from atrous.networks.segmenter import Segmenter
-from atrous.networks.weights import load_fitting, load_state
+from atrous.networks.weights import load_fitting, load_state, require_finite
 
 FORMAT = "atrous-model"
 FORMAT_VERSION = 2
@@ -96,8 +97,10 @@ def save_model(path: Path, network: Segmenter, card: ModelCard, state: Mapping[s
     tensors = network.state_dict() if state is None else state
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "card": json.dumps(card.to_json())}
+    seal = draw_seal()
     with atomic_path(path) as temporary:
-        save_file(plain, temporary, metadata=metadata)
+        save_file(plain, temporary, metadata=metadata | {SEAL_KEY: seal})
+        seal_files([temporary], seal)
 
 
 def load_model(path: Path) -> tuple[Segmenter, ModelCard]:
@@ -106,7 +109,8 @@ def load_model(path: Path) -> tuple[Segmenter, ModelCard]:
     Args:
         path: A file or folder; or torchvision/<name>, whose published weights are downloaded once.
     Raises:
-        ModelFileError: No such file, damaged, of another kind, or written by a later version.
+        ModelFileError: No such file, damaged, of another kind, or written by a later version; or a weight is not
+            finite.
         MachineError: The download failed.
     """
     path = find_model(path)
@@ -114,7 +118,9 @@ def load_model(path: Path) -> tuple[Segmenter, ModelCard]:
         return _load_published(path.as_posix())
     if path.suffix != ".safetensors":
         return _load_torchvision(path)
-    card = read_card(path)
+    metadata = _read_metadata(path)
+    card = _parse_card(path, metadata)
+    require_sealed([path], metadata.get(SEAL_KEY))
     try:
         network = build_network_from(card.model, card.label_space.num_classes)
     except AtrousError as error:
@@ -133,16 +139,23 @@ def read_card(path: Path) -> ModelCard:
     Raises:
         ModelFileError: No such file, damaged, of another kind, or written by a later version.
     """
+    return _parse_card(path, _read_metadata(path))
+
+
+def _read_metadata(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file", "Give a run folder, a .safetensors or a .pth file.")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            return file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise_shortage(error, path)
         raise ModelFileError(
             f"{path}: cannot be read: {error}", "The file is damaged or not a .safetensors file."
         ) from error
+
+
+def _parse_card(path: Path, metadata: Mapping[str, str]) -> ModelCard:
     if metadata.get("format") != FORMAT:
         raise ModelFileError(
             f"{path}: was not written by atrous, so its network and its classes are not known", _describe_saving(path)
@@ -177,6 +190,7 @@ def _translate_first_version(card: ModelCard) -> ModelCard:
 
 
 def _load_exactly(network: Segmenter, state: Mapping[str, Tensor], path: Path) -> None:
+    require_finite(state, str(path))
     report = load_fitting(network, state)
     wrong = [*report.new, *report.unused]
     if wrong:

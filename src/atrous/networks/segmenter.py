@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atrous.core.errors import ConfigError, UsageError
+from atrous.core.inputs import InputSpec
 from atrous.core.labels import LabelSpace
 from atrous.networks.contracts import (
     UNPADDED,
@@ -26,7 +28,7 @@ from atrous.networks.contracts import (
 from atrous.networks.heads.fcn import FCNHead
 from atrous.networks.layers.pooling import ImagePooling
 from atrous.networks.layers.resize import enlarge_logits, resample_cells, scale_image
-from atrous.networks.stride import Site, plan_strides
+from atrous.networks.stride import OUTPUT_STRIDES, Planner, Site, plan_strides
 
 
 class Segmenter(nn.Module):
@@ -48,8 +50,8 @@ class Segmenter(nn.Module):
             padded "map", or, in evaluation, over windows of `pooling_window` pixels ("crop_window").
         pooling_window: Side in pixels of those windows: that of the training's crop.
     Raises:
-        ConfigError: The backbone or the head cannot have the output stride, or cells are not centred and `resize` is
-            aligned.
+        ConfigError: The backbone or the head cannot have the output stride, cells are not centred and `resize` is
+            aligned, or the backbone's `input_spec` asks for something that no network here does.
     """
 
     mean: Tensor
@@ -69,6 +71,7 @@ class Segmenter(nn.Module):
         pooling_window: int | None = None,
     ) -> None:
         super().__init__()
+        _require_supported(backbone.input_spec)
         self.backbone = backbone
         self.head = head
         self.auxiliary_head = auxiliary_head
@@ -85,14 +88,19 @@ class Segmenter(nn.Module):
         for name in ("mean", "std"):
             values = torch.tensor(getattr(backbone.input_spec, name)).view(1, -1, 1, 1)
             self.register_buffer(name, values, persistent=False)
-        self._planner = plan_strides(backbone, build_stride=output_stride, first_unit_rate=first_unit_rate)
+        try:
+            self._planner = plan_strides(backbone, build_stride=output_stride, first_unit_rate=first_unit_rate)
+        except ConfigError as error:
+            native = plan_strides(backbone, build_stride=backbone.feature_shapes.deepest.native_stride)
+            raise _name_choices(error, native, head) from error
+        self.require_output_stride(output_stride)
+        head.set_output_stride(output_stride)
         if self.aligned and not (self.size_rule.aligned and self.feature_shapes.centred):
             raise ConfigError(
                 "model.resize: aligned needs cells centred on pixels, which even kernels and patches do not have",
                 "Use resize: half_pixel.",
             )
         self._output_stride = output_stride
-        head.set_output_stride(output_stride)
         self.pooling_window = pooling_window
 
     def __repr__(self) -> str:
@@ -117,17 +125,30 @@ class Segmenter(nn.Module):
         Networks with extra blocks also allow 64, 128 and 256.
 
         Raises:
-            ConfigError: On setting, if the backbone or a rate does not allow it; nothing has changed.
+            ConfigError: On setting, see `require_output_stride`; nothing has changed.
         """
         return self._output_stride
 
     @output_stride.setter
     def output_stride(self, output_stride: int) -> None:
-        self._planner.require(output_stride)
+        self.require_output_stride(output_stride)
         self.head.set_output_stride(output_stride)
         self._planner.set_output_stride(output_stride)
         self._output_stride = output_stride
         self.pooling_window = self._pooling_window
+
+    def require_output_stride(self, output_stride: int) -> None:
+        """Refuse an output stride that the network cannot have; nothing changes.
+
+        Raises:
+            ConfigError: The backbone or a rate of the head does not allow it; the hint lists those that the network
+                can have.
+        """
+        try:
+            self._planner.require(output_stride)
+            self.head.compute_rates(output_stride)
+        except ConfigError as error:
+            raise _name_choices(error, self._planner, self.head) from error
 
     @property
     def pooling_window(self) -> int | None:
@@ -227,3 +248,26 @@ class Segmenter(nn.Module):
         if scale != 1.0 or source.stride != target.stride or is_padded:
             return resample_cells(cells, source, target)
         return cells[:, :, : target.map_height, : target.map_width] if self.aligned else cells
+
+
+def _require_supported(spec: InputSpec) -> None:
+    """Refuse what no network here does, rather than ignore it."""
+    bands = (0, 1, 2) if spec.channels == 3 else spec.visible_bands  # images of other numbers of bands are not shown
+    if spec != InputSpec(spec.mean, spec.std, visible_bands=bands):
+        raise ConfigError(
+            f"input_spec of the backbone: dtype {spec.dtype}, value_range {spec.value_range}, visible_bands "
+            f"{spec.visible_bands} are not supported",
+            "Allowed: dtype uint8, value_range (0, 255), and of three bands visible_bands (0, 1, 2).",
+        )
+
+
+def _name_choices(error: ConfigError, planner: Planner, head: Head) -> ConfigError:
+    """Return the refusal of an output stride with a hint that lists those that the network can have."""
+    possible = []
+    for output_stride in sorted({*OUTPUT_STRIDES, planner.native_stride}):
+        with suppress(ConfigError):
+            planner.require(output_stride)
+            head.compute_rates(output_stride)
+            possible.append(str(output_stride))
+    hint = f"Allowed: {', '.join(possible) or 'none'}."
+    return ConfigError(error.message, f"{hint} {error.hint}".strip())

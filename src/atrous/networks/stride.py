@@ -217,7 +217,7 @@ class FixedPlanner:
         if output_stride != self.native_stride:
             raise ConfigError(
                 f"output stride {output_stride}: this backbone has one fixed stride, {self.native_stride}",
-                f"Use `output_stride={self.native_stride}`, or choose another backbone, see `atrous models`.",
+                "Choose another backbone for others, see `atrous models`.",
             )
 
     def set_output_stride(self, output_stride: int) -> None:
@@ -231,7 +231,7 @@ class FixedPlanner:
 
 def plan_strides(
     backbone: Backbone, *, build_stride: int, first_unit_rate: Literal["exact", "uniform"] = "exact"
-) -> StridePlanner | FixedPlanner:
+) -> Planner:
     """Return the planner that a backbone's `strides` ask for.
 
     Args:
@@ -284,8 +284,7 @@ class StridePlanner:
             ConfigError: A stride that is not offered, or a module that the rule cannot change.
         """
         if output_stride not in OUTPUT_STRIDES or output_stride > self.native_stride:
-            allowed = ", ".join(str(s) for s in OUTPUT_STRIDES if s <= self.native_stride)
-            raise ConfigError(f"output stride {output_stride} is not offered", f"Allowed: {allowed}.")
+            raise ConfigError(f"output stride {output_stride} is not offered by this network")
         for name, module, native_out in self._probe.shrinking:
             if native_out > output_stride:
                 raise _refuse(name, module, output_stride, "lowers the resolution in a way that has no atrous form")
@@ -326,6 +325,10 @@ class StridePlanner:
         self.require(output_stride)
         for site in self.sites:
             _apply_rule(site, output_stride)
+
+
+Planner = StridePlanner | FixedPlanner
+"""What `plan_strides` returns."""
 
 
 def _apply_rule(site: Site, output_stride: int) -> None:

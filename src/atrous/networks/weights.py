@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from atrous.core.data_source import expand_path
 from atrous.core.errors import ConfigError, ModelFileError
 from atrous.core.files import compute_sha256
+from atrous.core.seal import find_damaged_member
 from atrous.core.system_errors import raise_shortage
 from atrous.core.words import describe_count
 from atrous.networks import BACKBONES
@@ -75,12 +76,16 @@ def load_state(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
+        if damaged := find_damaged_member(path):
+            raise ModelFileError(f"{path}: {damaged} in it is damaged", "Copy or fetch it again.")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelFileError(
             f"{path}: is damaged, or holds more than tensors; it was not opened",
             "Save the state dict alone: torch.save(model.state_dict(), path).",
         ) from error
+    except ModelFileError:
+        raise
     except Exception as error:  # a damaged pickle can raise anything: TypeError, AssertionError, IndexError, ...
         raise_shortage(error, path)
         raise ModelFileError(
@@ -118,6 +123,24 @@ def load_fitting(module: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:
     module.load_state_dict(fitting, strict=False)
     new = tuple(name for name in own if name not in fitting and name not in counters)
     return LoadReport(tuple(fitting), new, tuple(name for name in state if name not in fitting))
+
+
+def require_finite(state: Mapping[str, Tensor], source: str) -> None:
+    """Refuse tensors with numbers that are NaN or infinite, as a diverged training leaves them.
+
+    Args:
+        state: Tensors by name.
+        source: Name of their file, for the message.
+    Raises:
+        ModelFileError: A number is not finite.
+    """
+    broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
+    if broken:
+        raise ModelFileError(
+            f"{source}: numbers are not finite (NaN or infinite) in {len(broken)} of {len(state)} tensors, "
+            f"first {broken[0]}",
+            "The training that wrote it diverged: take an earlier file, or train again with a lower learning rate.",
+        )
 
 
 def find_variant(state: Mapping[str, Tensor]) -> str | None:
@@ -167,7 +190,7 @@ def load_weights(network: Segmenter, name: str, state: Mapping[str, Tensor], sou
         state: A backbone's tensors or a whole network's, also with torchvision's or timm's names.
         source: Name of the file in messages.
     Raises:
-        ModelFileError: The tensors belong to another backbone; the network has not changed.
+        ModelFileError: The tensors belong to another backbone, or are not finite; the network has not changed.
     """
     _, backbone_name = split_name(name)
     if is_torchvision(state):
@@ -192,9 +215,12 @@ def load_weights(network: Segmenter, name: str, state: Mapping[str, Tensor], sou
             "The file belongs to another architecture: choose the model that it was saved from.",
         )
     if not inside:
+        require_finite(named, source)
         return load_fitting(network.backbone, named)
     outside = {key: tensor for key, tensor in state.items() if not key.startswith(_PREFIX)}
-    return load_fitting(network, outside | {_PREFIX + key: tensor for key, tensor in named.items()})
+    whole = outside | {_PREFIX + key: tensor for key, tensor in named.items()}
+    require_finite(whole, source)
+    return load_fitting(network, whole)
 
 
 def _refuse_variant(source: str, variant: str, name: str) -> ModelFileError:

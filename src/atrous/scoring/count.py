@@ -14,7 +14,7 @@ from atrous.core.system_errors import raise_shortage
 from atrous.data.contracts import SegmentationDataset
 from atrous.data.samples import is_thread_safe, read_sample
 from atrous.inference.folders.prefetch import iter_ahead
-from atrous.inference.labelling.labeller import Labeller
+from atrous.inference.labelling.labeller import Labeller, naming_image
 from atrous.metrics.confusion import ConfusionMatrix, compute_miou
 
 
@@ -62,6 +62,7 @@ def count(
         progress: Receives the progress.
     Raises:
         DataError: There are no images, the classes differ, or a file cannot be read, which is named.
+        OutputError: The network's output is not finite for an image, which is named.
     """
     require_same_classes(labeller.label_space, dataset.label_space)
     chosen = range(len(dataset)) if indices is None else indices
@@ -74,11 +75,12 @@ def count(
         answers = labeller.run_network([sample.image for _, sample in group])
         for (index, sample), cells in zip(group, answers, strict=True):
             own = ConfusionMatrix(num_classes)
-            for band in labeller.iter_labels(sample.image, cells):
-                truth = sample.labels[band.start_row : band.start_row + len(band.indices)]
-                own.update(truth, band.indices)
-                if found.before_crf is not None and band.indices_before_crf is not None:
-                    found.before_crf.update(truth, band.indices_before_crf)
+            with naming_image(sample.key):
+                for band in labeller.iter_labels(sample.image, cells):
+                    truth = sample.labels[band.start_row : band.start_row + len(band.indices)]
+                    own.update(truth, band.indices)
+                    if found.before_crf is not None and band.indices_before_crf is not None:
+                        found.before_crf.update(truth, band.indices_before_crf)
             found.total.merge(own)
             height, width = sample.labels.shape
             found.images[index] = ImageScore(sample.key, compute_miou(own.counts), height, width)

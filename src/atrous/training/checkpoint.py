@@ -17,6 +17,7 @@ from atrous.core.errors import ModelFileError
 from atrous.core.files import atomic_path, open_deferring
 from atrous.core.records import Scores
 from atrous.core.run_folder import RunFolder
+from atrous.core.seal import find_damaged_member
 from atrous.core.system_errors import raise_shortage
 
 FORMAT_VERSION = 2
@@ -97,6 +98,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ModelFileError: The file is missing or damaged, is no checkpoint, or has another format.
     """
     with _explain_damage(path):
+        if path.is_file() and (damaged := find_damaged_member(path)):
+            raise ModelFileError(f"{path}: has changed since it was written: {damaged} is damaged", _suggest(path))
         content = _load(path)
         return Checkpoint(
             content["step"],

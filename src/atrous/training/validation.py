@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from atrous.config.schema import EvaluationConfig
+from atrous.core.errors import OutputError, TrainingDiverged
 from atrous.core.labels import IGNORE_INDEX, LabelSpace
 from atrous.core.records import MessageCallback, Note, ProgressCallback, Scores
 from atrous.core.run_folder import RunFolder
@@ -61,8 +62,16 @@ class Validator:
         return build_labeller(self._engine, space, self._evaluation, precision=precision, on_message=on_message)
 
     def run(self, progress: ProgressCallback | None = None) -> Scores:
-        """Score the network as it is now."""
-        return score(self.labeller, self.dataset, progress=progress)
+        """Score the network as it is now.
+
+        Raises:
+            TrainingDiverged: Its output is not finite.
+        """
+        try:
+            return score(self.labeller, self.dataset, progress=progress)
+        except OutputError as error:
+            hint = "Lower --lr or training.clip_norm, or train with --precision fp32."
+            raise TrainingDiverged(f"validation: {error.message}", hint) from error
 
     def compare_pooling(self, scores: Scores) -> tuple[Note, ...]:
         """Say what the score is with the whole image's image-level features, where windows of it were averaged.

@@ -38,7 +38,7 @@ def test_no_words_is_help(capsys):
         (["train", "--resume", "nowhere"], "nowhere is no run: it has no config.yaml", "Name the folder"),
         (["train", "shapes", "--class-weights", "1,a"], "--class-weights got '1,a'", "Write numbers"),
         (["eval", "runs/x", "--scales", "1,-2"], "--scales is -2.0", "Allowed: greater than 0."),
-        (["eval", "runs/x", "--output-stride", "7"], "--output-stride is 7", "Allowed: 4, 8"),
+        (["eval", "runs/x", "--no-crf", "--crf-set", "x=1"], "--no-crf and --crf-set contradict", "Remove one"),
         (["predict", "a.jpg"], "Missing option '--model'", "See `atrous predict --help`."),
         (
             ["predict", "a.jpg", "--model", "m", "--format", "overly"],

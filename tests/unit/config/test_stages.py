@@ -55,7 +55,7 @@ def test_everything_wrong_in_all_stages_comes_in_one_message_with_path_and_place
         "training:\n  iterations: 3\nstages:\n"
         "- {training.lrr: 1, training: {lr: 1}}\n"
         "- {output.folder: x, model.name: fcn-lite0, model.weights: none, stages: []}\n"
-        "- {training.lr: fast, model.output_stride: 7}\n"
+        "- {training.lr: fast, model.output_stride: seven}\n"
     )
     with pytest.raises(ConfigError) as caught:
         load_config(recipe=recipe)
@@ -69,7 +69,7 @@ def test_everything_wrong_in_all_stages_comes_in_one_message_with_path_and_place
         "stages.1.model.weights is not a stage's to set",
         "stages.1.stages is not a stage's to set",
         "stages.2.training.lr is 'fast'. Allowed: a number.",
-        "stages.2.model.output_stride is 7",
+        "stages.2.model.output_stride is 'seven'",
     ):
         assert f"recipe {recipe}:3: {words}" in message
 

@@ -49,7 +49,8 @@ def test_an_error_travels_whole_between_processes():
 
 def test_the_tree_of_the_docstring_lists_every_class_with_its_exit_code():
     drawn = dict(re.findall(r"^\W*(\w+)  +(\d+) ", errors.__doc__, flags=re.MULTILINE))
-    kinds = [AtrousError, *AtrousError.__subclasses__()]
+    direct = AtrousError.__subclasses__()
+    kinds = [AtrousError, *direct, *(kind for parent in direct for kind in parent.__subclasses__())]
     assert drawn == {kind.__name__: str(kind.exit_code) for kind in kinds if kind.__module__ == errors.__name__}
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -142,6 +143,31 @@ def test_names_that_do_not_fit_are_refused(tmp_path: Path, tiny_network: Segment
         export_network(tiny_network, tiny_card, tmp_path / "model.tflite", format="tflite")
 
 
+def test_half_of_a_pair_of_files_is_named(export_tiny: Callable[..., Path], tmp_path: Path) -> None:
+    path = shutil.copy(export_tiny("openvino"), tmp_path)
+    with pytest.raises(ModelFileError, match=r"logits\.xml: its weights are missing, .*logits\.bin"):
+        atrous.load(path)
+
+
+def test_pytorch_alone_runs_a_program_on_any_size(export_tiny: Callable[..., Path], tiny_network: Segmenter) -> None:
+    program = torch.export.load(export_tiny("pt2")).module()
+    for shape in ((1, 3, 1, 1), (1, 3, 40, 50), (3, 3, 33, 1), (2, 3, 75, 101)):
+        images = torch.randint(0, 256, shape, dtype=torch.uint8)
+        with torch.no_grad():
+            torch.testing.assert_close(program(images), tiny_network(images), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("argmax", [False, True])
+def test_a_network_whose_output_is_not_finite_is_not_exported(
+    tmp_path: Path, tiny_network: Segmenter, tiny_card: ModelCard, argmax: bool
+) -> None:
+    with torch.no_grad():
+        tiny_network.head.classifier.bias[0] = torch.nan
+    with pytest.raises(ModelFileError, match="output is not finite"):
+        export_network(tiny_network, tiny_card, tmp_path / "m.onnx", argmax=argmax)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_an_exported_file_is_not_exported_again(export_tiny: Callable[..., Path], tmp_path: Path, format: str) -> None:
     with pytest.raises(UsageError, match="is an exported file, not a network"):
@@ -161,7 +187,10 @@ def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> N
 def test_sizes_are_open_and_the_opset_is_recent(export_tiny: Callable[..., Path]) -> None:
     model = onnx.load(export_tiny("onnx"))
     sides = model.graph.input[0].type.tensor_type.shape.dim
-    assert [side.dim_value for side in sides] == [0, 3, 0, 0]  # 0 where it is a name and not a number
+    assert [side.dim_param or side.dim_value for side in sides] == ["batch", 3, "height", "width"]
+    for argmax, expected in ((False, ["batch", 3, "height", "width"]), (True, ["batch", "height", "width"])):
+        output = onnx.load(export_tiny("onnx", argmax=argmax)).graph.output[0]
+        assert [side.dim_param or side.dim_value for side in output.type.tensor_type.shape.dim] == expected
     assert {entry.version for entry in model.opset_import if entry.domain == ""} >= {18}
 
 

@@ -14,7 +14,15 @@ import pytest
 from PIL import ExifTags, Image
 
 from atrous.core.errors import DataError, MachineError, UsageError
-from atrous.images.decode import ImageHeader, check_image, is_huge_tiff, load_header, load_image, load_mask
+from atrous.images.decode import (
+    IMAGE_SUFFIXES,
+    ImageHeader,
+    check_image,
+    is_huge_tiff,
+    load_header,
+    load_image,
+    load_mask,
+)
 
 UPRIGHT = {  # what a viewer does for each EXIF orientation, after the standard's own table
     1: lambda a: a,
@@ -298,6 +306,18 @@ def test_decompression_bomb_is_refused_before_decoding(tmp_path):
             load(tmp_path / "bomb.png")
         with pytest.raises(DataError, match="more than 178 megapixels"):
             load(data)
+
+
+@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
+def test_too_many_pixels_are_named_in_every_format(tmp_path, monkeypatch, colours, suffix):
+    path = tmp_path / f"large{suffix}"
+    Image.fromarray(colours[..., 0] if suffix == ".pgm" else colours).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", colours[..., 0].size // 2 - 1)
+    for load in (load_image, load_mask, load_header):
+        for source in (path, path.read_bytes()):
+            with pytest.raises(DataError, match="more than 0 megapixels") as caught:
+                load(source)
+            assert "`atrous predict` labels a TIFF of this size as it is" in caught.value.hint
 
 
 def test_a_huge_tiff_is_known_by_its_head(tmp_path, colours, monkeypatch):

@@ -229,8 +229,9 @@ def test_an_exported_file_is_opened_once_and_only_as_it_was_exported(
 def test_what_cannot_run_is_refused(tiny_network: Segmenter) -> None:
     assert list_network_backends() == ["torch", "compile", "onnxruntime", "openvino"]
     for backend, message in (("pt2", "runs exported files, not networks"), ("tensorrt", "unknown backend 'tensorrt'")):
-        with pytest.raises(ConfigError, match=message):
+        with pytest.raises(ConfigError, match=message) as caught:
             Engine(tiny_network, backend=backend)
+        assert caught.value.hint.endswith("Allowed: auto, torch, compile, onnxruntime, openvino.")
     with pytest.raises(ConfigError, match="unknown device 'tpu9'"):
         Engine(tiny_network, device="tpu9")
     with pytest.raises(ConfigError, match="precision int8: backend 'torch' runs networks in fp32 and bf16"):

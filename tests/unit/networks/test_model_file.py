@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import json
 import lzma
+import math
 import shutil
 import struct
 from pathlib import Path
@@ -16,9 +17,11 @@ from safetensors.torch import load_file, save_file
 from atrous.core.errors import ModelFileError
 from atrous.core.labels import LabelSpace
 from atrous.core.run_folder import MODEL_NAME
+from atrous.core.seal import SEAL_KEY
 from atrous.networks.build import build_network_from
 from atrous.networks.model_file import FORMAT_VERSION, ModelCard, load_model, read_card, save_model
 from atrous.networks.segmenter import Segmenter
+from atrous.networks.weights import start_weights
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 
@@ -136,6 +139,7 @@ def rewrite(path: Path, metadata: dict[str, str] | None = None, **tensors: torch
     with safe_open(path, framework="pt") as file:
         old = file.metadata()
     state = load_file(path)
+    del old[SEAL_KEY]
     save_file(state | tensors, path, metadata=old | (metadata or {}))
 
 
@@ -245,6 +249,20 @@ def test_tensors_that_do_not_fit_the_description_are_refused(saved: Path) -> Non
     rewrite(saved, **{"head.classifier.weight": torch.zeros(4, 16, 1, 1)})
     with pytest.raises(ModelFileError, match=r"does not fit its own description in 2 tensors, first head\.classifier"):
         load_model(saved)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_weights_that_are_not_finite_are_refused_wherever_a_file_is_opened(number: float, tmp_path: Path) -> None:
+    network, card = build()
+    with torch.no_grad():
+        network.head.classifier.bias[1] = number
+    path = tmp_path / "model.safetensors"
+    save_model(path, network, card)
+    message = r"model\.safetensors: numbers are not finite .* in 1 of \d+ tensors, first head\.classifier\.bias"
+    with pytest.raises(ModelFileError, match=message):
+        load_model(path)
+    with pytest.raises(ModelFileError, match=message):
+        start_weights(build()[0], "deeplabv3-tiny", str(path))
 
 
 def test_a_file_of_format_1_opens_and_answers_as_it_did(tmp_path):

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from atrous.core.errors import ConfigError, MachineError, ModelFileError
+from atrous.core.errors import ConfigError, MemoryShort, ModelFileError
 from atrous.core.system_errors import is_out_of_memory, raise_shortage
 from atrous.networks.contracts import Cells, Geometry
 from atrous.networks.layers.resize import enlarge_logits
@@ -104,7 +104,7 @@ class GraphBackend:
             in (B, 3, H, W) uint8, or floats in [0, 1]; out cells with logits (B, K, h, w), one cell for every pixel if
             the graph is an exported file.
         Raises:
-            MachineError: The images do not fit in memory.
+            MemoryShort: The images do not fit in memory.
             ModelFileError: The graph's output is not what its description says.
         """
         height, width = images.shape[2:]
@@ -132,7 +132,7 @@ class GraphBackend:
                 answer = self._run(images.to(self.device))
         except Exception as error:  # each runtime raises its own errors
             if is_out_of_memory(error) or "alloc" in str(error):
-                raise MachineError(
+                raise MemoryShort(
                     f"an image of {height} x {width} pixels does not fit in the memory of {self.device}",
                     "Label it in windows, such as `window=513`, or with smaller scales.",
                 ) from error

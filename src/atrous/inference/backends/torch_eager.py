@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
-from atrous.core.errors import MachineError
+from atrous.core.errors import MemoryShort
 from atrous.core.system_errors import is_out_of_memory
 from atrous.inference.backends.folding import copy_network
 from atrous.inference.memory import measure_bytes_per_pixel
@@ -13,6 +17,22 @@ from atrous.networks.contracts import Cells
 from atrous.networks.device import list_device_kinds
 from atrous.networks.layers.resize import enlarge_logits
 from atrous.networks.segmenter import Segmenter
+
+NARROW_PX = 32
+"""Images of at most this width, or the output stride, can have maps of a single column; padding widens the others."""
+
+
+class _WideConvolutions(TorchFunctionMode):
+    """Gives convolutions a second column of zeros where a map has only one, and takes that of the result away.
+
+    The result is the same, since padding is zero too. oneDNN's bf16 convolutions of maps of one column read memory that
+    was never written: results differ from call to call.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not F.conv2d or args[0].shape[-1] != 1:
+            return func(*args, **(kwargs or {}))
+        return func(F.pad(args[0], (0, 1)), *args[1:], **(kwargs or {}))[..., :1]
 
 
 class TorchEager:
@@ -49,17 +69,21 @@ class TorchEager:
         Shapes:
             in (B, 3, H, W) uint8, or floats in [0, 1]; out cells with logits (B, K, h, w).
         Raises:
-            MachineError: The images do not fit in memory.
+            MemoryShort: The images do not fit in memory.
         """
         images = images.to(self.device, memory_format=torch.channels_last)
+        is_narrow = images.shape[3] <= max(NARROW_PX, self._network.output_stride)
         with self._choose_arithmetic():
             try:
+                if is_narrow and self.precision == "bf16" and self.device.type == "cpu":
+                    with _WideConvolutions():
+                        return self._network.forward_cells(images)
                 return self._run(images)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 height, width = images.shape[2:]
-                raise MachineError(
+                raise MemoryShort(
                     f"an image of {height} x {width} pixels does not fit in the memory of {self.device} "
                     f"at output stride {self._network.output_stride}",
                     "Label it in windows, such as `window=513`, or with a larger output stride or smaller scales.",

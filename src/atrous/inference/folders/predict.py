@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from atrous.core.errors import DataError, UsageError
+from atrous.core.errors import DataError, OutputError, UsageError
 from atrous.core.words import describe_count
 from atrous.images.decode import load_image
 from atrous.inference.folders.inputs import ImageFile, convert_image, find_images, is_glob
 from atrous.inference.folders.prediction import Prediction
 from atrous.inference.folders.prefetch import iter_ahead
-from atrous.inference.labelling.labeller import Labeller
+from atrous.inference.labelling.labeller import Labeller, naming_image
 from atrous.networks.contracts import Cells
 
 
@@ -120,9 +120,12 @@ def predict_image(
     Raises:
         UsageError: `min_confidence` is not in [0, 1], or more than labels is asked of a backend that gives labels
             alone.
+        OutputError: The network's output is not finite.
     """
     labeller.require_min_confidence(min_confidence)
-    found = labeller.label_image(image, cells, confidence=confidence or min_confidence > 0, probabilities=probabilities)
+    wanted = {"confidence": confidence or min_confidence > 0, "probabilities": probabilities}
+    with naming_image(key):
+        found = labeller.label_image(image, cells, **wanted)
     labels = labeller.decode(found.indices, found.confidence, min_confidence)
     window = labeller.find_window(*image.shape[:2])
     return Prediction(key, image, labels, found.confidence, found.probabilities, labeller.label_space, window, source)
@@ -147,18 +150,26 @@ def iter_predictions(
         confidence: Whether to compute it.
         probabilities: Whether to keep the probabilities of every class.
         min_confidence: Pixels below it, in [0, 1], get the id of void.
-        skip: Receives each file that cannot be read, with its error, and the next one follows. Default: it is raised.
+        skip: Receives each file that cannot be read or labelled, with its error, and the next one follows. Default: the
+            error is raised.
     """
     yield from _iter_labelled(
         labeller,
         _iter_images(files, labeller.batch_size, skip),
+        skip=skip,
         confidence=confidence,
         probabilities=probabilities,
         min_confidence=min_confidence,
     )
 
 
-def _iter_labelled(labeller: Labeller, images: Iterator[_Item], **options: Any) -> Iterator[Prediction]:
+def _iter_labelled(
+    labeller: Labeller,
+    images: Iterator[_Item],
+    *,
+    skip: Callable[[ImageFile, DataError], None] | None = None,
+    **options: Any,
+) -> Iterator[Prediction]:
     """Label images; the network runs on the next batch meanwhile."""
     groups = iter(lambda: list(islice(images, labeller.batch_size)), [])
 
@@ -167,7 +178,14 @@ def _iter_labelled(labeller: Labeller, images: Iterator[_Item], **options: Any) 
 
     for group, running in iter_ahead(run, groups):
         for item, cells in zip(group, running.result(), strict=True):
-            yield predict_image(labeller, item.pixels, cells, key=item.key, source=item.path, **options)
+            try:
+                prediction = predict_image(labeller, item.pixels, cells, key=item.key, source=item.path, **options)
+            except OutputError as error:
+                if skip is None or item.path is None:
+                    raise
+                skip(ImageFile(item.path, item.key), error)
+            else:
+                yield prediction
 
 
 def _iter_images(

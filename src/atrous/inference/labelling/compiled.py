@@ -23,7 +23,7 @@ Taps = tuple[np.ndarray, np.ndarray]
 
 
 def label_map(logits: np.ndarray, tops: np.ndarray, rows: Taps, columns: Taps, labels: np.ndarray) -> None:
-    """Find the likeliest class of each pixel, the first of equal ones; scores that are no numbers are never chosen.
+    """Find the likeliest class of each pixel, the first of equal ones.
 
     Between four cells of one class all pixels have it, since each class's score is a mean of its scores there. Only the
     others are interpolated.
@@ -31,7 +31,7 @@ def label_map(logits: np.ndarray, tops: np.ndarray, rows: Taps, columns: Taps, l
     Threads are of our own, for a call's time: numba's end the process where two threads of a program label at once.
 
     Args:
-        logits: A map, contiguous float32.
+        logits: A map, contiguous float32, all finite.
         tops: The likeliest class of each of its cells.
         rows: Positions of the image's rows on it, in cells.
         columns: Positions of the image's columns on it, in cells.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -11,16 +12,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atrous.core.errors import ConfigError, MachineError, UsageError
+from atrous.core.errors import ConfigError, MachineError, MemoryShort, OutputError, UsageError
 from atrous.core.labels import USUAL_VOID_ID, LabelSpace
-from atrous.core.records import MessageCallback, Protocol
+from atrous.core.records import MessageCallback, Note, Protocol
 from atrous.core.words import describe_count
 from atrous.crf.dense import DenseCRF, refine, require_crf_memory
-from atrous.inference.contracts import Band, LabelBand, LiveBackend
+from atrous.inference.contracts import Backend, Band, LabelBand, LiveBackend
 from atrous.inference.labelling.likeliest import find_likeliest
 from atrous.inference.labelling.probabilities import iter_bands
 from atrous.inference.labelling.source import ArrayImage, ImageSource
-from atrous.inference.memory import LARGEST_WINDOW, choose_window, compute_budget_mib, count_fitting_pixels
+from atrous.inference.memory import (
+    LARGEST_WINDOW,
+    SMALLEST_WINDOW,
+    choose_window,
+    compute_budget_mib,
+    count_fitting_pixels,
+)
 from atrous.networks.contracts import Cells
 
 MOST_BYTES_PER_PIXEL = 8192
@@ -64,10 +71,7 @@ class Labeller:
         *,
         on_message: MessageCallback | None = None,
     ) -> None:
-        if backend.num_classes != label_space.num_classes:
-            raise ConfigError(
-                f"the network has {describe_count(backend.num_classes, 'class')}, the data {label_space.num_classes}"
-            )
+        _require_classes(backend, label_space)
         self.backend = backend
         self.label_space = label_space
         self.protocol = protocol
@@ -78,6 +82,8 @@ class Labeller:
         self._on_message = on_message or logging.getLogger("atrous").info
         self._bytes_per_pixel: float | None = None
         self._budget_mib = protocol.budget_mib or compute_budget_mib(backend.device)
+        self._most_pixels: int | None = None
+        """Half of what the memory did not suffice for, despite the budget; None as long as it did."""
         self._told: set[str] = set()
 
     def find_window(self, height: int, width: int) -> int | None:
@@ -108,23 +114,30 @@ class Labeller:
 
     def _choose_window(self, height: int, width: int) -> int | None:
         scale = max(self.protocol.scales)
-        if height * width <= count_fitting_pixels(scale, MOST_BYTES_PER_PIXEL, self._budget_mib):
-            return None
-        if self._bytes_per_pixel is None:
-            self._bytes_per_pixel = self.backend.measure_bytes_per_pixel()
-        fitting = count_fitting_pixels(scale, self._bytes_per_pixel, self._budget_mib)
-        window = choose_window(height, width, fitting)
+        fitting = count_fitting_pixels(scale, MOST_BYTES_PER_PIXEL, self._budget_mib)
+        if height * width > fitting:
+            if self._bytes_per_pixel is None:
+                self._bytes_per_pixel = self.backend.measure_bytes_per_pixel()
+            fitting = count_fitting_pixels(scale, self._bytes_per_pixel, self._budget_mib)
+        window = choose_window(height, width, min(fitting, self._most_pixels or fitting))
         if window is not None:
-            self._say_once(
+            message = (
                 f"images of {height} x {width} pixels are labelled in windows of {window}, "
                 "since a whole one does not fit in memory"
             )
+            self._say_once(Note("labelled-in-windows", message))
         return window
 
-    def _say_once(self, text: str) -> None:
-        if text not in self._told:
-            self._told.add(text)
-            self._on_message(text)
+    def _say_once(self, note: Note) -> None:
+        if note not in self._told:
+            self._told.add(note)
+            self._on_message(note)
+
+    def _hold(self) -> Backend:
+        """Return a backend for the present state of the network, whose last layer may have been replaced since."""
+        backend = self.backend.hold()
+        _require_classes(backend, self.label_space)
+        return backend
 
     def label(
         self, images: Sequence[np.ndarray], *, confidence: bool = True, probabilities: bool = False
@@ -156,23 +169,30 @@ class Labeller:
             in (H, W, 3) uint8 each; out cells with logits (1, K, h, w) each.
         Returns: The cells of each image; None if the network runs on it several times, which is done while labelling.
         Raises:
+            ConfigError: The network has another number of classes by now.
             MachineError: The memory does not suffice.
         """
         answers: list[Cells | None] = [None] * len(images)
         by_size: dict[tuple[int, ...], list[int]] = {}
         for number, image in enumerate(images if self._runs_ahead else ()):
             by_size.setdefault(image.shape, []).append(number)
-        backend = self.backend.hold() if by_size else self.backend
+        backend = self._hold() if by_size else self.backend
         for (height, width, _), numbers in by_size.items():
             if self.find_window(height, width) is not None:
                 continue
             most = max(count_fitting_pixels(1.0, MOST_BYTES_PER_PIXEL, self._budget_mib) // (height * width), 1)
             most = min(most, self.batch_size)
-            for start in range(0, len(numbers), most):
-                batch = numbers[start : start + most]
-                cells = backend(torch.from_numpy(np.stack([images[i] for i in batch])).permute(0, 3, 1, 2))
+            while numbers and most:
+                batch = numbers[:most]
+                try:
+                    cells = backend(torch.from_numpy(np.stack([images[i] for i in batch])).permute(0, 3, 1, 2))
+                except MemoryShort:  # other programs use the same GPU
+                    most = len(batch) // 2  # 0: `label_image` finds a window for this image
+                    self.batch_size = max(most, 1)
+                    continue
                 for place, number in enumerate(batch):
                     answers[number] = replace(cells, logits=cells.logits[place : place + 1])
+                numbers = numbers[most:]
         return answers
 
     def label_image(
@@ -219,18 +239,17 @@ class Labeller:
         Shapes:
             in (H, W, 3) uint8; the bands' indices (R, W), the R adding up to H.
         Raises:
+            ConfigError: The network has another number of classes by now.
+            OutputError: The network's output is not finite.
             MachineError: The memory does not suffice.
         """
-        height, width = image.shape[:2]
         if self.backend.labels_only:
             yield self._label_whole(image)
             return
-        protocol = replace(self.protocol, window=self.find_window(height, width))
         pixels = _to_tensor(image)
         if self.crf is not None:
-            require_crf_memory(height, width, self.backend.num_classes, self.backend.device)
-        backend = self.backend.hold() if cells is None else self.backend
-        bands = iter_bands(backend, ArrayImage(pixels), protocol, cells)
+            require_crf_memory(*image.shape[:2], self.backend.num_classes, self.backend.device)
+        bands = self._iter_bands(pixels, cells)
         if self.crf is None:
             for band in bands:
                 yield LabelBand(_label(band.scores) if band.indices is None else band.indices, band)
@@ -238,6 +257,24 @@ class Labeller:
         probs = torch.cat([band.compute_probs() for band in bands], dim=1)  # (K, H, W)
         refined = Band(0, refine(self.crf, probs, pixels), are_logits=False)
         yield LabelBand(_label(refined.scores), refined, indices_before_crf=_label(probs))
+
+    def _iter_bands(self, pixels: Tensor, cells: Cells | None) -> Iterator[Band]:
+        """Yield the bands of an image (3, H, W), in smaller windows if the memory runs out before the first band."""
+        height, width = pixels.shape[1:]
+        backend = self._hold() if cells is None else self.backend
+        while True:
+            window = self.find_window(height, width)
+            bands = iter_bands(backend, ArrayImage(pixels), replace(self.protocol, window=window), cells)
+            try:
+                first = next(bands)
+                break
+            except MemoryShort:
+                half = (height * width if window is None else window**2) // 2
+                if self.protocol.window is not None or half < SMALLEST_WINDOW**2:
+                    raise
+                self._most_pixels = half
+        yield first
+        yield from bands
 
     def iter_ids(self, image: ImageSource, window: int, *, min_confidence: float = 0.0) -> Iterator[np.ndarray]:
         """Label an image that need not be in memory, in windows; DenseCRF is not applied.
@@ -248,7 +285,7 @@ class Labeller:
             min_confidence: Pixels below it, in [0, 1], get the id of void.
         Yields: Ids of the data a band at a time, (R, W) uint8 or uint16.
         """
-        for band in iter_bands(self.backend.hold(), image, replace(self.protocol, window=window)):
+        for band in iter_bands(self._hold(), image, replace(self.protocol, window=window)):
             confidence = band.compute_confidence().cpu().numpy() if min_confidence > 0 else None
             yield self.decode(_label(band.scores), confidence, min_confidence)
 
@@ -267,9 +304,8 @@ class Labeller:
         if confidence is None or min_confidence <= 0:
             return self.label_space.decode(indices)
         if self.label_space.void_id != USUAL_VOID_ID:
-            self._say_once(
-                f"pixels below min_confidence get the id {self.label_space.void_id}, since {USUAL_VOID_ID} is a class"
-            )
+            message = f"pixels below min_confidence get the id {self.label_space.void_id}"
+            self._say_once(Note("void-id", f"{message}, since {USUAL_VOID_ID} is a class"))
         return self.label_space.decode(indices, confidence < min_confidence)
 
     def _label_whole(self, image: np.ndarray) -> LabelBand:
@@ -311,6 +347,27 @@ class Labeller:
         self.require_confidence(min_confidence=min_confidence > 0)
         if min_confidence > 0:
             _ = self.label_space.void_id  # fails now if no id is left
+
+
+def _require_classes(backend: Backend, label_space: LabelSpace) -> None:
+    if backend.num_classes != label_space.num_classes:
+        found = describe_count(backend.num_classes, "class")
+        raise ConfigError(f"the network has {found}, the data {label_space.num_classes}")
+
+
+@contextmanager
+def naming_image(name: str) -> Iterator[None]:
+    """Put the name of an image before the message of an `OutputError` that is raised in the `with` block.
+
+    Args:
+        name: Name of the image.
+    Raises:
+        OutputError: See above.
+    """
+    try:
+        yield
+    except OutputError as error:
+        raise OutputError(f"{name}: {error.message}", error.hint) from error
 
 
 def _to_tensor(image: np.ndarray) -> Tensor:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from atrous.core.errors import OutputError
 from atrous.core.load_compiled import load_compiled
 from atrous.core.records import Protocol
 from atrous.inference.contracts import Backend, Band
@@ -39,6 +40,8 @@ def iter_bands(backend: Backend, image: ImageSource, protocol: Protocol, cells: 
         cells: What the backend gave for the whole image, if it has been run on it; read if nothing is averaged.
     Shapes:
         the bands' scores (K, R, W) float32, the R adding up to the image's height.
+    Raises:
+        OutputError: A logit is NaN or infinite.
     """
     height, width = image.height, image.width
     row_spans, column_spans = compute_spans(height, protocol.window), compute_spans(width, protocol.window)
@@ -85,10 +88,13 @@ class _View:
         size: Height and width of the window in pixels.
         num_rows: How many rows of the cells are stretched to the window's width at a time.
         mirrored: Whether the copy was mirrored.
+    Raises:
+        OutputError: A logit is NaN or infinite.
     """
 
     def __init__(self, cells: Cells, size: tuple[int, int], *, num_rows: int, mirrored: bool) -> None:
         logits = cells.logits
+        _require_finite(logits)
         self._enlargement = Enlargement(
             cells.geometry, (logits.shape[2], logits.shape[3]), size=size, device=logits.device
         )
@@ -111,7 +117,7 @@ class _View:
             (before.long().numpy(), share.float().numpy()) for before, share in self._enlargement.find_taps()
         )
         labels = np.empty(self._size, dtype=np.uint16)
-        tops = find_likeliest(logits.nan_to_num(nan=-torch.inf))  # (h, w)
+        tops = find_likeliest(logits)  # (h, w)
         label_map(logits.numpy(), tops.numpy().astype(np.uint16), rows, columns, labels)
         return labels
 
@@ -144,6 +150,16 @@ def _look(backend: Backend, window: Tensor, num_rows: int, scale: float, mirrore
         floats = window / 255 if window.dtype == torch.uint8 else window
         window = scale_image(floats, scale, aligned=backend.aligned)
     return _View(backend(window.flip(-1) if mirrored else window), size, num_rows=num_rows, mirrored=mirrored)
+
+
+def _require_finite(logits: Tensor) -> None:
+    """Refuse logits among which one is NaN or infinite: comparisons would skip it without a sign."""
+    # A sum reads them once and writes nothing; finite logits may still overflow it.
+    if not logits.sum().isfinite() and not logits.isfinite().all():
+        raise OutputError(
+            "the network's output is not finite (NaN or infinite)",
+            "Use --precision fp32. If the output is still not finite, the weights are unusable: train the model again.",
+        )
 
 
 def _multiply_weights(down: Span, across: Span, top: int, bottom: int) -> Tensor:

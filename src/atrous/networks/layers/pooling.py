@@ -10,6 +10,8 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from atrous.networks.contracts import WHOLE, Extent
 from atrous.networks.layers.conv import ConvNormAct
@@ -24,8 +26,9 @@ _log = logging.getLogger("atrous")
 class PooledConvNormAct(ConvNormAct):
     """1x1 convolution, norm and ReLU for maps of few cells, such as one an image.
 
-    If the norm sees fewer than `FEWEST_VALUES_PER_NORM` values per channel in training (over all processes, if it is
-    synchronised), its running statistics replace those of the batch, which is logged once.
+    If a batch norm sees fewer than `FEWEST_VALUES_PER_NORM` values per channel in training (over all processes, if it
+    is synchronised), its running statistics replace those of the batch, which is logged once. An instance norm, if it
+    was put in place of the batch norm, is not applied to single cells. Any other norm is applied as it is.
 
     Shapes:
         in (B, C, h, w); out (B, C', h, w).
@@ -35,24 +38,27 @@ class PooledConvNormAct(ConvNormAct):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the activation of the normalised convolution."""
-        projected = self.conv(features)
-        # Only a synchronised norm sees the other processes' images.
-        processes = _count_processes() if isinstance(self.norm, nn.SyncBatchNorm) else 1
-        values = projected.shape[0] * projected.shape[2] * projected.shape[3]
-        if not self.norm.training or values * processes >= FEWEST_VALUES_PER_NORM:
-            normalised = self.norm(projected)
-        else:
-            if not self._said and not torch.compiler.is_compiling():  # logging would break a compiled graph
-                self._said = True
-                _log.warning(
-                    "image-level features: %d values per norm are too few; its running statistics are used", values
-                )
-            norm = self.norm
-            normalised = F.batch_norm(
-                projected, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
-            )
-        out: Tensor = self.act(normalised)
+        out: Tensor = self.act(self._normalise(self.conv(features)))
         return out
+
+    def _normalise(self, projected: Tensor) -> Tensor:
+        norm: nn.Module = self.norm
+        cells = projected.shape[2] * projected.shape[3]
+        if isinstance(norm, _InstanceNorm) and cells == 1:
+            return projected  # its mean is the value itself: every image would get the same
+        # Only a synchronised norm sees the other processes' images.
+        processes = _count_processes() if isinstance(norm, nn.SyncBatchNorm) else 1
+        values = projected.shape[0] * cells
+        is_few = norm.training and values * processes < FEWEST_VALUES_PER_NORM
+        if not is_few or not isinstance(norm, _BatchNorm) or norm.running_mean is None:
+            normalised: Tensor = norm(projected)
+            return normalised
+        if not self._said and not torch.compiler.is_compiling():  # logging would break a compiled graph
+            self._said = True
+            _log.warning(
+                "image-level features: %d values per norm are too few; its running statistics are used", values
+            )
+        return F.batch_norm(projected, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
 
 
 class ImagePooling(PooledConvNormAct):

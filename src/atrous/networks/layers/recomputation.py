@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+_is_recomputing = ContextVar("is_recomputing", default=False)
+"""Whether the code that runs now is inside `recomputing`."""
 
 
 class Layers(nn.Sequential):
@@ -40,8 +44,8 @@ class Layers(nn.Sequential):
 def norm_act(norm: nn.Module, act: nn.Module, features: Tensor) -> Tensor:
     """Return act(norm(features)); inside `recomputing` the backward pass computes it again.
 
-    This applies to a batch norm that learns, followed by ReLU or ReLU6, on a CPU. Other modules, modules with hooks and
-    norms whose `lean` is False run as they are.
+    This applies to a batch norm that learns, followed by ReLU or ReLU6, on a CPU. Other modules, modules with hooks,
+    norms whose `lean` is False, and all modules outside `recomputing` run as they are.
 
     Args:
         norm: The norm.
@@ -66,7 +70,9 @@ def _has_hooks(module: nn.Module) -> bool:
 
 def _can_recompute(norm: nn.Module, features: Tensor) -> bool:
     return (
-        type(norm) is nn.BatchNorm2d
+        not torch.compiler.is_compiling()
+        and _is_recomputing.get()
+        and type(norm) is nn.BatchNorm2d
         and features.dim() == 4
         and norm.training
         and norm.affine
@@ -76,7 +82,6 @@ def _can_recompute(norm: nn.Module, features: Tensor) -> bool:
         and features.device.type == "cpu"
         and features[:, :1].numel() > 1  # else the norm itself raises
         and torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
         and getattr(norm, "lean", True)
     )
 
@@ -90,10 +95,12 @@ def recomputing() -> Iterator[None]:
     """
     cached = torch.is_autocast_cache_enabled()
     torch.set_autocast_cache_enabled(False)  # else the copies stay in memory until the forward pass ends
+    token = _is_recomputing.set(True)
     try:
         with torch.autograd.graph.saved_tensors_hooks(_pack, _unpack):
             yield
     finally:
+        _is_recomputing.reset(token)
         torch.set_autocast_cache_enabled(cached)
 
 

@@ -64,7 +64,7 @@ def multiply_sides(cells: Tensor, by_row: Tensor, by_column: Tensor) -> Tensor:
 
 def _multiply(left: Tensor, right: Tensor) -> Tensor:
     """Return the matrix product in fp32 at least: autocast would round positions and logits to 8 bits of mantissa."""
-    if torch.is_autocast_enabled(left.device.type):
+    if left.device.type != "meta" and torch.is_autocast_enabled(left.device.type):  # which has no autocast
         with torch.autocast(left.device.type, enabled=False):
             return _multiply(left, right)
     dtype = torch.promote_types(torch.promote_types(left.dtype, right.dtype), torch.float32)

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 MOST_SEEN = 0.8
@@ -30,6 +29,8 @@ def taps_miss_map(conv: nn.Conv2d, features: Tensor) -> bool:
     centred = tuple(rate * (size // 2) for size, rate in zip(conv.kernel_size, conv.dilation, strict=True))
     if features.device.type != "cpu" or features.dim() != 4 or features.numel() == 0:
         return False
+    if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
+        return False  # torch.func cannot transform an autograd function that has no rules for it
     if conv.groups > 1 or conv.stride != (1, 1) or conv.padding != centred or conv.padding_mode != "zeros":
         return False
     seen = 1.0
@@ -41,7 +42,7 @@ def taps_miss_map(conv: nn.Conv2d, features: Tensor) -> bool:
 
 
 def convolve_by_taps(features: Tensor, weight: Tensor, bias: Tensor | None, rate: tuple[int, ...]) -> Tensor:
-    """Return a centred convolution of stride 1, once differentiable; under autocast, computed in autocast's dtype.
+    """Return a centred convolution of stride 1; under autocast, computed in autocast's dtype.
 
     Args:
         features: The input.
@@ -69,14 +70,17 @@ class _ConvolveByTaps(torch.autograd.Function):
         return F.conv2d(features, weight.to(features.dtype), padding=ctx.padding, dilation=rate)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         features, weight = ctx.saved_tensors
+        place = ([1, 1], ctx.padding, ctx.rate, False, [0, 0], 1)  # stride, padding, rate, not transposed, groups
+        if torch.is_grad_enabled():  # create_graph: the gradients are differentiated in turn
+            narrow, wanted = weight.to(features.dtype), [*ctx.needs_input_grad[:2], False]
+            both = torch.ops.aten.convolution_backward(gradients[0], features, narrow, None, *place, wanted)
+            return both[0], None if both[1] is None else both[1].to(weight.dtype), None
         of_features = of_weight = None
         if ctx.needs_input_grad[1]:  # first, before the other gradient takes memory
             of_weight = _differentiate_weight(features, gradients[0], weight, ctx.rate)
         if ctx.needs_input_grad[0]:
-            place = ([1, 1], ctx.padding, ctx.rate, False, [0, 0], 1)  # stride, padding, rate, not transposed, groups
             narrow = weight.to(features.dtype)
             of_features = torch.ops.aten.convolution_backward(
                 gradients[0], features, narrow, None, *place, [True, False, False]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Iterator
@@ -10,11 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
+import atrous
 from atrous.config.schema import ModelConfig
-from atrous.core.errors import ConfigError, DataError, MachineError, UsageError
+from atrous.core.errors import ConfigError, DataError, MachineError, OutputError, UsageError
 from atrous.core.inference_options import InferenceOptions
 from atrous.core.labels import VOID_COLOUR, LabelSpace
-from atrous.core.records import Progress
+from atrous.core.records import Progress, Sample
+from atrous.data.datasets.shapes import build_shapes
 from atrous.inference.build import build_labeller
 from atrous.inference.engine import Engine
 from atrous.inference.folders.predict import predict, predict_image
@@ -24,6 +27,7 @@ from atrous.networks.build import build_network
 from atrous.networks.device import find_device
 from atrous.networks.model_file import ModelCard, load_model, save_model
 from atrous.networks.segmenter import Segmenter
+from atrous.scoring.count import count
 
 SPACE = LabelSpace(("a", "b", "c", "d", "e"), ids=(0, 10, 20, 30, 40))
 
@@ -354,6 +358,101 @@ def test_out_of_memory_says_what_to_do(network: Segmenter, monkeypatch: pytest.M
     with pytest.raises(MachineError, match="window") as caught:
         labeller.label_image(draw_image())
     assert "40 x 50" in caught.value.message
+
+
+def limit_pixels(network: Segmenter, most: int) -> None:
+    """Let the memory run out where a batch has more pixels than that, as it does beside another program on a GPU."""
+
+    def fail(backbone: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        if inputs[0].shape[0] * inputs[0].shape[2] * inputs[0].shape[3] > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+    network.backbone.register_forward_pre_hook(fail)
+
+
+def test_less_memory_than_the_budget_halves_the_window_and_says_so(network: Segmenter) -> None:
+    image = draw_image(300, 340)
+    expected = predict_image(wrap(network, window=129), image).labels
+    limit_pixels(network, 200**2)
+    said: list[str] = []
+    labeller = build_labeller(Engine(network, device="cpu"), SPACE, InferenceOptions(), on_message=said.append)
+    for _ in range(2):
+        prediction = predict_image(labeller, image)
+        assert prediction.window == 129  # after 225, half of the image, which failed too
+        np.testing.assert_array_equal(prediction.labels, expected)
+    assert [note.code for note in said] == ["labelled-in-windows"] * 2
+    assert "in windows of 129" in said[1]
+    assert predict_image(labeller, draw_image(150, 160)).window is None
+
+
+def test_a_window_that_was_chosen_or_is_the_smallest_is_not_halved(network: Segmenter) -> None:
+    limit_pixels(network, 100**2)
+    with pytest.raises(MachineError, match="513 x 513 pixels does not fit") as caught:
+        wrap(network, window=513).label_image(draw_image(520, 520))
+    assert caught.value.exit_code == 5
+    with pytest.raises(MachineError, match="does not fit"):
+        wrap(network).label_image(draw_image(300, 300))
+
+
+@pytest.mark.parametrize(("fitting", "batch_size"), [(3, 2), (1, 1), (0, 1)])
+def test_less_memory_than_the_budget_halves_the_batch(network: Segmenter, fitting: int, batch_size: int) -> None:
+    images = [draw_image(190, 190, seed) for seed in range(5)]
+    expected = [wrap(network, **({} if fitting else {"window": 129})).label_image(image)[0] for image in images]
+    limit_pixels(network, fitting * 193**2 or 170**2)
+    labeller = wrap(network)
+    labeller.batch_size = 5  # as on a GPU
+    found = labeller.label(images)
+    assert labeller.batch_size == batch_size
+    for labels, right in zip(found, expected, strict=True):
+        assert (labels.indices != right).mean() < 1e-3  # a batch is computed in another order
+    assert (labeller.find_window(190, 190) is None) == bool(fitting)
+
+
+def test_a_last_layer_for_other_classes_is_noticed_at_once(network: Segmenter) -> None:
+    model = atrous.Model(network, ModelCard(model={}, label_space=SPACE))
+    model.predict(draw_image())
+    labeller = model.build_labeller()
+    network.head.classifier = torch.nn.Conv2d(network.head.classifier.in_channels, 7, 1)
+    network.num_classes = 7
+    calls = (
+        lambda: model.predict(draw_image()),
+        lambda: labeller.label_image(draw_image()),
+        lambda: labeller.label([draw_image()]),
+    )
+    for call in calls:
+        with pytest.raises(ConfigError, match="the network has 7 classes, the data 5"):
+            call()
+
+
+def break_bright_images(network: Segmenter, number: float) -> None:
+    network.backbone.register_forward_pre_hook(
+        lambda _, inputs: (inputs[0] * number,) if inputs[0].min() >= 0 else None
+    )
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_an_image_whose_output_is_not_finite_is_named_and_others_are_labelled(
+    network: Segmenter, tmp_path: Path, number: float
+) -> None:
+    break_bright_images(network, number)
+    labeller = wrap(network)
+    write_images(tmp_path / "in", "a.png", "sub/c.png")
+    bright = np.full((40, 50, 3), 255, dtype=np.uint8)
+    Image.fromarray(bright).save(tmp_path / "in" / "b.png")
+    record = save_predictions(labeller, [tmp_path / "in"], tmp_path / "out")
+    assert [Path(row["input"]).name for row in record.done] == ["a.png", "c.png"]
+    assert [Path(row["input"]).name for row in record.skipped] == ["b.png"]
+    assert "output is not finite" in record.skipped[0]["reason"]
+    assert not (tmp_path / "out" / "b.png").exists()
+    for source, name in ((tmp_path / "in" / "b.png", "b"), (bright, "image"), ([draw_image(), bright], "image-1")):
+        with pytest.raises(OutputError, match=f"^{name}: the network's output is not finite"):
+            predict(labeller, source)
+    dataset = dataclasses.replace(build_shapes(num_train=1, num_val=2, size=65).val, label_space=SPACE)
+    sample = Sample("s0", bright, np.zeros(bright.shape[:2], np.uint16))
+    object.__setattr__(dataset, "get", lambda index: sample)
+    with pytest.raises(OutputError, match=r"^s0: the network's output is not finite") as caught:
+        count(labeller, dataset)
+    assert caught.value.exit_code == 3
 
 
 def test_one_file_is_enough_to_predict_as_before(network: Segmenter, tmp_path: Path) -> None:

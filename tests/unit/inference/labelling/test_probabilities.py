@@ -11,12 +11,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from atrous.config.schema import ModelConfig
+from atrous.core.errors import OutputError
 from atrous.core.records import Protocol
 from atrous.inference.contracts import Backend
 from atrous.inference.engine import Engine
 from atrous.inference.labelling.probabilities import iter_bands
 from atrous.inference.labelling.source import ArrayImage
 from atrous.networks.build import build_network
+from atrous.networks.contracts import Cells, Geometry
 from atrous.networks.layers.resize import enlarge_logits, scale_image
 from atrous.networks.segmenter import Segmenter
 
@@ -193,3 +195,46 @@ def test_labels_of_windows_mostly_equal_those_of_the_whole(network: Segmenter) -
     whole = compute_probs(network, image, Protocol()).argmax(dim=0)
     windows = compute_probs(network, image, Protocol(window=129)).argmax(dim=0)
     assert np.mean((whole == windows).numpy()) > 0.8
+
+
+class Broken:
+    """A backend with one logit that is not finite."""
+
+    device, aligned, num_classes = torch.device("cpu"), True, NUM_CLASSES
+
+    def __init__(self, number: float, place: tuple[int, ...], *, stride: int = 8, dtype: torch.dtype = torch.float32):
+        self.number, self.place, self.stride, self.dtype = number, place, stride, dtype
+
+    def __call__(self, images: Tensor) -> Cells:
+        height, width = images.shape[2:]
+        geometry = Geometry(height, width, height, width, self.stride, self.aligned)
+        logits = torch.zeros(1, NUM_CLASSES, geometry.map_height, geometry.map_width, dtype=self.dtype)
+        logits[self.place] = self.number
+        return Cells(logits, None, geometry)
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize(
+    ("options", "protocol"),
+    [
+        ({}, {}),
+        ({"stride": 1}, {}),
+        ({"dtype": torch.bfloat16}, {}),
+        ({"dtype": torch.float64}, {}),
+        ({}, {"scales": (1.0, 0.5)}),
+        ({}, {"flip": True}),
+        ({}, {"window": 33}),
+    ],
+    ids=str,
+)
+def test_a_single_logit_that_is_not_finite_is_refused(number: float, options: dict, protocol: dict) -> None:
+    image = ArrayImage(torch.zeros(3, 50, 70, dtype=torch.uint8))
+    for place in ((0, 0, 0, 0), (0, NUM_CLASSES - 1, -1, -1)):
+        with pytest.raises(OutputError, match="not finite"):
+            list(iter_bands(Broken(number, place, **options), image, Protocol(**protocol)))
+
+
+def test_large_finite_logits_are_labelled() -> None:
+    image = ArrayImage(torch.zeros(3, 50, 70, dtype=torch.uint8))
+    backend = Broken(3e38, (0, 2, slice(None), slice(None)))
+    assert all((band.scores.argmax(dim=0) == 2).all() for band in iter_bands(backend, image, Protocol()))

@@ -71,8 +71,10 @@ def _compute_seal(paths: Sequence[Path], written: str) -> tuple[str, int]:
     place = first.find(written.encode())
     octets = memoryview(first)
     digest = hashlib.sha256()
-    for part in (octets[:place], b"0" * len(written), octets[place + len(written) :], *others):
+    for part in (octets[:place], b"0" * len(written), octets[place + len(written) :]):
         digest.update(part)
+    for other in others:
+        digest.update(other)
     return digest.hexdigest(), place
 
 

@@ -248,7 +248,8 @@ class Labeller:
             return
         pixels = _to_tensor(image)
         if self.crf is not None:
-            require_crf_memory(*image.shape[:2], self.backend.num_classes, self.backend.device)
+            height, width = image.shape[:2]
+            require_crf_memory(height, width, self.backend.num_classes, self.backend.device)
         bands = self._iter_bands(pixels, cells)
         if self.crf is None:
             for band in bands:

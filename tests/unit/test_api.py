@@ -431,8 +431,6 @@ def test_results_show_themselves_in_a_notebook(run: Path) -> None:
     assert table in curves
 
 
-
-
 def test_a_stride_that_the_model_cannot_have_names_those_it_can_have_on_every_way(
     shapes_folder: Path, trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

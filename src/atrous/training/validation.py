@@ -70,7 +70,7 @@ class Validator:
         try:
             return score(self.labeller, self.dataset, progress=progress)
         except OutputError as error:
-            hint = "Lower --lr or training.clip_norm, or train with --precision fp32."
+            hint = "Lower `lr` or training.clip_norm, or train with `precision=fp32`."
             raise TrainingDiverged(f"validation: {error.message}", hint) from error
 
     def compare_pooling(self, scores: Scores) -> tuple[Note, ...]:

@@ -158,7 +158,7 @@ def _require_finite(logits: Tensor) -> None:
     if not logits.sum().isfinite() and not logits.isfinite().all():
         raise OutputError(
             "the network's output is not finite (NaN or infinite)",
-            "Use --precision fp32. If the output is still not finite, the weights are unusable: train the model again.",
+            "Use `precision=fp32`. If the output is still not finite, the weights are unusable: train the model again.",
         )
 
 

@@ -477,4 +477,4 @@ def test_a_stride_that_the_model_cannot_have_names_those_it_can_have_on_every_wa
 def test_int8_is_a_precision_of_files_that_were_exported_with_it(trained_run: Path) -> None:
     with pytest.raises(ConfigError, match="precision int8: backend 'torch' runs networks in fp32 and bf16") as caught:
         atrous.load(trained_run, precision="int8").predict(np.zeros((40, 50, 3), dtype=np.uint8))
-    assert "atrous export --int8" in caught.value.hint
+    assert "int8=True" in caught.value.hint

@@ -298,7 +298,7 @@ def test_a_diverged_training_has_its_own_exit_code_and_closes_its_trackers(tmp_p
     words = ["train", data, *SETTINGS, "--out", tmp_path / "run", "--lr", 1e30, "--precision", "fp32"]
     code, _, err = call(*words, "--set", "training.clip_norm=0")
     assert (code, closed) == (6, ["failed"])
-    assert "Lower --lr" in err
+    assert "lower --lr" in err
 
 
 def test_a_missing_folder_and_an_impossible_model_are_refused_before_any_mask_is_read(data, tmp_path):

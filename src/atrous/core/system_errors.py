@@ -7,6 +7,7 @@ damaged only after `describe_shortage` has found that the machine is not the rea
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,8 @@ _MEMORY_WORDS = (
     "memoryerror",
 )
 """What PyTorch, oneDNN, CUDA, OpenCV, ONNX Runtime, OpenVINO, Pillow and the loader of libraries say, in lower case."""
+
+_RUST = re.compile(r"\(os error (\d+)\)")
 
 _SPACE = "Free some space, or write to another disk with `out`."
 _RIGHTS = "Write to a folder where you have permission, with `out`."
@@ -75,12 +78,13 @@ def describe_shortage(error: BaseException, path: Path | str | None = None) -> M
     for cause in _iter_causes(error):
         if isinstance(cause, MachineError):
             return cause
+        number = _read_number(cause)
         if is_out_of_memory(cause):
             return MachineError(
                 f"{_name(cause, path)}out of memory", "Close other programs, or work on less at a time."
             )
-        if isinstance(cause, OSError) and cause.errno in _SHORTAGES:
-            message, hint = _SHORTAGES[cause.errno]
+        if number in _SHORTAGES:
+            message, hint = _SHORTAGES[number]
             return MachineError(f"{_name(cause, path)}{message}", hint)
     return None
 
@@ -128,6 +132,14 @@ def is_out_of_memory(error: BaseException) -> bool:
         return False
     text = str(error).lower()
     return any(words in text for words in _MEMORY_WORDS)
+
+
+def _read_number(error: BaseException) -> int:
+    """Return the number of an error of the operating system, also of one that Rust has turned into text; or 0."""
+    if isinstance(error, OSError):
+        return error.errno or 0
+    written = _RUST.search(str(error))
+    return int(written[1]) if written else 0
 
 
 def _name(error: BaseException, path: Path | str | None) -> str:

@@ -141,26 +141,27 @@ def _atomic_files(path: Path, suffixes: Sequence[str]) -> Iterator[Path]:
     beside = [path.with_suffix(suffix) for suffix in suffixes]
     replaced: dict[Path, Path] = {}
     placed: list[Path] = []
+    unplaced: list[Path] = []
     try:
         with atomic_path(path) as temporary:
-            try:
-                yield temporary
-                for final in (path, *beside) if beside else ():
-                    if final.is_file():
-                        backup = temporary.with_name(f"{temporary.stem}-old{final.suffix}")
-                        final.replace(backup)
-                        replaced[final] = backup
-                for final in beside:
-                    temporary.with_suffix(final.suffix).replace(final)
-                    placed.append(final)
-            finally:
-                for final in beside:
-                    temporary.with_suffix(final.suffix).unlink(missing_ok=True)
+            unplaced = [temporary.with_suffix(suffix) for suffix in suffixes]
+            yield temporary
+            for final in (path, *beside) if beside else ():
+                if final.is_file():
+                    backup = temporary.with_name(f"{temporary.stem}-old{final.suffix}")
+                    final.replace(backup)
+                    replaced[final] = backup
+            for final in beside:
+                temporary.with_suffix(final.suffix).replace(final)
+                placed.append(final)
     except BaseException:
         for final in placed:
             final.unlink()
         for final, backup in replaced.items():
             backup.replace(final)
         raise
+    finally:  # after `atomic_path` has found out whether the disk is full, which it would not be without them
+        for file in unplaced:
+            file.unlink(missing_ok=True)
     for backup in replaced.values():
         backup.unlink()

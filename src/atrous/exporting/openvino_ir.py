@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -35,4 +37,9 @@ class OpenVinoIR:
         """Write the graph with its metadata."""
         for key, value in metadata.items():
             self._model.set_rt_info(value, [RUNTIME_INFO, key])
-        openvino.save_model(self._model, path, compress_to_fp16=False)
+        try:
+            openvino.save_model(self._model, path, compress_to_fp16=False)
+        except RuntimeError as error:
+            if "iostream" not in str(error):
+                raise
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error  # it says no more of a failed write

@@ -44,6 +44,12 @@ def test_errors_of_memory_are_known_by_whoever_raises_them(error):
     assert describe_shortage(outer, "a.png").message == "a.png: out of memory"
 
 
+def test_errors_that_rust_has_turned_into_text_are_known_by_their_number():
+    error = RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
+    assert describe_shortage(error, "m.safetensors").message == "m.safetensors: no space left on the disk"
+    assert describe_shortage(RuntimeError("I/O error: not found (os error 2)")) is None
+
+
 @pytest.mark.parametrize(
     "error",
     [

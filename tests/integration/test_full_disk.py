@@ -137,7 +137,7 @@ def test_a_training_whose_disk_is_full_ends_with_how_to_continue_and_continues(d
     folder = disk / "run"
     words = ["train", "shapes", "--model", "fcn-tiny", "--weights", "none", "--iterations", "3", "--crop", "33"]
     words += ["--batch", "2", "--out", str(folder), "--quiet", "--workers", "0", "--set", "training.validations=3"]
-    words += ["--set", "data.options={num_train: 4, num_val: 2, size: 65}"]
+    words += ["--set", "data.options={num_train: 16, num_val: 2, size: 65}"]
     filling = {"filler": disk / "filler"}
     taken = Step.take
 

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test test-slow check bench
+.PHONY: install demo test test-slow check bench docs
 
 install: .venv/installed
 
@@ -22,6 +22,14 @@ bench: install
 
 test-slow: install
 	$(BIN)/pytest -m slow --timeout 3600
+
+docs: .venv/docs-installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+.venv/docs-installed: pyproject.toml constraints.txt
+	test -d .venv || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
 
 check: install
 	$(BIN)/ruff format --check .

@@ -66,8 +66,10 @@ class Geometry:
     """The positions of cells in the image.
 
     Args:
-        height, width: Size of the image, in pixels.
-        padded_height, padded_width: Size of the backbone's input, in pixels; padding is on the right and at the bottom.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        padded_height: Height of the backbone's input in pixels; padding is at the bottom.
+        padded_width: Width of the backbone's input in pixels; padding is on the right.
         stride: Pixels from one cell to the next.
         aligned: True: cell i is centred on pixel i * stride. False: cells tile the image, half-pixel centres.
     """

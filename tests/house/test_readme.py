@@ -72,6 +72,17 @@ def test_python_in_the_readme_runs(code, workplace, monkeypatch):
     exec(compile(code, "README.md", "exec"), {})
 
 
+@pytest.mark.parametrize("name", ["network.md", "python.md"])
+def test_python_in_the_guides_runs_from_top_to_bottom(name, workplace, tmp_path, monkeypatch):
+    for path in workplace.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    namespace: dict[str, object] = {}
+    for code in find_blocks((ROOT / "docs" / name).read_text(encoding="utf-8"), "python"):
+        exec(compile(code, name, "exec"), namespace)
+
+
 def test_shapes_in_the_readme_are_true():
     lines = [line for code in find_blocks(README, "python") for line in code.splitlines()]
     namespace: dict[str, object] = {}

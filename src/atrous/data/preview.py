@@ -6,17 +6,17 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from atrous.core.labels import VOID_COLOUR, LabelSpace
 from atrous.core.output_folder import require_replaceable
 from atrous.data.sampling import Stream
 from atrous.images.encode import encode_png, read_png_text, save_encoded
+from atrous.images.legend import draw_legend
 from atrous.images.palette import colour_labels
 
 PREVIEW_MARK = "preview of a training"
 """What a preview says of itself, so that only a preview is replaced by the next one."""
-_COLUMNS, _CELL_PX, _GAP_PX, _LEGEND_PX = 4, 220, 8, 24
+_COLUMNS, _CELL_PX, _GAP_PX = 4, 220, 8
 
 
 def save_preview(stream: Stream, label_space: LabelSpace, path: Path, count: int = 16) -> None:
@@ -35,7 +35,8 @@ def save_preview(stream: Stream, label_space: LabelSpace, path: Path, count: int
     pair_width = 2 * _CELL_PX + _GAP_PX // 2
     width = _COLUMNS * (pair_width + _GAP_PX) + _GAP_PX
     grid_height = -(-count // _COLUMNS) * (_CELL_PX + _GAP_PX) + _GAP_PX
-    legend = _draw_legend(label_space, width)
+    entries = [*zip(label_space.names, label_space.colours, strict=True), ("ignored", VOID_COLOUR)]
+    legend = draw_legend(entries, width)
     sheet = np.full((grid_height + legend.shape[0], width, 3), 255, dtype=np.uint8)
     for place in range(count):
         sample = stream.sample(place)
@@ -48,22 +49,3 @@ def save_preview(stream: Stream, label_space: LabelSpace, path: Path, count: int
             sheet[top : top + _CELL_PX, start : start + _CELL_PX] = small
     sheet[grid_height:] = legend
     save_encoded(path, encode_png(sheet, text=PREVIEW_MARK))
-
-
-def _draw_legend(label_space: LabelSpace, width: int) -> np.ndarray:
-    """Draw a coloured square and a name for each class and for ignored pixels, in as many lines as needed."""
-    font = ImageFont.load_default(size=14)
-    entries = [*zip(label_space.names, label_space.colours, strict=True), ("ignored", VOID_COLOUR)]
-    places, x, y = [], _GAP_PX, 0
-    for name, _ in entries:
-        needed = 22 + int(font.getlength(name)) + 16
-        if x > _GAP_PX and x + needed > width:
-            x, y = _GAP_PX, y + _LEGEND_PX
-        places.append((x, y))
-        x += needed
-    image = Image.new("RGB", (width, y + _LEGEND_PX + _GAP_PX), "white")
-    draw = ImageDraw.Draw(image)
-    for (name, colour), (left, top) in zip(entries, places, strict=True):
-        draw.rectangle((left, top + 2, left + 16, top + 18), fill=colour, outline="black")
-        draw.text((left + 22, top + 1), name, fill="black", font=font)
-    return np.asarray(image)

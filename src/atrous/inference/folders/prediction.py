@@ -21,11 +21,12 @@ from atrous.images.encode import (
     save_overlay,
     save_probabilities,
 )
+from atrous.images.legend import draw_legend
 from atrous.inference.folders.inputs import ImageFile, require_safe_output
 from atrous.inference.folders.record import FolderRecord, read_stamp
 
-SHOWN_PX = 768
-"""Longest side of the overlay that a notebook shows."""
+SHOWN_PX, LEAST_LEGEND_PX = 768, 320
+"""Longest side of the overlay that a notebook shows, and least width of its legend."""
 _SHOWN_CLASSES = 3
 
 
@@ -93,10 +94,18 @@ class Prediction:
         return f"Prediction({self.key!r}, {height} x {width} pixels, {', '.join(shares)}{more})"
 
     def _repr_png_(self) -> bytes:
-        """Return the image with its labels over it, which a notebook shows."""
+        """Return the image with its labels over it and a legend, which a notebook shows."""
         step = -(-max(self.labels.shape) // SHOWN_PX)
-        small = np.ascontiguousarray(self.image[::step, ::step])
-        return encode_png(draw_overlay(small, self.labels[::step, ::step], self.label_space))
+        labels = self.labels[::step, ::step]
+        overlay = draw_overlay(np.ascontiguousarray(self.image[::step, ::step]), labels, self.label_space)
+        space, found = self.label_space, set(np.unique(self.labels).tolist())
+        classes = zip(space.names, space.colours, space.ids, strict=True)
+        width = max(overlay.shape[1], LEAST_LEGEND_PX)
+        legend = draw_legend([(name, colour) for name, colour, number in classes if number in found], width)
+        shown = np.full((len(overlay) + len(legend), width, 3), 255, np.uint8)
+        shown[: len(overlay), : overlay.shape[1]] = overlay
+        shown[len(overlay) :] = legend
+        return encode_png(shown)
 
     @property
     def classes(self) -> tuple[str, ...]:

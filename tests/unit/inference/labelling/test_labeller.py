@@ -285,7 +285,7 @@ def test_a_folder_that_cannot_be_written_says_so(network: Segmenter, tmp_path: P
     write_images(tmp_path / "in", "sub/a.png")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "sub").write_text("a file where a folder must be")
-    with pytest.raises(UsageError, match="a part of the path is a file"):
+    with pytest.raises(UsageError, match=r"a file of this name exists"):
         save_predictions(wrap(network), [tmp_path / "in"], tmp_path / "out", formats=["labels"])
 
 

@@ -226,7 +226,7 @@ def test_wrong_values_inside_lists_are_named(tiny_network: Segmenter) -> None:
     assert caught.value.hint == "Allowed: text or a Path or a list of text or a Path."
     with pytest.raises(UsageError, match="data is 3"):
         atrous.evaluate("x", 3)
-    with pytest.raises(ConfigError, match="window is 3"):
+    with pytest.raises(ConfigError, match="`window` is 3"):
         atrous.evaluate("nowhere", window=3)
     for sizes, rounds in (([], 1), ([(0, 33)], 1), ([(33, 33)], 0)):
         with pytest.raises(UsageError, match="at least 1"):

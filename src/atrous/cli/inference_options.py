@@ -90,15 +90,8 @@ def read_inference_options(
         "crf": _parse_crf_options(crf_set or []) or crf,
     }
     opening = {"precision": precision, "device": device, "backend": backend, "trust": trust}
-    checked = vars(update_options(InferenceOptions(), inference, spell=spell_option)) | vars(
-        update_options(Opening(), opening, spell=spell_option)
-    )
+    checked = vars(update_options(InferenceOptions(), inference)) | vars(update_options(Opening(), opening))
     return {name: checked[name] for name, value in (inference | opening).items() if value is not None}
-
-
-def spell_option(name: str) -> str:
-    """Return the option of the command line for a keyword of Python: "--output-stride" for "output_stride"."""
-    return f"--{name.replace('_', '-')}"
 
 
 def _parse_crf_options(given: list[str]) -> dict[str, float]:

@@ -16,13 +16,12 @@ from atrous.core.registry import describe_choices
 Options = TypeVar("Options", bound=InferenceOptions | Opening)
 
 
-def update_options(defaults: Options, given: Mapping[str, Any], *, spell: Callable[[str], str] = str) -> Options:
+def update_options(defaults: Options, given: Mapping[str, Any]) -> Options:
     """Return options with given values in place of the defaults.
 
     Args:
         defaults: Options that hold where nothing is given.
         given: Values by name; None means not given.
-        spell: Turns a name into the word that the user wrote, such as "--window", for messages.
     Raises:
         ConfigError: A value has another type or is out of range; all of them in one message.
     """
@@ -31,7 +30,7 @@ def update_options(defaults: Options, given: Mapping[str, Any], *, spell: Callab
         return TypeAdapter(type(defaults)).validate_python(values)
     except ValidationError as error:
         problems = describe_validation_error(error, {}, depth=1)
-        raise_problems([problem._replace(key=spell(problem.key)) for problem in problems])
+        raise_problems([problem._replace(key=f"`{problem.key}`") for problem in problems])
         raise
 
 

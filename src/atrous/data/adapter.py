@@ -15,6 +15,7 @@ from atrous.core.findings import describe_count
 from atrous.core.labels import IGNORE_INDEX, LabelSpace
 from atrous.core.records import Sample
 from atrous.data.classes import name_classes
+from atrous.data.contracts import describe_dataset
 from atrous.data.samples import read_sample
 from atrous.images.decode import load_image, load_mask
 
@@ -42,6 +43,9 @@ class AdaptedDataset:
     label_space: LabelSpace
     ignored: tuple[int, ...]
     thread_safe: ClassVar[bool] = False
+
+    def __repr__(self) -> str:
+        return describe_dataset(self)
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -39,5 +39,5 @@ def test_only_what_was_given_is_passed_on_and_it_is_checked_together():
     assert read_inference_options(window="none")["window"] == "none"
     with pytest.raises(ConfigError) as caught:
         read_inference_options(window="wide", scales="0,-1")
-    assert "--window is 'wide'. Allowed: a whole number or 'none'." in caught.value.message
-    assert "--scales is [0.0, -1.0]. Allowed: greater than 0." in caught.value.message
+    assert "`window` is 'wide'. Allowed: a whole number or 'none'." in caught.value.message
+    assert "`scales` is [0.0, -1.0]. Allowed: greater than 0." in caught.value.message

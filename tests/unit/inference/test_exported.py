@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import signal
 import subprocess
@@ -159,13 +160,12 @@ def test_labels_alone_have_no_confidence(labels_file: Path, tmp_path: Path) -> N
     assert set(np.unique(model.predict(image).labels)) <= {0, 7, 200}
 
 
-def test_labels_alone_of_a_image_that_does_not_fit_are_refused(
-    labels_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    labeller = atrous.load(labels_file).build_labeller()
-    monkeypatch.setattr(labeller, "find_window", lambda height, width: 129)
+def test_labels_alone_of_a_image_that_does_not_fit_are_refused(labels_file: Path) -> None:
+    model = atrous.load(labels_file)
+    needed = model.build_labeller().backend.measure_bytes_per_pixel()
+    model.engine.budget_mib = math.ceil(needed * 170**2 / 2**20)  # a machine whose memory holds 170 x 170 pixels
     with pytest.raises(MachineError, match="cannot go over it in windows"):
-        labeller.label_image(np.zeros((40, 50, 3), dtype=np.uint8))
+        model.build_labeller().label_image(np.zeros((400, 400, 3), dtype=np.uint8))
 
 
 def test_a_backend_that_cannot_run_it_is_refused(logits_file: Path, tiny_network: object, tiny_card: object) -> None:

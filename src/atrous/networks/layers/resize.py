@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -103,6 +102,7 @@ class Enlargement:
         self._cells = cells
         self._device = device
         self._last_row = cells[0] - 1
+        self._by_side: dict[str, Tensor] = {}
         self._is_identity = geometry.stride == 1 and (height, width) == (geometry.height, geometry.width)
         if self._is_identity:
             return
@@ -112,17 +112,18 @@ class Enlargement:
         self._rows_at = _locate_pixels(rows, height, geometry.height, cells[0], geometry).clamp(0, cells[0] - 1)
         self._columns_at = _locate_pixels(columns, width, geometry.width, cells[1], geometry)
 
-    @cached_property
+    # Computed once, when they are needed. Not cached properties: PyTorch compiles no locks.
+    @property
     def _by_row(self) -> Tensor:  # (H, h)
-        return compute_interpolation(self._rows_at, self._cells[0]).to(self._device)
+        if "row" not in self._by_side:
+            self._by_side["row"] = compute_interpolation(self._rows_at, self._cells[0]).to(self._device)
+        return self._by_side["row"]
 
-    @cached_property
+    @property
     def _by_column(self) -> Tensor:  # (W, w)
-        return compute_interpolation(self._columns_at, self._cells[1]).to(self._device)
-
-    @cached_property
-    def _row_before(self) -> list[int]:
-        return [int(at) for at in self._rows_at.tolist()]
+        if "column" not in self._by_side:
+            self._by_side["column"] = compute_interpolation(self._columns_at, self._cells[1]).to(self._device)
+        return self._by_side["column"]
 
     def find_taps(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """Return the positions of the image's rows and of its columns in the map, see `find_taps`; on the CPU.
@@ -151,7 +152,8 @@ class Enlargement:
         """
         if self._is_identity:
             return slice(start, stop)
-        return slice(self._row_before[start], min(self._row_before[stop - 1] + 1, self._last_row) + 1)
+        first, last = (int(self._rows_at[row]) for row in (start, stop - 1))
+        return slice(first, min(last + 1, self._last_row) + 1)
 
     def find_band(self, start: int, stop: int, dtype: torch.dtype) -> tuple[slice, Tensor]:
         """Return the rows of the map that a band of the image's rows is interpolated from, and how.

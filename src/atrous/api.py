@@ -38,7 +38,6 @@ from atrous.networks.build import build_network_from
 from atrous.networks.model_file import is_model_file, require_as_built, save_model
 from atrous.networks.segmenter import Segmenter
 from atrous.networks.weights import start_weights
-from atrous.reports.plots import save_bench_plot
 from atrous.runs.scored_data import find_scored_data, rebuild_splits
 from atrous.runs.stages import (
     Run,
@@ -431,6 +430,8 @@ def bench(
     }
     if files:
         save_json(files[0], found)
+        from atrous.reports.plots import save_bench_plot  # matplotlib takes a second
+
         save_bench_plot(found, files[1])
     return found
 

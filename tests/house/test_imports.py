@@ -1,10 +1,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
+
+import atrous
+from atrous.core.labels import LabelSpace
+from atrous.networks.model_file import ModelCard, save_model
 
 HEAVY = ("torch", "torchvision", "timm", "lightning", "cv2")
 
@@ -12,7 +19,8 @@ HEAVY = ("torch", "torchvision", "timm", "lightning", "cv2")
 def find_loaded(code: str, names: tuple[str, ...]) -> list[str]:
     """Run `code` in a fresh interpreter and return which of `names` it has imported."""
     script = f"import sys\n{code}\nprint('loaded:', *(name for name in {names!r} if name in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1].split()[1:]
 
 
@@ -66,43 +74,56 @@ REFUSED = {
     "reproduce table1 --backbone no": 2,
 }
 """Command lines with a path or a name that does not exist, and their exit codes. They are refused without PyTorch."""
-PEERS = (
-    "lightning",
-    "torchmetrics",
-    "torchvision",
-    "timm",
-    "onnx",
-    "onnxscript",
-    "onnxruntime",
-    "openvino",
-    "matplotlib",
-)
-NEEDED = {
-    "models": ("torch",),
-    "datasets": ("torch",),
-    "config show --recipe demo": ("torch",),
-    f"predict {IMAGE} --model {MODEL} --out out": ("numba", *PEERS),
-    f"eval {MODEL} photos": PEERS,
-    f"export {MODEL} --format pt2": ("lightning", "torchmetrics", "torchvision", "timm", "openvino", "matplotlib"),
-    "models show fcn-resnet18": ("numba", *PEERS),
-    "datasets show photos": ("torchvision", *PEERS),
-    "train photos --dry-run": ("torchvision", "timm", "onnx", "onnxruntime", "openvino", "matplotlib"),
+LISTED = ("models", "datasets", "config show --recipe demo", "config show photos --why", "models --json")
+"""Commands that need no PyTorch when they succeed either."""
+COMPILERS = ("torch._dynamo", "sympy")
+RUNTIMES = ("onnx", "onnxscript", "onnxruntime", "openvino")
+TRAINING = ("lightning", "torchmetrics")
+OTHERS = ("torchvision", "timm", "matplotlib")
+UNNEEDED = {
+    f"predict {IMAGE} --model {MODEL} --out out": (*COMPILERS, *TRAINING, *RUNTIMES, *OTHERS),
+    f"eval {MODEL} photos": (*COMPILERS, *TRAINING, *RUNTIMES, *OTHERS),
+    "datasets show photos": (*COMPILERS, *TRAINING, *RUNTIMES, *OTHERS),
+    "models show fcn-resnet18": (*COMPILERS, *TRAINING, *RUNTIMES, *OTHERS),
+    "train photos --model fcn-resnet18 --weights none --crop 65 --dry-run": ("onnx", "openvino", *OTHERS),
 }
-"""Commands, and the packages that they do not need and so do not import."""
+"""Command lines in the order in which one process runs them, and the packages that they do without."""
 
 
 def test_paths_and_names_that_do_not_exist_are_refused_without_pytorch(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in (MODEL, IMAGE):
         (tmp_path / name).touch()
+    (tmp_path / "photos").mkdir()
     code = (
         "from atrous.cli.main import main\n"
-        f"for words, code in {REFUSED!r}.items():\n"
+        f"for words, code in ({REFUSED!r} | dict.fromkeys({LISTED!r}, 0)).items():\n"
         "    found = main(words.split())\n"
         "    if found != code or 'torch' in sys.modules:\n"
         "        sys.exit(f'{words}: {found}, torch' if 'torch' in sys.modules else f'{words}: {found}')"
     )
     assert find_loaded(code, HEAVY) == []
+
+
+def test_a_command_imports_what_it_needs_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(0)
+    for kind, shape, most in (("images", (65, 65, 3), 256), ("masks", (65, 65), 2)):
+        (tmp_path / "photos" / kind).mkdir(parents=True)
+        for number in range(4):
+            pixels = generator.integers(0, most, shape, dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / kind / f"{number}.png")
+    shutil.copy(tmp_path / "photos" / "images" / "0.png", tmp_path / IMAGE)
+    card = ModelCard(model={"name": "fcn-lite0"}, label_space=LabelSpace(("class 0", "class 1")))
+    save_model(tmp_path / MODEL, atrous.build("fcn-lite0", classes=2), card)
+    code = (
+        "from atrous.cli.main import main\n"
+        f"for words, names in {UNNEEDED!r}.items():\n"
+        "    code = main(words.split())\n"
+        "    if code or (loaded := [name for name in names if name in sys.modules]):\n"
+        "        sys.exit(f'{words}: {code or loaded}')"
+    )
+    assert find_loaded(code, ("lightning.pytorch",)) == []
 
 
 @pytest.mark.parametrize("folder", ["core", "config", "reports"])

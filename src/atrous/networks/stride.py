@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from atrous.core.errors import ConfigError
 from atrous.core.words import describe_count
 from atrous.networks.contracts import Backbone, FeatureLevel, FeatureShapes, FixedStride
+from atrous.networks.shape_rules import ShapeRules
 
 OUTPUT_STRIDES = (4, 8, 16, 32, 64, 128, 256)
 """Those above 32 are for backbones with extra blocks."""
@@ -152,7 +153,7 @@ def _run(twin: Backbone, size: int) -> Sequence[Tensor]:
     values = itertools.chain(twin.parameters(), twin.buffers())
     dtype = next((v.dtype for v in values if v.is_floating_point()), torch.float32)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), ShapeRules():
             levels: Sequence[Tensor] = twin(torch.zeros(1, channels, size, size, device="meta", dtype=dtype))
             return levels
     except (RuntimeError, AssertionError, ValueError) as error:

@@ -21,7 +21,6 @@ from atrous.core.metrics_file import load_metrics
 from atrous.core.run_folder import RunFolder
 from atrous.core.words import describe_count
 from atrous.reports import tables
-from atrous.reports.plots import draw_curve
 
 _MIME_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"}
 _TRAINING_SHOWN = (
@@ -218,6 +217,8 @@ def _list_stages(run_folder: Path, metrics: Mapping[str, Any], config: str) -> t
 
 def _draw_charts(validations: Sequence[tables.Validation], baseline: float | None) -> tuple[Chart, ...]:
     """Draw the columns of metrics.csv that hold a number."""
+    from atrous.reports.plots import draw_curve  # matplotlib takes a second
+
     miou, loss, lr = (tables.pair_curve(validations, name) for name in ("miou", "loss", "lr"))
     charts = []
     if miou:

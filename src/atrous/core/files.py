@@ -64,8 +64,10 @@ def _explain_failure(path: Path, temporary: Path | None = None) -> Iterator[None
     try:
         yield
     except AtrousError as error:
-        if temporary is not None and describe_shortage(error) is None:  # such as a file that could not be read back
-            _probe(path, temporary, error)
+        if temporary is not None:  # such as a file that could not be read back
+            error.message = error.message.replace(str(temporary), str(path)).replace(temporary.name, path.name)
+            if describe_shortage(error) is None:
+                _probe(path, temporary, error)
         raise
     except OSError as error:
         is_own = error.filename is None or str(error.filename) in (str(temporary), str(path))

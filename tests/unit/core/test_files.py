@@ -140,6 +140,12 @@ def test_an_error_that_is_not_the_disks_stays_as_it_is(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_an_error_about_the_temporary_file_names_the_final_one(tmp_path):
+    with pytest.raises(DataError) as caught, atomic_path(tmp_path / "m.onnx") as temporary:
+        raise DataError(f"{temporary}: returned (1, 2), and {temporary.name} says (1, 3)", "Export it again.")
+    assert caught.value.message == f"{tmp_path / 'm.onnx'}: returned (1, 2), and m.onnx says (1, 3)"
+
+
 def test_files_that_were_being_written_at_a_kill_are_removed_and_no_others(tmp_path):
     long_name = "x" * 250 + ".png"
     with atomic_path(tmp_path / long_name) as first, atomic_path(tmp_path / "last.ckpt") as second:

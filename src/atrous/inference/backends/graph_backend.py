@@ -153,5 +153,7 @@ class GraphBackend:
 
 
 def read_first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or its type if the message is empty."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """Return the first line of an error's message that says something, or its type if the message is empty."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    places = "Exception from "  # how OpenVINO begins: with lines of its source
+    return next((line for line in lines if line and not line.startswith(places)), type(error).__name__)

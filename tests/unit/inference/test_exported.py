@@ -179,9 +179,7 @@ def test_a_backend_that_cannot_run_it_is_refused(logits_file: Path, tiny_network
         atrous.Model(tiny_network, tiny_card, Opening(backend="tensorrt")).build_labeller()
 
 
-def test_a_device_that_it_does_not_run_on_is_refused(logits_file: Path) -> None:
-    with pytest.raises(MachineError, match=r"does not run on 'meta' here"):
-        atrous.load(logits_file, device="meta")
+def test_a_precision_that_it_does_not_run_in_is_refused(logits_file: Path) -> None:
     with pytest.raises(ConfigError, match=r"precision bf16: .*\.onnx runs in fp32 with this backend"):
         atrous.load(logits_file, precision="bf16")
 

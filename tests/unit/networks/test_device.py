@@ -30,3 +30,8 @@ def test_a_number_beyond_the_devices_is_said_with_their_count(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(MachineError, match="this machine has 2 CUDA devices, counted from 0"):
         find_device("cuda:2")
+
+
+def test_a_device_that_a_backend_does_not_run_on_is_refused():
+    with pytest.raises(MachineError, match="the backend does not run on 'cpu' here"):
+        find_device("cpu", kinds=("cuda",))

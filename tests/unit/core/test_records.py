@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from dataclasses import fields, replace
 
 from atrous.core.records import ClassScore, ImageScore, Note, NoteCollector, Protocol, Scores, list_notes
 
@@ -12,6 +13,11 @@ def test_a_protocol_says_all_that_can_change_a_score():
     wide = Protocol(output_stride=8, scales=(0.75, 1.0, 1.25), flip=True, window=513, precision="bf16")
     assert wide.describe() == "output stride 8, scales 0.75 1 1.25, flip, window 513, bf16"
     assert wide.to_json()["scales"] == [0.75, 1.0, 1.25]
+    changes = {"output_stride": 8, "scales": (0.5,), "flip": True, "window": 65, "precision": "bf16"}
+    changes |= {"crf": {"num_iterations": 3}, "backend": "openvino"}
+    assert {field.name for field in fields(Protocol)} == {*changes, "budget_mib"}  # windows are said where they occur
+    described = {replace(Protocol(), **{name: value}).describe() for name, value in changes.items()}
+    assert len(described - {Protocol().describe()}) == len(changes)
 
 
 def test_scores_are_strict_json_and_count_the_classes_they_are_a_mean_of():

@@ -117,8 +117,9 @@ def test_the_report_tells_the_whole_run(run_folder: Path) -> None:
         "", "score", "trained", "ladder", "learning", "classes", "confusion", "images", "on", "records",
     ]  # fmt: skip
     assert "deeplabv3-lite0 on pets val" in page.sections[""]
-    for text in ("5.6 M", "200", "61 s", "7", "batch"):
-        assert text in page.sections["trained"]
+    trained = " ".join(page.sections["trained"].split())
+    for text in ("parameters5.6 M", "steps200", "time61 s", "seed7", "batch8"):
+        assert text in trained
     assert "+0.012" in page.sections["ladder"]
     assert "rank 1 of 2" in page.sections["images"]
     for text in ("0 & 1 & 2", "Two masks are empty & kept."):

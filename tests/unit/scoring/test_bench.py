@@ -24,8 +24,8 @@ from atrous.scoring.bench import bench, draw_image, measure_peak_mib
 @pytest.fixture(scope="module")
 def model_file(tmp_path_factory):
     torch.manual_seed(0)
-    network = atrous.build("fcn-resnet18", classes=3)
-    card = ModelCard(model={"name": "fcn-resnet18"}, label_space=LabelSpace(("a", "b", "c")))
+    network = atrous.build("fcn-tiny", classes=3)
+    card = ModelCard(model={"name": "fcn-tiny"}, label_space=LabelSpace(("a", "b", "c")))
     path = tmp_path_factory.mktemp("bench") / "small.safetensors"
     save_model(path, network, card)
     return path

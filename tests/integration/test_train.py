@@ -309,7 +309,7 @@ def test_a_missing_folder_and_an_impossible_model_are_refused_before_any_mask_is
     for mask in (copied / "masks").rglob("*.png"):
         mask.write_bytes(b"no mask")
     code, _, err = call("train", tmp_path / "nowhere", "--iterations", 1)
-    assert (code, "nowhere' is neither a folder" in err) == (3, True)
+    assert (code, f"no folder {tmp_path / 'nowhere'}" in err) == (3, True)
     for words, code in (
         (("--model", "deeplabv3-tinny"), 2),
         (("--crop", 33, "--set", "model.head={rates: [9]}"), 2),

@@ -62,7 +62,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if kind in (int, float):
         number: type = numbers.Integral if kind is int else numbers.Real
         return isinstance(value, number) and not isinstance(value, bool)
-    if getattr(kind, "_is_protocol", False) and kind is not Callable:
+    if _is_protocol(kind):
         return not isinstance(value, (str, bytes, numbers.Number, Sequence, Mapping, NoneType))
     if kind is Sequence:
         is_list = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
@@ -72,8 +72,14 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, Mapping) and all(_fits(k, key) and _fits(v, inner) for k, v in value.items())
     if kind is tuple and parts:
         is_list = isinstance(value, (tuple, list)) and len(value) == len(parts)
-        return is_list and all(_fits(item, part) for item, part in zip(value, parts, strict=True))
+        pairs = zip(value, parts, strict=True) if is_list else ()
+        return is_list and all(_is_protocol(part) or _fits(item, part) for item, part in pairs)
     return isinstance(value, kind)
+
+
+def _is_protocol(hint: Any) -> bool:
+    """Whether a hint is a protocol, whose members are checked, in better words, where the object is used."""
+    return getattr(hint, "_is_protocol", False) and hint is not Callable
 
 
 def _describe(hint: Any) -> str:

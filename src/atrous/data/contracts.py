@@ -117,6 +117,10 @@ class DataRequest:
             return there, (Note("skipped-splits", message),) if others else ()
         if there == wanted:
             return there, ()
+        if not existing:
+            raise DataError(
+                f"{place}: no splits found", "Check that this is the folder of the data, or add the splits."
+            )
         missing = [name for name in wanted if name not in existing]
         others = sorted(set(existing) - set(wanted))
         last = others[0] if len(missing) == len(others) == 1 else "NAME"
@@ -126,7 +130,7 @@ class DataRequest:
             if name in missing
         ]
         raise DataError(
-            f"{place}: no split {' and no split '.join(missing)}; there are: {', '.join(sorted(existing)) or 'none'}",
+            f"{place}: no split {' and no split '.join(missing)}; there are: {', '.join(sorted(existing))}",
             f"Choose one: {' '.join(options)}, or the same keys in {SETTINGS_NAME}."
             if others
             else "Add it. Of data without splits of their own, a share is held out for validation.",

@@ -37,12 +37,5 @@ class ArrayImage:
         self._pixels = pixels
 
     def read(self, rows: slice, columns: slice) -> Tensor:
-        """Return a part of the image, without a copy.
-
-        Args:
-            rows: Rows of the image.
-            columns: Columns of the image.
-        Shapes:
-            out (3, h, w) RGB, uint8 or floats in [0, 1].
-        """
+        """Return a part of the image, without a copy; `ImageSource` describes the arguments."""
         return self._pixels[:, rows, columns]

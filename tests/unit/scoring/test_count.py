@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -41,13 +42,14 @@ class Images:
     label_space: LabelSpace = SPACE
     name: str = "blocks val"
     numbers: tuple[int, ...] = tuple(range(len(SIZES)))
+    sizes: tuple[tuple[int, int], ...] = SIZES
     masks: list[np.ndarray] = field(init=False)
 
     def __post_init__(self) -> None:
         generator = np.random.default_rng(0)
         self.folder.mkdir(exist_ok=True)
         self.masks = []
-        for number, (height, width) in enumerate(SIZES):
+        for number, (height, width) in enumerate(self.sizes):
             image = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
             Image.fromarray(image).save(self.folder / f"p{number}.png")
             blocks = generator.choice([0, 1, 2, IGNORE_INDEX], (-(-height // 8), -(-width // 8)))
@@ -223,13 +225,15 @@ def test_data_that_does_not_fit_is_refused(
 
 
 def test_windows_chosen_for_lack_of_memory_stand_in_the_notes(
-    network: Segmenter, dataset: Images, monkeypatch: pytest.MonkeyPatch
+    network: Segmenter, dataset: Images, tmp_path: Path
 ) -> None:
     assert score(wrap(network, window=65), dataset).notes == ()
-    labeller = wrap(network)
-    monkeypatch.setattr(labeller, "find_window", lambda height, width: 33 if height > 60 else None)
-    assert score(labeller, dataset).notes == (
-        "2 of 5 images did not fit in memory as a whole and were labelled in windows of 33 pixels",
+    engine = Engine(network, device="cpu")
+    needed = engine.open_backend(16, "fp32").measure_bytes_per_pixel()
+    engine.budget_mib = math.ceil(needed * 170**2 / 2**20)  # a machine whose memory holds 170 x 170 pixels
+    larger = Images(tmp_path / "larger", numbers=(0, 1, 2), sizes=((150, 300), (40, 50), (160, 200)))
+    assert score(build_labeller(engine, SPACE, InferenceOptions()), larger).notes == (
+        "2 of 3 images did not fit in memory as a whole and were labelled in windows of 161 pixels",
     )
 
 

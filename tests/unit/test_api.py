@@ -21,6 +21,7 @@ from atrous.cli.main import main
 from atrous.core.errors import ConfigError, DataError, ModelFileError, UsageError
 from atrous.core.labels import LabelSpace
 from atrous.data.datasets.shapes import build_shapes
+from atrous.inference.exported import is_export
 from atrous.networks.segmenter import Segmenter
 from tiny import RUN_OPTIONS, RUN_SIDE
 
@@ -260,8 +261,8 @@ def test_a_network_of_a_plain_loop_is_a_model_everywhere(
     record = atrous.predict(tmp_path / "a.png", named_network, tmp_path / "out", progress=False)
     with Image.open(tmp_path / "out" / record.done[0]["files"][0]) as labels:
         np.testing.assert_array_equal(np.asarray(labels), expected.labels)
-    path, _ = atrous.export(named_network, tmp_path / "m.onnx")
-    np.testing.assert_array_equal(atrous.load(path).predict(image).labels, expected.labels)
+    with pytest.raises(UsageError, match=r"ends in \.onnx"):  # taken as a model: only the name is wrong
+        atrous.export(named_network, tmp_path / "m.bin")
     assert api.bench([named_network], [(33, 33)], rounds=1, precisions=["fp32"])["rows"][0]["name"] == "model 1"
     with pytest.raises(DataError):  # the data have other ids
         atrous.evaluate(named_network, shapes_folder)
@@ -356,30 +357,39 @@ def test_tensors_alone_come_with_the_way_to_make_a_model_of_them(
     assert atrous.load(tmp_path / "model.safetensors").classes == ("a", "b")
 
 
-SLOW = [pytest.mark.slow]
-"""Each export takes seconds."""
 OWN: dict[str, Callable[[Path, Path], object]] = {
-    "model.safetensors": lambda run, path: atrous.save(atrous.load(run), path),
+    "model.safetensors": lambda run, path: atrous.save(run, path),
     "model.onnx": lambda run, path: atrous.export(run, path),
     "model.xml": lambda run, path: atrous.export(run, path, format="openvino"),
+    "model.pt2": lambda run, path: atrous.export(run, path, format="pt2"),
     "bench.json": lambda run, path: api.bench([run], [(33, 33)], rounds=1, precisions=["fp32"], out=path.parent),
 }
+FORMATS = {".onnx": "onnx", ".xml": "openvino", ".pt2": "pt2"}
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW * name.endswith(".xml")) for name in OWN])
-def test_only_files_of_their_own_are_replaced(run: Path, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", OWN)
+def test_only_files_of_their_own_are_replaced(
+    run: Path, tmp_path: Path, export_tiny: Callable[..., Path], name: str
+) -> None:
     path, write = tmp_path / name, OWN[name]
-    write(run, path)
-    write(run, path)
+    if path.suffix in FORMATS:  # an export takes seconds: whether it may replace the file is asked
+        exported = export_tiny(FORMATS[path.suffix])
+        for suffix in (".xml", ".bin") if path.suffix == ".xml" else (path.suffix,):
+            path.with_suffix(suffix).write_bytes(exported.with_suffix(suffix).read_bytes())
+        assert is_export(path)
+    else:
+        write(run, path)
+        write(run, path)
     beside = [other for other in tmp_path.iterdir() if other != path]
+    assert len(beside) == (path.suffix in (".xml", ".json"))
     for victim in (path, *beside):
         content = {other: other.read_bytes() for other in tmp_path.iterdir()}
         path.unlink()
-        victim.write_bytes(b"of somebody else")
+        victim.write_bytes(b"of another program")
         with pytest.raises(UsageError, match="exists, and would be lost") as caught:
             write(run, path)
         assert "overwrite=True" in caught.value.hint
-        assert victim.read_bytes() == b"of somebody else"
+        assert victim.read_bytes() == b"of another program"
         for other, old in content.items():
             other.write_bytes(old)
 

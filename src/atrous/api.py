@@ -22,6 +22,7 @@ from atrous.core.output_folder import require_replaceable
 from atrous.core.provenance import collect_provenance
 from atrous.core.records import MessageCallback, Note, NoteCollector, ProgressCallback, Scores, send_message
 from atrous.core.run_folder import RunFolder
+from atrous.core.words import describe_count
 from atrous.data.build import read_splits
 from atrous.data.contracts import SegmentationDataset, Splits
 from atrous.display.progress import open_call
@@ -391,7 +392,8 @@ def bench(
     """
     if rounds < 1 or not sizes or not models or any(side < 1 for size in sizes for side in size):
         raise UsageError(
-            f"{len(models)} models, sizes {list(sizes)}, {rounds} rounds", "Each size and number is at least 1."
+            f"{describe_count(len(models), 'model')}, sizes {list(sizes)}, rounds {rounds}",
+            "Each size and number is at least 1.",
         )
     files = [] if out is None else [Path(out) / "bench.json", Path(out) / "bench.png"]
     require_replaceable(files, is_own=bool(files) and is_bench_file(files[0]), overwrite=overwrite)

@@ -270,7 +270,7 @@ def read_classes(network: Segmenter, classes: Sequence[str] | Mapping[int, str] 
     space = name_network_classes(classes)
     if space.num_classes != network.num_classes:
         raise UsageError(
-            f"classes: {space.num_classes} names, and the network has {network.num_classes} classes",
+            f"classes: {space.num_classes} names, and the network has {describe_count(network.num_classes, 'class')}",
             "Name each of them once.",
         )
     return space

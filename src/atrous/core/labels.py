@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from atrous.core.errors import DataError
+from atrous.core.findings import shorten_list
 from atrous.core.words import describe_count
 
 IGNORE_INDEX = 65535
@@ -111,8 +112,8 @@ class LabelSpace:
         indices = table[mask]
         if indices.min(initial=0) < 0:
             ids, counts = np.unique(mask[indices < 0], return_counts=True)
-            found = ", ".join(
-                f"{i} ({describe_count(n, 'pixel')})" for i, n in zip(ids.tolist(), counts.tolist(), strict=True)
+            found = shorten_list(
+                [f"{i} ({describe_count(n, 'pixel')})" for i, n in zip(ids.tolist(), counts.tolist(), strict=True)]
             )
             raise DataError(
                 f"ids outside the classes: {found}",

@@ -8,6 +8,7 @@ from typing import Any
 from atrous.core.errors import ModelFileError
 from atrous.core.files import load_json, save_json
 from atrous.core.records import Scores
+from atrous.core.system_errors import describe_reason
 
 
 def save_metrics(path: Path, metrics: dict[str, Any]) -> None:
@@ -64,5 +65,9 @@ def is_finished(path: Path) -> bool:
 
 
 def _damaged(path: Path, reason: object) -> ModelFileError:
-    words = f"{type(reason).__name__}: {reason}" if isinstance(reason, Exception) else str(reason)
+    if isinstance(reason, OSError) and not isinstance(reason, FileNotFoundError):
+        return ModelFileError(
+            f"{path}: cannot be read: {describe_reason(reason)}", "Check the file and its permissions."
+        )
+    words = f"{type(reason).__name__}: {describe_reason(reason)}" if isinstance(reason, Exception) else str(reason)
     return ModelFileError(f"{path}: cannot be read: {words}", "Delete it and resume the run, which writes it again.")

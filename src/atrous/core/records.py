@@ -162,7 +162,8 @@ class Scores:
         miou = "none" if self.miou is None else f"{self.miou:.4f}"
         baseline = "none" if self.baseline_miou is None else f"{self.baseline_miou:.4f}"
         return (
-            f"Scores(mIoU {miou}, baseline {baseline}, {len(self.classes)} classes, {len(self.images)} images, "
+            f"Scores(mIoU {miou}, baseline {baseline}, {describe_count(len(self.classes), 'class')}, "
+            f"{describe_count(len(self.images), 'image')}, "
             f"data {self.data!r}, {self.protocol.describe()})"
         )
 
@@ -178,7 +179,7 @@ class Scores:
         lines = [
             f"mIoU {_describe_ratio(self.miou)}, pixel accuracy {_describe_ratio(self.pixel_accuracy)}; "
             f"{_describe_ratio(self.baseline_miou)} when always predicting {self.baseline_class!r}{never}",
-            f"{self.data}, {len(self.images)} images; {self.protocol.describe()}",
+            f"{self.data}, {describe_count(len(self.images), 'image')}; {self.protocol.describe()}",
             *self.notes,
         ]
         text = "".join(f"<div>{html.escape(line)}</div>" for line in lines)

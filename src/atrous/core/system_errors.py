@@ -119,6 +119,20 @@ def describe_write_error(error: OSError, path: Path | str | None = None) -> Atro
     return kind(f"{_name(error, path)}{message}", hint)
 
 
+def describe_reason(error: BaseException) -> str:
+    """Return in one line why something failed, for a message that has named the file: without its path.
+
+    Args:
+        error: An error of any library.
+    Returns: The first line that says something; the type of an error without a message.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    lines = [line.strip() for line in str(error).splitlines()]
+    places = "Exception from "  # how OpenVINO begins: with lines of its source
+    return next((line for line in lines if line and not line.startswith(places)), type(error).__name__)
+
+
 def is_write_error(error: OSError) -> bool:
     """Return whether the number of an error is one with which the operating system refuses to write."""
     return error.errno in _SHORTAGES | _REFUSALS | _WRONG_PATHS

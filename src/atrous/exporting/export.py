@@ -16,14 +16,13 @@ from atrous.core.errors import AtrousError, ModelFileError, UsageError
 from atrous.core.files import atomic_path
 from atrous.core.records import MessageCallback, send_message
 from atrous.core.seal import SEAL_KEY, draw_seal, seal_files
-from atrous.core.system_errors import raise_shortage
+from atrous.core.system_errors import describe_reason, raise_shortage
 from atrous.exporting import FORMATS
 from atrous.exporting.contracts import Format
 from atrous.exporting.parity import Parity, draw_images, measure_parity, require_parity
 from atrous.graphs.card import GraphCard, write_metadata
 from atrous.graphs.trace import trace_network
 from atrous.inference.backends.folding import copy_network, fold_norms
-from atrous.inference.backends.graph_backend import read_first_line
 from atrous.inference.engine import Engine
 from atrous.inference.exported import ExportedFile
 from atrous.inference.memory import measure_bytes_per_pixel
@@ -100,7 +99,7 @@ def export_network(
     except Exception as error:  # each converter raises its own errors
         raise_shortage(error)
         raise ModelFileError(
-            f"{path}: the network cannot be converted: {type(error).__name__}: {read_first_line(error)}",
+            f"{path}: the network cannot be converted: {type(error).__name__}: {describe_reason(error)}",
             "Try another `format`.",
         ) from error
     with _atomic_files(path, form.beside) as temporary:

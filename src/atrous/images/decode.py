@@ -23,7 +23,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from atrous.core.errors import DataError, MachineError, UsageError
-from atrous.core.system_errors import raise_shortage
+from atrous.core.system_errors import describe_reason, raise_shortage
 from atrous.core.words import describe_count
 
 ImageInput = str | Path | bytes | BinaryIO | Image.Image | np.ndarray
@@ -264,7 +264,7 @@ def _describe_value(value: object) -> str:
 
 
 def _describe_broken(name: str, error: Exception) -> DataError:
-    return DataError(f"{name}: cannot be decoded: {error}", _BROKEN)
+    return DataError(f"{name}: cannot be decoded: {describe_reason(error)}", _BROKEN)
 
 
 def _convert_array(pixels: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG
 from atrous.core.errors import AtrousError, DataError
 from atrous.core.files import atomic_path
 from atrous.core.labels import LabelSpace
-from atrous.core.system_errors import raise_shortage
+from atrous.core.system_errors import describe_reason, raise_shortage
 from atrous.images.palette import build_colour_table
 
 GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
@@ -75,7 +75,9 @@ class TiffImage:
             raise
         except Exception as error:  # a decoder may raise anything on a broken file; what matters is which file it was
             raise_shortage(error, self._path)
-            raise DataError(f"{self._path}: cannot be decoded: {error}", "Replace the file.") from error
+            raise DataError(
+                f"{self._path}: cannot be decoded: {describe_reason(error)}", "Replace the file."
+            ) from error
 
     def _read_head(self) -> None:
         page: Any = self._file.pages.first

@@ -15,11 +15,11 @@ from torch import Tensor
 from atrous.core.errors import ConfigError, ModelFileError
 from atrous.core.files import compute_sha256
 from atrous.core.registry import describe_choices
-from atrous.core.system_errors import raise_shortage
+from atrous.core.system_errors import describe_reason, raise_shortage
 from atrous.graphs.trace import trace_network
 from atrous.inference import BACKENDS, CONVERTERS
 from atrous.inference.backends.folding import copy_network, find_pairs, fold_norms
-from atrous.inference.backends.graph_backend import Graph, read_first_line
+from atrous.inference.backends.graph_backend import Graph
 from atrous.inference.contracts import Backend, LiveBackend
 from atrous.inference.exported import ExportedFile, choose_backend
 from atrous.inference.memory import compute_budget_mib, measure_bytes_per_pixel
@@ -262,7 +262,7 @@ class ConvertedNetwork(Graph):
             self.source: bytes = convert(trace_network(network, "cells")).SerializeToString()
         except Exception as error:  # the converter has errors of its own
             raise_shortage(error)
-            raise ModelFileError(f"the network cannot be converted: {read_first_line(error)}") from error
+            raise ModelFileError(f"the network cannot be converted: {describe_reason(error)}") from error
 
     def locate(self, height: int, width: int) -> Geometry:
         """Return the positions of the cells; the graph itself pads the image.

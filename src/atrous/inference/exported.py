@@ -9,10 +9,10 @@ from pathlib import Path
 from atrous.core.errors import AtrousError, ConfigError, ModelFileError
 from atrous.core.registry import describe_choices
 from atrous.core.seal import SEAL_KEY, find_damaged_member, require_sealed
-from atrous.core.system_errors import raise_shortage
+from atrous.core.system_errors import describe_reason, raise_shortage
 from atrous.graphs.card import FORMAT, FORMAT_VERSION, GraphCard
 from atrous.inference import BACKENDS
-from atrous.inference.backends.graph_backend import Graph, read_first_line
+from atrous.inference.backends.graph_backend import Graph
 from atrous.networks.contracts import Geometry
 from atrous.networks.model_file import ModelCard
 
@@ -116,7 +116,7 @@ def read_file(path: Path, *, backend: str = "auto", trust: bool = False) -> Expo
         raise
     except Exception as error:  # each runtime raises its own errors
         raise_shortage(error, path)
-        raise ModelFileError(f"{path}: cannot be read: {read_first_line(error)}", "The file is damaged.") from error
+        raise ModelFileError(f"{path}: cannot be read: {describe_reason(error)}", "The file is damaged.") from error
     if metadata.get("format") != FORMAT:
         raise ModelFileError(f"{path}: was not written by atrous", "Export a model of yours: `atrous export MODEL`.")
     try:

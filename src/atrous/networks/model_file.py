@@ -18,7 +18,7 @@ from atrous.core.files import atomic_path
 from atrous.core.labels import LabelSpace
 from atrous.core.provenance import collect_versions
 from atrous.core.seal import SEAL_KEY, draw_seal, require_sealed, seal_files
-from atrous.core.system_errors import raise_shortage
+from atrous.core.system_errors import describe_reason, raise_shortage
 from atrous.core.words import describe_count
 from atrous.networks.build import build_network_from
 from atrous.networks.model_source import find_model
@@ -151,7 +151,7 @@ def _read_metadata(path: Path) -> dict[str, str]:
     except (SafetensorError, OSError) as error:
         raise_shortage(error, path)
         raise ModelFileError(
-            f"{path}: cannot be read: {error}", "The file is damaged or not a .safetensors file."
+            f"{path}: cannot be read: {describe_reason(error)}", "The file is damaged or not a .safetensors file."
         ) from error
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from atrous.core.errors import ConfigError, UsageError
 from atrous.core.inputs import InputSpec
 from atrous.core.labels import LabelSpace
+from atrous.core.words import describe_count
 from atrous.networks.contracts import (
     UNPADDED,
     Backbone,
@@ -106,7 +107,7 @@ class Segmenter(nn.Module):
     def __repr__(self) -> str:
         name = "" if self.settings is None else f"{self.settings['name']}, "
         count = sum(parameter.numel() for parameter in self.parameters())
-        return f"Segmenter({name}{self.num_classes} classes, output stride {self.output_stride}, {count:,} parameters)"
+        return f"Segmenter({name}{describe_count(self.num_classes, 'class')}, output stride {self.output_stride}, {count:,} parameters)"
 
     @property
     def feature_shapes(self) -> FeatureShapes:

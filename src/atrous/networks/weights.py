@@ -16,7 +16,7 @@ from atrous.core.data_source import expand_path
 from atrous.core.errors import ConfigError, ModelFileError
 from atrous.core.files import compute_sha256
 from atrous.core.seal import find_damaged_member
-from atrous.core.system_errors import raise_shortage
+from atrous.core.system_errors import describe_reason, raise_shortage
 from atrous.core.words import describe_count
 from atrous.networks import BACKBONES
 from atrous.networks.contracts import Backbone
@@ -89,7 +89,8 @@ def load_state(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # a damaged pickle can raise anything: TypeError, AssertionError, IndexError, ...
         raise_shortage(error, path)
         raise ModelFileError(
-            f"{path}: cannot be read: {error}", "The file is damaged or of another kind; fetch it again."
+            f"{path}: cannot be read: {describe_reason(error)}",
+            "The file is damaged or of another kind; fetch it again.",
         ) from error
     for key in ("model", "state_dict", "model_state"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -137,7 +138,7 @@ def require_finite(state: Mapping[str, Tensor], source: str) -> None:
     broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
     if broken:
         raise ModelFileError(
-            f"{source}: numbers are not finite (NaN or infinite) in {len(broken)} of {len(state)} tensors, "
+            f"{source}: numbers are not finite (NaN or infinite) in {len(broken)} of {describe_count(len(state), 'tensor')}, "
             f"first {broken[0]}",
             "The training that wrote it diverged: take an earlier file, or train again with a lower learning rate.",
         )

@@ -10,7 +10,7 @@ from itertools import islice
 from atrous.core.errors import DataError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import ImageScore, Progress, ProgressCallback, Sample
-from atrous.core.system_errors import raise_shortage
+from atrous.core.system_errors import describe_reason, raise_shortage
 from atrous.data.contracts import SegmentationDataset
 from atrous.data.samples import is_thread_safe, read_sample
 from atrous.inference.folders.prefetch import iter_ahead
@@ -104,7 +104,9 @@ def _iter_samples(
             yield index, reading.result()
         except OSError as error:
             raise_shortage(error)
-            raise DataError(f"cannot read {dataset.image_path(index) or dataset.key(index)}: {error}") from error
+            raise DataError(
+                f"cannot read {dataset.image_path(index) or dataset.key(index)}: {describe_reason(error)}"
+            ) from error
 
 
 def require_same_classes(model: LabelSpace, data: LabelSpace) -> None:

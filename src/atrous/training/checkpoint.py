@@ -147,7 +147,7 @@ def _explain_damage(path: Path) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: a truncated file
             problem = f"cannot be read: {error.strerror}"
         elif isinstance(error, (KeyError, TypeError, ValueError)):
-            problem = "is not a checkpoint of atrous"
+            problem = "is damaged, or not a checkpoint of atrous"
         else:
             problem = "is damaged, or holds more than tensors and numbers; it was not opened"
         raise ModelFileError(f"{path}: {problem}", _suggest(path)) from error

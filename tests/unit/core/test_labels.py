@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -22,6 +23,12 @@ def test_encode_agrees_with_a_naive_loop_and_decode_undoes_it():
     np.testing.assert_array_equal(indices, expected)
     valid = indices != IGNORE_INDEX
     np.testing.assert_array_equal(SPACE.decode(indices[valid]), mask[valid])
+
+
+def test_an_image_in_place_of_a_mask_is_a_short_message():
+    with pytest.raises(DataError) as caught:
+        SPACE.encode(np.arange(256, dtype=np.uint8).reshape(16, 16))
+    assert re.fullmatch(r"ids outside the classes: (\d+ \(1 pixel\), ){5}and 2\d\d more", caught.value.message)
 
 
 def test_an_id_outside_the_classes_is_named_with_its_pixels():

@@ -83,7 +83,7 @@ def test_a_truncated_file_is_named(tmp_path, share):
 def test_another_kind_of_file_is_named(tmp_path, content):
     path = tmp_path / "last.ckpt"
     torch.save(content, path)
-    with pytest.raises(ModelFileError, match=r"last\.ckpt: (is )?not a checkpoint of atrous") as caught:
+    with pytest.raises(ModelFileError, match=r"last\.ckpt: .*not a checkpoint of atrous") as caught:
         load_checkpoint(path)
     require_own_words(caught.value)
 

@@ -22,19 +22,19 @@ def check_unknown_id(survey: Survey) -> Iterator[Finding]:
             }
             if strange:
                 name = str(item.mask_path or item.key)
-                lines.append(f"{name}: {_describe_counts(dict(sorted(strange.items())[:5]))}")
+                lines.append(f"{name}: {_describe_counts(strange)}")
                 files.append(name)
         if lines:
             totals = split.sum_pixels()
             unknown = [number for number in totals if number not in known]
-            classes = ", ".join(f"{number} {name}" for number, name in zip(space.ids, space.names, strict=True))
+            classes = shorten_list([f"{number} {name}" for number, name in zip(space.ids, space.names, strict=True)])
             yield Finding(
                 "unknown-id",
                 "error",
                 len(lines),
                 f"{describe_count(len(lines), 'mask')} with ids outside the classes: {shorten_list(lines)}",
                 tuple(files),
-                f"Classes are {classes}. Name {', '.join(map(str, unknown[:10]))} in data.classes, "
+                f"Classes are {classes}. Name {shorten_list([str(number) for number in unknown])} in data.classes, "
                 f"or put them into data.ignore. {suggest_mapping(totals, space.ignored_ids)}".strip(),
             )
 
@@ -115,4 +115,4 @@ def _describe_classes(split: DatasetFacts, present: set[int], among: set[int] | 
 
 
 def _describe_counts(counts: Mapping[int, int]) -> str:
-    return ", ".join(f"{number} ({describe_count(count, 'pixel')})" for number, count in sorted(counts.items()))
+    return shorten_list([f"{number} ({describe_count(count, 'pixel')})" for number, count in sorted(counts.items())])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from atrous.core.errors import ConfigError, MemoryShort, ModelFileError
-from atrous.core.system_errors import is_out_of_memory, raise_shortage
+from atrous.core.system_errors import describe_reason, is_out_of_memory, raise_shortage
 from atrous.networks.contracts import Cells, Geometry
 from atrous.networks.layers.resize import enlarge_logits
 
@@ -76,7 +76,7 @@ class GraphBackend:
         except Exception as error:  # each runtime raises its own errors
             raise_shortage(error, graph.name)
             raise ModelFileError(
-                f"{graph.name}: cannot be opened: {read_first_line(error)}", "Export it again."
+                f"{graph.name}: cannot be opened: {describe_reason(error)}", "Export it again."
             ) from error
 
     @staticmethod
@@ -137,7 +137,7 @@ class GraphBackend:
                     "Label it in windows, such as `window=513`, or with smaller scales.",
                 ) from error
             raise ModelFileError(
-                f"{self.graph.name}: fails on an image of {height} x {width} pixels: {read_first_line(error)}",
+                f"{self.graph.name}: fails on an image of {height} x {width} pixels: {describe_reason(error)}",
                 "Export it again.",
             ) from error
         if tuple(answer.shape) != expected:
@@ -150,10 +150,3 @@ class GraphBackend:
     def measure_bytes_per_pixel(self) -> float:
         """Return how many bytes of memory a forward pass needs for each pixel of the image."""
         return self.graph.bytes_per_pixel
-
-
-def read_first_line(error: Exception) -> str:
-    """Return the first line of an error's message that says something, or its type if the message is empty."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    places = "Exception from "  # how OpenVINO begins: with lines of its source
-    return next((line for line in lines if line and not line.startswith(places)), type(error).__name__)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from atrous.core.errors import MachineError
-from atrous.inference.backends.graph_backend import read_first_line
+from atrous.core.system_errors import describe_reason
 from atrous.inference.backends.torch_eager import TorchEager
 from atrous.networks.contracts import Cells
 from atrous.networks.device import list_device_kinds
@@ -41,6 +41,6 @@ class TorchCompiled(TorchEager):
             if not type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
                 raise
             raise MachineError(
-                f"backend 'compile' cannot compile here: {read_first_line(error)}",
+                f"backend 'compile' cannot compile here: {describe_reason(error)}",
                 "It needs a C++ compiler, such as g++; or use another `backend`.",
             ) from error

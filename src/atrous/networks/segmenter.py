@@ -107,7 +107,8 @@ class Segmenter(nn.Module):
     def __repr__(self) -> str:
         name = "" if self.settings is None else f"{self.settings['name']}, "
         count = sum(parameter.numel() for parameter in self.parameters())
-        return f"Segmenter({name}{describe_count(self.num_classes, 'class')}, output stride {self.output_stride}, {count:,} parameters)"
+        classes = describe_count(self.num_classes, "class")
+        return f"Segmenter({name}{classes}, output stride {self.output_stride}, {count:,} parameters)"
 
     @property
     def feature_shapes(self) -> FeatureShapes:

@@ -138,8 +138,8 @@ def require_finite(state: Mapping[str, Tensor], source: str) -> None:
     broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
     if broken:
         raise ModelFileError(
-            f"{source}: numbers are not finite (NaN or infinite) in {len(broken)} of {describe_count(len(state), 'tensor')}, "
-            f"first {broken[0]}",
+            f"{source}: numbers are not finite (NaN or infinite) in {len(broken)} of "
+            f"{describe_count(len(state), 'tensor')}, first {broken[0]}",
             "The training that wrote it diverged: take an earlier file, or train again with a lower learning rate.",
         )
 

@@ -189,7 +189,7 @@ def test_a_resumed_run_keeps_its_stages(whole):
         ({"model.head": {"rates": [9]}}, "rate 18 reaches beyond it"),
         ({"training.loss": "ohm"}, "unknown loss 'ohm'"),
         ({"training.hard_classes": ["sofa"]}, "training.hard_classes: the data have no class 'sofa'"),
-        ({"training.class_weights": [1.0]}, "training.class_weights: 1 weights for"),
+        ({"training.class_weights": [1.0]}, "training.class_weights: 1 weight for"),
     ],
 )
 def test_a_later_stage_that_cannot_be_is_refused_before_anything_is_written(tmp_path, settings, words):

@@ -671,14 +671,6 @@ def test_a_folder_that_holds_a_run_is_refused(run, data):
     assert {path.name: path.stat().st_mtime_ns for path in run.iterdir()} == before
 
 
-@pytest.mark.parametrize("weights", ["1,2", "1,1,1,1,1,1,1,1,1"])
-def test_another_number_of_class_weights_than_classes_is_refused(data, tmp_path, weights):
-    words = [*SETTINGS, "--iterations", 1, "--out", tmp_path / "run", "--class-weights", weights]
-    code, _, err = call("train", data, *words)
-    assert code == 2
-    assert f"training.class_weights: {len(weights) // 2 + 1} weights for" in err
-
-
 def test_a_dry_run_writes_nothing_and_says_what_would_be(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, out, _ = call("train", data, *SETTINGS, "--iterations", 3, "--dry-run")

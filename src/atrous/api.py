@@ -18,7 +18,7 @@ from atrous.core.data_source import PYTHON_SOURCE
 from atrous.core.errors import ConfigError, UsageError, note_on_stop
 from atrous.core.files import save_json, shorten_paths
 from atrous.core.inference_options import InferenceOptions, Opening
-from atrous.core.output_folder import require_replaceable
+from atrous.core.output_folder import require_place, require_replaceable
 from atrous.core.provenance import collect_provenance
 from atrous.core.records import MessageCallback, Note, NoteCollector, ProgressCallback, Scores, send_message
 from atrous.core.run_folder import RunFolder
@@ -39,13 +39,11 @@ from atrous.networks.build import build_network_from
 from atrous.networks.model_file import is_model_file, require_as_built, save_model
 from atrous.networks.segmenter import Segmenter
 from atrous.networks.weights import start_weights
-from atrous.runs.scored_data import find_scored_data, rebuild_splits
-from atrous.runs.stages import (
-    Run,
-    plan_training,
-    preview_training,
-    run_training,
-)
+from atrous.runs.folder import find_recipe
+from atrous.runs.kept_images import rebuild_splits
+from atrous.runs.plan import plan_training, preview_training
+from atrous.runs.scored_data import find_scored_data
+from atrous.runs.stages import Run, run_training
 from atrous.scoring import crf_search
 from atrous.scoring.bench import bench as run_bench
 from atrous.scoring.bench import is_bench_file
@@ -77,7 +75,7 @@ def build(
     name: str = "deeplabv3-lite0",
     *,
     classes: int | Sequence[str] | Mapping[int, str],
-    weights: str = "none",
+    weights: Run | str | Path = "none",
     output_stride: int = 16,
     **options: Any,
 ) -> Segmenter:
@@ -88,7 +86,7 @@ def build(
         classes: Number of scored classes, or their names, in the order of the logits, or their names by the ids that
             they have in files, in ascending order. With names, `save`, `predict`, `evaluate`, `export` and `bench` take
             the network as it is.
-        weights: none, imagenet, a file, or a published model such as torchvision/deeplabv3_resnet50.
+        weights: none, imagenet, a run, a file, or a published model such as torchvision/deeplabv3_resnet50.
         output_stride: Input resolution / feature resolution, settable later on the network.
         options: Other fields of the model's settings, such as `multi_grid=(1, 2, 4)` or `head={"rates": [6, 12]}`.
     Raises:
@@ -96,12 +94,20 @@ def build(
         UsageError: An argument has another type, or the classes are not distinct.
         ModelFileError: The weights cannot be read, or do not fit.
     """
-    model = {"name": name, "weights": weights, "output_stride": output_stride, **options}
+    source = _name_weights(weights)
+    model = {"name": name, "weights": source, "output_stride": output_stride, **options}
     space = None if isinstance(classes, int) else name_network_classes(classes)
     network = build_network_from(model, classes if isinstance(classes, int) else len(classes))
     network.label_space = space
-    start_weights(network, name, weights)
+    start_weights(network, name, source)
     return network
+
+
+def _name_weights(weights: Any) -> Any:
+    """Return the path of a run or a file as text, and any other value as it is, to be checked as a setting."""
+    if isinstance(weights, Run):
+        return str(weights.folder)
+    return str(weights) if isinstance(weights, Path) else weights
 
 
 @refuse_wrong_types
@@ -149,23 +155,26 @@ def save(
 
 @refuse_wrong_types
 def train(
-    data: str | Path | Splits | tuple[SegmentationDataset, SegmentationDataset],
+    data: str | Path | Splits | tuple[SegmentationDataset, SegmentationDataset] | None = None,
     *,
     model: str | None = None,
     recipe: str | Path | None = None,
     out: str | Path | None = None,
+    resume: str | Path | None = None,
     set: Mapping[str, Any] | None = None,
     progress: ProgressCallback | bool | None = None,
     on_message: MessageCallback | None = None,
     **options: Any,
 ) -> Run:
-    """Train a network.
+    """Train a network, or continue an interrupted training.
 
     Args:
-        data: A registered name, `name=PATH`, a folder, or a pair of Python data sets: to train on, and to score on.
+        data: A registered name, `name=PATH`, a folder, or a pair of Python data sets: to train on, and to score on. Of
+            a run to continue only Python data sets have to be given again.
         model: `<family>-<backbone>`, see `atrous models`.
         recipe: A YAML file or a shipped recipe.
         out: The run's folder. Default: runs/<data>-<model>-<number>.
+        resume: The folder of a run to continue from its last checkpoint; the run keeps its settings.
         set: Any setting by its dotted key, such as {"training.norm": "frozen"}.
         progress: Receives the progress. Default: a bar on a terminal or in a notebook, a line now and then elsewhere;
             False shows nothing.
@@ -174,14 +183,24 @@ def train(
     Raises:
         ConfigError: A setting that is unknown or impossible.
         DataError: Data that cannot be trained on.
-        UsageError: The folder holds a run already, or the objects are no data sets.
+        ModelFileError: The run to continue has no checkpoint, or its checkpoint is damaged.
+        UsageError: The folder holds a run already, another process writes there, the objects are no data sets, or the
+            run to continue began with other settings.
     """
-    splits = None if isinstance(data, str | Path) else read_splits(data)
-    source = str(data) if splits is None else PYTHON_SOURCE
+    if resume is not None:
+        resume = Path(resume)
+        recipe = find_recipe(resume, recipe, out)
+    elif data is None and recipe is None:
+        raise UsageError("no data given", "Give a name, a folder, or a pair of data sets (train, val).")
+    splits = None if data is None or isinstance(data, str | Path) else read_splits(data)
+    source = PYTHON_SOURCE if splits else None if data is None else str(data)
     given = {"data.source": source, "model.name": model, "output.folder": str(out) if out else None}
-    loaded = load_config(recipe=recipe, options={**given, **options, **(set or {})})
+    settings = {key: _name_weights(value) for key, value in {**options, **(set or {})}.items()}
+    loaded = load_config(recipe=recipe, options={**given, **settings})
     with open_call(progress, on_message) as display:
-        return run_training(loaded, splits=splits, progress=display.progress, on_message=display.on_message)
+        return run_training(
+            loaded, splits=splits, resume=resume, progress=display.progress, on_message=display.on_message
+        )
 
 
 @refuse_wrong_types
@@ -477,6 +496,8 @@ def export(
     if isinstance(model, str | Path) and is_exported(Path(model)):
         raise UsageError(f"{model} is an exported file, not a network", "Give the model it came from.")
     form = FORMATS.load(format)
+    if out is not None:
+        require_place(Path(out))
     opened = _open(model, {} if isinstance(model, Model) else {"device": "cpu"})
     target = _choose_export_folder(model, opened) / f"{_name_export(model)}{'-int8' * int8}{form.suffix}"
     path = target if out is None else Path(out)
@@ -516,7 +537,8 @@ def _find_calibration(source: str | Path | None, run: RunFolder | None) -> list[
         return read_images(source)
     if run is None:
         raise UsageError("int8: no images to calibrate by", "Give a folder of them: `calibrate=photos/`.")
-    return sample_images(rebuild_splits(run.path).train)
+    hint = "Give a folder of images: `calibrate=photos/`."
+    return sample_images(rebuild_splits(run.path, needed=(), hint=hint).train)
 
 
 def _name_models(models: Sequence[Loadable]) -> list[str]:
@@ -563,7 +585,7 @@ def _prepare_scoring(
     """Return what labels and what is labelled; options that are not given are those of the model's validations."""
     opening = {name: options.pop(name) for name in list(options) if name in vars(Opening())}
     update_options(InferenceOptions(), options)  # refused before anything is loaded
-    opened = _open(model, opening).as_validated()
+    opened = _open(model, opening).as_validated(on_message)
     chosen = update_options(opened.validation_options, options)
     dataset = find_scored_data(data, opened.run, opened.label_space, data_root, on_message)
     return opened.build_labeller(chosen, on_message=on_message), dataset

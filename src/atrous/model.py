@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from atrous.config.options import update_options
 from atrous.core.arguments import refuse_wrong_types
 from atrous.core.errors import ConfigError, DataError, UsageError
@@ -19,6 +21,7 @@ from atrous.core.records import MessageCallback, Note, Protocol, send_message
 from atrous.core.run_folder import RunFolder
 from atrous.core.words import describe_count
 from atrous.data.classes import name_classes
+from atrous.inference import BACKENDS
 from atrous.inference.build import build_labeller
 from atrous.inference.engine import Engine
 from atrous.inference.exported import ExportedFile, is_exported, read_file
@@ -160,12 +163,22 @@ class Model:
         }
         return update_options(InferenceOptions(), given)
 
-    def as_validated(self) -> Model:
-        """Return this model with the backend and the precision of its validations where its opening says auto."""
+    def as_validated(self, on_message: MessageCallback | None = None) -> Model:
+        """Return this model with the backend and the precision of its validations where its opening says auto.
+
+        Args:
+            on_message: Receives a message if the device was chosen, and that backend does not run on it.
+        """
         protocol = self._read_protocol()
         if protocol is None or self.is_exported:
             return self
-        model = self.reopen(backend=protocol.backend) if self.opening.backend == "auto" else self
+        model, device = self, self.opening.device
+        if self.opening.backend == "auto":
+            if device == "auto" or torch.device(device).type in BACKENDS.load(protocol.backend).list_devices():
+                model = self.reopen(backend=protocol.backend)
+            else:
+                message = f"validations were computed by {protocol.backend}, which does not run on {device}: torch does"
+                send_message(on_message, Note("other-backend", message))
         can_follow = self.opening.precision == "auto" and protocol.precision in model.engine.precisions
         return model.reopen(precision=protocol.precision) if can_follow else model
 

@@ -6,7 +6,9 @@ import inspect
 import io
 import json
 import math
+import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +20,14 @@ from safetensors.torch import save_file
 import atrous
 from atrous import api
 from atrous.cli.main import main
+from atrous.config.load import load_config
 from atrous.core.errors import ConfigError, DataError, ModelFileError, UsageError
 from atrous.core.labels import LabelSpace
 from atrous.data.datasets.shapes import build_shapes
+from atrous.inference import BACKENDS
 from atrous.inference.exported import is_export
 from atrous.networks.segmenter import Segmenter
+from atrous.runs.stages import Run
 from tiny import RUN_OPTIONS, RUN_SIDE
 
 EVALUATION = {"output_stride": 8, "scales": (0.5, 1.0), "flip": True, "window": 49, "precision": "bf16"}
@@ -34,6 +39,7 @@ OPTIONS = [
     {"window": 33},
     {"crf": True},
 ]
+SHAPES = {"data.options": {"num_train": 16, "num_val": 1, "size": RUN_SIDE}}
 OPENINGS = [{"device": "cpu"}, {"precision": "fp32"}, {"backend": "torch"}, {"trust": True}]
 
 
@@ -492,3 +498,68 @@ def test_int8_is_a_precision_of_files_that_were_exported_with_it(trained_run: Pa
     with pytest.raises(ConfigError, match="precision int8: backend 'torch' runs networks in fp32 and bf16") as caught:
         atrous.load(trained_run, precision="int8").predict(np.zeros((40, 50, 3), dtype=np.uint8))
     assert "int8=True" in caught.value.hint
+
+
+def test_validations_of_a_backend_that_does_not_run_on_the_device_are_followed_by_torch(run: Path, monkeypatch) -> None:
+    model = atrous.load(run, device="cpu")
+    model.card = replace(model.card, protocol={**model.card.protocol, "backend": "openvino"})
+    backend = BACKENDS.load("openvino")
+    assert model.as_validated().opening.backend == "openvino"
+    monkeypatch.setattr(backend, "list_devices", lambda: ("cuda",))
+    said: list[str] = []
+    assert model.as_validated(said.append).engine.backend == "torch"
+    assert said == ["validations were computed by openvino, which does not run on cpu: torch does"]
+
+
+CALLS = {
+    "load": lambda run, data, folder: atrous.load(run),
+    "evaluate": lambda run, data, folder: atrous.evaluate(run),
+    "predict": lambda run, data, folder: atrous.predict(data / "images" / "val", run, folder),
+    "train": lambda run, data, folder: atrous.train(
+        data, model="fcn-tiny", weights="none", iterations=1, crop=33, batch=2, out=folder / "run"
+    ),
+    "plan": lambda run, data, folder: api.plan_training(load_config(options={"source": str(data), "weights": "none"})),
+    "preview": lambda run, data, folder: api.preview_training(
+        load_config(options={"source": str(data), "out": str(folder), "weights": "none"})
+    ),
+    "models": lambda run, data, folder: main(["models", "show", "fcn-tiny"]),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_no_call_moves_the_callers_random_numbers(run: Path, shapes_folder: Path, tmp_path: Path, call) -> None:
+    def read() -> tuple[object, ...]:
+        return random.getstate(), str(np.random.get_state()), torch.random.get_rng_state().tolist()
+
+    before = read()
+    call(run, shapes_folder, tmp_path)
+    assert read() == before
+
+
+@pytest.mark.parametrize(
+    "form", [str, Path, lambda run: Run(Path(run), None), lambda run: str(run / "model.safetensors")]
+)
+def test_a_run_is_a_model_wherever_weights_are_asked_for(run: Path, tmp_path: Path, form) -> None:
+    expected = atrous.load(run).network.state_dict()
+    options = {"output_stride": 16, "head": {"rates": [1, 2], "channels": 8}}
+    network = atrous.build("deeplabv3-tiny", classes=6, weights=form(run), **options)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in network.state_dict().items())
+    settings = {"model.head": options["head"], "training.lr": 1e-9, "training.norm": "frozen"}
+    given = {"iterations": 1, "crop": 65, "batch": 2, "validations": 1, "out": tmp_path / "run"}
+    trained = atrous.train("shapes", model="deeplabv3-tiny", weights=form(run), set=settings | SHAPES, **given)
+    tensors = atrous.load(trained).network.state_dict()
+    assert all(torch.allclose(tensor, expected[name]) for name, tensor in tensors.items() if "weight" in name)
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        f"model: {{name: deeplabv3-tiny, weights: {json.dumps(str(run))}}}\ntraining: {{iterations: 1}}\n"
+    )
+    words = ["--crop", "65", "--set", "model.head={rates: [1, 2], channels: 8}", "--dry-run"]
+    words += ["--set", f"data.options={json.dumps(SHAPES['data.options'])}"]
+    assert main(["train", "shapes", "--recipe", str(recipe), *words]) == 0
+
+
+def test_a_folder_without_a_model_is_refused_as_weights_before_the_data_are_read(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"holds no model\.safetensors"):
+        atrous.train(tmp_path / "nowhere", weights=tmp_path, model="fcn-tiny", out=tmp_path / "run")
+    with pytest.raises(ModelFileError, match=r"model\.weights: no/such/run: no such file or folder"):
+        atrous.train(tmp_path / "nowhere", weights="no/such/run", model="fcn-tiny", out=tmp_path / "run")

@@ -20,6 +20,9 @@ def run(
 
     Example: atrous demo --out runs/demo
     """
+    from atrous.runs.folder import require_possible
+
+    require_possible(out)
     from atrous.cli.console import open_display
     from atrous.cli.train import print_run
     from atrous.studies.demo import run_demo

@@ -11,7 +11,6 @@ import typer
 from atrous.cli.inference_options import DataRootOption, DeviceOption, JsonOption, QuietOption
 from atrous.core.errors import INTERRUPTED_EXIT_CODE, UsageError
 from atrous.core.records import list_notes
-from atrous.core.run_folder import CONFIG_NAME, RunFolder
 
 if TYPE_CHECKING:
     from atrous.api import Run
@@ -41,7 +40,7 @@ def run(
         str | None, typer.Option("--class-weights", help="none, auto, or one number per class: 1,2.5,1.")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option("--weights", help="imagenet, none, a file, or torchvision/<name>.")
+        str | None, typer.Option("--weights", help="imagenet, none, a run, a file, or torchvision/<name>.")
     ] = None,
     recipe: Annotated[
         str | None, typer.Option("--recipe", help="A YAML file of settings, or the name of a built-in recipe.")
@@ -97,6 +96,7 @@ def run(
         recipe=recipe,
         resume=resume,
         dry_run=dry_run,
+        preview=preview,
     )
     return _carry_out(loaded, resume=resume, preview=preview, dry_run=dry_run, quiet=quiet, as_json=json)
 
@@ -130,24 +130,27 @@ def print_run(result: Run, *, as_json: bool) -> int:
 
 
 def _load(
-    options: dict[str, Any], *, assignments: list[str], recipe: str | None, resume: Path | None, dry_run: bool
+    options: dict[str, Any],
+    *,
+    assignments: list[str],
+    recipe: str | None,
+    resume: Path | None,
+    dry_run: bool,
+    preview: bool,
 ) -> LoadedConfig:
     from atrous.config.load import load_config
     from atrous.config.stages import list_stages
     from atrous.core.data_source import require_source
+    from atrous.core.machine import require_single_process
+    from atrous.runs.folder import find_recipe, require_possible
     from atrous.training.names import require_names
 
+    require_single_process()
+    folder = options["output.folder"]
     if resume is not None:
-        if dry_run:
-            raise UsageError("--dry-run is for a new run, and --resume continues one", "Leave out one of them.")
-        if recipe is not None or options["output.folder"] is not None:
-            raise UsageError("--resume takes the recipe and the folder from its run", "Leave out --recipe and --out.")
-        recipe = str(RunFolder(resume).config)
-        if not Path(recipe).is_file():
-            raise UsageError(
-                f"{resume} is no run: it has no {CONFIG_NAME}", "Name the folder that the run was written to."
-            )
-        options["output.folder"] = resume
+        if dry_run or preview:
+            raise UsageError("--resume continues a run, which has no dry run and no preview", "Leave out one of them.")
+        recipe = str(find_recipe(resume, recipe, folder))
     loaded = load_config(recipe=recipe, options=options, assignments=assignments)
     if not loaded.config.data.source:
         where = "" if recipe is None else f", and {recipe} names none"
@@ -156,6 +159,8 @@ def _load(
         )
     if resume is None:  # before anything heavy is imported; the data of a run to resume have a message of their own
         require_source(loaded.config.data.source, loaded.config.data.root)
+        if folder is not None and not preview:
+            require_possible(folder)
         for stage in list_stages(loaded.config):
             require_names(stage)
     return loaded

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -28,8 +28,8 @@ from atrous.config.problems import (
     list_sections,
     raise_problems,
 )
-from atrous.config.schema import VERSION, Config
-from atrous.core.data_source import SETTINGS_NAME, expand_path, resolve_source
+from atrous.config.schema import VERSION, Config, DataConfig
+from atrous.core.data_source import SETTINGS_NAME, DataSource, expand_path, resolve_source
 from atrous.core.errors import ConfigError
 from atrous.core.registry import describe_choices
 from atrous.core.run_folder import RunFolder
@@ -92,6 +92,8 @@ def load_config(
     ]
     data_settings = _read_data_file(layers, problems)
     tree, sources = _merge([data_settings, *layers], problems)
+    if "stages" in tree:
+        tree["stages"] = _complete_stages(tree["stages"], layers, data_settings, problems)
     training = tree.setdefault("training", {})
     if all(training.get(name) is None for name in LENGTH_FIELDS):
         training["epochs"] = DEFAULT_EPOCHS
@@ -151,14 +153,21 @@ def _refuse_old_version(settings: Sequence[_Setting], path: Path) -> None:
 
 def _read_data_file(layers: Sequence[list[_Setting]], problems: list[Problem]) -> list[_Setting]:
     """Read the `atrous.yaml` of the data; a source that names this file is replaced by the data it describes."""
-    named = {key: _find_last(layers, key) for key in ("source", "root")}
-    text, root = named["source"], named["root"]
-    if not isinstance(text, str) or not text or not (root is None or isinstance(root, str)):
-        return []
-    source = resolve_source(text, root)
-    given = {setting.path[1] for layer in layers for setting in layer if setting.path[0] == "data"}
-    if given >= set(list_sections()["data"]):
+    text, root = (_find_last(layers, key) for key in ("source", "root"))
+    source = _resolve_text(text, root)
+    if source is None or _list_given(layers) >= set(list_sections()["data"]):
         return []  # the config.yaml of a run sets every key of data itself
+    found = _read_data_settings(source, problems)
+    if source.is_settings_named:
+        for layer in layers:
+            layer[:] = [setting for setting in layer if setting.path != ("data", "source")]
+        if ("data", "source") not in [setting.path for setting in found]:
+            found.append(_Setting(("data", "source"), str(source), str(source.settings)))
+    return found
+
+
+def _read_data_settings(source: DataSource, problems: list[Problem]) -> list[_Setting]:
+    """Return the settings in the `atrous.yaml` of some data, with absolute paths; none if there is no such file."""
     if source.settings is None:
         _refuse_unread_settings(source.root)
         return []
@@ -180,12 +189,53 @@ def _read_data_file(layers: Sequence[list[_Setting]], problems: list[Problem]) -
         )
     problems += _check_data_settings(settings)
     found = [_resolve_place(setting, source.settings.parent) for setting in settings if len(setting.path) > 1]
-    if source.is_settings_named:
-        for layer in layers:
-            layer[:] = [setting for setting in layer if setting.path != ("data", "source")]
-        if ("data", "source") not in [setting.path for setting in found]:
-            found.append(_Setting(("data", "source"), str(source), str(source.settings)))
     return [setting for setting in found if setting.path[0] == "data"]
+
+
+def _complete_stages(
+    stages: Any, layers: Sequence[list[_Setting]], data_settings: Sequence[_Setting], problems: list[Problem]
+) -> Any:
+    """Add to each stage with data of its own what the `atrous.yaml` of these data says.
+
+    What the `atrous.yaml` of the run's data says is not about them: such keys are those of the stage's, or defaults.
+    What a recipe or an option says holds for every stage.
+    """
+    if not isinstance(stages, list | tuple):
+        return stages
+    given = _list_given(layers) - {"source", "root"}
+    defaults = {
+        f"data.{field}": value
+        for field, value in DataConfig().model_dump(mode="json").items()
+        if field in {setting.path[1] for setting in data_settings} - given - {"source", "root"}
+    }
+    return [_complete_stage(stage, defaults, given, _find_last(layers, "root"), problems) for stage in stages]
+
+
+def _complete_stage(
+    stage: Any, defaults: Mapping[str, Any], given: Collection[str], root: Any, problems: list[Problem]
+) -> Any:
+    if not isinstance(stage, Mapping):
+        return stage
+    source = _resolve_text(stage.get("data.source"), stage.get("data.root", root))
+    if source is None:
+        return stage
+    own = _read_data_settings(source, problems)
+    found = {".".join(setting.path): setting.value for setting in own if setting.path[1] not in given}
+    if source.is_settings_named:
+        stage = {**stage, "data.source": found.get("data.source", str(source))}
+    return {**defaults, **found, **stage}
+
+
+def _resolve_text(text: Any, root: Any) -> DataSource | None:
+    """Resolve a `data.source` and a `data.root` that have not been checked; None if they are no texts."""
+    if not isinstance(text, str) or not text or not (root is None or isinstance(root, str)):
+        return None
+    return resolve_source(text, root)
+
+
+def _list_given(layers: Sequence[list[_Setting]]) -> set[str]:
+    """Return the keys of data that a recipe, an option or an assignment sets."""
+    return {setting.path[1] for layer in layers for setting in layer if setting.path[0] == "data"}
 
 
 def _check_data_settings(settings: Sequence[_Setting]) -> list[Problem]:

@@ -54,7 +54,7 @@ class ModelConfig(Section):
     name: str = "deeplabv3-lite0"
     """`<family>-<backbone>`, see `atrous models`."""
     weights: str = "imagenet"
-    """Where the weights start: `imagenet`, `none`, a file, or torchvision/<name>."""
+    """Where the weights start: `imagenet`, `none`, a run folder, a file, or torchvision/<name>."""
     output_stride: int = 16
     """Input resolution / feature resolution at build time, such as 8 or 16; a loaded model can be switched."""
     convention: Literal["atrous", "torchvision", "tensorflow"] = "atrous"

@@ -11,10 +11,15 @@ import itertools
 import os
 from pathlib import Path
 
+from atrous.core.errors import UsageError
+
 CGROUP = Path("/sys/fs/cgroup")
 """Where Linux lists the limits of groups of processes; the group at the top is the container, if there is one."""
 PROC = Path("/proc")
 """Where Linux describes the machine."""
+
+_LAUNCHERS = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
+"""Variables in which torchrun, mpirun and srun tell each process how many of them they started."""
 
 _MEMORY_FILES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
 """Limit and usage of a group, of version 2 and of version 1."""
@@ -24,6 +29,21 @@ def count_usable_cores() -> int:
     """Return the number of cores that this process may use: its CPU affinity or its container's quota, at least 1."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([cores, *_list_quotas(CGROUP, PROC)]))
+
+
+def require_single_process() -> None:
+    """Refuse to train where a launcher has started several processes, which would all train the same.
+
+    Raises:
+        UsageError: This process is one of several.
+    """
+    for name in _LAUNCHERS:
+        size = os.environ.get(name, "")
+        if size.isdecimal() and int(size) > 1:
+            raise UsageError(
+                f"a training is a single process, and this is one of {size} ({name})",
+                "Start it once, without torchrun, mpirun or srun.",
+            )
 
 
 @functools.lru_cache(maxsize=1)

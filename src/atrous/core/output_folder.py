@@ -10,15 +10,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from atrous.core.errors import MachineError, UsageError
+from atrous.core.errors import UsageError
 from atrous.core.files import remove_temporaries
+from atrous.core.system_errors import describe_write_error
 
 LOCK_NAME = ".lock"
 """Name of the file in a held folder; it has the number of the process that holds the folder."""
 ENDING_S = 10.0
 """Seconds to wait for a lock whose process has died: its worker processes hold the lock until they have noticed."""
 
-_MACHINE_ERRNOS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 _BUSY_ERRNOS = (errno.EAGAIN, errno.EACCES)
 
 
@@ -70,9 +70,8 @@ def hold_folder(folder: Path) -> Iterator[None]:
         _remove_empty(made)
 
 
-@contextmanager
-def open_place(file: Path) -> Iterator[None]:
-    """Make the folder of a file that will be written, as `open_folder` does.
+def require_place(file: Path) -> None:
+    """Refuse a path at which no file can be written, before the work whose result it is for; nothing is left there.
 
     Args:
         file: The file; it may exist.
@@ -85,7 +84,7 @@ def open_place(file: Path) -> Iterator[None]:
     if is_folder:
         raise UsageError(f"{file} is a folder", "Give the name of a file.")
     with open_folder(file.parent):
-        yield
+        pass
 
 
 def require_replaceable(files: Iterable[Path], *, is_own: bool, overwrite: bool | None) -> None:
@@ -104,24 +103,35 @@ def require_replaceable(files: Iterable[Path], *, is_own: bool, overwrite: bool 
             raise UsageError(f"{file} exists, and would be lost", f"Choose another `out`, or {way}.")
 
 
-def claim_numbered_folder(stem: Path) -> Path:
-    """Make the first folder of `stem`-1, `stem`-2, ... that does not exist; two processes never get the same one.
+@contextmanager
+def hold_numbered_folder(stem: Path) -> Iterator[Path]:
+    """Hold the first folder of `stem`-1, `stem`-2, ... that does not exist; two processes never get the same one.
 
+    Args:
+        stem: The folder's path without the number.
     Raises:
         UsageError: There cannot be a folder of this name.
         MachineError: There is no permission to write there, or no space.
     """
+    made = _make(stem.parent)
     number = 1
-    while True:
-        folder = stem.with_name(f"{stem.name}-{number}")
-        with _explaining(folder):
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                folder.mkdir()
-            except FileExistsError:
-                number += 1
-            else:
-                return folder
+    while not _claim(folder := stem.with_name(f"{stem.name}-{number}")):
+        number += 1
+    try:
+        with hold_folder(folder):
+            yield folder
+    finally:
+        _remove_empty([folder, *made])
+
+
+def _claim(folder: Path) -> bool:
+    """Make a folder, and return whether it was made here."""
+    with _explaining(folder):
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            return False
+    return True
 
 
 def _make(folder: Path) -> list[Path]:
@@ -204,16 +214,7 @@ def _explaining(path: Path) -> Iterator[None]:
     """Say of an error of the operating system which path cannot be written, and why."""
     try:
         yield
-    except FileExistsError as error:
-        raise UsageError(f"{path}: there is a file of this name", "Choose another folder.") from error
-    except NotADirectoryError as error:
-        file = next((parent for parent in path.parents if parent.is_file()), path)
-        raise UsageError(f"{path}: {file} is a file, not a folder", "Choose another folder.") from error
     except OSError as error:
-        if error.errno in _MACHINE_ERRNOS:
-            raise MachineError(
-                f"{path}: cannot be written: {error.strerror}", "Write to a folder with permission and space."
-            ) from error
-        raise UsageError(f"{path}: cannot be made: {error.strerror}", "Choose another folder.") from error
+        raise describe_write_error(error, path) from error
     except ValueError as error:  # a name with a null byte
-        raise UsageError(f"{str(path)!r}: cannot be made: {error}", "Choose another folder.") from error
+        raise UsageError(f"{str(path)!r}: {error}", "Choose another folder.") from error

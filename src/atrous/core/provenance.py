@@ -1,39 +1,50 @@
-"""What a result was made with: versions, source revision, machine, command line. No names of users or hosts."""
+"""What a result was made with: versions, source revision, machine, command line. No names of users or hosts.
+
+What cannot be found out is left out or None: a result is worth more than the record of how it was made.
+"""
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from atrous.core.machine import count_usable_cores, find_memory_mib
 
 _PACKAGES = ("atrous", "torch", "torchvision", "lightning", "timm", "numpy", "opencv-python-headless", "pillow")
+
+Found = TypeVar("Found")
 
 
 def collect_provenance() -> dict[str, Any]:
     """Return versions, git state, machine and command line as strict JSON."""
     return {
         "versions": collect_versions(),
-        "git": find_git_state(),
+        "git": _try(find_git_state),
         "machine": describe_machine(),
-        "command": describe_command(),
+        "command": _try(describe_command),
     }
+
+
+def _try(find: Callable[[], Found]) -> Found | None:
+    """Return what a function finds out about this system, or None if it cannot."""
+    try:
+        return find()
+    except Exception:  # systems differ in more ways than can be listed here
+        return None
 
 
 def collect_versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that numbers depend on; nothing is imported for it."""
-    versions = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
+    found = {name: _try(partial(metadata.version, name)) for name in _PACKAGES}
+    return {"python": platform.python_version()} | {name: version for name, version in found.items() if version}
 
 
 def find_git_state() -> dict[str, Any] | None:
@@ -41,10 +52,9 @@ def find_git_state() -> dict[str, Any] | None:
     root = Path(__file__).parents[3]
     if not (root / ".git").exists():
         return None
-    try:
-        commit = _run_git(root, "rev-parse", "HEAD")
-        changes = _run_git(root, "status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.SubprocessError):  # no git here, or no commit yet
+    commit = _try(partial(_run_git, root, "rev-parse", "HEAD"))
+    changes = _try(partial(_run_git, root, "status", "--porcelain", "--untracked-files=no"))
+    if commit is None or changes is None:  # no git here, or no commit yet
         return None
     return {"commit": commit, "dirty": bool(changes)}
 
@@ -57,9 +67,9 @@ def _run_git(root: Path, *arguments: str) -> str:
 def describe_machine() -> dict[str, Any]:
     """Return processor, usable cores, usable memory in MiB and the operating system."""
     return {
-        "processor": _find_processor(),
-        "cores": count_usable_cores(),
-        "memory_mib": find_memory_mib(),
+        "processor": _try(_find_processor),
+        "cores": _try(count_usable_cores),
+        "memory_mib": _try(find_memory_mib),
         "system": f"{platform.system()} {platform.machine()}",
     }
 
@@ -76,5 +86,5 @@ def _find_processor() -> str:
 def describe_command() -> str:
     """Return the command line, with the home folder as ~ and the program without its folder."""
     arguments = [Path(sys.argv[0]).name, *sys.argv[1:]] if sys.argv else []
-    home = str(Path.home())
+    home = os.path.expanduser("~")  # unlike Path.home it does not raise where no home folder is known
     return shlex.join(word.replace(home, "~") if len(home) > 1 else word for word in arguments)

@@ -13,6 +13,7 @@ MODEL_NAME = "model.safetensors"
 CHECKPOINT_NAME = "last.ckpt"
 REPORT_NAME = "report.html"
 LOG_NAME = "log.txt"
+IMAGES_NAME = "images.json"
 EXAMPLES_NAME = "examples"
 PREVIEW_NAME = "preview.png"
 _STAGE = re.compile(r"stage-([1-9][0-9]*)")
@@ -64,6 +65,11 @@ class RunFolder:
         return self.path / LOG_NAME
 
     @property
+    def images(self) -> Path:
+        """The images that the run trains on and those that it is scored on, by key, JSON."""
+        return self.path / IMAGES_NAME
+
+    @property
     def examples(self) -> Path:
         """Folder of example images with truth and prediction."""
         return self.path / EXAMPLES_NAME
@@ -83,6 +89,12 @@ class RunFolder:
     def is_run(self) -> bool:
         """Whether the folder holds a run."""
         return self.config.is_file()
+
+    def list_existing(self) -> list[Path]:
+        """Return what is there of the files and folders that a training writes."""
+        files = (self.config, self.images, self.metrics, self.curve, self.model, self.checkpoint, self.report, self.log)
+        stages = [stage.path for stage in self.iter_stages()]
+        return [path for path in (*files, self.examples, *stages) if path.exists()]
 
     def tracker(self, name: str) -> Path:
         """Return the folder that a tracker (tensorboard, mlflow) writes into."""

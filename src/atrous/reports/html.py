@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from atrous.core.data_source import PYTHON_SOURCE
 from atrous.core.errors import ModelFileError
 from atrous.core.files import save_text
 from atrous.core.labels import VOID_COLOUR
@@ -166,7 +167,7 @@ def _build_page(
         "versions": tables.build_facts(metrics.get("versions")),
         "machine": tables.build_facts(metrics.get("machine")),
         "config": config,
-        "commands": _list_commands(run_folder, metrics),
+        "commands": _list_commands(run_folder, metrics, config),
     }
 
 
@@ -203,11 +204,7 @@ def _list_trained(metrics: Mapping[str, Any], validations: Sequence[tables.Valid
 
 def _list_stages(run_folder: Path, metrics: Mapping[str, Any], config: str) -> tuple[tables.StageRow, ...]:
     """Return a row a stage: those before from their own records, the last from the run's."""
-    try:
-        settings = YAML(typ="safe", pure=True).load(config)
-    except YAMLError:
-        return ()
-    stages = settings.get("stages") if isinstance(settings, Mapping) else None
+    stages = _load_settings(config).get("stages")
     if not stages:
         return ()
     earlier = [RunFolder(run_folder).stage(number) for number in range(1, len(stages))]
@@ -283,20 +280,39 @@ def _embed_image(run_folder: Path, name: str | None) -> str | None:
     return f"data:{mime};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
 
 
-def _list_commands(run_folder: Path, metrics: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    own = RunFolder(run_folder)
-    run, config, whole = (shlex.quote(str(path)) for path in (own.path, own.config, own.find_whole().path))
+def _list_commands(run_folder: Path, metrics: Mapping[str, Any], config: str) -> tuple[tuple[str, str], ...]:
+    """Return what can be done with the run, as commands that work in any folder; in Python where its data are there."""
+    own = RunFolder(run_folder.resolve())
+    run, recipe, whole = own.path, own.config, own.find_whole().path
+    if _find_source(config) == PYTHON_SOURCE:
+        score = f"atrous.evaluate({str(run)!r}, val, output_stride=8, scales=(0.75, 1, 1.25), flip=True)"
+        again = f"atrous.train((train, val), recipe={str(recipe)!r})"
+        resume = f"atrous.train((train, val), resume={str(whole)!r})"
+    else:
+        score = shlex.join(["atrous", "eval", str(run), *"--output-stride 8 --scales 0.75,1,1.25 --flip".split()])
+        again = shlex.join(["atrous", "train", "--recipe", str(recipe)])
+        resume = shlex.join(["atrous", "train", "--resume", str(whole)])
     commands = [
-        (
-            "Score again at a smaller output stride, with more scales and flip",
-            f"atrous eval {run} --output-stride 8 --scales 0.75,1,1.25 --flip",
-        ),
-        ("Label your own images", f"atrous predict IMAGES --model {run} --out predictions"),
-        (
-            "Train again with the same settings",
-            f"atrous train --recipe {config}",
-        ),
+        ("Score again at a smaller output stride, with more scales and flip", score),
+        ("Label your own images", f"atrous predict IMAGES --model {shlex.quote(str(run))} --out predictions"),
+        ("Train again with the same settings", again),
     ]
     if not metrics or metrics.get("training", {}).get("interrupted"):
-        commands.insert(0, ("Continue the interrupted training", f"atrous train --resume {whole}"))
+        commands.insert(0, ("Continue the interrupted training", resume))
     return tuple(commands)
+
+
+def _find_source(config: str) -> Any:
+    """Return the `data.source` in the settings of a run; None if they cannot be read."""
+    settings = _load_settings(config)
+    data = settings.get("data")
+    return data.get("source") if isinstance(data, Mapping) else None
+
+
+def _load_settings(config: str) -> Mapping[str, Any]:
+    """Return the settings of a run; none if they cannot be read."""
+    try:
+        settings = YAML(typ="safe", pure=True).load(config)
+    except YAMLError:
+        return {}
+    return settings if isinstance(settings, Mapping) else {}

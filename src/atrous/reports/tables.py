@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -289,13 +289,24 @@ def build_facts(values: Any) -> tuple[tuple[str, str], ...]:
     if not isinstance(values, Mapping):
         return (("", format_value(values)),) if values else ()
     rows: list[tuple[str, str]] = []
-    for name, value in values.items():
-        words = str(name).replace("_", " ")
+    for key, value in values.items():
+        words, format_own = _FACTS.get(str(key), (str(key).replace("_", " "), format_value))
         if isinstance(value, Mapping):
             rows += [(f"{words} {inner}".strip(), text) for inner, text in build_facts(value)]
         else:
-            rows.append((words, format_value(value)))
+            rows.append((words, format_own(value)))
     return tuple(rows)
+
+
+def _format_mebibytes(value: float | None) -> str:
+    return MISSING if value is None else f"{value / 1024:.1f} GiB"
+
+
+_FACTS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "data_wait_fraction": ("time spent waiting for images", format_percent),
+    "memory_mib": ("memory", _format_mebibytes),
+}
+"""What the keys of records that name a unit are called, and how their values are written."""
 
 
 def list_warnings(metrics: Mapping[str, Any], validations: Sequence[Validation]) -> tuple[tuple[str, str], ...]:

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from atrous.config.load import load_config
-from atrous.config.stages import list_stages
-from atrous.core.errors import AtrousError, ConfigError, UsageError
+from atrous.core.errors import AtrousError, UsageError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import MessageCallback, Note, send_message
 from atrous.core.run_folder import RunFolder
 from atrous.core.words import describe_count
-from atrous.data.build import build_all_pairs, build_splits
-from atrous.data.contracts import SegmentationDataset, Splits
+from atrous.data.build import build_all_pairs
+from atrous.data.contracts import SegmentationDataset
 from atrous.data.samples import require_dataset
-
-
-def rebuild_splits(folder: Path) -> Splits:
-    """Find the data that a run, or its last stage, was trained and scored on, as its configuration says.
-
-    Raises:
-        ConfigError: The configuration is missing or damaged.
-        DataError: They are not where they were.
-    """
-    path = RunFolder(folder).config
-    data = list_stages(load_config(recipe=path).config)[-1].data
-    if not data.source:
-        raise ConfigError(f"{path} names no data", "Restore the file as the training wrote it, or give DATA.")
-    return build_splits(data)
+from atrous.runs.kept_images import rebuild_splits
 
 
 def find_scored_data(
@@ -57,7 +44,7 @@ def find_scored_data(
     if data is None:
         if run is None:
             raise UsageError("no data to score on", "Give DATA, or a run folder, which knows its own validation data.")
-        return rebuild_splits(run.path).val
+        return _find_validation_data(run, on_message)
     classes = dict(zip(space.ids, space.names, strict=True))
     given = {"data.source": str(data), "data.root": root, "data.classes": classes, "data.ignore": space.ignored_ids}
     dataset = build_all_pairs(load_config(options=given).config.data, on_message)
@@ -66,9 +53,17 @@ def find_scored_data(
     return dataset
 
 
+def _find_validation_data(run: RunFolder, on_message: MessageCallback | None) -> SegmentationDataset:
+    command = f"atrous eval {shlex.quote(str(run.path))} DATA"
+    splits = rebuild_splits(run.path, hint=f"Give DATA: {command}; in Python: atrous.evaluate(run, val).")
+    for note in splits.notes:
+        send_message(on_message, note)
+    return splits.val
+
+
 def _warn_of_seen_images(folder: Path, dataset: SegmentationDataset, on_message: MessageCallback | None) -> None:
     try:
-        seen = set(_list_files(rebuild_splits(folder).train))
+        seen = set(_list_files(rebuild_splits(folder, needed=()).train))
     except AtrousError:
         message = "the run's own data are not here, so it is not known whether it was trained on these images"
         send_message(on_message, Note("training-images-unknown", message))

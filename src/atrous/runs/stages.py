@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from atrous.config.load import LoadedConfig
-from atrous.config.run_settings import list_differences, list_settings, make_absolute, save_run_config
+from atrous.config.run_settings import list_settings, make_absolute, save_run_config
 from atrous.config.schema import Config
 from atrous.config.stages import list_stages
-from atrous.core.data_source import FOLDER, resolve_source
-from atrous.core.errors import ConfigError, TrainingDiverged, UsageError, note_on_stop
-from atrous.core.findings import describe_count
+from atrous.core.data_source import PYTHON_SOURCE
+from atrous.core.errors import ConfigError, TrainingDiverged, note_on_stop
 from atrous.core.metrics_file import is_finished, load_scores
+from atrous.core.output_folder import open_folder
 from atrous.core.records import MessageCallback, Note, NoteCollector, ProgressCallback, Scores, send_message
 from atrous.core.run_folder import RunFolder
-from atrous.data.build import build_splits, build_stream, check_training_data, list_pass
+from atrous.data.build import build_splits, check_training_data
 from atrous.data.contracts import Splits
-from atrous.data.preview import save_preview
 from atrous.data.statistics import MaskStatistics
 from atrous.model import Model, load
-from atrous.networks.build import describe_network
 from atrous.reports.html import describe_run, write_report
+from atrous.runs.folder import describe_resume, hold_run
+from atrous.runs.kept_images import find_images, save_images
 
 
 @dataclass(frozen=True, repr=False)
@@ -108,59 +109,100 @@ def run_training(
         ConfigError: The settings of a stage are impossible; all stages are checked before the first one starts.
     """
     started = time.monotonic()
-    on_message = collector = NoteCollector(on_message)
+    collector = NoteCollector(on_message)
     config = make_absolute(loaded.config)
-    if resume:
-        _require_same_settings(config, RunFolder(resume))
-    run = RunFolder(resume) if resume else _choose_folder(config)
-    if config.output.folder is None:
-        send_message(on_message, f"run folder: {run.path}")
-    stages = _prepare_stages(config, run, splits, progress, on_message)
-    before: Stage | None = None
-    scores: Scores | None = None
-    interrupted = False
-    for number, stage in enumerate(stages, start=1):
-        if len(stages) > 1:
-            send_message(on_message, f"stage {number} of {len(stages)}: {stage.run.path}")
-        # The first stage of a run to resume must have begun; a later one may not have.
-        has_begun = resume is not None and (before is None or stage.run.checkpoint.is_file())
-        if has_begun and stage.run != run and is_finished(stage.run.metrics):
-            scores = load_scores(stage.run.metrics)
-            send_message(on_message, f"stage {number} had finished")
-        else:
-            followed = _follow(stage, before, scores)
-            result = _run_stage(
-                followed, run, config, started, has_begun=has_begun, progress=progress, on_message=on_message
-            )
-            scores, interrupted = result.scores, result.interrupted
-            if interrupted:
-                break
-        before, started = stage, time.monotonic()
+    with hold_run(config, resume) as run:
+        if config.output.folder is None and resume is None:
+            send_message(collector, f"run folder: {run.path}")
+        stages, config = prepare_stages(
+            replace(loaded, config=config), run, splits, progress, collector, is_resumed=resume is not None
+        )
+        sitting = _Sitting(run, config, tuple(stages), resume is not None, progress, collector)
+        scores, interrupted = _run_stages(sitting, started)
     return Run(run.path, scores, interrupted, tuple(collector.notes))
 
 
-def _prepare_stages(
-    config: Config,
+@dataclass(frozen=True)
+class _Sitting:
+    """What the stages of a run have in common, from its start or its continuation to its end.
+
+    Args:
+        run: The run's own folder.
+        config: The settings of the run as a whole.
+        stages: All stages.
+        is_resumed: Whether the run began in an earlier sitting.
+        progress: Receives the progress.
+        on_message: Receives messages about automatic choices and findings.
+    """
+
+    run: RunFolder
+    config: Config
+    stages: tuple[Stage, ...]
+    is_resumed: bool
+    progress: ProgressCallback | None
+    on_message: MessageCallback
+
+
+def _run_stages(sitting: _Sitting, started: float) -> tuple[Scores | None, bool]:
+    """Train the stages that have not finished; return the last scores, and whether the run was interrupted.
+
+    Args:
+        sitting: The run.
+        started: `time.monotonic()` at the start of the command.
+    """
+    before: Stage | None = None
+    scores: Scores | None = None
+    for number, stage in enumerate(sitting.stages, start=1):
+        if len(sitting.stages) > 1:
+            sitting.on_message(f"stage {number} of {len(sitting.stages)}: {stage.run.path}")
+        # The first stage of a run to resume must have begun; a later one may not have.
+        has_begun = sitting.is_resumed and (before is None or stage.run.checkpoint.is_file())
+        if has_begun and stage.run != sitting.run and is_finished(stage.run.metrics):
+            scores = load_scores(stage.run.metrics)
+            sitting.on_message(f"stage {number} had finished")
+        else:
+            scores, interrupted = _run_stage(_follow(stage, before, scores), sitting, started, has_begun=has_begun)
+            if interrupted:
+                return scores, True
+        before, started = stage, time.monotonic()
+    return scores, False
+
+
+def prepare_stages(
+    loaded: LoadedConfig,
     run: RunFolder,
     splits: Splits | None,
     progress: ProgressCallback | None,
-    on_message: MessageCallback | None,
-) -> list[Stage]:
+    on_message: MessageCallback,
+    *,
+    is_resumed: bool = False,
+) -> tuple[list[Stage], Config]:
     """Check the settings of every stage, then find and check its data.
 
+    Args:
+        loaded: The settings of the run as a whole.
+        run: The run's folder.
+        splits: The data, if the configuration does not name them.
+        progress: Receives the progress.
+        on_message: Receives messages about automatic choices and findings.
+        is_resumed: Whether the run has its images already.
+    Returns: The stages, and the settings of the run with the crops that were chosen.
     Raises:
         ConfigError: The settings of a stage are impossible.
         DataError: The data cannot be used for training.
     """
+    from atrous.training.crop import settle_crop
     from atrous.training.feasibility import require_feasible, require_trainable
 
+    config = loaded.config
     if splits is not None and any(key.startswith("data.") for settings in config.stages for key in settings):
         raise ConfigError(
             "stages: one sets a key of data, and the data were given as objects", "Remove it from the stages."
         )
     configs = list_stages(config)
     for stage_config in configs:
-        require_feasible(stage_config)
+        require_feasible(stage_config, is_resumed=is_resumed)
+    given_crops = list_given_crops(loaded)
     stages: list[Stage] = []
     for number, stage_config in enumerate(configs, start=1):
         own_run = run if number == len(configs) else run.stage(number)
@@ -169,15 +211,49 @@ def _prepare_stages(
         if stages and stage_config.data == stages[-1].config.data:
             stage = replace(stages[-1], config=stage_config, run=own_run)
         else:
-            own = splits or build_splits(stage_config.data)
+            own = splits or _find_splits(stage_config, own_run, is_resumed=is_resumed)
             statistics, findings = check_training_data(stage_config.data, own, progress)
             notes = (Note("layout", own.layout), *own.notes, *(finding.to_note() for finding in findings))
             for note in notes:
                 send_message(on_message, note)
             stage = Stage(stage_config, own_run, own, statistics, notes)
+        if not is_resumed:
+            num_classes, longest = stage.splits.train.label_space.num_classes, stage.statistics.longest_side_px
+            settled, remark = settle_crop(stage_config, num_classes, longest, is_given=given_crops[number - 1])
+            stage = replace(stage, config=settled)
+            if remark is not None and remark not in stage.notes:
+                send_message(on_message, remark)
+                stage = replace(stage, notes=(*stage.notes, remark))
         require_trainable(stage.config, stage.splits, stage.statistics)
         stages.append(stage)
-    return stages
+    return stages, _keep_crops(config, [stage.config.training.crop for stage in stages])
+
+
+def list_given_crops(loaded: LoadedConfig) -> list[bool]:
+    """Return for each stage whether its crop is given, and not the default."""
+    is_common = loaded.sources.get("training.crop") != "default"
+    return [is_common or "training.crop" in settings for settings in loaded.config.stages or ({},)]
+
+
+def _keep_crops(config: Config, crops: Sequence[int]) -> Config:
+    """Return the settings of a run with the crop of each of its stages."""
+    from atrous.training.crop import set_crop
+
+    if len(set(crops)) == 1 and not any("training.crop" in stage for stage in config.stages):
+        return set_crop(config, crops[0])
+    stages = [{**stage, "training.crop": crop} for stage, crop in zip(config.stages, crops, strict=True)]
+    return config.model_copy(update={"stages": tuple(stages)})
+
+
+def _find_splits(config: Config, run: RunFolder, *, is_resumed: bool) -> Splits:
+    if not is_resumed:
+        return build_splits(config.data)
+    again = f"atrous train DATA --resume {shlex.quote(str(run.find_whole().path))}"
+    in_python = config.data.source == PYTHON_SOURCE
+    hint = (
+        "Give them again: atrous.train((train, val), resume=FOLDER)." if in_python else f"If they have moved: {again}"
+    )
+    return find_images(run, config.data, needed=("train", "val"), hint=hint)
 
 
 def _follow(stage: Stage, before: Stage | None, scores: Scores | None) -> Stage:
@@ -192,26 +268,15 @@ def _follow(stage: Stage, before: Stage | None, scores: Scores | None) -> Stage:
     return replace(stage, config=config.model_copy(update={"model": model, "training": training}))
 
 
-def _run_stage(
-    stage: Stage,
-    run: RunFolder,
-    whole: Config,
-    started: float,
-    *,
-    has_begun: bool,
-    progress: ProgressCallback | None,
-    on_message: MessageCallback | None,
-) -> Run:
+def _run_stage(stage: Stage, sitting: _Sitting, started: float, *, has_begun: bool) -> tuple[Scores | None, bool]:
     """Train one stage, from its beginning or its last checkpoint; its memory is free when this returns.
 
     Args:
         stage: What to train.
-        run: The run's own folder.
-        whole: The settings of the run as a whole, which are written there.
+        sitting: The run.
         started: `time.monotonic()` at the start of the stage.
         has_begun: Whether there is a checkpoint to continue from.
-        progress: Receives the progress.
-        on_message: Receives messages about automatic choices and findings.
+    Returns: Its best scores, and whether it was interrupted.
     """
     from atrous.training.checkpoint import load_checkpoint
     from atrous.training.conclude import conclude_training
@@ -223,15 +288,15 @@ def _run_stage(
 
     world, config = World.alone(), stage.config
     checkpoint = load_checkpoint(stage.run.checkpoint) if has_begun else None
-    stage.run.path.mkdir(parents=True, exist_ok=True)
     with (
+        open_folder(stage.run.path),
         restored_torch_state(deterministic=config.training.deterministic),
         Journal(
             stage.run,
             notes=stage.notes,
             is_writer=world.is_writer,
-            on_message=on_message,
-            progress=progress,
+            on_message=sitting.on_message,
+            progress=sitting.progress,
         ) as journal,
     ):
         training = prepare_training(
@@ -239,7 +304,7 @@ def _run_stage(
             stage.splits,
             stage.statistics,
             journal,
-            settings=list_settings(whole),
+            settings=list_settings(sitting.config),
             world=world,
             started=started,
             checkpoint=checkpoint,
@@ -252,146 +317,40 @@ def _run_stage(
                 former=checkpoint.record.get("trackers") if checkpoint else None,
                 step=training.state.step,
             )
-        if checkpoint is None:  # not before it is certain that there will be a run
-            for folder, settings in {stage.run: config, run: whole}.items():
-                save_run_config(folder.config, settings)
-        with note_on_stop(lambda error: _describe_way_on(error, stage.run, run)):
+        _save_record(stage, sitting)  # not before it is certain that there will be a run
+        journal.begin()
+        with note_on_stop(lambda error: _describe_way_on(error, stage.run, sitting)):
             was_stopped = run_steps(training)
             interrupted = training.state.step < training.plan.total_steps
             conclude_training(training, interrupted=interrupted)
             journal.trackers.close("aborted" if interrupted else "success")
             write_report(stage.run.path)
     # A stage that was asked to stop in its last step has finished, and yet the run is interrupted.
-    return Run(stage.run.path, training.state.best_scores, interrupted or (was_stopped and stage.run != run))
+    return training.state.best_scores, interrupted or (was_stopped and stage.run != sitting.run)
 
 
-def _describe_way_on(error: BaseException, stage: RunFolder, run: RunFolder) -> str:
+def _save_record(stage: Stage, sitting: _Sitting) -> None:
+    """Write the settings of a run and of its stage, and the images of all its stages: later ones get the same data.
+
+    A resumed run writes them again, since its data may have moved.
+    """
+    for each in sitting.stages:
+        save_images(each.run, each.config.data, each.splits)
+    for folder, settings in {stage.run: stage.config, sitting.run: sitting.config}.items():
+        save_run_config(folder.config, settings)
+
+
+def _describe_way_on(error: BaseException, stage: RunFolder, sitting: _Sitting) -> str:
     """Return how to continue a run that something has stopped."""
     if isinstance(error, TrainingDiverged):  # it would diverge again: a run keeps its settings
         best = stage.model
         return f"Its best weights so far can start that run: `weights={shlex.quote(str(best))}`" * best.is_file()
+    run = sitting.run
     has_checkpoint = any(folder.checkpoint.is_file() for folder in (run, *run.iter_stages()))
-    return f"Continue with: atrous train --resume {_quote(run)}" * has_checkpoint
+    return f"Continue with: {describe_resume(run, sitting.config)}" * has_checkpoint
 
 
 def find_hard_classes(scores: Scores) -> tuple[str, ...]:
     """Return the quarter of the classes with the lowest IoU, at least one, lowest first."""
     rows = sorted((row.iou, row.name) for row in scores.classes if row.iou is not None)
     return tuple(name for _, name in rows[: max(len(rows) // 4, 1)])
-
-
-def plan_training(loaded: LoadedConfig) -> list[str]:
-    """Describe what a training would do, line by line; settings and data are checked, and nothing is written.
-
-    Raises:
-        UsageError: The folder already holds a run.
-        ConfigError: The settings are impossible.
-        DataError: The data cannot be used for training.
-    """
-    run = _choose_folder(loaded.config)
-    notes: list[str] = []
-    stages = _prepare_stages(loaded.config, run, None, None, notes.append)
-    lines = [f"data: {notes[0]}", *notes[1:]]
-    for number, stage in enumerate(stages, start=1):
-        if len(stages) > 1:
-            lines.append(f"stage {number} of {len(stages)}:")
-        lines += _describe_stage(stage)
-    return [*lines, f"run: {run.path}"]
-
-
-def _describe_stage(stage: Stage) -> list[str]:
-    model, training = stage.config.model, stage.config.training
-    about = describe_network(model.name, **model.model_dump(exclude={"name", "weights"}))
-    length = next(
-        f"{value:g} {word}"
-        for word, value in (
-            ("epochs", training.epochs),
-            ("steps", training.iterations),
-            ("minutes", training.max_minutes),
-        )
-        if value is not None
-    )
-    return [
-        f"train: {describe_count(len(stage.splits.train), 'image')}, "
-        f"val: {describe_count(len(stage.splits.val), 'image')}, "
-        f"{describe_count(len(stage.statistics.pixels), 'class')}",
-        f"model: {model.name}, {about['parameters']:,} parameters, output stride {model.output_stride}, "
-        f"rates {', '.join(map(str, about['head_rates'])) or 'none'}",
-        f"training: {length}, batch {training.batch} x {training.accumulate}, crop {training.crop}, lr {training.lr:g}",
-    ]
-
-
-def preview_training(loaded: LoadedConfig) -> Path:
-    """Write the first 16 augmented images of a training, or of its first stage, beside their masks.
-
-    Returns:
-        The image file, in the folder of the run if one is given, else in runs/.
-    Raises:
-        DataError: Data that cannot be read.
-        ConfigError: The data do not have a class that is named as hard.
-    """
-    config = list_stages(loaded.config)[0]
-    splits = build_splits(config.data)
-    one_pass = None
-    if not isinstance(config.training.hard_classes, str):
-        statistics, _ = check_training_data(config.data, splits)
-        one_pass = list_pass(config.training, splits.train.label_space, statistics)
-    path = RunFolder(Path(config.output.folder or "runs")).preview
-    save_preview(build_stream(splits.train, config.training, one_pass), splits.train.label_space, path)
-    return path
-
-
-def _name_folder(config: Config) -> Path:
-    source = resolve_source(config.data.source, config.data.root)
-    data = source.root.resolve().name if source.dataset == FOLDER and source.root else source.dataset
-    stem = f"{data}-{config.model.name.replace('/', '-')}"
-    number = 1
-    while (folder := Path("runs") / f"{stem}-{number}").exists():
-        number += 1
-    return folder
-
-
-def _choose_folder(config: Config) -> RunFolder:
-    """Return the folder of a new run.
-
-    Raises:
-        UsageError: There is a run in it, or a file in its place.
-    """
-    run = RunFolder(Path(config.output.folder) if config.output.folder else _name_folder(config))
-    if run.is_run:
-        raise UsageError(
-            f"{run.path} already holds a run",
-            f"Choose another `out`, or continue the run: atrous train --resume {_quote(run)}",
-        )
-    for path in (run.path, *run.path.parents):
-        if path.exists() and not path.is_dir():
-            raise UsageError(f"{run.path}: {path} is a file", "Choose another `out`.")
-    return run
-
-
-def _quote(run: RunFolder) -> str:
-    return shlex.quote(str(run.path))
-
-
-def _require_same_settings(config: Config, run: RunFolder) -> None:
-    """Refuse to resume with other settings than the run began with, whether given now or edited into its config.yaml.
-
-    Raises:
-        UsageError: A setting of data, model, training, evaluation or stages differs, or the folder is that of a stage.
-        ModelFileError: The run has no checkpoint, or its checkpoint is damaged or has another format.
-    """
-    from atrous.training.checkpoint import load_settings
-
-    whole = run.find_whole()
-    if whole != run:
-        raise UsageError(
-            f"{run.path} is a stage of {whole.path}", f"Resume the whole run: atrous train --resume {_quote(whole)}"
-        )
-    begun = next((folder for folder in (run, *run.iter_stages()) if folder.checkpoint.is_file()), run)
-    changed = list_differences(config, load_settings(begun.checkpoint))
-    if changed:
-        verb = "differs" if len(changed) == 1 else "differ"
-        raise UsageError(
-            f"Cannot resume {run.path}: {' and '.join(changed)} {verb} from the original run",
-            f"Remove the change from the command or from {run.config}, or start a new run.",
-        )

@@ -14,6 +14,7 @@ from torch import nn
 
 from atrous.core.errors import ConfigError
 from atrous.core.files import save_json, save_text
+from atrous.core.output_folder import require_place
 from atrous.core.provenance import collect_provenance
 from atrous.core.records import Progress, ProgressCallback
 from atrous.metrics.receptive_field import count_valid_taps
@@ -62,8 +63,10 @@ def run_figures(backbone: str, out: Path, *, progress: ProgressCallback | None =
     Returns: The figures as written.
     Raises:
         ConfigError: The backbone is unknown.
+        UsageError: There cannot be such a folder.
     """
     folder = out / FIGURES
+    require_place(folder / "figures.json")
     shares = [count_valid_taps(MAP_CELLS, rate) for rate in range(1, MAP_CELLS + 1)]
     networks, not_possible = _build_networks(backbone)
     fields, maps = [], {}

@@ -18,6 +18,7 @@ from atrous.config.load import LoadedConfig
 from atrous.core.errors import ConfigError, note_on_stop
 from atrous.core.files import load_json, save_json, save_text
 from atrous.core.metrics_file import is_finished, load_metrics
+from atrous.core.output_folder import require_place
 from atrous.core.provenance import collect_provenance
 from atrous.core.records import MessageCallback, ProgressCallback
 from atrous.core.run_folder import RunFolder
@@ -27,7 +28,7 @@ from atrous.reports.plots import save_study_plot
 from atrous.reports.studies import format_study
 from atrous.studies.cost import count_flops, time_step
 from atrous.studies.study import Base, Row, Study, compute_hash, compute_standard_error, judge_claim, name_training
-from atrous.training.feasibility import require_cells
+from atrous.training.crop import require_cells
 
 TRAININGS = "trainings"
 
@@ -153,6 +154,7 @@ def run_study(
         DataError: The data cannot be used for training.
     """
     on_message = on_message or (lambda text: None)
+    require_place(out / study.name / "table.json")
     planned = plan_study(study, base)
     for entry in planned:
         if entry.reason:
@@ -208,7 +210,8 @@ def _train(
     run = RunFolder(training)
     resume = training if run.checkpoint.is_file() else None
     if resume is None:
-        run.config.unlink(missing_ok=True)  # killed before its first checkpoint: start from scratch
+        for path in (run.config, run.images, run.log):  # killed before its first checkpoint: start from scratch
+            path.unlink(missing_ok=True)
     if run_training(loaded, resume=resume, progress=progress, on_message=on_message).interrupted:
         return False
     run.checkpoint.unlink()  # two thirds of the folder's size, and no longer needed

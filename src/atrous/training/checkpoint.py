@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from atrous.core.errors import ModelFileError
+from atrous.core.errors import AtrousError, ModelFileError
 from atrous.core.files import atomic_path, open_deferring
 from atrous.core.records import Scores
 from atrous.core.run_folder import RunFolder
@@ -97,7 +98,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         ModelFileError: The file is missing or damaged, is no checkpoint, or has another format.
     """
-    with _explain_damage(path):
+    with explain_damage(path):
         if path.is_file() and (damaged := find_damaged_member(path)):
             raise ModelFileError(f"{path}: has changed since it was written: {damaged} is damaged", _suggest(path))
         content = _load(path)
@@ -116,7 +117,7 @@ def load_settings(path: Path) -> dict[str, Any]:
     Raises:
         ModelFileError: See `load_checkpoint`.
     """
-    with _explain_damage(path):
+    with explain_damage(path):
         settings: dict[str, Any] = json.loads(_load(path, mmap=True)["record"])["settings"]
         return settings
 
@@ -137,10 +138,17 @@ def _load(path: Path, *, mmap: bool = False) -> dict[str, Any]:
 
 
 @contextmanager
-def _explain_damage(path: Path) -> Iterator[None]:
+def explain_damage(path: Path) -> Iterator[None]:
+    """Say of an error while a checkpoint is read or put back which file is damaged, and how to go on.
+
+    Args:
+        path: The checkpoint.
+    Raises:
+        ModelFileError: The block failed.
+    """
     try:
         yield
-    except ModelFileError:
+    except AtrousError:
         raise
     except Exception as error:  # a damaged file can raise anything; PyTorch's advice is to open it without any check
         raise_shortage(error, path)
@@ -154,6 +162,10 @@ def _explain_damage(path: Path) -> Iterator[None]:
 
 
 def _suggest(path: Path) -> str:
-    """Return the way to continue without a checkpoint."""
-    weights = RunFolder(path.parent).model
-    return "Start a new run" + (f"; `weights={weights}` starts it from the best weights." if weights.is_file() else ".")
+    """Return the way to continue without a checkpoint: a new run, from the best weights if there are any."""
+    run = RunFolder(path.parent)
+    whole = run.find_whole()
+    command = ["atrous", "train", "--recipe", str(whole.config)] if whole.is_run else ["atrous", "train", "DATA"]
+    if not run.model.is_file():
+        return f"Start a new run: {shlex.join(command)}"
+    return f"Start a new run from the best weights of this one: {shlex.join([*command, '--weights', str(run.model)])}"

@@ -14,30 +14,30 @@ from atrous.data.statistics import MaskStatistics
 from atrous.inference.build import resolve
 from atrous.inference.engine import Engine
 from atrous.losses.build import build_loss
-from atrous.networks.build import build_network
 from atrous.networks.device import find_device
-from atrous.networks.rates import RATE_STRIDE
 from atrous.networks.segmenter import Segmenter
+from atrous.networks.weights import require_weights
 from atrous.training.compilation import require_compiler
+from atrous.training.crop import build_trainable
 from atrous.training.names import require_names
 from atrous.training.optimizers import build_optimizer
 from atrous.training.trackers import require_trackers
 
-CROP_STEP_PX = 64
-"""Crops are proposed as a multiple of this plus one."""
 
-
-def require_feasible(config: Config) -> None:
+def require_feasible(config: Config, *, is_resumed: bool = False) -> None:
     """Refuse settings that no data can make possible, in any section but that of the data.
 
+    Args:
+        config: All settings.
+        is_resumed: Whether the training has weights already, and no longer needs those that it started from.
     Raises:
         ConfigError: An unknown name or option, an output stride that the network cannot have, or a crop that is too
             small for its rates.
         ModelFileError: The file of weights does not exist.
-        MachineError: The device, the compiler, a tracker or a package of the backend is missing.
+        MachineError: The device, the compiler, a tracker or a package of the backend or of the weights is missing.
         UsageError: Worker processes would run the script again.
     """
-    require_names(config)
+    require_names(config, is_resumed=is_resumed)
     with torch.device("meta"):  # no memory and no random numbers
         network = build_trainable(config, num_classes=2)
         build_optimizer(network, config.training)
@@ -49,6 +49,8 @@ def require_feasible(config: Config) -> None:
     if config.training.compile:
         require_compiler(device)
     require_trackers(config.output.logger)
+    if not is_resumed:
+        require_weights(network, config.model.name, config.model.weights)
 
 
 def _require_evaluation(network: Segmenter, evaluation: EvaluationConfig, device: torch.device) -> None:
@@ -77,43 +79,3 @@ def require_trainable(config: Config, splits: Splits, statistics: MaskStatistics
             f"Give one weight per class, in this order: {', '.join(names)}; or auto.",
         )
     list_pass(config.training, splits.train.label_space, statistics)
-
-
-def build_trainable(config: Config, num_classes: int) -> Segmenter:
-    """Build the network of a training with random weights.
-
-    Args:
-        config: All settings.
-        num_classes: Scored classes.
-    Raises:
-        ConfigError: An unknown name or option, an output stride that the network cannot have, or a crop that is too
-            small for its rates.
-    """
-    network = build_network(config.model, num_classes)
-    require_cells(network, config.training.crop)
-    return network
-
-
-def require_cells(network: Segmenter, crop: int) -> None:
-    """Refuse a crop on which a rate reaches no cell: its side taps would stay random and act on larger images.
-
-    Args:
-        network: The network at its output stride.
-        crop: Side of the crop in pixels.
-    Raises:
-        ConfigError: A rate of the head reaches beyond every cell of the crop.
-    """
-    stride = network.output_stride
-    cells = (crop - 1) // stride + 1
-    rates = network.head.compute_rates(stride)
-    if rates and max(rates) >= cells:
-        needed = -(-max(rates) * stride // CROP_STEP_PX) * CROP_STEP_PX + 1
-        halved = [rate // 2 for rate in network.head.rates]
-        halves_fit = max(halved) * RATE_STRIDE < cells * stride and all(
-            rate > 0 and rate * RATE_STRIDE % stride == 0 for rate in halved
-        )
-        raise ConfigError(
-            f"training.crop: at {crop} pixels the feature map is {describe_count(cells, 'cell')} wide, "
-            f"and rate {max(rates)} reaches beyond it",
-            f"Use `crop={needed}` or more{f', or `set` model.head.rates={halved}' if halves_fit else ''}.",
-        )

@@ -22,6 +22,8 @@ Row = dict[str, float | int | str | None]
 class Journal:
     """Writes the records of a run into its folder and forwards messages and progress to the caller.
 
+    Until `begin` nothing is written: a training that cannot start leaves no file.
+
     It is a context manager: the trackers are closed however the block ends, with status "failed" after an exception.
 
     Args:
@@ -47,6 +49,8 @@ class Journal:
         self._forward = NoteCollector(on_message)
         self._progress = progress
         self.trackers = Trackers(self.log)
+        self._lines: list[str] = []
+        self._has_begun = False
         for note in notes:  # the caller has sent them already
             self._forward.notes.append(note)
             self._write(note)
@@ -70,7 +74,7 @@ class Journal:
         return tuple(self._forward.notes)
 
     def log(self, text: str) -> None:
-        """Forward a sentence and append it to log.txt.
+        """Forward a sentence and append it to log.txt, which is written from `begin` on.
 
         Raises:
             MachineError: The disk is full, or the user may not write there.
@@ -78,14 +82,25 @@ class Journal:
         self._write(text)
         self._forward(text)
 
+    def begin(self) -> None:
+        """Write log.txt from now on, with the lines so far."""
+        self._has_begun = True
+        self._flush()
+
     def _write(self, text: str) -> None:
+        self._lines.append(text)
+        if self._has_begun:
+            self._flush()
+
+    def _flush(self) -> None:
         if not self._is_writer:
             return
         try:
             with self.run.log.open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(text + "\n")
+                file.writelines(f"{line}\n" for line in self._lines)
         except OSError as error:
             raise describe_write_error(error, self.run.log) from error
+        self._lines.clear()
 
     def show(self, stage: str, done: int, total: int | None, note: str = "") -> None:
         """Forward the progress of a stage.

@@ -12,11 +12,12 @@ from atrous.networks.names import split_name
 from atrous.training import OPTIMIZERS
 
 
-def require_names(config: Config) -> None:
+def require_names(config: Config, *, is_resumed: bool = False) -> None:
     """Refuse names of parts that do not exist, and weights that do not exist.
 
     Args:
         config: The settings of a training, or of one of its stages.
+        is_resumed: Whether the training has weights already, and no longer needs those that it started from.
     Raises:
         ConfigError: An unknown family, backbone, loss, optimizer or backend.
         ModelFileError: There are no such weights.
@@ -26,7 +27,7 @@ def require_names(config: Config) -> None:
     OPTIMIZERS.require(config.training.optimizer)
     if config.evaluation.backend != "auto":
         BACKENDS.require(config.evaluation.backend)
-    if config.model.weights in ("none", "imagenet"):
+    if is_resumed or config.model.weights in ("none", "imagenet"):
         return
     try:
         find_model(expand_path(config.model.weights))

@@ -30,12 +30,13 @@ from atrous.networks.device import find_device
 from atrous.networks.layers.lean import set_lean
 from atrous.networks.segmenter import Segmenter
 from atrous.networks.weights import start_weights
-from atrous.training.checkpoint import Checkpoint, TrainState
+from atrous.training.checkpoint import Checkpoint, TrainState, explain_damage
 from atrous.training.compilation import compile_cells
+from atrous.training.crop import build_trainable
 from atrous.training.ema import AveragedNetwork
-from atrous.training.feasibility import build_trainable
 from atrous.training.journal import Journal
-from atrous.training.norm import freeze_norms, set_norm_momentum
+from atrous.training.memory import require_memory
+from atrous.training.norm import freeze_norms, set_norm_momentum, start_training
 from atrous.training.optimizers import build_optimizer
 from atrous.training.plan import Plan, Timing, build_plan
 from atrous.training.step import Step
@@ -121,7 +122,7 @@ def prepare_training(
         ConfigError: A crop on which a rate reaches no cell, too few minutes, an option that the loss does not have, a
             wrong number of class weights, or an unknown hard class.
         DataError: The checkpoint was made with other data.
-        MachineError: The device is missing, or the run is to be compiled and cannot be.
+        MachineError: The device is missing or does not hold a step, or the run is to be compiled and cannot be.
     """
     training, space = config.training, splits.train.label_space
     fingerprint = compute_fingerprint(splits, statistics)
@@ -142,15 +143,18 @@ def prepare_training(
     optimizer = build_optimizer(network, training)
     task = build_task(training, network, space.names, statistics, journal.log)
     step = Step(training, world, fabric, network, *fabric.setup(task, optimizer))
+    start_training(network, frozen_norms=training.norm == "frozen")
+    require_memory(network, training, fabric)
     state = TrainState()
     if checkpoint:
-        state = TrainState.from_json(checkpoint.record["train_state"])
-        journal.rows = list(checkpoint.record["rows"])
-        network.load_state_dict(checkpoint.network)
-        averaged.network.load_state_dict(checkpoint.averaged)
-        step.optimizer.load_state_dict(checkpoint.optimizer)
+        with explain_damage(journal.run.checkpoint):
+            state = TrainState.from_json(checkpoint.record["train_state"])
+            journal.rows = list(checkpoint.record["rows"])
+            network.load_state_dict(checkpoint.network)
+            averaged.network.load_state_dict(checkpoint.averaged)
+            step.optimizer.load_state_dict(checkpoint.optimizer)
+            plan = Plan.from_json(checkpoint.record["plan"])
         journal.log(f"resumed after step {checkpoint.step:,}")
-        plan = Plan.from_json(checkpoint.record["plan"])
     else:
         plan = _plan(splits, one_pass, step, averaged, validator, journal, started)
     workers = choose_workers(config.output.workers, fabric.device)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class World:
-    """The processes that train one network in step; a single process in an ordinary run.
+    """The processes that train one network in step. Runs have a single one: they do not share out their images yet.
 
     Whatever depends on the other processes goes through this object, so the code of one process and of many is the
     same. `reduce` and `broadcast` are collective: every process calls them, in the same order. A process whose share of

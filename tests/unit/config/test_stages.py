@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from atrous.config.check import check_config
@@ -94,3 +96,37 @@ def test_auto_needs_a_stage_before():
     (problem,) = check_config(Config(training=TrainingConfig(hard_repeats=3)))
     assert (problem.key, "no class is named" in problem.text) == ("training.hard_repeats", True)
     assert check_config(Config(training=TrainingConfig(hard_classes=("car",), hard_repeats=3))) == []
+
+
+def test_a_stage_with_data_of_its_own_reads_the_settings_beside_them(tmp_path):
+    for name, text in {
+        "first": "ignore: [9], classes: [a, b, c], val_fraction: 0.3",
+        "second": "classes: [x, y]",
+    }.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "atrous.yaml").write_text(f"data: {{{text}}}\n")
+    (tmp_path / "third").mkdir()
+    options = {
+        "data.source": str(tmp_path / "first"),
+        "data.split_seed": 5,
+        "stages": [
+            {},
+            {"data.source": str(tmp_path / "second")},
+            {"data.source": str(tmp_path / "second" / "atrous.yaml"), "data.ignore": [7]},
+            {"data.source": str(tmp_path / "third")},
+        ],
+    }
+    (tmp_path / "run.yaml").write_text(dump_config(load_config(options=options).config))
+    for loaded in (load_config(options=options), load_config(recipe=tmp_path / "run.yaml")):
+        found = [stage.data for stage in list_stages(loaded.config)]
+        assert [data.classes for data in found] == [("a", "b", "c"), ("x", "y"), ("x", "y"), None]
+        assert [data.ignore for data in found] == [(9,), (255,), (7,), (255,)]
+        assert [data.val_fraction for data in found] == [0.3, 0.2, 0.2, 0.2]
+        assert {data.split_seed for data in found} == {5}  # an option holds for every stage
+        assert [Path(data.source).name for data in found] == ["first", "second", "second", "third"]
+
+
+def test_a_mistake_in_the_settings_beside_a_stages_data_names_the_file(tmp_path):
+    (tmp_path / "atrous.yaml").write_text("data:\n  clases: [a]\n")
+    with pytest.raises(ConfigError, match=r"data\.clases is unknown"):
+        load_config(options={"data.source": "shapes", "stages": [{"data.source": str(tmp_path)}]})

@@ -7,31 +7,36 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from atrous.core.errors import AtrousError, MachineError, UsageError
-from atrous.core.output_folder import LOCK_NAME, claim_numbered_folder, hold_folder, open_folder, open_place
+from atrous.core.output_folder import LOCK_NAME, hold_folder, hold_numbered_folder, open_folder, require_place
 
-OPENERS = {"open": open_folder, "hold": hold_folder, "file": lambda folder: open_place(folder / "a.onnx")}
+OPENERS = {"open": open_folder, "hold": hold_folder}
 
 
-@pytest.mark.parametrize("opened", OPENERS.values(), ids=OPENERS)
+def check_file(folder: Path) -> nullcontext[None]:
+    require_place(folder / "a.onnx")
+    return nullcontext()
+
+
+@pytest.mark.parametrize("opened", [*OPENERS.values(), check_file], ids=[*OPENERS, "file"])
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("file", "file"),
+        ("file", "a file of this name exists|is a file"),
         ("file/below", "is a file"),
         ("file/below/further", "is a file"),
-        ("dangling", "file"),
-        ("loop/x", "cannot be made"),
-        ("x" * 300, "cannot be made"),
+        ("dangling", "a file of this name exists"),
+        ("loop/x", "circle"),
+        ("x" * 300, "too long"),
         ("null\0byte", "null"),
         ("/proc/x", "cannot be made"),
-        ("/sys/x", "cannot be (made|written)"),
-        ("/dev/null/x", "not a folder"),
+        ("/sys/x", "cannot be made|permission"),
+        ("/dev/null/x", "is a file"),
     ],
 )
 def test_impossible_folders_are_refused_in_words_and_nothing_is_left(tmp_path, opened, name, reason):
@@ -47,14 +52,14 @@ def test_impossible_folders_are_refused_in_words_and_nothing_is_left(tmp_path, o
 
 
 def test_a_folder_in_place_of_a_file_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="is a folder"), open_place(tmp_path):
-        pass
+    with pytest.raises(UsageError, match="is a folder"):
+        require_place(tmp_path)
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission_is_refused(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(MachineError, match="Permission denied"), open_folder(tmp_path / "x"):
+    with pytest.raises(MachineError, match="no permission"), open_folder(tmp_path / "x"):
         pass
 
 
@@ -143,15 +148,17 @@ def test_file_systems_without_locks_keep_no_one_out(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["result"]
 
 
-def test_threads_that_claim_numbered_folders_get_different_ones(tmp_path):
+def test_threads_that_hold_numbered_folders_get_different_ones(tmp_path):
     barrier = threading.Barrier(8)
 
-    def claim(_: int) -> Path:
-        barrier.wait()
-        return claim_numbered_folder(tmp_path / "runs" / "data-model")
+    def hold(_: int) -> Path:
+        with hold_numbered_folder(tmp_path / "runs" / "data-model") as folder:
+            barrier.wait()
+        return folder
 
     with ThreadPoolExecutor(8) as pool:
-        found = set(pool.map(claim, range(8)))
+        found = set(pool.map(hold, range(8)))
     assert {path.name for path in found} == {f"data-model-{number}" for number in range(1, 9)}
-    with pytest.raises(AtrousError):
-        claim_numbered_folder(Path("/proc") / "x")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    with pytest.raises(AtrousError), hold_numbered_folder(Path("/proc/x")):
+        pass

@@ -3,11 +3,13 @@ from __future__ import annotations
 import json
 import os
 import platform
+import pwd
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from atrous.core import provenance
 
@@ -57,3 +59,62 @@ def test_git_state_is_the_commit_that_git_names(tmp_path, monkeypatch):
     assert provenance.find_git_state() == {"commit": git("rev-parse", "HEAD"), "dirty": False}
     package.write_text("changed")
     assert provenance.find_git_state() == {"commit": git("rev-parse", "HEAD"), "dirty": True}
+
+
+def lose_home(monkeypatch):
+    """No HOME, and a user id without an entry in the list of users, as in many containers."""
+
+    def refuse(number: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", refuse)
+
+
+def lose_git(monkeypatch):
+    monkeypatch.setattr(provenance.Path, "exists", lambda path: True)  # there seems to be a checkout
+    monkeypatch.setenv("PATH", "")
+
+
+def break_git(monkeypatch):
+    def answer(*words: object, **options: object) -> None:
+        raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+
+    monkeypatch.setattr(provenance.subprocess, "run", answer)
+
+
+def break_packages(monkeypatch):
+    def read(name: str) -> str:
+        raise KeyError("Version")  # a folder of metadata that an interrupted installation left
+
+    monkeypatch.setattr(provenance.metadata, "version", read)
+
+
+def hide_machine(monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(provenance.Path, "read_text", refuse)
+    monkeypatch.setattr(provenance, "find_memory_mib", refuse)
+    monkeypatch.setattr(provenance, "count_usable_cores", refuse)
+
+
+@pytest.mark.parametrize(
+    "break_system",
+    [
+        lose_home,
+        lose_git,
+        break_git,
+        break_packages,
+        hide_machine,
+        lambda patch: patch.setattr(sys, "argv", []),
+        lambda patch: patch.delattr(sys, "argv"),
+        lambda patch: patch.setattr(sys, "argv", ["atrous", "predict", "\udcff.jpg"]),
+        lambda patch: patch.setattr(provenance, "__file__", "/provenance.py"),
+    ],
+)
+def test_nothing_about_provenance_ends_a_run(monkeypatch, break_system):
+    break_system(monkeypatch)
+    found = json.loads(json.dumps(provenance.collect_provenance(), allow_nan=False))
+    assert set(found) == {"versions", "git", "machine", "command"}
+    assert found["versions"]["python"] == platform.python_version()

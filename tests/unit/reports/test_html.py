@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -12,9 +16,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import atrous
+from atrous.cli.main import main
 from atrous.core.errors import ModelFileError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import ClassScore, ImageScore, Note, Protocol, Scores
+from atrous.data.datasets.shapes import build_shapes
 from atrous.reports.html import write_report
 
 NAMES = ("background", "cat", "<script>alert(1)</script>")
@@ -302,3 +309,50 @@ def test_damaged_records_are_one_clear_error(run_folder, name, content):
         write_report(run_folder)
     assert str(run_folder) in caught.value.message
     assert len(str(caught.value).splitlines()) == 2
+
+
+def list_commands(run: Path) -> list[str]:
+    page = write_report(run).read_text(encoding="utf-8")
+    section = page[page.index('<section id="on"') :]
+    return [
+        html.unescape(text) for text in re.findall(r"<pre[^>]*>([^<]*)</pre>", section[: section.index("</section>")])
+    ]
+
+
+def test_every_command_works_as_printed_in_any_folder(trained_run, shapes_folder, tmp_path, monkeypatch) -> None:
+    run = tmp_path / "my 'own' run"
+    shutil.copytree(trained_run, run)
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["training"]["interrupted"] = True
+    save_metrics(run, metrics)
+    commands = list_commands(run)
+    assert len(commands) == 4
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for command in commands:
+        words = shlex.split(command.replace("IMAGES", shlex.quote(str(shapes_folder / "images" / "val"))))
+        assert words[0] == "atrous"
+        assert main([*words[1:], "--quiet"]) == 0, command
+
+
+def test_commands_of_a_run_on_python_data_are_python_and_work_too(tmp_path, monkeypatch) -> None:
+    data = build_shapes(num_train=16, num_val=1, size=65)
+    monkeypatch.chdir(tmp_path)
+    options = {"model": "fcn-tiny", "weights": "none", "iterations": 1, "crop": 33, "batch": 2, "validations": 1}
+    run = atrous.train((data.train, data.val), out="my 'own' run", **options).folder
+    save_metrics(
+        run, build_metrics() | json.loads((run / "metrics.json").read_text()) | {"training": {"interrupted": True}}
+    )
+    commands = [command for command in list_commands(run) if not command.startswith("atrous predict")]
+    assert len(commands) == 3
+    for command in commands:
+        exec(command, {"atrous": atrous, "train": data.train, "val": data.val})
+
+
+def test_labels_of_a_real_run_are_words_and_not_keys(trained_run) -> None:
+    text = (trained_run / "report.html").read_text(encoding="utf-8")
+    labels = re.findall(r"<dt[^>]*>([^<]*)</dt>|<th[^>]*>([^<]*)</th>", text)
+    words = " ".join(first or second for first, second in labels)
+    assert "memory" in words
+    assert "time spent waiting for images" in words
+    assert not re.search(r"_|\bmib\b|\bfraction\b|\bpx\b", words)

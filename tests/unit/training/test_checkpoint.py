@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import re
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from atrous.cli.main import main
 from atrous.core.errors import ModelFileError
 from atrous.training.checkpoint import FORMAT_VERSION, Checkpoint, load_checkpoint, load_settings, save_checkpoint
 
@@ -66,6 +70,21 @@ def test_a_truncated_file_is_named(tmp_path, share):
     require_own_words(caught.value)
 
 
+def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path):
+    path = tmp_path / "last.ckpt"
+    save_checkpoint(path, build())
+    whole = path.read_bytes()
+    expected = load_checkpoint(path)
+    for place in range(0, len(whole), 97):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        found = None
+        with contextlib.suppress(ModelFileError):
+            found = load_checkpoint(path)
+        if found is not None:  # the bit is between the parts of the file
+            assert all(torch.equal(found.network[name], expected.network[name]) for name in expected.network)
+            assert found.record == expected.record
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -106,7 +125,7 @@ def test_an_earlier_format_names_the_way_on(tmp_path):
     torch.save({"format_version": 1, "step": 1}, path)
     with pytest.raises(ModelFileError) as caught:
         load_checkpoint(path)
-    assert str(caught.value) == f"{path}: has format 1 of an earlier atrous\nStart a new run."
+    assert str(caught.value) == f"{path}: has format 1 of an earlier atrous\nStart a new run: atrous train DATA"
 
 
 def test_a_damaged_checkpoint_names_the_best_weights(tmp_path):
@@ -116,8 +135,22 @@ def test_a_damaged_checkpoint_names_the_best_weights(tmp_path):
     for load in (load_checkpoint, load_settings):
         with pytest.raises(ModelFileError) as caught:
             load(path)
-        assert caught.value.hint == f"Start a new run; `weights={weights}` starts it from the best weights."
+        assert "weights_only" not in str(caught.value)
+        assert caught.value.hint.endswith(f"best weights of this one: atrous train DATA --weights {weights}")
         assert len(str(caught.value).splitlines()) == 2
+
+
+def test_the_way_on_from_a_damaged_checkpoint_works_as_printed(trained_run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "my run"
+    shutil.copytree(trained_run, folder)
+    whole = (folder / "last.ckpt").read_bytes()
+    (folder / "last.ckpt").write_bytes(whole[: len(whole) // 2])
+    assert main(["train", "--resume", str(folder)]) == 4
+    told = " ".join(capsys.readouterr().err.split())
+    command = shlex.split(told[told.index("atrous train --recipe") :])
+    assert main([*command[1:], "--quiet"]) == 0
+    assert len(list((tmp_path / "runs").iterdir())) == 1
 
 
 def test_the_settings_of_a_run_are_read_without_its_tensors(tmp_path):

@@ -43,7 +43,11 @@ def test_sentences_go_to_the_log_and_to_whoever_listens(tmp_path):
     said = []
     own = Journal(RunFolder(tmp_path), on_message=said.append)
     own.log("plan: 4 Schritte für München")
-    Journal(RunFolder(tmp_path)).log("resumed")
+    assert list(tmp_path.iterdir()) == []  # there may be no run yet
+    own.begin()
+    again = Journal(RunFolder(tmp_path))
+    again.begin()
+    again.log("resumed")
     assert said == ["plan: 4 Schritte für München"]
     assert (tmp_path / "log.txt").read_text(encoding="utf-8") == "plan: 4 Schritte für München\nresumed\n"
 
@@ -72,7 +76,9 @@ def test_why_a_training_ended_is_in_the_log(tmp_path):
         KeyboardInterrupt(),
         KeyError("surprise"),
     ):
-        with pytest.raises(type(error)), Journal(RunFolder(tmp_path)):
+        own = Journal(RunFolder(tmp_path))
+        own.begin()
+        with pytest.raises(type(error)), own:
             raise error
     text = (tmp_path / "log.txt").read_text()
     assert text.startswith("stopped: no space left\nFree some.\nstopped: out of memory\n")
@@ -83,6 +89,6 @@ def test_why_a_training_ended_is_in_the_log(tmp_path):
 def test_a_log_that_cannot_be_written_is_an_error_with_its_path(tmp_path):
     (tmp_path / "log.txt").mkdir()
     with pytest.raises(UsageError, match=r"log\.txt: is a folder"):
-        Journal(RunFolder(tmp_path)).log("plan")
+        Journal(RunFolder(tmp_path)).begin()
     with pytest.raises(KeyError), Journal(RunFolder(tmp_path)):
         raise KeyError("the first error counts")

@@ -49,7 +49,9 @@ def test_preparing_fixes_the_length_and_writes_no_weights(tmp_path):
     training = prepare(tmp_path, **{"training.accumulate": 3})
     assert (training.plan.total_steps, training.plan.samples_per_step) == (2, 6)
     assert training.state.step == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["log.txt"]
+    assert list(tmp_path.iterdir()) == []  # not even a log, before it is certain that there will be a run
+    training.journal.begin()
+    assert (tmp_path / "log.txt").read_text().splitlines()[-1].startswith("plan: 2 steps")
 
 
 def test_a_step_of_two_processes_takes_twice_the_images(tmp_path):
@@ -76,7 +78,6 @@ def test_the_loop_leaves_a_checkpoint_a_curve_and_the_best_model(tmp_path):
 def test_only_the_writer_writes(tmp_path):
     alone = World.alone()
     training = prepare(tmp_path, world=World(1, 2, alone.reduce, alone.broadcast), **{"training.iterations": 1})
-    (tmp_path / "log.txt").unlink()
     training.journal._is_writer = False
     run_steps(training)
     assert training.state.best_scores is not None

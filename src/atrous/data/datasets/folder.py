@@ -65,7 +65,9 @@ def build_folder(root: Path, request: DataRequest = DEFAULT_REQUEST) -> Splits:
     if request.classes is None:
         space = find_classes((number for mask in masks for number in mask.counts), request.ignore)
         found = ", ".join(map(str, space.ids))
-        notes.append(Note("classes-not-named", f"classes not named: the ids found in all masks, {found}"))
+        names = ", ".join(f"{number}: NAME" for number in space.ids[:3]) + (", ..." if len(space.ids) > 3 else "")
+        message = f"classes not named: the ids found in all masks, {found}; `set` data.classes='{{{names}}}' names them"
+        notes.append(Note("classes-not-named", message))
     else:
         space = name_classes(request.classes, request.ignore)
     splits = layout.splits

@@ -1,0 +1,152 @@
+"""The images of a run: which it was trained and scored on is kept in its folder, and found again in its data."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from atrous.config.load import load_config
+from atrous.config.schema import DataConfig
+from atrous.config.stages import list_stages
+from atrous.core.data_source import FOLDER, PYTHON_SOURCE, DataSource, resolve_source
+from atrous.core.errors import AtrousError, ConfigError, DataError, ModelFileError, UsageError
+from atrous.core.files import load_json, save_json
+from atrous.core.findings import shorten_list
+from atrous.core.labels import LabelSpace
+from atrous.core.records import Note
+from atrous.core.run_folder import RunFolder
+from atrous.core.words import describe_count
+from atrous.data.build import build_splits
+from atrous.data.contracts import Splits
+from atrous.data.inventory import Pair
+from atrous.data.pairs import PairDataset
+
+SplitName = Literal["train", "val"]
+
+
+def save_images(run: RunFolder, config: DataConfig, splits: Splits) -> None:
+    """Write which files a run is trained and scored on, and their classes; nothing for data that are not files.
+
+    Args:
+        run: The run's folder, or that of a stage.
+        config: The settings of its data.
+        splits: Its data.
+    """
+    root = None if config.source == PYTHON_SOURCE else resolve_source(config.source, config.root).root
+    if root is None or not (isinstance(splits.train, PairDataset) and isinstance(splits.val, PairDataset)):
+        return
+    record: dict[str, Any] = {"layout": splits.layout, "label_space": splits.train.label_space.to_json()}
+    for name, dataset in (("train", splits.train), ("val", splits.val)):
+        files = [
+            (pair.key, os.path.relpath(pair.image, root), os.path.relpath(pair.mask, root)) for pair in dataset.pairs
+        ]
+        record[name] = {"name": dataset.name, "files": files}
+    save_json(run.images, record)
+
+
+def rebuild_splits(folder: Path, *, needed: tuple[SplitName, ...] = ("val",), hint: str = "") -> Splits:
+    """Find the images that a run, or its last stage, was trained and scored on; images added since are left out.
+
+    Args:
+        folder: The run's folder.
+        needed: Splits of which no image may be missing; of the others those that are left are returned.
+        hint: What to do if the data are not there.
+    Raises:
+        ConfigError: The configuration is missing or damaged.
+        ModelFileError: The record of the images is damaged.
+        UsageError: The data were Python objects.
+        DataError: The data are not where they were.
+    """
+    run = RunFolder(folder)
+    data = list_stages(load_config(recipe=run.config).config)[-1].data
+    if not data.source:
+        raise ConfigError(f"{run.config} names no data", "Restore the file as the training wrote it, or give DATA.")
+    return find_images(run, data, needed=needed, hint=hint)
+
+
+def find_images(run: RunFolder, data: DataConfig, *, needed: tuple[SplitName, ...], hint: str) -> Splits:
+    """Find the images of a run in its data; the notes of the result say how many were added since and left out.
+
+    Args:
+        run: The run's folder, or that of a stage.
+        data: Where the data are now.
+        needed: Splits of which no image may be missing.
+        hint: What to do if the data are not there.
+    Raises:
+        ModelFileError: The record of the images is damaged.
+        UsageError: The data were Python objects.
+        DataError: The data are not there, or images of `needed` are missing.
+    """
+    source = resolve_source(data.source, data.root)
+    if source.dataset == PYTHON_SOURCE:
+        raise UsageError(f"{run.path} was trained on Python objects, which its folder does not hold", hint)
+    if source.root is None:
+        return build_splits(data)  # drawn on demand by its settings alone
+    if not source.root.is_dir():
+        raise DataError(f"{run.path} was trained on {source.root}, which is not there now", hint)
+    if not run.images.is_file():
+        splits = build_splits(data)
+        message = f"{run.path} has no {run.images.name}, so its images are chosen again as its settings say"
+        return replace(splits, notes=(*splits.notes, Note("images-chosen-again", message)))
+    kept = _load_images(run, source.root)
+    datasets = {"train": kept.train, "val": kept.val}
+    missing = [str(path) for name in needed for path in _list_missing(datasets[name])]
+    if missing:
+        raise DataError(
+            f"{describe_count(len(missing), 'file')} of {run.path} not found: {shorten_list(missing)}",
+            f"Restore the files. {hint}".strip(),
+        )
+    train, val = (replace(each, pairs=_drop_missing(each)) for each in (kept.train, kept.val))
+    return Splits(train, val, kept.layout, _describe_changes(data, source, kept))
+
+
+@dataclass(frozen=True)
+class _KeptImages:
+    layout: str
+    train: PairDataset
+    val: PairDataset
+
+
+def _load_images(run: RunFolder, root: Path) -> _KeptImages:
+    try:
+        record = load_json(run.images)
+        space = LabelSpace.from_json(record["label_space"])
+        datasets = {}
+        for name in ("train", "val"):
+            pairs = tuple(Pair(str(key), root / image, root / mask) for key, image, mask in record[name]["files"])
+            datasets[name] = PairDataset(str(record[name]["name"]), space, pairs)
+        return _KeptImages(str(record["layout"]), **datasets)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelFileError(
+            f"{run.images}: cannot be read: {type(error).__name__}: {error}",
+            "Restore the file as the training wrote it; without it the images are chosen again.",
+        ) from error
+
+
+def _list_missing(dataset: PairDataset) -> list[Path]:
+    return [path for pair in dataset.pairs for path in (pair.image, pair.mask) if not path.is_file()]
+
+
+def _drop_missing(dataset: PairDataset) -> tuple[Pair, ...]:
+    return tuple(pair for pair in dataset.pairs if pair.image.is_file() and pair.mask.is_file())
+
+
+def _describe_changes(data: DataConfig, source: DataSource, kept: _KeptImages) -> tuple[Note, ...]:
+    """Say how many images have been added to the data, or why this cannot be told."""
+    known = {pair.image for pair in (*kept.train.pairs, *kept.val.pairs)}
+    if source.dataset == FOLDER:  # nothing is drawn and no mask is read where classes and splits are known
+        space = kept.train.label_space
+        classes = dict(zip(space.ids, space.names, strict=True))
+        data = data.model_copy(update={"classes": classes})
+    try:
+        splits = build_splits(data, every_pair=True)
+    except AtrousError as error:
+        reason = error.message.splitlines()[0]
+        return (Note("data-changed", f"{source} has changed since the training: {reason}; its former images are used"),)
+    found = {dataset.image_path(index) for dataset in (splits.train, splits.val) for index in range(len(dataset))}
+    if added := found - known:
+        count = describe_count(len(added), "image")
+        return (Note("images-added", f"{count} added to {source} since the training: left out"),)
+    return ()

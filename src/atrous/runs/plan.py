@@ -1,0 +1,82 @@
+"""What a training would do, without the training: its plan, and its first images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from atrous.config.load import LoadedConfig
+from atrous.config.stages import list_stages
+from atrous.core.output_folder import require_place
+from atrous.core.run_folder import RunFolder
+from atrous.core.words import describe_count
+from atrous.data.build import build_splits, build_stream, check_training_data, list_pass
+from atrous.data.preview import save_preview
+from atrous.networks.build import describe_network
+from atrous.runs.folder import hold_run
+from atrous.runs.stages import Stage, list_given_crops, prepare_stages
+
+
+def plan_training(loaded: LoadedConfig) -> list[str]:
+    """Describe what a training would do, line by line; settings and data are checked, and nothing is written.
+
+    Raises:
+        UsageError: The folder already holds a run.
+        ConfigError: The settings are impossible.
+        DataError: The data cannot be used for training.
+    """
+    notes: list[str] = []
+    with hold_run(loaded.config) as run:
+        stages, _ = prepare_stages(loaded, run, None, None, notes.append)
+    lines = [f"data: {notes[0]}", *notes[1:]]
+    for number, stage in enumerate(stages, start=1):
+        if len(stages) > 1:
+            lines.append(f"stage {number} of {len(stages)}:")
+        lines += _describe_stage(stage)
+    return [*lines, f"run: {run.path}"]
+
+
+def _describe_stage(stage: Stage) -> list[str]:
+    model, training = stage.config.model, stage.config.training
+    about = describe_network(model.name, **model.model_dump(exclude={"name", "weights"}))
+    length = next(
+        f"{value:g} {word}"
+        for word, value in (
+            ("epochs", training.epochs),
+            ("steps", training.iterations),
+            ("minutes", training.max_minutes),
+        )
+        if value is not None
+    )
+    return [
+        f"train: {describe_count(len(stage.splits.train), 'image')}, "
+        f"val: {describe_count(len(stage.splits.val), 'image')}, {describe_count(len(stage.statistics.pixels), 'class')}",
+        f"model: {model.name}, {about['parameters']:,} parameters, output stride {model.output_stride}, "
+        f"rates {', '.join(map(str, about['head_rates'])) or 'none'}",
+        f"training: {length}, batch {training.batch} x {training.accumulate}, crop {training.crop}, lr {training.lr:g}",
+    ]
+
+
+def preview_training(loaded: LoadedConfig) -> Path:
+    """Write the first 16 augmented images of a training, or of its first stage, beside their masks.
+
+    Returns:
+        The image file, in the folder of the run if one is given, else in runs/.
+    Raises:
+        DataError: Data that cannot be read.
+        ConfigError: The data do not have a class that is named as hard.
+    """
+    from atrous.training.crop import settle_crop
+
+    config = list_stages(loaded.config)[0]
+    path = RunFolder(Path(config.output.folder or "runs")).preview
+    require_place(path)
+    splits = build_splits(config.data)
+    space, one_pass = splits.train.label_space, None
+    is_crop_given = list_given_crops(loaded)[0]
+    if not is_crop_given or not isinstance(config.training.hard_classes, str):
+        statistics, _ = check_training_data(config.data, splits)
+        one_pass = list_pass(config.training, space, statistics)
+        if not is_crop_given:
+            config, _ = settle_crop(config, space.num_classes, statistics.longest_side_px, is_given=False)
+    save_preview(build_stream(splits.train, config.training, one_pass), space, path)
+    return path

@@ -1,0 +1,102 @@
+"""The memory that a training step needs, worked out from small crops before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor
+
+from atrous.config.schema import TrainingConfig
+from atrous.core.errors import MachineError
+from atrous.networks.device import compute_device_bytes
+from atrous.networks.layers.recomputation import recomputing
+from atrous.networks.segmenter import Segmenter
+
+PROBE_SIDES_PX = (33, 65, 129)
+"""Crops that are tried. Bytes are a polynomial of degree two in the side of a crop, which three values determine."""
+COPIES = 4
+"""Tensors of the size of a weight: the weight, its gradient, its momentum and its average."""
+SAMPLE_BYTES = 11
+"""Bytes of a pixel in a batch: three of the image, eight of its label."""
+
+
+def require_memory(network: Segmenter, training: TrainingConfig, fabric: Fabric) -> None:
+    """Refuse a crop and a batch whose step needs more than all the memory of the device.
+
+    What is counted is what a step cannot do without, so that nothing is refused that fits: the feature maps that are
+    kept for the backward pass, the weights with their copies, and the batch.
+
+    Args:
+        network: The network that learns; it stays as it is.
+        training: Crop and batch.
+        fabric: Device and precision.
+    Raises:
+        MachineError: It does not fit; the message names what would.
+    """
+    fixed = COPIES * sum(parameter.nbytes for parameter in network.parameters())
+    coefficients = fit([measure_kept_bytes(network, side, training, fabric) for side in PROBE_SIDES_PX])
+    available = compute_device_bytes(fabric.device)
+
+    def count_bytes(crop: int) -> float:
+        return extrapolate(coefficients, crop) + SAMPLE_BYTES * crop**2
+
+    needed = fixed + training.batch * count_bytes(training.crop)
+    if needed <= available:
+        return
+    batch = int((available - fixed) / count_bytes(training.crop))
+    crop = next((n for n in range(training.crop, 0, -32) if fixed + count_bytes(n) <= available), 1)
+    raise MachineError(
+        f"training.crop {training.crop} with training.batch {training.batch} takes more than {needed / 2**30:,.0f} GiB "
+        f"of memory in a step, and {fabric.device} has {available / 2**30:,.0f} GiB",
+        f"Use at most `batch={batch}`; training.accumulate adds up several batches in a step."
+        if batch >= 1
+        else f"Use at most `crop={crop}`, or a smaller `model`.",
+    )
+
+
+def fit(probes: Sequence[float]) -> np.ndarray:
+    """Return the coefficients, (3,), of the polynomial of degree two with known values at `PROBE_SIDES_PX`."""
+    return np.polyfit(PROBE_SIDES_PX, probes, 2)
+
+
+def extrapolate(coefficients: np.ndarray, side: int) -> float:
+    """Return the value at another side of a polynomial that `fit` found."""
+    return float(np.polyval(coefficients, side))
+
+
+def measure_kept_bytes(network: Segmenter, side: int, training: TrainingConfig, fabric: Fabric) -> float:
+    """Return the bytes of the maps that a forward pass over one crop keeps for the backward pass.
+
+    Args:
+        network: The network that learns; it stays as it is.
+        side: Side of the crop in pixels.
+        training: Whether maps are computed again in the backward pass.
+        fabric: Device and precision.
+    """
+    kept: dict[int, int] = {}
+    weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    image = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=fabric.device)
+    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    is_lean = training.lean == "auto" and fabric.device.type == "cpu"
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        recomputing() if is_lean else nullcontext(),
+        fabric.autocast(),
+    ):
+        cells = network.forward_cells(image.contiguous(memory_format=torch.channels_last))
+    total = sum(kept.values())  # while the maps are alive, so that no two of them had one address
+    del cells
+    for name, buffer in network.named_buffers():
+        buffer.copy_(buffers[name])
+    return total

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+import atrous
+from atrous.cli.main import main
+from atrous.core.errors import ModelFileError, UsageError
+from atrous.core.machine import require_single_process
+from atrous.core.output_folder import hold_folder
+from atrous.core.run_folder import RunFolder
+from atrous.training import prepare
+from tiny import RUN_OPTIONS
+
+SETTINGS = {
+    **{"model": "fcn-tiny", "weights": "none", "iterations": 1, "crop": 33, "batch": 2, "validations": 1},
+    "set": {"data.options": {"num_train": 16, "num_val": 1, "size": 65}},
+}
+NAMES = [
+    *("config.yaml", "images.json", "metrics.json", "metrics.csv", "model.safetensors", "last.ckpt", "report.html"),
+    *("log.txt", "examples/0_image.jpg", "stage-1/model.safetensors"),
+]
+
+
+def train(out: Path, **options):
+    settings = SETTINGS["set"] | options.pop("set", {})
+    return atrous.train("shapes", out=out, **{**SETTINGS, **options, "set": settings})
+
+
+def list_contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_that_a_training_would_overwrite_are_refused_and_stay(tmp_path, name):
+    path = tmp_path / "out" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("of somebody's own")
+    before = list_contents(tmp_path)
+    with pytest.raises(UsageError, match=f"holds {name.split('/')[0]}, which|already holds a run"):
+        train(tmp_path / "out")
+    assert list_contents(tmp_path) == before
+
+
+def test_other_files_in_the_folder_stay_beside_the_run(tmp_path):
+    (tmp_path / "notes.md").write_text("mine")
+    (tmp_path / "preview.png").write_text("from train --preview")
+    assert train(tmp_path).folder == tmp_path
+    assert (tmp_path / "notes.md").read_text() == "mine"
+    assert not (tmp_path / ".lock").exists()
+
+
+REFUSALS = {
+    "network": {"set": {"model.head": {"rats": [6]}}},
+    "data": {"set": {"data.options": {"num_train": 0, "num_val": 1, "size": 65}}},
+    "class weights": {"class_weights": [1.0, 2.0]},
+    "hard classes": {"set": {"training.hard_classes": ["cow"]}},
+    "weights": {"weights": "other.pth"},
+    "minutes": {"iterations": None, "max_minutes": 0.001},
+    "second stage": {"set": {"stages": [{}, {"model.output_stride": 7}]}},
+    "weights, in the first of two stages": {"weights": "other.pth", "set": {"stages": [{}, {}]}},
+}
+
+
+@pytest.mark.parametrize("options", REFUSALS.values(), ids=REFUSALS)
+@pytest.mark.parametrize("parent", ["", "some/new/"])
+def test_whatever_is_refused_before_the_first_step_leaves_no_folder(tmp_path, monkeypatch, options, parent):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
+    for out in (tmp_path / parent / "run", None):
+        with pytest.raises(atrous.AtrousError):
+            train(out, **options)
+        assert os.listdir(tmp_path) == ["other.pth"]
+
+
+def test_a_crash_while_preparing_leaves_no_folder(tmp_path, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(prepare, "build_optimizer", fail)
+    with pytest.raises(MemoryError):
+        train(tmp_path / "run")
+    assert not os.listdir(tmp_path)
+
+
+def test_two_trainings_never_write_into_one_folder(tmp_path, trained_run):
+    folder = tmp_path / "run"
+    shutil.copytree(trained_run, folder)
+    new = tmp_path / "new"
+    with hold_folder(folder), hold_folder(new):
+        before = list_contents(tmp_path)
+        for call in (lambda: train(new), lambda: atrous.train(resume=folder)):
+            with pytest.raises(UsageError, match="this process is writing there"):
+                call()
+        assert list_contents(tmp_path) == before
+
+
+def test_trainings_started_together_get_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runs, errors = [], []
+
+    def start() -> None:
+        try:
+            runs.append(train(None))
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=start) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert sorted(run.folder.name for run in runs) == [f"shapes-fcn-tiny-{number}" for number in (1, 2, 3)]
+    assert all(RunFolder(run.folder).metrics.is_file() for run in runs)
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["train", "shapes", *RUN_OPTIONS, "--out"], ""),
+        (["train", "shapes", *RUN_OPTIONS, "--dry-run", "--out"], ""),
+        (["train", "shapes", *RUN_OPTIONS, "--preview", "--out"], ""),
+        (["demo", "--out"], ""),
+        (["reproduce", "table10", "--out"], ""),
+        (["reproduce", "figures", "--out"], ""),
+        (["bench", "RUN", "--out"], ""),
+        (["export", "RUN", "--out"], "model.onnx"),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
+)
+@pytest.mark.parametrize("place", ["file", "file/below", "/proc/x", "/dev/null/x"])
+def test_a_place_where_nothing_can_be_written_is_two_lines_in_every_command(
+    tmp_path, trained_run, capsys, words, name, place
+):
+    (tmp_path / "file").write_text("kept")
+    words = [str(trained_run) if word == "RUN" else word for word in words]
+    code = main([*words, str(tmp_path / place / name)])
+    lines = capsys.readouterr().err.splitlines()
+    assert code == 2, lines
+    assert "--debug" not in " ".join(lines)
+    assert "file" in " ".join(lines) or "cannot be made" in " ".join(lines)
+    assert len(lines) == 2 or words[0] == "train"
+    assert list_contents(tmp_path) == {"file": b"kept"}
+
+
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"])
+def test_one_of_several_processes_does_not_train(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.setenv(name, "2")
+    assert main(["train", "shapes", "--out", str(tmp_path / "run")]) == 2
+    assert "one of 2" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="one of 2"):
+        train(tmp_path / "run")
+    assert not os.listdir(tmp_path)
+    monkeypatch.setenv(name, "1")
+    require_single_process()
+
+
+def test_what_cannot_be_continued_is_said_with_the_way_on(tmp_path, trained_run):
+    with pytest.raises(UsageError, match="is no run"):
+        atrous.train(resume=tmp_path / "nowhere")
+    assert not os.listdir(tmp_path)
+    for given in ({"recipe": "demo"}, {"out": tmp_path / "x"}):
+        with pytest.raises(UsageError, match="keeps its recipe and its folder"):
+            atrous.train(resume=trained_run, **given)
+    with pytest.raises(UsageError, match="no data given"):
+        atrous.train()
+    folder = tmp_path / "run"
+    shutil.copytree(trained_run, folder)
+    (folder / "last.ckpt").unlink()
+    with pytest.raises(ModelFileError, match=r"it has no last\.ckpt") as caught:
+        atrous.train(resume=folder)
+    assert f"atrous train --recipe {folder}/config.yaml" in caught.value.hint

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from atrous.config.load import load_config
+from atrous.core.errors import MachineError
+from atrous.networks.build import build_network_from
+from atrous.networks.layers.lean import set_lean
+from atrous.training import memory
+from atrous.training.memory import PROBE_SIDES_PX, extrapolate, fit, measure_kept_bytes, require_memory
+from atrous.training.norm import start_training
+from atrous.training.prepare import build_fabric
+
+
+def prepare(name="deeplabv3-lite0", **options):
+    given = {"model.name": name, "model.weights": "none", "output.device": "cpu", "training.precision": "fp32"}
+    config = load_config(options=given | options).config
+    network = build_network_from({"name": name}, 3)
+    set_lean(network, config.training.lean == "auto")
+    start_training(network, frozen_norms=False)
+    return network, config.training, build_fabric(config)
+
+
+@pytest.mark.parametrize("name", ["deeplabv3-tiny", "deeplabv3-lite0", "pspnet-tiny"])
+@pytest.mark.parametrize("options", [{}, {"training.lean": "off"}, {"training.precision": "bf16"}], ids=str)
+def test_bytes_at_another_crop_are_what_a_pass_over_it_keeps(name, options):
+    network, training, fabric = prepare(name, **options)
+    before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    probes = [measure_kept_bytes(network, side, training, fabric) for side in PROBE_SIDES_PX]
+    assert extrapolate(fit(probes), 257) == pytest.approx(measure_kept_bytes(network, 257, training, fabric), rel=0.03)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        ({"training.crop": 100_001}, "crop="),
+        ({"training.crop": 353, "training.batch": 1_000_000}, "batch="),
+        ({"training.crop": 4001, "training.batch": 500}, "batch="),
+    ],
+)
+def test_what_cannot_fit_is_refused_and_what_is_named_instead_is_taken(options, advice, monkeypatch):
+    monkeypatch.setattr(memory, "compute_device_bytes", lambda device: 64 * 2**30)
+    network, training, fabric = prepare(**options)
+    with pytest.raises(
+        MachineError, match=r"takes more than [\d,]+ GiB of memory in a step, and cpu has 64 GiB"
+    ) as caught:
+        require_memory(network, training, fabric)
+    assert advice in caught.value.hint
+    number = int(caught.value.hint.split(advice)[1].split("`")[0])
+    assert number > 1
+    key = advice.removesuffix("=")
+    smaller = {"batch": 1} | {key: number}
+    require_memory(network, training.model_copy(update=smaller), fabric)
+    with pytest.raises(MachineError):
+        require_memory(network, training.model_copy(update=smaller | {key: number * 2}), fabric)
+
+
+def test_ordinary_settings_fit():
+    require_memory(*prepare())

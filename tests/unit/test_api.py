@@ -547,7 +547,7 @@ def test_a_run_is_a_model_wherever_weights_are_asked_for(run: Path, tmp_path: Pa
     settings = {"model.head": options["head"], "training.lr": 1e-9, "training.norm": "frozen"}
     given = {"iterations": 1, "crop": 65, "batch": 2, "validations": 1, "out": tmp_path / "run"}
     trained = atrous.train("shapes", model="deeplabv3-tiny", weights=form(run), set=settings | SHAPES, **given)
-    tensors = atrous.load(trained).network.state_dict()
+    tensors = trained.model.network.state_dict()
     assert all(torch.allclose(tensor, expected[name]) for name, tensor in tensors.items() if "weight" in name)
     recipe = tmp_path / "r.yaml"
     recipe.write_text(

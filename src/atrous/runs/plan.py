@@ -49,7 +49,8 @@ def _describe_stage(stage: Stage) -> list[str]:
     )
     return [
         f"train: {describe_count(len(stage.splits.train), 'image')}, "
-        f"val: {describe_count(len(stage.splits.val), 'image')}, {describe_count(len(stage.statistics.pixels), 'class')}",
+        f"val: {describe_count(len(stage.splits.val), 'image')}, "
+        f"{describe_count(len(stage.statistics.pixels), 'class')}",
         f"model: {model.name}, {about['parameters']:,} parameters, output stride {model.output_stride}, "
         f"rates {', '.join(map(str, about['head_rates'])) or 'none'}",
         f"training: {length}, batch {training.batch} x {training.accumulate}, crop {training.crop}, lr {training.lr:g}",

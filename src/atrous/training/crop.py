@@ -71,11 +71,11 @@ def require_cells(network: Segmenter, crop: int) -> None:
     cells = (crop - 1) // stride + 1
     rates = network.head.compute_rates(stride)
     if rates and max(rates) >= cells:
-        fitting = propose_rates(network, crop)
+        fitting, needed = propose_rates(network, crop), find_smallest_crop(network)
         raise ConfigError(
-            f"training.crop: at {crop} pixels the feature map is {describe_count(cells, 'cell')} wide, and rate {max(rates)} reaches "
-            f"beyond it: rates {_join(rates)} at output stride {stride} need {find_smallest_crop(network)} pixels",
-            f"Use --crop {find_smallest_crop(network)} or more"
+            f"training.crop: at {crop} pixels the feature map is {describe_count(cells, 'cell')} wide, and rate "
+            f"{max(rates)} reaches beyond it: rates {_join(rates)} at output stride {stride} need {needed} pixels",
+            f"Use `crop={needed}` or more"
             + (f", or rates for this crop: `set` model.head.rates='{fitting}'" if fitting else "")
             + ", or a model without rates, such as `model=fcn-lite0`.",
         )

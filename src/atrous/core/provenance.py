@@ -1,6 +1,6 @@
 """What a result was made with: versions, source revision, machine, command line. No names of users or hosts.
 
-What cannot be found out is left out or None: a result is worth more than the record of how it was made.
+What cannot be found out is missing or None: a result is worth more than the record of how it was made.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ class RunFolder:
         return self.config.is_file()
 
     def list_existing(self) -> list[Path]:
-        """Return what is there of the files and folders that a training writes."""
+        """Return the files and folders of a training that exist."""
         files = (self.config, self.images, self.metrics, self.curve, self.model, self.checkpoint, self.report, self.log)
         stages = [stage.path for stage in self.iter_stages()]
         return [path for path in (*files, self.examples, *stages) if path.exists()]

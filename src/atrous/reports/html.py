@@ -281,7 +281,7 @@ def _embed_image(run_folder: Path, name: str | None) -> str | None:
 
 
 def _list_commands(run_folder: Path, metrics: Mapping[str, Any], config: str) -> tuple[tuple[str, str], ...]:
-    """Return what can be done with the run, as commands that work in any folder; in Python where its data are there."""
+    """Return commands for the run that work in any folder; calls in Python if its data were Python objects."""
     own = RunFolder(run_folder.resolve())
     run, recipe, whole = own.path, own.config, own.find_whole().path
     if _find_source(config) == PYTHON_SOURCE:

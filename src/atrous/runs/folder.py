@@ -114,7 +114,12 @@ def require_new(run: RunFolder) -> None:
 
 
 def describe_resume(run: RunFolder, config: Config) -> str:
-    """Return the command that continues a run, or the Python call where its data are Python objects."""
+    """Return the command that continues a run, or the Python call if its data are Python objects.
+
+    Args:
+        run: The run's folder.
+        config: Its settings.
+    """
     if config.data.source == PYTHON_SOURCE:
         return f"atrous.train((train, val), resume={str(run.path)!r})"
     return f"atrous train --resume {_quote(run)}"

@@ -47,12 +47,12 @@ def save_images(run: RunFolder, config: DataConfig, splits: Splits) -> None:
 
 
 def rebuild_splits(folder: Path, *, needed: tuple[SplitName, ...] = ("val",), hint: str = "") -> Splits:
-    """Find the images that a run, or its last stage, was trained and scored on; images added since are left out.
+    """Find the images that a run, or its last stage, was trained and scored on; images added since are ignored.
 
     Args:
         folder: The run's folder.
         needed: Splits of which no image may be missing; of the others those that are left are returned.
-        hint: What to do if the data are not there.
+        hint: What to do if the data do not exist any more.
     Raises:
         ConfigError: The configuration is missing or damaged.
         ModelFileError: The record of the images is damaged.
@@ -67,17 +67,17 @@ def rebuild_splits(folder: Path, *, needed: tuple[SplitName, ...] = ("val",), hi
 
 
 def find_images(run: RunFolder, data: DataConfig, *, needed: tuple[SplitName, ...], hint: str) -> Splits:
-    """Find the images of a run in its data; the notes of the result say how many were added since and left out.
+    """Find the images of a run in its data; the notes of the result say how many were added since, which are ignored.
 
     Args:
         run: The run's folder, or that of a stage.
         data: Where the data are now.
         needed: Splits of which no image may be missing.
-        hint: What to do if the data are not there.
+        hint: What to do if the data do not exist any more.
     Raises:
         ModelFileError: The record of the images is damaged.
         UsageError: The data were Python objects.
-        DataError: The data are not there, or images of `needed` are missing.
+        DataError: The data, or images of `needed`, are missing.
     """
     source = resolve_source(data.source, data.root)
     if source.dataset == PYTHON_SOURCE:
@@ -85,7 +85,7 @@ def find_images(run: RunFolder, data: DataConfig, *, needed: tuple[SplitName, ..
     if source.root is None:
         return build_splits(data)  # drawn on demand by its settings alone
     if not source.root.is_dir():
-        raise DataError(f"{run.path} was trained on {source.root}, which is not there now", hint)
+        raise DataError(f"{run.path} was trained on {source.root}, which does not exist any more", hint)
     if not run.images.is_file():
         splits = build_splits(data)
         message = f"{run.path} has no {run.images.name}, so its images are chosen again as its settings say"
@@ -148,5 +148,5 @@ def _describe_changes(data: DataConfig, source: DataSource, kept: _KeptImages) -
     found = {dataset.image_path(index) for dataset in (splits.train, splits.val) for index in range(len(dataset))}
     if added := found - known:
         count = describe_count(len(added), "image")
-        return (Note("images-added", f"{count} added to {source} since the training: left out"),)
+        return (Note("images-added", f"{count} added to {source} since the training are not used"),)
     return ()

@@ -164,8 +164,8 @@ def explain_damage(path: Path) -> Iterator[None]:
 def _suggest(path: Path) -> str:
     """Return the way to continue without a checkpoint: a new run, from the best weights if there are any."""
     run = RunFolder(path.parent)
-    whole = run.find_whole()
-    command = ["atrous", "train", "--recipe", str(whole.config)] if whole.is_run else ["atrous", "train", "DATA"]
+    recipe, weights = (shlex.quote(str(file)) for file in (run.find_whole().config, run.model))
     if not run.model.is_file():
-        return f"Start a new run: {shlex.join(command)}"
-    return f"Start a new run from the best weights of this one: {shlex.join([*command, '--weights', str(run.model)])}"
+        return f"Start a new run with the same settings: atrous train --recipe {recipe}"
+    command = "atrous train --recipe RECIPE --weights MODEL".replace("RECIPE", recipe).replace("MODEL", weights)
+    return f"Start a new run from the best weights of this one: {command}"

@@ -39,7 +39,12 @@ def settle_crop(
 
 
 def set_crop(config: Config, crop: int) -> Config:
-    """Return settings with another crop."""
+    """Return settings with another crop.
+
+    Args:
+        config: All settings.
+        crop: Side of the crop in pixels.
+    """
     return config.model_copy(update={"training": config.training.model_copy(update={"crop": crop})})
 
 

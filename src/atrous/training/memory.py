@@ -58,13 +58,18 @@ def require_memory(network: Segmenter, training: TrainingConfig, fabric: Fabric)
     )
 
 
-def fit(probes: Sequence[float]) -> np.ndarray:
-    """Return the coefficients, (3,), of the polynomial of degree two with known values at `PROBE_SIDES_PX`."""
-    return np.polyfit(PROBE_SIDES_PX, probes, 2)
+def fit(probes: Sequence[float]) -> list[float]:
+    """Return the coefficients of the polynomial of degree two with known values at `PROBE_SIDES_PX`."""
+    return [float(number) for number in np.polyfit(PROBE_SIDES_PX, probes, 2)]
 
 
-def extrapolate(coefficients: np.ndarray, side: int) -> float:
-    """Return the value at another side of a polynomial that `fit` found."""
+def extrapolate(coefficients: Sequence[float], side: int) -> float:
+    """Return the value of a polynomial that `fit` found.
+
+    Args:
+        coefficients: Its coefficients, the highest degree first.
+        side: Side of a crop in pixels.
+    """
     return float(np.polyval(coefficients, side))
 
 

@@ -78,7 +78,7 @@ def test_images_added_since_the_training_are_counted_and_left_out(case, capsys):
     assert [note.code for note in scores.notes if note.code == "images-added"] == ["images-added"]
     assert main(["eval", str(run.folder), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert f"4 images added to {data} since the training: left out" in [note["message"] for note in told["notes"]]
+    assert f"4 images added to {data} since the training are not used" in [note["message"] for note in told["notes"]]
     after = rebuild_splits(run.folder)
     assert (after.train, after.val) == (before.train, before.val)
 
@@ -131,7 +131,7 @@ def test_data_that_have_moved_are_asked_for_and_found_again(case, tmp_path, monk
     ):
         assert main([str(word) for word in words]) == 3
         told = " ".join(capsys.readouterr().err.split())
-        assert f"was trained on {data}, which is not there now" in told
+        assert f"was trained on {data}, which does not exist any more" in told
         assert way in told
     assert main(["train", str(moved), "--resume", str(run.folder), "--quiet"]) == 0
     assert atrous.evaluate(run.folder).miou == run.scores.miou

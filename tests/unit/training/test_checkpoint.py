@@ -125,7 +125,8 @@ def test_an_earlier_format_names_the_way_on(tmp_path):
     torch.save({"format_version": 1, "step": 1}, path)
     with pytest.raises(ModelFileError) as caught:
         load_checkpoint(path)
-    assert str(caught.value) == f"{path}: has format 1 of an earlier atrous\nStart a new run: atrous train DATA"
+    assert caught.value.message == f"{path}: has format 1 of an earlier atrous"
+    assert caught.value.hint.endswith(f"atrous train --recipe {tmp_path / 'config.yaml'}")
 
 
 def test_a_damaged_checkpoint_names_the_best_weights(tmp_path):
@@ -136,7 +137,7 @@ def test_a_damaged_checkpoint_names_the_best_weights(tmp_path):
         with pytest.raises(ModelFileError) as caught:
             load(path)
         assert "weights_only" not in str(caught.value)
-        assert caught.value.hint.endswith(f"best weights of this one: atrous train DATA --weights {weights}")
+        assert caught.value.hint.endswith(f"atrous train --recipe {tmp_path / 'config.yaml'} --weights {weights}")
         assert len(str(caught.value).splitlines()) == 2
 
 

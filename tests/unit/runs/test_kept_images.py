@@ -157,7 +157,7 @@ def test_a_run_on_python_data_goes_on_with_the_same_objects(tmp_path, capsys):
     resumed = atrous.train(pair, resume=run.folder)
     assert resumed.scores == run.scores
     with pytest.raises(DataError, match="its data have changed"):
-        atrous.train((data.train, data.train), resume=run.folder)
+        atrous.train((build_shapes(num_train=17, size=SIDE).train, data.val), resume=run.folder)
     with pytest.raises(UsageError, match="trained on Python objects") as caught:
         atrous.train(resume=run.folder)
     assert "atrous.train((train, val), resume=" in caught.value.hint

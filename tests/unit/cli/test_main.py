@@ -32,8 +32,16 @@ def test_no_words_is_help(capsys):
         (["train", "shapes", "--crop", "x"], "Invalid value for '--crop'", "See `atrous train --help`."),
         (["train"], "no data given", "Name a folder"),
         (["train", "shapes", "--lr", "-1"], "--lr: training.lr is -1.0", "Allowed: greater than 0."),
-        (["train", "--resume", "runs/x", "--recipe", "demo"], "--resume takes the recipe", "Leave out --recipe"),
-        (["train", "--resume", "runs/x", "--dry-run"], "--dry-run is for a new run", "Leave out one"),
+        (
+            ["train", "--resume", "runs/x", "--recipe", "demo"],
+            "a run that is resumed keeps its recipe",
+            "Leave out the recipe",
+        ),
+        (
+            ["train", "--resume", "runs/x", "--dry-run"],
+            "--resume continues a run, which has no dry run",
+            "Leave out one",
+        ),
         (["train", "python"], "the data of this run were Python objects", "Name a folder"),
         (["train", "--resume", "nowhere"], "nowhere is no run: it has no config.yaml", "Name the folder"),
         (["train", "shapes", "--class-weights", "1,a"], "--class-weights got '1,a'", "Write numbers"),

@@ -25,10 +25,15 @@ _DAMAGE = (ValueError, TypeError, KeyError, IndexError, AttributeError)
 """What reading JSON of another form raises."""
 
 
-def read_stamp(path: Path) -> Stamp | None:
-    """Return what tells that a file has not changed, or None if there is none; a link stands for itself."""
+def read_stamp(path: Path, *, follow_links: bool = False) -> Stamp | None:
+    """Return what tells that a file has not changed, or None if there is none.
+
+    Args:
+        path: The file.
+        follow_links: Whether a link is the file that it leads to.
+    """
     try:
-        status = path.lstat()
+        status = path.stat(follow_symlinks=follow_links)
     except (FileNotFoundError, NotADirectoryError):
         return None
     return [status.st_size, status.st_mtime_ns]
@@ -90,10 +95,14 @@ class FolderRecord:
         Returns: The row, if the image and the settings are as they were and all files exist, edited or not.
         """
         row = self._known.rows.get(names[0])
-        if row is None or row.get("settings") != settings or row.get("input_stamp") != read_stamp(image.resolve()):
+        if (
+            row is None
+            or row.get("settings") != settings
+            or row.get("input_stamp") != read_stamp(image, follow_links=True)
+        ):
             return None
         has_all = all(name in row["files"] and (self.folder / name).is_file() for name in names)
-        return row if has_all and _is_same(row["input"], str(image)) else None
+        return row if has_all and _is_same(row["input"], str(image.absolute())) else None
 
     def claim(self, names: Sequence[str]) -> None:
         """Note that files are about to be written, so that a killed process leaves none that is not listed."""

@@ -179,7 +179,7 @@ class _Work:
         if not overwrite:
             self.record.require_free({str(file.path.absolute()): names[file] for file in left})
         # Before they are read: an image that changes while it is labelled is labelled again by the next call.
-        self.stamps = {file.key: read_stamp(file.path.resolve()) for file in left}
+        self.stamps = {file.key: read_stamp(file.path, follow_links=True) for file in left}
         return left
 
     def label_whole(

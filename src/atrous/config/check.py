@@ -119,5 +119,5 @@ def _check_rest(config: Config) -> Iterator[Problem]:
         yield Problem(
             "output.log_model",
             "has no effect: no tracker stores models",
-            "Leave it out, or add --logger mlflow or wandb.",
+            "Leave it out, or add `logger=mlflow` or wandb.",
         )

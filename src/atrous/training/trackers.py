@@ -91,7 +91,7 @@ class Trackers:
                     if not is_resumed:
                         tracker.log_settings(settings)
             except Exception as error:
-                hint = f"Check {_VARIABLES[name]} and the network, or train without --logger {name}."
+                hint = f"Check {_VARIABLES[name]} and the network, or train without `logger={name}`."
                 raise MachineError(f"the tracker {name} cannot be opened: {_describe(error)}", hint) from error
             self._on_message(f"{name}: {tracker.place}")
 

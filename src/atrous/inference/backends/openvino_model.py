@@ -18,6 +18,9 @@ from atrous.networks.device import count_threads
 RUNTIME_INFO = "atrous"
 """The section of an .xml file that holds its metadata."""
 
+CACHED_PRIMITIVES = 256
+"""Kernels that OpenVINO keeps for sizes it has seen: those of a few sizes. Its own limit is 5000, which is gigabytes."""
+
 _DEFAULT_TYPES = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 """The type of operations for which the graph itself names none."""
 
@@ -58,6 +61,7 @@ class OpenVinoModel(GraphBackend):
             "INFERENCE_PRECISION_HINT": _DEFAULT_TYPES[precision],  # otherwise some CPUs use bf16
             "INFERENCE_NUM_THREADS": count_threads(),
             "PERFORMANCE_HINT": "LATENCY",
+            "CPU_RUNTIME_CACHE_CAPACITY": CACHED_PRIMITIVES,
         }
         core = find_core()
         self._model = core.compile_model(core.read_model(source), "CPU", settings)

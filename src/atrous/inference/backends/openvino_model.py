@@ -19,7 +19,7 @@ RUNTIME_INFO = "atrous"
 """The section of an .xml file that holds its metadata."""
 
 CACHED_PRIMITIVES = 256
-"""Kernels that OpenVINO keeps for sizes it has seen: those of a few sizes. Its own limit is 5000, which is gigabytes."""
+"""Kernels that OpenVINO keeps: those of a few sizes of images. Its own limit is 5000, which takes gigabytes."""
 
 _DEFAULT_TYPES = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 """The type of operations for which the graph itself names none."""

@@ -400,13 +400,13 @@ def test_a_run_is_not_resumed_with_other_data(run, data, tmp_path):
     assert "its data have changed" in err
 
 
-def start(data, folder, *more):
+def start(data, folder, *more, stderr=subprocess.PIPE):
     """Start a training in a process group of its own and wait until its first validation is written down."""
     words = ["train", data, *SETTINGS, "--iterations", 30, "--out", folder, "--set", "training.validations=15", *more]
     process = subprocess.Popen(
         [sys.executable, PROGRAM, *map(str, words)],
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         start_new_session=True,
     )
@@ -434,6 +434,23 @@ def test_sigterm_to_a_whole_process_group_leaves_a_usable_run_that_goes_on(data,
     assert f"resumed after step {step}" in err
     assert [row["step"] for row in read_rows(folder)] == [str(n) for n in range(2, 31, 2)]
     assert load_strictly((folder / "metrics.json").read_text())["training"]["steps"] == 30
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a terminal of Unix")
+def test_a_closed_terminal_leaves_a_run_that_goes_on(data, tmp_path):
+    """It takes the signal, and everything that is printed afterwards fails."""
+    folder = tmp_path / "run"
+    terminal, stderr = os.openpty()
+    process = start(data, folder, stderr=stderr)
+    os.close(stderr)
+    os.close(terminal)
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "stopping after this step" in (folder / "log.txt").read_text()
+    assert load_strictly((folder / "metrics.json").read_text())["training"]["interrupted"]
+    assert (folder / "report.html").is_file()
+    assert load_checkpoint(folder / "last.ckpt").step < 30
 
 
 def test_a_killed_run_goes_on_is_scored_predicts_and_is_exported(data, tmp_path):

@@ -28,7 +28,7 @@ def load_compiled(place: str) -> Callable[..., Any] | None:
         return None
     module, _, name = place.partition(":")
     try:
-        with _cache_in_a_folder():
+        with cache_in_a_folder():
             function: Callable[..., Any] = getattr(importlib.import_module(module), name)
     except (ImportError, RuntimeError):  # numpy is newer than numba allows, or no folder for compiled code is writable
         return None
@@ -36,7 +36,7 @@ def load_compiled(place: str) -> Callable[..., Any] | None:
 
 
 @contextmanager
-def _cache_in_a_folder() -> Iterator[None]:
+def cache_in_a_folder() -> Iterator[None]:
     """Name a folder for compiled code while numba is imported, if no home folder is known: it would make one named ~.
 
     Raises:

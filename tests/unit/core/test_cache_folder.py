@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from atrous.core import cache_folder
 from atrous.core.cache_folder import find_cache_folder
 from atrous.core.load_compiled import cache_in_a_folder
 
@@ -44,3 +45,27 @@ def test_what_the_user_has_chosen_stays(no_home, monkeypatch, name):
     with cache_in_a_folder():
         assert dict(os.environ) == before
     assert dict(os.environ) == before
+
+
+def test_where_the_cache_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert find_cache_folder() == tmp_path / "xdg" / "atrous"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert find_cache_folder() == tmp_path / "home" / ".cache" / "atrous"
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "cache"))  # no folder can be made there
+    monkeypatch.setattr(cache_folder.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
+    own = find_cache_folder()
+    assert own.parent == tmp_path / "tmp"
+    assert own.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_for_temporary_files_that_somebody_else_made_is_not_used(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr(cache_folder.tempfile, "gettempdir", lambda: str(tmp_path))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / f"atrous-{os.getuid()}").symlink_to(tmp_path / "elsewhere")  # as another user may, in a shared folder
+    assert find_cache_folder() is None
+    assert not any((tmp_path / "elsewhere").iterdir())

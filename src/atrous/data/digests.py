@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 from atrous.core.records import Progress, ProgressCallback
 from atrous.data.contracts import SegmentationDataset, Splits
@@ -44,6 +45,35 @@ def add_digests(
         _add_digests(splits.train, train, shared, cache, progress),
         _add_digests(splits.val, val, shared, cache, progress),
     )
+
+
+def find_shared_files(dataset: SegmentationDataset, other: SegmentationDataset) -> list[int]:
+    """Return the images of a data set whose files are those of another data set too, under whatever names.
+
+    Args:
+        dataset: Whose images are looked for.
+        other: Where they are looked for. Images without a file are in neither.
+    Returns:
+        Indices in `dataset`, ascending.
+    Raises:
+        DataError: A file cannot be read.
+    """
+    ours, theirs = _list_files(dataset), _list_files(other)
+    shared = {size for size, _ in ours.values()} & {size for size, _ in theirs.values()}
+    with FactsCache() as cache:
+        known = set(_read_digests(theirs, shared, cache).values())
+        return [index for index, digest in _read_digests(ours, shared, cache).items() if digest in known]
+
+
+def _read_digests(files: Mapping[int, tuple[int, Path]], sizes: set[int], cache: FactsCache) -> dict[int, str]:
+    chosen = {index: path for index, (size, path) in files.items() if size in sizes}
+    return dict(zip(chosen, iter_threads(cache.read_digest, list(chosen.values())), strict=True))
+
+
+def _list_files(dataset: SegmentationDataset) -> dict[int, tuple[int, Path]]:
+    """Return the files of images that exist, with their sizes in bytes, by index."""
+    paths = {index: dataset.image_path(index) for index in range(len(dataset))}
+    return {index: (path.stat().st_size, path) for index, path in paths.items() if path is not None and path.is_file()}
 
 
 def _mark_images(facts: DatasetFacts) -> Mapping[int, Hashable]:

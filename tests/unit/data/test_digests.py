@@ -14,6 +14,7 @@ from atrous.core.errors import DataError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Sample
 from atrous.data.build import build_splits, check_training_data, read_splits
+from atrous.data.digests import find_shared_files
 from atrous.data.facts_cache import FactsCache
 
 SIDE = 6
@@ -124,3 +125,13 @@ def test_a_digest_is_kept_until_the_file_changes(tmp_path, monkeypatch):
     assert FactsCache(tmp_path / "cache").read_digest(path) == first
     path.write_bytes(b"another")
     assert FactsCache(tmp_path / "cache").read_digest(path) == "computed again"
+
+
+def test_files_of_one_data_set_are_found_in_another_under_any_name(root, tmp_path):
+    splits = build_splits(DataConfig(source=str(root), classes=("a", "b")))
+    assert find_shared_files(splits.train, splits.val) == []
+    copied = root / "images" / "val" / "2.bmp"
+    shutil.copy(root / "images" / "train" / "1.bmp", copied)
+    assert find_shared_files(splits.val, splits.train) == [0]
+    assert find_shared_files(splits.train, splits.val) == [1]
+    assert find_shared_files(Made("mine", [1]), splits.train) == []

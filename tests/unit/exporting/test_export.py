@@ -212,7 +212,7 @@ def test_int8_answers_nearly_as_the_network_in_every_runtime(
     assert found.logits > 1e-4  # it did compute in 8 bits
     assert found.pixels == 12 * 65 * 79  # those that were not calibrated by
     for runtime in BACKENDS.find_tagged(path.suffix):
-        model = atrous.load(path, backend=runtime)
+        model = atrous.load(path, backend=runtime, precision="int8")
         labeller = model.build_labeller()
         assert labeller.protocol.precision == "int8"
         expected = tiny_network(torch.from_numpy(photos[1]).permute(2, 0, 1)[None]).argmax(dim=1)[0].numpy()

@@ -132,6 +132,7 @@ def save(
         UsageError: The classes are not known or not as many as the network has, a file cannot describe the network, or
             there is a file of this name.
         ModelFileError: The model cannot be opened.
+        MachineError: The file cannot be written.
     """
     path = Path(file)
     if path.suffix != ".safetensors":
@@ -148,6 +149,7 @@ def save(
         space = replace(space, names=read_classes(network, classes).names)
     # The model of a run is what its metrics describe.
     is_own = not RunFolder(path.parent).is_run and is_model_file(path)
+    require_place(path)
     require_replaceable([path], is_own=is_own, overwrite=overwrite)
     save_model(path, network, replace(opened.card, label_space=space, output_stride=network.output_stride))
     return path

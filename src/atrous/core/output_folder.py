@@ -79,9 +79,9 @@ def require_place(file: Path) -> None:
         UsageError: A folder has its name, or there cannot be a file of this name.
         MachineError: There is no permission to write there, or no space.
     """
-    with _explaining(file):
-        is_folder = file.is_dir()
-    if is_folder:
+    with _explaining(file), suppress(FileNotFoundError):
+        file.lstat()  # fails for a name that no file can have
+    if file.is_dir():
         raise UsageError(f"{file} is a folder", "Give the name of a file.")
     with open_folder(file.parent):
         pass
@@ -100,7 +100,7 @@ def require_replaceable(files: Iterable[Path], *, is_own: bool, overwrite: bool 
     for file in files:
         if (file.exists() or file.is_symlink()) and not (is_own or overwrite):
             way = "move it away" if overwrite is None else "replace it: `overwrite=True`"
-            raise UsageError(f"{file} exists, and would be lost", f"Choose another `out`, or {way}.")
+            raise UsageError(f"{file} exists, and would be lost", f"Choose another name, or {way}.")
 
 
 @contextmanager

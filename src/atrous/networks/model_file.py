@@ -220,7 +220,13 @@ def describe_network_card(network: Segmenter, label_space: LabelSpace) -> ModelC
     Args:
         network: The network.
         label_space: Its classes.
+    Raises:
+        UsageError: It is on the meta device.
     """
+    if any(tensor.is_meta for tensor in network.state_dict().values()):
+        raise UsageError(
+            "the network is on the meta device, where tensors have no values", "Build it on a real device."
+        )
     statistics = {name: network.get_buffer(name).flatten().tolist() for name in ("mean", "std")}
     return ModelCard(
         model=dict(network.settings or {}),

@@ -147,11 +147,11 @@ class Prediction:
         if self.source is not None:
             require_safe_output([], [ImageFile(self.source, self.key)], place)
         row, record = self.describe(names), FolderRecord(place)
-        is_new = not any(read_stamp(place / name) for name in names)  # then nothing need be known of the folder
-        if not (is_new or overwrite):
-            record.require_free({row["input"]: names})
-        outdated = [] if is_new else record.list_outdated(row)
         with open_folder(place):
+            is_new = not any(read_stamp(place / name) for name in names)  # then nothing need be known of the folder
+            if not (is_new or overwrite):
+                record.require_free({row["input"]: names})
+            outdated = [] if is_new else record.list_outdated(row)
             record.claim(names)
             files = self.write(place, form)
             record.add(row)

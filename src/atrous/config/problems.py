@@ -126,6 +126,8 @@ def find_source(key: str, sources: Mapping[str, str]) -> str:
 
 def _describe_key(key: str, items: Sequence[Mapping[str, Any]], where: str, depth: int) -> Problem:
     first = items[0]
+    if first["type"] == "json_invalid":  # what YAML and the command line can hold, and JSON cannot
+        return Problem("a path or a text", "holds bytes that are not UTF-8", "Rename the folder or the file.")
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):  # of a model, of a dataclass
         return Problem(key, "is unknown", describe_unknown_key(key), where)
     # A list whose items are wrong is also called too short.

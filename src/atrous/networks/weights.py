@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,7 +81,9 @@ def load_state(path: Path) -> dict[str, Tensor]:
             return dict(load_file(path))
         if damaged := find_damaged_member(path):
             raise ModelFileError(f"{path}: {damaged} in it is damaged", "Copy or fetch it again.")
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # PyTorch's own, about pickle protocols that it reads well
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelFileError(
             f"{path}: is damaged, or holds more than tensors; it was not opened",

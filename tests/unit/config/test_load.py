@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -367,3 +368,10 @@ def test_the_version_of_a_data_file_is_its_own(tmp_path):
 def test_a_recipe_without_a_length_gets_the_default_one(tmp_path):
     recipe = write(tmp_path / "r.yaml", "training:\n  epochs: null\n  iterations: null\n")
     assert load_config(recipe=recipe).config.training.epochs == 50
+
+
+@pytest.mark.parametrize("key", ["data.source", "output.folder", "data.root", "model.weights"])
+def test_a_path_that_is_no_text_is_refused_as_such(key):
+    with pytest.raises(ConfigError, match="a path or a text holds bytes that are not UTF-8") as caught:
+        load_config(options={key: os.fsdecode(b"photos \xff")})
+    assert caught.value.hint == "Rename the folder or the file."

@@ -162,3 +162,10 @@ def test_threads_that_hold_numbered_folders_get_different_ones(tmp_path):
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     with pytest.raises(AtrousError), hold_numbered_folder(Path("/proc/x")):
         pass
+
+
+def test_what_a_killed_process_was_writing_is_removed_by_the_next_one_that_holds_the_folder(tmp_path):
+    (tmp_path / ".part-0123abcd.ckpt").touch()
+    (tmp_path / "last.ckpt").touch()
+    with hold_folder(tmp_path):
+        assert sorted(os.listdir(tmp_path)) == [LOCK_NAME, "last.ckpt"]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from atrous.core.errors import DataError, MachineError, UsageError, note_on_stop
+from atrous.core.files import remove_temporaries
 from atrous.core.machine import count_usable_cores
 from atrous.core.output_folder import hold_folder
 from atrous.core.provenance import collect_versions
@@ -123,6 +124,8 @@ def save_predictions(
     report = PredictionRecord(output)
     way = "the same call continues"
     with hold_folder(output), note_on_stop(lambda error: f"{report.describe()} in {output}; {way}" * bool(report.done)):
+        for folder in {(output / file.key).parent for file in files} - {output}:
+            remove_temporaries(folder)
         work = _Work(labeller, output, form, header, report, FolderRecord(output))
         names = {file: [f"{file.key}.tif"] if file in huge else form.list_names(file.key) for file in files}
         left = work.find_left(names, overwrite=overwrite)

@@ -151,7 +151,7 @@ def describe_network(name: str, output_stride: int = 16, **options: Any) -> dict
         ConfigError: See `build_network`.
     """
     model = ModelConfig(name=name, output_stride=output_stride, **options)
-    with torch.device("meta"):  # no memory and no random numbers
+    with torch.random.fork_rng(devices=()):  # the caller's random numbers are not used for it
         network = build_network(model, num_classes=21)
     family, backbone_name = split_name(name)
     backbone = network.backbone

@@ -13,7 +13,7 @@ from torch import Tensor
 from atrous.config.schema import TrainingConfig
 from atrous.core.errors import MachineError
 from atrous.networks.device import compute_device_bytes
-from atrous.networks.layers.recomputation import recomputing
+from atrous.networks.layers.recomputation import pack, recomputing
 from atrous.networks.segmenter import Segmenter
 
 PROBE_SIDES_PX = (33, 65, 129)
@@ -85,18 +85,19 @@ def measure_kept_bytes(network: Segmenter, side: int, training: TrainingConfig, 
     kept: dict[int, int] = {}
     weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
 
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
+    def keep(tensor: Tensor) -> object:
+        packed = pack(tensor) if is_lean else tensor
+        storage = packed.untyped_storage() if isinstance(packed, Tensor) else None
+        if storage is not None and storage.data_ptr() not in weights:
             kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return packed
 
     image = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=fabric.device)
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     is_lean = training.lean == "auto" and fabric.device.type == "cpu"
     with (
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         recomputing() if is_lean else nullcontext(),
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda packed: packed),  # no backward pass asks for them
         fabric.autocast(),
     ):
         cells = network.forward_cells(image.contiguous(memory_format=torch.channels_last))

@@ -28,6 +28,7 @@ def test_bytes_at_another_crop_are_what_a_pass_over_it_keeps(name, options):
     network, training, fabric = prepare(name, **options)
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
     probes = [measure_kept_bytes(network, side, training, fabric) for side in PROBE_SIDES_PX]
+    assert probes[0] > 0
     assert extrapolate(fit(probes), 257) == pytest.approx(measure_kept_bytes(network, 257, training, fabric), rel=0.03)
     assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
 
@@ -55,6 +56,19 @@ def test_what_cannot_fit_is_refused_and_what_is_named_instead_is_taken(options, 
     require_memory(network, training.model_copy(update=smaller), fabric)
     with pytest.raises(MachineError):
         require_memory(network, training.model_copy(update=smaller | {key: number * 2}), fabric)
+
+
+def test_recomputation_and_bf16_halve_what_is_kept():
+    plain, lean, small = (
+        measure_kept_bytes(network, 129, training, fabric)
+        for network, training, fabric in (
+            prepare(**{"training.lean": "off"}),
+            prepare(),
+            prepare(**{"training.precision": "bf16"}),
+        )
+    )
+    assert 0.3 * plain < lean < 0.7 * plain
+    assert 0.3 * lean < small < 0.8 * lean
 
 
 def test_ordinary_settings_fit():

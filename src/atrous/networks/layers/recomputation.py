@@ -97,15 +97,15 @@ def recomputing() -> Iterator[None]:
     torch.set_autocast_cache_enabled(False)  # else the copies stay in memory until the forward pass ends
     token = _is_recomputing.set(True)
     try:
-        with torch.autograd.graph.saved_tensors_hooks(_pack, _unpack):
+        with torch.autograd.graph.saved_tensors_hooks(pack, _unpack):
             yield
     finally:
         _is_recomputing.reset(token)
         torch.set_autocast_cache_enabled(cached)
 
 
-def _pack(tensor: Tensor) -> Tensor | Callable[[], Tensor]:
-    """Return what is kept instead of a tensor: the tensor itself, or a function that computes it again."""
+def pack(tensor: Tensor) -> Tensor | Callable[[], Tensor]:
+    """Return what `recomputing` keeps instead of a tensor: the tensor itself, or a function that computes it again."""
     # Detached: an operation that keeps its own output with its history would never be freed.
     return _find_recipe(tensor.grad_fn, tensor.dtype) or tensor.detach()
 

@@ -37,5 +37,12 @@ class ArrayImage:
         self._pixels = pixels
 
     def read(self, rows: slice, columns: slice) -> Tensor:
-        """Return a part of the image, without a copy; `ImageSource` describes the arguments."""
+        """Return a part of the image, without a copy.
+
+        Args:
+            rows: Rows of the image.
+            columns: Columns of the image.
+        Shapes:
+            out (3, h, w) RGB, uint8 or floats in [0, 1].
+        """
         return self._pixels[:, rows, columns]

@@ -9,8 +9,8 @@ import typer
 from atrous.cli.inference_options import DataRootOption, JsonOption
 from atrous.cli.models import Action
 from atrous.core.errors import UsageError
-from atrous.core.findings import describe_count
 from atrous.core.records import list_notes
+from atrous.core.words import describe_count
 
 
 def run(

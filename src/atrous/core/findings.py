@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from atrous.core.errors import DataError
 from atrous.core.records import Note
-from atrous.core.words import describe_count as describe_count
 
 Severity = Literal["error", "warning", "note"]
 """An error stops a training, a warning may cost accuracy, a note says what was done."""

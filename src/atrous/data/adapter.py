@@ -11,9 +11,9 @@ import numpy as np
 
 from atrous.core.arguments import refuse_wrong_types
 from atrous.core.errors import DataError, UsageError
-from atrous.core.findings import describe_count
 from atrous.core.labels import IGNORE_INDEX, LabelSpace
 from atrous.core.records import Sample
+from atrous.core.words import describe_count
 from atrous.data.classes import name_classes
 from atrous.data.contracts import describe_dataset
 from atrous.data.samples import read_sample

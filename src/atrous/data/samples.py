@@ -10,9 +10,10 @@ from contextlib import contextmanager
 import numpy as np
 
 from atrous.core.errors import AtrousError, DataError, UsageError
-from atrous.core.findings import describe_count, shorten_list
+from atrous.core.findings import shorten_list
 from atrous.core.labels import IGNORE_INDEX, LabelSpace
 from atrous.core.records import Sample
+from atrous.core.words import describe_count
 from atrous.data.contracts import SegmentationDataset
 
 _ADAPT = "atrous.from_torch adapts a data set of PyTorch or Hugging Face."

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 
 from atrous.core.errors import ConfigError, MachineError
-from atrous.core.findings import describe_count
 from atrous.core.machine import compute_free_bytes, compute_total_bytes, count_usable_cores
 from atrous.core.registry import describe_choices
+from atrous.core.words import describe_count
 
 DEVICE_KINDS = ("cuda", "mps", "cpu")
 """Kinds of device, in the order in which auto tries them."""

@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from atrous.config.run_settings import list_settings
-from atrous.core.findings import describe_count
 from atrous.core.metrics_file import save_metrics
 from atrous.core.provenance import collect_provenance, collect_versions
 from atrous.core.records import Note, Scores, list_notes
+from atrous.core.words import describe_count
 from atrous.networks.model_file import ModelCard, load_model, save_model
 from atrous.training.prepare import Training
 

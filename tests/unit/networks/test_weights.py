@@ -264,7 +264,7 @@ def test_extra_blocks_that_a_file_has_are_loaded(tmp_path: Path) -> None:
     assert not copies_last_block(network.backbone)
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-def test_a_state_dict_of_any_pickle_protocol_is_read_without_a_warning(tmp_path, protocol):
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_a_state_dict_of_an_older_pickle_protocol_is_read_without_a_warning(tmp_path, protocol):
     torch.save({"a": torch.ones(2)}, tmp_path / "a.pth", pickle_protocol=protocol)
     assert torch.equal(load_state(tmp_path / "a.pth")["a"], torch.ones(2))

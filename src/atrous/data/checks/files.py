@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from atrous.core.errors import DataError
-from atrous.core.findings import Finding, describe_count, shorten_list
+from atrous.core.findings import Finding, shorten_list
+from atrous.core.words import describe_count
 from atrous.data.checks.survey import Survey
 from atrous.data.facts import describe_size_mismatch
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from atrous.core.findings import Finding, Severity, describe_count, shorten_list
+from atrous.core.findings import Finding, Severity, shorten_list
+from atrous.core.words import describe_count
 from atrous.data.checks.survey import Survey
 from atrous.data.inventory import FolderListing
 from atrous.images.decode import IMAGE_SUFFIXES

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from atrous.core.findings import Finding, describe_count, shorten_list
+from atrous.core.findings import Finding, shorten_list
+from atrous.core.words import describe_count
 from atrous.data.checks.survey import Survey
 from atrous.data.classes import suggest_mapping
 from atrous.data.facts import DatasetFacts

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from atrous.core.findings import Finding, describe_count, shorten_list
+from atrous.core.findings import Finding, shorten_list
+from atrous.core.words import describe_count
 from atrous.data.checks.survey import Survey
 
 

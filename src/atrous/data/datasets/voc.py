@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from atrous.core.errors import DataError
-from atrous.core.findings import describe_count, shorten_list
+from atrous.core.findings import shorten_list
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Note
+from atrous.core.words import describe_count
 from atrous.data.classes import select_classes
 from atrous.data.contracts import DEFAULT_REQUEST, DataRequest, Splits
 from atrous.data.inventory import Pair, list_folder

@@ -84,7 +84,7 @@ UNNEEDED = {
     f"predict {IMAGE} --model {MODEL} --out out": (*COMPILERS, *TRAINING, *RUNTIMES, *OTHERS),
     f"eval {MODEL} photos": (*COMPILERS, *TRAINING, *RUNTIMES, *OTHERS),
     "datasets show photos": (*COMPILERS, *TRAINING, *RUNTIMES, *OTHERS),
-    "models show fcn-resnet18": (*COMPILERS, *TRAINING, *RUNTIMES, *OTHERS),
+    "models show fcn-resnet18": (*TRAINING, *RUNTIMES, *OTHERS),
     "train photos --model fcn-resnet18 --weights none --crop 65 --dry-run": ("onnx", "openvino", *OTHERS),
 }
 """Command lines in the order in which one process runs them, and the packages that they do without."""

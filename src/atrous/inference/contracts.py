@@ -1,4 +1,4 @@
-"""The types that parts of inference exchange: backends, bands of scores, bands of labels."""
+"""The types that parts of inference exchange: images, backends, bands of scores, bands of labels."""
 
 from __future__ import annotations
 
@@ -12,6 +12,24 @@ import torch
 from torch import Tensor
 
 from atrous.networks.contracts import Cells
+
+
+class ImageSource(Protocol):
+    """An image, in memory or not, that is read a part at a time; `height` and `width` are in pixels."""
+
+    height: int
+    width: int
+
+    def read(self, rows: slice, columns: slice) -> Tensor:
+        """Return a part of the image; parts are read from top to bottom.
+
+        Args:
+            rows: Rows of the image.
+            columns: Columns of the image.
+        Shapes:
+            out (3, h, w) RGB, uint8 or floats in [0, 1].
+        """
+        ...
 
 
 class Backend(Protocol):

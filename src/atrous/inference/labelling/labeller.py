@@ -17,10 +17,10 @@ from atrous.core.labels import USUAL_VOID_ID, LabelSpace
 from atrous.core.records import MessageCallback, Note, Protocol
 from atrous.core.words import describe_count
 from atrous.crf.dense import DenseCRF, refine, require_crf_memory
-from atrous.inference.contracts import Backend, Band, LabelBand, LiveBackend
+from atrous.inference.contracts import Backend, Band, ImageSource, LabelBand, LiveBackend
 from atrous.inference.labelling.likeliest import find_likeliest
 from atrous.inference.labelling.probabilities import iter_bands
-from atrous.inference.labelling.source import ArrayImage, ImageSource
+from atrous.inference.labelling.source import ArrayImage
 from atrous.inference.memory import (
     LARGEST_WINDOW,
     SMALLEST_WINDOW,

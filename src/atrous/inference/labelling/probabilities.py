@@ -17,9 +17,8 @@ from torch import Tensor
 from atrous.core.errors import OutputError
 from atrous.core.load_compiled import load_compiled
 from atrous.core.records import Protocol
-from atrous.inference.contracts import Backend, Band
+from atrous.inference.contracts import Backend, Band, ImageSource
 from atrous.inference.labelling.likeliest import COMPILED, find_likeliest, label_cells
-from atrous.inference.labelling.source import ImageSource
 from atrous.inference.labelling.tiles import Span, compute_spans
 from atrous.networks.contracts import Cells
 from atrous.networks.layers.resize import Enlargement, iter_row_bands, scale_image

@@ -1,28 +1,8 @@
-"""Images as what is labelled: in memory or not, read a part at a time."""
+"""Images in memory as what is labelled."""
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from torch import Tensor
-
-
-class ImageSource(Protocol):
-    """An image, in memory or not, that is read a part at a time; `height` and `width` are in pixels."""
-
-    height: int
-    width: int
-
-    def read(self, rows: slice, columns: slice) -> Tensor:
-        """Return a part of the image; parts are read from top to bottom.
-
-        Args:
-            rows: Rows of the image.
-            columns: Columns of the image.
-        Shapes:
-            out (3, h, w) RGB, uint8 or floats in [0, 1].
-        """
-        ...
 
 
 class ArrayImage:

@@ -170,7 +170,7 @@ def _carry_out(
     loaded: LoadedConfig, *, resume: Path | None, preview: bool, dry_run: bool, quiet: bool, as_json: bool
 ) -> int:
     from atrous import api
-    from atrous.cli.console import open_display, print_json
+    from atrous.cli.console import open_display, print_json, spell_options
     from atrous.display.console import build_console
 
     if dry_run:
@@ -178,7 +178,7 @@ def _carry_out(
         if as_json:
             print_json({"plan": lines, "notes": list_notes(lines)})
         else:
-            build_console().print("\n".join(lines))
+            build_console().print(spell_options("\n".join(lines)))
         return 0
     if preview:
         written = str(api.preview_training(loaded))

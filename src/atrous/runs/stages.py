@@ -111,7 +111,7 @@ def run_training(
     started = time.monotonic()
     collector = NoteCollector(on_message)
     config = make_absolute(loaded.config)
-    with hold_run(config, resume) as run:
+    with hold_run(config, resume) as run, note_on_stop(lambda error: _describe_pause(error, run, config, resume)):
         if config.output.folder is None and resume is None:
             send_message(collector, f"run folder: {run.path}")
         stages, config = prepare_stages(
@@ -338,6 +338,12 @@ def _save_record(stage: Stage, sitting: _Sitting) -> None:
         save_images(each.run, each.config.data, each.splits)
     for folder, settings in {stage.run: stage.config, sitting.run: sitting.config}.items():
         save_run_config(folder.config, settings)
+
+
+def _describe_pause(error: BaseException, run: RunFolder, config: Config, resume: Path | None) -> str:
+    """Return how to continue a run that Ctrl-C has stopped before its first step of this time."""
+    is_new = isinstance(error, KeyboardInterrupt) and not getattr(error, "__notes__", ())
+    return f"Continue with: {describe_resume(run, config)}" * (is_new and resume is not None)
 
 
 def _describe_way_on(error: BaseException, stage: RunFolder, sitting: _Sitting) -> str:

@@ -54,7 +54,7 @@ def require_memory(network: Segmenter, training: TrainingConfig, fabric: Fabric)
         f"of memory in a step, and {fabric.device} has {available / 2**30:,.0f} GiB",
         f"Use at most `batch={batch}`; training.accumulate adds up several batches in a step."
         if batch >= 1
-        else f"Use at most `crop={crop}`, or a smaller `model`.",
+        else f"Use at most `crop={crop}` with `batch=1`, or a smaller `model`.",
     )
 
 

@@ -88,6 +88,18 @@ def test_a_crash_while_preparing_leaves_no_folder(tmp_path, monkeypatch):
     assert not os.listdir(tmp_path)
 
 
+def test_a_resumed_run_that_is_interrupted_while_preparing_says_how_to_go_on(tmp_path, monkeypatch, trained_run):
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    folder = tmp_path / "run"
+    shutil.copytree(trained_run, folder)
+    monkeypatch.setattr(prepare, "build_optimizer", interrupt)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        atrous.train(resume=folder)
+    assert caught.value.__notes__ == [f"Continue with: atrous train --resume {folder}"]
+
+
 def test_two_trainings_never_write_into_one_folder(tmp_path, trained_run):
     folder = tmp_path / "run"
     shutil.copytree(trained_run, folder)

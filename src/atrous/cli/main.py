@@ -5,9 +5,10 @@ Neither this file nor the top level of any command imports torch, so that `--hel
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 import typer
 
@@ -43,7 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = next((word for word in words if word in COMMANDS), "")
 
     def work() -> object:
-        return build_app()(args=words or ["--help"], prog_name="atrous", standalone_mode=False)
+        try:
+            return build_app()(args=words or ["--help"], prog_name="atrous", standalone_mode=False)
+        except _CommandInterrupted as error:
+            raise error.interruption from None
 
     return run_to_the_end(work, command=command, debug=debug)
 
@@ -53,8 +57,27 @@ def build_app() -> typer.Typer:
     app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
     app.callback()(_describe_program)
     for name in COMMANDS:
-        app.command(name)(COMMANDS.load(name))
+        app.command(name)(_pass_interruption(COMMANDS.load(name)))
     return app
+
+
+class _CommandInterrupted(Exception):  # noqa: N818  not an error
+    """Ctrl-C in a command, on its way through typer, which would end with an exit code and without the notes."""
+
+    def __init__(self, interruption: KeyboardInterrupt) -> None:
+        super().__init__()
+        self.interruption = interruption
+
+
+def _pass_interruption(command: Callable[..., int]) -> Callable[..., int]:
+    @functools.wraps(command)
+    def run(**words: Any) -> int:
+        try:
+            return command(**words)
+        except KeyboardInterrupt as interruption:
+            raise _CommandInterrupted(interruption) from None
+
+    return run
 
 
 def _print_version(wanted: bool) -> None:

@@ -100,6 +100,18 @@ def fail_in_a_command() -> None:
     raise DataError("masks/a.png holds id 7", "Name class 7, or ignore it.")
 
 
+def interrupt_a_command() -> int:
+    interruption = KeyboardInterrupt()
+    interruption.add_note("2 of 5 done, in out")
+    raise interruption
+
+
+def test_an_interrupted_command_says_what_was_done_whatever_typer_makes_of_it(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "COMMANDS", Registry("command", (("stop", f"{__name__}:interrupt_a_command"),)))
+    assert cli.main(["stop"]) == 130
+    assert capsys.readouterr().err == "interrupted\n2 of 5 done, in out\n"
+
+
 def test_debug_shows_the_trace_wherever_it_stands(capsys, monkeypatch):
     monkeypatch.setattr(cli, "COMMANDS", Registry("command", (("fail", f"{__name__}:fail_in_a_command"),)))
     for words in (["fail", "--debug"], ["--debug", "fail"]):

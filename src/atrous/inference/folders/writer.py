@@ -122,7 +122,7 @@ def save_predictions(
         HUGE_FORMATS.load("tiff")  # fails now if its package is missing
     header = _describe_settings(labeller, form, min_confidence, model_digest)
     report = PredictionRecord(output)
-    way = "the same call continues"
+    way = "run it again to continue"
     with hold_folder(output), note_on_stop(lambda error: f"{report.describe()} in {output}; {way}" * bool(report.done)):
         for folder in {(output / file.key).parent for file in files} - {output}:
             remove_temporaries(folder)

@@ -147,7 +147,7 @@ def test_an_interrupted_call_goes_on_where_it_stopped(labeller: Labeller, images
 
     with pytest.raises(KeyboardInterrupt) as caught:
         label(labeller, images, out, progress=stop)
-    assert caught.value.__notes__ == [f"2 labelled, 0 skipped in {out}; the same call continues"]
+    assert caught.value.__notes__ == [f"2 labelled, 0 skipped in {out}; run it again to continue"]
     record = label(labeller, images, out, progress=lambda progress: steps.append((progress.done, progress.total)))
     assert list_done(record) == (["c"], ["a", "b"])
     assert repr(record) == f"PredictionRecord(1 labelled, 2 labelled earlier, 0 skipped, folder={str(out)!r})"

@@ -8,7 +8,10 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+from atrous.core.errors import DataError
+from atrous.core.findings import shorten_list
 from atrous.core.records import Progress, ProgressCallback
+from atrous.core.words import describe_count
 from atrous.data.contracts import SegmentationDataset, Splits
 from atrous.data.facts import DatasetFacts, iter_threads
 from atrous.data.facts_cache import FactsCache
@@ -63,6 +66,23 @@ def find_shared_files(dataset: SegmentationDataset, other: SegmentationDataset) 
     with FactsCache() as cache:
         known = set(_read_digests(theirs, shared, cache).values())
         return [index for index, digest in _read_digests(ours, shared, cache).items() if digest in known]
+
+
+def require_unseen(val: SegmentationDataset, train: SegmentationDataset) -> None:
+    """Refuse validation data with images that an earlier stage trains on.
+
+    Args:
+        val: The data to score on.
+        train: The data that the earlier stage trains on.
+    Raises:
+        DataError: They have files of the same content.
+    """
+    if shared := find_shared_files(val, train):
+        raise DataError(
+            f"{len(shared):,} of the {describe_count(len(val), 'image')} of {val.name} in {train.name} too, which an "
+            f"earlier stage trains on: {shorten_list([str(val.image_path(index)) for index in shared])}",
+            "The score would be that of training images: remove them from one of the two.",
+        )
 
 
 def _read_digests(files: Mapping[int, tuple[int, Path]], sizes: set[int], cache: FactsCache) -> dict[int, str]:

@@ -13,6 +13,7 @@ from atrous.core.run_folder import RunFolder
 from atrous.core.words import describe_count
 from atrous.data.build import build_all_pairs
 from atrous.data.contracts import SegmentationDataset
+from atrous.data.digests import find_shared_files
 from atrous.data.samples import require_dataset
 from atrous.runs.kept_images import rebuild_splits
 
@@ -63,17 +64,11 @@ def _find_validation_data(run: RunFolder, on_message: MessageCallback | None) ->
 
 def _warn_of_seen_images(folder: Path, dataset: SegmentationDataset, on_message: MessageCallback | None) -> None:
     try:
-        seen = set(_list_files(rebuild_splits(folder, needed=()).train))
+        shared = len(find_shared_files(dataset, rebuild_splits(folder, needed=()).train))
     except AtrousError:
         message = "the run's own data are not here, so it is not known whether it was trained on these images"
         send_message(on_message, Note("training-images-unknown", message))
         return
-    shared = sum(path in seen for path in _list_files(dataset))
     if shared:
         message = f"warning: the model was trained on {shared} of {describe_count(len(dataset), 'image')}"
         send_message(on_message, Note("trained-on", message))
-
-
-def _list_files(dataset: SegmentationDataset) -> list[Path]:
-    paths = [dataset.image_path(index) for index in range(len(dataset))]
-    return [path.resolve() for path in paths if path is not None]

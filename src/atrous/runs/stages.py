@@ -20,6 +20,7 @@ from atrous.core.records import MessageCallback, Note, NoteCollector, ProgressCa
 from atrous.core.run_folder import RunFolder
 from atrous.data.build import build_splits, check_training_data
 from atrous.data.contracts import Splits
+from atrous.data.digests import require_unseen
 from atrous.data.statistics import MaskStatistics
 from atrous.model import Model, load
 from atrous.reports.html import describe_run, write_report
@@ -213,6 +214,8 @@ def prepare_stages(
         else:
             own = splits or _find_splits(stage_config, own_run, is_resumed=is_resumed)
             statistics, findings = check_training_data(stage_config.data, own, progress)
+            for earlier in stages:
+                require_unseen(own.val, earlier.splits.train)
             notes = (Note("layout", own.layout), *own.notes, *(finding.to_note() for finding in findings))
             for note in notes:
                 send_message(on_message, note)

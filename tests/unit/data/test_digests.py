@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from atrous.config.load import load_config
 from atrous.config.schema import DataConfig
 from atrous.core.errors import DataError
 from atrous.core.labels import LabelSpace
@@ -16,6 +17,7 @@ from atrous.core.records import Sample
 from atrous.data.build import build_splits, check_training_data, read_splits
 from atrous.data.digests import find_shared_files
 from atrous.data.facts_cache import FactsCache
+from atrous.runs.plan import plan_training
 
 SIDE = 6
 
@@ -135,3 +137,18 @@ def test_files_of_one_data_set_are_found_in_another_under_any_name(root, tmp_pat
     assert find_shared_files(splits.val, splits.train) == [0]
     assert find_shared_files(splits.train, splits.val) == [1]
     assert find_shared_files(Made("mine", [1]), splits.train) == []
+
+
+def test_validation_images_of_a_later_stage_are_not_those_that_an_earlier_one_trains_on(root, tmp_path):
+    second = tmp_path / "second"
+    for number, split in enumerate(("train", "val"), start=10):
+        save_pair(second, split, str(number), seed=number)
+    shutil.copy(root / "images" / "train" / "1.bmp", second / "images" / "val" / "11.bmp")
+    stages = [{"data.source": str(root)}, {"data.source": str(second)}]
+    loaded = load_config(
+        options={"data.source": str(root), "data.classes": ["a", "b"], "model.name": "fcn-tiny", "weights": "none"},
+        assignments=["training.crop=33"],
+        settings={"stages": stages},
+    )
+    with pytest.raises(DataError, match=r"1 of the 1 image of second val in .* train too, which an earlier stage"):
+        plan_training(loaded)

@@ -96,7 +96,7 @@ def test_a_changed_checkpoint_names_the_best_weights(trained_run: Path, tmp_path
     flip_bits(path, np.array([8 * (largest.header_offset + largest.file_size)]))
     with pytest.raises(ModelFileError, match=f"{CHECKPOINT_NAME}: has changed since it was written") as caught:
         load_checkpoint(path)
-    assert f"`weights={tmp_path / MODEL_NAME}`" in caught.value.hint
+    assert f"--weights {tmp_path / MODEL_NAME}" in caught.value.hint
 
 
 def test_a_file_without_a_seal_opens(tmp_path: Path) -> None:

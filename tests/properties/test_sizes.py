@@ -131,6 +131,8 @@ def build(
 def exists(backend: str, suffix: str, precision: str) -> bool:
     if precision not in BACKENDS.load(backend).precisions:
         return False
+    if precision == "bf16":
+        return not suffix  # files are refused in bf16
     return precision != "int8" or suffix in (".onnx", ".xml")
 
 

@@ -58,6 +58,8 @@ class GraphBackend:
     precisions: tuple[str, ...] = ("fp32",)
 
     def __init__(self, graph: Graph, *, device: torch.device, precision: str) -> None:
+        # A graph that enlarges its logits computes where pixels lie, which in bf16 is wrong by pixels on large images.
+        self.precisions = tuple(each for each in self.precisions if each != "bf16" or graph.output == "cells")
         if precision not in self.precisions:
             able = " or ".join(word for word in self.precisions if word != "int8")
             raise ConfigError(

@@ -23,16 +23,30 @@ def plan_training(loaded: LoadedConfig) -> list[str]:
         UsageError: The folder already holds a run.
         ConfigError: The settings are impossible.
         DataError: The data cannot be used for training.
+        MachineError: A step needs more than all the memory of the device.
     """
     notes: list[str] = []
     with hold_run(loaded.config) as run:
         stages, _ = prepare_stages(loaded, run, None, None, notes.append)
+    for stage in stages:
+        _require_memory(stage)
     lines = [f"data: {notes[0]}", *notes[1:]]
     for number, stage in enumerate(stages, start=1):
         if len(stages) > 1:
             lines.append(f"stage {number} of {len(stages)}:")
         lines += _describe_stage(stage)
     return [*lines, f"run: {run.path}"]
+
+
+def _require_memory(stage: Stage) -> None:
+    """Refuse a crop and a batch that do not fit, as the start of the training would."""
+    from atrous.training.crop import build_trainable
+    from atrous.training.memory import require_memory
+    from atrous.training.prepare import build_fabric
+
+    fabric = build_fabric(stage.config)
+    network = build_trainable(stage.config, stage.splits.train.label_space.num_classes)
+    require_memory(network.to(fabric.device), stage.config.training, fabric)
 
 
 def _describe_stage(stage: Stage) -> list[str]:

@@ -45,4 +45,4 @@ def test_one_error_names_the_keyword_in_python_and_the_option_in_a_command(
     with pytest.raises(atrous.AtrousError, match="`crop=") as caught:
         atrous.train(shapes_folder, model="deeplabv3-tiny", crop=65, out=out, weights="none")
     assert main([*words[:-2], "--crop", "65", "--out", str(out)]) == 2
-    assert "--crop 3" in capsys.readouterr().err
+    assert "--model fcn-lite0" in capsys.readouterr().err

@@ -105,7 +105,13 @@ def recomputing() -> Iterator[None]:
 
 
 def pack(tensor: Tensor) -> Tensor | Callable[[], Tensor]:
-    """Return what `recomputing` keeps instead of a tensor: the tensor itself, or a function that computes it again."""
+    """Return what `recomputing` keeps instead of a tensor: the tensor itself, or a function that computes it again.
+
+    Args:
+        tensor: What autograd would keep for the backward pass.
+    Shapes:
+        in, out any.
+    """
     # Detached: an operation that keeps its own output with its history would never be freed.
     return _find_recipe(tensor.grad_fn, tensor.dtype) or tensor.detach()
 

@@ -143,6 +143,8 @@ def convert_image(value: Any) -> np.ndarray:
             f"cannot read a tensor {tuple(value.shape)} of {value.dtype} as an image",
             "Give a tensor (3, H, W) of uint8 or of floats in [0, 1].",
         )
+    if value.is_meta:
+        raise UsageError("a tensor on the device meta has no values", "Give a tensor on cpu or cuda.")
     if value.dtype.is_floating_point:
         if value.numel() and not (value.min() >= 0 and value.max() <= 1):
             raise UsageError("a tensor of floats must be within [0, 1]", "Give 0 to 255 as uint8.")

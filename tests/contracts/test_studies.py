@@ -15,7 +15,7 @@ from atrous.networks.build import build_network
 from atrous.studies import STUDIES, reproduction
 from atrous.studies.reproduction import plan_study, run_study
 from atrous.studies.study import Base, Claim, Row, Study, judge_claim, name_training
-from atrous.training.feasibility import require_cells
+from atrous.training.crop import require_cells
 
 PAPER = Base(backbone="resnet101", crop=513, batch=16)
 SMOKE = Base(crop=65, batch=4, iterations=2)

@@ -40,12 +40,15 @@ def plan_training(loaded: LoadedConfig) -> list[str]:
 
 def _require_memory(stage: Stage) -> None:
     """Refuse a crop and a batch that do not fit, as the start of the training would."""
+    import torch
+
     from atrous.training.crop import build_trainable
     from atrous.training.memory import require_memory
     from atrous.training.prepare import build_fabric
 
     fabric = build_fabric(stage.config)
-    network = build_trainable(stage.config, stage.splits.train.label_space.num_classes)
+    with torch.random.fork_rng(devices=()):  # the caller's random numbers stay as they are
+        network = build_trainable(stage.config, stage.splits.train.label_space.num_classes)
     require_memory(network.to(fabric.device), stage.config.training, fabric)
 
 

@@ -56,8 +56,8 @@ def test_every_problem_comes_at_once_with_its_source():
         load_config(options={"training.auxiliary_weight": 0.1, "device": "gpu"})
     first, *rest = caught.value.message.splitlines()
     assert first == "2 problems in the configuration:"
-    assert rest[0].startswith("  --auxiliary-weight: training.auxiliary_weight has no effect")
-    assert rest[1].startswith("  --device: output.device is 'gpu'. Allowed: auto, cpu")
+    assert rest[0].startswith("  `auxiliary_weight`: training.auxiliary_weight has no effect")
+    assert rest[1].startswith("  `device`: output.device is 'gpu'. Allowed: auto, cpu")
 
 
 def test_a_configuration_made_in_python_is_checked_too():

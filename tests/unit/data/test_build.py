@@ -121,7 +121,7 @@ def test_options_are_checked_against_the_data_set(folder):
 
 def test_a_pass_repeats_the_images_that_hold_a_named_class():
     presence = np.array([[1, 0, 0], [1, 1, 0], [1, 0, 1]], dtype=bool)
-    statistics = MaskStatistics(presence.sum(0), presence, {}, 3)
+    statistics = MaskStatistics(presence.sum(0), presence, {}, 3, 65)
     space = LabelSpace(("road", "car", "bus"), ids=(0, 7, 9))
     assert list_pass(TrainingConfig(), space, statistics).tolist() == [0, 1, 2]
     assert list_pass(TrainingConfig(hard_classes=("bus",)), space, statistics).tolist() == [0, 1, 2, 2]

@@ -87,7 +87,7 @@ def test_fewer_images_than_a_batch_still_fill_it(dataset):
 
 
 def test_no_batch_is_ever_incomplete(dataset):
-    with pytest.raises(UsageError, match="13 places do not make whole batches of 4"):
+    with pytest.raises(UsageError, match="13 places cannot be cut into batches of 4"):
         read(dataset, places=13)
 
 

@@ -74,9 +74,9 @@ def test_validations_take_a_quarter_of_the_minutes_at_most():
 
 @pytest.mark.parametrize("timing", [Timing(2.0, 10.0), Timing(0.7, 33.3), Timing(55.0, 1.0)])
 def test_too_few_minutes_are_refused_and_the_named_number_suffices(timing):
-    with pytest.raises(ConfigError, match=r"max_minutes: 0\.3 minutes are too few") as caught:
+    with pytest.raises(ConfigError, match=r"max_minutes: 0\.3 min is too short") as caught:
         plan(max_minutes=0.3, elapsed=5.0, timing=timing)
-    needed = float(re.search(r"At least ([\d.]+) minutes", caught.value.hint)[1])
+    needed = float(re.search(r"At least ([\d.]+) min", caught.value.hint)[1])
     assert plan(max_minutes=needed, elapsed=5.0, timing=timing).total_steps >= 1
     exact = (5.0 + FINISH_S + timing.validation_s + timing.step_s) / 60 / TIMING_MARGIN
     assert needed - exact < 0.11

@@ -36,7 +36,7 @@ def test_processes_beside_the_training_only_where_it_leaves_cores_free():
 
 
 def build_settled_task(said=None, **settings):
-    statistics = MaskStatistics(np.array([100, 25, 4]), np.ones((1, 3), bool), {}, 1)
+    statistics = MaskStatistics(np.array([100, 25, 4]), np.ones((1, 3), bool), {}, 1, 65)
     network = build_network_from({"name": "fcn-resnet18"}, 3)
     return build_task(
         TrainingConfig(**settings), network, ("a", "b", "c"), statistics, [].append if said is None else said.append

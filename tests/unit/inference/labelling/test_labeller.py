@@ -448,9 +448,9 @@ def test_an_image_whose_output_is_not_finite_is_named_and_others_are_labelled(
         with pytest.raises(OutputError, match=f"^{name}: the network's output is not finite"):
             predict(labeller, source)
     dataset = dataclasses.replace(build_shapes(num_train=1, num_val=2, size=65).val, label_space=SPACE)
-    sample = Sample("s0", bright, np.zeros(bright.shape[:2], np.uint16))
+    sample = Sample(dataset.key(0), bright, np.zeros(bright.shape[:2], np.uint16))
     object.__setattr__(dataset, "get", lambda index: sample)
-    with pytest.raises(OutputError, match=r"^s0: the network's output is not finite") as caught:
+    with pytest.raises(OutputError, match=r"^val/00000: the network's output is not finite") as caught:
         count(labeller, dataset)
     assert caught.value.exit_code == 3
 

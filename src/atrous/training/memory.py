@@ -96,7 +96,9 @@ def measure_kept_bytes(network: Segmenter, side: int, training: TrainingConfig, 
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     is_lean = training.lean == "auto" and fabric.device.type == "cpu"
     with (
-        torch.random.fork_rng(),  # dropout draws numbers, which are not the training's
+        torch.random.fork_rng(
+            [fabric.device] if fabric.device.type == "cuda" else []
+        ),  # dropout draws numbers, which are not the training's
         recomputing() if is_lean else nullcontext(),
         torch.autograd.graph.saved_tensors_hooks(keep, lambda packed: packed),  # no backward pass asks for them
         fabric.autocast(),

@@ -204,8 +204,8 @@ from atrous.core.errors import note_on_stop
 
 def work():
     with note_on_stop(lambda error: "2 of 5 done, in out"):
-        print("ready", flush=True)
         try:
+            print("ready", flush=True)
             time.sleep(60)
         finally:
             time.sleep(float(sys.argv[1]))

@@ -42,6 +42,13 @@ def run_to_the_end(work: Callable[[], object], *, command: str = "", debug: bool
         debug: Whether to show the traceback of an error, and what other packages print.
     """
     _replace_what_cannot_be_printed()
+    try:
+        return _end(work, command, debug=debug)
+    finally:
+        _flush(sys.stderr)  # a terminal that has closed, to which the last words could not be written
+
+
+def _end(work: Callable[[], object], command: str, *, debug: bool) -> int:
     end: object
     try:
         with StopRequest(_say_and_interrupt, _end_at_once), _quiet_packages(debug=debug):

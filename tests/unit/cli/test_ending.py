@@ -255,3 +255,32 @@ def test_an_error_without_a_hint_is_one_line(capsys):
 
     assert run_to_the_end(fail) == 70
     assert capsys.readouterr().err == "the message says it all\n"
+
+
+QUIET = """
+import sys, time
+from atrous.cli.ending import run_to_the_end
+
+def work():
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        return 130
+
+sys.exit(run_to_the_end(work))
+"""
+"""As a training, which saves and returns; with --quiet nothing is printed after the answer to the signal."""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a terminal of Unix")
+@pytest.mark.parametrize("script", [QUIET, SLOW], ids=["quiet", "slow"])
+def test_a_terminal_that_has_closed_does_not_change_the_exit_code(script):
+    """What could not be printed stays in a buffer, and the interpreter would try again at its end, and return 120."""
+    terminal, stderr = os.openpty()
+    with subprocess.Popen([sys.executable, "-c", script, "0"], stdout=subprocess.PIPE, stderr=stderr) as process:
+        os.close(stderr)
+        assert process.stdout.readline() == b"ready\n"
+        os.close(terminal)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(timeout=20) == 130

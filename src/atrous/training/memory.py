@@ -95,10 +95,9 @@ def measure_kept_bytes(network: Segmenter, side: int, training: TrainingConfig, 
     image = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=fabric.device)
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     is_lean = training.lean == "auto" and fabric.device.type == "cpu"
+    devices = [fabric.device] if fabric.device.type == "cuda" else []  # whose random numbers dropout draws
     with (
-        torch.random.fork_rng(
-            [fabric.device] if fabric.device.type == "cuda" else []
-        ),  # dropout draws numbers, which are not the training's
+        torch.random.fork_rng(devices),
         recomputing() if is_lean else nullcontext(),
         torch.autograd.graph.saved_tensors_hooks(keep, lambda packed: packed),  # no backward pass asks for them
         fabric.autocast(),

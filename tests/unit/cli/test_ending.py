@@ -278,7 +278,9 @@ sys.exit(run_to_the_end(work))
 def test_a_terminal_that_has_closed_does_not_change_the_exit_code(script):
     """What could not be printed stays in a buffer, and the interpreter would try again at its end, and return 120."""
     terminal, stderr = os.openpty()
-    with subprocess.Popen([sys.executable, "-c", script, "0"], stdout=subprocess.PIPE, stderr=stderr) as process:
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-c", script, "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env=buffered) as process:
         os.close(stderr)
         assert process.stdout.readline() == b"ready\n"
         os.close(terminal)

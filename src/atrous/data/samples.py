@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +12,11 @@ from atrous.core.errors import AtrousError, DataError, UsageError
 from atrous.core.findings import shorten_list
 from atrous.core.labels import IGNORE_INDEX, LabelSpace
 from atrous.core.records import Sample
+from atrous.core.system_errors import describe_shortage
 from atrous.core.words import describe_count
 from atrous.data.contracts import SegmentationDataset
 
 _ADAPT = "atrous.from_torch adapts a data set of PyTorch or Hugging Face."
-_MACHINE_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""Errors of reading that are the machine's and not the file's."""
 
 
 def is_thread_safe(dataset: SegmentationDataset) -> bool:
@@ -153,13 +151,11 @@ def _naming_the_sample(dataset: SegmentationDataset, index: int) -> Iterator[Non
         yield
     except AtrousError:
         raise
-    except OSError as error:
-        if error.errno in _MACHINE_ERRORS:
-            raise
-        raise DataError(f"{where} cannot be read: {error}", "Check the file, or leave out the sample.") from error
-    except MemoryError:
-        raise
     except Exception as error:  # the data set may be the user's own code
+        if describe_shortage(error) is not None:  # the machine's, and not the sample's
+            raise
+        if isinstance(error, OSError):
+            raise DataError(f"{where} cannot be read: {error}", "Check the file, or leave out the sample.") from error
         raise UsageError(f"{where}: {type(error).__name__}: {error}", "The data set raised this error.") from error
 
 

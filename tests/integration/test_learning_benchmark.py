@@ -1,0 +1,98 @@
+"""The benchmark of learning: that it runs whole, continues, and compares what it says it compares."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import atrous
+from atrous.data.datasets.shapes import build_shapes
+from atrous.metrics.confusion import compute_miou
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def learning(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import learning
+
+    return learning
+
+
+def test_it_runs_whole_and_does_not_repeat_what_is_done(learning, tmp_path, monkeypatch, capsys):
+    words = [
+        "--smoke",
+        "--model",
+        "deeplabv3-tiny",
+        "--batch",
+        "2",
+        "--steps",
+        "2",
+        "--peer-rates",
+        "0.01",
+        "--seeds",
+        "3",
+    ]
+    places = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["learning.py", *words, *places])
+    learning.main()
+    (row,) = learning.read_table(tmp_path / "out" / "learning_compared.csv")
+    assert float(row["from"]) <= float(row["difference"]) <= float(row["to"])
+    capsys.readouterr()
+    learning.main()
+    assert "steps, seed 3" not in capsys.readouterr().out  # nothing is trained a second time
+    assert len(learning.read_table(tmp_path / "out" / "learning.csv")) == 2
+    # What the benchmark counts of our model is what the training's own validation counted.
+    (run,) = (tmp_path / "work").glob("*/atrous-*/run")
+    own = learning.json.loads((run / "metrics.json").read_text())["confusion"]
+    assert np.load(run.parent / "counts.npy").sum(0).tolist() == own
+
+
+def test_a_peer_that_was_cut_off_ends_as_if_it_had_not_been(learning, tmp_path, monkeypatch):
+    import learning_peer
+
+    data = build_shapes(num_train=6, num_val=1, size=65).train
+    training = learning.TrainingConfig(crop=65, batch=2, lr=0.01)
+
+    class CutOffError(Exception):
+        pass
+
+    def stop(step: int) -> None:
+        if step == 2:
+            raise CutOffError
+
+    whole = learning_peer.train_peer(data, training, 3, tmp_path / "a", weights="none", on_step=lambda _: None)
+    monkeypatch.setattr(learning_peer, "CHECKPOINT_S", 0.0)
+    with pytest.raises(CutOffError):
+        learning_peer.train_peer(data, training, 3, tmp_path / "b", weights="none", on_step=stop)
+    resumed = learning_peer.train_peer(data, training, 3, tmp_path / "b", weights="none", on_step=lambda _: None)
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], value, rtol=0, atol=0, msg=name)
+
+
+def test_the_peer_starts_from_the_same_weights(learning):
+    import learning_peer
+
+    peer = learning_peer.build_peer(3, weights="imagenet").eval()
+    network = atrous.build("deeplabv3-lite0", classes=3, weights="imagenet").eval()
+    image = torch.rand(1, 3, 97, 129, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        ours, theirs = network.backbone(image)[3], peer.encoder(image)[4]
+    torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-4)
+
+
+def test_scores_are_those_of_atrous_and_intervals_hold_the_difference(learning):
+    counts = np.random.default_rng(0).integers(0, 50, (40, 3, 3))
+    counts[:, 2] = counts[:, :, 2] = 0  # a class that does not occur
+    better = counts + 20 * np.diag([1, 1, 0])
+    for one in (counts.sum(0), better[0], np.zeros((3, 3), dtype=np.int64) + np.diag([0, 5, 0])):
+        assert learning.compute_miou(one) == pytest.approx(compute_miou(one))
+    difference, low, high = learning.resample_difference([better], [counts])
+    assert difference == pytest.approx(compute_miou(better.sum(0)) - compute_miou(counts.sum(0)))
+    assert 0 < low < difference < high
+    assert learning.resample_difference([counts], [counts]) == (0, 0, 0)

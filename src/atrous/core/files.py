@@ -67,33 +67,48 @@ def _explain_failure(path: Path, temporary: Path | None = None) -> Iterator[None
         if temporary is not None:  # such as a file that could not be read back
             error.message = error.message.replace(str(temporary), str(path)).replace(temporary.name, path.name)
             if describe_shortage(error) is None:
-                _probe(path, temporary, error)
+                _require_space_for(path, temporary, error)
         raise
     except OSError as error:
         is_own = error.filename is None or str(error.filename) in (str(temporary), str(path))
         if temporary is not None and not (is_own and is_write_error(error)):
-            _probe(path, temporary, error)
+            _require_space_for(path, temporary, error)
             raise  # such as a download that broke off
         raise describe_write_error(error, path) from error
     except Exception as error:
         shortage = describe_shortage(error, path)
         if shortage is not None:
             raise shortage from error
-        _probe(path, temporary, error)
+        _require_space_for(path, temporary, error)
         raise
 
 
-def _probe(path: Path, temporary: Path | None, error: Exception) -> None:
-    """Raise what is wrong with the disk, if it takes no more bytes."""
-    if temporary is None:
-        return
+def _require_space_for(path: Path, temporary: Path | None, error: Exception) -> None:
+    """Raise what is wrong with the disk of a temporary file, if it takes no more bytes, as the cause of an error."""
+    if temporary is not None:
+        try:
+            require_space(temporary, path)
+        except AtrousError as reason:
+            raise reason from error
+
+
+def require_space(file: Path, path: Path | None = None) -> None:
+    """Append bytes to a file that a library could not write, to learn whether the disk takes more.
+
+    Args:
+        file: What was being written; it is of no use any more.
+        path: The file that the message names. Default: `file`.
+    Raises:
+        MachineError: The disk takes no more.
+        UsageError: No file can have this path.
+    """
     try:
-        with temporary.open("ab") as file:
-            file.write(bytes(PROBE_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
+        with file.open("ab") as stream:
+            stream.write(bytes(PROBE_BYTES))
+            stream.flush()
+            os.fsync(stream.fileno())
     except OSError as reason:
-        raise describe_write_error(reason, path) from error
+        raise describe_write_error(reason, path or file) from reason
 
 
 def _create_beside(path: Path) -> tuple[Path, int]:

@@ -29,6 +29,9 @@ _MEMORY_WORDS = (
 )
 """What PyTorch, oneDNN, CUDA, OpenCV, ONNX Runtime, OpenVINO, Pillow and the loader of libraries say, in lower case."""
 
+_THREAD_WORDS = ("can't start new thread", "resource temporarily unavailable")
+"""What Python and the C++ library say when the system starts no more threads, in lower case."""
+
 _RUST = re.compile(r"\(os error (\d+)\)")
 
 _SPACE = "Free some space, or write to another disk with `out`."
@@ -82,6 +85,11 @@ def describe_shortage(error: BaseException, path: Path | str | None = None) -> M
         if is_out_of_memory(cause):
             return MachineError(
                 f"{_name(cause, path)}out of memory", "Close other programs, or work on less at a time."
+            )
+        if _is_out_of_threads(cause):
+            return MachineError(
+                f"{_name(cause, path)}no more threads can be started here",
+                "Close other programs, or raise the limits of processes and memory (`ulimit -u`, `ulimit -v`).",
             )
         if number in _SHORTAGES:
             message, hint = _SHORTAGES[number]
@@ -146,6 +154,11 @@ def is_out_of_memory(error: BaseException) -> bool:
         return False
     text = str(error).lower()
     return any(words in text for words in _MEMORY_WORDS)
+
+
+def _is_out_of_threads(error: BaseException) -> bool:
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in text for words in _THREAD_WORDS)
 
 
 def _read_number(error: BaseException) -> int:

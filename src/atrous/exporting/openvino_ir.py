@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,8 +9,10 @@ import numpy as np
 import openvino
 from torch.export import ExportedProgram
 
+from atrous.core.errors import MachineError
+from atrous.core.files import require_space
 from atrous.exporting.onnx_file import OnnxFile
-from atrous.inference.backends.openvino_model import RUNTIME_INFO, find_core
+from atrous.inference.backends.openvino_model import RUNTIME_INFO, read_graph
 
 
 class OpenVinoIR:
@@ -31,7 +31,7 @@ class OpenVinoIR:
     is_archive = False
 
     def __init__(self, program: ExportedProgram, calibration: Sequence[np.ndarray] | None = None) -> None:
-        self._model = find_core().read_model(OnnxFile(program, calibration).serialize())
+        self._model = read_graph(OnnxFile(program, calibration).serialize())
 
     def save(self, path: Path, metadata: Mapping[str, str]) -> None:
         """Write the graph with its metadata."""
@@ -42,4 +42,9 @@ class OpenVinoIR:
         except RuntimeError as error:
             if "iostream" not in str(error):
                 raise
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error  # it says no more of a failed write
+            for file in (path, *map(path.with_suffix, self.beside)):  # it says no more of a failed write
+                require_space(file, path)
+            raise MachineError(
+                f"{path}: OpenVINO could not write it, and does not say why",
+                "Check the disk and the permissions of the folder, or choose another `format`.",
+            ) from error

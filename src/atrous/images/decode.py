@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import math
 import struct
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -209,6 +210,7 @@ def _open_image(source: ImageInput) -> Iterator[tuple[Image.Image, str]]:
         if isinstance(source, Image.Image):
             yield source, name
         else:
+            ignore_size_warnings()
             with Image.open(_as_file(source), formats=_FORMATS) as image:
                 yield image, name
     except (DataError, UsageError, MachineError):
@@ -235,6 +237,17 @@ def _open_image(source: ImageInput) -> Iterator[tuple[Image.Image, str]]:
     except Exception as error:  # a decoder may raise anything on a broken file; what matters is which file it was
         raise_shortage(error, name)
         raise _describe_broken(name, error) from error
+
+
+def ignore_size_warnings() -> None:
+    """Keep Pillow from warning that an image is large: it is read, or refused by one error.
+
+    This holds for the process, as every filter of warnings does: one that is put back later would meet other threads.
+    Filters of the caller's own, such as one that makes errors of these warnings, come first.
+    """
+    category = Image.DecompressionBombWarning
+    if ("ignore", None, category, None, 0) not in warnings.filters:
+        warnings.simplefilter("ignore", category, append=True)
 
 
 def _as_file(source: str | Path | bytes | BinaryIO | np.ndarray) -> Path | io.BytesIO:

@@ -16,6 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from atrous.core.files import atomic_path, open_deferring
 from atrous.core.labels import LabelSpace
+from atrous.images.decode import ignore_size_warnings
 from atrous.images.palette import build_colour_table
 
 OVERLAY_STRENGTH = 0.55
@@ -70,6 +71,7 @@ def encode_png(image: np.ndarray, *, text: str = "") -> bytes:
 
 def read_png_text(path: Path) -> str:
     """Return what a PNG that atrous wrote says of itself; empty for any other file."""
+    ignore_size_warnings()
     try:
         with Image.open(path, formats=["PNG"]) as image:
             return str(image.info.get(_TEXT_KEY, ""))

@@ -53,7 +53,19 @@ def test_errors_that_rust_has_turned_into_text_are_known_by_their_number():
 @pytest.mark.parametrize(
     "error",
     [
+        RuntimeError("can't start new thread"),
+        RuntimeError("Exception from src/inference/src/dev/plugin.cpp:54:\nResource temporarily unavailable\n"),
+    ],
+)
+def test_a_system_that_starts_no_more_threads_is_a_shortage(error):
+    assert describe_shortage(error, "m.onnx").message == "m.onnx: no more threads can be started here"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
         RuntimeError("size mismatch"),
+        BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
         ValueError("no class 'out of memory'"),
         KeyError("out of memory"),
         DataError("a.png: out of memory"),

@@ -23,6 +23,7 @@ from atrous.images.decode import (
     load_image,
     load_mask,
 )
+from atrous.images.encode import read_png_text
 
 UPRIGHT = {  # what a viewer does for each EXIF orientation, after the standard's own table
     1: lambda a: a,
@@ -318,6 +319,28 @@ def test_too_many_pixels_are_named_in_every_format(tmp_path, monkeypatch, colour
             with pytest.raises(DataError, match="more than 0 megapixels") as caught:
                 load(source)
             assert "`atrous predict` labels a TIFF of this size as it is" in caught.value.hint
+
+
+@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
+def test_an_image_of_many_pixels_that_is_read_causes_no_warning(tmp_path, monkeypatch, colours, suffix):
+    path = tmp_path / f"large{suffix}"
+    Image.fromarray(colours[..., 0] if suffix == ".pgm" else colours).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", colours[..., 0].size // 2 + 1)
+    sources = (path, path.read_bytes(), io.BytesIO(path.read_bytes()))
+    for read in (lambda: [load_image(source).shape for source in sources], lambda: [read_png_text(path)]):
+        with warnings.catch_warnings(record=True) as shown:
+            warnings.resetwarnings()
+            assert read() in ([colours.shape] * 3, [""])
+        assert shown == []
+
+
+def test_a_filter_of_the_caller_for_large_images_holds(tmp_path, monkeypatch, colours):
+    Image.fromarray(colours).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", colours[..., 0].size - 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with pytest.raises(DataError, match="exceeds limit"):
+            load_image(tmp_path / "a.png")
 
 
 def test_a_huge_tiff_is_known_by_its_head(tmp_path, colours, monkeypatch):

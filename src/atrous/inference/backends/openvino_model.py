@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import openvino
 import torch
+from openvino.frontend import FrontEndManager
 from torch import Tensor
 
+from atrous.core.errors import MachineError
 from atrous.graphs.onnx_metadata import read_onnx_metadata
 from atrous.inference.backends.graph_backend import GraphBackend
 from atrous.networks.device import count_threads
@@ -36,6 +38,27 @@ def find_core() -> openvino.Core:
     return openvino.Core()
 
 
+def read_graph(source: Path | bytes) -> openvino.Model:
+    """Read an .xml file, or an ONNX graph from a file or its bytes.
+
+    Raises:
+        RuntimeError: The graph is damaged; also memory that is short, in words of OpenVINO.
+        MachineError: OpenVINO could not load its library for such graphs.
+    """
+    try:
+        return find_core().read_model(source)
+    except RuntimeError as error:
+        kind = "ir" if isinstance(source, Path) and source.suffix == ".xml" else "onnx"
+        if kind in FrontEndManager().get_available_front_ends():
+            raise
+        # OpenVINO leaves out a library that cannot be loaded, and then finds no one to read the graph.
+        raise MachineError(
+            f"OpenVINO cannot load its library that reads {'.xml files' if kind == 'ir' else 'ONNX graphs'}: "
+            "not enough memory, or its installation is damaged",
+            "Close other programs; if that does not help, install openvino again.",
+        ) from error
+
+
 class OpenVinoModel(GraphBackend):
     """An ONNX graph, or an .xml file with its .bin, as a function from images to cells; see `GraphBackend`."""
 
@@ -46,7 +69,7 @@ class OpenVinoModel(GraphBackend):
         """Return the metadata of a file; empty if another program wrote it."""
         if path.suffix == ".onnx":
             return read_onnx_metadata(path)
-        model = find_core().read_model(path)
+        model = read_graph(path)
         if not model.has_rt_info([RUNTIME_INFO]):
             return {}
         return {key: value.astype(str) for key, value in model.get_rt_info([RUNTIME_INFO]).astype(dict).items()}
@@ -63,8 +86,7 @@ class OpenVinoModel(GraphBackend):
             "PERFORMANCE_HINT": "LATENCY",
             "CPU_RUNTIME_CACHE_CAPACITY": CACHED_PRIMITIVES,
         }
-        core = find_core()
-        self._model = core.compile_model(core.read_model(source), "CPU", settings)
+        self._model = find_core().compile_model(read_graph(source), "CPU", settings)
 
     def _run(self, images: Tensor) -> Tensor:
         # Not torch's contiguous(): its threads would then spin on the cores that the runtime needs.

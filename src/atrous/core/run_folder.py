@@ -16,6 +16,7 @@ LOG_NAME = "log.txt"
 IMAGES_NAME = "images.json"
 EXAMPLES_NAME = "examples"
 PREVIEW_NAME = "preview.png"
+TRACKER_NAMES = ("tensorboard", "mlflow", "wandb")
 _STAGE = re.compile(r"stage-([1-9][0-9]*)")
 
 
@@ -90,14 +91,25 @@ class RunFolder:
         """Whether the folder holds a run."""
         return self.config.is_file()
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether the run has a checkpoint, in whichever stage."""
+        return any(run.checkpoint.is_file() for run in (self, *self.iter_stages()))
+
+    @property
+    def has_results(self) -> bool:
+        """Whether the run has anything that a training writes after its first checkpoint, in whichever stage."""
+        results = [(run.metrics, run.curve, run.model, run.report, run.examples) for run in (self, *self.iter_stages())]
+        return any(path.exists() for paths in results for path in paths)
+
     def list_existing(self) -> list[Path]:
         """Return the files and folders of a training that exist."""
         files = (self.config, self.images, self.metrics, self.curve, self.model, self.checkpoint, self.report, self.log)
-        stages = [stage.path for stage in self.iter_stages()]
-        return [path for path in (*files, self.examples, *stages) if path.exists()]
+        folders = (self.examples, *map(self.tracker, TRACKER_NAMES), *(stage.path for stage in self.iter_stages()))
+        return [path for path in (*files, *folders) if path.exists()]
 
     def tracker(self, name: str) -> Path:
-        """Return the folder that a tracker (tensorboard, mlflow) writes into."""
+        """Return the folder that a tracker writes into, see `TRACKER_NAMES`."""
         return self.path / name
 
     def stage(self, number: int) -> RunFolder:

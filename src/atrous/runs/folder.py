@@ -28,7 +28,7 @@ def hold_run(config: Config, resume: Path | None = None) -> Iterator[RunFolder]:
     Raises:
         UsageError: Several processes were started together, or another one writes there; the folder of a new run holds
             another run, or there cannot be such a folder; or the run to continue began with other settings.
-        ModelFileError: The run to continue has no checkpoint, or its checkpoint is damaged.
+        ModelFileError: The run to continue has results and no checkpoint, or its checkpoint is damaged.
         MachineError: There is no permission to write there, or no space.
     """
     require_single_process()
@@ -139,13 +139,17 @@ def _quote(run: RunFolder) -> str:
 def _require_same_settings(config: Config, run: RunFolder) -> None:
     """Refuse to resume with other settings than the run began with, whether given now or edited into its config.yaml.
 
+    A run that was killed before its first checkpoint has its config.yaml alone, and begins with what that says.
+
     Raises:
         UsageError: A setting of data, model, training, evaluation or stages differs.
-        ModelFileError: The run has no checkpoint, or its checkpoint is damaged or has another format.
+        ModelFileError: The run has results and no checkpoint, or its checkpoint is damaged or has another format.
     """
     from atrous.training.checkpoint import load_settings
 
     begun = next((folder for folder in (run, *run.iter_stages()) if folder.checkpoint.is_file()), None)
+    if begun is None and not run.has_results:
+        return
     if begun is None:
         raise ModelFileError(
             f"{run.path} cannot be continued: it has no {run.checkpoint.name}",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from atrous.core.errors import ConfigError, TrainingDiverged, note_on_stop
 from atrous.core.metrics_file import is_finished, load_scores
 from atrous.core.output_folder import open_folder
 from atrous.core.records import MessageCallback, Note, NoteCollector, ProgressCallback, Scores, send_message
-from atrous.core.run_folder import RunFolder
+from atrous.core.run_folder import TRACKER_NAMES, RunFolder
 from atrous.data.build import build_splits, check_training_data
 from atrous.data.contracts import Splits
 from atrous.data.digests import require_unseen
@@ -105,7 +106,7 @@ def run_training(
         on_message: Receives messages about automatic choices and findings.
     Raises:
         UsageError: The folder already holds a run, or the run to resume began with other settings.
-        ModelFileError: The run to resume has no checkpoint, or its checkpoint is damaged.
+        ModelFileError: The run to resume has results and no checkpoint, or its checkpoint is damaged.
         DataError: The data cannot be used for training, or have changed since the run began.
         ConfigError: The settings of a stage are impossible; all stages are checked before the first one starts.
     """
@@ -115,10 +116,13 @@ def run_training(
     with hold_run(config, resume) as run, note_on_stop(lambda error: _describe_pause(error, run, config, resume)):
         if config.output.folder is None and resume is None:
             send_message(collector, f"run folder: {run.path}")
+        is_resumed = resume is not None and run.has_begun
+        if resume is not None and not is_resumed:
+            send_message(collector, f"{run.path} has no checkpoint yet: it starts from its beginning")
         stages, config = prepare_stages(
-            replace(loaded, config=config), run, splits, progress, collector, is_resumed=resume is not None
+            replace(loaded, config=config), run, splits, progress, collector, is_resumed=is_resumed
         )
-        sitting = _Sitting(run, config, tuple(stages), resume is not None, progress, collector)
+        sitting = _Sitting(run, config, tuple(stages), is_resumed, progress, collector)
         scores, interrupted = _run_stages(sitting, started)
     return Run(run.path, scores, interrupted, tuple(collector.notes))
 
@@ -312,15 +316,15 @@ def _run_stage(stage: Stage, sitting: _Sitting, started: float, *, has_begun: bo
             started=started,
             checkpoint=checkpoint,
         )
-        if world.is_writer:
-            journal.trackers.open(
-                config.output.logger,
-                stage.run,
-                config.model_dump(mode="json"),
-                former=checkpoint.record.get("trackers") if checkpoint else None,
-                step=training.state.step,
-            )
-        _save_record(stage, sitting)  # not before it is certain that there will be a run
+        with _keeping_record(stage, sitting):  # before the trackers: a run that is killed from here on can be resumed
+            if world.is_writer:
+                journal.trackers.open(
+                    config.output.logger,
+                    stage.run,
+                    config.model_dump(mode="json"),
+                    former=checkpoint.record.get("trackers") if checkpoint else None,
+                    step=training.state.step,
+                )
         journal.begin()
         with note_on_stop(lambda error: _describe_way_on(error, stage.run, sitting)):
             was_stopped = run_steps(training)
@@ -332,15 +336,30 @@ def _run_stage(stage: Stage, sitting: _Sitting, started: float, *, has_begun: bo
     return training.state.best_scores, interrupted or (was_stopped and stage.run != sitting.run)
 
 
-def _save_record(stage: Stage, sitting: _Sitting) -> None:
+@contextmanager
+def _keeping_record(stage: Stage, sitting: _Sitting) -> Iterator[None]:
     """Write the settings of a run and of its stage, and the images of all its stages: later ones get the same data.
 
-    A resumed run writes them again, since its data may have moved.
+    A resumed run writes them again, since its data may have moved. If the block fails, a new run leaves nothing but
+    what a tracker has written.
     """
-    for each in sitting.stages:
-        save_images(each.run, each.config.data, each.splits)
-    for folder, settings in {stage.run: stage.config, sitting.run: sitting.config}.items():
-        save_run_config(folder.config, settings)
+    runs = [sitting.run, *(each.run for each in sitting.stages)]
+    was_run = sitting.run.is_run
+    try:
+        save_run_config(sitting.run.config, sitting.config)  # first: with it the run can be resumed
+        if stage.run != sitting.run:
+            save_run_config(stage.run.config, stage.config)
+        for each in sitting.stages:
+            save_images(each.run, each.config.data, each.splits)
+        yield
+    except BaseException:
+        has_tracked = any(run.tracker(name).exists() for run in runs for name in TRACKER_NAMES)
+        for run in [] if was_run or has_tracked else runs:
+            for file in (run.config, run.images):
+                file.unlink(missing_ok=True)
+            with suppress(OSError):  # not empty, or not made yet
+                run.path.rmdir()
+        raise
 
 
 def _describe_pause(error: BaseException, run: RunFolder, config: Config, resume: Path | None) -> str:

@@ -10,11 +10,14 @@ import torch
 
 import atrous
 from atrous.cli.main import main
-from atrous.core.errors import ModelFileError, UsageError
+from atrous.core.errors import MachineError, ModelFileError, UsageError
 from atrous.core.machine import require_single_process
 from atrous.core.output_folder import hold_folder
 from atrous.core.run_folder import RunFolder
-from atrous.training import prepare
+from atrous.runs import stages as stages_module
+from atrous.training import loop, prepare
+from atrous.training.journal import Journal
+from atrous.training.trackers import TRACKERS, Trackers
 from tiny import RUN_OPTIONS
 
 SETTINGS = {
@@ -24,6 +27,7 @@ SETTINGS = {
 NAMES = [
     *("config.yaml", "images.json", "metrics.json", "metrics.csv", "model.safetensors", "last.ckpt", "report.html"),
     *("log.txt", "examples/0_image.jpg", "stage-1/model.safetensors"),
+    *("tensorboard/events", "mlflow/mlflow.db", "wandb/latest-run"),
 ]
 
 
@@ -98,6 +102,60 @@ def test_a_resumed_run_that_is_interrupted_while_preparing_says_how_to_go_on(tmp
     with pytest.raises(KeyboardInterrupt) as caught:
         atrous.train(resume=folder)
     assert caught.value.__notes__ == [f"Continue with: atrous train --resume {folder}"]
+
+
+@pytest.mark.parametrize("stages", [[], [{}, {}]], ids=["one stage", "two stages"])
+def test_a_run_that_was_killed_before_its_first_checkpoint_is_resumed(tmp_path, monkeypatch, stages):
+    out, killed = tmp_path / "run", []
+
+    def keep_state(owner: object, name: str) -> None:
+        """Keep the folder as a kill just before a call would leave it."""
+        call = getattr(owner, name)
+
+        def wrapped(*values: object, **named: object) -> object:
+            if not RunFolder(out).has_begun:
+                killed.append(shutil.copytree(out, tmp_path / f"{len(killed)} before {name}"))
+            return call(*values, **named)
+
+        monkeypatch.setattr(owner, name, wrapped)
+
+    with monkeypatch.context() as monkeypatch:
+        keep_state(stages_module, "save_images")
+        keep_state(Trackers, "open")
+        keep_state(Journal, "begin")
+        keep_state(loop, "_save")
+        train(out, set={"stages": stages})
+    assert len(killed) == 4 + bool(stages)
+    for folder in killed:
+        (folder / "tensorboard").mkdir(exist_ok=True)
+        (folder / ".lock").write_text("1")
+        with pytest.raises(UsageError, match="already holds a run") as caught:
+            train(folder)
+        assert "atrous train --resume" in caught.value.hint
+        assert atrous.train(resume=folder).scores is not None
+        assert RunFolder(folder).metrics.is_file()
+        assert (folder / "config.yaml").read_bytes() == (out / "config.yaml").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "metrics.csv", "model.safetensors", "report.html", "examples"])
+def test_a_run_with_results_and_no_checkpoint_is_not_started_again(tmp_path, trained_run, name):
+    (tmp_path / "run").mkdir()
+    shutil.copy(trained_run / "config.yaml", tmp_path / "run")
+    copy = shutil.copytree if name == "examples" else shutil.copy
+    copy(trained_run / name, tmp_path / "run" / name)
+    with pytest.raises(ModelFileError, match=r"it has no last\.ckpt"):
+        atrous.train(resume=tmp_path / "run")
+
+
+@pytest.mark.parametrize("stages", [[], [{}, {}]], ids=["one stage", "two stages"])
+def test_a_tracker_that_cannot_be_opened_leaves_no_folder(tmp_path, monkeypatch, stages):
+    def fail(*_: object) -> None:
+        raise OSError("no server")
+
+    monkeypatch.setitem(TRACKERS, "tensorboard", fail)
+    with pytest.raises(MachineError, match="tensorboard cannot be opened"):
+        train(tmp_path / "run", logger=["tensorboard"], set={"stages": stages})
+    assert not os.listdir(tmp_path)
 
 
 def test_two_trainings_never_write_into_one_folder(tmp_path, trained_run):

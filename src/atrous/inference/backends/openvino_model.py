@@ -42,7 +42,7 @@ def read_graph(source: Path | bytes) -> openvino.Model:
     """Read an .xml file, or an ONNX graph from a file or its bytes.
 
     Raises:
-        RuntimeError: The graph is damaged; also memory that is short, in words of OpenVINO.
+        RuntimeError: The graph is damaged; also memory that is short, with a text of OpenVINO.
         MachineError: OpenVINO could not load its library for such graphs.
     """
     try:

@@ -11,9 +11,9 @@ make the same number. `--tuning` scores a part held out of the training images, 
 the data's own validation images are scored once, after the last step.
 
 A training that was cut off continues at its last checkpoint, and one that is finished is not repeated: run the command
-again. Checkpoints and the counts of every image are stored in the folder of `--work`. The rows of all trainings are written
-to OUT/learning.csv, and comparisons to OUT/learning_compared.csv: mean of the seeds, and the 95 % interval of the
-difference over images drawn with replacement. DATA holds `camvid/` and `voc_animals/`.
+again. Checkpoints and the counts of every image are stored in the folder of `--work`. OUT/learning.csv has a row for
+each training; OUT/learning_compared.csv has the means of the seeds, and the 95 % interval of their difference over
+images drawn with replacement. DATA holds `camvid/` and `voc_animals/`.
 """
 
 from __future__ import annotations

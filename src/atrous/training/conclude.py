@@ -13,6 +13,7 @@ from atrous.core.provenance import collect_provenance, collect_versions
 from atrous.core.records import Note, Scores, list_notes
 from atrous.core.words import describe_count
 from atrous.networks.model_file import ModelCard, load_model, save_model
+from atrous.training.outlook import describe_outlook
 from atrous.training.prepare import Training
 
 
@@ -42,6 +43,11 @@ def conclude_training(training: Training, *, interrupted: bool) -> dict[str, Any
         state.best_scores = replace(state.best_scores, notes=tuple(notes))
         if training.world.is_writer:
             examples = training.validator.save_examples(run, state.best_scores)
+        outlook = describe_outlook(
+            training.journal.rows, run, training.config, state.step / training.plan.steps_per_epoch
+        )
+        if outlook is not None and not interrupted:
+            training.journal.log(outlook)
     metrics = {
         "miou": None,
         "classes": [],

@@ -92,6 +92,14 @@ def _list_groups(network: Segmenter, training: TrainingConfig) -> Groups:
     return groups
 
 
+def describe_rates(training: TrainingConfig) -> str:
+    """Return the optimizer and its learning rates in one line for the log."""
+    head = training.lr * training.head_lr_factor
+    rates = f"{training.lr:g}" if head == training.lr else f"{training.lr:g} (backbone) and {head:g} (new layers)"
+    warmup = f"rises over the first {training.warmup_fraction:.0%} of the steps, then " * (training.warmup_fraction > 0)
+    return f"{training.optimizer}, learning rate {rates}; it {warmup}falls to 0"
+
+
 def set_lr_factor(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Set each group's learning rate to its initial one times a factor.
 

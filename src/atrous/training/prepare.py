@@ -37,7 +37,7 @@ from atrous.training.ema import AveragedNetwork
 from atrous.training.journal import Journal
 from atrous.training.memory import require_memory
 from atrous.training.norm import freeze_norms, set_norm_momentum, start_training
-from atrous.training.optimizers import build_optimizer
+from atrous.training.optimizers import build_optimizer, describe_rates
 from atrous.training.plan import Plan, Timing, build_plan
 from atrous.training.step import Step
 from atrous.training.task import TrainingTask
@@ -140,6 +140,7 @@ def prepare_training(
         averaged.network, splits.val, config.evaluation, device=str(fabric.device), on_message=journal.log
     )
     journal.log(validator.describe_memory())
+    journal.log(f"optimizer: {describe_rates(training)}")
     optimizer = build_optimizer(network, training)
     task = build_task(training, network, space.names, statistics, journal.log)
     step = Step(training, world, fabric, network, *fabric.setup(task, optimizer))
@@ -239,10 +240,18 @@ def _plan(
         journal.log(Note("images-repeated", message))
     journal.log(
         f"plan: {describe_count(plan.total_steps, 'step')} of {describe_count(plan.samples_per_step, 'image')} "
-        f"({plan.total_steps / plan.steps_per_epoch:.1f} epochs), "
+        f"({_describe_passes(plan, len(splits.train))}), "
         f"{describe_count(len(plan.validation_steps), 'validation')}"
     )
     return plan
+
+
+def _describe_passes(plan: Plan, num_images: int) -> str:
+    """Return the length in passes over the training images, and how many of them are seen if not all are."""
+    epochs = plan.total_steps / plan.steps_per_epoch
+    if epochs >= 1.0:
+        return f"{epochs:.1f} epochs"
+    return f"{epochs:.1f} epochs: {min(epochs, 1.0):.0%} of the {describe_count(num_images, 'image')} are seen"
 
 
 def _read_first_steps(

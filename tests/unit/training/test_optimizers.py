@@ -8,7 +8,7 @@ from atrous.core.errors import ConfigError
 from atrous.networks.build import build_network_from
 from atrous.networks.contracts import ParameterGroup
 from atrous.training.norm import freeze_norms
-from atrous.training.optimizers import build_optimizer, set_lr_factor
+from atrous.training.optimizers import build_optimizer, describe_rates, set_lr_factor
 
 
 def build(**options):
@@ -109,3 +109,17 @@ def test_the_backbone_groups_its_own_parameters(monkeypatch):
 def test_what_cannot_be_is_refused_in_words(settings, words):
     with pytest.raises(ConfigError, match=words):
         optimize(build(), **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"lr": 0.1}, "sgd, learning rate 0.1; it rises over the first 5% of the steps, then falls to 0"),
+        (
+            {"optimizer": "adamw", "lr": 2e-4, "head_lr_factor": 10.0, "warmup_fraction": 0.0},
+            "adamw, learning rate 0.0002 (backbone) and 0.002 (new layers); it falls to 0",
+        ),
+    ],
+)
+def test_rates_are_reported_as_they_are(settings, words):
+    assert describe_rates(TrainingConfig(**settings)) == words

@@ -1,0 +1,71 @@
+"""What a finished training says about a longer one: still improving, levelled off, or overfitting."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from atrous.config.schema import Config
+from atrous.core.data_source import PYTHON_SOURCE
+from atrous.core.records import Note
+from atrous.core.run_folder import RunFolder
+from atrous.training.journal import Row
+
+LEAST_CHANGE = 0.01
+"""A smaller change of mIoU between validations is not told from chance."""
+LEAST_VALIDATIONS = 4
+COMMAND = "`atrous train --recipe {recipe} --weights {weights} --epochs {epochs} --out {out}`"
+
+
+def describe_outlook(rows: Sequence[Row], run: RunFolder, config: Config, epochs: float) -> Note | None:
+    """Compare the last validation with the best one and with that at three quarters of the steps.
+
+    The learning rate falls to zero towards the end of every training, so some gain in the last quarter is usual; the
+    note says how large it was, and which command trains on from the weights.
+
+    Args:
+        rows: The validations in order, each with `step`, `loss` (mean of the steps since the one before) and `miou`.
+        run: The run's folder.
+        config: Its settings.
+        epochs: Passes over the training images.
+    Returns: The note; None if there were fewer than four validations, or scores are missing.
+    """
+    scores = [row["miou"] for row in rows]
+    if len(rows) < LEAST_VALIDATIONS or any(not isinstance(score, float) for score in scores):
+        return None
+    mious = [float(score) for score in scores if score is not None]
+    last, best = mious[-1], max(mious)
+    middle = len(rows) * 3 // 4 - 1
+    gain, lost = last - mious[middle], best - last
+    if lost >= LEAST_CHANGE and _number(rows[-1], "loss") < _number(rows[mious.index(best)], "loss"):
+        return Note(
+            "overfitting",
+            f"overfitting: the mIoU was best at step {rows[mious.index(best)]['step']:,}, whose weights are kept, and "
+            f"fell by {lost:.3f} since, while the training loss fell too. More images help most; else fewer epochs, or "
+            "training.jitter at 0.2",
+        )
+    if gain >= LEAST_CHANGE:
+        return Note(
+            "still-improving",
+            f"still improving: the mIoU rose by {gain:.3f} since step {rows[middle]['step']:,}. To train on from these "
+            f"weights for {2 * epochs:.3g} epochs: {_describe_longer(run, config, 2 * epochs)}",
+        )
+    return Note(
+        "levelled-off",
+        f"levelled off: the mIoU changed by {gain:+.3f} since step {rows[middle]['step']:,}; a longer training will "
+        "probably not score higher",
+    )
+
+
+def _number(row: Row, name: str) -> float:
+    return float(row[name] or 0.0)
+
+
+def _describe_longer(run: RunFolder, config: Config, epochs: float) -> str:
+    """Return the command that trains on, or the Python call if the data are Python objects."""
+    longer = run.path.with_name(f"{run.path.name}-longer")
+    if config.data.source == PYTHON_SOURCE:
+        options = f"recipe={str(run.config)!r}, weights={str(run.path)!r}, epochs={epochs:.3g}, out={str(longer)!r}"
+        return f"atrous.train((train, val), {options})"
+    recipe, weights, out = (shlex.quote(str(path)) for path in (run.config, run.path, longer))
+    return COMMAND.format(recipe=recipe, weights=weights, epochs=f"{epochs:.3g}", out=out)

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import json
+import re
+import shlex
+
+import pytest
+
+from atrous.cli.main import main
+from atrous.config.schema import Config
+from atrous.core.data_source import PYTHON_SOURCE
+from atrous.core.run_folder import RunFolder
+from atrous.training.outlook import describe_outlook
+
+FALLING = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("mious", "losses", "code"),
+    [
+        ((0.1, 0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65), FALLING, "still-improving"),
+        ((0.1, 0.2, 0.3, 0.4, 0.5, 0.60, 0.604, 0.605), FALLING, "levelled-off"),
+        ((0.1, 0.2, 0.3, 0.4, 0.5, 0.60, 0.598, 0.596), FALLING, "levelled-off"),
+        ((0.1, 0.2, 0.3, 0.6, 0.5, 0.50, 0.55, 0.58), FALLING, "overfitting"),
+        ((0.1, 0.2, 0.3, 0.6, 0.55, 0.5, 0.5, 0.5), tuple(reversed(FALLING)), "levelled-off"),  # not learning at all
+        ((0.1, 0.2, 0.3, 0.4), FALLING[:4], "still-improving"),
+        ((0.1, 0.2, 0.4), FALLING[:3], None),
+        ((0.1, 0.2, None, 0.4), FALLING[:4], None),
+    ],
+)
+def test_what_the_curve_says(mious, losses, code, tmp_path):
+    rows = [
+        {"step": 10 * number, "miou": miou, "loss": loss}
+        for number, (miou, loss) in enumerate(zip(mious, losses, strict=True), start=1)
+    ]
+    note = describe_outlook(rows, RunFolder(tmp_path), Config(), 5.0)
+    assert (note and note.code) == code
+
+
+def test_data_in_python_get_a_python_call(tmp_path):
+    rows = [{"step": number, "miou": 0.1 * number, "loss": 1.0 / number} for number in range(1, 6)]
+    config = Config.model_validate({"data": {"source": PYTHON_SOURCE}})
+    note = describe_outlook(rows, RunFolder(tmp_path), config, 1.5)
+    assert "atrous.train((train, val)" in note
+    assert "epochs=3" in note
+
+
+def test_the_command_that_trains_on_works_as_printed(trained_run, shapes_folder, tmp_path):
+    rows = [{"step": number, "miou": 0.1 * number, "loss": 1.0 / number} for number in range(1, 6)]
+    config = Config.model_validate({"data": {"source": str(shapes_folder)}})
+    note = describe_outlook(rows, RunFolder(trained_run), config, 0.25)
+    (command,) = re.findall(r"`atrous (.*)`", note)
+    words = shlex.split(command)
+    words[words.index("--out") + 1] = str(tmp_path / "longer")
+    assert main([*words, "--quiet"]) == 0
+    assert "loaded from" in (tmp_path / "longer" / "log.txt").read_text()
+
+
+def test_a_run_says_what_it_saw_and_how_it_ended(trained_run):
+    log = (trained_run / "log.txt").read_text()
+    assert "optimizer: sgd, learning rate 0.3" in log
+    metrics = json.loads((trained_run / "metrics.json").read_text())
+    codes = {note["code"] for note in metrics["notes"]}
+    assert len(codes & {"still-improving", "levelled-off", "overfitting"}) == 1
+    assert re.search(r"^(still improving|levelled off|overfitting): ", log, re.MULTILINE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
@@ -24,6 +25,10 @@ _PLAIN_WORDS = {
     "number": "a number",
     "finite number": "a finite number",
 }
+
+
+_SECTION = re.compile(r"(a )?dictionary or (an )?instance of \w+")
+"""How pydantic calls a section of the configuration."""
 
 
 class Problem(NamedTuple):
@@ -96,16 +101,25 @@ def describe_unknown_key(key: str) -> str:
     return (f"Did you mean {guess}? " if guess else "") + f"Keys of {place}: {', '.join(siblings)}."
 
 
-def describe_validation_error(error: ValidationError, sources: Mapping[str, str], *, depth: int = 2) -> list[Problem]:
+def find_section(kind: type[Section]) -> str:
+    """Return the name that a section has in `Config`; empty for `Config` itself."""
+    return next((name for name, field in Config.model_fields.items() if field.annotation is kind), "")
+
+
+def describe_validation_error(
+    error: ValidationError, sources: Mapping[str, str], *, depth: int = 2, within: str = ""
+) -> list[Problem]:
     """Turn pydantic's errors into problems, one per key.
 
     Args:
         error: What pydantic raised.
         sources: Where each value came from, by key.
         depth: Names in a key: 2 for those of a configuration, such as "training.lr".
+        within: The section that was checked by itself, if it was one.
     """
     by_key: dict[str, list[Any]] = {}
     for item in error.errors(include_url=False):
+        item["loc"] = (within, *item["loc"]) if within else item["loc"]
         # Below a field pydantic adds names of union branches and positions in a list.
         by_key.setdefault(".".join(map(str, item["loc"][:depth])), []).append(item)
     return [_describe_key(key, items, find_source(key, sources), depth) for key, items in by_key.items()]
@@ -146,5 +160,7 @@ def _find_whole(items: Sequence[Mapping[str, Any]]) -> Any:
 def _shorten(item: Mapping[str, Any]) -> str:
     if item["type"] == "too_short":
         return f"a list of at least {item['ctx']['min_length']}"
+    if item["type"] == "too_long":
+        return f"a list of at most {item['ctx']['max_length']}"
     text = str(item["msg"]).removeprefix("Input should be ").removeprefix("a valid ").partition(", unable")[0]
-    return _PLAIN_WORDS.get(text, text)
+    return "a mapping" if _SECTION.fullmatch(text) else _PLAIN_WORDS.get(text, text)

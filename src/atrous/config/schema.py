@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from atrous.core.inference_options import InferenceOptions, Precision
 
@@ -23,6 +23,24 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, strict=False, allow_inf_nan=False
     )
+
+    def __init__(self, /, **values: Any) -> None:
+        """Check the values.
+
+        Raises:
+            ConfigError: A field that is unknown, or a value of a wrong type or out of its range.
+        """
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            wrong = error
+        else:
+            return
+        from atrous.config.problems import describe_validation_error, find_section, raise_problems
+
+        raise_problems(describe_validation_error(wrong, {}, within=find_section(type(self))))
+
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]  # or pydantic would call it for nested sections
 
 
 class DataConfig(Section):

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 
 from atrous.config.options import read_options
 from atrous.config.schema import ModelConfig
@@ -87,13 +86,7 @@ def read_model_options(options: dict[str, Any]) -> ModelConfig:
     Raises:
         ConfigError: A field is unknown or of the wrong type.
     """
-    try:
-        return ModelConfig.model_validate(options)
-    except ValidationError as error:
-        problems = [
-            f"model.{'.'.join(str(part) for part in e['loc'])}: {e['msg']}, got {e['input']!r}" for e in error.errors()
-        ]
-        raise ConfigError("\n".join(problems), describe_choices("", list(ModelConfig.model_fields))) from error
+    return ModelConfig(**options)
 
 
 def _find_pooling_window(image_pooling: str, model: ModelConfig) -> int | None:

@@ -355,8 +355,9 @@ def predict(
     options = update_options(InferenceOptions(), given)
     with open_call(progress, on_message) as display:
         opened = _open(model, opening)
+        collector = NoteCollector(display.on_message)
         return save_predictions(
-            opened.build_labeller(options, on_message=display.on_message),
+            opened.build_labeller(options, on_message=collector),
             [inputs] if isinstance(inputs, str | Path) else inputs,
             Path(out),
             formats=formats,
@@ -364,6 +365,7 @@ def predict(
             min_confidence=min_confidence or 0.0,
             overwrite=overwrite,
             model_digest=opened.compute_digest(),
+            notes=collector.notes,
             progress=display.progress,
         )
 

@@ -17,6 +17,10 @@ from typing import Any, BinaryIO, cast
 from atrous.core.errors import AtrousError
 from atrous.core.system_errors import describe_shortage, describe_write_error, is_write_error
 
+Stamp = list[int]
+"""Size of a file in bytes, and the times in ns of its last change and of its last change of status. The last one moves
+also where a program that replaces the file sets the other time back, as copying and unpacking do."""
+
 PROBE_BYTES = 2**20
 """What is written to a disk after a library has failed to write there, to learn why."""
 _TEMPORARY = re.compile(r"\.part-[0-9a-f]{8}(\..*)?")
@@ -221,6 +225,21 @@ def save_json(path: Path, value: Any) -> None:
 def load_json(path: Path) -> Any:
     """Read a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_stamp(path: Path, *, follow_links: bool = True) -> Stamp | None:
+    """Return what stands for the content of a file: as long as it is the same, the file has not changed.
+
+    Args:
+        path: The file.
+        follow_links: Whether a link is the file that it leads to.
+    Returns: None if there is no such file, or it cannot be looked at.
+    """
+    try:
+        status = path.stat(follow_symlinks=follow_links)
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def compute_sha256(path: Path) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 
 from atrous.core.cache_folder import find_cache_folder
 from atrous.core.errors import DataError
-from atrous.core.files import compute_sha256, save_text
+from atrous.core.files import Stamp, compute_sha256, read_stamp, save_text
 from atrous.images.decode import ImageHeader, check_image, load_header, load_mask
 
 MAX_FOLDERS = 500
@@ -36,11 +36,6 @@ SETTLED_S = 2.0
 _FORMAT = "facts-2"
 _WASTE = 2
 """Lines / files from which a cache file is written again."""
-
-
-Stamp = tuple[int, int, int]
-"""Size, time of modification and time of status change of a file, in bytes and nanoseconds. The second time also moves
-where a program that replaces the file sets the first one back."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +92,7 @@ class FactsCache:
         Raises:
             DataError: The file cannot be read as a mask.
         """
-        stamp = _read_stamp(path)
+        stamp = _require_stamp(path)
         with contextlib.suppress(TypeError, ValueError, OverflowError):  # a line of another form
             return _parse_mask(self._find("mask", path, stamp))
         facts = MaskFacts(*count_ids(load_mask(path)), load_header(path).mode)
@@ -111,7 +106,7 @@ class FactsCache:
         Raises:
             DataError: The file is not an image, or is truncated or damaged.
         """
-        stamp = _read_stamp(path)
+        stamp = _require_stamp(path)
         with contextlib.suppress(TypeError, ValueError, OverflowError):
             height, width, mode, is_turned = self._find("image", path, stamp)
             return ImageHeader(int(height), int(width), str(mode), bool(is_turned))
@@ -125,7 +120,7 @@ class FactsCache:
         Raises:
             DataError: The file cannot be read.
         """
-        stamp = _read_stamp(path)
+        stamp = _require_stamp(path)
         known = self._find("digest", path, stamp)
         if isinstance(known, str):
             return known
@@ -162,7 +157,7 @@ class FactsCache:
             if folder not in self._known:
                 self._load(folder)
             entry = self._known[folder].get((kind, path.name))
-        return entry[5] if entry is not None and tuple(entry[2:5]) == stamp else None
+        return entry[5] if entry is not None and entry[2:5] == stamp else None
 
     def _load(self, folder: str) -> None:
         self._known[folder] = known = {}
@@ -192,13 +187,11 @@ class FactsCache:
             self._new.setdefault(folder, []).append(entry)
 
 
-def _read_stamp(path: Path) -> Stamp:
-    """Return what stands for the content of a file, see `Stamp`."""
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise DataError(f"{path}: no such file") from error
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+def _require_stamp(path: Path) -> Stamp:
+    stamp = read_stamp(path)
+    if stamp is None:
+        raise DataError(f"{path}: no such file")
+    return stamp
 
 
 def _parse_mask(facts: Any) -> MaskFacts:

@@ -216,7 +216,8 @@ def _open_image(source: ImageInput) -> Iterator[tuple[Image.Image, str]]:
     except (DataError, UsageError, MachineError):
         raise
     except FileNotFoundError as error:
-        raise DataError(f"{name}: no such file") from error
+        is_link = isinstance(source, str | Path) and Path(source).is_symlink()
+        raise DataError(f"{name}: {'a link that leads nowhere' if is_link else 'no such file'}") from error
     except Image.DecompressionBombError as error:
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
         raise DataError(

@@ -12,7 +12,6 @@ import torch
 from atrous.config.options import read_options
 from atrous.config.schema import ModelConfig
 from atrous.core.errors import ConfigError
-from atrous.core.registry import describe_choices
 from atrous.networks import BACKBONES, FAMILIES
 from atrous.networks.backbones.from_timm import build_timm
 from atrous.networks.contracts import AtrousPlan, Backbone

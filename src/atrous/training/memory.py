@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import nullcontext
 
 import numpy as np
@@ -38,11 +37,12 @@ def require_memory(network: Segmenter, training: TrainingConfig, fabric: Fabric)
         MachineError: It does not fit; the message names what would.
     """
     fixed = COPIES * sum(parameter.nbytes for parameter in network.parameters())
-    coefficients = fit([measure_kept_bytes(network, side, training, fabric) for side in PROBE_SIDES_PX])
+    probes = [measure_kept_bytes(network, side, training, fabric) for side in PROBE_SIDES_PX]
+    coefficients = np.polyfit(PROBE_SIDES_PX, probes, len(PROBE_SIDES_PX) - 1)
     available = compute_device_bytes(fabric.device)
 
     def count_bytes(crop: int) -> float:
-        return extrapolate(coefficients, crop) + SAMPLE_BYTES * crop**2
+        return float(np.polyval(coefficients, crop)) + SAMPLE_BYTES * crop**2
 
     needed = fixed + training.batch * count_bytes(training.crop)
     if needed <= available:
@@ -56,21 +56,6 @@ def require_memory(network: Segmenter, training: TrainingConfig, fabric: Fabric)
         if batch >= 1
         else f"Use at most `crop={crop}` with `batch=1`, or a smaller `model`.",
     )
-
-
-def fit(probes: Sequence[float]) -> list[float]:
-    """Return the coefficients of the polynomial of degree two with known values at `PROBE_SIDES_PX`."""
-    return [float(number) for number in np.polyfit(PROBE_SIDES_PX, probes, 2)]
-
-
-def extrapolate(coefficients: Sequence[float], side: int) -> float:
-    """Return the value of a polynomial that `fit` found.
-
-    Args:
-        coefficients: Its coefficients, the highest degree first.
-        side: Side of a crop in pixels.
-    """
-    return float(np.polyval(coefficients, side))
 
 
 def measure_kept_bytes(network: Segmenter, side: int, training: TrainingConfig, fabric: Fabric) -> float:

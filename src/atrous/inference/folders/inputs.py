@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ def find_images(source: str | Path) -> list[ImageFile]:
         missing = f"no images in the folder {path}", f"Looked for {kinds}, in sub-folders too."
     elif is_glob(source):
         root = find_glob_root(str(source))
-        files = [Path(name) for name in glob.glob(str(source), recursive=True) if Path(name).is_file()]
+        files = [Path(name) for name in glob.glob(str(source), recursive=True) if _is_file_or_broken(Path(name))]
         missing = f"no file matches {source}", "Quote the pattern, and use ** for folders at any depth."
     else:
         raise UsageError(f"{path} is neither a file nor a folder", "Give an image, a folder of images or a glob.")
@@ -72,7 +73,12 @@ def find_images(source: str | Path) -> list[ImageFile]:
 
 def _is_image(file: Path, folder: Path) -> bool:
     hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return not hidden and file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
+    return not hidden and file.suffix.lower() in IMAGE_SUFFIXES and _is_file_or_broken(file)
+
+
+def _is_file_or_broken(path: Path) -> bool:
+    """Return whether a path is a file, or a link that leads nowhere: that is told when it is read."""
+    return path.is_file() or (path.is_symlink() and not path.exists())
 
 
 def is_glob(source: str | Path) -> bool:
@@ -107,7 +113,7 @@ def require_safe_output(
             raise UsageError(f"the output folder {output} is inside the input folder {folder}", "Choose another `out`.")
     names: dict[str, Path] = {}
     for image in images:
-        path = image.path.resolve()
+        path = Path(os.path.realpath(image.path))  # other than `resolve`, also of a link that leads to itself
         written = [(target / f"{image.key}{suffix}").resolve() for suffix in (".png", ".tif")]
         if target in (path.parent, path) or path in written:
             raise UsageError(f"the output folder {output} is that of the input {image.path}", "Choose another `out`.")

@@ -11,6 +11,7 @@ import numpy as np
 
 from atrous.core.arguments import refuse_wrong_types
 from atrous.core.errors import UsageError
+from atrous.core.files import read_stamp
 from atrous.core.labels import LabelSpace
 from atrous.core.output_folder import open_folder
 from atrous.images.encode import (
@@ -23,7 +24,7 @@ from atrous.images.encode import (
 )
 from atrous.images.legend import draw_legend
 from atrous.inference.folders.inputs import ImageFile, require_safe_output
-from atrous.inference.folders.record import FolderRecord, read_stamp
+from atrous.inference.folders.record import FolderRecord
 
 SHOWN_PX, LEAST_LEGEND_PX = 768, 320
 """Longest side of the overlay that a notebook shows, and least width of its legend."""
@@ -148,7 +149,9 @@ class Prediction:
             require_safe_output([], [ImageFile(self.source, self.key)], place)
         row, record = self.describe(names), FolderRecord(place)
         with open_folder(place):
-            is_new = not any(read_stamp(place / name) for name in names)  # then nothing need be known of the folder
+            is_new = not any(
+                read_stamp(place / name, follow_links=False) for name in names
+            )  # then nothing need be known of the folder
             if not (is_new or overwrite):
                 record.require_free({row["input"]: names})
             outdated = [] if is_new else record.list_outdated(row)

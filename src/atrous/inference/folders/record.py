@@ -11,32 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from atrous.core.errors import UsageError
-from atrous.core.files import load_json, save_json
+from atrous.core.files import Stamp, load_json, read_stamp, save_json
 from atrous.core.findings import shorten_list
+from atrous.core.records import Note
 from atrous.core.words import describe_count
 
 RECORD_NAME = "predictions.json"
 JOURNAL_NAME = ".predictions.jsonl"
 """Lines that are not in predictions.json yet: those of a run that is alive or was killed, and of `Prediction.save`."""
 
-Stamp = list[int]
-"""Size of a file in bytes, and the time of its last change in ns."""
 _DAMAGE = (ValueError, TypeError, KeyError, IndexError, AttributeError)
 """What reading JSON of another form raises."""
-
-
-def read_stamp(path: Path, *, follow_links: bool = False) -> Stamp | None:
-    """Return what tells that a file has not changed, or None if there is none.
-
-    Args:
-        path: The file.
-        follow_links: Whether a link is the file that it leads to.
-    """
-    try:
-        status = path.stat(follow_symlinks=follow_links)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return [status.st_size, status.st_mtime_ns]
 
 
 class FolderRecord:
@@ -56,6 +41,11 @@ class FolderRecord:
     def _known(self) -> _Known:
         return _read_known(self.folder)
 
+    @property
+    def notes(self) -> list[dict[str, str]]:
+        """The notes that predictions.json has."""
+        return self._known.notes
+
     def require_free(self, wanted: Mapping[str, Sequence[str]]) -> None:
         """Refuse to replace files that atrous did not write, that were changed afterwards, or of another image.
 
@@ -74,13 +64,13 @@ class FolderRecord:
 
     def _describe_taken(self, image: str, names: Sequence[str]) -> Iterator[str]:
         for name in names:
-            found = read_stamp(self.folder / name)
+            found = read_stamp(self.folder / name, follow_links=False)
             if found is None:
                 continue
             owner = self._known.owners.get(name, image)
             if name not in self._known.written:
                 yield f"{name} (not written by atrous)"
-            elif self._known.written[name] not in (None, found):
+            elif _was_edited(self._known.written[name], found):
                 yield f"{name} (changed since atrous wrote it)"
             elif not _is_same(owner, image):
                 yield f"{name} (of {owner})"
@@ -95,11 +85,7 @@ class FolderRecord:
         Returns: The row, if the image and the settings are as they were and all files exist, edited or not.
         """
         row = self._known.rows.get(names[0])
-        if (
-            row is None
-            or row.get("settings") != settings
-            or row.get("input_stamp") != read_stamp(image, follow_links=True)
-        ):
+        if row is None or row.get("settings") != settings or row.get("input_stamp") != read_stamp(image):
             return None
         has_all = all(name in row["files"] and (self.folder / name).is_file() for name in names)
         return row if has_all and _is_same(row["input"], str(image.absolute())) else None
@@ -114,7 +100,7 @@ class FolderRecord:
         Args:
             row: What is known of the image: input, files (that of the labels first) and more.
         """
-        written = {name: read_stamp(self.folder / name) for name in row["files"]}
+        written = {name: read_stamp(self.folder / name, follow_links=False) for name in row["files"]}
         self._append({"row": row, "written": written})
 
     def list_outdated(self, row: Mapping[str, Any]) -> list[Path]:
@@ -138,7 +124,10 @@ class FolderRecord:
         now = FolderRecord(self.folder)  # `Prediction.save` may have added lines meanwhile
         done = {row["input"] for row in now._known.rows.values()}
         left = {image: reason for image, reason in self._known.skipped.items() if image not in done} | dict(skipped)
-        stamps = {name: (stamp, read_stamp(self.folder / name)) for name, stamp in now._known.written.items()}
+        stamps = {
+            name: (stamp, read_stamp(self.folder / name, follow_links=False))
+            for name, stamp in now._known.written.items()
+        }
         content = {
             **header,
             "done": list(now._known.rows.values()),
@@ -162,12 +151,14 @@ class _Known:
         rows: Rows by the file of the labels.
         skipped: Reasons by image.
         written: Files with their stamps; None: of any content.
+        notes: Notes of the call that wrote predictions.json.
         is_ours: Whether predictions.json may be replaced: there is none, or it is one of ours.
     """
 
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     written: dict[str, Stamp | None] = field(default_factory=dict)
+    notes: list[dict[str, str]] = field(default_factory=list)
     is_ours: bool = True
 
     @cached_property
@@ -194,16 +185,27 @@ def _read_known(folder: Path) -> _Known:
 
 
 def _read_record(path: Path) -> _Known:
-    if read_stamp(path) is None:
+    if read_stamp(path, follow_links=False) is None:
         return _Known()
     try:
         content = load_json(path)
         rows = {row["files"][0]: row for row in content["done"]}
         written = {str(name): None for row in rows.values() for name in row["files"] if row["input"]}
         skipped = {row["input"]: row["reason"] for row in content["skipped"]}
-        return _Known(rows, skipped, written | content.get("written", {}))
+        notes = [Note(**note).to_json() for note in content.get("notes", ())]
+        return _Known(rows, skipped, written | content.get("written", {}), notes)
     except (OSError, *_DAMAGE):
         return _Known(is_ours=False)
+
+
+def _was_edited(written: Stamp | None, found: Stamp) -> bool:
+    """Return whether somebody has edited a file: the time of status is left out, since copies and permissions move it.
+
+    Args:
+        written: Its stamp when it was written; None: not known.
+        found: Its stamp now.
+    """
+    return written is not None and written[:2] != found[:2]
 
 
 def _is_same(one: str, other: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,20 +13,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from atrous.core.errors import DataError, MachineError, UsageError, note_on_stop
-from atrous.core.files import remove_temporaries
+from atrous.core.errors import DataError, UsageError, note_on_stop
+from atrous.core.files import Stamp, read_stamp, remove_temporaries
 from atrous.core.machine import count_usable_cores
 from atrous.core.output_folder import hold_folder
 from atrous.core.provenance import collect_versions
-from atrous.core.records import Progress, ProgressCallback
+from atrous.core.records import Note, Progress, ProgressCallback, list_notes
 from atrous.core.registry import describe_choices
+from atrous.core.system_errors import describe_write_error
 from atrous.images.decode import HUGE_PX, is_huge_tiff
 from atrous.inference import HUGE_FORMATS
 from atrous.inference.folders.inputs import ImageFile, find_images, require_safe_output
 from atrous.inference.folders.predict import iter_predictions
 from atrous.inference.folders.prediction import OutputForm, Prediction, describe_files
 from atrous.inference.folders.prefetch import MOST_THREADS
-from atrous.inference.folders.record import FolderRecord, Stamp, read_stamp
+from atrous.inference.folders.record import FolderRecord
 from atrous.inference.labelling.labeller import Labeller
 from atrous.inference.memory import LARGEST_WINDOW
 
@@ -84,6 +86,7 @@ def save_predictions(
     min_confidence: float = 0.0,
     overwrite: bool = False,
     model_digest: str | None = None,
+    notes: Sequence[Note] = (),
     progress: ProgressCallback | None = None,
 ) -> PredictionRecord:
     """Label files, folders and globs into a folder, sub-folders mirrored, and write `predictions.json` beside them.
@@ -103,6 +106,7 @@ def save_predictions(
         min_confidence: Pixels below it, in [0, 1], get the id of void.
         overwrite: Whether to label all images again, and to replace files that atrous did not write there.
         model_digest: Tells models apart; None: all images are labelled again.
+        notes: What was assumed and chosen, for predictions.json; read at the end, so that it may grow meanwhile.
         progress: Receives the progress.
     Raises:
         UsageError: A source or a format does not exist, `min_confidence` is not in [0, 1], two images share a name,
@@ -136,8 +140,51 @@ def save_predictions(
                     work.label_huge(file, min_confidence, progress)
                     work.tell(len(files), progress)
         finally:
-            work.save()
+            work.save(notes)
     return report
+
+
+class _Saving:
+    """A prediction whose files another thread writes.
+
+    An interruption may come while the thread starts, so that neither the pool nor its caller knows of it.
+
+    Args:
+        prediction: The prediction.
+    """
+
+    def __init__(self, prediction: Prediction) -> None:
+        self.prediction = prediction
+        self._future: Future[None] = Future()
+        self._lock = threading.Lock()
+        self._is_written = False
+        self._is_settled = False
+
+    def start(self, pool: ThreadPoolExecutor, folder: Path, form: OutputForm) -> None:
+        """Let a thread write the files.
+
+        Args:
+            pool: The threads.
+            folder: Where to.
+            form: Which files.
+        """
+        self._future = pool.submit(self._write, folder, form)
+
+    def _write(self, folder: Path, form: OutputForm) -> None:
+        with self._lock:
+            if not self._is_settled:
+                self.prediction.write(folder, form)
+                self._is_written = True
+
+    def wait(self) -> None:
+        """Wait for the files, and raise what kept them from being written."""
+        self._future.result()
+
+    def settle(self) -> bool:
+        """Return whether the files are there, for good: what is being written is finished, and nothing is begun."""
+        with self._lock:
+            self._is_settled = True
+            return self._is_written
 
 
 @dataclass
@@ -182,7 +229,7 @@ class _Work:
         if not overwrite:
             self.record.require_free({str(file.path.absolute()): names[file] for file in left})
         # Before they are read: an image that changes while it is labelled is labelled again by the next call.
-        self.stamps = {file.key: read_stamp(file.path, follow_links=True) for file in left}
+        self.stamps = {file.key: read_stamp(file.path) for file in left}
         return left
 
     def label_whole(
@@ -196,13 +243,13 @@ class _Work:
             min_confidence: Pixels below it get the id of void.
             progress: Receives the progress.
         """
-        pending: deque[tuple[Prediction, Future[list[Path]]]] = deque()
+        pending: deque[_Saving] = deque()
 
         def finish() -> None:
-            prediction, saving = pending.popleft()
-            with _naming_the_image(prediction.source):
-                saving.result()
-            self.note(prediction)
+            with _naming_the_file(self.folder / f"{pending[0].prediction.key}.png"):
+                pending[0].wait()
+            self.note(pending[0].prediction)
+            pending.popleft()
             self.tell(total, progress)
 
         predictions = iter_predictions(
@@ -221,13 +268,14 @@ class _Work:
                     if len(pending) == most:
                         finish()
                     self.record.claim(self.form.list_names(prediction.key))
-                    pending.append((prediction, pool.submit(prediction.write, self.folder, self.form)))
+                    pending.append(_Saving(prediction))
+                    pending[-1].start(pool, self.folder, self.form)
                 while pending:
                     finish()
         finally:
-            for prediction, saving in pending:  # after an interruption
-                if saving.done() and saving.exception() is None:
-                    self.note(prediction)
+            for saving in pending:  # after an interruption, which may have come between any two lines above
+                if saving.settle():
+                    self.note(saving.prediction)
 
     def label_huge(self, file: ImageFile, min_confidence: float, progress: ProgressCallback | None) -> None:
         """Label an image that is never whole in memory, and note it, be it done or skipped.
@@ -241,7 +289,7 @@ class _Work:
         label = HUGE_FORMATS.load("tiff")
         self.record.claim([name])
         try:
-            with _naming_the_image(file.path):
+            with _naming_the_file(self.folder / name):
                 *size, window = label(
                     self.labeller,
                     file.path,
@@ -256,8 +304,10 @@ class _Work:
             self.add(file.key, describe_files(file.path, [name], size, window))
 
     def note(self, prediction: Prediction) -> None:
-        """Record an image that was labelled."""
-        self.add(prediction.key, prediction.describe(self.form.list_names(prediction.key)))
+        """Record an image that was labelled, once."""
+        latest = self.report.done[-1]["files"][0] if self.report.done else None
+        if latest != f"{prediction.key}.png":
+            self.add(prediction.key, prediction.describe(self.form.list_names(prediction.key)))
 
     def add(self, key: str, row: dict[str, Any]) -> None:
         """Record an image that was labelled, and remove its files of other settings.
@@ -283,9 +333,16 @@ class _Work:
             done = len(self.report.done) + len(self.report.kept) + len(self.report.skipped)
             progress(Progress("predicting", done, total))
 
-    def save(self) -> None:
-        """Write predictions.json."""
-        self.record.save(self.header, {row["input"]: row["reason"] for row in self.report.skipped})
+    def save(self, notes: Sequence[Note]) -> None:
+        """Write predictions.json.
+
+        Args:
+            notes: What was assumed and chosen now; what was for images that are kept stays.
+        """
+        before = self.record.notes if self.report.kept else []
+        now = list_notes(notes)
+        header = {**self.header, "notes": [*(note for note in before if note not in now), *now]}
+        self.record.save(header, {row["input"]: row["reason"] for row in self.report.skipped})
 
 
 def _describe_settings(
@@ -337,8 +394,8 @@ def _require_labels_alone(labeller: Labeller, file: ImageFile, **wanted: bool) -
 
 
 @contextmanager
-def _naming_the_image(path: Path | None) -> Iterator[None]:
+def _naming_the_file(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise MachineError(f"cannot write the labels of {path}: {error}") from error
+        raise describe_write_error(error, path) from error

@@ -38,6 +38,15 @@ def test_a_file_is_taken_by_its_stem_whatever_brackets_are_in_it(tmp_path: Path)
     assert [file.key for file in find_images(tmp_path / "photo[1].jpg")] == ["photo[1]"]
 
 
+def test_a_link_that_leads_nowhere_is_one_of_the_images(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg")
+    (tmp_path / "b.jpg").symlink_to(tmp_path / "gone.jpg")
+    (tmp_path / "c.jpg").symlink_to(tmp_path / "c.jpg")
+    (tmp_path / "notes.txt").symlink_to(tmp_path / "gone.txt")
+    for source in (tmp_path, f"{tmp_path}/*.jpg", f"{tmp_path}/**/*.jpg"):
+        assert [file.key for file in find_images(source)] == ["a", "b", "c"]
+
+
 @pytest.mark.parametrize(
     ("name", "words"), [("missing.jpg", "no such file"), ("*.jpg", "no file matches"), ("", "no images in")]
 )

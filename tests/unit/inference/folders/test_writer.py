@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
+import errno
 import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +19,13 @@ import pytest
 from PIL import Image
 
 import tiny
-from atrous.core.errors import UsageError
+from atrous.core.errors import MachineError, UsageError
 from atrous.core.inference_options import InferenceOptions
 from atrous.core.output_folder import hold_folder
-from atrous.core.records import Progress
+from atrous.core.records import Note, Progress
 from atrous.inference.build import build_labeller
 from atrous.inference.engine import Engine
+from atrous.inference.folders import writer
 from atrous.inference.folders.predict import predict_image
 from atrous.inference.folders.prediction import Prediction
 from atrous.inference.folders.record import JOURNAL_NAME
@@ -152,6 +157,108 @@ def test_an_interrupted_call_goes_on_where_it_stopped(labeller: Labeller, images
     assert list_done(record) == (["c"], ["a", "b"])
     assert repr(record) == f"PredictionRecord(1 labelled, 2 labelled earlier, 0 skipped, folder={str(out)!r})"
     assert steps == [(3, 3)]
+
+
+@pytest.mark.parametrize(
+    "moment", ["as the thread starts", "once it has started", "while it is written", "once it is noted"]
+)
+def test_an_interruption_at_the_first_image_says_what_is_there(
+    labeller: Labeller, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    def interrupt_after(owner: type, name: str) -> None:
+        call = getattr(owner, name)
+
+        def wrapped(*values: object) -> None:
+            call(*values)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(owner, name, wrapped)
+
+    write, begun = Prediction.write, threading.Event()
+
+    def write_slowly(*values: object) -> list[Path]:
+        begun.set()
+        if moment == "as the thread starts":
+            _thread.interrupt_main()
+        time.sleep(0.3)
+        return write(*values)
+
+    def wait(*_: object) -> None:
+        begun.wait(10)
+        raise KeyboardInterrupt
+
+    if moment == "as the thread starts":
+        monkeypatch.setattr(Prediction, "write", write_slowly)
+    elif moment == "while it is written":
+        monkeypatch.setattr(Prediction, "write", write_slowly)
+        monkeypatch.setattr(writer._Saving, "wait", wait)
+    elif moment == "once it has started":
+        interrupt_after(writer._Saving, "start")
+    else:
+        interrupt_after(writer._Work, "note")
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt) as caught:
+        label(labeller, images / "a.png", out)
+    assert (out / "a.png").is_file()
+    assert caught.value.__notes__ == [f"1 labelled, 0 skipped in {out}; run it again to continue"]
+    assert [row["files"] for row in json.loads((out / "predictions.json").read_text())["done"]] == [["a.png"]]
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(errno.ENOSPC, "no space left on the disk"), (errno.EACCES, "no permission to write"), (errno.EROFS, "read-only")],
+)
+def test_a_file_that_cannot_be_written_is_told_by_the_one_rule(
+    labeller: Labeller, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, "strange")
+
+    monkeypatch.setattr(Prediction, "write", fail)
+    with pytest.raises(MachineError, match=words) as caught:
+        label(labeller, images, tmp_path / "out")
+    assert caught.value.message.startswith(f"{tmp_path / 'out' / 'a.png'}: ")
+    assert caught.value.hint
+
+
+def test_the_record_has_the_notes_of_the_call_and_of_what_it_kept(
+    labeller: Labeller, images: Path, tmp_path: Path
+) -> None:
+    def read_codes() -> list[str]:
+        return [note["code"] for note in json.loads((tmp_path / "out" / "predictions.json").read_text())["notes"]]
+
+    label(labeller, images / "a.png", tmp_path / "out")
+    assert read_codes() == []
+    label(labeller, images / "b.png", tmp_path / "out", notes=[Note("void-id", "x")])
+    assert read_codes() == ["void-id"]
+    label(labeller, images, tmp_path / "out", notes=[Note("precision-bf16", "y")])  # keeps a and b
+    assert read_codes() == ["void-id", "precision-bf16"]
+    label(labeller, images, tmp_path / "out", notes=[Note("precision-bf16", "y")], overwrite=True)
+    assert read_codes() == ["precision-bf16"]
+
+
+def test_a_link_that_leads_nowhere_is_skipped_by_name(labeller: Labeller, images: Path, tmp_path: Path) -> None:
+    (images / "gone.png").symlink_to(tmp_path / "nothing.png")
+    (images / "loop.png").symlink_to(images / "loop.png")
+    record = label(labeller, images, tmp_path / "out")
+    assert len(record.done) == 3
+    reasons = {Path(row["input"]).name: row["reason"] for row in record.skipped}
+    assert reasons.keys() == {"gone.png", "loop.png"}
+    assert "a link that leads nowhere" in reasons["gone.png"]
+
+
+def test_an_image_is_labelled_again_if_its_time_is_set_back_and_copied_labels_count_as_unchanged(
+    labeller: Labeller, images: Path, tmp_path: Path
+) -> None:
+    image, out = images / "a.png", tmp_path / "out"
+    label(labeller, images, out)
+    times = image.stat()
+    content = bytearray(image.read_bytes())
+    image.write_bytes(content)
+    os.utime(image, ns=(times.st_atime_ns, times.st_mtime_ns))
+    for path in out.glob("*.png"):  # the time of status moves
+        path.chmod(0o600)
+    assert list_done(label(labeller, images, out)) == (["a"], ["b", "c"])
 
 
 KILLED = """

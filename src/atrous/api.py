@@ -18,7 +18,7 @@ from atrous.core.data_source import PYTHON_SOURCE
 from atrous.core.errors import ConfigError, UsageError, note_on_stop
 from atrous.core.files import save_json, shorten_paths
 from atrous.core.inference_options import InferenceOptions, Opening
-from atrous.core.output_folder import require_place, require_replaceable
+from atrous.core.output_folder import require_folder, require_place, require_replaceable
 from atrous.core.provenance import collect_provenance
 from atrous.core.records import MessageCallback, Note, NoteCollector, ProgressCallback, Scores, send_message
 from atrous.core.run_folder import RunFolder
@@ -28,9 +28,11 @@ from atrous.data.contracts import SegmentationDataset, Splits
 from atrous.display.progress import open_call
 from atrous.exporting import FORMATS
 from atrous.exporting.calibration import read_images, sample_images
+from atrous.exporting.contracts import Format
 from atrous.exporting.export import export_network
 from atrous.exporting.parity import Parity
 from atrous.inference.exported import is_export, is_exported
+from atrous.inference.folders.record import FolderRecord
 from atrous.inference.folders.writer import PredictionRecord, save_predictions
 from atrous.inference.labelling.labeller import Labeller
 from atrous.inference.labelling.likeliest import name_last_stage
@@ -137,6 +139,10 @@ def save(
     path = Path(file)
     if path.suffix != ".safetensors":
         raise UsageError(f"{path}: a model file ends in .safetensors", "Name it so, such as model.safetensors.")
+    # The model of a run is what its metrics describe.
+    is_own = not RunFolder(path.parent).is_run and is_model_file(path)
+    require_place(path)
+    require_replaceable([path], is_own=is_own, overwrite=overwrite)
     if isinstance(model, Segmenter):
         opened = Model(model, classes=classes)
     else:
@@ -147,10 +153,6 @@ def save(
         space = replace(read_classes(network, classes), colours=space.colours)
     elif classes is not None:
         space = replace(space, names=read_classes(network, classes).names)
-    # The model of a run is what its metrics describe.
-    is_own = not RunFolder(path.parent).is_run and is_model_file(path)
-    require_place(path)
-    require_replaceable([path], is_own=is_own, overwrite=overwrite)
     save_model(path, network, replace(opened.card, label_space=space, output_stride=network.output_stride))
     return path
 
@@ -353,6 +355,9 @@ def predict(
     given = {"output_stride": output_stride, "scales": scales, "flip": flip, "window": window, "crf": crf}
     opening = {"precision": precision, "device": device, "backend": backend, "trust": trust}
     options = update_options(InferenceOptions(), given)
+    require_folder(Path(out))
+    if not overwrite:
+        FolderRecord(Path(out)).require_free({})
     with open_call(progress, on_message) as display:
         opened = _open(model, opening)
         collector = NoteCollector(display.on_message)
@@ -419,7 +424,9 @@ def bench(
             "Each size and number is at least 1.",
         )
     files = [] if out is None else [Path(out) / "bench.json", Path(out) / "bench.png"]
-    require_replaceable(files, is_own=bool(files) and is_bench_file(files[0]), overwrite=overwrite)
+    if out is not None:
+        require_folder(Path(out))
+        require_replaceable(files, is_own=is_bench_file(files[0]), overwrite=overwrite)
     with open_call(progress, on_message) as display:
         candidates, dataset, refusal = [], None, None
         for name, model in zip(_name_models(models), models, strict=True):
@@ -499,14 +506,17 @@ def export(
         raise UsageError("calibrate is for int8", "Give both, or neither.")
     if isinstance(model, str | Path) and is_exported(Path(model)):
         raise UsageError(f"{model} is an exported file, not a network", "Give the model it came from.")
-    form = FORMATS.load(format)
     if out is not None:
         require_place(Path(out))
+    form = FORMATS.load(format)
+    if out is not None:
+        _require_export_place(Path(out), form, overwrite=overwrite)  # before the model is opened
     opened = _open(model, {} if isinstance(model, Model) else {"device": "cpu"})
-    target = _choose_export_folder(model, opened) / f"{_name_export(model)}{'-int8' * int8}{form.suffix}"
-    path = target if out is None else Path(out)
-    files = [path, *(path.with_suffix(suffix) for suffix in form.beside)]
-    require_replaceable(files, is_own=is_export(path), overwrite=overwrite)
+    if out is None:
+        path = _choose_export_folder(model, opened) / f"{_name_export(model)}{'-int8' * int8}{form.suffix}"
+        _require_export_place(path, form, overwrite=overwrite)
+    else:
+        path = Path(out)
     images = _find_calibration(calibrate, opened.run) if int8 else None
     with note_on_stop(lambda error: f"{path} was not written." * isinstance(error, KeyboardInterrupt)):
         parity = export_network(
@@ -520,6 +530,14 @@ def export(
             on_message=on_message,
         )
     return path, parity
+
+
+def _require_export_place(path: Path, form: type[Format], *, overwrite: bool) -> None:
+    """Refuse a path at which an export cannot be written, or would replace what `export` did not write."""
+    require_place(path)
+    files = [path, *(path.with_suffix(suffix) for suffix in form.beside)]
+    if not overwrite and any(file.exists() or file.is_symlink() for file in files):
+        require_replaceable(files, is_own=is_export(path), overwrite=overwrite)
 
 
 def _name_export(model: Loadable) -> str:

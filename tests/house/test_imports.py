@@ -69,11 +69,17 @@ REFUSED = {
     "models show no": 2,
     "datasets show nowhere": 3,
     "config show nowhere": 3,
+    f"predict {IMAGE} --model {MODEL} --out {MODEL}/below": 2,
+    f"export {MODEL} --out {IMAGE}/below/a.onnx": 2,
+    f"bench {MODEL} --out {IMAGE}/below": 2,
+    f"train shapes --out {IMAGE}/below": 2,
+    f"train shapes --preview --out {IMAGE}/below": 2,
     "reproduce table99": 2,
     "reproduce table1 --data nowhere": 3,
     "reproduce table1 --backbone no": 2,
 }
-"""Command lines with a path or a name that does not exist, and their exit codes. They are refused without PyTorch."""
+"""Command lines with a path or a name that does not exist or cannot be written, and their exit codes: they are refused
+without PyTorch."""
 LISTED = ("models", "datasets", "config show --recipe demo", "config show photos --why", "models --json")
 """Commands that need no PyTorch when they succeed either."""
 COMPILERS = ("torch._dynamo", "sympy")

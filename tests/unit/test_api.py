@@ -7,6 +7,7 @@ import io
 import json
 import math
 import random
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ import atrous
 from atrous import api
 from atrous.cli.main import main
 from atrous.config.load import load_config
-from atrous.core.errors import ConfigError, DataError, ModelFileError, UsageError
+from atrous.core.errors import ConfigError, DataError, MachineError, ModelFileError, UsageError
 from atrous.core.labels import LabelSpace
 from atrous.data.datasets.shapes import build_shapes
 from atrous.inference import BACKENDS
@@ -565,3 +566,46 @@ def test_a_folder_without_a_model_is_refused_as_weights_before_the_data_are_read
         atrous.train(tmp_path / "nowhere", weights=tmp_path, model="fcn-tiny", out=tmp_path / "run")
     with pytest.raises(ModelFileError, match=r"model\.weights: no/such/run: no such file or folder"):
         atrous.train(tmp_path / "nowhere", weights="no/such/run", model="fcn-tiny", out=tmp_path / "run")
+
+
+@pytest.mark.parametrize("place", ["file/below", "/proc/x"])
+@pytest.mark.parametrize(
+    "call",
+    {
+        "predict": lambda out: atrous.predict("a.png", "model.safetensors", out),
+        "bench": lambda out: api.bench(["model.safetensors"], [(33, 33)], out=out),
+        "export": lambda out: atrous.export("model.safetensors", out / "a.onnx"),
+        "save": lambda out: atrous.save("model.safetensors", out / "a.safetensors"),
+    }.values(),
+)
+def test_a_place_that_cannot_be_written_is_refused_before_the_model_is_opened(tmp_path, monkeypatch, call, place):
+    monkeypatch.setattr(api, "_open", lambda *_: pytest.fail("opened"))
+    (tmp_path / "file").touch()
+    with pytest.raises((UsageError, MachineError)):
+        call(tmp_path / place)
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("predictions.json", lambda path: atrous.predict("a.png", "model.safetensors", path.parent)),
+        ("bench.json", lambda path: api.bench(["model.safetensors"], [(33, 33)], out=path.parent)),
+        ("bench.png", lambda path: api.bench(["model.safetensors"], [(33, 33)], out=path.parent)),
+        ("a.onnx", lambda path: atrous.export("model.safetensors", path)),
+        ("a.safetensors", lambda path: atrous.save("model.safetensors", path)),
+    ],
+)
+def test_files_of_somebody_else_are_found_before_the_model_is_opened(tmp_path, monkeypatch, name, call):
+    monkeypatch.setattr(api, "_open", lambda *_: pytest.fail("opened"))
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UsageError, match=re.escape(name)):
+        call(tmp_path / name)
+
+
+def test_a_model_in_a_folder_that_cannot_be_written_is_not_converted(tmp_path, monkeypatch, tiny_network):
+    monkeypatch.setattr(api, "export_network", lambda *_, **__: pytest.fail("converted"))
+    monkeypatch.setattr(api, "_choose_export_folder", lambda *_: tmp_path / "file" / "below")
+    (tmp_path / "file").touch()
+    model = atrous.Model(tiny_network, classes=["sky", "road", "car"])
+    with pytest.raises(UsageError):
+        atrous.export(model)

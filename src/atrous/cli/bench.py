@@ -46,6 +46,7 @@ def run(
     strides = [None] if output_strides is None else [_parse_stride(word) for word in output_strides.split(",")]
     from atrous.cli.console import open_display, print_json, show_loading
     from atrous.core.data_source import require_source
+    from atrous.core.output_folder import require_folder
     from atrous.display.console import build_console
     from atrous.inference import BACKENDS
     from atrous.networks.model_source import find_model
@@ -57,6 +58,8 @@ def run(
             BACKENDS.require(backend)
     if data is not None:
         require_source(data, data_root)
+    if out is not None:
+        require_folder(out)
     with open_display(quiet=quiet) as display:
         with show_loading(display):
             from atrous import api

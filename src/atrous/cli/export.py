@@ -38,6 +38,7 @@ def run(
     Example: atrous export runs/demo --format onnx --out demo.onnx
     """
     from atrous.cli.console import open_display, print_json, show_loading
+    from atrous.core.output_folder import require_place
     from atrous.display.console import build_console
     from atrous.exporting import FORMATS
     from atrous.inference.folders.inputs import require_input
@@ -47,6 +48,8 @@ def run(
     find_model(Path(model))
     if calibrate is not None:
         require_input(calibrate)
+    if out is not None:
+        require_place(out)
     with open_display(quiet=quiet) as display:
         with show_loading(display):
             from atrous import api

@@ -54,6 +54,7 @@ def run(
     Example: atrous predict photos/ --model runs/demo --out labelled/
     """
     from atrous.cli.console import open_display, print_json, show_loading
+    from atrous.core.output_folder import require_folder
     from atrous.display.console import build_console
     from atrous.inference.folders.inputs import require_input
     from atrous.networks.model_source import find_model
@@ -65,6 +66,7 @@ def run(
     for source in inputs:
         require_input(source)
     find_model(Path(model))
+    require_folder(out)
     with open_display(quiet=quiet) as display:
         with show_loading(display):
             from atrous import api

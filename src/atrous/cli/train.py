@@ -142,6 +142,8 @@ def _load(
     from atrous.config.stages import list_stages
     from atrous.core.data_source import require_source
     from atrous.core.machine import require_single_process
+    from atrous.core.output_folder import require_place
+    from atrous.core.run_folder import RunFolder
     from atrous.runs.folder import find_recipe, require_possible
     from atrous.training.names import require_names
 
@@ -159,7 +161,9 @@ def _load(
         )
     if resume is None:  # before anything heavy is imported; the data of a run to resume have a message of their own
         require_source(loaded.config.data.source, loaded.config.data.root)
-        if folder is not None and not preview:
+        if preview:
+            require_place(RunFolder(Path(loaded.config.output.folder or "runs")).preview)
+        elif folder is not None:
             require_possible(folder)
         for stage in list_stages(loaded.config):
             require_names(stage)

@@ -70,6 +70,17 @@ def hold_folder(folder: Path) -> Iterator[None]:
         _remove_empty(made)
 
 
+def require_folder(folder: Path) -> None:
+    """Refuse a folder in which no file can be written, before the work whose results it is for; nothing is left there.
+
+    Raises:
+        UsageError: There cannot be a folder of this name.
+        MachineError: There is no permission to write there, or no space.
+    """
+    with open_folder(folder):
+        pass
+
+
 def require_place(file: Path) -> None:
     """Refuse a path at which no file can be written, before the work whose result it is for; nothing is left there.
 
@@ -83,8 +94,7 @@ def require_place(file: Path) -> None:
         file.lstat()  # fails for a name that no file can have
     if file.is_dir():
         raise UsageError(f"{file} is a folder", "Give the name of a file.")
-    with open_folder(file.parent):
-        pass
+    require_folder(file.parent)
 
 
 def require_replaceable(files: Iterable[Path], *, is_own: bool, overwrite: bool | None) -> None:

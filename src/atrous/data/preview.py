@@ -19,6 +19,15 @@ PREVIEW_MARK = "preview of a training"
 _COLUMNS, _CELL_PX, _GAP_PX = 4, 220, 8
 
 
+def require_own(path: Path) -> None:
+    """Refuse to replace a file that is no preview.
+
+    Raises:
+        UsageError: There is such a file.
+    """
+    require_replaceable([path], is_own=read_png_text(path) == PREVIEW_MARK, overwrite=None)
+
+
 def save_preview(stream: Stream, label_space: LabelSpace, path: Path, count: int = 16) -> None:
     """Write the first samples of a stream as one PNG, with a legend of the classes below.
 
@@ -31,7 +40,7 @@ def save_preview(stream: Stream, label_space: LabelSpace, path: Path, count: int
         DataError: A file cannot be read.
         UsageError: There is a file of this name that is no preview.
     """
-    require_replaceable([path], is_own=read_png_text(path) == PREVIEW_MARK, overwrite=None)
+    require_own(path)
     pair_width = 2 * _CELL_PX + _GAP_PX // 2
     width = _COLUMNS * (pair_width + _GAP_PX) + _GAP_PX
     grid_height = -(-count // _COLUMNS) * (_CELL_PX + _GAP_PX) + _GAP_PX

@@ -10,7 +10,7 @@ from atrous.core.output_folder import require_place
 from atrous.core.run_folder import RunFolder
 from atrous.core.words import describe_count
 from atrous.data.build import build_splits, build_stream, check_training_data, list_pass
-from atrous.data.preview import save_preview
+from atrous.data.preview import require_own, save_preview
 from atrous.networks.build import describe_network
 from atrous.runs.folder import hold_run
 from atrous.runs.stages import Stage, list_given_crops, prepare_stages
@@ -88,6 +88,7 @@ def preview_training(loaded: LoadedConfig) -> Path:
     config = list_stages(loaded.config)[0]
     path = RunFolder(Path(config.output.folder or "runs")).preview
     require_place(path)
+    require_own(path)
     splits = build_splits(config.data)
     space, one_pass = splits.train.label_space, None
     is_crop_given = list_given_crops(loaded)[0]

@@ -199,7 +199,7 @@ def _read_record(path: Path) -> _Known:
 
 
 def _was_edited(written: Stamp | None, found: Stamp) -> bool:
-    """Return whether somebody has edited a file: the time of status is left out, since copies and permissions move it.
+    """Return whether a file was edited: its time of status does not count, which copies and permissions move.
 
     Args:
         written: Its stamp when it was written; None: not known.

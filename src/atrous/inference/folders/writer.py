@@ -181,7 +181,7 @@ class _Saving:
         self._future.result()
 
     def settle(self) -> bool:
-        """Return whether the files are there, for good: what is being written is finished, and nothing is begun."""
+        """Return whether the files exist, for good: what is being written is finished, and nothing is begun."""
         with self._lock:
             self._is_settled = True
             return self._is_written

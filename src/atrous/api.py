@@ -28,10 +28,9 @@ from atrous.data.contracts import SegmentationDataset, Splits
 from atrous.display.progress import open_call
 from atrous.exporting import FORMATS
 from atrous.exporting.calibration import read_images, sample_images
-from atrous.exporting.contracts import Format
-from atrous.exporting.export import export_network
+from atrous.exporting.export import export_network, require_export_place
 from atrous.exporting.parity import Parity
-from atrous.inference.exported import is_export, is_exported
+from atrous.inference.exported import is_exported
 from atrous.inference.folders.record import FolderRecord
 from atrous.inference.folders.writer import PredictionRecord, save_predictions
 from atrous.inference.labelling.labeller import Labeller
@@ -506,17 +505,13 @@ def export(
         raise UsageError("calibrate is for int8", "Give both, or neither.")
     if isinstance(model, str | Path) and is_exported(Path(model)):
         raise UsageError(f"{model} is an exported file, not a network", "Give the model it came from.")
-    if out is not None:
-        require_place(Path(out))
-    form = FORMATS.load(format)
-    if out is not None:
-        _require_export_place(Path(out), form, overwrite=overwrite)  # before the model is opened
+    if out is not None:  # before the model is opened
+        require_export_place(Path(out), format, overwrite=overwrite)
     opened = _open(model, {} if isinstance(model, Model) else {"device": "cpu"})
+    suffix = f"{'-int8' * int8}{FORMATS.load(format).suffix}"
+    path = _choose_export_folder(model, opened) / f"{_name_export(model)}{suffix}" if out is None else Path(out)
     if out is None:
-        path = _choose_export_folder(model, opened) / f"{_name_export(model)}{'-int8' * int8}{form.suffix}"
-        _require_export_place(path, form, overwrite=overwrite)
-    else:
-        path = Path(out)
+        require_export_place(path, format, overwrite=overwrite)
     images = _find_calibration(calibrate, opened.run) if int8 else None
     with note_on_stop(lambda error: f"{path} was not written." * isinstance(error, KeyboardInterrupt)):
         parity = export_network(
@@ -530,14 +525,6 @@ def export(
             on_message=on_message,
         )
     return path, parity
-
-
-def _require_export_place(path: Path, form: type[Format], *, overwrite: bool) -> None:
-    """Refuse a path at which an export cannot be written, or would replace what `export` did not write."""
-    require_place(path)
-    files = [path, *(path.with_suffix(suffix) for suffix in form.beside)]
-    if not overwrite and any(file.exists() or file.is_symlink() for file in files):
-        require_replaceable(files, is_own=is_export(path), overwrite=overwrite)
 
 
 def _name_export(model: Loadable) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from atrous.core.errors import AtrousError, ModelFileError, UsageError
 from atrous.core.files import atomic_path
+from atrous.core.output_folder import require_place, require_replaceable
 from atrous.core.records import MessageCallback, send_message
 from atrous.core.seal import SEAL_KEY, draw_seal, seal_files
 from atrous.core.system_errors import describe_reason, raise_shortage
@@ -24,13 +25,30 @@ from atrous.graphs.card import GraphCard, write_metadata
 from atrous.graphs.trace import trace_network
 from atrous.inference.backends.folding import copy_network, fold_norms
 from atrous.inference.engine import Engine
-from atrous.inference.exported import ExportedFile
+from atrous.inference.exported import ExportedFile, is_export
 from atrous.inference.memory import measure_bytes_per_pixel
 from atrous.networks.model_file import ModelCard
 from atrous.networks.segmenter import Segmenter
 
 PACKAGES = ("atrous", "torch")
 _CPU = torch.device("cpu")
+
+
+def require_export_place(path: Path, format: str, *, overwrite: bool) -> None:
+    """Refuse a path at which an export cannot be written, or would replace what no export wrote.
+
+    Args:
+        path: The file.
+        format: A name in `FORMATS`.
+        overwrite: Whether to replace whatever exists.
+    Raises:
+        UsageError: There cannot be such a file, or it or one beside it would be lost.
+        MachineError: There is no permission to write there, no space, or a package of the format is missing.
+    """
+    require_place(path)
+    form: type[Format] = FORMATS.load(format)
+    files = [path, *(path.with_suffix(suffix) for suffix in form.beside)]
+    require_replaceable(files, is_own=is_export(path), overwrite=overwrite)
 
 
 def export_network(

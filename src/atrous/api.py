@@ -67,6 +67,8 @@ __all__ = [
     "train",
 ]
 
+LARGEST_BENCH = 100_000
+"""Longest side of an image that `bench` times, and the most rounds."""
 Loadable = Model | Run | Segmenter | str | Path
 """A loaded model, a run, a network that was built with the names of its classes, or what `load` opens."""
 
@@ -396,12 +398,12 @@ def bench(
 
     Args:
         models: Loaded models, runs, or what `load` opens.
-        sizes: Heights and widths of the images, in pixels, each at least 1.
+        sizes: Heights and widths of the images, in pixels, each from 1 to 100,000.
         output_strides: Input resolution / feature resolution; None for the model's.
         precisions: fp32, bf16; an exported file keeps its own.
         backends: torch, compile, openvino, onnxruntime; auto is torch, or an exported file's own.
         data: What to score each on, too.
-        rounds: Timed turns of each, >= 1; two more warm up before.
+        rounds: Timed turns of each, from 1 to 100,000; two more warm up before.
         out: Folder for bench.json and bench.png, if any.
         device: auto, cpu, cuda, cuda:1 or mps.
         data_root: Folder in which registered data sets are looked for.
@@ -417,10 +419,10 @@ def bench(
         ModelFileError: A model cannot be opened.
         ConfigError: A model cannot have an output stride, or there is no such precision.
     """
-    if rounds < 1 or not sizes or not models or any(side < 1 for size in sizes for side in size):
+    if not sizes or not models or not all(1 <= n <= LARGEST_BENCH for n in (rounds, *itertools.chain(*sizes))):
         raise UsageError(
             f"{describe_count(len(models), 'model')}, sizes {list(sizes)}, rounds {rounds}",
-            "Each size and number is at least 1.",
+            f"Each size and number is at least 1 and at most {LARGEST_BENCH:,}.",
         )
     files = [] if out is None else [Path(out) / "bench.json", Path(out) / "bench.png"]
     if out is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -100,13 +101,13 @@ def parse_size(word: str) -> tuple[int, int]:
         UsageError: It is neither.
     """
     sides = word.strip().split("x")
-    if len(sides) > 2 or not all(side.isascii() and side.isdecimal() and int(side) > 0 for side in sides):
+    if len(sides) > 2 or not all(re.fullmatch("0*[1-9][0-9]{0,6}", side) for side in sides):
         raise UsageError(f"--sizes got {word!r}", "Write sides in pixels, such as 513 or 480x360.")
     return int(sides[-1]), int(sides[0])
 
 
 def _parse_stride(word: str) -> int:
-    if not word.strip().isdecimal():
+    if not re.fullmatch("[0-9]{1,7}", word.strip()):
         raise UsageError(f"--output-strides got {word!r}", "Write numbers separated by commas, such as 8,16.")
     return int(word)
 

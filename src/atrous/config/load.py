@@ -289,7 +289,7 @@ def _read_yaml(path: Path, label: str, problems: list[Problem]) -> Iterator[_Set
     try:
         tree = yaml.load(text)
         lines = dict(_find_lines(YAML(typ="safe", pure=True).compose(text), ()))
-    except (YAMLError, ValueError, RecursionError) as error:  # a date of month 13 is a ValueError
+    except (YAMLError, ValueError, RecursionError) as error:  # see `_read_assignments`
         raise ConfigError(*_describe_yaml_error(error, path)) from error
     if not isinstance(tree, dict):
         wrong = "is empty" if tree is None else f"not a mapping but {type(tree).__name__}"
@@ -374,7 +374,7 @@ def _read_assignments(assignments: Sequence[str], problems: list[Problem]) -> It
             continue
         try:
             parsed = YAML(typ="safe", pure=True).load(value)
-        except YAMLError:
+        except (YAMLError, ValueError, RecursionError):  # a date of month 13 is a ValueError
             problems.append(
                 Problem(key, f"is {value!r}, which is not YAML", "Put the value in quotes.", f"`set` {text}")
             )

@@ -35,7 +35,12 @@ def update_options(defaults: Options, given: Mapping[str, Any]) -> Options:
 
 
 def read_options(
-    part: Callable[..., Any], options: Mapping[str, Any], key: str, *, reserved: Collection[str] = ()
+    part: Callable[..., Any],
+    options: Mapping[str, Any],
+    key: str,
+    *,
+    reserved: Collection[str] = (),
+    largest: int = 2**32 - 1,
 ) -> dict[str, Any]:
     """Check options by name and type, and return them in their types.
 
@@ -44,8 +49,10 @@ def read_options(
         options: What was given.
         key: The dotted key that holds them, for messages.
         reserved: Keyword-only parameters that are given elsewhere and are no options.
+        largest: What no number may exceed, in size; libraries below overflow at some.
     Raises:
-        ConfigError: Options that the part does not have, or values of another type; all of them at once.
+        ConfigError: Options that the part does not have, values of another type, or numbers out of range; all of them
+            at once.
     """
     parameters = {
         name: parameter
@@ -61,6 +68,16 @@ def read_options(
             read[name] = TypeAdapter(parameters[name].annotation).validate_python(value)
         except ValidationError as error:
             problems.append(f"{key}.{name}: {error.errors()[0]['msg']}, got {value!r}")
+            continue
+        if not _is_within(read[name], largest):
+            problems.append(f"{key}.{name}: {value!r} is out of range; allowed: numbers up to {largest:,}")
     if problems:
         raise ConfigError("\n".join(problems), f"Correct {key}.")
     return read
+
+
+def _is_within(value: Any, largest: int) -> bool:
+    """Whether a number, or each of a list, is finite and at most `largest` in size."""
+    if isinstance(value, list | tuple):
+        return all(_is_within(item, largest) for item in value)
+    return not isinstance(value, int | float) or abs(value) <= largest

@@ -8,10 +8,18 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from atrous.core.inference_options import InferenceOptions, Precision
+from atrous.core.seeds import MAX_SEED
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 ClassId = Annotated[int, Field(ge=0, le=65534)]
-Positive = Annotated[float, Field(gt=0.0)]
+LARGEST_FACTOR = 1e9
+"""Largest learning rate, decay or weight: products of them are still finite in float32."""
+LARGEST_SIDE_PX = 1_000_000
+Positive = Annotated[float, Field(gt=0.0, le=LARGEST_FACTOR)]
+NotNegative = Annotated[float, Field(ge=0.0, le=LARGEST_FACTOR)]
+Scale = Annotated[float, Field(ge=1e-3, le=1e3)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Rate = Annotated[int, Field(ge=1, le=LARGEST_SIDE_PX)]
 
 VERSION: Literal[2] = 2
 """Version of the form of recipes and of the config.yaml of runs."""
@@ -56,7 +64,7 @@ class DataConfig(Section):
     """Ids that are neither trained on nor scored."""
     val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     """Share held out for validation if the data have no splits of their own."""
-    split_seed: Annotated[int, Field(ge=0)] = 0
+    split_seed: Seed = 0
     """Seed of that split."""
     train_split: str = "train"
     """Name of the split to train on, such as train_aug of VOC."""
@@ -73,7 +81,7 @@ class ModelConfig(Section):
     """`<family>-<backbone>`, see `atrous models`."""
     weights: str = "imagenet"
     """Where the weights start: `imagenet`, `none`, a run folder, a file, or torchvision/<name>."""
-    output_stride: int = 16
+    output_stride: Rate = 16
     """Input resolution / feature resolution at build time, such as 8 or 16; a loaded model can be switched."""
     convention: Literal["atrous", "torchvision", "tensorflow"] = "atrous"
     """Preset of the three fields below."""
@@ -83,9 +91,9 @@ class ModelConfig(Section):
     """Whether sample centres coincide at every stride (aligned) or pixels are areas (half_pixel)."""
     image_pooling: Literal["image", "map", "crop_window"] | None = None
     """Cells that image-level features average: those in the image, padding too, or windows of the crop's size."""
-    pooling_window: Annotated[int, Field(ge=1)] | None = None
+    pooling_window: Annotated[int, Field(ge=1, le=LARGEST_SIDE_PX)] | None = None
     """Side of those windows in pixels, with image_pooling: crop_window; a training takes its crop."""
-    multi_grid: tuple[int, ...] | None = None
+    multi_grid: tuple[Rate, ...] | None = None
     """Rates of the units in a ResNet's block4 and extra blocks, such as [1, 2, 4]: one for each unit of block4."""
     extra_blocks: Annotated[int, Field(ge=0, le=3)] | None = None
     """Copies of the last block that follow it in a cascade, 0 to 3. Default: 3."""
@@ -98,19 +106,19 @@ class ModelConfig(Section):
 class TrainingConfig(Section):
     """How the network is trained. Exactly one of epochs, iterations and max_minutes plans the length."""
 
-    epochs: Positive | None = None
+    epochs: Annotated[float, Field(gt=0.0, le=1e6)] | None = None
     """Passes over the training images."""
-    iterations: Annotated[int, Field(ge=1)] | None = None
+    iterations: Annotated[int, Field(ge=1, le=10**9)] | None = None
     """Optimiser steps."""
-    max_minutes: Positive | None = None
+    max_minutes: Annotated[float, Field(gt=0.0, le=1e7)] | None = None
     """Wall-clock minutes from start to report; a few steps are timed, then the number of steps is fixed."""
-    batch: Annotated[int, Field(ge=1)] = 8
+    batch: Annotated[int, Field(ge=1, le=10**9)] = 8
     """Images in a forward pass, per process."""
-    accumulate: Annotated[int, Field(ge=1)] = 1
+    accumulate: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Forward passes in an optimiser step."""
-    crop: Annotated[int, Field(ge=1)] = 353
+    crop: Annotated[int, Field(ge=1, le=LARGEST_SIDE_PX)] = 353
     """Side of the square training crop, in pixels; 32k + 1 wastes nothing under aligned resizing."""
-    scale_range: tuple[Positive, Positive] = (0.5, 2.0)
+    scale_range: tuple[Scale, Scale] = (0.5, 2.0)
     """Range of the random scale."""
     flip: bool = True
     """Whether images are mirrored left-right at random."""
@@ -130,9 +138,9 @@ class TrainingConfig(Section):
     """Share of the steps over which the learning rate rises from zero."""
     momentum: Fraction = 0.9
     """Momentum of sgd, and of other optimizers that have one."""
-    weight_decay: Annotated[float, Field(ge=0.0)] = 1e-4
+    weight_decay: NotNegative = 1e-4
     """Weight decay; norms and biases have none."""
-    clip_norm: Annotated[float, Field(ge=0.0)] = 2.0
+    clip_norm: NotNegative = 2.0
     """Largest gradient norm of a step, which lets the learning rate be high; 0 for no clipping."""
     loss: str = "cross_entropy"
     """What is minimised: cross_entropy, or ohem (the hard pixels alone)."""
@@ -145,9 +153,9 @@ class TrainingConfig(Section):
     hard_classes: Literal["none", "auto"] | tuple[str, ...] = "none"
     """Classes whose images are repeated in every epoch; auto, in a later stage: the quarter of the classes that the
     stage before scored lowest."""
-    hard_repeats: Annotated[int, Field(ge=2)] = 2
+    hard_repeats: Annotated[int, Field(ge=2, le=1000)] = 2
     """How often such an image appears in an epoch."""
-    auxiliary_weight: Annotated[float, Field(ge=0.0)] = 0.4
+    auxiliary_weight: NotNegative = 0.4
     """Weight of the auxiliary head's loss."""
     norm: Literal["trained", "frozen"] = "trained"
     """Whether batch norm learns, or stays at its statistics and weights."""
@@ -155,9 +163,9 @@ class TrainingConfig(Section):
     """Share of a batch in the running statistics (the paper's decay 0.9997 is 0.0003)."""
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.99
     """Decay of the averaged weights that are validated and kept; warmed up; 0 switches them off."""
-    validations: Annotated[int, Field(ge=1)] = 8
+    validations: Annotated[int, Field(ge=1, le=100_000)] = 8
     """Number of validations in the training; the last one is at its end."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """Seed of order, augmentation and initial weights."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the training step; auto: bf16 where the machine computes in it."""
@@ -189,7 +197,7 @@ class OutputConfig(Section):
     """The run folder. Default: runs/<data>-<model>-<number>."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
-    workers: Annotated[int, Field(ge=0)] | None = None
+    workers: Annotated[int, Field(ge=0, le=256)] | None = None
     """Processes that read and augment. Default: 0 on a CPU, else the usable cores, at most 8."""
     logger: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
     """Trackers in addition to metrics.csv."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal
 
-from annotated_types import Ge, Gt, MinLen
+from annotated_types import Ge, Gt, Le, MinLen
 
 Precision = Literal["auto", "fp32", "bf16", "int8"]
 """int8 is for files that were exported with it; the engine refuses it for networks."""
@@ -24,15 +24,15 @@ class InferenceOptions:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
 
-    output_stride: int | None = field(
+    output_stride: Annotated[int, Ge(1), Le(1_000_000)] | None = field(
         default=None,
         metadata=_describe("Input resolution / feature resolution, such as 8 or 16. Default: the model's."),
     )
-    scales: Annotated[tuple[Annotated[float, Gt(0)], ...], MinLen(1)] = field(
+    scales: Annotated[tuple[Annotated[float, Gt(0), Le(1000)], ...], MinLen(1)] = field(
         default=(1.0,), metadata=_describe("Scales of the image whose class probabilities are averaged: 0.75,1,1.25.")
     )
     flip: bool = field(default=False, metadata=_describe("Also average the probabilities of the flipped image."))
-    window: Annotated[int, Ge(33)] | Literal["none"] | None = field(
+    window: Annotated[int, Ge(33), Le(1_000_000)] | Literal["none"] | None = field(
         default=None,
         metadata=_describe(
             "Side of a sliding window in pixels, or none: whole images, unless one does not fit in memory."

@@ -7,7 +7,19 @@ from __future__ import annotations
 
 import numpy as np
 
+MAX_SEED = 2**32 - 1
+"""Largest seed of a run: the seeds that follow from it, of any step of any run, are below 2**63, as PyTorch wants."""
 _ORDER, _SAMPLE = 0, 1
+
+
+def compute_step_seed(seed: int, step: int) -> int:
+    """Return the seed of PyTorch's generator in one step, as for dropout.
+
+    Args:
+        seed: Seed of the run, <= MAX_SEED.
+        step: Steps done, >= 0.
+    """
+    return seed * 1_000_003 + step
 
 
 def sample_generator(seed: int, place: int) -> np.random.Generator:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from atrous.config.options import read_options
-from atrous.config.schema import ModelConfig
+from atrous.config.schema import LARGEST_SIDE_PX, ModelConfig
 from atrous.core.errors import ConfigError
 from atrous.networks import BACKBONES, FAMILIES
 from atrous.networks.backbones.from_timm import build_timm
@@ -47,7 +47,8 @@ def build_network(model: ModelConfig, num_classes: int) -> Segmenter:
     backbone = _build_backbone(family, backbone_name, model)
     shapes = backbone.feature_shapes
     head_class = FAMILIES.load(family)
-    head = head_class(shapes, num_classes, **read_options(head_class, model.head, "model.head"))
+    options = read_options(head_class, model.head, "model.head", largest=LARGEST_SIDE_PX)
+    head = head_class(shapes, num_classes, **options)
     auxiliary = None
     if model.auxiliary:
         level = shapes.find_level(backbone.auxiliary_stride)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from atrous.config.load import LoadedConfig, load_config
 from atrous.core.errors import UsageError
+from atrous.core.seeds import MAX_SEED
 from atrous.networks.rates import RATE_STRIDE
 
 PAPER_BATCH = 16
@@ -276,10 +277,13 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     """Read seeds separated by commas, such as "0,1,2".
 
     Raises:
-        UsageError: A value is not a whole number >= 0, or occurs twice.
+        UsageError: A value is not a whole number from 0 to the largest seed, or occurs twice.
     """
     words = [word.strip() for word in text.split(",")]
-    seeds = tuple(int(word) for word in words if word.isascii() and word.isdecimal())
-    if len(seeds) < len(words) or len(set(seeds)) < len(seeds):
-        raise UsageError(f"`seeds` got {text!r}", "Give distinct whole numbers separated by commas, such as 0,1,2.")
+    seeds = tuple(int(word) for word in words if re.fullmatch("0*[0-9]{1,10}", word))
+    if len(seeds) < len(words) or len(set(seeds)) < len(seeds) or max(seeds) > MAX_SEED:
+        raise UsageError(
+            f"`seeds` got {text!r}",
+            f"Give distinct whole numbers separated by commas, such as 0,1,2, each at most {MAX_SEED}.",
+        )
     return seeds

@@ -10,6 +10,7 @@ import torch
 
 from atrous.core.interruption import StopRequest
 from atrous.core.records import Scores
+from atrous.core.seeds import compute_step_seed
 from atrous.data.build import build_loader
 from atrous.data.sampling import Batch
 from atrous.networks.model_file import save_model
@@ -88,7 +89,7 @@ def _iter_steps(training: Training) -> Generator[tuple[list[Batch], float], None
         batches = [next(loader) for _ in range(settings.accumulate)]
         waited_s = time.monotonic() - begun
         set_lr_factor(training.step.optimizer, compute_poly(step, total, power=settings.power, warmup_steps=warmup))
-        torch.manual_seed(settings.seed * 1_000_003 + step)  # dropout too is a function of (seed, step)
+        torch.manual_seed(compute_step_seed(settings.seed, step))  # dropout too is a function of (seed, step)
         yield batches, waited_s
 
 

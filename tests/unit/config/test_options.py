@@ -22,3 +22,10 @@ def test_all_that_is_wrong_comes_in_one_message():
     assert lines[0].startswith("model.head.rate: unknown option. Did you mean 'rates'? Allowed: rates, share.")
     assert lines[1].startswith("model.head.share: Input should be a valid number")
     assert all("unknown option" in line for line in lines[2:])
+
+
+@pytest.mark.parametrize("given", [{"rates": [1, 10**30]}, {"share": -1e300}, {"share": float("inf")}, {"seed": 2**32}])
+def test_numbers_at_which_libraries_overflow_are_refused(given):
+    with pytest.raises(ConfigError, match=rf"x.{next(iter(given))}: .* is out of range; allowed: numbers up to 4,294"):
+        read_options(Part, given, "x")
+    assert read_options(Part, {"seed": 2**32 - 1}, "x") == {"seed": 2**32 - 1}

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from pydantic import TypeAdapter
 
+from atrous.config.load import load_config
 from atrous.config.problems import list_sections
 from atrous.config.schema import Config, DataConfig, ModelConfig, OutputConfig, Section, TrainingConfig
 from atrous.core.errors import ConfigError
+from atrous.core.seeds import MAX_SEED, compute_step_seed
 
 FOREIGN = ("pydantic", "Input should", "valid ", "instance", "dictionary", "Tuple", "validation error")
 
@@ -59,3 +62,49 @@ def test_all_problems_come_at_once():
         Config(training={"lr": "x"}, model=3)
     assert "training.lr is 'x'" in str(caught.value)
     assert "model is 3" in str(caught.value)
+
+
+def list_numbers(schema, definitions, where=""):
+    """Yield where a JSON schema has a number, with what is said of it."""
+    if schema.get("type") in ("integer", "number"):
+        yield where, schema
+    parts = [schema.get("items"), *schema.get("prefixItems", ()), *schema.get("anyOf", ()), *schema.get("oneOf", ())]
+    if "$ref" in schema:
+        parts.append(definitions[schema["$ref"].rpartition("/")[2]])
+    for part in filter(None, parts):
+        yield from list_numbers(part, definitions, where)
+    for name, part in schema.get("properties", {}).items():
+        yield from list_numbers(part, definitions, f"{where}.{name}".lstrip("."))
+
+
+NUMBERS = [
+    (key, number)
+    for key, number in list_numbers(Config.model_json_schema(), Config.model_json_schema()["$defs"])
+    if key != "version"
+]
+
+
+@pytest.mark.parametrize(("key", "number"), NUMBERS, ids=[key for key, _ in NUMBERS])
+def test_every_number_has_a_smallest_and_a_largest_value(key, number):
+    assert {"minimum", "exclusiveMinimum"} & set(number), key
+    assert {"maximum", "exclusiveMaximum"} & set(number), key
+
+
+@pytest.mark.parametrize("value", [10**30, -(10**30), 1e300, 2**64, 2**63 - 1, -1e300])
+@pytest.mark.parametrize("key", dict(NUMBERS))
+def test_an_extreme_number_is_refused_in_words(key, value):
+    with pytest.raises(ConfigError, match=key.replace(".", r"\.")) as caught:
+        load_config(options={key: [value, value] if key in LISTS else value})
+    assert "Allowed" in str(caught.value)
+
+
+LISTS = ("data.ignore", "model.multi_grid", "training.scale_range", "training.class_weights", "evaluation.scales")
+
+
+def test_the_seeds_of_the_steps_of_a_run_fit_into_64_bits():
+    limits = {key: int(number.get("maximum", 0)) for key, number in NUMBERS}
+    assert limits["training.seed"] == limits["data.split_seed"] == MAX_SEED
+    assert compute_step_seed(MAX_SEED, limits["training.iterations"]) < 2**63
+    torch.manual_seed(compute_step_seed(MAX_SEED, limits["training.iterations"]))
+    with pytest.raises(ConfigError, match=r"training.seed is 4294967296\nAllowed: less than or equal to 4294967295."):
+        load_config(options={"seed": MAX_SEED + 1})

@@ -19,9 +19,11 @@ import numpy as np
 from atrous.core.errors import ConfigError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Sample
+from atrous.core.seeds import MAX_SEED
 from atrous.core.words import describe_count
 from atrous.data.contracts import DEFAULT_REQUEST, DataRequest, Splits, describe_dataset
 
+LARGEST_SIDE_PX, LARGEST_COUNT = 10_000, 10_000_000
 CLASSES = ("background", "ellipse", "rectangle", "triangle", "frame", "hole")
 _BACKGROUND, _ELLIPSE, _RECTANGLE, _TRIANGLE, _FRAME, _HOLE = range(6)
 _SHAPES = (_ELLIPSE, _RECTANGLE, _TRIANGLE, _FRAME, _FRAME)  # frames are placed less often
@@ -132,14 +134,20 @@ def build_shapes(
     if given is not None and tuple(given) != CLASSES:
         raise ConfigError("data.classes: shapes has classes of its own", f"Remove it, or give {', '.join(CLASSES)}.")
     height, width = (size, size) if isinstance(size, int) else size
-    if min(height, width) < 65:
+    if min(height, width) < 65 or max(height, width) > LARGEST_SIDE_PX:
+        wrong = "small" if min(height, width) < 65 else "large"
         raise ConfigError(
-            f"data.options.size: {height}x{width} is too small for the shapes", "Give at least 65 pixels."
+            f"data.options.size: {height}x{width} is too {wrong} for the shapes",
+            f"Give 65 to {LARGEST_SIDE_PX:,} pixels.",
         )
     counts = {"train": num_train, "val": num_val}
     for name, count in counts.items():
-        if count < 1:
-            raise ConfigError(f"data.options.num_{name}: {describe_count(count, 'image')}", "Give at least 1.")
+        if not 1 <= count <= LARGEST_COUNT:
+            raise ConfigError(
+                f"data.options.num_{name}: {describe_count(count, 'image')}", f"Give 1 to {LARGEST_COUNT:,}."
+            )
+    if not 0 <= seed <= MAX_SEED:
+        raise ConfigError(f"data.options.seed: {seed}", f"Give 0 to {MAX_SEED}.")
     label_space = LabelSpace(CLASSES, ignored_ids=tuple(request.ignore))
 
     def build_split(key: str, split: str) -> ShapesDataset:

@@ -92,6 +92,13 @@ def long_training(place: Place) -> list[str]:
     return exchange(place.train("--set", "training.validations=400"), "--iterations", "5000")
 
 
+def train_with_workers(place: Place) -> list[str]:
+    """Return a training whose batches are larger than a small /dev/shm."""
+    place.copy_data()
+    words = exchange(exchange(place.train(), "--workers", "2"), "--crop", "257")
+    return exchange(words, "--iterations", "2")
+
+
 def exchange(words: Sequence[str], option: str, value: str) -> list[str]:
     """Return a command with another value of an option."""
     place = words.index(option) + 1
@@ -182,6 +189,30 @@ def small_disk(name: str, lay_out: Callable[[Place], Sequence[str]], size: str, 
     return Case(name, lay_out, MACHINE, says=says, wrap=in_namespace(mount), needs=find_no_mounts, **rest)
 
 
+def sharing(name: str, options: str, reason: str) -> Case:
+    """A training whose worker processes cannot pass images on, for the options with which shared memory is mounted."""
+    wrap = in_namespace(f'mount -t tmpfs -o {options} tmpfs /dev/shm; exec "$@"')
+    says = (reason, "--workers 0")
+    never_says = ("--out", "standard output")
+    return Case(
+        f"train with workers {name}", train_with_workers, MACHINE, says, never_says, wrap=wrap, needs=find_no_mounts
+    )
+
+
+SHARING = [
+    sharing("and 256 kB of shared memory", "size=256k", "(?i)no space left"),
+    sharing("and a page of shared memory", "size=4k", "(?i)no space left"),
+    sharing("and shared memory that cannot be written to", "ro", "(?i)read-only"),
+    Case(
+        "train with workers and few open files",
+        train_with_workers,
+        MACHINE,
+        says=("(?i)too many open files", "--workers"),
+        wrap=shell('ulimit -n 12; exec "$@"'),
+    ),
+]
+
+
 def redirect(words: Sequence[str], folder: str) -> list[str]:
     return [*words[:-1], f"{folder}/{words[-1]}"]
 
@@ -254,4 +285,4 @@ SIGNALS = [
     Case("SIGHUP in a prediction", many_images, INTERRUPTED, signals=((signal.SIGHUP, has("out/*.png")),)),
 ]
 
-CASES = [*PREDICTIONS, *TRAININGS, *LANGUAGES, *STREAMS, *LIMITS, *DISKS, *SIGNALS]
+CASES = [*PREDICTIONS, *TRAININGS, *LANGUAGES, *STREAMS, *LIMITS, *DISKS, *SHARING, *SIGNALS]

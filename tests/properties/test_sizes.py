@@ -31,7 +31,8 @@ LARGEST_GAPS = {"fp32": 1e-4, "bf16": 0.02}
 """How far the logit of a label may be below the largest one in fp32, as a share of the spread: ties, to rounding. The
 spread is that of the image or that of an ordinary image, whichever is larger: small images can be nearly uniform."""
 MOST_GROWTH_MIB = 96
-"""What caches that fill up and fragments of the heap may take; a cache without bound takes a gigabyte."""
+"""What the second half of the sizes may take, as fragments of the heap; a cache without bound takes half a gigabyte. In
+the first half caches of kernels fill up, among them oneDNN's, of 1024 kernels for a whole process: some 400 MiB."""
 SMALL = [*itertools.product(range(1, 41), repeat=2)]
 QUICK = [(1, 1), (1, 40), (40, 1), (100, 1), (2, 3), (33, 2), (17, 16), (33, 65)]
 FORMAT_OF = {FORMATS.load(name).suffix: name for name in FORMATS}
@@ -157,14 +158,14 @@ def test_every_size(
     sizes = [*large, *map(tuple, small)]
     for size in sizes:
         compute_logits(*size)
-    for size in sizes[: len(sizes) // 4]:
+    for size in sizes[: len(sizes) // 2]:
         check_size(labeller, size)
     before = read_memory_mib()
-    for size in sizes[len(sizes) // 4 :]:
+    for size in sizes[len(sizes) // 2 :]:
         check_size(labeller, size)
     grown = read_memory_mib() - before
     record_property("grown_mib", round(grown))
-    assert run[0] == "compile" or grown < MOST_GROWTH_MIB, f"{before:.0f} MiB after a quarter of the sizes"
+    assert run[0] == "compile" or grown < MOST_GROWTH_MIB, f"{before:.0f} MiB after half of the sizes"
 
 
 @pytest.mark.slow

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import active_children
+from multiprocessing.reduction import ForkingPickler
 
 import cv2
 import numpy as np
@@ -16,6 +19,7 @@ from atrous.core.errors import AtrousError, DataError, MachineError, UsageError
 from atrous.core.interruption import STOP_SIGNALS
 from atrous.core.records import Sample
 from atrous.core.seeds import compute_epoch_order, sample_generator
+from atrous.core.system_errors import describe_reason
 from atrous.core.words import describe_count
 from atrous.data.augment.pipeline import Augmentation
 from atrous.data.contracts import SegmentationDataset
@@ -106,7 +110,7 @@ def iter_batches(stream: Stream, *, batch: int, start_place: int, num_places: in
     Raises:
         UsageError: `num_places` is not a multiple of `batch`.
         DataError: A file cannot be read, or labels are out of range.
-        MachineError: A worker process ended unexpectedly.
+        MachineError: A worker process cannot be started, cannot pass on what it read, or ended unexpectedly.
     """
     if num_places % batch:
         raise UsageError(f"{describe_count(num_places, 'place')} cannot be cut into batches of {batch}")
@@ -115,21 +119,38 @@ def iter_batches(stream: Stream, *, batch: int, start_place: int, num_places: in
         batch_size=batch,
         sampler=range(start_place, start_place + num_places),
         num_workers=workers,
-        collate_fn=_collate,
+        collate_fn=_collate_and_share if workers else _collate,
         worker_init_fn=_start_worker,
         generator=torch.Generator(),  # otherwise the loader draws from the global one
     )
     try:
-        for item in loader:
-            if isinstance(item, AtrousError):
-                raise item
-            yield item
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        for item in _start_reading(loader):
+            batch_or_error: Batch | AtrousError = pickle.loads(item) if isinstance(item, bytes) else item
+            if isinstance(batch_or_error, AtrousError):
+                raise batch_or_error
+            yield batch_or_error
+    except (RuntimeError, OSError, EOFError) as error:
+        if not workers or isinstance(error, AtrousError):
             raise
-        raise MachineError(
-            f"a process that reads images ended unexpectedly: {error}", "Fewer workers need less memory: `workers=0`."
-        ) from error
+        raise _describe_failure(error) from error
+
+
+def _start_reading(loader: DataLoader[Sample]) -> Iterator[Batch | AtrousError | bytes]:
+    others = set(active_children())
+    try:
+        return iter(loader)
+    except OSError:
+        for process in set(active_children()) - others:  # they ignore the signal with which Python ends them
+            process.kill()
+        raise
+
+
+def _describe_failure(error: Exception) -> MachineError:
+    return MachineError(
+        f"processes that read images fail: {describe_reason(error)}",
+        "Use `workers=0`, or allow them more memory, shared memory (`docker run --shm-size=1g`) or open files "
+        "(`ulimit -n 4096`).",
+    )
 
 
 class _PlaceDataset(Dataset[Sample]):
@@ -157,6 +178,20 @@ def _collate(items: Sequence[tuple[int, Sample | AtrousError]]) -> Batch | Atrou
         keys=tuple(sample.key for sample in samples),
         places=tuple(place for place, _ in items),
     )
+
+
+def _collate_and_share(items: Sequence[tuple[int, Sample | AtrousError]]) -> bytes | AtrousError:
+    """Collate in a worker process, and move the batch to shared memory, to which the returned bytes refer.
+
+    The loader's queue would move it in a thread that drops what fails: the training would wait for it indefinitely.
+    """
+    batch = _collate(items)
+    if isinstance(batch, AtrousError):
+        return batch
+    try:
+        return bytes(ForkingPickler.dumps(batch))
+    except (RuntimeError, OSError) as error:
+        return _describe_failure(error)
 
 
 def _start_worker(_: int) -> None:

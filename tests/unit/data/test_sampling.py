@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import errno
 import itertools
+import multiprocessing.synchronize
+import os
+import re
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from atrous.core.errors import DataError, UsageError
+from atrous.core.errors import DataError, MachineError, UsageError
 from atrous.core.labels import IGNORE_INDEX, LabelSpace
 from atrous.data.augment.pipeline import Augmentation
 from atrous.data.inventory import Pair
@@ -120,6 +124,53 @@ def test_workers_use_one_thread(dataset):
 
     with pytest.raises(DataError, match=r"torch 1 opencv [01]"):
         read(Threads("mine", dataset.label_space, dataset.pairs), workers=1)
+
+
+@pytest.mark.timeout(60)  # a batch that is lost between processes is waited for without end
+@pytest.mark.parametrize(
+    ("owner", "name", "failure"),
+    [
+        (torch.UntypedStorage, "_share_fd_cpu_", RuntimeError("unable to allocate shared memory(shm)")),
+        (torch.UntypedStorage, "_share_fd_cpu_", OSError(errno.EMFILE, "Too many open files")),
+        (torch.multiprocessing.reductions, "rebuild_storage_fd", RuntimeError("received 0 items of ancdata")),
+        (torch.multiprocessing.reductions, "rebuild_storage_fd", OSError(errno.EMFILE, "Too many open files")),
+        (multiprocessing.synchronize.SemLock, "__init__", OSError(errno.EROFS, "Read-only file system")),
+        (multiprocessing.synchronize.SemLock, "__init__", OSError(errno.ENOSPC, "No space left on device")),
+        (torch.multiprocessing.reductions, "rebuild_storage_fd", EOFError()),
+        (os, "fork", BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_processes_that_cannot_start_or_pass_on_images_are_an_error(dataset, monkeypatch, owner, name, failure):
+    def fail(*_: object, **__: object):
+        raise failure
+
+    fail.__module__, fail.__qualname__ = getattr(owner, "__name__", ""), name  # pickled by its name
+    monkeypatch.setattr(owner, name, fail)
+    with pytest.raises(MachineError, match=re.escape(str(failure.args[-1]) if failure.args else "EOFError")) as caught:
+        read(dataset, workers=2)
+    assert caught.value.message.count("processes that read images") == 1
+    assert "workers=0" in caught.value.hint
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # PyTorch's, of a loader half made
+def test_processes_end_if_not_all_of_them_can_start(dataset, monkeypatch):
+    forks = itertools.count()
+    fork = os.fork
+
+    def fail_the_second_time() -> int:
+        if next(forks):
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return fork()
+
+    monkeypatch.setattr(os, "fork", fail_the_second_time)
+    before = set(multiprocessing.active_children())
+    with pytest.raises(MachineError):
+        read(dataset, workers=2)
+    for process in set(multiprocessing.active_children()) - before:
+        process.join(20)
+        assert not process.is_alive()
 
 
 def test_empty_data_is_refused(dataset):

@@ -23,7 +23,7 @@ from atrous.data.augment.pipeline import Augmentation
 from atrous.data.checks.survey import Survey, run_checks
 from atrous.data.contracts import DataRequest, SegmentationDataset, Splits
 from atrous.data.digests import add_digests
-from atrous.data.facts import read_facts
+from atrous.data.facts import DatasetFacts, read_facts
 from atrous.data.facts_cache import FactsCache
 from atrous.data.joined import JoinedDataset
 from atrous.data.samples import require_dataset
@@ -136,26 +136,31 @@ def check_training_data(
     """
     with FactsCache() as cache:
         train, val = (read_facts(dataset, cache, progress) for dataset in (splits.train, splits.val))
-        train, val = add_digests(splits, train, val, cache, progress)
+    train, val = add_digests(splits, train, val)
     is_named = config.classes is not None or config.source == PYTHON_SOURCE or find_source(config).dataset != FOLDER
     findings = run_checks(Survey(train=train, val=val, are_classes_named=is_named))
     require_no_errors(findings)
-    return compute_statistics(train), findings
+    return replace(compute_statistics(train), contents_sha256=_hash_contents(train, val)), findings
+
+
+def _hash_contents(*parts: DatasetFacts) -> str:
+    digests = [[(item.digest, item.mask_digest) for item in facts.items] for facts in parts]
+    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
 
 
 def compute_fingerprint(splits: Splits, statistics: MaskStatistics) -> str:
-    """Return a hash of the data of a run: keys, classes, and the pixels of each class in training.
+    """Return a hash of the data of a run: keys, classes, and the content of all images and masks.
 
     Args:
         splits: The data.
-        statistics: What the training masks hold.
+        statistics: What `check_training_data` found.
     """
     space = splits.train.label_space
     content = {
         "train": [splits.train.key(index) for index in range(len(splits.train))],
         "val": [splits.val.key(index) for index in range(len(splits.val))],
         "classes": [space.names, space.ids],
-        "pixels": statistics.pixels.tolist() if splits.is_repeatable else None,
+        "contents": statistics.contents_sha256 if splits.is_repeatable else None,
     }
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 

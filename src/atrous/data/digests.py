@@ -1,19 +1,17 @@
-"""Digests of images that may be in both splits of a run, computed only where something cheaper agrees."""
+"""Images that are in two data sets, found by their content."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 from atrous.core.errors import DataError
 from atrous.core.findings import shorten_list
-from atrous.core.records import Progress, ProgressCallback
 from atrous.core.words import describe_count
 from atrous.data.contracts import SegmentationDataset, Splits
-from atrous.data.facts import DatasetFacts, iter_threads
+from atrous.data.facts import DatasetFacts, hash_array, iter_threads
 from atrous.data.facts_cache import FactsCache
 from atrous.data.samples import read_sample
 
@@ -21,33 +19,22 @@ MADE_IMAGES = 32
 """Images without a file that are compared, of each split."""
 
 
-def add_digests(
-    splits: Splits,
-    train: DatasetFacts,
-    val: DatasetFacts,
-    cache: FactsCache,
-    progress: ProgressCallback | None = None,
-) -> tuple[DatasetFacts, DatasetFacts]:
-    """Return the facts of both splits with digests of the images that may be in both of them.
+def add_digests(splits: Splits, train: DatasetFacts, val: DatasetFacts) -> tuple[DatasetFacts, DatasetFacts]:
+    """Return the facts of both splits with digests of images that are made, not read, and may be in both splits.
 
-    These are the files whose size in bytes occurs in both splits. Of images that are made, not read, they are those
-    whose masks have a size and pixel counts that occur in both splits, at most `MADE_IMAGES`.
+    These are the images whose masks have a size and pixel counts that occur in both, at most `MADE_IMAGES`; files have
+    their digests already.
 
     Args:
         splits: The data.
         train: Facts of the data to train on.
         val: Facts of the data to score on.
-        cache: Facts of files that were read before.
-        progress: Receives the progress.
     Raises:
         UsageError: A Python data set returns another type, shape or dtype than the contract says.
-        DataError: A file or a sample cannot be read.
+        DataError: A sample cannot be read.
     """
-    shared = set(_mark_images(train).values()) & set(_mark_images(val).values())
-    return (
-        _add_digests(splits.train, train, shared, cache, progress),
-        _add_digests(splits.val, val, shared, cache, progress),
-    )
+    shared = set(_mark_made(train).values()) & set(_mark_made(val).values())
+    return _add_digests(splits.train, train, shared), _add_digests(splits.val, val, shared)
 
 
 def find_shared_files(dataset: SegmentationDataset, other: SegmentationDataset) -> list[int]:
@@ -96,34 +83,17 @@ def _list_files(dataset: SegmentationDataset) -> dict[int, tuple[int, Path]]:
     return {index: (path.stat().st_size, path) for index, path in paths.items() if path is not None and path.is_file()}
 
 
-def _mark_images(facts: DatasetFacts) -> Mapping[int, Hashable]:
-    """Return what equal images have in common, by index, and what is known without reading them."""
-    marks: dict[int, Hashable] = {}
-    for index, item in enumerate(facts.items):
-        if item.image_path is not None and item.image is not None:
-            marks[index] = item.image_path.stat().st_size
-        elif item.image_path is None and item.mask is not None:
-            marks[index] = (item.mask.size, tuple(sorted(item.mask.counts.items())))
-    return marks
+def _mark_made(facts: DatasetFacts) -> Mapping[int, Hashable]:
+    """Return what equal images have in common, of those without a file, by index."""
+    return {
+        index: (item.mask.size, tuple(sorted(item.mask.counts.items())))
+        for index, item in enumerate(facts.items)
+        if item.image_path is None and item.mask is not None
+    }
 
 
-def _add_digests(
-    dataset: SegmentationDataset,
-    facts: DatasetFacts,
-    shared: set[Hashable],
-    cache: FactsCache,
-    progress: ProgressCallback | None,
-) -> DatasetFacts:
+def _add_digests(dataset: SegmentationDataset, facts: DatasetFacts, shared: set[Hashable]) -> DatasetFacts:
     items = list(facts.items)
-    chosen = [index for index, mark in _mark_images(facts).items() if mark in shared]
-    files = {index: path for index in chosen if (path := items[index].image_path) is not None}
-    made = list(islice((index for index in chosen if index not in files), MADE_IMAGES))
-    digests: Iterable[str] = iter_threads(cache.read_digest, list(files.values()))
-    for number, (index, digest) in enumerate(zip(files, digests, strict=True), start=1):
-        items[index] = replace(items[index], digest=digest)
-        if progress is not None:
-            progress(Progress(f"comparing the images of {facts.name}", number, len(files)))
-    for index in made:
-        pixels = read_sample(dataset, index).image.tobytes()
-        items[index] = replace(items[index], digest=hashlib.sha256(pixels).hexdigest())
+    for index in islice((index for index, mark in _mark_made(facts).items() if mark in shared), MADE_IMAGES):
+        items[index] = replace(items[index], digest=hash_array(read_sample(dataset, index).image))
     return replace(facts, items=tuple(items))

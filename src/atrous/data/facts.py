@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+import xxhash
+
 from atrous.core.errors import DataError
 from atrous.core.labels import LabelSpace
 from atrous.core.machine import count_usable_cores
@@ -33,7 +36,9 @@ class ItemFacts:
         mask: Facts of the mask; None if it cannot be read.
         image_error: Why the image cannot be read; None if it can.
         mask_error: Why the mask cannot be read likewise.
-        digest: Digest of the content of the image; None unless the other split may hold the same image.
+        digest: Hash of the file of the image, or of the pixels of an image that is made where the other split may hold
+            the same; None if it cannot be read.
+        mask_digest: Hash of the file of the mask, or of the ids of a mask that is made; None if it cannot be read.
     """
 
     key: str
@@ -44,6 +49,7 @@ class ItemFacts:
     image_error: DataError | None = None
     mask_error: DataError | None = None
     digest: str | None = None
+    mask_digest: str | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,8 @@ def read_facts(
         if mask_path is not None:
             return item
         try:
-            return replace(item, mask=MaskFacts(*count_ids(require_mask(dataset, index))))
+            mask = require_mask(dataset, index)
+            return replace(item, mask=MaskFacts(*count_ids(mask)), mask_digest=hash_array(mask))
         except DataError as error:
             return replace(item, mask_error=error)
 
@@ -104,6 +111,13 @@ def read_facts(
         if progress is not None:
             progress(Progress(f"reading {dataset.name}", len(found), len(dataset)))
     return DatasetFacts(dataset.name, dataset.label_space, tuple(found))
+
+
+def hash_array(array: np.ndarray) -> str:
+    """Return a hash of the values and the shape of an array, in hexadecimal."""
+    digest = xxhash.xxh3_128(f"{array.shape} {array.dtype.str}".encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def iter_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
@@ -141,15 +155,15 @@ def describe_size_mismatch(image: Path, header: ImageHeader, mask: Path, mask_si
 
 
 def _read_files(key: str, image_path: Path | None, mask_path: Path | None, cache: FactsCache) -> ItemFacts:
-    image = mask = image_error = mask_error = None
+    image = mask = image_error = mask_error = digest = mask_digest = None
     if image_path is not None:
         try:
-            image = cache.read_header(image_path)
+            image, digest = cache.read_header(image_path), cache.read_digest(image_path)
         except DataError as error:
             image_error = error
     if mask_path is not None:
         try:
-            mask = cache.read_mask(mask_path)
+            mask, mask_digest = cache.read_mask(mask_path), cache.read_digest(mask_path)
         except DataError as error:
             mask_error = error
-    return ItemFacts(key, image_path, mask_path, image, mask, image_error, mask_error)
+    return ItemFacts(key, image_path, mask_path, image, mask, image_error, mask_error, digest, mask_digest)

@@ -18,10 +18,11 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+import xxhash
 
 from atrous.core.cache_folder import find_cache_folder
 from atrous.core.errors import DataError
-from atrous.core.files import Stamp, compute_sha256, read_stamp, save_text
+from atrous.core.files import Stamp, read_stamp, save_text
 from atrous.images.decode import ImageHeader, check_image, load_header, load_mask
 
 MAX_FOLDERS = 500
@@ -33,7 +34,7 @@ MAX_IDS = 1000
 SETTLED_S = 2.0
 """Files younger than this are not remembered: a second change within the clock's resolution would go unnoticed."""
 
-_FORMAT = "facts-2"
+_FORMAT = "facts-3"
 _WASTE = 2
 """Lines / files from which a cache file is written again."""
 
@@ -115,7 +116,7 @@ class FactsCache:
         return header
 
     def read_digest(self, path: Path) -> str:
-        """Return the SHA-256 of a file, in hexadecimal.
+        """Return a hash of a file, in hexadecimal.
 
         Raises:
             DataError: The file cannot be read.
@@ -125,7 +126,7 @@ class FactsCache:
         if isinstance(known, str):
             return known
         try:
-            digest = compute_sha256(path)
+            digest = _hash_file(path)
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from error
         self._remember("digest", path, stamp, digest)
@@ -192,6 +193,16 @@ def _require_stamp(path: Path) -> Stamp:
     if stamp is None:
         raise DataError(f"{path}: no such file")
     return stamp
+
+
+def _hash_file(path: Path) -> str:
+    """Return the XXH3 of a file, which takes a few per cent of the time of decoding it."""
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
 
 
 def _parse_mask(facts: Any) -> MaskFacts:

@@ -22,6 +22,7 @@ class MaskStatistics:
         ignored: Pixels by ignored id.
         num_masks: Number of masks.
         longest_side_px: Longest side of all masks.
+        contents_sha256: Hash of the content of all images and masks of the run, of both splits.
     """
 
     pixels: np.ndarray
@@ -29,6 +30,7 @@ class MaskStatistics:
     ignored: dict[int, int]
     num_masks: int
     longest_side_px: int
+    contents_sha256: str = ""
 
     @property
     def images(self) -> np.ndarray:

@@ -14,7 +14,7 @@ from atrous.config.schema import DataConfig
 from atrous.core.errors import DataError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Sample
-from atrous.data.build import build_splits, check_training_data, read_splits
+from atrous.data.build import build_splits, check_training_data, compute_fingerprint, read_splits
 from atrous.data.digests import find_shared_files
 from atrous.data.facts_cache import FactsCache
 from atrous.runs.plan import plan_training
@@ -123,7 +123,7 @@ def test_a_digest_is_kept_until_the_file_changes(tmp_path, monkeypatch):
     monkeypatch.setattr("atrous.data.facts_cache.SETTLED_S", -1.0)
     with FactsCache(tmp_path / "cache") as cache:
         first = cache.read_digest(path)
-    monkeypatch.setattr("atrous.data.facts_cache.compute_sha256", lambda path: "computed again")
+    monkeypatch.setattr("atrous.data.facts_cache._hash_file", lambda path: "computed again")
     assert FactsCache(tmp_path / "cache").read_digest(path) == first
     path.write_bytes(b"another")
     assert FactsCache(tmp_path / "cache").read_digest(path) == "computed again"
@@ -152,3 +152,35 @@ def test_validation_images_of_a_later_stage_are_not_those_that_an_earlier_one_tr
     )
     with pytest.raises(DataError, match=r"1 of the 1 image of second val in .* train too, which an earlier stage"):
         plan_training(loaded)
+
+
+def fingerprint(root: Path) -> str:
+    splits = build_splits(config := DataConfig(source=str(root), classes=("a", "b")))
+    return compute_fingerprint(splits, check_training_data(config, splits)[0])
+
+
+@pytest.mark.parametrize("kind", ["images", "masks"])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_any_changed_file_is_a_change_of_the_data_and_another_place_is_none(root, tmp_path_factory, kind, split):
+    before = fingerprint(root)
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / root.name
+    shutil.copytree(root, elsewhere, copy_function=shutil.copy)  # with other times
+    assert fingerprint(elsewhere) == before
+    path = next(iter(sorted((elsewhere / kind / split).iterdir())))
+    pixels = np.asarray(Image.open(path))
+    assert (pixels != pixels[:, ::-1]).any()
+    Image.fromarray(np.ascontiguousarray(pixels[:, ::-1])).save(path)  # the same size, ids and counts
+    assert fingerprint(elsewhere) != before
+
+
+def test_a_changed_mask_without_a_file_is_a_change_of_the_data():
+    class Mirrored(Made):
+        def mask(self, index: int) -> np.ndarray:
+            return super().mask(index)[:, ::-1]
+
+    config = DataConfig(source="python")
+    prints = set()
+    for kind in (Made, Made, Mirrored):
+        splits = read_splits((Made("mine", [1, 2, 3]), kind("yours", [6, 7, 8])))
+        prints.add(compute_fingerprint(splits, check_training_data(config, splits)[0]))
+    assert len(prints) == 2

@@ -21,6 +21,11 @@ USUAL_VOID_ID = 255
 VOID_COLOUR = (224, 224, 192)
 
 
+def name_unnamed(number: int) -> str:
+    """Return the name of a class that nobody named, from its id."""
+    return f"class {number}"
+
+
 def build_palette(count: int) -> tuple[tuple[int, int, int], ...]:
     """Return `count` colours, easy to tell apart; the first is black, for background."""
     colours = [(0, 0, 0)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from atrous.core.errors import ConfigError, DataError
-from atrous.core.labels import LabelSpace
+from atrous.core.labels import LabelSpace, name_unnamed
 from atrous.core.records import Note
 from atrous.core.registry import describe_choices
 
@@ -52,7 +52,7 @@ def find_classes(found: Iterable[int], ignore: Sequence[int]) -> LabelSpace:
             + (f", and {' and '.join(map(str, ignored))} is ignored" if ignored else ""),
             suggest_mapping(every, ignore) or "At least two classes are needed, background included.",
         )
-    return LabelSpace(tuple(f"class {number}" for number in ids), tuple(ids), ignored_ids=tuple(sorted(set(ignore))))
+    return LabelSpace(tuple(map(name_unnamed, ids)), tuple(ids), ignored_ids=tuple(sorted(set(ignore))))
 
 
 def suggest_mapping(found: Iterable[int], ignore: Sequence[int]) -> str:

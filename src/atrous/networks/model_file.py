@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from atrous.core.errors import AtrousError, ModelFileError, UsageError
 from atrous.core.files import atomic_path
-from atrous.core.labels import LabelSpace
+from atrous.core.labels import LabelSpace, name_unnamed
 from atrous.core.provenance import collect_versions
 from atrous.core.seal import SEAL_KEY, draw_seal, require_sealed, seal_files
 from atrous.core.system_errors import describe_reason, raise_shortage
@@ -282,5 +282,5 @@ def _load_torchvision(path: Path) -> tuple[Segmenter, ModelCard]:
     model = {**TORCHVISION_MODELS[name], "auxiliary": any(key.startswith("aux_classifier.") for key in state)}
     network = _build(model, num_classes, path)
     _load_exactly(network, convert_torchvision(state), path)
-    names = tuple(f"class {index}" for index in range(num_classes))
+    names = tuple(map(name_unnamed, range(num_classes)))
     return network, ModelCard(model=model, label_space=LabelSpace(names), data="unknown (torchvision state dict)")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
-from atrous.config.load import load_config
-from atrous.core.errors import AtrousError, UsageError
-from atrous.core.labels import LabelSpace
+from atrous.config.load import LoadedConfig, load_config
+from atrous.config.schema import DataConfig
+from atrous.core.data_source import FOLDER
+from atrous.core.errors import AtrousError, DataError, UsageError
+from atrous.core.findings import shorten_list
+from atrous.core.labels import LabelSpace, name_unnamed
 from atrous.core.records import MessageCallback, Note, send_message
 from atrous.core.run_folder import RunFolder
 from atrous.core.words import describe_count
-from atrous.data.build import build_all_pairs
+from atrous.data.build import build_all_pairs, find_source
 from atrous.data.contracts import SegmentationDataset
 from atrous.data.digests import find_shared_files
 from atrous.data.samples import require_dataset
@@ -35,7 +39,8 @@ def find_scored_data(
         on_message: Receives messages about automatic choices and findings.
     Raises:
         UsageError: No data is given, and the model's run is not known; or a Python data set has another form.
-        DataError: Nothing at the place, no known layout, or files that do not pair.
+        DataError: Nothing at the place, no known layout, files that do not pair, or classes that the data's own
+            atrous.yaml calls by other names than the model.
     """
     if data is not None and not isinstance(data, str | Path):
         if not require_dataset(data):
@@ -46,12 +51,58 @@ def find_scored_data(
         if run is None:
             raise UsageError("no data to score on", "Give DATA, or a run folder, which knows its own validation data.")
         return _find_validation_data(run, on_message)
+    place = {"data.source": str(data), "data.root": root}
+    own = load_config(options=place)
+    _require_same_names(own, space, run)
     classes = dict(zip(space.ids, space.names, strict=True))
-    given = {"data.source": str(data), "data.root": root, "data.classes": classes, "data.ignore": space.ignored_ids}
+    is_own_ignore = own.sources["data.ignore"] != "default"
+    ignored = tuple(dict.fromkeys((*space.ignored_ids, *(own.config.data.ignore if is_own_ignore else ()))))
+    given = {**place, "data.classes": classes, "data.ignore": ignored}
     dataset = build_all_pairs(load_config(options=given).config.data, on_message)
     if run is not None:
         _warn_of_seen_images(run.path, dataset, on_message)
     return dataset
+
+
+def _require_same_names(own: LoadedConfig, space: LabelSpace, run: RunFolder | None) -> None:
+    """Refuse data that call an id of the model by another name: their pixels would count for another class.
+
+    A class that nobody named agrees with any name, and so does every class of a registered data set with a model that
+    was trained on it: its classes may have got new names then.
+    """
+    data = own.config.data
+    theirs, source = _name_ids(data), own.sources["data.classes"]
+    if find_source(data).dataset != FOLDER:
+        if run is not None and find_source(data).dataset == _find_trained_dataset(run):
+            return
+        theirs, source = _name_ids(data, registered=True), find_source(data).dataset
+    differing = [
+        f"id {number} is {theirs[number]!r} there and {name!r} in the model"
+        for number, name in zip(space.ids, space.names, strict=True)
+        if number in theirs and len({theirs[number], name} - {name_unnamed(number)}) > 1
+    ]
+    if differing:
+        raise DataError(
+            f"{data.source}: its classes ({source}) are not the model's: {shorten_list(differing)}",
+            "If they mean the same, give them the same names; if not, masks with the model's ids are needed.",
+        )
+
+
+def _name_ids(data: DataConfig, *, registered: bool = False) -> dict[int, str]:
+    """Return the names by id that data have by their settings, or by the table of registered data sets."""
+    if registered:
+        space = build_all_pairs(data.model_copy(update={"classes": None})).label_space
+        return dict(zip(space.ids, space.names, strict=True))
+    named = data.classes
+    return dict(named) if isinstance(named, Mapping) else dict(enumerate(named or ()))
+
+
+def _find_trained_dataset(run: RunFolder) -> str:
+    """Return the name of the data set that a run was trained on; empty if it is not known."""
+    try:
+        return find_source(load_config(recipe=run.config).config.data).dataset
+    except AtrousError:
+        return ""
 
 
 def _find_validation_data(run: RunFolder, on_message: MessageCallback | None) -> SegmentationDataset:

@@ -1,0 +1,87 @@
+"""What a model is scored on has the model's classes, by name and by id."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import atrous
+from atrous.cli.main import main
+from atrous.core.errors import DataError
+from atrous.core.labels import LabelSpace
+from atrous.core.run_folder import RunFolder
+from atrous.runs.scored_data import find_scored_data
+
+SPACE = LabelSpace(("cat", "dog", "class 7"), ids=(0, 1, 7))
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Two pairs with the ids 0 and 1."""
+    for kind, shape in (("images", (33, 33, 3)), ("masks", (33, 33))):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+        for number in range(2):
+            pixels = np.random.default_rng(number).integers(0, 2, shape, dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / kind / f"{number}.png")
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize(
+    ("settings", "differing"),
+    [
+        ("classes: {0: dog, 1: cat}", "id 1 is 'cat' there and 'dog' in the model"),
+        ("classes: [dog, cat]", "id 0 is 'dog'"),
+        ("classes: {0: cat, 1: horse}", "id 1 is 'horse' there and 'dog' in the model"),
+        ("classes: {0: class 1, 1: class 0}", "id 0 is 'class 1'"),  # other names, although made of ids
+        ("classes: {0: cat, 1: dog}", ""),
+        ("classes: {0: class 0, 1: dog, 7: bird}", ""),
+        ("classes: {0: cat, 1: dog, 9: bird}", ""),
+        ("ignore: [255, 9]", ""),
+    ],
+)
+def test_a_folder_that_calls_an_id_by_another_name_is_refused(folder, settings, differing):
+    (folder / "atrous.yaml").write_text(f"data:\n  {settings}\n")
+    if not differing:
+        assert len(find_scored_data(folder, None, SPACE, None, None)) == 2
+        return
+    with pytest.raises(DataError, match=r"its classes \(.*atrous.yaml:2\) are not the model's") as caught:
+        find_scored_data(folder, None, SPACE, None, None)
+    assert differing in str(caught.value)
+
+
+def test_the_commands_refuse_it_too(folder, tmp_path, capsys):
+    (folder / "atrous.yaml").write_text("data:\n  classes: {0: dog, 1: cat}\n")
+    model = atrous.save(atrous.build("fcn-tiny", classes=2), tmp_path / "m.safetensors", classes=["cat", "dog"])
+    assert main(["eval", str(model), str(folder)]) == 3
+    assert main(["bench", str(model), "--sizes", "33", "--rounds", "1", "--data", str(folder)]) == 3
+    assert capsys.readouterr().err.count("are not the model's") == 2
+
+
+def test_what_a_folder_ignores_is_not_scored(folder):
+    (folder / "atrous.yaml").write_text("data:\n  ignore: [1]\n")
+    with pytest.raises(atrous.AtrousError, match="dog"):
+        find_scored_data(folder, None, SPACE, None, None)
+    (folder / "atrous.yaml").write_text("data:\n  ignore: [3]\n")
+    dataset = find_scored_data(folder, None, SPACE, None, None)
+    assert set(dataset.label_space.ignored_ids) == {3, 255}
+
+
+def test_a_registered_data_set_has_the_names_of_its_table(tmp_path, folder):
+    for split in ("train", "val"):
+        shutil.copytree(folder / "images", tmp_path / "camvid" / split)
+        shutil.copytree(folder / "masks", tmp_path / "camvid" / f"{split}annot")
+    source = f"camvid={tmp_path / 'camvid'}"
+    same = LabelSpace(("sky", "building"), ids=(0, 1), ignored_ids=(11,))
+    assert len(find_scored_data(source, None, same, None, None)) == 4
+    with pytest.raises(DataError, match=r"its classes \(camvid\) are not the model's: id 0 is 'sky' there and 'cat'"):
+        find_scored_data(source, None, LabelSpace(("cat", "dog"), ids=(0, 1)), None, None)
+    # A model that was trained on it, with names of its own.
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    run.config.write_text(f"version: 2\ndata: {{source: '{source}', classes: {{0: himmel, 1: haus}}}}\n")
+    renamed = LabelSpace(("himmel", "haus"), ids=(0, 1), ignored_ids=(11,))
+    assert len(find_scored_data(source, run, renamed, None, None)) == 4

@@ -22,7 +22,7 @@ VOID_COLOUR = (224, 224, 192)
 
 
 def name_unnamed(number: int) -> str:
-    """Return the name of a class that nobody named, from its id."""
+    """Return the name, made of its id, of a class for which none was given."""
     return f"class {number}"
 
 

@@ -32,5 +32,6 @@ CHECKS = Registry(
         ("hidden-files", "atrous.data.checks.folders:check_hidden_files"),
         ("foreign-files", "atrous.data.checks.folders:check_foreign_files"),
         ("linked-folders", "atrous.data.checks.folders:check_linked_folders"),
+        ("special-files", "atrous.data.checks.folders:check_special_files"),
     ),
 )

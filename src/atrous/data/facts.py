@@ -114,7 +114,11 @@ def read_facts(
 
 
 def hash_array(array: np.ndarray) -> str:
-    """Return a hash of the values and the shape of an array, in hexadecimal."""
+    """Return a hash of an array's values, dtype and shape, in hexadecimal.
+
+    Shapes:
+        in: any.
+    """
     digest = xxhash.xxh3_128(f"{array.shape} {array.dtype.str}".encode())
     digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -204,7 +204,6 @@ def _hash_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-
 def _parse_mask(facts: Any) -> MaskFacts:
     """Return the facts of a line.
 

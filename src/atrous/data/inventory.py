@@ -35,6 +35,7 @@ class FolderListing:
         hidden: Files and folders whose name begins with a dot; they are skipped.
         foreign: Other files, which have no suffix of an image.
         links: Links to folders, which are not followed, and links to nothing.
+        special: Pipes, sockets and devices with the suffix of an image; opening one can block.
         unlisted: Folders that cannot be listed, with the reason.
     """
 
@@ -43,6 +44,7 @@ class FolderListing:
     hidden: tuple[Path, ...] = ()
     foreign: tuple[Path, ...] = ()
     links: tuple[Path, ...] = ()
+    special: tuple[Path, ...] = ()
     unlisted: tuple[str, ...] = ()
 
 
@@ -79,6 +81,21 @@ class Inventory:
         return sorted(self.masks.files[key][0] for key in self.masks.files.keys() - self.images.files.keys())
 
 
+def find_root(path: Path, key: str) -> Path:
+    """Return the folder in which a file has its key for a name, up to the suffix: "d/images" for "a/b".
+
+    Args:
+        path: The file of an image or a mask, such as d/images/a/b.png.
+        key: Name of its pair; folders of the file that are not in it stay.
+    """
+    folder = path.parent
+    for part in reversed(Path(key).parts[:-1]):
+        if folder.name != part:
+            break
+        folder = folder.parent
+    return folder
+
+
 def take_inventory(folders: Sequence[tuple[str, Path, Path]]) -> tuple[Inventory, ...]:
     """List folders of images and of masks; they need not exist.
 
@@ -94,6 +111,7 @@ def list_folder(folder: Path) -> FolderListing:
     hidden: list[Path] = []
     foreign: list[Path] = []
     links: list[Path] = []
+    special: list[Path] = []
     errors: list[OSError] = []
     for place, folders, names in os.walk(folder, onerror=errors.append):
         for name in sorted(folders):
@@ -109,6 +127,8 @@ def list_folder(folder: Path) -> FolderListing:
                 hidden.append(path)
             elif path.is_symlink() and not path.exists():
                 links.append(path)
+            elif path.suffix.lower() in IMAGE_SUFFIXES and not path.is_file():
+                special.append(path)
             elif path.suffix.lower() in IMAGE_SUFFIXES:
                 files.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
             else:
@@ -120,5 +140,6 @@ def list_folder(folder: Path) -> FolderListing:
         tuple(hidden),
         tuple(foreign),
         tuple(links),
+        tuple(special),
         unlisted,
     )

@@ -67,7 +67,7 @@ def find_scored_data(
 def _require_same_names(own: LoadedConfig, space: LabelSpace, run: RunFolder | None) -> None:
     """Refuse data that call an id of the model by another name: their pixels would count for another class.
 
-    A class that nobody named agrees with any name, and so does every class of a registered data set with a model that
+    A class without a given name agrees with any name. So does every class of a registered data set with a model that
     was trained on it: its classes may have got new names then.
     """
     data = own.config.data

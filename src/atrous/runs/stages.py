@@ -14,7 +14,7 @@ from atrous.config.run_settings import list_settings, make_absolute, save_run_co
 from atrous.config.schema import Config
 from atrous.config.stages import list_stages
 from atrous.core.data_source import PYTHON_SOURCE
-from atrous.core.errors import ConfigError, TrainingDiverged, note_on_stop
+from atrous.core.errors import ConfigError, TrainingDiverged, UsageError, note_on_stop
 from atrous.core.metrics_file import is_finished, load_scores
 from atrous.core.output_folder import open_folder
 from atrous.core.records import MessageCallback, Note, NoteCollector, ProgressCallback, Scores, send_message
@@ -22,6 +22,7 @@ from atrous.core.run_folder import TRACKER_NAMES, RunFolder
 from atrous.data.build import build_splits, check_training_data
 from atrous.data.contracts import Splits
 from atrous.data.digests import require_unseen
+from atrous.data.inventory import find_root
 from atrous.data.statistics import MaskStatistics
 from atrous.model import Model, load
 from atrous.reports.html import describe_run, write_report
@@ -217,6 +218,8 @@ def prepare_stages(
             stage = replace(stages[-1], config=stage_config, run=own_run)
         else:
             own = splits or _find_splits(stage_config, own_run, is_resumed=is_resumed)
+            if not is_resumed:
+                _require_outside(run, own)
             statistics, findings = check_training_data(stage_config.data, own, progress)
             for earlier in stages:
                 require_unseen(own.val, earlier.splits.train)
@@ -234,6 +237,27 @@ def prepare_stages(
         require_trainable(stage.config, stage.splits, stage.statistics)
         stages.append(stage)
     return stages, _keep_crops(config, [stage.config.training.crop for stage in stages])
+
+
+def _require_outside(run: RunFolder, splits: Splits) -> None:
+    """Refuse a run folder among images or masks: its own images would be taken for some of them the next time."""
+    files = [
+        (path, dataset.key(index))
+        for dataset in (splits.train, splits.val)
+        for index in range(len(dataset))
+        for path in (dataset.image_path(index), dataset.mask_path(index))
+        if path is not None
+    ]
+    roots = {find_root(path, key) for path, key in files}
+    # Where the split is a folder of its own, its name begins the keys: the folder above holds more than images.
+    roots = {root for root in roots if not any(root in other.parents for other in roots)}
+    folders = roots | {path.parent for path, _ in files}
+    place = run.path.resolve()
+    for folder in sorted(folders):
+        if place.is_relative_to(folder.resolve()):
+            raise UsageError(
+                f"the run folder {run.path} is inside {folder}, a folder of the data", "Choose another `out`."
+            )
 
 
 def list_given_crops(loaded: LoadedConfig) -> list[bool]:

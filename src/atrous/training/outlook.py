@@ -48,7 +48,7 @@ def describe_outlook(rows: Sequence[Row], run: RunFolder, config: Config, epochs
         return Note(
             "still-improving",
             f"still improving: the mIoU rose by {gain:.3f} since step {rows[middle]['step']:,}. To train on from these "
-            f"weights for {2 * epochs:.3g} epochs: {_describe_longer(run, config, 2 * epochs)}",
+            f"weights, twice as long: {_describe_longer(run, config, 2 * epochs)}",
         )
     return Note(
         "levelled-off",

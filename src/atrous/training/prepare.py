@@ -238,20 +238,15 @@ def _plan(
             f"{describe_count(len(one_pass), 'image')} instead of {len(splits.train):,}"
         )
         journal.log(Note("images-repeated", message))
+    epochs = plan.total_steps / plan.steps_per_epoch
+    share = f": {min(epochs, 1.0):.0%} of the {describe_count(len(splits.train), 'image')} are seen"
+    seen = share if epochs < 1.0 else ""
     journal.log(
         f"plan: {describe_count(plan.total_steps, 'step')} of {describe_count(plan.samples_per_step, 'image')} "
-        f"({_describe_passes(plan, len(splits.train))}), "
+        f"({epochs:.1f} epochs{seen}), "
         f"{describe_count(len(plan.validation_steps), 'validation')}"
     )
     return plan
-
-
-def _describe_passes(plan: Plan, num_images: int) -> str:
-    """Return the length in passes over the training images, and how many of them are seen if not all are."""
-    epochs = plan.total_steps / plan.steps_per_epoch
-    if epochs >= 1.0:
-        return f"{epochs:.1f} epochs"
-    return f"{epochs:.1f} epochs: {min(epochs, 1.0):.0%} of the {describe_count(num_images, 'image')} are seen"
 
 
 def _read_first_steps(

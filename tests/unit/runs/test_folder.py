@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import atrous
 from atrous.cli.main import main
@@ -14,6 +15,7 @@ from atrous.core.errors import MachineError, ModelFileError, UsageError
 from atrous.core.machine import require_single_process
 from atrous.core.output_folder import hold_folder
 from atrous.core.run_folder import RunFolder
+from atrous.data.datasets.shapes import build_shapes
 from atrous.runs import stages as stages_module
 from atrous.training import loop, prepare
 from atrous.training.journal import Journal
@@ -49,6 +51,31 @@ def test_files_that_a_training_would_overwrite_are_refused_and_stay(tmp_path, na
     with pytest.raises(UsageError, match=f"holds {name.split('/')[0]}, which|already holds a run"):
         train(tmp_path / "out")
     assert list_contents(tmp_path) == before
+
+
+LAYOUTS = {
+    "images and masks": ("images/a/{}", "masks/a/{}", ["images/run", "masks/run", "images/a", "images/a/b/run"], "run"),
+    "splits inside": ("images/{split}/{}", "masks/{split}/{}", ["images/train/run", "masks/val"], "runs/1"),
+    "SegNet's": ("{split}/{}", "{split}annot/{}", ["train/run", "valannot/run"], "run"),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_run_inside_the_folders_of_the_data_is_refused_and_beside_them_it_is_not(tmp_path, layout):
+    image_form, mask_form, inside, beside = LAYOUTS[layout]
+    data = build_shapes(num_train=8, num_val=1, size=65).train
+    for index in range(8):
+        sample, split = data.get(index), "train" if index < 6 else "val"
+        for form, pixels in ((image_form, sample.image), (mask_form, data.mask(index))):
+            path = tmp_path / f"{form.format(index, split=split)}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    before = list_contents(tmp_path)
+    for place in inside:
+        with pytest.raises(UsageError, match=r"is inside .*, a folder of the data"):
+            atrous.train(tmp_path, out=tmp_path / place, **SETTINGS | {"set": {}})
+    assert list_contents(tmp_path) == before
+    assert atrous.train(tmp_path, out=tmp_path / beside, **SETTINGS | {"set": {}}).folder == tmp_path / beside
 
 
 def test_other_files_in_the_folder_stay_beside_the_run(tmp_path):

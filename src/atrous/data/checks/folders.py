@@ -79,6 +79,12 @@ def check_linked_folders(survey: Survey) -> Iterator[Finding]:
     yield from _list_files("linked-folders", "note", "link", "to a folder or to nothing, skipped", files)
 
 
+def check_special_files(survey: Survey) -> Iterator[Finding]:
+    """Find pipes, sockets and devices among the images and masks; they are skipped."""
+    files = [path for listing in _list_folders(survey) for path in listing.special]
+    yield from _list_files("special-files", "note", "special file", "(a pipe, socket or device) skipped", files)
+
+
 def _list_folders(survey: Survey) -> list[FolderListing]:
     return [listing for inventory in survey.inventories for listing in (inventory.images, inventory.masks)]
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import socket
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -57,4 +60,18 @@ def test_what_is_skipped_is_noted(root):
         "hidden-files": ("note", 1),
         "foreign-files": ("note", 2),
         "linked-folders": ("note", 2),
+    }
+
+
+def test_what_could_block_for_ever_is_not_opened(root):
+    os.mkfifo(root / "images" / "pipe.png")
+    os.mkfifo(root / "masks" / "pipe.png")
+    (root / "images" / "device.png").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as server:
+        folder = os.open(root / "images", os.O_RDONLY)
+        server.bind(f"/proc/self/fd/{folder}/socket.png")  # its own path may be too long for a socket
+        os.close(folder)
+    found = check(root)
+    assert {code: (finding.severity, finding.count) for code, finding in found.items()} == {
+        "special-files": ("note", 4)
     }

@@ -7,7 +7,7 @@ import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import torch
 
@@ -66,6 +66,10 @@ class Model:
         self.run = run
         self._engine: Engine | None = None
         self._lock = threading.Lock()
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied: what is prepared for a device belongs to one object in one process."""
+        raise UsageError("a Model cannot be pickled or copied", "Load it again, in the other process if need be.")
 
     def __repr__(self) -> str:
         """Say in one line what it is."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import io
 import json
 import math
+import pickle
 import random
 import re
 from collections.abc import Callable
@@ -609,3 +611,10 @@ def test_a_model_in_a_folder_that_cannot_be_written_is_not_converted(tmp_path, m
     model = atrous.Model(tiny_network, classes=["sky", "road", "car"])
     with pytest.raises(UsageError):
         atrous.export(model)
+
+
+def test_a_model_is_neither_pickled_nor_copied():
+    model = atrous.Model(atrous.build("fcn-tiny", classes=["a", "b"]))
+    for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(UsageError, match="cannot be pickled or copied"):
+            attempt(model)

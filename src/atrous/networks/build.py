@@ -12,6 +12,7 @@ import torch
 from atrous.config.options import read_options
 from atrous.config.schema import LARGEST_SIDE_PX, ModelConfig
 from atrous.core.errors import ConfigError
+from atrous.core.labels import IGNORE_INDEX
 from atrous.networks import BACKBONES, FAMILIES
 from atrous.networks.backbones.from_timm import build_timm
 from atrous.networks.contracts import AtrousPlan, Backbone
@@ -37,12 +38,12 @@ def build_network(model: ModelConfig, num_classes: int) -> Segmenter:
 
     Args:
         model: Its settings; `weights` is ignored.
-        num_classes: Scored classes, at least 1.
+        num_classes: Scored classes, 1 to 65,535.
     Raises:
         ConfigError: An unknown name or option, or an output stride that the network cannot have.
     """
-    if num_classes < 1:
-        raise ConfigError(f"classes: {num_classes} is not a number of classes", "At least 1.")
+    if not 1 <= num_classes <= IGNORE_INDEX:
+        raise ConfigError(f"classes: got {num_classes:,}", f"Allowed: 1 to {IGNORE_INDEX:,}, as masks have 16 bits.")
     family, backbone_name = split_name(model.name)
     backbone = _build_backbone(family, backbone_name, model)
     shapes = backbone.feature_shapes
@@ -73,7 +74,7 @@ def build_network_from(options: dict[str, Any], num_classes: int) -> Segmenter:
 
     Args:
         options: Fields of the model's settings.
-        num_classes: Scored classes, at least 1.
+        num_classes: Scored classes, 1 to 65,535.
     Raises:
         ConfigError: See `build_network`; or a field that is unknown or of the wrong type.
     """

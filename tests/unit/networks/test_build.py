@@ -143,3 +143,10 @@ def test_a_description_has_what_people_ask_for() -> None:
         weight.numel() for weight in build(num_classes=21, head={"separable": True}).parameters()
     )
     assert describe_network("fcn-lite0")["head_rates"] == []
+
+
+@pytest.mark.parametrize("count", [0, -1, 65_536, 10**9])
+def test_more_classes_than_masks_can_hold_are_refused(count: int) -> None:
+    with pytest.raises(ConfigError, match=r"classes: got ") as caught:
+        build(num_classes=count)
+    assert "1 to 65,535" in caught.value.hint

@@ -36,7 +36,7 @@ def fold_norms(
         dtype: The type of the copy's convolutions.
         pairs: Convolutions and their norms, from `find_pairs`. Default: found here.
     """
-    folded = copy_network(network)
+    folded = copy_network(network).float()  # of a network in another precision, its rounded weights
     modules: dict[str, Any] = dict(folded.named_modules())
     for conv_name, norm_name in find_pairs(network) if pairs is None else pairs:
         conv, norm = modules[conv_name], modules[norm_name]

@@ -107,3 +107,22 @@ def test_a_copy_that_shares_weights_has_an_output_stride_of_its_own():
     with torch.no_grad():
         assert twin.forward_cells(image).logits.shape[2:] == (9, 9)
         assert network.forward_cells(image).logits.shape[2:] == (5, 5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_network_in_another_precision_runs_with_its_rounded_weights(dtype):
+    rounded = build("fcn-lite0").to(dtype).float()
+    for own in (torch.float32, torch.bfloat16):
+        given, expected = (fold_norms(n, CPU, own).state_dict() for n in (build("fcn-lite0").to(dtype), rounded))
+        assert given.keys() == expected.keys()
+        for name, tensor in given.items():
+            torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0, msg=name)
+
+
+def test_the_default_dtype_of_the_caller_changes_nothing():
+    torch.set_default_dtype(torch.float64)
+    try:
+        folded = fold_norms(build("fcn-lite0"), CPU)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {parameter.dtype for parameter in folded.parameters()} == {torch.float32}

@@ -199,7 +199,7 @@ def train(
         raise UsageError("no data given", "Give a name, a folder, or a pair of data sets (train, val).")
     splits = None if data is None or isinstance(data, str | Path) else read_splits(data)
     source = PYTHON_SOURCE if splits else None if data is None else str(data)
-    given = {"data.source": source, "model.name": model, "output.folder": str(out) if out else None}
+    given = {"data.source": source, "model.name": model, "output.folder": None if out is None else str(out)}
     settings = {key: _name_weights(value) for key, value in {**options, **(set or {})}.items()}
     loaded = load_config(recipe=recipe, options={**given, **settings})
     with open_call(progress, on_message) as display:

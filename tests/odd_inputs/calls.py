@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import atrous
+from atrous import api
 from odd_inputs.case import Place, draw_noise
 
 
@@ -54,7 +55,19 @@ Usage, Config, Data, Any = (atrous.UsageError, atrous.ConfigError, atrous.DataEr
 CASES = [
     Call("load nothing", lambda _: atrous.load(None), Usage, "None|NoneType"),
     Call("load a number", lambda _: atrous.load(3), Usage, "int"),
-    Call("load an empty name", lambda _: atrous.load(""), atrous.ModelFileError),
+    Call("load an empty name", lambda _: atrous.load(""), Usage, "path is empty"),
+    Call("load a blank name", lambda _: atrous.load("  "), Usage, "path is empty"),
+    Call("build from an empty name", lambda _: atrous.build(classes=2, weights=""), Usage, "weights is empty"),
+    Call("predict an empty path", predict(""), Usage, "empty"),
+    Call("predict a list of an empty path", predict([""]), Usage, "empty"),
+    Call("label an empty path", lambda place: atrous.predict(["", "x"], place.run, "q"), Usage, "inputs is empty"),
+    Call("label into an empty path", lambda place: atrous.predict(place.data, place.run, ""), Usage, "out is empty"),
+    Call("train into an empty path", lambda place: atrous.train(place.data, out=""), Usage, "out is empty"),
+    Call("train from empty weights", lambda place: atrous.train(place.data, weights=""), Config, "not empty"),
+    Call("train below an empty root", lambda place: atrous.train(place.data, data_root=" "), Config, "not empty"),
+    Call("continue an empty path", lambda _: atrous.train(resume=""), Usage, "resume is empty"),
+    Call("bench into an empty path", lambda _: api.bench(["x"], [(33, 33)], out=""), Usage, "out is empty"),
+    Call("calibrate by an empty path", lambda place: atrous.export(place.run, int8=True, calibrate=""), Usage, "empty"),
     Call("load a network", lambda _: atrous.load(nn.Conv2d(3, 2, 1)), Usage),
     Call("load on a device that does not exist", lambda place: atrous.load(place.run, device="tpu"), Any, "tpu"),
     Call("load in a precision that does not exist", lambda place: atrous.load(place.run, precision="fp8"), Any),

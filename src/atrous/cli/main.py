@@ -11,9 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from atrous import __version__
 from atrous.cli.ending import run_to_the_end
+from atrous.core.paths import refuse_empty
 from atrous.core.registry import Registry
 
 COMMANDS = Registry(
@@ -57,8 +59,19 @@ def build_app() -> typer.Typer:
     app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
     app.callback()(_describe_program)
     for name in COMMANDS:
-        app.command(name)(_pass_interruption(COMMANDS.load(name)))
+        app.command(name, cls=_Command)(_pass_interruption(COMMANDS.load(name)))
     return app
+
+
+class _Command(TyperCommand):
+    """A command that refuses empty words: as a path one would be the current folder, as an unset variable gives it."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # a class of its own in some versions of typer
+        words, _, _ = self.make_parser(ctx).parse_args(args=list(args))  # before an empty word becomes Path(".")
+        for parameter in self.params:
+            is_option = parameter.param_type_name == "option"
+            refuse_empty(words.get(parameter.name or ""), parameter.opts[-1] if is_option else "an argument")
+        return super().parse_args(ctx, args)
 
 
 class _CommandInterrupted(Exception):  # noqa: N818  not an error

@@ -17,6 +17,7 @@ LARGEST_FACTOR = 1e9
 LARGEST_SIDE_PX = 1_000_000
 Positive = Annotated[float, Field(gt=0.0, le=LARGEST_FACTOR)]
 NotNegative = Annotated[float, Field(ge=0.0, le=LARGEST_FACTOR)]
+Place = Annotated[str, Field(pattern=r"\S")]
 Scale = Annotated[float, Field(ge=1e-3, le=1e3)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Rate = Annotated[int, Field(ge=1, le=LARGEST_SIDE_PX)]
@@ -56,7 +57,7 @@ class DataConfig(Section):
 
     source: str = ""
     """A registered name (`shapes`), a name with its folder (`camvid=PATH`), a folder, or an atrous.yaml."""
-    root: str | None = None
+    root: Place | None = None
     """Folder that holds the registered data sets. Default: the environment variable ATROUS_DATA."""
     classes: Annotated[dict[ClassId, str] | tuple[str, ...], Field(min_length=1)] | None = None
     """Class names by id, or in the order of ids. Default: the ids found in the masks. VOC: the subset to keep."""
@@ -77,9 +78,9 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """Which network."""
 
-    name: str = "deeplabv3-lite0"
+    name: Place = "deeplabv3-lite0"
     """`<family>-<backbone>`, see `atrous models`."""
-    weights: str = "imagenet"
+    weights: Place = "imagenet"
     """Where the weights start: `imagenet`, `none`, a run folder, a file, or torchvision/<name>."""
     output_stride: Rate = 16
     """Input resolution / feature resolution at build time, such as 8 or 16; a loaded model can be switched."""
@@ -193,7 +194,7 @@ class EvaluationConfig(InferenceOptions):
 class OutputConfig(Section):
     """Where results are written, and the device that computes them."""
 
-    folder: str | None = None
+    folder: Place | None = None
     """The run folder. Default: runs/<data>-<model>-<number>."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""

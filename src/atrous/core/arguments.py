@@ -6,10 +6,12 @@ import functools
 import inspect
 import numbers
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from atrous.core.errors import UsageError
+from atrous.core.paths import refuse_empty
 from atrous.core.words import add_article
 
 Parameters = ParamSpec("Parameters")
@@ -29,7 +31,7 @@ _WORDS: dict[Any, str] = {
 
 
 def refuse_wrong_types(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Let a function refuse arguments of another type than its annotations say, by their names.
+    """Let a function refuse arguments of another type than its annotations say, and empty paths, by their names.
 
     Protocols accept any object that is no text, number or list: what they need is checked where it is used.
     """
@@ -43,8 +45,12 @@ def refuse_wrong_types(function: Callable[Parameters, Result]) -> Callable[Param
                 inspect.Parameter.VAR_KEYWORD,
                 inspect.Parameter.VAR_POSITIONAL,
             )
-            if not variadic and name in hints and not _fits(value, hints[name]):
+            if variadic or name not in hints:
+                continue
+            if not _fits(value, hints[name]):
                 raise UsageError(f"{name} is {_show(value)}", f"Allowed: {_describe(hints[name])}.")
+            if _takes_path(hints[name]):
+                refuse_empty(value, name)
         return function(*args, **kwargs)
 
     return checked
@@ -75,6 +81,10 @@ def _fits(value: Any, hint: Any) -> bool:
         pairs = zip(value, parts, strict=True) if is_list else ()
         return is_list and all(_is_protocol(part) or _fits(item, part) for item, part in pairs)
     return isinstance(value, kind)
+
+
+def _takes_path(hint: Any) -> bool:
+    return hint is Path or any(_takes_path(part) for part in get_args(hint))
 
 
 def _is_protocol(hint: Any) -> bool:

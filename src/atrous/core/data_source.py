@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atrous.core.errors import DataError, UsageError
-from atrous.core.paths import suggest_path
+from atrous.core.paths import refuse_empty, suggest_path
 from atrous.core.registry import Registry
 from atrous.core.run_folder import RunFolder
 
@@ -92,7 +92,7 @@ def require_source(text: str, root: str | None = None) -> DataSource:
         root: See `resolve_source`.
     Raises:
         ConfigError: The data set is unknown.
-        UsageError: The data were Python objects, or the source is a run or a model.
+        UsageError: The data were Python objects, the source is a run or a model, or the folder is an empty text.
         DataError: There is no such folder.
     """
     source = resolve_source(text, root)
@@ -102,6 +102,9 @@ def require_source(text: str, root: str | None = None) -> DataSource:
             "Name a folder or a data set, or give the objects to atrous.train and atrous.evaluate.",
         )
     DATASETS.require(source.dataset)
+    name, equals, place = text.partition("=")
+    if equals and source.dataset == name:
+        refuse_empty(place, f"the folder in {text!r}")
     if source.root is None:
         if source.dataset not in DATASETS.find_tagged(DRAWN):
             message = f"no folder for the data set {source.dataset!r}: no `data_root`, and {ROOT_VARIABLE} is not set"

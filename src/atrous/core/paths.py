@@ -1,11 +1,30 @@
-"""Paths that people type and that do not exist: what was probably meant."""
+"""Paths that people type: empty ones, and those that do not exist with what was probably meant."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from atrous.core.errors import UsageError
 from atrous.core.registry import nearest_name
+
+EMPTY_HINT = "Give a name or a path, or leave it out; the current folder is `.`."
+
+
+def refuse_empty(value: Any, name: str) -> None:
+    """Refuse a text without a letter, which would name the current folder; any other value is accepted.
+
+    Args:
+        value: What was given: a text, a list of which each is checked, or anything else.
+        name: What it was given as, for the message.
+    Raises:
+        UsageError: It is empty, as an unset variable of a shell is.
+    """
+    if isinstance(value, str) and not value.strip():
+        raise UsageError(f"{name} is empty", EMPTY_HINT)
+    for item in value if isinstance(value, list | tuple) else ():
+        refuse_empty(item, name)
 
 
 def suggest_path(path: Path, names: Sequence[str] = ()) -> str:

@@ -24,6 +24,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from atrous.core.errors import DataError, MachineError, UsageError
+from atrous.core.paths import refuse_empty
 from atrous.core.system_errors import describe_reason, raise_shortage
 from atrous.core.words import describe_count
 
@@ -253,6 +254,7 @@ def ignore_size_warnings() -> None:
 
 def _as_file(source: str | Path | bytes | BinaryIO | np.ndarray) -> Path | io.BytesIO:
     if isinstance(source, str | Path):
+        refuse_empty(source, "the path of an image")
         return Path(source)
     if isinstance(source, bytes):
         return io.BytesIO(source)

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import inspect
 import json
+import re
 
 import pytest
+from typer.main import get_command
 
 from atrous import __version__
 from atrous.cli import main as cli
@@ -89,3 +92,35 @@ def test_what_config_show_prints_is_a_recipe(capsys, tmp_path):
     first = run(capsys, *words)[1]
     (tmp_path / "again.yaml").write_text(first)
     assert run(capsys, "config", "show", "--recipe", str(tmp_path / "again.yaml"))[1] == first
+
+
+def list_texts():
+    """Return every argument and option of every command that takes a text, in a command line that lacks nothing."""
+    needed = {
+        "predict": ["x", "--model", "x"],
+        "eval": ["x"],
+        "export": ["x"],
+        "bench": ["x"],
+        "reproduce": ["table10"],
+    }
+    needed |= {"config": ["show"], "datasets": ["show"], "models": ["show"]}
+    for name in cli.COMMANDS:
+        signature = inspect.signature(cli.COMMANDS.load(name), eval_str=True)
+        texts = {
+            key for key, each in signature.parameters.items() if {"str", "Path"} & set(re.findall(r"\w+", str(each)))
+        }
+        for parameter in get_command(cli.build_app()).commands[name].params:
+            if parameter.name in texts and parameter.param_type_name == "option":
+                yield [name, *needed.get(name, []), parameter.opts[-1]]
+            elif parameter.name in texts:
+                yield [name, *(word for word in needed.get(name, []) if word == "show")]
+
+
+@pytest.mark.parametrize("words", list(list_texts()), ids=" ".join)
+@pytest.mark.parametrize("empty", ["", "  "], ids=["empty", "blank"])
+def test_an_empty_word_is_never_the_current_folder(capsys, monkeypatch, tmp_path, words, empty):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, *words, empty)
+    assert (code, out) == (2, "")
+    assert re.match(rf"({words[-1]}|an argument) is empty\nGive a name or a path", err), err
+    assert list(tmp_path.iterdir()) == []

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from atrous.core.errors import UsageError
-from atrous.core.paths import suggest_path
+from atrous.core.paths import refuse_empty, suggest_path
 from atrous.images.decode import IMAGE_SUFFIXES, load_image
 
 
@@ -34,8 +34,9 @@ def require_input(source: str | Path) -> None:
     """Refuse a file, folder or glob that does not exist, without listing what is in it.
 
     Raises:
-        UsageError: There is no such file or folder, or no file matches.
+        UsageError: It is empty, there is no such file or folder, or no file matches.
     """
+    refuse_empty(source, "an input")
     path = Path(source)
     if path.exists():
         return

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from atrous.core.errors import DataError, OutputError, UsageError
+from atrous.core.paths import refuse_empty
 from atrous.core.words import describe_count
 from atrous.images.decode import load_image
 from atrous.inference.folders.inputs import ImageFile, convert_image, find_images, is_glob
@@ -73,6 +74,7 @@ def predict(
         UsageError: The source is something else, there is no such file, or `min_confidence` is not in [0, 1].
         DataError: A file cannot be read as an image.
     """
+    refuse_empty(source, "the path of an image")
     if isinstance(source, (str, Path)) and (Path(source).is_dir() or is_glob(source)):
         files = find_images(source)
         labeller.require_min_confidence(min_confidence)

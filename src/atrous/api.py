@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -199,9 +200,11 @@ def train(
         raise UsageError("no data given", "Give a name, a folder, or a pair of data sets (train, val).")
     splits = None if data is None or isinstance(data, str | Path) else read_splits(data)
     source = PYTHON_SOURCE if splits else None if data is None else str(data)
-    given = {"data.source": source, "model.name": model, "output.folder": None if out is None else str(out)}
+    given = {"data": source, "model": model, "out": None if out is None else str(out)}
     settings = {key: _name_weights(value) for key, value in {**options, **(set or {})}.items()}
-    loaded = load_config(recipe=recipe, options={**given, **settings})
+    loaded = load_config(
+        recipe=recipe, options={**given, **settings}, keywords=list(inspect.signature(train).parameters)
+    )
     with open_call(progress, on_message) as display:
         return run_training(
             loaded, splits=splits, resume=resume, progress=display.progress, on_message=display.on_message

@@ -618,3 +618,28 @@ def test_a_model_is_neither_pickled_nor_copied():
     for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
         with pytest.raises(UsageError, match="cannot be pickled or copied"):
             attempt(model)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        *(
+            ("progres", "progress"),
+            ("on_mesage", "on_message"),
+            ("dta", "data"),
+            ("modl", "model"),
+            ("recip", "recipe"),
+        ),
+        *(("outt", "out"), ("resum", "resume"), ("sets", "set"), ("epoch", "training.epochs")),
+        ("worker", "output.workers"),
+    ],
+)
+def test_an_unknown_keyword_of_train_is_answered_with_the_nearest_one(wrong: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{wrong} is unknown\nDid you mean `?{meant}`?\?"):
+        atrous.train(**{"data": "d", wrong: False})
+
+
+def test_a_setting_given_by_keyword_and_in_set_is_refused() -> None:
+    for keywords in ({"model": "fcn-tiny", "set": {"model.name": "x"}}, {"lr": 1.0, "set": {"training.lr": 2.0}}):
+        with pytest.raises(ConfigError, match="is given twice"):
+            atrous.train("d", **keywords)

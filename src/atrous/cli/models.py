@@ -24,8 +24,8 @@ def run(
         str | None, typer.Argument(metavar="NAME", help="Model to show, such as deeplabv3-resnet50.")
     ] = None,
     output_stride: Annotated[
-        int, typer.Option("--output-stride", help="4, 8, 16 or 32; up to 256 for a cascade.")
-    ] = 16,
+        int | None, typer.Option("--output-stride", help="4, 8, 16 or 32; up to 256 for a cascade. Default: 16.")
+    ] = None,
     rates: Annotated[bool, typer.Option("--rates", help="Print the stride and rate of every convolution.")] = False,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as model.extra_blocks=1.")
@@ -80,7 +80,7 @@ def _list(*, as_json: bool) -> int:
     return 0
 
 
-def _show(name: str, *, output_stride: int, assignments: list[str], rates: bool, as_json: bool) -> int:
+def _show(name: str, *, output_stride: int | None, assignments: list[str], rates: bool, as_json: bool) -> int:
     from atrous.cli.console import open_display, print_json, show_loading
     from atrous.config.load import load_config
     from atrous.display.console import build_console

@@ -31,7 +31,7 @@ from atrous.config.problems import (
 from atrous.config.schema import VERSION, Config, DataConfig
 from atrous.core.data_source import SETTINGS_NAME, DataSource, expand_path, resolve_source
 from atrous.core.errors import ConfigError
-from atrous.core.registry import describe_choices
+from atrous.core.registry import describe_choices, nearest_name
 from atrous.core.run_folder import RunFolder
 
 DEFAULT_EPOCHS = 50
@@ -39,7 +39,7 @@ DATA_VERSION = 1
 """Version of the form of `atrous.yaml`."""
 
 _OPTION_NAMES = {"model.name": "model", "output.folder": "out", "data.root": "data_root"}
-_SHORT_NAMES = {"model": "model.name", "out": "output.folder", "data_root": "data.root"}
+_SHORT_NAMES = {"data": "data.source", "model": "model.name", "out": "output.folder", "data_root": "data.root"}
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ def load_config(
     options: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
     assignments: Sequence[str] = (),
+    keywords: Collection[str] = (),
 ) -> LoadedConfig:
     """Merge all sources into one checked configuration.
 
@@ -79,6 +80,7 @@ def load_config(
         options: Values by dotted key ("training.lr") or by field name alone ("lr"); None means not given.
         settings: Values by dotted key that the user did not write; a message about one names the key alone.
         assignments: Texts such as "training.lr=0.01"; the values are YAML.
+        keywords: Names that the caller accepts beside the settings, for suggestions in place of an unknown option.
     Raises:
         ConfigError: Settings that are unknown, mistyped or impossible; all of them in one message.
     """
@@ -86,10 +88,11 @@ def load_config(
     given = [_Setting(tuple(key.split(".")), value, "") for key, value in (settings or {}).items()]
     layers = [
         _read_recipe(recipe, problems) if recipe is not None else [],
-        list(_open_sections(_read_options(options or {}, problems), problems)),
+        list(_open_sections(_read_options(options or {}, keywords, problems), problems)),
         list(_open_sections(given, problems)),
         list(_open_sections(_read_assignments(assignments, problems), problems)),
     ]
+    problems += _check_doubled(layers[1], layers[3])
     data_settings = _read_data_file(layers, problems)
     tree, sources = _merge([data_settings, *layers], problems)
     if "stages" in tree:
@@ -343,13 +346,43 @@ def _find_lines(node: Node | None, path: tuple[str, ...]) -> Iterator[tuple[tupl
             yield from _find_lines(value, below)
 
 
-def _read_options(options: Mapping[str, Any], problems: list[Problem]) -> Iterator[_Setting]:
+def _check_doubled(options: Sequence[_Setting], assignments: Sequence[_Setting]) -> Iterator[Problem]:
+    """Yield settings that the user wrote twice with different values: which one is meant cannot be known."""
+    written: dict[tuple[str, ...], _Setting] = {}
+    for setting in (*options, *assignments):
+        own = dict(_list_leaves(setting.path, setting.value))
+        changed = [written[path] for path, value in own.items() if path in written and written[path].value != value]
+        covered = [
+            other for path, other in written.items() if path not in own and path[: len(setting.path)] == setting.path
+        ]
+        for other in [*changed, *covered][:1]:
+            key = ".".join(setting.path)
+            yield Problem(key, f"is given twice, by {other.source} and by {setting.source}", "Leave out one of them.")
+        written |= {path: setting._replace(value=value) for path, value in own.items()}
+    for first in filter(_is_length, options):
+        for second in filter(_is_length, assignments):
+            if first.path != second.path:
+                text = f"plans the length, as {'.'.join(first.path)} does, by {first.source} and by {second.source}"
+                yield Problem(".".join(second.path), text, "Give exactly one of them.")
+
+
+def _list_leaves(path: tuple[str, ...], value: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from _list_leaves((*path, str(key)), inner)
+    else:
+        yield path, value
+
+
+def _read_options(options: Mapping[str, Any], keywords: Collection[str], problems: list[Problem]) -> Iterator[_Setting]:
     for name, value in options.items():
         if value is None:
             continue
         key = name if "." in name else _find_key(name)
         if key is None:
-            problems.append(Problem(name, "is unknown", describe_unknown_key(name)))
+            near = nearest_name(name, [*keywords, *(key.rpartition(".")[2] for key in list_keys())])
+            guess = f"Did you mean `{near}`?" if near in keywords else describe_unknown_key(name)
+            problems.append(Problem(name, "is unknown", guess))
             continue
         leaf = key.rpartition(".")[2]
         value = str(value) if isinstance(value, Path) else value

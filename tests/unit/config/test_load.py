@@ -375,3 +375,49 @@ def test_a_path_that_is_no_text_is_refused_as_such(key):
     with pytest.raises(ConfigError, match="a path or a text holds bytes that are not UTF-8") as caught:
         load_config(options={key: os.fsdecode(b"photos \xff")})
     assert caught.value.hint == "Rename the folder or the file."
+
+
+@pytest.mark.parametrize(
+    ("options", "assignments", "key", "first", "second"),
+    [
+        ({"batch": 4}, ["training.batch=2"], "training.batch", "`batch`", "`set` training.batch=2"),
+        ({}, ["training.lr=1", "training.lr=2"], "training.lr", "`set` training.lr=1", "`set` training.lr=2"),
+        ({"lr": 1.0, "training.lr": 2.0}, [], "training.lr", "`lr`", "`lr`"),
+        ({"model": "a-b", "model.name": "a-c"}, [], "model.name", "`model`", "`model`"),
+        ({"data": "d"}, ["data.source=e"], "data.source", "DATA", "`set` data.source=e"),
+        (
+            {},
+            ["training={batch: 1}", "training.batch=2"],
+            "training.batch",
+            "`set` training=",
+            "`set` training.batch=2",
+        ),
+        ({"head": {"rates": [1]}}, ["model.head.rates=[2]"], "model.head.rates", "`head`", "`set` model.head.rates"),
+        (
+            {},
+            ["model.head.rates=[2]", "model.head={channels: 8}"],
+            "model.head",
+            "`set` model.head.r",
+            "`set` model.head=",
+        ),
+    ],
+)
+def test_a_setting_given_twice_is_refused_with_both_places(options, assignments, key, first, second):
+    with pytest.raises(ConfigError) as caught:
+        load_config(options=options, assignments=assignments)
+    assert caught.value.message.startswith(f"{key} is given twice, by {first}")
+    assert f" and by {second}" in caught.value.message
+    assert caught.value.hint == "Leave out one of them."
+
+
+def test_two_lengths_in_an_option_and_an_assignment_are_refused():
+    with pytest.raises(
+        ConfigError, match=r"training.iterations plans the length, as training.epochs does, by `epochs`"
+    ):
+        load_config(options={"epochs": 2.0}, assignments=["training.iterations=3"])
+
+
+def test_a_setting_given_twice_with_one_value_is_accepted_and_parts_of_a_mapping_add_up():
+    assignments = ["training.batch=4", "training.batch=4", "model.head={channels: 8}", "model.head.rates=[2]"]
+    config = load_config(options={"batch": 4}, assignments=assignments).config
+    assert (config.training.batch, config.model.head) == (4, {"channels": 8, "rates": [2]})

@@ -72,6 +72,11 @@ TRAIN = [
     training("a family that does not exist", "--model", "deeplab-tiny", says=("deeplabv3",)),
     training("no model", "--model", "", says=("model",)),
     training("weights that do not exist", "--weights", "nowhere.pth", code=4, says=("nowhere.pth",), quick=True),
+    command(
+        *("train from the weights of an image, in a dry run", "train", "DATA", "--weights", "in/a.png", "--dry-run"),
+        code=4,
+        says=("a.png",),
+    ),
     training("a tracker that does not exist", "--logger", "tensorbord", says=("tensorboard",)),
     training("a precision that does not exist", "--precision", "fp8", says=("precision",)),
     training("an assignment without a value", "--set", "training.jitter", says=("training.jitter",)),
@@ -128,7 +133,11 @@ PREDICT = [
     command("predict into the folder of the images", "predict", "IN", "--model", "RUN", "--out", "in", quick=True),
     command("predict into a file", "predict", "IN", "--model", "RUN", "--out", "in/a.png", says=("a.png",)),
     command("predict into /proc", "predict", "IN", "--model", "RUN", "--out", "/proc/new", says=("/proc",), quick=True),
-    command("predict one file twice", "predict", "in/a.png", "in/a.png", "--model", "RUN", "--out", "out"),
+    command(
+        *("predict one file twice", "predict", "in/a.png", "in", "--model", "RUN", "--out", "out"),
+        code=0,
+        says=("1 labelled, 0 skipped",),
+    ),
 ]
 
 OTHERS = [

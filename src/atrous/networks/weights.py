@@ -268,17 +268,27 @@ def start_weights(network: Segmenter, name: str, source: str) -> list[str]:
 
 
 def require_weights(network: Segmenter, name: str, source: str) -> None:
-    """Refuse weights that a training could not start from, without a download.
+    """Refuse weights that a training could not start from, without a download: files are opened and compared.
 
     Args:
-        network: The network.
+        network: The network, on the meta device.
         name: Its `<family>-<backbone>`.
         source: See `start_weights`.
     Raises:
         ConfigError: No ImageNet weights are published for this backbone.
         MachineError: A package is missing.
-        ModelFileError: There is no such file, or the published weights are those of another backbone.
+        ModelFileError: There is no such file, it cannot be read, or the weights are those of another backbone.
     """
+    _require_published(network, name, source)
+    if source in ("none", "imagenet") or _is_published(source):
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # PyTorch's own: no values are copied to the meta device
+        load_weights(network, name, load_state(find_model(expand_path(source))), source)
+
+
+def _require_published(network: Segmenter, name: str, source: str) -> None:
+    """Refuse published weights that do not exist for a network."""
     published = network.backbone.imagenet
     if source == "imagenet" and published is None:
         raise ConfigError(
@@ -291,8 +301,6 @@ def require_weights(network: Segmenter, name: str, source: str) -> None:
         _, variant = split_name(read_torchvision_settings(source)["name"])
         if variant != split_name(name)[1]:
             raise _refuse_variant(source, variant, name)
-    elif source not in ("none", "imagenet"):
-        find_model(expand_path(source))
 
 
 def _is_published(source: str) -> bool:
@@ -300,7 +308,7 @@ def _is_published(source: str) -> bool:
 
 
 def _find_file(network: Segmenter, name: str, source: str) -> Path:
-    require_weights(network, name, source)
+    _require_published(network, name, source)
     if source == "imagenet" and network.backbone.imagenet is not None:
         return network.backbone.imagenet.fetch()
     if _is_published(source):

@@ -33,7 +33,7 @@ def require_feasible(config: Config, *, is_resumed: bool = False) -> None:
     Raises:
         ConfigError: An unknown name or option, an output stride that the network cannot have, or a crop that is too
             small for its rates.
-        ModelFileError: The file of weights does not exist.
+        ModelFileError: The file of weights does not exist, cannot be read, or belongs to another architecture.
         MachineError: The device, the compiler, a tracker or a package of the backend or of the weights is missing.
         UsageError: Worker processes would run the script again.
     """

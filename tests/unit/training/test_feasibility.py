@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+import atrous
 from atrous.config.load import load_config
 from atrous.core.errors import ConfigError, MachineError, ModelFileError
 from atrous.training.feasibility import require_feasible
@@ -42,3 +45,29 @@ def test_sound_settings_pass_without_drawing_a_random_number(name):
     state = torch.random.get_rng_state()
     require_feasible(load_config(options={"model.name": name, "model.weights": "none"}).config)
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth", "w.png"])
+@pytest.mark.parametrize("kind", ["bytes", "other tensors", "another backbone"])
+def test_weights_that_cannot_be_loaded_are_refused_without_the_data(tmp_path, name, kind):
+    file = tmp_path / name
+    state = {"a": torch.zeros(2)}
+    if kind == "another backbone":
+        state = atrous.build("fcn-resnet34", classes=2).backbone.state_dict()
+    if kind == "bytes":
+        file.write_bytes(b"no tensors at all")
+    elif file.suffix == ".safetensors":
+        save_file(state, file)
+    else:
+        torch.save(state, file)
+    options = {"model.name": "fcn-resnet18", "model.weights": str(file)}
+    with pytest.raises(ModelFileError, match=re.escape(str(file))):
+        require_feasible(load_config(options=options).config)
+
+
+def test_weights_that_fit_pass_without_a_warning(tmp_path, recwarn):
+    file = tmp_path / "w.pth"
+    torch.save(atrous.build("fcn-resnet18", classes=5).state_dict(), file)
+    options = {"model.name": "fcn-resnet18", "model.weights": str(file)}
+    require_feasible(load_config(options=options).config)
+    assert not list(recwarn)

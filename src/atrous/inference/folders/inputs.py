@@ -72,6 +72,26 @@ def find_images(source: str | Path) -> list[ImageFile]:
     return [ImageFile(file, file.relative_to(root).with_suffix("").as_posix()) for file in sorted(files)]
 
 
+def find_all_images(sources: Iterable[str | Path]) -> list[ImageFile]:
+    """Find the images of all sources, each file once, however many of them name it.
+
+    A link beside its target is an image of its own, with a name of its own.
+
+    Raises:
+        UsageError: See `find_images`.
+    """
+    found: dict[tuple[Path, str], ImageFile] = {}
+    places: set[Path] = set()
+    for source in sources:
+        for file in find_images(source):
+            place = file.path.parent.resolve() / file.path.name
+            name = Path(os.path.realpath(place)), file.key  # Path.resolve raises at a loop of links
+            if place not in places:
+                found.setdefault(name, file)
+            places.add(place)
+    return list(found.values())
+
+
 def _is_image(file: Path, folder: Path) -> bool:
     hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
     return not hidden and file.suffix.lower() in IMAGE_SUFFIXES and _is_file_or_broken(file)

@@ -23,7 +23,7 @@ from atrous.core.registry import describe_choices
 from atrous.core.system_errors import describe_write_error
 from atrous.images.decode import HUGE_PX, is_huge_tiff
 from atrous.inference import HUGE_FORMATS
-from atrous.inference.folders.inputs import ImageFile, find_images, require_safe_output
+from atrous.inference.folders.inputs import ImageFile, find_all_images, require_safe_output
 from atrous.inference.folders.predict import iter_predictions
 from atrous.inference.folders.prediction import OutputForm, Prediction, describe_files
 from atrous.inference.folders.prefetch import MOST_THREADS
@@ -117,7 +117,7 @@ def save_predictions(
     form = _choose_form(formats, probabilities=probabilities)
     labeller.require_confidence(confidence=form.confidence, probabilities=probabilities)
     labeller.require_min_confidence(min_confidence)
-    files = [file for source in sources for file in find_images(source)]
+    files = find_all_images(sources)
     require_safe_output(sources, files, output, confidence=form.confidence)
     huge = [file for file in files if is_huge_tiff(file.path)]
     if huge:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from atrous.core.errors import UsageError
-from atrous.inference.folders.inputs import convert_image, find_images, require_safe_output
+from atrous.inference.folders.inputs import convert_image, find_all_images, find_images, require_safe_output
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -120,3 +120,33 @@ def test_other_things_are_refused(value: object) -> None:
 def test_floats_outside_0_to_1_are_refused(most: float) -> None:
     with pytest.raises(UsageError, match=r"\[0, 1\]"):
         convert_image(torch.full((3, 4, 5), most))
+
+
+def test_a_file_that_several_sources_name_is_one_image(tmp_path, monkeypatch):
+    folder = tmp_path / "d" / "sub"
+    folder.mkdir(parents=True)
+    for name in ("a.png", "b.png"):
+        (folder / name).write_bytes(b"")
+    (folder / "link.png").symlink_to("a.png")
+    (tmp_path / "other").symlink_to(tmp_path / "d")
+    (tmp_path / "a.png").symlink_to(folder / "a.png")
+    monkeypatch.chdir(tmp_path)
+    whole = ["a", "b", "link"]
+    for sources, keys in (
+        (["d/sub/a.png", "d/sub/a.png"], ["a"]),
+        (["d/sub/a.png", str(folder / "a.png"), "d/../d/sub/a.png"], ["a"]),
+        (["d/sub/*.png", "d/sub"], whole),
+        (["d/sub", "other/sub"], whole),
+        (["d/sub/b.png", "d"], ["b", "sub/a", "sub/link"]),
+        (["d/sub/a.png", "a.png"], ["a"]),
+    ):
+        assert [image.key for image in find_all_images(sources)] == keys, sources
+
+
+def test_different_files_of_one_name_stay_refused(tmp_path):
+    files = [tmp_path / name / "a.png" for name in ("x", "y")]
+    for file in files:
+        file.parent.mkdir()
+        file.write_bytes(b"")
+    with pytest.raises(UsageError, match="would both be written"):
+        require_safe_output(files, find_all_images(files), tmp_path / "out")

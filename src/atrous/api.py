@@ -23,7 +23,6 @@ from atrous.core.output_folder import require_folder, require_place, require_rep
 from atrous.core.provenance import collect_provenance
 from atrous.core.records import MessageCallback, Note, NoteCollector, ProgressCallback, Scores, send_message
 from atrous.core.run_folder import RunFolder
-from atrous.core.words import describe_count
 from atrous.data.build import read_splits
 from atrous.data.contracts import SegmentationDataset, Splits
 from atrous.display.progress import open_call
@@ -48,7 +47,7 @@ from atrous.runs.scored_data import find_scored_data
 from atrous.runs.stages import Run, run_training
 from atrous.scoring import crf_search
 from atrous.scoring.bench import bench as run_bench
-from atrous.scoring.bench import is_bench_file
+from atrous.scoring.bench import is_bench_file, require_timeable
 from atrous.scoring.crf_search import CrfTrial
 from atrous.scoring.summarise import score
 
@@ -68,8 +67,6 @@ __all__ = [
     "train",
 ]
 
-LARGEST_BENCH = 100_000
-"""Longest side of an image that `bench` times, and the most rounds."""
 Loadable = Model | Run | Segmenter | str | Path
 """A loaded model, a run, a network that was built with the names of its classes, or what `load` opens."""
 
@@ -422,11 +419,7 @@ def bench(
         ModelFileError: A model cannot be opened.
         ConfigError: A model cannot have an output stride, or there is no such precision.
     """
-    if not sizes or not models or not all(1 <= n <= LARGEST_BENCH for n in (rounds, *itertools.chain(*sizes))):
-        raise UsageError(
-            f"{describe_count(len(models), 'model')}, sizes {list(sizes)}, rounds {rounds}",
-            f"Each size and number is at least 1 and at most {LARGEST_BENCH:,}.",
-        )
+    require_timeable(len(models), sizes, rounds)
     files = [] if out is None else [Path(out) / "bench.json", Path(out) / "bench.png"]
     if out is not None:
         require_folder(Path(out))

@@ -15,14 +15,18 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from atrous.core.errors import UsageError
 from atrous.core.files import load_json
 from atrous.core.records import Progress, ProgressCallback
+from atrous.core.words import describe_count
 from atrous.data.contracts import SegmentationDataset
 from atrous.inference.labelling.labeller import Labeller
 from atrous.scoring.summarise import score
 
 WARM_UP_RUNS = 2
 BLOB_PX = 16
+LARGEST = 100_000
+"""Longest side of an image that is timed, and the most rounds."""
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -85,6 +89,27 @@ def bench(
                 raise
             break
     return tuple(rows)
+
+
+def require_timeable(num_models: int, sizes: Sequence[tuple[int, int]], rounds: int) -> None:
+    """Refuse to time nothing, or what would never end.
+
+    Args:
+        num_models: Number of models.
+        sizes: Heights and widths of the images, in pixels.
+        rounds: Timed turns of each.
+    Raises:
+        UsageError: A number is out of its range.
+    """
+    if (
+        not sizes
+        or not num_models
+        or not all(1 <= n <= LARGEST for n in (rounds, *(n for size in sizes for n in size)))
+    ):
+        raise UsageError(
+            f"{describe_count(num_models, 'model')}, sizes {list(sizes)}, rounds {rounds}",
+            f"Each size and number is at least 1 and at most {LARGEST:,}.",
+        )
 
 
 def _time_candidates(

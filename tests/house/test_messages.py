@@ -15,7 +15,7 @@ FILES = [
     for path in sorted(SOURCE.rglob("*.py"))
     if path.relative_to(SOURCE).parts[0] not in ("cli", "reports") and path.name != "provenance.py"
 ]
-COMMAND = re.compile(r"(?:atrous [a-z]+|tensorboard|mlflow [a-z]+) [^`]*")
+COMMAND = re.compile(r"(?:atrous [a-z]+|docker run|tensorboard|mlflow [a-z]+) [^`]*")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -19,7 +20,9 @@ class Action(StrEnum):
 
 def run(
     action: Annotated[Action, typer.Argument(help="show: print the settings; schema: print their JSON schema.")],
-    data: Annotated[str | None, typer.Argument(metavar="DATA", help="Also read the atrous.yaml of this data.")] = None,
+    data: Annotated[
+        str | None, typer.Argument(metavar="DATA", help="Data whose atrous.yaml is read too, or a run.")
+    ] = None,
     recipe: Annotated[
         str | None, typer.Option("--recipe", help="A YAML file, or the name of a built-in recipe.")
     ] = None,
@@ -29,7 +32,7 @@ def run(
     why: Annotated[bool, typer.Option("--why", help="Print the source of each value.")] = False,
     json: JsonOption = False,
 ) -> int:
-    """Print the settings of a run, or their schema.
+    """Print the settings that a training would have, or those of a run, or their schema.
 
     Example: atrous config show --recipe demo --set training.lr=0.01 --why
     """
@@ -37,11 +40,14 @@ def run(
     from atrous.config.load import dump_config, load_config
     from atrous.config.schema import Config
     from atrous.core.data_source import require_source
+    from atrous.core.run_folder import RunFolder
     from atrous.display.console import build_console
 
     if action is Action.SCHEMA:
         print_json(Config.model_json_schema())
         return 0
+    if data is not None and recipe is None and RunFolder(Path(data)).is_run:
+        recipe, data = str(RunFolder(Path(data)).config), None
     loaded = load_config(recipe=recipe, options={"data.source": data}, assignments=assignments or [])
     if data is not None:
         require_source(loaded.config.data.source, loaded.config.data.root)

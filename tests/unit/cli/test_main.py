@@ -87,6 +87,14 @@ def test_config_as_json_is_one_object(capsys):
     assert json.loads(run(capsys, "config", "schema")[1])["properties"].keys() >= {"data", "model", "training"}
 
 
+def test_the_settings_of_a_run_are_shown(capsys, trained_run):
+    code, out, _ = run(capsys, "config", "show", str(trained_run), "--json")
+    assert code == 0
+    shown = json.loads(out)
+    assert shown["training"]["lr"] == 0.3
+    assert shown["model"]["name"] == "deeplabv3-tiny"
+
+
 def test_what_config_show_prints_is_a_recipe(capsys, tmp_path):
     words = ("config", "show", "--recipe", "demo", "--set", "training.seed=9")
     first = run(capsys, *words)[1]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,8 @@ from atrous.cli.main import main
 from atrous.data.datasets.shapes import build_shapes
 from atrous.exporting import FORMATS
 from atrous.exporting.export import export_network
+from atrous.graphs.trace import Output, trace_network
+from atrous.inference.backends.folding import fold_norms
 from atrous.networks import BACKBONES
 from atrous.networks.model_file import ModelCard
 from atrous.networks.segmenter import Segmenter
@@ -67,14 +72,51 @@ def tiny_card() -> ModelCard:
 
 
 @pytest.fixture(scope="session")
-def export_tiny(tmp_path_factory: pytest.TempPathFactory, tiny_card: ModelCard) -> Callable[..., Path]:
+def converting_once() -> Callable[[], AbstractContextManager[None]]:
+    """A block in which whatever is exported gets the graph of the tiny network, made once for each output.
+
+    Tracing and converting take seconds: for tests of what comes before and after. tests/contracts/test_formats.py
+    tests the conversions themselves.
+    """
+
+    from atrous.graphs.onnx_file import convert_to_onnx  # which needs packages of an extra
+
+    @cache
+    def trace(output: Output) -> torch.export.ExportedProgram:
+        return trace_network(fold_norms(build_tiny(), torch.device("cpu")), output)
+
+    convert = cache(convert_to_onnx)
+
+    @contextmanager
+    def convert_once() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("atrous.exporting.export.trace_network", lambda _, output: trace(output))
+            patch.setattr("atrous.exporting.onnx_file.convert_to_onnx", lambda program: deepcopy(convert(program)))
+            yield
+
+    return convert_once
+
+
+@pytest.fixture
+def _converted_once(converting_once: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    """The same for a whole test."""
+    with converting_once():
+        yield
+
+
+@pytest.fixture(scope="session")
+def export_tiny(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_card: ModelCard,
+    converting_once: Callable[[], AbstractContextManager[None]],
+) -> Callable[..., Path]:
     """The tiny network as a file, made once: by format and whether it gives labels alone."""
     folder = tmp_path_factory.mktemp("exported")
 
     def export(format: str, *, argmax: bool = False) -> Path:
         path = folder / f"{'labels' if argmax else 'logits'}{FORMATS.load(format).suffix}"
         if not path.exists():
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), converting_once():
                 warnings.simplefilter("ignore")  # the exporters' own
                 export_network(build_tiny(), tiny_card, path, format=format, argmax=argmax)
         return path

@@ -98,6 +98,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.usefixtures("_converted_once")
 @pytest.mark.parametrize("name", WRITERS)  # exports take long; those of C++ writers are in the next test
 def test_a_full_disk_is_one_sentence_and_what_was_there_is_kept(disk, name):
     path = disk / name

@@ -49,6 +49,7 @@ def test_a_file_says_all_that_predicting_needs(
         json.dumps(file.graph.parity, allow_nan=False)
 
 
+@pytest.mark.usefixtures("_converted_once")
 @pytest.mark.parametrize("format", ONE_QUICK)
 def test_no_file_is_left_where_the_answers_differ(
     tmp_path: Path, tiny_network: Segmenter, tiny_card: ModelCard, monkeypatch: pytest.MonkeyPatch, format: str
@@ -157,6 +158,7 @@ def test_pytorch_alone_runs_a_program_on_any_size(export_tiny: Callable[..., Pat
             torch.testing.assert_close(program(images), tiny_network(images), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.usefixtures("_converted_once")
 @pytest.mark.parametrize("argmax", [False, True])
 def test_a_network_whose_output_is_not_finite_is_not_exported(
     tmp_path: Path, tiny_network: Segmenter, tiny_card: ModelCard, argmax: bool
@@ -201,6 +203,7 @@ def draw_photos(count: int) -> list[np.ndarray]:
     return [photo.repeat(8, axis=0).repeat(8, axis=1)[:65, :79] for photo in blocks]
 
 
+@pytest.mark.usefixtures("_converted_once")
 @pytest.mark.parametrize("format", ["onnx", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_int8_answers_nearly_as_the_network_in_every_runtime(
     tmp_path: Path, tiny_network: Segmenter, tiny_card: ModelCard, monkeypatch: pytest.MonkeyPatch, format: str
@@ -221,6 +224,7 @@ def test_int8_answers_nearly_as_the_network_in_every_runtime(
             model.reopen(precision="bf16").build_labeller()
 
 
+@pytest.mark.usefixtures("_converted_once")
 def test_int8_needs_images_and_a_format_that_has_it(
     tmp_path: Path, tiny_network: Segmenter, tiny_card: ModelCard
 ) -> None:
@@ -233,6 +237,7 @@ def test_int8_needs_images_and_a_format_that_has_it(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("_converted_once")
 def test_int8_that_changes_too_many_labels_is_refused(
     tmp_path: Path, tiny_network: Segmenter, tiny_card: ModelCard, monkeypatch: pytest.MonkeyPatch
 ) -> None:

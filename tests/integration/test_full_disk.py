@@ -123,7 +123,7 @@ def test_a_log_on_a_full_disk(disk):
 @pytest.mark.parametrize("name", ["model.xml", "model.pt2", "model.safetensors", "last.ckpt"])
 def test_a_disk_that_fills_while_a_file_is_written_is_known_by_it(disk, monkeypatch, name):
     """What was written until then is removed, so that there is space again when the reason is looked for."""
-    monkeypatch.setattr(files, "PROBE_BYTES", 4096)
+    monkeypatch.setattr(files, "PROBE_BYTES", 8192)
     large = {"large": torch.zeros(DISK_BYTES)}
     writers = {
         "model.safetensors": lambda path: save_model(path, tiny.build_tiny(), CARD, large),

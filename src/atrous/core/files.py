@@ -96,19 +96,20 @@ def _require_space_for(path: Path, temporary: Path | None, error: Exception) -> 
             raise reason from error
 
 
-def require_space(file: Path, path: Path | None = None) -> None:
+def require_space(file: Path, path: Path | None = None, *, num_bytes: int = 0) -> None:
     """Append bytes to a file that a library could not write, to learn whether the disk takes more.
 
     Args:
         file: What was being written; it is of no use any more.
         path: The file that the message names. Default: `file`.
+        num_bytes: Bytes that the library may have removed again after it failed.
     Raises:
         MachineError: The disk takes no more.
         UsageError: No file can have this path.
     """
     try:
         with file.open("ab") as stream:
-            stream.write(bytes(PROBE_BYTES))
+            stream.write(bytes(PROBE_BYTES + num_bytes))
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as reason:

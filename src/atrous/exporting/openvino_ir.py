@@ -42,8 +42,9 @@ class OpenVinoIR:
         except RuntimeError as error:
             if "iostream" not in str(error):
                 raise
-            for file in (path, *map(path.with_suffix, self.beside)):  # it says no more of a failed write
-                require_space(file, path)
+            require_space(path)  # it says no more of a failed write, and may have removed both files
+            weights = sum(node.get_byte_size() for node in self._model.get_ops() if node.get_type_name() == "Constant")
+            require_space(path.with_suffix(".bin"), path, num_bytes=weights)
             raise MachineError(
                 f"{path}: OpenVINO could not write it, and does not say why",
                 "Check the disk and the permissions of the folder, or choose another `format`.",

@@ -39,6 +39,7 @@ from ruamel.yaml import YAML
 import atrous
 from atrous.config.schema import TrainingConfig
 from atrous.core.files import save_json
+from atrous.core.metrics_file import is_finished
 from atrous.core.provenance import describe_machine
 from atrous.core.records import Progress
 from atrous.data.contracts import SegmentationDataset, Splits
@@ -130,12 +131,12 @@ def train_ours(
     """Train a model of ours, and return what labels an image with it."""
     run = folder / "run"
     pair = (task.splits.train, task.splits.val)
-    if not (run / "model.safetensors").exists() or not (run / "metrics.json").exists():
+    if not is_finished(run / "metrics.json"):
         if (run / "last.ckpt").exists():
-            atrous.train(pair, resume=run, progress=progress or print_progress())
+            done = atrous.train(pair, resume=run, progress=progress or print_progress())
         else:
             shutil.rmtree(run, ignore_errors=True)
-            atrous.train(
+            done = atrous.train(
                 pair,
                 model=task.model,
                 out=run,
@@ -147,6 +148,8 @@ def train_ours(
                 set={"training.validations": 1, **task.member.settings, **trial.settings},
                 progress=progress or print_progress(),
             )
+        if done.interrupted:
+            raise KeyboardInterrupt
     model = atrous.load(run, precision="fp32")
     index_of = {number: index for index, number in enumerate(model.label_space.ids)}
     to_index = np.zeros(max(index_of) + 1, dtype=np.int64)
@@ -240,7 +243,7 @@ def plan_steps(task: Task, minutes: float, settings: Mapping[str, Any], work: Pa
         settings: Our settings.
         work: Folder of the task, which keeps the plan.
     """
-    path = work / f"plan-{minutes:g}min.json"
+    path = work / f"plan-{minutes:g}min-{Trial(OURS, settings, 0, 0).folder_name}.json"
     if not path.exists():
         times: dict[str, list[float]] = {OURS: [], PEER: []}
         for _ in range(TURNS):

@@ -2,7 +2,7 @@
 
 Plain SGD with momentum 0.9, one learning rate for the whole network that falls by the poly rule, weight decay 1e-4 on
 all weights, cross-entropy at every pixel. It starts from the same ImageNet weights, sees the same augmented crops in
-the same order as atrous does, and computes in the same precision.
+the same order as atrous does, trains in the same precision, and is scored in fp32.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def forward(network: nn.Module, images: Tensor) -> Tensor:
     height, width = images.shape[-2:]
     normalised = images.float() / 127.5 - 1.0
     padded = F.pad(normalised, (0, -width % STRIDE, 0, -height % STRIDE))
-    with torch.autocast("cpu", torch.bfloat16, enabled=computes_bf16("cpu")):
+    with torch.autocast("cpu", torch.bfloat16, enabled=network.training and computes_bf16("cpu")):
         logits: Tensor = network(padded)
     return logits[..., :height, :width].float()
 

@@ -35,11 +35,12 @@ def test_a_command_ends_as_it_should(case, place):
     before = read_files(place.path)
     outcome = carry_out(case, words, place)
     report = f"{words}\n{outcome.text}"
+    said = outcome.text.replace(str(place.path), "PLACE")  # whose name has digits of its own
     assert outcome.code in (case.code if isinstance(case.code, tuple) else (case.code,)), report
     for phrase in case.says:
-        assert re.search(phrase, outcome.text), report
+        assert re.search(phrase, said), report
     for phrase in ("Traceback", *case.never_says):
-        assert not re.search(phrase, outcome.text), report
+        assert not re.search(phrase, said), report
     assert [pattern for pattern in case.makes if not list(place.path.glob(pattern))] == [], report
     assert [pattern for pattern in case.never_makes if list(place.path.glob(pattern))] == [], report
     after = read_files(place.path)

@@ -149,7 +149,7 @@ def _hash_contents(*parts: DatasetFacts) -> str:
 
 
 def compute_fingerprint(splits: Splits, statistics: MaskStatistics) -> str:
-    """Return a hash of the data of a run: keys, classes, and the content of all images and masks.
+    """Return a hash of the data of a run: keys, classes, and the content of all files and of masks without one.
 
     Args:
         splits: The data.

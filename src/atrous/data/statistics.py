@@ -22,7 +22,7 @@ class MaskStatistics:
         ignored: Pixels by ignored id.
         num_masks: Number of masks.
         longest_side_px: Longest side of all masks.
-        contents_sha256: Hash of the content of all images and masks of the run, of both splits.
+        contents_sha256: Hash of the content of all files of the run and of its masks without a file, of both splits.
     """
 
     pixels: np.ndarray

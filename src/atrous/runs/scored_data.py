@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from atrous.config.load import LoadedConfig, load_config
-from atrous.config.schema import DataConfig
-from atrous.core.data_source import FOLDER
+from atrous.core.data_source import FOLDER, SETTINGS_NAME
 from atrous.core.errors import AtrousError, DataError, UsageError
 from atrous.core.findings import shorten_list
 from atrous.core.labels import LabelSpace, name_unnamed
@@ -70,12 +69,17 @@ def _require_same_names(own: LoadedConfig, space: LabelSpace, run: RunFolder | N
     A class without a given name agrees with any name. So does every class of a registered data set with a model that
     was trained on it: its classes may have got new names then.
     """
-    data = own.config.data
-    theirs, source = _name_ids(data), own.sources["data.classes"]
-    if find_source(data).dataset != FOLDER:
-        if run is not None and find_source(data).dataset == _find_trained_dataset(run):
-            return
-        theirs, source = _name_ids(data, registered=True), find_source(data).dataset
+    data, named = own.config.data, own.config.data.classes
+    dataset, source = find_source(data).dataset, own.sources["data.classes"]
+    if dataset == FOLDER:
+        theirs = dict(named) if isinstance(named, Mapping) else dict(enumerate(named or ()))
+    elif run is not None and dataset == _find_trained_dataset(run):
+        return
+    else:  # a list selects some of the registered classes, and does not rename them
+        registered = build_all_pairs(data.model_copy(update={"classes": None})).label_space
+        theirs = dict(zip(registered.ids, registered.names, strict=True))
+        theirs |= named if isinstance(named, Mapping) else {}
+        source = dataset if named is None else source
     differing = [
         f"id {number} is {theirs[number]!r} there and {name!r} in the model"
         for number, name in zip(space.ids, space.names, strict=True)
@@ -84,17 +88,9 @@ def _require_same_names(own: LoadedConfig, space: LabelSpace, run: RunFolder | N
     if differing:
         raise DataError(
             f"{data.source}: its classes ({source}) are not the model's: {shorten_list(differing)}",
-            "If they mean the same, give them the same names; if not, masks with the model's ids are needed.",
+            f"If they mean the same, give these ids the model's names, as data.classes in the data's {SETTINGS_NAME}; "
+            "if not, masks with the model's ids are needed.",
         )
-
-
-def _name_ids(data: DataConfig, *, registered: bool = False) -> dict[int, str]:
-    """Return the names by id that data have by their settings, or by the table of registered data sets."""
-    if registered:
-        space = build_all_pairs(data.model_copy(update={"classes": None})).label_space
-        return dict(zip(space.ids, space.names, strict=True))
-    named = data.classes
-    return dict(named) if isinstance(named, Mapping) else dict(enumerate(named or ()))
 
 
 def _find_trained_dataset(run: RunFolder) -> str:

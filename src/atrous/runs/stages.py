@@ -218,7 +218,7 @@ def prepare_stages(
             stage = replace(stages[-1], config=stage_config, run=own_run)
         else:
             own = splits or _find_splits(stage_config, own_run, is_resumed=is_resumed)
-            if not is_resumed:
+            if splits is None and not is_resumed:
                 _require_outside(run, own)
             statistics, findings = check_training_data(stage_config.data, own, progress)
             for earlier in stages:
@@ -250,10 +250,9 @@ def _require_outside(run: RunFolder, splits: Splits) -> None:
     ]
     roots = {find_root(path, key) for path, key in files}
     # Where the split is a folder of its own, its name begins the keys: the folder above holds more than images.
-    roots = {root for root in roots if not any(root in other.parents for other in roots)}
-    folders = roots | {path.parent for path, _ in files}
+    roots -= {parent for root in roots for parent in root.parents}
     place = run.path.resolve()
-    for folder in sorted(folders):
+    for folder in sorted(roots | {path.parent for path, _ in files}):
         if place.is_relative_to(folder.resolve()):
             raise UsageError(
                 f"the run folder {run.path} is inside {folder}, a folder of the data", "Choose another `out`."

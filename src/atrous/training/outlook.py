@@ -1,4 +1,4 @@
-"""What a finished training says about a longer one: still improving, levelled off, or overfitting."""
+"""What the curve of a finished training says about a longer one."""
 
 from __future__ import annotations
 
@@ -37,18 +37,29 @@ def describe_outlook(rows: Sequence[Row], run: RunFolder, config: Config, epochs
     last, best = mious[-1], max(mious)
     middle = len(rows) * 3 // 4 - 1
     gain, lost = last - mious[middle], best - last
-    if lost >= LEAST_CHANGE and _number(rows[-1], "loss") < _number(rows[mious.index(best)], "loss"):
+    is_falling = lost >= LEAST_CHANGE
+    if is_falling and _number(rows[-1], "loss") < _number(rows[mious.index(best)], "loss"):
         return Note(
             "overfitting",
             f"overfitting: the mIoU was best at step {rows[mious.index(best)]['step']:,}, whose weights are kept, and "
             f"fell by {lost:.3f} since, while the training loss fell too. More images help most; else fewer epochs, or "
             "training.jitter at 0.2",
         )
+    if is_falling or gain <= -LEAST_CHANGE:
+        return Note(
+            "unsteady",
+            f"unsteady: the mIoU was best at step {rows[mious.index(best)]['step']:,}, whose weights are kept, and is "
+            f"{lost:.3f} lower at the end. A lower learning rate may help",
+        )
     if gain >= LEAST_CHANGE:
+        longer = (
+            ""
+            if config.stages
+            else f". To train on from its weights, twice as long: {_describe_longer(run, config, 2 * epochs)}"
+        )
         return Note(
             "still-improving",
-            f"still improving: the mIoU rose by {gain:.3f} since step {rows[middle]['step']:,}. To train on from these "
-            f"weights, twice as long: {_describe_longer(run, config, 2 * epochs)}",
+            f"still improving: the mIoU rose by {gain:.3f} since step {rows[middle]['step']:,}{longer}",
         )
     return Note(
         "levelled-off",
@@ -65,7 +76,9 @@ def _describe_longer(run: RunFolder, config: Config, epochs: float) -> str:
     """Return the command that trains on, or the Python call if the data are Python objects."""
     longer = run.path.with_name(f"{run.path.name}-longer")
     if config.data.source == PYTHON_SOURCE:
-        options = f"recipe={str(run.config)!r}, weights={str(run.path)!r}, epochs={epochs:.3g}, out={str(longer)!r}"
+        options = (
+            f"recipe={str(run.config)!r}, weights={str(run.path)!r}, epochs={round(epochs, 2)}, out={str(longer)!r}"
+        )
         return f"atrous.train((train, val), {options})"
     recipe, weights, out = (shlex.quote(str(path)) for path in (run.config, run.path, longer))
-    return COMMAND.format(recipe=recipe, weights=weights, epochs=f"{epochs:.3g}", out=out)
+    return COMMAND.format(recipe=recipe, weights=weights, epochs=round(epochs, 2), out=out)

@@ -128,7 +128,7 @@ def prepare_training(
     fingerprint = compute_fingerprint(splits, statistics)
     if checkpoint and checkpoint.record["data"] != fingerprint:
         raise DataError(
-            f"Cannot resume {journal.run.path}: its data have changed (files, classes or masks)",
+            f"Cannot resume {journal.run.path}: its data have changed (images, masks or classes)",
             "Restore the data that the run began with, or start a new run.",
         )
     one_pass = list_pass(training, space, statistics)

@@ -11,10 +11,12 @@ from PIL import Image
 
 import atrous
 from atrous.cli.main import main
+from atrous.config.schema import DataConfig
 from atrous.core.errors import MachineError, ModelFileError, UsageError
 from atrous.core.machine import require_single_process
 from atrous.core.output_folder import hold_folder
 from atrous.core.run_folder import RunFolder
+from atrous.data.build import build_splits
 from atrous.data.datasets.shapes import build_shapes
 from atrous.runs import stages as stages_module
 from atrous.training import loop, prepare
@@ -75,7 +77,11 @@ def test_a_run_inside_the_folders_of_the_data_is_refused_and_beside_them_it_is_n
         with pytest.raises(UsageError, match=r"is inside .*, a folder of the data"):
             atrous.train(tmp_path, out=tmp_path / place, **SETTINGS | {"set": {}})
     assert list_contents(tmp_path) == before
+    splits = build_splits(DataConfig(source=str(tmp_path)))
     assert atrous.train(tmp_path, out=tmp_path / beside, **SETTINGS | {"set": {}}).folder == tmp_path / beside
+    # Python data sets list their files themselves, so what is added changes nothing.
+    place = tmp_path / inside[0]
+    assert atrous.train((splits.train, splits.val), out=place, **SETTINGS | {"set": {}}).folder == place
 
 
 def test_other_files_in_the_folder_stay_beside_the_run(tmp_path):

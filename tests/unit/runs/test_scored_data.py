@@ -85,3 +85,5 @@ def test_a_registered_data_set_has_the_names_of_its_table(tmp_path, folder):
     run.config.write_text(f"version: 2\ndata: {{source: '{source}', classes: {{0: himmel, 1: haus}}}}\n")
     renamed = LabelSpace(("himmel", "haus"), ids=(0, 1), ignored_ids=(11,))
     assert len(find_scored_data(source, run, renamed, None, None)) == 4
+    (tmp_path / "camvid" / "atrous.yaml").write_text("data:\n  classes: {0: himmel, 1: haus}\n")
+    assert len(find_scored_data(source, None, renamed, None, None)) == 4

@@ -22,7 +22,9 @@ FALLING = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
         ((0.1, 0.2, 0.3, 0.4, 0.5, 0.60, 0.604, 0.605), FALLING, "levelled-off"),
         ((0.1, 0.2, 0.3, 0.4, 0.5, 0.60, 0.598, 0.596), FALLING, "levelled-off"),
         ((0.1, 0.2, 0.3, 0.6, 0.5, 0.50, 0.55, 0.58), FALLING, "overfitting"),
-        ((0.1, 0.2, 0.3, 0.6, 0.55, 0.5, 0.5, 0.5), tuple(reversed(FALLING)), "levelled-off"),  # not learning at all
+        ((0.1, 0.2, 0.3, 0.6, 0.55, 0.5, 0.5, 0.5), tuple(reversed(FALLING)), "unsteady"),
+        ((0.5, 0.7, 0.6, 0.62), (0.1, 0.2, 0.3, 0.4), "unsteady"),  # a gain, but far below the best
+        ((0.5, 0.8, 0.7, 0.4), (0.1, 0.2, 0.3, 0.4), "unsteady"),
         ((0.1, 0.2, 0.3, 0.4), FALLING[:4], "still-improving"),
         ((0.1, 0.2, 0.4), FALLING[:3], None),
         ((0.1, 0.2, None, 0.4), FALLING[:4], None),
@@ -61,5 +63,15 @@ def test_a_run_says_what_it_saw_and_how_it_ended(trained_run):
     assert "optimizer: sgd, learning rate 0.3" in log
     metrics = json.loads((trained_run / "metrics.json").read_text())
     codes = {note["code"] for note in metrics["notes"]}
-    assert len(codes & {"still-improving", "levelled-off", "overfitting"}) == 1
-    assert re.search(r"^(still improving|levelled off|overfitting): ", log, re.MULTILINE)
+    assert len(codes & {"still-improving", "levelled-off", "overfitting", "unsteady"}) == 1
+    assert re.search(r"^(still improving|levelled off|overfitting|unsteady): ", log, re.MULTILINE)
+
+
+def test_a_run_with_stages_gets_no_command(tmp_path):
+    """Its stages have lengths of their own."""
+    rows = [{"step": number, "miou": 0.1 * number, "loss": 1.0 / number} for number in range(1, 6)]
+    config = Config.model_validate({"data": {"source": "shapes"}, "stages": [{"training.epochs": 3.0}, {}]})
+    note = describe_outlook(rows, RunFolder(tmp_path), config, 1234.5)
+    assert note.endswith("since step 3")
+    single = config.model_copy(update={"stages": ()})
+    assert "--epochs 2469.0 --out" in describe_outlook(rows, RunFolder(tmp_path), single, 1234.5)

@@ -15,13 +15,13 @@ import math
 import struct
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from atrous.core.errors import DataError, MachineError, UsageError
 from atrous.core.paths import refuse_empty
@@ -40,6 +40,9 @@ HUGE_PX = 64_000_000
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")
 _SWAPPING_ORIENTATIONS = (5, 6, 7, 8)
 _BROKEN = "Replace the file, or remove it with its pair."
+_BANDS_TAG, _BITS_TAG, _TYPE_TAG = 277, 258, 339
+_TIFF_TYPES = {1: "unsigned", 2: "signed", 3: "float", 5: "complex signed", 6: "complex float"}
+"""Kinds of numbers in a TIFF, by the value of the tag SampleFormat."""
 _ARRAY_SHAPES = "(H, W), (H, W, 3) or (H, W, 4)"
 
 
@@ -228,7 +231,7 @@ def _open_image(source: ImageInput) -> Iterator[tuple[Image.Image, str]]:
     except UnidentifiedImageError as error:
         is_empty = isinstance(source, str | Path) and Path(source).stat().st_size == 0
         raise DataError(
-            f"{name}: {'an empty file' if is_empty else 'not an image that can be read'}",
+            f"{name}: {'an empty file' if is_empty else _describe_unknown(source)}",
             _BROKEN if is_empty else f"Supported suffixes: {', '.join(sorted(IMAGE_SUFFIXES))}.",
         ) from error
     except OSError as error:
@@ -239,6 +242,20 @@ def _open_image(source: ImageInput) -> Iterator[tuple[Image.Image, str]]:
     except Exception as error:  # a decoder may raise anything on a broken file; what matters is which file it was
         raise_shortage(error, name)
         raise _describe_broken(name, error) from error
+
+
+def _describe_unknown(source: ImageInput) -> str:
+    """Return what is known of a file that Pillow does not open: of a TIFF, its bands and their type."""
+    with suppress(Exception):  # a damaged file may break anything here
+        if isinstance(source, str | Path):
+            with Path(source).open("rb") as file:
+                tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
+                file.seek(tags.next)
+                tags.load(file)
+            bands, bits = tags.get(_BANDS_TAG, 1), tags.get(_BITS_TAG, (1,))
+            kind = _TIFF_TYPES[tags.get(_TYPE_TAG, (1,))[0]]
+            return f"a TIFF of {describe_count(bands, 'band')} of {bits[0]}-bit {kind} numbers, which is not read"
+    return "not an image that can be read"
 
 
 def ignore_size_warnings() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import ExifTags, Image
 
 from atrous.core.errors import DataError, MachineError, UsageError
@@ -382,3 +383,28 @@ def test_a_folder_is_no_broken_image(tmp_path):
     with pytest.raises(DataError, match="cannot be read: Is a directory") as caught:
         load_image(tmp_path)
     assert "Replace" not in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("pixels", "words"),
+    [
+        (np.zeros((4, 5, 3), np.float32), "a TIFF of 3 bands of 32-bit float numbers"),
+        (np.zeros((4, 5, 5), np.uint8), "a TIFF of 5 bands of 8-bit unsigned numbers"),
+        (np.zeros((4, 5, 6), np.int16), "a TIFF of 6 bands of 16-bit signed numbers"),
+        (np.zeros((4, 5), np.complex64), "a TIFF of 1 band of 64-bit complex float numbers"),
+    ],
+)
+def test_a_tiff_that_is_not_read_is_described(tmp_path, pixels, words):
+    kind = "rgb" if pixels.shape[2:] == (3,) else "minisblack"
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric=kind, planarconfig="contig" if pixels.ndim == 3 else None)
+    with pytest.raises(DataError, match=rf"a\.tif: {words}, which is not read"):
+        load_image(tmp_path / "a.tif")
+
+
+def test_a_cut_tiff_is_an_error_of_its_own(tmp_path):
+    for size in (4, 8, 20, 60):
+        pixels = np.zeros((4, 5, 5), np.uint8)
+        tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack", planarconfig="contig")
+        (tmp_path / "a.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:size])
+        with pytest.raises(DataError, match=r"a\.tif: "):
+            load_image(tmp_path / "a.tif")

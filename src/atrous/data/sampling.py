@@ -6,7 +6,6 @@ import pickle
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import active_children
 from multiprocessing.reduction import ForkingPickler
 
 import cv2
@@ -14,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from atrous.core.errors import AtrousError, DataError, MachineError, UsageError
 from atrous.core.interruption import STOP_SIGNALS
 from atrous.core.records import Sample
 from atrous.core.seeds import compute_epoch_order, sample_generator
-from atrous.core.system_errors import describe_reason
+from atrous.core.system_errors import describe_reason, describe_shortage
 from atrous.core.words import describe_count
 from atrous.data.augment.pipeline import Augmentation
 from atrous.data.contracts import SegmentationDataset
@@ -124,25 +124,37 @@ def iter_batches(stream: Stream, *, batch: int, start_place: int, num_places: in
         generator=torch.Generator(),  # otherwise the loader draws from the global one
     )
     try:
-        for item in _start_reading(loader):
+        for item in _WorkersIterator(loader) if workers else loader:
             batch_or_error: Batch | AtrousError = pickle.loads(item) if isinstance(item, bytes) else item
             if isinstance(batch_or_error, AtrousError):
                 raise batch_or_error
             yield batch_or_error
     except (RuntimeError, OSError, EOFError) as error:
-        if not workers or isinstance(error, AtrousError):
+        is_of_dataset = str(error).startswith("Caught ")  # torch's first word on an exception of a worker's own
+        if not workers or isinstance(error, AtrousError) or is_of_dataset:
             raise
         raise _describe_failure(error) from error
 
 
-def _start_reading(loader: DataLoader[Sample]) -> Iterator[Batch | AtrousError | bytes]:
-    others = set(active_children())
-    try:
-        return iter(loader)
-    except OSError:
-        for process in set(active_children()) - others:  # they ignore the signal with which Python ends them
-            process.kill()
-        raise
+class _WorkersIterator(_MultiProcessingDataLoaderIter):
+    """PyTorch's iterator, which ends its processes where it fails: Python waits for them at its own end."""
+
+    def __init__(self, loader: DataLoader[Sample]) -> None:
+        try:
+            super().__init__(loader)
+        except BaseException:
+            if not hasattr(self, "_workers_status"):  # half made: PyTorch's own end would fail, and print that
+                self._shutdown = True
+                for process in getattr(self, "_workers", ()):
+                    process.kill()  # they ignore the signal with which Python ends them
+            raise
+
+    def __next__(self) -> Batch | AtrousError | bytes:
+        try:
+            return super().__next__()  # type: ignore[no-any-return]
+        except BaseException:  # whose traceback keeps this iterator alive
+            self._shutdown_workers()
+            raise
 
 
 def _describe_failure(error: Exception) -> MachineError:
@@ -164,6 +176,11 @@ class _PlaceDataset(Dataset[Sample]):
             return place, self.stream.sample(place)
         except AtrousError as error:
             return place, error
+        except Exception as error:
+            shortage = describe_shortage(error)
+            if shortage is None:
+                raise
+            return place, shortage
 
 
 def _collate(items: Sequence[tuple[int, Sample | AtrousError]]) -> Batch | AtrousError:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import errno
+import gc
 import itertools
 import multiprocessing.synchronize
 import os
 import re
+import time
 
 import numpy as np
 import pytest
@@ -153,24 +155,59 @@ def test_processes_that_cannot_start_or_pass_on_images_are_an_error(dataset, mon
     assert "workers=0" in caught.value.hint
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("failure", "expected", "message"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), MachineError, "open files"),
+        (OSError(errno.ENOSPC, "No space left on device"), MachineError, "no space left on the disk"),
+        (MemoryError(), MachineError, "out of memory"),
+        (RuntimeError("can't start new thread"), MachineError, "no more threads"),
+        (RuntimeError("augmentation bug"), RuntimeError, "augmentation bug"),
+        (OSError("augmentation bug"), OSError, "augmentation bug"),
+        (ValueError("augmentation bug"), ValueError, "augmentation bug"),
+    ],
+    ids=lambda value: f"{value!r}" if isinstance(value, Exception) else "",
+)
+def test_a_failure_in_a_process_keeps_its_reason(dataset, workers, failure, expected, message):
+    def fail(*_: object):
+        raise failure
+
+    batches = iter_batches(Stream(dataset, fail, 0), batch=2, start_place=0, num_places=2, workers=workers)
+    before = set(multiprocessing.active_children())
+    with pytest.raises(expected, match=message) as caught:
+        next(batches)
+    assert set(multiprocessing.active_children()) <= before
+    assert "processes that read images" not in str(caught.value)
+    assert isinstance(caught.value, MachineError) == (expected is MachineError)
+
+
 @pytest.mark.timeout(60)
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # PyTorch's, of a loader half made
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 def test_processes_end_if_not_all_of_them_can_start(dataset, monkeypatch):
     forks = itertools.count()
     fork = os.fork
 
+    started, kept = multiprocessing.active_children(), []
+
     def fail_the_second_time() -> int:
-        if next(forks):
-            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
-        return fork()
+        if not next(forks):
+            return fork()
+        monkeypatch.setattr(os, "fork", fork)
+        kept.append(multiprocessing.Process(target=time.sleep, args=(60,), daemon=True))
+        kept[0].start()  # as another thread of the caller does meanwhile
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
     monkeypatch.setattr(os, "fork", fail_the_second_time)
-    before = set(multiprocessing.active_children())
     with pytest.raises(MachineError):
         read(dataset, workers=2)
-    for process in set(multiprocessing.active_children()) - before:
+    gc.collect()
+    for process in set(multiprocessing.active_children()) - {*started, *kept}:
         process.join(20)
         assert not process.is_alive()
+    kept[0].join(0.5)
+    assert kept[0].is_alive()
+    kept[0].kill()
 
 
 def test_empty_data_is_refused(dataset):

@@ -350,7 +350,7 @@ def _check_doubled(options: Sequence[_Setting], assignments: Sequence[_Setting])
     """Yield settings that the user wrote twice with different values: which one is meant cannot be known."""
     written: dict[tuple[str, ...], _Setting] = {}
     for setting in (*options, *assignments):
-        own = dict(_list_leaves(setting.path, setting.value))
+        own = dict(_list_leaves(setting.path, _make_keys_text(setting.value)))  # a tuple equals a list
         changed = [written[path] for path, value in own.items() if path in written and written[path].value != value]
         covered = [
             other for path, other in written.items() if path not in own and path[: len(setting.path)] == setting.path

@@ -421,3 +421,17 @@ def test_a_setting_given_twice_with_one_value_is_accepted_and_parts_of_a_mapping
     assignments = ["training.batch=4", "training.batch=4", "model.head={channels: 8}", "model.head.rates=[2]"]
     config = load_config(options={"batch": 4}, assignments=assignments).config
     assert (config.training.batch, config.model.head) == (4, {"channels": 8, "rates": [2]})
+
+
+@pytest.mark.parametrize(
+    ("options", "assignment"),
+    [
+        ({"scale_range": (0.5, 2.0)}, "training.scale_range=[0.5, 2.0]"),
+        ({"scale_range": [0.5, 2]}, "training.scale_range=[0.5, 2.0]"),
+        ({"head": {"rates": (1, 2)}}, "model.head.rates=[1, 2]"),
+        ({"head": {"rates": (1, 2)}}, "model.head={rates: [1, 2]}"),
+    ],
+)
+def test_one_value_in_two_ways_of_writing_it_is_accepted(options, assignment):
+    load_config(options=options, assignments=[assignment])
+    load_config(assignments=[assignment, assignment])

@@ -363,8 +363,8 @@ def _run_stage(stage: Stage, sitting: _Sitting, started: float, *, has_begun: bo
 def _keeping_record(stage: Stage, sitting: _Sitting) -> Iterator[None]:
     """Write the settings of a run and of its stage, and the images of all its stages: later ones get the same data.
 
-    A resumed run writes them again, since its data may have moved. If the block fails, a new run leaves nothing but
-    what a tracker has written.
+    A resumed run writes them again, since its data may have moved. If the block fails, a new run leaves nothing,
+    unless a tracker has written something: then all of it stays, and the run can be resumed.
     """
     runs = [sitting.run, *(each.run for each in sitting.stages)]
     was_run = sitting.run.is_run
@@ -379,7 +379,8 @@ def _keeping_record(stage: Stage, sitting: _Sitting) -> Iterator[None]:
         has_tracked = any(run.tracker(name).exists() for run in runs for name in TRACKER_NAMES)
         for run in [] if was_run or has_tracked else runs:
             for file in (run.config, run.images):
-                file.unlink(missing_ok=True)
+                with suppress(OSError):  # the error that led here says more
+                    file.unlink(missing_ok=True)
             with suppress(OSError):  # not empty, or not made yet
                 run.path.rmdir()
         raise

@@ -191,6 +191,39 @@ def test_a_tracker_that_cannot_be_opened_leaves_no_folder(tmp_path, monkeypatch,
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.parametrize("failure", [OSError("no server"), KeyboardInterrupt()], ids=["error", "Ctrl-C"])
+@pytest.mark.parametrize("kept", ["config.yaml", "images.json"])
+def test_a_file_that_cannot_be_removed_hides_no_error(tmp_path, monkeypatch, failure, kept):
+    unlink = Path.unlink
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        if path.name == kept:
+            raise PermissionError(13, "Permission denied")
+        unlink(path, missing_ok)
+
+    def fail(*_: object) -> None:
+        monkeypatch.setattr(Path, "unlink", refuse)
+        raise failure
+
+    monkeypatch.setitem(TRACKERS, "tensorboard", fail)
+    expected = KeyboardInterrupt if isinstance(failure, KeyboardInterrupt) else MachineError
+    with pytest.raises(expected) as caught:
+        train(tmp_path / "run", logger=["tensorboard"])
+    assert expected is KeyboardInterrupt or "tensorboard cannot be opened" in caught.value.message
+    assert not (tmp_path / "run" / ({"config.yaml", "images.json"} - {kept}).pop()).exists()
+
+
+def test_a_new_run_stays_whole_if_a_tracker_has_written(tmp_path, monkeypatch):
+    def fail(run: RunFolder, *_: object) -> None:
+        run.tracker("tensorboard").mkdir()
+        raise OSError("no server")
+
+    monkeypatch.setitem(TRACKERS, "tensorboard", fail)
+    with pytest.raises(MachineError, match="tensorboard cannot be opened"):
+        train(tmp_path / "run", logger=["tensorboard"])
+    assert {"config.yaml", "tensorboard"} <= set(os.listdir(tmp_path / "run"))
+
+
 def test_two_trainings_never_write_into_one_folder(tmp_path, trained_run):
     folder = tmp_path / "run"
     shutil.copytree(trained_run, folder)

@@ -15,7 +15,7 @@ from typer.core import TyperCommand
 
 from atrous import __version__
 from atrous.cli.ending import run_to_the_end
-from atrous.core.paths import refuse_empty
+from atrous.core.paths import EMPTY_HINT, refuse_empty
 from atrous.core.registry import Registry
 
 COMMANDS = Registry(
@@ -33,6 +33,9 @@ COMMANDS = Registry(
         ("config", "atrous.cli.config:run"),
     ),
 )
+
+# Parameters of any command that can be a path. The types of their commands do not tell: data and models are text.
+_PATHS = ("data", "name", "names", "inputs", "models", "out", "resume", "data_root", "calibrate", "weights", "recipe")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,10 +70,14 @@ class _Command(TyperCommand):
     """A command that refuses empty words: as a path one would be the current folder, as an unset variable gives it."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # a class of its own in some versions of typer
+        if ctx.resilient_parsing:  # a shell completes a word
+            return super().parse_args(ctx, args)
         words, _, _ = self.make_parser(ctx).parse_args(args=list(args))  # before an empty word becomes Path(".")
         for parameter in self.params:
-            is_option = parameter.param_type_name == "option"
-            refuse_empty(words.get(parameter.name or ""), parameter.opts[-1] if is_option else "an argument")
+            name = parameter.opts[-1] if parameter.param_type_name == "option" else "an argument"
+            is_path = parameter.name in _PATHS or (parameter.name == "model" and parameter.required)
+            hint = EMPTY_HINT if is_path else "Give a value, or leave it out."
+            refuse_empty(words.get(parameter.name or ""), name, hint)
         return super().parse_args(ctx, args)
 
 

@@ -12,19 +12,20 @@ from atrous.core.registry import nearest_name
 EMPTY_HINT = "Give a name or a path, or leave it out; the current folder is `.`."
 
 
-def refuse_empty(value: Any, name: str) -> None:
-    """Refuse a text without a letter, which would name the current folder; any other value is accepted.
+def refuse_empty(value: Any, name: str, hint: str = EMPTY_HINT) -> None:
+    """Refuse a text without a letter, which as a path would be the current folder; any other value is accepted.
 
     Args:
         value: What was given: a text, a list of which each is checked, or anything else.
         name: What it was given as, for the message.
+        hint: What to do instead.
     Raises:
         UsageError: It is empty, as an unset variable of a shell is.
     """
     if isinstance(value, str) and not value.strip():
-        raise UsageError(f"{name} is empty", EMPTY_HINT)
+        raise UsageError(f"{name} is empty", hint)
     for item in value if isinstance(value, list | tuple) else ():
-        refuse_empty(item, name)
+        refuse_empty(item, name, hint)
 
 
 def suggest_path(path: Path, names: Sequence[str] = ()) -> str:

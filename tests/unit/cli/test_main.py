@@ -130,5 +130,42 @@ def test_an_empty_word_is_never_the_current_folder(capsys, monkeypatch, tmp_path
     monkeypatch.chdir(tmp_path)
     code, out, err = run(capsys, *words, empty)
     assert (code, out) == (2, "")
-    assert re.match(rf"({words[-1]}|an argument) is empty\nGive a name or a path", err), err
+    assert re.match(rf"({words[-1]}|an argument) is empty\nGive a (name or a path|value), or leave it out", err), err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "is_path"),
+    [
+        (["train"], True),
+        (["eval", "x"], True),
+        (["datasets", "show"], True),
+        (["predict", "x", "--model"], True),
+        *((["train", option], True) for option in ("--out", "--resume", "--weights", "--recipe", "--data-root")),
+        (["bench", "x", "--data"], True),
+        (["export", "x", "--calibrate"], True),
+        (["export"], True),
+        (["config"], False),
+        *((["train", option], False) for option in ("--set", "--lr", "--epochs", "--model", "--class-weights")),
+        *((["predict", "x", "--model", "x", option], False) for option in ("--device", "--format", "--crf-set")),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
+)
+def test_the_current_folder_is_named_where_a_path_can_be_given(capsys, words, is_path):
+    code, _, err = run(capsys, *words, "")
+    assert code == 2
+    assert ("the current folder is `.`" in err) == is_path, err
+    assert is_path or err.endswith("is empty\nGive a value, or leave it out.\n")
+
+
+def test_every_parameter_that_is_a_path_is_known_as_one():
+    for name in cli.COMMANDS:
+        for key, parameter in inspect.signature(cli.COMMANDS.load(name), eval_str=True).parameters.items():
+            assert "Path" not in re.findall(r"\w+", str(parameter.annotation)) or key in cli._PATHS, (name, key)
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_a_shell_completes_a_line_with_empty_words(name):
+    command = get_command(cli.build_app()).commands[name]
+    for words in ([""], ["--out", ""], ["--set", ""], ["", "--model"]):
+        command.make_context(name, list(words), resilient_parsing=True)

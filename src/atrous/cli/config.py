@@ -32,7 +32,7 @@ def run(
     why: Annotated[bool, typer.Option("--why", help="Print the source of each value.")] = False,
     json: JsonOption = False,
 ) -> int:
-    """Print the settings that a training would have, or those of a run, or their schema.
+    """Print the settings of a training or of a run, or their schema.
 
     Example: atrous config show --recipe demo --set training.lr=0.01 --why
     """

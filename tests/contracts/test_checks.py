@@ -51,6 +51,7 @@ def take_survey(root: Path, case: str) -> Survey:
         save(root / "masks" / name, np.zeros((2, 2)))
     (root / "images" / "notes.txt").touch()
     (root / "images" / "more").symlink_to(root / "masks")
+    (root / "images" / "device.png").symlink_to("/dev/null")
     inventories = take_inventory([("", root / "images", root / "masks"), ("", root / "gone", root / "gone")])
     train = {"named": [[[0, 255], [9, 0]]], "found": [[[0, 0], [9, 9]]], "ignored": [[[255, 255]]]}[case]
     facts = read(root, "train", train)

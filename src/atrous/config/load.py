@@ -347,11 +347,18 @@ def _find_lines(node: Node | None, path: tuple[str, ...]) -> Iterator[tuple[tupl
 
 
 def _check_doubled(options: Sequence[_Setting], assignments: Sequence[_Setting]) -> Iterator[Problem]:
-    """Yield settings that the user wrote twice with different values: which one is meant cannot be known."""
+    """Yield settings that the user wrote in two ways with different values: which one is meant cannot be known.
+
+    Of the same option or key given twice the last one holds, as everywhere on a command line.
+    """
     written: dict[tuple[str, ...], _Setting] = {}
+    optional = {setting.path for setting in options}
     for setting in (*options, *assignments):
         own = dict(_list_leaves(setting.path, _make_keys_text(setting.value)))  # a tuple equals a list
-        changed = [written[path] for path, value in own.items() if path in written and written[path].value != value]
+        others = {
+            path: other for path, other in written.items() if other.path != setting.path or other.path in optional
+        }
+        changed = [others[path] for path, value in own.items() if path in others and others[path].value != value]
         covered = [
             other for path, other in written.items() if path not in own and path[: len(setting.path)] == setting.path
         ]

@@ -13,6 +13,7 @@ from atrous.config.options import read_options
 from atrous.config.schema import LARGEST_SIDE_PX, ModelConfig
 from atrous.core.errors import ConfigError
 from atrous.core.labels import IGNORE_INDEX
+from atrous.core.words import add_article
 from atrous.networks import BACKBONES, FAMILIES
 from atrous.networks.backbones.from_timm import build_timm
 from atrous.networks.contracts import AtrousPlan, Backbone
@@ -87,6 +88,8 @@ def read_model_options(options: dict[str, Any]) -> ModelConfig:
     Raises:
         ConfigError: A field is unknown or of the wrong type.
     """
+    if not isinstance(options, dict):
+        raise ConfigError(f"model: got {add_article(type(options).__name__)}", "Give a mapping of its settings.")
     return ModelConfig(**options)
 
 

@@ -381,17 +381,9 @@ def test_a_path_that_is_no_text_is_refused_as_such(key):
     ("options", "assignments", "key", "first", "second"),
     [
         ({"batch": 4}, ["training.batch=2"], "training.batch", "`batch`", "`set` training.batch=2"),
-        ({}, ["training.lr=1", "training.lr=2"], "training.lr", "`set` training.lr=1", "`set` training.lr=2"),
         ({"lr": 1.0, "training.lr": 2.0}, [], "training.lr", "`lr`", "`lr`"),
         ({"model": "a-b", "model.name": "a-c"}, [], "model.name", "`model`", "`model`"),
         ({"data": "d"}, ["data.source=e"], "data.source", "DATA", "`set` data.source=e"),
-        (
-            {},
-            ["training={batch: 1}", "training.batch=2"],
-            "training.batch",
-            "`set` training=",
-            "`set` training.batch=2",
-        ),
         ({"head": {"rates": [1]}}, ["model.head.rates=[2]"], "model.head.rates", "`head`", "`set` model.head.rates"),
         (
             {},
@@ -408,6 +400,11 @@ def test_a_setting_given_twice_is_refused_with_both_places(options, assignments,
     assert caught.value.message.startswith(f"{key} is given twice, by {first}")
     assert f" and by {second}" in caught.value.message
     assert caught.value.hint == "Leave out one of them."
+
+
+def test_of_one_key_assigned_twice_the_last_value_holds():
+    loaded = load_config(assignments=["training.batch=2", "training.lr=0.5", "training.batch=4"])
+    assert (loaded.config.training.batch, loaded.config.training.lr) == (4, 0.5)
 
 
 def test_two_lengths_in_an_option_and_an_assignment_are_refused():

@@ -73,8 +73,8 @@ def test_a_image_has_the_size_and_more_than_one_colour():
 
 def test_the_command_prints_one_object_and_leaves_figures(model_file, tmp_path, capsys):
     words = ["bench", str(model_file), "--sizes", "33,40x20", "--output-strides", "16,8", "--precisions", "fp32"]
-    assert main([*words, "--rounds", "2", "--data", "shapes", "--out", str(tmp_path), "--json", "--quiet"]) == 2
-    assert "shapes has classes of its own" in capsys.readouterr().err
+    assert main([*words, "--rounds", "2", "--data", "shapes", "--out", str(tmp_path), "--json", "--quiet"]) == 3
+    assert "its classes (shapes) are not the model's" in capsys.readouterr().err
     assert main([*words, "--rounds", "2", "--out", str(tmp_path), "--json", "--quiet"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found.pop("notes") == []

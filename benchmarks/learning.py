@@ -38,7 +38,7 @@ from ruamel.yaml import YAML
 
 import atrous
 from atrous.config.schema import TrainingConfig
-from atrous.core.files import save_json
+from atrous.core.files import load_json, save_json
 from atrous.core.metrics_file import is_finished
 from atrous.core.provenance import describe_machine
 from atrous.core.records import Progress
@@ -151,10 +151,7 @@ def train_ours(
         if done.interrupted:
             raise KeyboardInterrupt
     model = atrous.load(run, precision="fp32")
-    index_of = {number: index for index, number in enumerate(model.label_space.ids)}
-    to_index = np.zeros(max(index_of) + 1, dtype=np.int64)
-    to_index[list(index_of)] = list(index_of.values())
-    return lambda image: to_index[model.predict(image).labels]
+    return lambda image: model.label_space.encode(model.predict(image).labels)
 
 
 def train_other(
@@ -252,7 +249,7 @@ def plan_steps(task: Task, minutes: float, settings: Mapping[str, Any], work: Pa
         seconds = {side: statistics.median(values) for side, values in times.items()}
         steps = {side: max(round(60 * minutes / each), 1) for side, each in seconds.items()}
         save_json(path, {"steps": steps, "seconds_per_step": seconds, "machine": describe_machine()})
-    plan = json.loads(path.read_text(encoding="utf-8"))
+    plan = load_json(path)
     print(f"{task.name}: {minutes:g} minutes are {plan['steps']}, at {plan['seconds_per_step']} seconds a step")
     steps_of: dict[str, int] = plan["steps"]
     return steps_of

@@ -60,6 +60,16 @@ def trained_run(shapes_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture
+def small_files() -> Iterator[None]:
+    """Let this process write files of at most 16 KiB, as a disk that is nearly full does."""
+    resource = pytest.importorskip("resource")
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**14, former[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, former)
+
+
+@pytest.fixture
 def tiny_network() -> Segmenter:
     """A network of three classes."""
     return build_tiny()

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import resource
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -89,15 +88,6 @@ def test_two_threads_that_write_one_file_leave_one_of_the_two(tmp_path):
         list(pool.map(lambda text: save_text(path, text), texts))
     assert path.read_text() in texts
     assert os.listdir(tmp_path) == ["a.txt"]
-
-
-@pytest.fixture
-def small_files():
-    """Let this process write files of at most 16 KiB, as a disk that is nearly full does."""
-    former = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2**14, former[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, former)
 
 
 def write_by_torch(path: Path) -> None:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import resource
-
 import numpy as np
 import openvino
 import pytest
@@ -20,15 +18,6 @@ def written() -> OpenVinoIR:
     graph = OpenVinoIR.__new__(OpenVinoIR)
     graph._model = openvino.Model([opset13.add(image, weights)], [image])
     return graph
-
-
-@pytest.fixture
-def small_files():
-    """Let this process write files of at most 32 KiB."""
-    former = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2**15, former[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, former)
 
 
 def test_a_limit_of_files_is_not_called_a_full_disk(tmp_path, written, small_files):

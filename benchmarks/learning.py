@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 from harness import read_table
-from learning_panel import PANEL, SMOKE, Member, View
+from learning_panel import PANEL, SMOKE, TUNING_PANEL, Member, View
 from learning_peer import label, train_peer
 from ruamel.yaml import YAML
 
@@ -65,6 +65,7 @@ class Task:
         splits: Its data.
         batch: Images in a step.
         model: Our model; the peer has its own form of the default one.
+        crop: Side of the training crop in pixels.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Task:
     splits: Splits
     batch: int = 8
     model: str = "deeplabv3-lite0"
+    crop: int = 321
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def train_ours(
                 weights=task.member.weights,
                 iterations=trial.steps,
                 batch=task.batch,
-                crop=task.member.crop,
+                crop=task.crop,
                 seed=trial.seed,
                 set={"training.validations": 1, **task.member.settings, **trial.settings},
                 progress=progress or print_progress(),
@@ -158,7 +160,7 @@ def train_other(
     task: Task, trial: Trial, folder: Path, on_step: Callable[[int], None] | None = None
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Train the peer, and return what labels an image with it."""
-    training = TrainingConfig(crop=task.member.crop, batch=task.batch, seed=trial.seed, lr=trial.settings["lr"])
+    training = TrainingConfig(crop=task.crop, batch=task.batch, seed=trial.seed, lr=trial.settings["lr"])
     show = print_progress()
     network = train_peer(
         task.splits.train,
@@ -355,8 +357,9 @@ def main() -> None:
     """Run the trainings that the command names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder that holds camvid/ and voc_animals/")
+    known = {**PANEL, **TUNING_PANEL}
     parser.add_argument(
-        "--sets", nargs="+", choices=list(PANEL), default=list(PANEL), metavar="SET", help=", ".join(PANEL)
+        "--sets", nargs="+", choices=list(known), default=list(PANEL), metavar="SET", help=", ".join(known)
     )
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, help="the same minutes of optimiser steps for both sides")
@@ -368,13 +371,14 @@ def main() -> None:
     )
     parser.add_argument("--model", default="deeplabv3-lite0", help="our model")
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--crop", type=int, help="side of the crops; by default that of the data set")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of ours")
     parser.add_argument("--tuning", action="store_true", help="score a part held out of the training images")
     parser.add_argument("--work", type=Path, default=Path("runs/learning"), help="folder of checkpoints and counts")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the tables")
     parser.add_argument("--smoke", action="store_true", help="three steps on a few small images, to test the script")
     options = parser.parse_args()
-    members: dict[str, Member] = {name: PANEL[name] for name in options.sets}
+    members: dict[str, Member] = {name: known[name] for name in options.sets}
     if options.smoke:
         members = {"smoke": SMOKE}
         options.peer_rates = options.peer_rates[:2]
@@ -385,8 +389,8 @@ def main() -> None:
     for name, member in members.items():
         part = "held out" if options.tuning else "val"
         splits = (member.build_tuning if options.tuning else member.build)(options.data)
-        task = Task(name, member, splits, options.batch, options.model)
-        work = options.work / f"{name}-{options.model}-{part.replace(' ', '-')}-batch{options.batch}"
+        task = Task(name, member, splits, options.batch, options.model, options.crop or member.crop)
+        work = options.work / f"{name}-{options.model}-{part.replace(' ', '-')}-batch{task.batch}-crop{task.crop}"
         rows, compared = compare(task, options, work, part)
         write_rows(options.out / "learning.csv", rows)
         write_rows(options.out / "learning_compared.csv", compared)

@@ -28,7 +28,7 @@ TUNING_EVERY = 15
 
 
 class View:
-    """Some samples of a data set, with other classes or without colour.
+    """Some samples of a data set, with other classes, without colour, or at half their size.
 
     Args:
         dataset: The data set.
@@ -37,6 +37,7 @@ class View:
         class_names: Names of the view's classes. Default: those of the data set.
         class_table: The view's class of each of the data set's K classes, (K,).
         is_grey: Whether images lose their colour; they keep three bands.
+        is_half: Whether images and masks have half their height and width.
     """
 
     thread_safe = True
@@ -50,11 +51,13 @@ class View:
         class_names: tuple[str, ...] = (),
         class_table: tuple[int, ...] = (),
         is_grey: bool = False,
+        is_half: bool = False,
     ) -> None:
         self.dataset = dataset
         self.name = name
         self.indices = list(indices)
         self.is_grey = is_grey
+        self.is_half = is_half
         self.label_space = LabelSpace(class_names) if class_names else dataset.label_space
         self._table: np.ndarray | None = None
         if class_table:
@@ -67,9 +70,15 @@ class View:
     def get(self, index: int) -> Sample:
         """Return the image and its labels as class indices."""
         sample = self.dataset.get(self.indices[index])
-        image = cv2.cvtColor(cv2.cvtColor(sample.image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-        labels = sample.labels if self._table is None else self._table[sample.labels]
-        return Sample(sample.key, image if self.is_grey else sample.image, labels)
+        image, labels = sample.image, sample.labels
+        if self.is_grey:
+            image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        if self._table is not None:
+            labels = self._table[labels]
+        if self.is_half:
+            labels = labels[::2, ::2]
+            image = cv2.resize(image, labels.shape[::-1], interpolation=cv2.INTER_AREA)
+        return Sample(sample.key, image, labels)
 
     def key(self, index: int) -> str:
         """Return the sample's name."""
@@ -78,6 +87,8 @@ class View:
     def mask(self, index: int) -> np.ndarray:
         """Return the raw ids, (H, W)."""
         mask = self.dataset.mask(self.indices[index])
+        if self.is_half:
+            mask = mask[::2, ::2]
         if self._table is None:
             return mask
         labels = self._table[self.dataset.label_space.encode(mask)]
@@ -85,11 +96,11 @@ class View:
 
     def image_path(self, index: int) -> Path | None:
         """Return the file of the image; None where the image is changed."""
-        return None if self.is_grey else self.dataset.image_path(self.indices[index])
+        return None if self.is_grey or self.is_half else self.dataset.image_path(self.indices[index])
 
     def mask_path(self, index: int) -> Path | None:
-        """Return the file of the mask; None where the classes are changed."""
-        return self.dataset.mask_path(self.indices[index]) if self._table is None else None
+        """Return the file of the mask; None where the mask is changed."""
+        return None if self.is_half or self._table is not None else self.dataset.mask_path(self.indices[index])
 
 
 @dataclass(frozen=True)
@@ -177,11 +188,25 @@ def draw_shapes(_: Path, *, seed: int = 0) -> Splits:
     return build_shapes(seed=seed)
 
 
+def halve(find: Callable[[Path], Splits], root: Path) -> Splits:
+    """Find splits and halve their images: settings can be compared in a quarter of the time."""
+    splits = find(root)
+    train, val = (
+        View(part, f"{part.name}, half size", range(len(part)), is_half=True) for part in (splits.train, splits.val)
+    )
+    return Splits(train, val, splits.layout)
+
+
+def _at_half_size(member: Member, crop: int) -> Member:
+    find, find_tuning = partial(halve, member.build), partial(halve, member.build_tuning)
+    return Member(find, find_tuning, crop=crop, weights=member.weights, settings={"model.head": {"rates": (3, 6, 9)}})
+
+
 def _animals(find: Callable[..., Splits], **options: Any) -> Member:
     return Member(partial(find, tuning=False, **options), partial(find, tuning=True, **options))
 
 
-PANEL = {
+PANEL: dict[str, Member] = {
     "camvid": Member(find_camvid, partial(find_camvid, held_out=TUNING_DRIVE), crop=353),
     "camvid-drive": Member(partial(find_camvid, held_out=DRIVE), partial(find_camvid, held_out=TUNING_DRIVE), crop=353),
     "animals": _animals(find_animals),
@@ -198,6 +223,12 @@ PANEL = {
     ),
 }
 """The panel by name."""
+
+TUNING_PANEL = {
+    "camvid-half": _at_half_size(PANEL["camvid"], 177),
+    "animals-half": _at_half_size(PANEL["animals"], 161),
+}
+"""Smaller forms, on which many settings can be compared."""
 
 SMOKE = Member(
     lambda _: build_shapes(num_train=16, num_val=3, size=97),

@@ -151,12 +151,18 @@ def test_the_tables_of_parts_load_without_torch():
     assert find_loaded("import atrous.networks, atrous.data, atrous.cli.main", ("torch", "timm", "lightning")) == []
 
 
+def measure_processor_seconds(*words: str) -> float:
+    """Return the processor time of a fresh interpreter, which other programs on the machine hardly change."""
+    before = os.times()
+    subprocess.run([sys.executable, *words], capture_output=True, check=True)
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
+
+
 def test_help_answers_at_once():
-    """Processor time is measured, which other programs on the machine do not change."""
-    seconds = []
-    for _ in range(3):
-        before = os.times()
-        subprocess.run([sys.executable, "-m", "atrous", "--help"], capture_output=True, check=True)
-        after = os.times()
-        seconds.append(after.children_user + after.children_system - before.children_user - before.children_system)
-    assert min(seconds) < 0.3
+    """It takes about twice what the library of commands alone takes to load, whatever the machine's speed."""
+    ours, least = [], []
+    for _ in range(5):
+        ours.append(measure_processor_seconds("-m", "atrous", "--help"))
+        least.append(measure_processor_seconds("-c", "import typer"))
+    assert min(ours) < 3 * min(least)

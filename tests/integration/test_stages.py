@@ -166,7 +166,7 @@ def test_a_killed_run_goes_on_from_the_command_line_to_the_same_end(whole, tmp_p
     while not (folder / place).is_file() and process.poll() is None:
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait(timeout=60) == -signal.SIGKILL
+    assert process.wait(timeout=200) == -signal.SIGKILL
     assert main(["train", "--resume", str(folder), "--quiet", "--json"]) == 0
     assert_same_ends(whole[0].folder, folder)
 

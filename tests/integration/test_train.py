@@ -457,7 +457,7 @@ def test_a_killed_run_goes_on_is_scored_predicts_and_is_exported(data, tmp_path)
     folder = tmp_path / "killed"
     process = start(data, folder)
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=200)
     step = load_checkpoint(folder / "last.ckpt").step
     assert 0 <= step < 30
     assert atrous.load(folder).classes

@@ -87,7 +87,7 @@ def test_a_forked_process_computes_the_same_digest(network: nn.Module) -> None:
     digest = NetworkDigest(network)
     expected = digest.compute()
     with ProcessPoolExecutor(1, multiprocessing.get_context("fork"), _keep, (digest,)) as pool:
-        assert pool.submit(_compute_kept).result(timeout=60) == expected
+        assert pool.submit(_compute_kept).result(timeout=200) == expected
 
 
 def _keep(digest: NetworkDigest) -> None:

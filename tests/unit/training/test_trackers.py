@@ -186,7 +186,7 @@ def test_wandb_records_offline_into_the_runs_folder(tmp_path):
     run.path.mkdir()
     record(run, "wandb", messages)
     (path,) = run.path.glob("wandb/offline-run-*/run-*.wandb")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 100
     while path.stat().st_size < 1000 and time.monotonic() < deadline:
         time.sleep(0.05)  # the package writes a little longer than its run lasts
     content = path.read_bytes()  # records of protobuf, in which texts are plain

@@ -51,7 +51,7 @@ def test_short_memory_is_never_called_a_damaged_graph(tmp_path):
     words = [sys.executable, "-c", SCRIPT, str(tmp_path / "a.onnx"), str(tmp_path / "a.xml")]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         try:
-            said, _ = process.communicate(timeout=60)
+            said, _ = process.communicate(timeout=200)
         finally:  # a process that hangs has the pipe open, and would outlive the one that forked it
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

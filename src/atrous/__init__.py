@@ -1,4 +1,4 @@
-"""Semantic segmentation around atrous convolution: build, load, train, evaluate, predict, export.
+"""Semantic segmentation around atrous convolution: build, load, check, train, evaluate, predict, export.
 
 Importing the package loads nothing; each public name is imported when it is first used.
 """
@@ -20,17 +20,21 @@ if TYPE_CHECKING:
         TrainingDiverged,
         UsageError,
     )
+    from atrous.core.findings import CheckResult, Finding
     from atrous.core.records import Scores
     from atrous.data.adapter import from_torch
     from atrous.inference.folders.prediction import Prediction
+    from atrous.runs.check import check
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AtrousError",
+    "CheckResult",
     "Config",
     "ConfigError",
     "DataError",
+    "Finding",
     "MachineError",
     "Model",
     "ModelFileError",
@@ -40,6 +44,7 @@ __all__ = [
     "TrainingDiverged",
     "UsageError",
     "build",
+    "check",
     "evaluate",
     "export",
     "from_torch",
@@ -61,9 +66,11 @@ _HOMES = {
         "TrainingDiverged",
         "UsageError",
     ),
+    "atrous.core.findings": ("CheckResult", "Finding"),
     "atrous.core.records": ("Scores",),
     "atrous.data.adapter": ("from_torch",),
     "atrous.inference.folders.prediction": ("Prediction",),
+    "atrous.runs.check": ("check",),
 }
 
 

@@ -53,10 +53,16 @@ def take_survey(root: Path, case: str) -> Survey:
     (root / "images" / "more").symlink_to(root / "masks")
     (root / "images" / "device.png").symlink_to("/dev/null")
     inventories = take_inventory([("", root / "images", root / "masks"), ("", root / "gone", root / "gone")])
-    train = {"named": [[[0, 255], [9, 0]]], "found": [[[0, 0], [9, 9]]], "ignored": [[[255, 255]]]}[case]
+    train = {
+        "named": [[[0, 255], [9, 0]]],
+        "found": [[[0, 0], [9, 9]]],
+        "ignored": [[[255, 255]]],
+        "binary": [[[0, 255]]],
+    }[case]
     facts = read(root, "train", train)
-    if case == "ignored":
+    if case in ("ignored", "binary"):
         facts = DatasetFacts(facts.name, facts.label_space, facts.items[:1])
+        return Survey(inventories, facts)
     val = read(root, "val", [[[0, 1]]])
     facts, val = (
         replace(split, items=(replace(split.items[0], digest="a"), *split.items[1:])) for split in (facts, val)
@@ -66,7 +72,7 @@ def take_survey(root: Path, case: str) -> Survey:
 
 @pytest.fixture(scope="module")
 def surveys(tmp_path_factory: pytest.TempPathFactory) -> list[Survey]:
-    return [take_survey(tmp_path_factory.mktemp(case), case) for case in ("named", "found", "ignored")]
+    return [take_survey(tmp_path_factory.mktemp(case), case) for case in ("named", "found", "ignored", "binary")]
 
 
 @pytest.mark.parametrize("code", list(CHECKS))

@@ -69,6 +69,8 @@ REFUSED = {
     "models show no": 2,
     "datasets show nowhere": 3,
     "config show nowhere": 3,
+    "check nowhere": 3,
+    "check shapes --set data.no=1": 2,
     f"predict {IMAGE} --model {MODEL} --out {MODEL}/below": 2,
     f"export {MODEL} --out {IMAGE}/below/a.onnx": 2,
     f"bench {MODEL} --out {IMAGE}/below": 2,

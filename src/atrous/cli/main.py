@@ -22,6 +22,7 @@ COMMANDS = Registry(
     "command",
     (
         ("demo", "atrous.cli.demo:run"),
+        ("check", "atrous.cli.check:run"),
         ("train", "atrous.cli.train:run"),
         ("eval", "atrous.cli.eval:run"),
         ("predict", "atrous.cli.predict:run"),

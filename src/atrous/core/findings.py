@@ -1,4 +1,4 @@
-"""What a check found, as plain data: `Finding`, and how findings are shown or stop a command."""
+"""What a check found, as plain data: findings, the ids of masks, and how findings stop a command."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from atrous.core.errors import DataError
+from atrous.core.errors import SKIPPED_EXIT_CODE, DataError
 from atrous.core.records import Note
 
 Severity = Literal["error", "warning", "note"]
@@ -42,11 +42,76 @@ class Finding:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON."""
-        return asdict(self) | {"files": list(self.files)}
+        return asdict(self) | {"files": list(self.files), "fix": {"text": self.fix} if self.fix else {}}
 
     def to_note(self) -> Note:
         """Return the code and the message."""
         return Note(self.code, self.message)
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """What the masks hold of one id.
+
+    Args:
+        id: The id.
+        name: Name of its class, or "ignored" or "unknown".
+        pixels: Pixels in all masks.
+        images: Masks that hold it.
+        share: Its pixels / all pixels of all masks.
+        first_file: The first mask that holds it; empty if none does.
+        is_class: Whether it is a class: otherwise it is ignored or unknown.
+    """
+
+    id: int
+    name: str
+    pixels: int
+    images: int
+    share: float
+    first_file: str = ""
+    is_class: bool = True
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What a check of some data found.
+
+    Args:
+        data: What was checked, such as a folder.
+        layout: How its files are laid out; empty if no layout explains them.
+        num_images: Number of images, with a mask or without.
+        num_pairs: Number of pairs of an image and a mask.
+        ids: What the masks hold: the classes in their order, then the other ids.
+        findings: All findings, errors first.
+    """
+
+    data: str
+    layout: str = ""
+    num_images: int = 0
+    num_pairs: int = 0
+    ids: tuple[ClassCount, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the command line: 3 with errors, 1 with warnings, else 0."""
+        severities = {finding.severity for finding in self.findings}
+        if "error" in severities:
+            return DataError.exit_code
+        return SKIPPED_EXIT_CODE if "warning" in severities else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form of `atrous check --json`."""
+        return {
+            "images": self.num_images,
+            "pairs": self.num_pairs,
+            "classes": [
+                {"id": row.id, "name": row.name, "pixels": row.pixels, "images": row.images, "share": row.share}
+                for row in self.ids
+                if row.is_class
+            ],
+            "findings": [finding.to_json() for finding in self.findings],
+        }
 
 
 def require_no_errors(findings: Iterable[Finding]) -> None:

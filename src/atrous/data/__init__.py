@@ -23,6 +23,8 @@ CHECKS = Registry(
         ("unreadable-mask", "atrous.data.checks.files:check_unreadable_mask"),
         ("size-mismatch", "atrous.data.checks.files:check_size_mismatch"),
         ("unknown-id", "atrous.data.checks.ids:check_unknown_id"),
+        ("binary-255", "atrous.data.checks.ids:check_binary_255"),
+        ("single-class", "atrous.data.checks.ids:check_single_class"),
         ("no-labelled-pixel", "atrous.data.checks.ids:check_no_labelled_pixel"),
         ("named-class-empty", "atrous.data.checks.ids:check_named_class_empty"),
         ("class-in-one-split-only", "atrous.data.checks.ids:check_class_in_one_split_only"),

@@ -6,9 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from atrous.config.options import read_options
 from atrous.config.schema import DataConfig, TrainingConfig
@@ -27,26 +25,50 @@ from atrous.data.facts import DatasetFacts, read_facts
 from atrous.data.facts_cache import FactsCache
 from atrous.data.joined import JoinedDataset
 from atrous.data.samples import require_dataset
-from atrous.data.sampling import Batch, Stream, iter_batches, repeat_images
 from atrous.data.statistics import MaskStatistics, compute_statistics
+
+if TYPE_CHECKING:  # checks of data need no PyTorch
+    import numpy as np
+
+    from atrous.data.sampling import Batch, Stream
 
 _REQUESTED = ("classes", "ignore", "train_split", "val_split", "val_fraction", "split_seed")
 """Settings of the data that every data set has; its own are in `data.options`."""
 
 
-def build_splits(config: DataConfig, *, every_pair: bool = False) -> Splits:
+def build_splits(config: DataConfig, *, every_pair: bool = False, progress: ProgressCallback | None = None) -> Splits:
     """Find the data that a run trains on and is scored on.
 
     Args:
         config: The settings of the data.
         every_pair: See `DataRequest`.
+        progress: See `DataRequest`.
     Raises:
         ConfigError: No source, an unknown option, or classes that the data set does not have.
         DataError: The folder does not exist or has an unknown layout, or files do not pair.
     """
+    splits = find_splits(config, every_pair=every_pair, progress=progress)
+    findings = run_checks(Survey(inventories=splits.inventories))
+    require_no_errors(findings)
+    return replace(splits, notes=(*splits.notes, *(finding.to_note() for finding in findings)))
+
+
+def find_splits(config: DataConfig, *, every_pair: bool = False, progress: ProgressCallback | None = None) -> Splits:
+    """Find the data as `build_splits` does, with whatever their checks will find.
+
+    Args:
+        config: The settings of the data.
+        every_pair: See `DataRequest`.
+        progress: See `DataRequest`.
+    Raises:
+        ConfigError: No source, an unknown option, or classes that the data set does not have.
+        DataError: The folder does not exist or has an unknown layout.
+    """
     source = find_source(config)
     builder = DATASETS.load(source.dataset)
-    request = DataRequest(**{name: getattr(config, name) for name in _REQUESTED}, every_pair=every_pair)
+    request = DataRequest(
+        **{name: getattr(config, name) for name in _REQUESTED}, every_pair=every_pair, progress=progress
+    )
     options = read_options(builder, config.options, "data.options")
     splits: Splits = builder(source.root, request, **options)
     if source.dataset == FOLDER or source.root is None:
@@ -134,13 +156,28 @@ def check_training_data(
         DataError: There are findings of severity error; all of them in one message.
         UsageError: A Python data set returns masks of another form than its contract says.
     """
+    survey = survey_data(config, splits, progress)
+    findings = run_checks(replace(survey, inventories=()))  # whose findings `build_splits` has reported
+    require_no_errors(findings)
+    train, val = survey.splits
+    return replace(compute_statistics(train), contents_sha256=_hash_contents(train, val)), findings
+
+
+def survey_data(config: DataConfig, splits: Splits, progress: ProgressCallback | None = None) -> Survey:
+    """Decode all images and masks that are not known from an earlier command.
+
+    Args:
+        config: The settings of the data.
+        splits: The data.
+        progress: Receives the progress.
+    Raises:
+        UsageError: A Python data set returns masks of another form than its contract says.
+    """
     with FactsCache() as cache:
         train, val = (read_facts(dataset, cache, progress) for dataset in (splits.train, splits.val))
     train, val = add_digests(splits, train, val)
     is_named = config.classes is not None or config.source == PYTHON_SOURCE or find_source(config).dataset != FOLDER
-    findings = run_checks(Survey(train=train, val=val, are_classes_named=is_named))
-    require_no_errors(findings)
-    return replace(compute_statistics(train), contents_sha256=_hash_contents(train, val)), findings
+    return Survey(splits.inventories, train, val, are_classes_named=is_named)
 
 
 def _hash_contents(*parts: DatasetFacts) -> str:
@@ -177,6 +214,8 @@ def list_pass(training: TrainingConfig, space: LabelSpace, statistics: MaskStati
     Raises:
         ConfigError: The data do not have a class that is named as hard.
     """
+    from atrous.data.sampling import repeat_images
+
     names = () if isinstance(training.hard_classes, str) else training.hard_classes
     for name in names:
         if name not in space.names:
@@ -196,6 +235,8 @@ def build_stream(dataset: SegmentationDataset, training: TrainingConfig, one_pas
     Raises:
         DataError: The data set is empty.
     """
+    from atrous.data.sampling import Stream
+
     augmentation = Augmentation(training.crop, training.scale_range, training.flip, training.jitter)
     return Stream(dataset, augmentation, training.seed, one_pass)
 
@@ -219,6 +260,8 @@ def build_loader(
         num_places: Number of positions, a multiple of the batch size.
         workers: Processes that read and augment; 0 reads in this one.
     """
+    from atrous.data.sampling import iter_batches
+
     stream = build_stream(dataset, training, one_pass)
     return iter_batches(stream, batch=training.batch, start_place=start_place, num_places=num_places, workers=workers)
 

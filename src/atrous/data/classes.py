@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from atrous.core.errors import ConfigError, DataError
-from atrous.core.labels import LabelSpace, name_unnamed
+from atrous.core.errors import ConfigError
+from atrous.core.labels import IGNORE_INDEX, LabelSpace, name_unnamed
 from atrous.core.records import Note
 from atrous.core.registry import describe_choices
 
@@ -38,20 +38,10 @@ def find_classes(found: Iterable[int], ignore: Sequence[int]) -> LabelSpace:
     """Build the label space of masks whose classes are not named: one class per id, called "class 3".
 
     Args:
-        found: Ids that occur in the masks.
+        found: Ids that occur in the masks; 65535 can be no class.
         ignore: Ids that are neither trained on nor scored.
-    Raises:
-        DataError: There are fewer than two ids besides the ignored ones.
     """
-    every = sorted(set(found))
-    ids = [number for number in every if number not in ignore]
-    if len(ids) < 2:
-        ignored = [number for number in every if number in ignore]
-        raise DataError(
-            f"the masks hold only the {'ids' if len(every) > 1 else 'id'} {' and '.join(map(str, every))}"
-            + (f", and {' and '.join(map(str, ignored))} is ignored" if ignored else ""),
-            suggest_mapping(every, ignore) or "At least two classes are needed, background included.",
-        )
+    ids = sorted(set(found) - {*ignore, IGNORE_INDEX})
     return LabelSpace(tuple(map(name_unnamed, ids)), tuple(ids), ignored_ids=tuple(sorted(set(ignore))))
 
 

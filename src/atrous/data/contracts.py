@@ -12,10 +12,11 @@ import numpy as np
 from atrous.core.data_source import SETTINGS_NAME
 from atrous.core.errors import DataError
 from atrous.core.labels import LabelSpace
-from atrous.core.records import Note, Sample
+from atrous.core.records import Note, ProgressCallback, Sample
 from atrous.core.registry import nearest_name
 from atrous.core.words import describe_count
 from atrous.data.classes import Classes
+from atrous.data.inventory import Inventory
 
 
 class SegmentationDataset(Protocol):
@@ -90,6 +91,7 @@ class DataRequest:
         split_seed: Seed of that choice.
         every_pair: Whether all pairs are wanted, to score them: one of the two splits may then be missing, or both
             if there are others; what is there is spread over the two sides of `Splits`, and nothing is held out.
+        progress: Receives the progress of reading masks, where the classes or the splits follow from them.
     """
 
     classes: Classes = None
@@ -99,6 +101,7 @@ class DataRequest:
     val_fraction: float = 0.2
     split_seed: int = 0
     every_pair: bool = False
+    progress: ProgressCallback | None = None
 
     def choose_splits(self, existing: Collection[str], place: str) -> tuple[tuple[str, ...], tuple[Note, ...]]:
         """Return the names of the splits to read: both, or for every pair those that exist; and which are skipped.
@@ -157,6 +160,7 @@ class Splits:
         layout: How the files are laid out, such as "images/ and masks/ without splits".
         notes: What was assumed or skipped.
         is_repeatable: Whether the training samples are the same at every call; files are.
+        inventories: What is in the folders that were paired, one for each split; none where lists name the files.
     """
 
     train: SegmentationDataset
@@ -164,6 +168,7 @@ class Splits:
     layout: str
     notes: tuple[Note, ...] = field(default=())
     is_repeatable: bool = True
+    inventories: tuple[Inventory, ...] = ()
 
     def __repr__(self) -> str:
         return f"Splits(train={self.train!r}, val={self.val!r}, layout={self.layout!r})"

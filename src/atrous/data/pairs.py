@@ -14,10 +14,9 @@ from atrous.core.findings import require_no_errors
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Note, Sample
 from atrous.data.checks.folders import list_duplicates
-from atrous.data.checks.survey import Survey, run_checks
 from atrous.data.contracts import DataRequest, Splits, describe_dataset
 from atrous.data.facts import describe_size_mismatch
-from atrous.data.inventory import Pair, take_inventory
+from atrous.data.inventory import Inventory, Pair, take_inventory
 from atrous.images.decode import load_header, load_image, load_mask
 
 
@@ -79,22 +78,20 @@ class PairDataset:
         return self.pairs[index].mask
 
 
-def find_pairs(folders: Mapping[str, tuple[str, Path, Path]]) -> tuple[dict[str, tuple[Pair, ...]], list[Note]]:
+def find_pairs(
+    folders: Mapping[str, tuple[str, Path, Path]],
+) -> tuple[dict[str, tuple[Pair, ...]], tuple[Inventory, ...]]:
     """Pair images with masks by their path without suffix, sub-folders included; never by order.
+
+    What does not pair is in the inventories, whose checks `build_splits` of atrous.data.build runs.
 
     Args:
         folders: By split: what its keys begin with (such as "train/"), its folder of images, that of masks.
     Returns:
-        The pairs of each split, sorted by key, and what was skipped.
-    Raises:
-        DataError: An image without a mask, a mask without an image, several files of one name, or a folder without
-            pairs; all of it in one message.
+        The pairs of each split, sorted by key, and what is in its folders.
     """
     inventories = take_inventory(list(folders.values()))
-    findings = run_checks(Survey(inventories=inventories))
-    require_no_errors(findings)
-    pairs = {split: inventory.pairs for split, inventory in zip(folders, inventories, strict=True)}
-    return pairs, [finding.to_note() for finding in findings]
+    return {split: inventory.pairs for split, inventory in zip(folders, inventories, strict=True)}, inventories
 
 
 def require_single_files(names: Iterable[tuple[Path, ...]]) -> None:
@@ -116,6 +113,7 @@ def build_pair_splits(
     *,
     layout: str,
     notes: Sequence[Note] = (),
+    inventories: tuple[Inventory, ...] = (),
 ) -> Splits:
     """Build the splits of a run from the pairs of files of each.
 
@@ -126,6 +124,7 @@ def build_pair_splits(
         request: What is wanted.
         layout: How the files are laid out.
         notes: What was assumed or skipped.
+        inventories: What is in the folders that were paired.
     """
     train, val = request.train_split, request.val_split
     if request.every_pair:
@@ -137,4 +136,5 @@ def build_pair_splits(
         PairDataset(f"{name} {val}", space, pairs[val]),
         layout=layout,
         notes=tuple(notes),
+        inventories=inventories,
     )

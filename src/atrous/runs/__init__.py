@@ -1,1 +1,1 @@
-"""A training as a whole: its data, folder and report."""
+"""A training as a whole: its data, folder and report; and a check of its data alone."""

@@ -217,7 +217,7 @@ def prepare_stages(
         if stages and stage_config.data == stages[-1].config.data:
             stage = replace(stages[-1], config=stage_config, run=own_run)
         else:
-            own = splits or _find_splits(stage_config, own_run, is_resumed=is_resumed)
+            own = splits or _find_splits(stage_config, own_run, progress, is_resumed=is_resumed)
             if splits is None and not is_resumed:
                 _require_outside(run, own)
             statistics, findings = check_training_data(stage_config.data, own, progress)
@@ -275,9 +275,9 @@ def _keep_crops(config: Config, crops: Sequence[int]) -> Config:
     return config.model_copy(update={"stages": tuple(stages)})
 
 
-def _find_splits(config: Config, run: RunFolder, *, is_resumed: bool) -> Splits:
+def _find_splits(config: Config, run: RunFolder, progress: ProgressCallback | None, *, is_resumed: bool) -> Splits:
     if not is_resumed:
-        return build_splits(config.data)
+        return build_splits(config.data, progress=progress)
     again = f"atrous train DATA --resume {shlex.quote(str(run.find_whole().path))}"
     in_python = config.data.source == PYTHON_SOURCE
     hint = (

@@ -56,8 +56,9 @@ def test_one_pair_is_enough_to_be_scored(folder):
         for number in range(1, 10):
             (folder / kind / f"{number}.png").unlink()
     assert len(build_all_pairs(DataConfig(source=str(folder)))) == 1
+    config = DataConfig(source=str(folder))
     with pytest.raises(DataError, match="one pair cannot be split"):
-        build_splits(DataConfig(source=str(folder)))
+        check_training_data(config, build_splits(config))
 
 
 def test_named_class_without_a_pixel_stops_and_a_found_one_is_told(folder):

@@ -7,7 +7,9 @@ import pytest
 from PIL import Image
 
 from atrous.core.errors import DataError
+from atrous.core.findings import require_no_errors
 from atrous.core.labels import IGNORE_INDEX, LabelSpace
+from atrous.data.checks.survey import Survey, run_checks
 from atrous.data.inventory import Pair
 from atrous.data.pairs import PairDataset, find_pairs
 
@@ -25,8 +27,9 @@ def test_pairs_follow_names_not_listing_order(tmp_path):
     (tmp_path / "images" / "._a.jpg").write_bytes(b"left by a file manager")
     (tmp_path / "images" / "Thumbs.db").write_bytes(b"")
 
-    found, skipped = find_pairs({"all": ("", tmp_path / "images", tmp_path / "masks")})
+    found, inventories = find_pairs({"all": ("", tmp_path / "images", tmp_path / "masks")})
     pairs = found["all"]
+    skipped = [finding.message for finding in run_checks(Survey(inventories=inventories))]
 
     assert [pair.key for pair in pairs] == ["a", "a.c", "b", "sub/a"]
     assert any("1 hidden file skipped" in line and "._a.jpg" in line for line in skipped)
@@ -45,8 +48,11 @@ def test_everything_that_does_not_pair_is_listed_at_once(tmp_path):
     save(tmp_path / "images" / "twice.png", np.zeros((2, 2, 3)))
     for name in ("ok", "orphan", "twice", "sub/alone"):
         save(tmp_path / "masks" / f"{name}.png", np.zeros((2, 2)))
+    _, inventories = find_pairs(
+        {"a": ("", tmp_path / "images", tmp_path / "masks"), "b": ("val/", tmp_path / "v", tmp_path / "w")}
+    )
     with pytest.raises(DataError) as caught:
-        find_pairs({"a": ("", tmp_path / "images", tmp_path / "masks"), "b": ("val/", tmp_path / "v", tmp_path / "w")})
+        require_no_errors(run_checks(Survey(inventories=inventories)))
     message = caught.value.message
     assert "twice.jpg and " in message
     assert "1 image without a mask" in message

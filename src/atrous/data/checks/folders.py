@@ -53,11 +53,16 @@ def check_mask_without_image(survey: Survey) -> Iterator[Finding]:
 
 
 def check_empty_split(survey: Survey) -> Iterator[Finding]:
-    """Find folders of images and masks without a single pair."""
+    """Find folders of images and masks without a single pair, and splits without one."""
     empty = [inventory for inventory in survey.inventories if not inventory.pairs]
     if empty:
         places = [f"{inventory.images.folder} and {inventory.masks.folder}" for inventory in empty]
         yield Finding("empty-split", "error", len(empty), f"no pairs in {'; '.join(places)}", fix=_PAIRING)
+        return
+    names = [split.name for split in survey.splits if not split.items]
+    if names:
+        message = f"no pairs in {' and '.join(names)}: one pair cannot be split into training and validation"
+        yield Finding("empty-split", "error", len(names), message, fix="Add pairs.")
 
 
 def check_hidden_files(survey: Survey) -> Iterator[Finding]:

@@ -40,6 +40,33 @@ def check_unknown_id(survey: Survey) -> Iterator[Finding]:
             )
 
 
+def check_binary_255(survey: Survey) -> Iterator[Finding]:
+    """Find masks of 0 and one high id, such as 255, whose classes are not named."""
+    ids = _find_unnamed(survey)
+    ignored = survey.splits[0].label_space.ignored_ids if ids else ()
+    if fix := suggest_mapping(ids, ignored):
+        message = f"the masks hold only the ids 0 and {ids[1]}" + (
+            f", and {ids[1]} is ignored" if ids[1] in ignored else ""
+        )
+        yield Finding("binary-255", "error", 1, message, fix=fix)
+
+
+def check_single_class(survey: Survey) -> Iterator[Finding]:
+    """Find data with one class, of which there is nothing to tell apart."""
+    ids = _find_unnamed(survey)
+    if ids:
+        ignored = [number for number in ids if number in survey.splits[0].label_space.ignored_ids]
+        if len(ids) - len(ignored) < 2 and not suggest_mapping(ids, ignored):
+            message = f"the masks hold only the {'ids' if len(ids) > 1 else 'id'} {' and '.join(map(str, ids))}" + (
+                f", and {' and '.join(map(str, ignored))} is ignored" if ignored else ""
+            )
+            yield Finding("single-class", "error", 1, message, fix="Two classes are needed, background included.")
+    elif survey.splits and survey.splits[0].label_space.num_classes == 1:
+        name = survey.splits[0].label_space.names[0]
+        message = f"{name!r} is the only class, so there is nothing to tell it from"
+        yield Finding("single-class", "warning", 1, message, fix="Name the background as a class too.")
+
+
 def check_no_labelled_pixel(survey: Survey) -> Iterator[Finding]:
     """Find that the masks to train on hold no pixel of any class."""
     if survey.train is not None and not _find_present(survey.train):
@@ -98,6 +125,13 @@ def check_ignored_ids(survey: Survey) -> Iterator[Finding]:
         if ignored:
             message = f"{split.name}: ignored ids: {_describe_counts(ignored)}"
             yield Finding("ignored-ids", "note", len(ignored), message)
+
+
+def _find_unnamed(survey: Survey) -> list[int]:
+    """Return the ids in all masks, sorted, if the classes are not named."""
+    if survey.are_classes_named:
+        return []
+    return sorted({number for split in survey.splits for number in split.sum_pixels()})
 
 
 def _find_present(split: DatasetFacts) -> set[int]:

@@ -8,7 +8,7 @@ from atrous.core.labels import LabelSpace
 from atrous.core.records import Note
 from atrous.data.classes import select_classes
 from atrous.data.contracts import DEFAULT_REQUEST, DataRequest, Splits
-from atrous.data.inventory import Pair
+from atrous.data.inventory import Inventory, Pair
 from atrous.data.pairs import build_pair_splits, find_pairs
 
 CAMVID = LabelSpace(
@@ -40,27 +40,31 @@ def build_camvid(root: Path, request: DataRequest = DEFAULT_REQUEST) -> Splits:
         root: The folder of the data set.
         request: What is wanted; its classes are registered names to keep, or new names by registered id.
     Raises:
-        DataError: The folder is missing or has another layout, or files do not pair.
+        DataError: The folder is missing or has another layout.
         ConfigError: The request has classes that CamVid does not have.
     """
     space, notes = select_classes(CAMVID, request.classes, request.ignore)
-    pairs, skipped = find_segnet_pairs(root, request)
+    pairs, skipped, inventories = find_segnet_pairs(root, request)
     layout = f"SegNet's ({', '.join(f'{split}/ beside {split}annot/' for split in pairs)})"
-    return build_pair_splits("camvid", space, pairs, request, layout=layout, notes=(*notes, *skipped))
+    return build_pair_splits(
+        "camvid", space, pairs, request, layout=layout, notes=(*notes, *skipped), inventories=inventories
+    )
 
 
-def find_segnet_pairs(root: Path, request: DataRequest) -> tuple[dict[str, tuple[Pair, ...]], tuple[Note, ...]]:
+def find_segnet_pairs(
+    root: Path, request: DataRequest
+) -> tuple[dict[str, tuple[Pair, ...]], tuple[Note, ...], tuple[Inventory, ...]]:
     """Pair the files of the wanted splits of SegNet's layout; keys begin with the split, such as "train/0001TP_006690".
 
     Args:
         root: The folder that holds the splits.
         request: Which splits.
     Returns:
-        The pairs of each split, and what was skipped.
+        The pairs of each split, which splits were skipped, and what is in the folders.
     Raises:
-        DataError: A split is missing, or files do not pair.
+        DataError: A split is missing.
     """
     existing = [path.name for path in root.iterdir() if (root / f"{path.name}annot").is_dir() and path.is_dir()]
     splits, notes = request.choose_splits(existing, f"{root}, with splits such as train/ beside trainannot/")
-    pairs, skipped = find_pairs({split: (f"{split}/", root / split, root / f"{split}annot") for split in splits})
-    return pairs, (*notes, *skipped)
+    pairs, inventories = find_pairs({split: (f"{split}/", root / split, root / f"{split}annot") for split in splits})
+    return pairs, notes, inventories

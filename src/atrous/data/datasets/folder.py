@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from atrous.core.errors import DataError
 from atrous.core.findings import shorten_list
 from atrous.core.labels import LabelSpace
-from atrous.core.records import Note
+from atrous.core.records import Note, Progress
 from atrous.core.words import describe_count
 from atrous.data.classes import find_classes, name_classes
 from atrous.data.contracts import DEFAULT_REQUEST, DataRequest, Splits
 from atrous.data.datasets.camvid import find_segnet_pairs
 from atrous.data.datasets.voc import find_voc_pairs
 from atrous.data.facts import iter_threads
-from atrous.data.facts_cache import FactsCache, MaskFacts
-from atrous.data.inventory import Pair
+from atrous.data.facts_cache import FactsCache
+from atrous.data.inventory import Inventory, Pair
 from atrous.data.pairs import build_pair_splits, find_pairs
 from atrous.data.split import compute_stratified_split
 
@@ -40,12 +40,14 @@ class _Layout:
         splits: The pairs of each split, or all pairs under the name of the split to train on if there are none.
         notes: What the user should know.
         has_splits: Whether the folder has splits of its own.
+        inventories: What is in the folders that were paired.
     """
 
     description: str
     splits: dict[str, tuple[Pair, ...]]
     notes: tuple[Note, ...] = ()
     has_splits: bool = True
+    inventories: tuple[Inventory, ...] = ()
 
 
 def build_folder(root: Path, request: DataRequest = DEFAULT_REQUEST) -> Splits:
@@ -55,16 +57,16 @@ def build_folder(root: Path, request: DataRequest = DEFAULT_REQUEST) -> Splits:
         root: The folder.
         request: What is wanted.
     Raises:
-        DataError: No known layout, files that do not pair, or masks without two classes.
+        DataError: No known layout, or a split is missing.
         ConfigError: An id is both named and ignored.
     """
     layout = _recognise(root, request)
     notes = list(layout.notes)
     pairs = [pair for split in layout.splits.values() for pair in split]
     is_held_out = not layout.has_splits and not request.every_pair
-    masks = _read_masks(pairs) if request.classes is None or is_held_out else []
+    masks = _read_ids(pairs, request) if request.classes is None or is_held_out else []
     if request.classes is None:
-        space = find_classes((number for mask in masks for number in mask.counts), request.ignore)
+        space = find_classes((number for mask in masks for number in mask), request.ignore)
         found = ", ".join(map(str, space.ids))
         names = ", ".join(f"{number}: NAME" for number in space.ids[:3]) + (", ..." if len(space.ids) > 3 else "")
         message = f"classes not named: the ids found in all masks, {found}; `set` data.classes='{{{names}}}' names them"
@@ -74,13 +76,19 @@ def build_folder(root: Path, request: DataRequest = DEFAULT_REQUEST) -> Splits:
     splits = layout.splits
     if is_held_out:
         train, val = _hold_out(pairs, masks, space, request)
-        if not train:
-            raise DataError(f"{root}: one pair cannot be split into training and validation", "Add pairs.")
         share = f"{len(val):,} of {describe_count(len(pairs), 'pair')}"
         message = f"no splits: {share} held out for validation, stratified by class, seed {request.split_seed}"
         notes.append(Note("held-out", message))
         splits = {request.train_split: train, request.val_split: val}
-    return build_pair_splits(root.resolve().name, space, splits, request, layout=layout.description, notes=notes)
+    return build_pair_splits(
+        root.resolve().name,
+        space,
+        splits,
+        request,
+        layout=layout.description,
+        notes=notes,
+        inventories=layout.inventories,
+    )
 
 
 def _recognise(root: Path, request: DataRequest) -> _Layout:
@@ -96,8 +104,8 @@ def _recognise(root: Path, request: DataRequest) -> _Layout:
         return _pair(f"{_join(splits)} with images/ and masks/ inside", where, *notes)
     if {f"{name}annot" for name in (train, val, *SPLIT_NAMES)} & folders:
         message = "SegNet's layout: if this is CamVid, camvid=PATH knows its names, colours and void id"
-        pairs, skipped = find_segnet_pairs(root, request)
-        return _Layout("SegNet's", pairs, (Note("looks-like-camvid", message), *skipped))
+        pairs, skipped, inventories = find_segnet_pairs(root, request)
+        return _Layout("SegNet's", pairs, (Note("looks-like-camvid", message), *skipped), inventories=inventories)
     if {"JPEGImages", "SegmentationClass"} <= folders:
         note = Note("looks-like-voc", "VOC's layout: if this is PASCAL VOC, voc=PATH knows its names and colours")
         if (root / "ImageSets" / "Segmentation").is_dir():
@@ -127,8 +135,8 @@ def _read_images_and_masks(root: Path, request: DataRequest) -> _Layout:
 def _pair(
     description: str, folders: Mapping[str, tuple[str, Path, Path]], *notes: Note, has_splits: bool = True
 ) -> _Layout:
-    pairs, skipped = find_pairs(folders)
-    return _Layout(description, pairs, (*notes, *skipped), has_splits)
+    pairs, inventories = find_pairs(folders)
+    return _Layout(description, pairs, notes, has_splits, inventories)
 
 
 def _join(splits: Sequence[str]) -> str:
@@ -139,29 +147,28 @@ def _list_folders(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()
 
 
-def _read_masks(pairs: Sequence[Pair]) -> list[MaskFacts]:
-    def read(pair: Pair) -> MaskFacts | DataError:
-        try:
-            return cache.read_mask(pair.mask)
-        except DataError as error:
-            return error
+def _read_ids(pairs: Sequence[Pair], request: DataRequest) -> list[Collection[int]]:
+    """Return the ids in each mask; none of a mask that cannot be read, which the checks of the data report."""
 
+    def read(pair: Pair) -> Collection[int]:
+        try:
+            return cache.read_mask(pair.mask).counts
+        except DataError:
+            return ()
+
+    found: list[Collection[int]] = []
     with FactsCache() as cache:
-        results = list(iter_threads(read, pairs))
-    errors = [result for result in results if isinstance(result, DataError)]
-    if errors:
-        raise DataError(
-            f"{describe_count(len(errors), 'mask')} that cannot be read: "
-            f"{shorten_list([error.message for error in errors])}",
-            " ".join(dict.fromkeys(error.hint for error in errors if error.hint)),
-        )
-    return [result for result in results if not isinstance(result, DataError)]
+        for ids in iter_threads(read, pairs):
+            found.append(ids)
+            if request.progress is not None:
+                request.progress(Progress("reading masks", len(found), len(pairs)))
+    return found
 
 
 def _hold_out(
-    pairs: Sequence[Pair], masks: Sequence[MaskFacts], space: LabelSpace, request: DataRequest
+    pairs: Sequence[Pair], masks: Sequence[Collection[int]], space: LabelSpace, request: DataRequest
 ) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
-    classes = [mask.counts.keys() & set(space.ids) for mask in masks]
+    classes = [set(mask) & set(space.ids) for mask in masks]
     chosen = set(compute_stratified_split(classes, request.val_fraction, request.split_seed))
     train = tuple(pair for index, pair in enumerate(pairs) if index not in chosen)
     return train, tuple(pair for index, pair in enumerate(pairs) if index in chosen)

@@ -60,7 +60,7 @@ def test_broken_files_size_mismatches_and_strange_ids_come_in_one_message(tmp_pa
 
 
 def test_exif_rotations_are_counted_and_mismatches_explained(tmp_path):
-    dataset = build(tmp_path, [np.zeros((4, 4)), np.zeros((4, 6))], LabelSpace(("road",)))
+    dataset = build(tmp_path, [np.eye(4), np.zeros((4, 6))], LabelSpace(("road", "car")))
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     Image.new("RGB", (4, 4)).save(tmp_path / "0.jpg", exif=exif)

@@ -58,6 +58,25 @@ def test_an_object_saved_as_255_that_is_not_ignored_has_the_line_too():
     assert "classes: {0: background, 255: object}" in finding.fix
 
 
+def test_two_values_without_names_have_the_line_too():
+    for ignored in ((255,), ()):
+        ids = [number for number in (0, 255) if number not in ignored]
+        space = LabelSpace(tuple(map(str, ids)), tuple(ids), ignored_ids=ignored)
+        found = check([[[0, 255]]], space, named=False)
+        assert {code for code, finding in found.items() if finding.severity == "error"} == {"binary-255"}
+        assert found["binary-255"].message.startswith("the masks hold only the ids 0 and 255")
+        assert ("255 is ignored" in found["binary-255"].message) == bool(ignored)
+        assert "classes: {0: background, 255: object} and ignore: []" in found["binary-255"].fix
+    assert "binary-255" not in check([[[0, 255]]], TWO)
+
+
+def test_one_class_is_an_error_unless_it_was_named():
+    found = check([[[4, 255]]], LabelSpace(("class 4",), (4,)), named=False)
+    assert found["single-class"].severity == "error"
+    assert found["single-class"].message == "the masks hold only the ids 4 and 255, and 255 is ignored"
+    assert check([[[4, 4]]], LabelSpace(("lake",), (4,)))["single-class"].severity == "warning"
+
+
 def test_masks_without_a_labelled_pixel_are_an_error():
     found = check([[[255, 255]]], TWO)
     assert found["no-labelled-pixel"].severity == "error"

@@ -1,0 +1,83 @@
+"""`atrous check`: what is wrong with some data, and what to do about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from atrous.cli.inference_options import DataRootOption, JsonOption, QuietOption
+from atrous.core.words import describe_count
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from atrous.core.findings import CheckResult
+
+_OTHERS_SHOWN = 10
+"""Ids that are not classes and are listed: masks that are photos hold hundreds."""
+_STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
+
+
+def run(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA", help="A name (`camvid`), a name with its path (`voc=PATH`), a folder or an atrous.yaml."
+        ),
+    ],
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as data.val_split=test.")
+    ] = None,
+    data_root: DataRootOption = None,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> int:
+    """Find what is wrong with images and masks.
+
+    The exit code is 0 without errors and warnings, 1 with warnings, 3 with errors.
+
+    Example: atrous check photos/
+    """
+    from atrous.cli.console import open_display, print_json
+    from atrous.config.load import load_config
+    from atrous.core.data_source import require_source
+    from atrous.display.console import build_console
+
+    loaded = load_config(options={"data.source": data, "data.root": data_root}, assignments=assignments or [])
+    config = loaded.config.data
+    require_source(config.source, config.root)  # before anything heavy is imported
+    with open_display(quiet=quiet) as display:
+        from atrous.runs.check import check_data
+
+        result = check_data(config, progress=display.progress, on_message=display.on_message)
+    if json:
+        print_json(result.to_json())
+    else:
+        _print_result(build_console(), result)
+    return result.exit_code
+
+
+def _print_result(console: Console, result: CheckResult) -> None:
+    from rich.text import Text
+
+    from atrous.cli.console import spell_options
+    from atrous.display.tables import build_table
+
+    if result.ids:
+        title = f"{result.data} ({result.layout})"
+        table = build_table("class", "id", "pixels", "share", "images", "first mask", title=title)
+        classes = [row for row in result.ids if row.is_class]
+        others = [row for row in result.ids if not row.is_class]
+        for row in (*classes, *others[:_OTHERS_SHOWN]):
+            share = f"{100 * row.share:.2f} %"
+            table.add_row(row.name, str(row.id), f"{row.pixels:,}", share, f"{row.images:,}", row.first_file)
+        console.print(table)
+    for finding in result.findings:
+        console.print(Text(finding.severity, style=_STYLES[finding.severity]) + f" {finding.code}: {finding.message}")
+        if finding.fix:
+            console.print(f"  {spell_options(finding.fix)}")
+    counts = [sum(finding.severity == severity for finding in result.findings) for severity in _STYLES]
+    words = [describe_count(count, severity) for severity, count in zip(_STYLES, counts, strict=True)]
+    images = f"{describe_count(result.num_images, 'image')}, {describe_count(result.num_pairs, 'pair')}"
+    console.print(f"{images}: {', '.join(words)}", style="bold")

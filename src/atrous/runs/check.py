@@ -1,0 +1,111 @@
+"""A check of data as a whole: find them, read every file that is not known from before, run every check. No PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from atrous.config.load import load_config
+from atrous.config.schema import DataConfig
+from atrous.core.arguments import refuse_wrong_types
+from atrous.core.data_source import PYTHON_SOURCE
+from atrous.core.errors import DataError
+from atrous.core.findings import CheckResult, ClassCount, Finding
+from atrous.core.records import MessageCallback, ProgressCallback, send_message
+from atrous.data.build import find_source, find_splits, read_splits, survey_data
+from atrous.data.checks.survey import run_checks
+from atrous.data.contracts import SegmentationDataset, Splits
+from atrous.data.facts import DatasetFacts
+from atrous.display.progress import open_call
+
+_ORDER = ("error", "warning", "note")
+
+
+@refuse_wrong_types
+def check(
+    data: str | Path | Splits | tuple[SegmentationDataset, SegmentationDataset],
+    *,
+    data_root: str | Path | None = None,
+    set: Mapping[str, Any] | None = None,
+    progress: ProgressCallback | bool | None = None,
+    on_message: MessageCallback | None = None,
+) -> CheckResult:
+    """Find what is wrong with images and their masks: what a training would refuse, and what may cost accuracy.
+
+    Args:
+        data: A registered name, `name=PATH`, a folder, or a pair of Python data sets.
+        data_root: Folder in which registered data sets are looked for.
+        set: Settings of the data by their dotted key, such as {"data.val_split": "test"}.
+        progress: Receives the progress. Default: a bar on a terminal or in a notebook, a line now and then elsewhere;
+            False shows nothing.
+        on_message: Receives what was assumed. Default: it is shown with the progress.
+    Raises:
+        ConfigError: A setting that is unknown or impossible.
+        DataError: There is no such folder.
+        UsageError: The data are a run or a model, or the objects are no data sets.
+    """
+    splits = None if isinstance(data, str | Path) else read_splits(data)
+    source = PYTHON_SOURCE if splits else str(data)
+    root = None if data_root is None else str(data_root)
+    loaded = load_config(options={"data.source": source, "data.root": root, **(set or {})}, keywords=["set"])
+    with open_call(progress, on_message) as display:
+        return check_data(loaded.config.data, splits, display.progress, display.on_message)
+
+
+def check_data(
+    config: DataConfig,
+    splits: Splits | None = None,
+    progress: ProgressCallback | None = None,
+    on_message: MessageCallback | None = None,
+) -> CheckResult:
+    """Check some data: what a training on them would refuse, and what may cost accuracy.
+
+    Args:
+        config: The settings of the data.
+        splits: The data, if they are Python objects.
+        progress: Receives the progress.
+        on_message: Receives what was assumed.
+    Raises:
+        ConfigError: No source, an unknown option, or classes that the data set does not have.
+        DataError: There is no such folder.
+        UsageError: The source is a run or a model, or a Python data set has another form than its contract says.
+    """
+    source = config.source if config.source == PYTHON_SOURCE else str(find_source(config))
+    try:
+        splits = splits or find_splits(config, progress=progress)
+    except DataError as error:
+        return CheckResult(source, findings=(Finding("unknown-layout", "error", 1, error.message, fix=error.hint),))
+    for note in splits.notes:
+        send_message(on_message, note)
+    survey = survey_data(config, splits, progress)
+    findings = sorted(run_checks(survey), key=lambda finding: _ORDER.index(finding.severity))
+    num_pairs = sum(len(split.items) for split in survey.splits)
+    num_images = sum(len(inventory.images.files) for inventory in splits.inventories) or num_pairs
+    return CheckResult(source, splits.layout, num_images, num_pairs, _count_ids(survey.splits), tuple(findings))
+
+
+def _count_ids(splits: Sequence[DatasetFacts]) -> tuple[ClassCount, ...]:
+    """Count the classes in their order, then the other ids in theirs."""
+    space = splits[0].label_space
+    names = dict(zip(space.ids, space.names, strict=True))
+    pixels, images, first = dict.fromkeys(space.ids, 0), dict.fromkeys(space.ids, 0), dict[int, str]()
+    for item in (item for split in splits for item in split.items if item.mask):
+        for number, count in item.mask.counts.items() if item.mask else ():
+            pixels[number] = pixels.get(number, 0) + count
+            images[number] = images.get(number, 0) + 1
+            first.setdefault(number, str(item.mask_path or item.key))
+    total = sum(pixels.values())
+    order = [*space.ids, *sorted(pixels.keys() - names.keys())]
+    return tuple(
+        ClassCount(
+            number,
+            names.get(number, "ignored" if number in space.ignored_ids else "unknown"),
+            pixels[number],
+            images[number],
+            pixels[number] / total if total else 0.0,
+            first.get(number, ""),
+            is_class=number in names,
+        )
+        for number in order
+    )

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import atrous
+from atrous.cli.main import main
+from atrous.config.schema import DataConfig
+from atrous.core.errors import DataError
+from atrous.data.build import build_splits, check_training_data
+from atrous.runs.check import check_data
+
+
+def save(path, pixels) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(pixels, np.uint8)).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Four pairs of noise, two classes in every mask."""
+    generator = np.random.default_rng(0)
+    for number in range(4):
+        save(tmp_path / "mine" / "images" / f"{number}.png", generator.integers(0, 256, (6, 8, 3)))
+        save(tmp_path / "mine" / "masks" / f"{number}.png", np.repeat([[0], [1], [1]], 2, axis=0).repeat(8, axis=1))
+    return tmp_path / "mine"
+
+
+def check(folder):
+    return check_data(DataConfig(source=str(folder)))
+
+
+def list_errors(result):
+    return {finding.code for finding in result.findings if finding.severity == "error"}
+
+
+def is_refused(folder):
+    config = DataConfig(source=str(folder))
+    try:
+        check_training_data(config, build_splits(config))
+    except DataError:
+        return True
+    return False
+
+
+def test_sound_data_have_their_classes_counted(folder):
+    result = check(folder)
+    assert (result.num_images, result.num_pairs, result.exit_code) == (4, 4, 0)
+    assert [(row.id, row.name, row.pixels, row.images) for row in result.ids] == [
+        (0, "class 0", 64, 4),
+        (1, "class 1", 128, 4),
+    ]
+    assert result.ids[1].share == pytest.approx(2 / 3)
+    assert result.ids[0].first_file.endswith(".png")
+    assert not is_refused(folder)
+
+
+def test_ids_that_are_no_class_are_counted_too(folder):
+    save(folder / "masks" / "0.png", np.full((6, 8), 255))
+    row = check(folder).ids[-1]
+    assert (row.id, row.name, row.pixels, row.is_class) == (255, "ignored", 48, False)
+    assert len(check(folder).to_json()["classes"]) == 2
+
+
+def test_everything_is_found_at_once_and_training_refuses_it(folder):
+    save(folder / "images" / "alone.png", np.zeros((6, 8, 3)))
+    (folder / "masks" / "1.png").write_bytes(b"")
+    save(folder / "masks" / "2.png", [[0, 1]])
+    (folder / "images" / "3.png").write_bytes((folder / "images" / "3.png").read_bytes()[:60])
+    result = check(folder)
+    assert list_errors(result) == {"image-without-mask", "unreadable-mask", "unreadable-image", "size-mismatch"}
+    assert (result.num_images, result.num_pairs, result.exit_code) == (5, 4, 3)
+    assert [finding.severity for finding in result.findings] == sorted(
+        (finding.severity for finding in result.findings), key=("error", "warning", "note").index
+    )
+    assert is_refused(folder)
+
+
+def test_a_folder_of_another_layout_is_a_finding(folder):
+    (folder / "masks").rename(folder / "labels")
+    result = check(folder)
+    assert list_errors(result) == {"unknown-layout"}
+    assert "images/ and masks/" in result.findings[0].fix
+    assert (result.layout, result.ids) == ("", ())
+    assert is_refused(folder)
+
+
+def test_a_missing_folder_is_an_error_and_no_finding(tmp_path):
+    with pytest.raises(DataError, match="no folder"):
+        check(tmp_path / "nowhere")
+
+
+def test_json_has_the_documented_form(folder, capsys):
+    save(folder / "masks" / "0.png", np.full((6, 8), 255))
+    (folder / "images" / "notes.txt").touch()
+    assert main(["check", str(folder), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert set(result) == {"images", "pairs", "classes", "findings"}
+    assert [set(row) for row in result["classes"]] == [{"id", "name", "pixels", "images", "share"}] * 2
+    for finding in result["findings"]:
+        assert set(finding) == {"code", "severity", "count", "files", "message", "fix"}
+    assert {finding["code"] for finding in result["findings"]} == {"ignored-ids", "foreign-files"}
+
+
+def test_exit_codes_follow_the_worst_finding(folder, capsys):
+    settings = folder / "atrous.yaml"
+    settings.write_text("data: {classes: [road, car, tree]}")
+    assert main(["check", str(folder)]) == 3
+    assert "error named-class-empty" in capsys.readouterr().out
+    settings.write_text("data: {classes: {1: car}, ignore: [0]}")
+    assert main(["check", str(folder), "--quiet"]) == 1
+    assert "warning single-class" in capsys.readouterr().out
+
+
+def test_the_table_shows_classes_and_messages_speak_of_options(folder, capsys):
+    assert main(["check", str(folder), "--set", "data.classes=[road, car]"]) == 0
+    shown = capsys.readouterr().out
+    assert "road" in shown
+    assert "66.67 %" in shown
+    assert "4 images, 4 pairs: 0 errors, 0 warnings, 0 notes" in shown
+    (folder / "images" / "tests").mkdir()
+    (folder / "masks" / "tests").mkdir()
+    for kind in ("images", "masks"):
+        (folder / kind / "train").mkdir()
+        (folder / kind / "valid").mkdir()
+    assert main(["check", str(folder)]) == 3
+    assert "--set data.val_split=valid" in capsys.readouterr().out
+
+
+def test_a_call_takes_python_data_and_returns_the_same(folder):
+    splits = build_splits(DataConfig(source=str(folder), classes=("road", "car")))
+    result = atrous.check(splits, progress=False)
+    assert [row.pixels for row in result.ids] == [64, 128]
+    assert result.findings == atrous.check(folder, progress=False).findings == ()
+
+
+def test_a_check_needs_no_pytorch(folder):
+    script = (
+        "import sys, atrous\nfrom atrous.cli.main import main\n"
+        f"code = main(['check', {str(folder)!r}])\n"
+        f"atrous.check({str(folder)!r})\n"
+        "sys.exit('torch' if 'torch' in sys.modules else code)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from atrous.core.findings import CheckResult, Finding
     from atrous.core.records import Scores
     from atrous.data.adapter import from_torch
+    from atrous.data.convert.conversion import convert
     from atrous.inference.folders.prediction import Prediction
     from atrous.runs.check import check
 
@@ -45,6 +46,7 @@ __all__ = [
     "UsageError",
     "build",
     "check",
+    "convert",
     "evaluate",
     "export",
     "from_torch",
@@ -69,6 +71,7 @@ _HOMES = {
     "atrous.core.findings": ("CheckResult", "Finding"),
     "atrous.core.records": ("Scores",),
     "atrous.data.adapter": ("from_torch",),
+    "atrous.data.convert.conversion": ("convert",),
     "atrous.inference.folders.prediction": ("Prediction",),
     "atrous.runs.check": ("check",),
 }

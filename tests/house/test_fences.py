@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "src" / "atrous"
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE / "images")
 CODECS = {"imread", "imreadmulti", "imwrite", "imwritemulti", "imencode", "imdecode", "VideoCapture"}
 """OpenCV's calls that read or write encoded images."""
-DRAWING = {"data/preview.py"}
+DRAWING = {"data/preview.py", "data/convert/shapes.py"}
 """Files that draw with PIL; they may neither open nor save."""
 
 

@@ -61,6 +61,7 @@ REFUSED = {
     f"predict {IMAGE} --model torchvision/no": 4,
     f"predict {IMAGE} --model {MODEL} --format no": 2,
     "export nowhere": 4,
+    "convert nowhere --out x": 3,
     f"export {MODEL} --format no": 2,
     f"export {MODEL} --int8 --calibrate nowhere": 2,
     "bench nowhere": 4,

@@ -26,6 +26,7 @@ COMMANDS = Registry(
         ("train", "atrous.cli.train:run"),
         ("eval", "atrous.cli.eval:run"),
         ("predict", "atrous.cli.predict:run"),
+        ("convert", "atrous.cli.convert:run"),
         ("export", "atrous.cli.export:run"),
         ("reproduce", "atrous.cli.reproduce:run"),
         ("bench", "atrous.cli.bench:run"),
@@ -36,7 +37,10 @@ COMMANDS = Registry(
 )
 
 # Parameters of any command that can be a path. The types of their commands do not tell: data and models are text.
-_PATHS = ("data", "name", "names", "inputs", "models", "out", "resume", "data_root", "calibrate", "weights", "recipe")
+_PATHS = (
+    *("data", "name", "names", "inputs", "models", "source", "images"),
+    *("out", "resume", "data_root", "calibrate", "weights", "recipe"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from atrous.core.errors import UsageError
+from atrous.core.errors import DataError, UsageError
 from atrous.core.registry import nearest_name
 
 EMPTY_HINT = "Give a name or a path, or leave it out; the current folder is `.`."
@@ -26,6 +26,16 @@ def refuse_empty(value: Any, name: str, hint: str = EMPTY_HINT) -> None:
         raise UsageError(f"{name} is empty", hint)
     for item in value if isinstance(value, list | tuple) else ():
         refuse_empty(item, name, hint)
+
+
+def require_existing(path: Path) -> None:
+    """Refuse a path to data that leads to nothing.
+
+    Raises:
+        DataError: There is no such file or folder.
+    """
+    if not path.exists():
+        raise DataError(f"no file or folder {path}", f"{suggest_path(path)}Check the path.")
 
 
 def suggest_path(path: Path, names: Sequence[str] = ()) -> str:

@@ -4,6 +4,8 @@ Each entry of `DATASETS` is a function
 `build(root, request: DataRequest, **options) -> Splits`.
 
 Each entry of `CHECKS` is named by the code of its findings and is a function `check(survey) -> Iterator[Finding]`.
+
+Each entry of `CONVERTERS` is a `Converter` of `atrous.data.convert.contracts`.
 """
 
 from __future__ import annotations
@@ -35,5 +37,13 @@ CHECKS = Registry(
         ("foreign-files", "atrous.data.checks.folders:check_foreign_files"),
         ("linked-folders", "atrous.data.checks.folders:check_linked_folders"),
         ("special-files", "atrous.data.checks.folders:check_special_files"),
+    ),
+)
+
+CONVERTERS = Registry(
+    "format of annotations",
+    (
+        ("labelme", "atrous.data.convert.labelme:LABELME"),
+        ("coco", "atrous.data.convert.coco:COCO"),
     ),
 )

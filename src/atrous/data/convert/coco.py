@@ -1,0 +1,209 @@
+"""COCO: one JSON file for many images, with polygons and run lengths.
+
+Annotations have no order: where they overlap, the smaller one is on top. Several polygons of one annotation are parts
+of one region. Ids of categories are kept, unless one is 0, which is background, or 255.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from atrous.core.errors import DataError
+from atrous.core.records import Note, Progress
+from atrous.data.convert.contracts import (
+    AnnotatedImage,
+    AnnotationError,
+    Annotations,
+    Converter,
+    Patch,
+    Problem,
+    Region,
+    Request,
+)
+from atrous.data.convert.files import find_files, iter_heads, read_json, read_label
+from atrous.data.convert.shapes import fill_polygon, fill_runs, join_patches, read_points
+
+_KEYS = re.compile(r'^\{.*"(?:images|annotations|categories|info)"\s*:', re.DOTALL)
+_SPLIT = re.compile(r"(?<![a-z])(train|val|valid|validation|test)(?![a-z])", re.IGNORECASE)
+
+
+def _recognise(source: Path) -> bool:
+    return any(_KEYS.match(head) and '"shapes"' not in head for head in iter_heads(source, ".json"))
+
+
+def _read(request: Request) -> Annotations:
+    files = find_files(request.source, ".json")
+    images: list[AnnotatedImage] = []
+    categories: dict[int, str] = {}
+    for number, file in enumerate(files, start=1):
+        try:
+            content = read_json(file)
+            if isinstance(content, dict) and isinstance(content.get("images"), list):
+                own = _read_categories(content, file, request)
+                for category, name in own.items():
+                    if categories.setdefault(category, name) != name:
+                        raise DataError(
+                            f"{file}: category {category} is {name!r}, and elsewhere {categories[category]!r}"
+                        )
+                images += _read_images(content, own, file, request)
+        except DataError as error:
+            request.report(Problem("broken-file", str(file), error.message.removeprefix(f"{file}: ")))
+        request.progress(Progress("reading annotations", number, len(files)))
+    return _number(tuple(images), categories)
+
+
+def _number(images: tuple[AnnotatedImage, ...], categories: dict[int, str]) -> Annotations:
+    """Keep the ids of the categories if possible."""
+    used = {region.label for image in images for region in image.regions}
+    kept = {number: name for number, name in sorted(categories.items()) if number > 0 or name in used}
+    is_distinct = len(set(kept.values())) == len(kept)
+    if is_distinct and all(0 < number < 65535 and number != 255 for number in kept):
+        return Annotations(images, classes=kept, smaller_on_top=True)
+    note = Note("ids-changed", "the ids of the categories cannot be kept: classes are numbered from 1 in their order")
+    return Annotations(images, names=tuple(kept.values()), smaller_on_top=True, notes=(note,))
+
+
+def _read_categories(content: dict[str, Any], file: Path, request: Request) -> dict[int, str]:
+    found = {}
+    rows = content.get("categories")
+    for row in rows if isinstance(rows, list) else []:
+        number = row.get("id") if isinstance(row, dict) else None
+        name = read_label(row.get("name")) if isinstance(row, dict) else ""
+        if type(number) is int and name:
+            found[number] = name
+        else:
+            request.report(Problem("broken-annotation", str(file), f"a category without id or name: {str(row)[:80]}"))
+    return found
+
+
+def _read_images(
+    content: dict[str, Any], categories: dict[int, str], file: Path, request: Request
+) -> list[AnnotatedImage]:
+    regions: dict[Any, list[Region]] = {}
+    rows = content.get("annotations")
+    known = {row.get("id") for row in content["images"] if isinstance(row, dict) and _is_id(row.get("id"))}
+    for number, row in enumerate(rows if isinstance(rows, list) else [], start=1):
+        where = f"annotation {row.get('id', number)}" if isinstance(row, dict) else f"annotation {number}"
+        try:
+            image, region = _read_annotation(row, where, categories)
+            if image not in known:
+                raise AnnotationError("missing-image", f"its image_id {str(image)[:50]!r} is not listed")
+            regions.setdefault(image, []).append(region)
+        except AnnotationError as error:
+            request.report(Problem(error.code, str(file), f"{where}: {error}"))
+    found = []
+    for row in content["images"]:
+        try:
+            found.append(_read_image(row, regions, file, request))
+        except AnnotationError as error:
+            request.report(Problem(error.code, str(file), str(error)))
+    return found
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int | str)
+
+
+def _read_image(row: Any, regions: dict[Any, list[Region]], file: Path, request: Request) -> AnnotatedImage:
+    """Read an entry of the list of images.
+
+    Raises:
+        AnnotationError: There is no such image, or several.
+    """
+    if not isinstance(row, dict) or not _is_id(row.get("id")) or not isinstance(row.get("file_name"), str):
+        raise AnnotationError("broken-annotation", f"an image without id or file_name: {str(row)[:80]}")
+    name = row["file_name"]
+    found = request.finder.find(name, file.parent)
+    if len(found) > 1:
+        split = _name_split(file)
+        found = [path for path in found if split and split in _SPLIT.findall(path.parent.name.lower())] or found
+    if len(found) != 1:
+        several = f"{len(found)} images are named {name!r}, such as {found[0]}" if found else ""
+        raise AnnotationError("missing-image", several or f"there is no image {name!r}")
+    key = request.finder.get_key(found[0])
+    split = _name_split(file)
+    first, _, rest = key.partition("/")
+    if split:
+        key = f"{split}/{rest if rest and split in _SPLIT.findall(first.lower()) else key}"
+    height, width = row.get("height"), row.get("width")
+    size = (height, width) if type(height) is int and type(width) is int else None
+    return AnnotatedImage(str(file), found[0], key, tuple(regions.get(row["id"], ())), size)
+
+
+def _read_annotation(row: Any, where: str, categories: dict[int, str]) -> tuple[Any, Region]:
+    """Read an annotation, and return it with the id of its image.
+
+    Raises:
+        AnnotationError: It cannot be drawn.
+    """
+    if not isinstance(row, dict) or not _is_id(row.get("image_id")):
+        raise AnnotationError("broken-annotation", "no object with an image_id")
+    category = row.get("category_id")
+    if not isinstance(category, int) or category not in categories:
+        raise AnnotationError("unknown-label", f"its category_id {str(category)[:50]!r} is not listed")
+    segmentation = row.get("segmentation")
+    if isinstance(segmentation, dict):
+        draw = functools.partial(_draw_runs, segmentation.get("size"), segmentation.get("counts"))
+    elif isinstance(segmentation, list) and segmentation:
+        parts = segmentation if isinstance(segmentation[0], list) else [segmentation]
+        draw = functools.partial(_draw_polygons, [read_points(part, 3) for part in parts])
+    else:
+        raise AnnotationError("broken-annotation", "without a segmentation")
+    return row["image_id"], Region(categories[category], where, draw)
+
+
+def _draw_polygons(polygons: Sequence[np.ndarray], height: int, width: int) -> Patch:
+    return join_patches([fill_polygon(points, height, width) for points in polygons])
+
+
+def _draw_runs(size: Any, counts: Any, height: int, width: int) -> Patch:
+    """Return the pixels of run lengths.
+
+    Raises:
+        AnnotationError: They are not for an image of this size, or broken.
+    """
+    if size != [height, width]:
+        raise AnnotationError("wrong-size", f"its run lengths are for {str(size)[:50]} (height, width)")
+    if isinstance(counts, str):
+        counts = decode_counts(counts)
+    if not isinstance(counts, list):
+        raise AnnotationError("broken-rle", "without counts")
+    return Patch(0, 0, fill_runs(counts, height, width, by_column=True))
+
+
+def decode_counts(text: str) -> list[int]:
+    """Return the run lengths in a string of COCO's: in groups of 5 bits, from the fourth on less the one before last.
+
+    Raises:
+        AnnotationError: It is no such string.
+    """
+    counts: list[int] = []
+    value = shift = 0
+    for character in text:
+        group = ord(character) - 48
+        if not 0 <= group < 64 or shift > 60:
+            raise AnnotationError("broken-rle", f"its run lengths hold {character!r}")
+        value |= (group & 31) << shift
+        shift += 5
+        if not group & 32:
+            value -= (group & 16) and (1 << shift)
+            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+            value = shift = 0
+    if shift:
+        raise AnnotationError("broken-rle", "its run lengths are cut off")
+    return counts
+
+
+def _name_split(file: Path) -> str:
+    """Return the split of a file of annotations, by its name or its folder's: "train" of instances_train2017."""
+    found = _SPLIT.findall(file.stem) or _SPLIT.findall(file.parent.name)
+    return found[-1].lower() if found else ""
+
+
+COCO = Converter(_recognise, _read, "COCO's JSON with images, annotations and categories")

@@ -1,0 +1,209 @@
+"""What passes between a format and a conversion: annotated images with their regions, and what is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from atrous.core.labels import LabelSpace
+from atrous.core.records import Note, ProgressCallback
+from atrous.core.words import describe_count
+from atrous.data.convert.images import ImageFinder
+
+Code = Literal[
+    "broken-annotation",
+    "broken-file",
+    "broken-rle",
+    "duplicate-name",
+    "missing-image",
+    "no-pixel",
+    "outside",
+    "too-few-points",
+    "unknown-label",
+    "unreadable-image",
+    "wrong-size",
+]
+
+
+class AnnotationError(ValueError):
+    """An annotation that cannot be converted; the rest of its file can.
+
+    Args:
+        code: What is wrong, for programs.
+        message: What is wrong, for people.
+    """
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(message)
+        self.code: Code = code
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something in a source that was not converted as it is.
+
+    Args:
+        code: What is wrong, for programs.
+        file: The file that holds it, or the image concerned.
+        message: Which annotation, and what is wrong with it.
+    """
+
+    code: Code
+    file: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.message}"
+
+
+class Patch(NamedTuple):
+    """Pixels of a region, in the part of the image that holds them.
+
+    Args:
+        top: First row of the part.
+        left: First column of the part.
+        pixels: (h, w) bool, the pixels of the region.
+    """
+
+    top: int
+    left: int
+    pixels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Region:
+    """One annotation of an image.
+
+    Args:
+        label: Name of its class.
+        where: Which annotation of its file it is, for messages, such as "shape 3".
+        draw: Returns its pixels in an image of a height and a width; raises AnnotationError.
+    """
+
+    label: str
+    where: str
+    draw: Callable[[int, int], Patch]
+
+
+@dataclass(frozen=True)
+class AnnotatedImage:
+    """An image with its annotations.
+
+    Args:
+        source: The file that annotates it, for messages.
+        image: Its file, or a function that returns its encoded bytes.
+        key: Its path without suffix in the converted data, such as "train/photo".
+        regions: Its annotations; where they overlap, later ones are on top.
+        size: Height and width that the annotations are for; None if not known.
+    """
+
+    source: str
+    image: Path | Callable[[], bytes]
+    key: str
+    regions: tuple[Region, ...]
+    size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """All that a source holds.
+
+    Args:
+        images: Its images.
+        classes: Names of its classes by the id that each should get; None if any ids will do.
+        names: Names of its classes, in the order of the ids that they should get, if `classes` is None.
+        smaller_on_top: Whether the regions of an image have no order, so that a smaller one is drawn over a larger one.
+        notes: What else the user should know.
+    """
+
+    images: tuple[AnnotatedImage, ...]
+    classes: Mapping[int, str] | None = None
+    names: tuple[str, ...] = ()
+    smaller_on_top: bool = False
+    notes: tuple[Note, ...] = ()
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a format receives to read a source.
+
+    Args:
+        source: The file or folder.
+        finder: Finds images by the names that annotations have for them.
+        line_width_px: Width in pixels of lines, which have none in any format.
+        report: Receives what is not converted.
+        progress: Receives the progress.
+    """
+
+    source: Path
+    finder: ImageFinder
+    line_width_px: int
+    report: Callable[[Problem], None]
+    progress: ProgressCallback
+
+
+@dataclass(frozen=True)
+class Converter:
+    """A format: an entry of `CONVERTERS`.
+
+    Args:
+        recognise: Returns whether a file or a folder looks like this format; never raises, and reads little.
+        read: Reads a source.
+        holds: What a source of this format is, for messages.
+    """
+
+    recognise: Callable[[Path], bool]
+    read: Callable[[Request], Annotations]
+    holds: str
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion did.
+
+    Args:
+        format: Name of the format.
+        folder: The folder of images and masks; None if none was to be written.
+        images: Number of images that were converted.
+        label_space: The classes.
+        pixels: Pixels of each id in all masks.
+        overlapping_px: Pixels with annotations of several classes.
+        problems: What was not converted as it is.
+        notes: What was assumed.
+    """
+
+    format: str
+    folder: Path | None
+    images: int
+    label_space: LabelSpace
+    pixels: Mapping[int, int]
+    overlapping_px: int
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[Note, ...] = field(default=())
+
+    def describe(self) -> str:
+        """Return what was done in one line."""
+        problems = f", {describe_count(len(self.problems), 'problem')}" if self.problems else ""
+        classes = describe_count(self.label_space.num_classes, "class")
+        return f"{describe_count(self.images, 'image')}, {classes}{problems}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON."""
+        space = self.label_space
+        return {
+            "format": self.format,
+            "folder": None if self.folder is None else str(self.folder),
+            "images": self.images,
+            "classes": [
+                {"id": number, "name": name, "pixels": self.pixels.get(number, 0)}
+                for number, name in zip(space.ids, space.names, strict=True)
+            ],
+            "ignored_pixels": self.pixels.get(space.void_id, 0),
+            "overlapping_pixels": self.overlapping_px,
+            "problems": [asdict(problem) for problem in self.problems],
+            "notes": [note.to_json() for note in self.notes],
+        }

@@ -1,0 +1,341 @@
+"""Converting annotations to a folder of images and masks: which format, which ids, and one image after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from atrous.core.arguments import refuse_wrong_types
+from atrous.core.errors import DataError, UsageError, note_on_stop
+from atrous.core.files import save_json
+from atrous.core.labels import LabelSpace
+from atrous.core.paths import require_existing
+from atrous.core.records import MessageCallback, Note, Progress, ProgressCallback, send_message
+from atrous.core.words import describe_count
+from atrous.data import CONVERTERS
+from atrous.data.convert.contracts import (
+    AnnotatedImage,
+    AnnotationError,
+    Annotations,
+    Conversion,
+    Converter,
+    Patch,
+    Problem,
+    Region,
+    Request,
+)
+from atrous.data.convert.images import ImageFinder
+from atrous.data.facts import iter_threads
+from atrous.data.writing import FolderWriter, open_folder_writer, require_empty
+from atrous.display.progress import open_call
+from atrous.images.decode import load_header
+
+BACKGROUND_NAMES = frozenset({"background", "_background_", "__background__"})
+"""Labels that mean id 0, in lower case."""
+IGNORED_NAMES = frozenset({"__ignore__", "_ignore_", "ignore", "void"})
+"""Labels whose pixels are neither trained on nor scored, in lower case."""
+_SPLIT_NAMES = {"valid": "val", "validation": "val", "training": "train"}
+_JPEG_START = b"\xff\xd8"
+RECORD_NAME = "conversion.json"
+"""Name of the file in a converted folder that says what was done, with every problem."""
+
+
+@refuse_wrong_types
+def convert(
+    source: str | Path,
+    out: str | Path,
+    *,
+    from_format: str | None = None,
+    images: str | Path | None = None,
+    classes: Mapping[int, str] | Sequence[str] | None = None,
+    line_width: int = 10,
+    dry_run: bool = False,
+    progress: ProgressCallback | bool | None = None,
+    on_message: MessageCallback | None = None,
+) -> Conversion:
+    """Convert what a labelling tool has exported to a folder of images and masks with an atrous.yaml.
+
+    Background is the id 0, also where no annotation says so. What cannot be converted is listed in the result and in
+    conversion.json in the folder, and the rest is converted: pixels of an unknown class are ignored, and an annotation
+    that cannot be drawn leaves the pixels below it as they are.
+
+    Args:
+        source: The file or the folder that the tool has written.
+        out: The folder to write, which must be empty or not exist.
+        from_format: A name of `CONVERTERS`. Default: guessed from the files.
+        images: Folder of the images, if they are not in `source`.
+        classes: Names by id, or in the order of ids, from 1 or from a name such as "background" that is 0. Annotations
+            of other classes are problems. Default: all classes of the source.
+        line_width: Width in pixels of lines, from 1 to 1,000; no format stores one.
+        dry_run: Whether to write nothing.
+        progress: Receives the progress. Default: a bar on a terminal or in a notebook, a line now and then elsewhere;
+            False shows nothing.
+        on_message: Receives messages about automatic choices. Default: they are shown with the progress.
+    Returns: What was done.
+    Raises:
+        UsageError: There is no such format, it cannot be guessed, `out` is not empty or is inside `source`, or an
+            argument is out of its range.
+        DataError: There is no such source, or nothing in it can be converted.
+        MachineError: The disk is full or refuses to be written.
+    """
+    source, out = Path(source), Path(out)
+    _require_places(source, out, None if images is None else Path(images))
+    if not 1 <= line_width <= 1000:
+        raise UsageError(f"line_width is {line_width}", "Allowed: 1 to 1000 pixels.")
+    problems: list[Problem] = []
+    with open_call(progress, on_message) as display:
+        name = from_format or guess_format(source)
+        converter: Converter = CONVERTERS.load(name)
+        if from_format is None:
+            send_message(display.on_message, Note("format", f"{source}: read as {name}, {converter.holds}"))
+        root = source if source.is_dir() else source.parent
+        finder = ImageFinder([root] if images is None else [Path(images), root])
+        request = Request(source, finder, line_width, problems.append, display.progress)
+        annotations = converter.read(request)
+        if not annotations.images:
+            raise _describe_nothing(source, converter, problems)
+        space, ids = assign_ids(annotations, classes)
+        for note in annotations.notes:
+            send_message(display.on_message, note)
+        with ExitStack() as stack:
+            writer = None
+            if not dry_run:
+                stack.enter_context(note_on_stop(lambda _: f"{out} is not complete: remove it before the next try."))
+                writer = stack.enter_context(open_folder_writer(out, space, f"Converted from {name} by atrous."))
+            painter = _Painter(annotations.smaller_on_top, ids, space, writer)
+            counts = _convert_images(painter, annotations, problems, display.progress)
+            if not counts.images:
+                raise _describe_nothing(source, converter, problems)
+            for note in counts.describe(smaller_on_top=annotations.smaller_on_top):
+                send_message(display.on_message, note)
+            result = Conversion(
+                name,
+                None if dry_run else out,
+                counts.images,
+                space,
+                dict(sorted(counts.pixels.items())),
+                counts.overlapping_px,
+                tuple(problems),
+                tuple(display.on_message.notes),
+            )
+            if not dry_run:
+                save_json(out / RECORD_NAME, result.to_json() | {"source": str(source)})
+    return result
+
+
+def guess_format(source: Path) -> str:
+    """Return the name of the only format that a source looks like.
+
+    Raises:
+        UsageError: It looks like none, or like several.
+    """
+    found = [name for name in CONVERTERS if CONVERTERS.load(name).recognise(source)]
+    if len(found) == 1:
+        return found[0]
+    looks = f"looks like {' and like '.join(found)}" if found else "is in no format that is recognised"
+    ways = ", ".join(found or CONVERTERS)
+    raise UsageError(f"{source} {looks}", f"Name its format: {ways}.")
+
+
+def assign_ids(
+    annotations: Annotations, classes: Mapping[int, str] | Sequence[str] | None
+) -> tuple[LabelSpace, dict[str, int]]:
+    """Give each class an id: 0 to background, and to others what the user or the source says.
+
+    Args:
+        annotations: What the source holds.
+        classes: Names by id, or in the order of ids, if the user named them.
+    Returns:
+        The classes, and the id of each label, also of those that mean background or are ignored.
+    Raises:
+        UsageError: The given names are not distinct, or an id is not from 0 to 65534.
+    """
+    if classes is None:
+        names = _choose_ids(annotations)
+    elif isinstance(classes, Mapping):
+        names = dict(classes)
+    else:
+        first = 0 if classes and classes[0].lower() in BACKGROUND_NAMES else 1
+        names = dict(enumerate(classes, start=first))
+    names = dict(sorted({0: "background", **names}.items()))
+    try:
+        space = LabelSpace(tuple(names.values()), tuple(names), ignored_ids=())
+    except DataError as error:
+        raise UsageError(f"classes: {error.message}", "Give each class a name and an id of its own.") from error
+    used = {region.label for image in annotations.images for region in image.regions}
+    ids = {label: 0 for label in used if label.lower() in BACKGROUND_NAMES}
+    ids |= {label: space.void_id for label in used if label.lower() in IGNORED_NAMES}
+    return space, ids | {name: number for number, name in names.items()}
+
+
+def _choose_ids(annotations: Annotations) -> dict[int, str]:
+    if annotations.classes is not None:
+        return dict(annotations.classes)
+    special = BACKGROUND_NAMES | IGNORED_NAMES
+    named = [name for name in dict.fromkeys(annotations.names) if name.lower() not in special]
+    free = (number for number in range(1, 65535) if number != 255 or len(named) > 254)
+    return dict(zip(free, named, strict=False))
+
+
+@dataclass
+class _Counts:
+    images: int = 0
+    overlapping_px: int = 0
+    overlapping_images: int = 0
+    empty: int = 0
+    pixels: dict[int, int] = field(default_factory=dict)
+
+    def describe(self, *, smaller_on_top: bool) -> Iterable[Note]:
+        if self.overlapping_px:
+            rule = "the smaller object is on top" if smaller_on_top else "later annotations are on top"
+            where = describe_count(self.overlapping_images, "image")
+            message = f"{describe_count(self.overlapping_px, 'pixel')} in {where} are in several classes: {rule}"
+            yield Note("overlapping-pixels", message)
+        if self.empty:
+            message = f"{describe_count(self.empty, 'image')} without annotations: all background"
+            yield Note("images-without-annotations", message)
+
+
+@dataclass(frozen=True)
+class _Painted:
+    """One image after its conversion."""
+
+    problems: tuple[Problem, ...]
+    is_done: bool = False
+    overlapping_px: int = 0
+    ids: tuple[int, ...] = ()
+    counts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Painter:
+    """Turns one annotated image after another into a pair of files."""
+
+    smaller_on_top: bool
+    ids: Mapping[str, int]
+    space: LabelSpace
+    writer: FolderWriter | None
+
+    def convert(self, item: AnnotatedImage) -> _Painted:
+        problems: list[Problem] = []
+        name = str(item.image) if isinstance(item.image, Path) else item.source
+        try:
+            image = item.image if isinstance(item.image, Path) else item.image()
+            header = load_header(image)
+            size = (header.height, header.width)
+            if item.size is not None and item.size != size:
+                raise AnnotationError("wrong-size", _describe_size(item.size, size, is_turned=header.is_turned))
+            embedded = ".jpg" if isinstance(image, bytes) and image.startswith(_JPEG_START) else ".png"
+            suffix = image.suffix if isinstance(image, Path) else embedded
+        except AnnotationError as error:
+            return _Painted((Problem(error.code, name, str(error)),))
+        except DataError as error:
+            return _Painted((Problem("unreadable-image", name, error.message.removeprefix(f"{name}: ")),))
+        mask, overlapping_px = self._paint(item, size, problems)
+        if self.writer is not None:
+            self.writer.write(item.key, image, suffix, mask)
+        ids, counts = np.unique(mask, return_counts=True)
+        return _Painted(tuple(problems), True, overlapping_px, tuple(ids.tolist()), tuple(counts.tolist()))
+
+    def _paint(self, item: AnnotatedImage, size: tuple[int, int], problems: list[Problem]) -> tuple[np.ndarray, int]:
+        largest = max(*self.space.ids, self.space.void_id)
+        mask = np.zeros(size, np.uint8 if largest < 256 else np.uint16)
+        overlapping_px = 0
+        drawn = self._draw(item, size, problems)
+        if self.smaller_on_top:
+            drawn = sorted(drawn, key=lambda pair: -np.count_nonzero(pair[1].pixels))
+        for number, (top, left, pixels) in drawn:
+            part = mask[top : top + pixels.shape[0], left : left + pixels.shape[1]]
+            if number not in (0, self.space.void_id):  # a hole is meant to be over something
+                overlapping_px += int(np.count_nonzero(pixels & (part != 0) & (part != number)))
+            part[pixels] = number
+        return mask, overlapping_px
+
+    def _draw(
+        self, item: AnnotatedImage, size: tuple[int, int], problems: list[Problem]
+    ) -> Iterable[tuple[int, Patch]]:
+        """Yield the id and the pixels of each region that can be drawn."""
+        for region in item.regions:
+            try:
+                patch = region.draw(*size)
+                if not patch.pixels.any():
+                    raise AnnotationError("no-pixel", "it covers no pixel of the image")
+            except AnnotationError as error:
+                problems.append(_describe_problem(item, region, error))
+                continue
+            number = self.ids.get(region.label)
+            if number is None:
+                unknown = AnnotationError("unknown-label", "not among the classes, so its pixels are ignored")
+                problems.append(_describe_problem(item, region, unknown))
+            yield self.space.void_id if number is None else number, patch
+
+
+def _describe_problem(item: AnnotatedImage, region: Region, error: AnnotationError) -> Problem:
+    return Problem(error.code, item.source, f"{region.where} ({region.label!r}): {error}")
+
+
+def _describe_size(annotated: tuple[int, int], size: tuple[int, int], *, is_turned: bool) -> str:
+    """Return what is wrong with annotations for an image of another size."""
+    line = f"the annotations are for {annotated[0]}x{annotated[1]} (height x width), the image is {size[0]}x{size[1]}"
+    turned = " after its EXIF orientation: it was annotated unrotated"
+    return line + turned * (is_turned and annotated == size[::-1])
+
+
+def _convert_images(
+    painter: _Painter, annotations: Annotations, problems: list[Problem], progress: ProgressCallback
+) -> _Counts:
+    counts = _Counts()
+    items = _drop_doubles(_shorten_keys(annotations.images), problems)
+    for number, (item, painted) in enumerate(zip(items, iter_threads(painter.convert, items), strict=True), start=1):
+        problems += painted.problems
+        counts.images += painted.is_done
+        counts.empty += painted.is_done and not item.regions
+        counts.overlapping_px += painted.overlapping_px
+        counts.overlapping_images += painted.overlapping_px > 0
+        for class_id, count in zip(painted.ids, painted.counts, strict=True):
+            counts.pixels[class_id] = counts.pixels.get(class_id, 0) + count
+        progress(Progress("converting", number, len(items)))
+    return counts
+
+
+def _shorten_keys(items: Sequence[AnnotatedImage]) -> list[AnnotatedImage]:
+    """Remove the folders that all images are in, and give splits the names that `atrous train` looks for."""
+    parts = [item.key.split("/") for item in items]
+    while all(len(own) > 1 for own in parts) and len({own[0] for own in parts}) == 1:
+        parts = [own[1:] for own in parts]
+    keys = ["/".join([_SPLIT_NAMES.get(first, first) if rest else first, *rest]) for first, *rest in parts]
+    return [replace(item, key=key) for item, key in zip(items, keys, strict=True)]
+
+
+def _drop_doubles(items: Sequence[AnnotatedImage], problems: list[Problem]) -> list[AnnotatedImage]:
+    """Return the items without those that would have the name of an earlier one."""
+    kept: dict[str, AnnotatedImage] = {}
+    for item in items:
+        first = kept.setdefault(item.key.lower(), item)  # file systems may not tell cases apart
+        if first is not item:
+            message = f"a second image named {item.key}, after that of {first.source}"
+            problems.append(Problem("duplicate-name", item.source, message))
+    return list(kept.values())
+
+
+def _describe_nothing(source: Path, converter: Converter, problems: Sequence[Problem]) -> DataError:
+    if not problems:
+        return DataError(f"{source}: nothing to convert", f"Expected: {converter.holds}.")
+    first = f"{describe_count(len(problems), 'problem')}, the first: {problems[0]}"
+    hint = "Give the folder that holds the images: `images=PATH`." if problems[0].code == "missing-image" else ""
+    return DataError(f"{source}: no image can be converted; {first}", hint or f"Expected: {converter.holds}.")
+
+
+def _require_places(source: Path, out: Path, images: Path | None) -> None:
+    for place in (source, images):
+        if place is not None:
+            require_existing(place)
+    if images is not None and not images.is_dir():
+        raise UsageError(f"{images} is no folder", "Give the folder that holds the images.")
+    if source.is_dir() and out.resolve() == source.resolve():
+        raise UsageError(f"{out} is the source", "Choose another `out`.")
+    require_empty(out)

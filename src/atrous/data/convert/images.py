@@ -1,0 +1,71 @@
+"""Finding the image that an annotation means. What it calls the image is only compared with names, never opened."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+from atrous.data.inventory import list_folder
+
+
+class ImageFinder:
+    """The images in some folders, by the names that annotations have for them.
+
+    Annotations hold absolute paths of other machines, paths with `..`, and backslashes. An image is found by as many of
+    the last parts of such a path as agree, and only inside the folders.
+
+    Args:
+        roots: The folders, with their sub-folders.
+    """
+
+    def __init__(self, roots: Sequence[Path]) -> None:
+        self._keys: dict[Path, str] = {}
+        self._by_name: dict[str, list[Path]] = {}
+        for root in roots:
+            for key, paths in list_folder(root).files.items():
+                for path in paths:
+                    if path not in self._keys:
+                        self._keys[path] = key
+                        self._by_name.setdefault(_normalise(path.name), []).append(path)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return iter(self._keys)
+
+    def get_key(self, path: Path) -> str:
+        """Return the path of an image below its folder, without suffix."""
+        return self._keys[path]
+
+    def find(self, text: str, beside: Path | None = None) -> list[Path]:
+        """Return the images that a path may mean: one if it is clear, none if there is no such image.
+
+        Args:
+            text: The path as an annotation has it.
+            beside: Folder of the annotation, whose images are preferred.
+        """
+        parts = [_normalise(part) for part in re.split(r"[\\/]+", text) if part not in ("", ".", "..")]
+        found = self._by_name.get(parts[-1], []) if parts else []
+        if len(found) > 1:
+            agreeing = [_count_agreeing(path, parts) for path in found]
+            found = [path for path, count in zip(found, agreeing, strict=True) if count == max(agreeing)]
+        if len(found) > 1 and beside is not None:
+            found = [path for path in found if path.parent == beside] or found
+        return found
+
+
+def _normalise(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _count_agreeing(path: Path, parts: Sequence[str]) -> int:
+    own = [_normalise(part) for part in path.parts]
+    count = 0
+    for mine, other in zip(reversed(own), reversed(parts), strict=False):
+        if mine != other:
+            break
+        count += 1
+    return count

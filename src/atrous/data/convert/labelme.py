@@ -1,0 +1,165 @@
+"""labelme: a JSON file for each image, with polygons, rectangles, circles, lines, points and masks.
+
+Shapes are drawn as labelme draws them, later ones over earlier ones. An image whose file is missing is taken from the
+JSON file, if that holds it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from atrous.core.errors import DataError
+from atrous.core.records import Note, Progress
+from atrous.core.words import describe_count
+from atrous.data.convert.contracts import (
+    AnnotatedImage,
+    AnnotationError,
+    Annotations,
+    Converter,
+    Patch,
+    Problem,
+    Region,
+    Request,
+)
+from atrous.data.convert.files import find_files, iter_heads, read_json, read_label
+from atrous.data.convert.shapes import draw_shape, read_points
+from atrous.images.decode import load_header, load_mask
+
+_SHAPES = re.compile(r'^\{.*"shapes"\s*:', re.DOTALL)
+_KINDS = {
+    "polygon": ("polygon", 3),
+    "oriented_rectangle": ("polygon", 4),
+    "rectangle": ("rectangle", 2),
+    "circle": ("circle", 2),
+    "line": ("line", 2),
+    "linestrip": ("line", 2),
+    "point": ("point", 1),
+}
+"""How each type of shape is drawn, and the points that it needs."""
+
+
+def _recognise(source: Path) -> bool:
+    return any(_SHAPES.match(head) for head in iter_heads(source, ".json"))
+
+
+def _read(request: Request) -> Annotations:
+    files = find_files(request.source, ".json")
+    images, labels, foreign = [], set(), 0
+    for number, file in enumerate(files, start=1):
+        try:
+            content = read_json(file)
+            if isinstance(content, dict) and isinstance(content.get("shapes"), list):
+                item = _read_image(content, file, request)
+                images.append(item)
+                labels |= {region.label for region in item.regions}
+            else:
+                foreign += 1
+        except DataError as error:
+            request.report(Problem("broken-file", str(file), error.message.removeprefix(f"{file}: ")))
+        except AnnotationError as error:
+            request.report(Problem(error.code, str(file), str(error)))
+        request.progress(Progress("reading annotations", number, len(files)))
+    notes = [Note("foreign-files", f"{describe_count(foreign, 'JSON file')} without shapes skipped")] if foreign else []
+    used = {item.image for item in images}
+    if unused := sum(image not in used for image in request.finder):
+        notes.append(Note("images-not-annotated", f"{describe_count(unused, 'image')} without a JSON file skipped"))
+    return Annotations(tuple(images), names=tuple(sorted(labels)), notes=tuple(notes))
+
+
+def _read_image(content: dict[str, Any], file: Path, request: Request) -> AnnotatedImage:
+    """Read the annotations of one image.
+
+    Raises:
+        AnnotationError: There is no such image, or several.
+    """
+    regions = []
+    for number, shape in enumerate(content["shapes"], start=1):
+        where = f"shape {number}"
+        try:
+            regions.append(_read_shape(shape, where, request.line_width_px))
+        except AnnotationError as error:
+            request.report(Problem(error.code, str(file), f"{where}: {error}"))
+    height, width = content.get("imageHeight"), content.get("imageWidth")
+    size = (height, width) if type(height) is int and type(width) is int else None
+    name = content.get("imagePath")
+    found = request.finder.find(name, file.parent) if isinstance(name, str) else []
+    if len(found) > 1:
+        raise AnnotationError("missing-image", f"{len(found)} images are named {name!r}, such as {found[0]}")
+    if found:
+        image: Path | Callable[[], bytes] = found[0]
+        key = request.finder.get_key(found[0])
+    elif isinstance(content.get("imageData"), str):
+        image = functools.partial(_read_embedded, file)
+        root = request.source if request.source.is_dir() else request.source.parent
+        key = file.relative_to(root).with_suffix("").as_posix()
+    else:
+        raise AnnotationError("missing-image", f"there is no image {name!r}")
+    return AnnotatedImage(str(file), image, key, tuple(regions), size)
+
+
+def _read_shape(shape: Any, where: str, line_width_px: int) -> Region:
+    """Read one annotation.
+
+    Raises:
+        AnnotationError: It cannot be drawn.
+    """
+    if not isinstance(shape, dict):
+        raise AnnotationError("broken-annotation", "no object")
+    label = read_label(shape.get("label"))
+    if not label:
+        raise AnnotationError("unknown-label", f"its label is {str(shape.get('label'))[:50]!r}")
+    kind = shape.get("shape_type") or "polygon"
+    if kind == "mask":
+        points = read_points(shape.get("points"), 2)
+        return Region(label, where, functools.partial(_draw_mask, shape.get("mask"), points))
+    if kind not in _KINDS:
+        raise AnnotationError("broken-annotation", f"its shape_type is {str(kind)[:50]!r}")
+    drawn_as, least = _KINDS[kind]
+    points = read_points(shape.get("points"), least)
+    return Region(label, where, functools.partial(draw_shape, drawn_as, points, line_width_px))
+
+
+def _draw_mask(encoded: Any, points: np.ndarray, height: int, width: int) -> Patch:
+    """Return the pixels of a mask, which fills the box between two pixels.
+
+    Raises:
+        AnnotationError: It is not encoded as labelme does, or not as large as its box.
+    """
+    (left, top), (right, bottom) = points[:2].astype(int).tolist()
+    size = (bottom - top + 1, right - left + 1)
+    if not (0 <= left <= right < width and 0 <= top <= bottom < height):
+        raise AnnotationError("outside", "its box is not inside the image")
+    try:
+        content = base64.b64decode(encoded, validate=True)
+        header = load_header(content)
+        if (header.height, header.width) != size:
+            raise AnnotationError(
+                "wrong-size",
+                f"its mask is {header.height}x{header.width} (height x width), its box {size[0]}x{size[1]}",
+            )
+        return Patch(top, left, load_mask(content) != 0)
+    except (DataError, TypeError, binascii.Error) as error:
+        raise AnnotationError("broken-annotation", f"its mask cannot be decoded: {error}") from error
+
+
+def _read_embedded(file: Path) -> bytes:
+    """Return the image in a JSON file.
+
+    Raises:
+        AnnotationError: It is not encoded as labelme does.
+    """
+    try:
+        return base64.b64decode(read_json(file)["imageData"], validate=True)
+    except (KeyError, TypeError, ValueError) as error:
+        raise AnnotationError("unreadable-image", "its imageData cannot be decoded") from error
+
+
+LABELME = Converter(_recognise, _read, "labelme's JSON files beside their images")

@@ -1,0 +1,67 @@
+"""The same scene in every format of annotations: a cat and a dog on background, as small files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from ruamel.yaml import YAML
+
+HEIGHT, WIDTH = 10, 12
+CAT = (slice(1, 6), slice(2, 7))
+DOG = (slice(5, 10), slice(8, 12))
+CORNERS = {"cat": [(2, 1), (7, 1), (7, 6), (2, 6)], "dog": [(8, 5), (12, 5), (12, 10), (8, 10)]}
+"""Corners of the two rectangles, x and y, where a pixel covers the square between whole numbers."""
+
+
+def draw_scene() -> np.ndarray:
+    """Return the names of the classes, (H, W)."""
+    names = np.full((HEIGHT, WIDTH), "background")
+    names[CAT], names[DOG] = "cat", "dog"
+    return names
+
+
+def save_image(path: Path, height: int = HEIGHT, width: int = WIDTH) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def read_names(folder: Path, key: str = "photo") -> np.ndarray:
+    """Return the names of the classes in a converted mask, (H, W); ignored pixels are called "ignored"."""
+    classes = YAML(typ="safe").load((folder / "atrous.yaml").read_text(encoding="utf-8"))["data"]["classes"]
+    mask = np.array(Image.open(folder / "masks" / f"{key}.png"))
+    return np.array([[classes.get(number, "ignored") for number in row] for row in mask.tolist()])
+
+
+def save_labelme(folder: Path, name: str) -> Path:
+    """labelme's rectangles include both of their corner pixels."""
+    shapes = [
+        {"label": label, "points": [corners[0], (corners[2][0] - 1, corners[2][1] - 1)], "shape_type": "rectangle"}
+        for label, corners in CORNERS.items()
+    ]
+    content = {"shapes": shapes, "imagePath": name, "imageHeight": HEIGHT, "imageWidth": WIDTH, "imageData": None}
+    file = folder / "photo.json"
+    file.write_text(json.dumps(content), encoding="utf-8")
+    return file
+
+
+def save_coco(folder: Path, name: str) -> Path:
+    categories = [{"id": number, "name": label} for number, label in enumerate(CORNERS, start=1)]
+    annotations = [
+        {"id": number, "image_id": 7, "category_id": number, "segmentation": [np.ravel(corners).tolist()]}
+        for number, corners in enumerate(CORNERS.values(), start=1)
+    ]
+    images = [{"id": 7, "file_name": name, "height": HEIGHT, "width": WIDTH}]
+    file = folder / "instances.json"
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    file.write_text(json.dumps(content), encoding="utf-8")
+    return file
+
+
+SAVERS: dict[str, Callable[[Path, str], Path]] = {"labelme": save_labelme, "coco": save_coco}
+"""By format: writes the scene for an image of a name, and returns the file that holds the annotations."""

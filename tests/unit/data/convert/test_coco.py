@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from annotated import CORNERS, HEIGHT, WIDTH, save_image
+from atrous.core.errors import DataError
+from atrous.data.convert.coco import decode_counts
+from atrous.data.convert.conversion import convert
+from atrous.data.convert.shapes import fill_runs
+
+SQUARE = [[1, 1, 4, 1, 4, 4, 1, 4]]
+WHOLE = [[0, 0, 12, 0, 12, 10, 0, 10]]
+
+
+def convert_rows(folder, *segmentations, categories=(1,), **fields):
+    save_image(folder / "in" / "photo.png")
+    rows = [
+        {"id": number, "image_id": 7, "category_id": category, "segmentation": segmentation}
+        for number, (category, segmentation) in enumerate(segmentations, start=1)
+    ]
+    content = {
+        "images": [{"id": 7, "file_name": "photo.png", "height": HEIGHT, "width": WIDTH}],
+        "annotations": rows,
+        "categories": [{"id": number, "name": f"kind {number}"} for number in categories],
+    }
+    (folder / "in" / "all.json").write_text(json.dumps(content | fields), encoding="utf-8")
+    return convert(folder / "in", folder / "out", from_format="coco", progress=False)
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        SQUARE,
+        SQUARE[0],
+        [[1, 1, 3, 1, 3, 4, 1, 4], [2, 1, 4, 1, 4, 4, 2, 4]],
+        {"size": [10, 12], "counts": [11, 3, 7, 3, 7, 3, 86]},
+        {"size": [10, 12], "counts": ";37000_2"},
+    ],
+)
+def test_polygons_and_runs_of_either_kind_are_the_same_square(segmentation, tmp_path):
+    result = convert_rows(tmp_path, (1, segmentation))
+    assert (result.problems, result.pixels) == ((), {0: 111, 1: 9})
+
+
+def test_a_smaller_object_is_on_top_and_overlaps_are_counted(tmp_path):
+    for number, order in enumerate(([(1, SQUARE), (2, WHOLE)], [(2, WHOLE), (1, SQUARE)])):
+        result = convert_rows(tmp_path / str(number), *order, categories=(1, 2))
+        assert (result.pixels, result.overlapping_px) == ({1: 9, 2: 111}, 9)
+        assert "the smaller object is on top" in str(result.notes[0])
+
+
+@pytest.mark.parametrize(
+    ("categories", "ids"),
+    [((7, 90), (0, 7, 90)), ((0, 1), (0, 1)), ((255, 3), (0, 1, 2)), ((-4, 70000), (0, 1))],
+)
+def test_ids_of_categories_are_kept_where_they_can_be(categories, ids, tmp_path):
+    assert convert_rows(tmp_path, (max(categories), SQUARE), categories=categories).label_space.ids == ids
+
+
+def test_a_used_category_0_is_not_background(tmp_path):
+    result = convert_rows(tmp_path, (0, SQUARE), categories=(0, 1))
+    assert (result.label_space.names, result.pixels) == (("background", "kind 0", "kind 1"), {0: 111, 1: 9})
+    assert [note.code for note in result.notes] == ["ids-changed"]
+
+
+@pytest.mark.parametrize(
+    ("category", "segmentation", "code"),
+    [
+        (5, SQUARE, "unknown-label"),
+        (None, SQUARE, "unknown-label"),
+        ([], SQUARE, "unknown-label"),
+        (1, None, "broken-annotation"),
+        (1, [], "broken-annotation"),
+        (1, [[]], "too-few-points"),
+        (1, [[1, 1, 2, 2]], "too-few-points"),
+        (1, [[1, 1, 2, 2, float("nan"), 3]], "broken-annotation"),
+        (1, [SQUARE[0], None], "broken-annotation"),
+        (1, {}, "wrong-size"),
+        (1, {"size": [12, 10], "counts": [120]}, "wrong-size"),
+        (1, {"size": [10, 12], "counts": [119]}, "broken-rle"),
+        (1, {"size": [10, 12], "counts": None}, "broken-rle"),
+        (1, {"size": [10, 12], "counts": "é"}, "broken-rle"),
+        (1, {"size": [10, 12], "counts": ";37000_"}, "broken-rle"),
+        (1, {"size": [10, 12], "counts": "o" * 100}, "broken-rle"),
+        (1, {"size": [10, 12], "counts": [120]}, "no-pixel"),
+        (1, [[50, 50, 60, 50, 60, 60]], "no-pixel"),
+    ],
+)
+def test_a_broken_annotation_is_listed_and_the_others_are_drawn(category, segmentation, code, tmp_path):
+    result = convert_rows(tmp_path, (category, segmentation), (1, SQUARE))
+    assert [problem.code for problem in result.problems] == [code]
+    assert "annotation 1" in result.problems[0].message
+    assert result.pixels[1] == 9
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        [{"id": 7, "file_name": "photo.png", "height": 12, "width": 10}],
+        [{"id": 7, "file_name": "gone.png"}],
+        [{"id": 7}],
+        [{"id": [], "file_name": "photo.png"}],
+        ["photo.png"],
+    ],
+)
+def test_without_an_image_that_fits_nothing_is_converted(images, tmp_path):
+    with pytest.raises(DataError, match="no image can be converted"):
+        convert_rows(tmp_path, (1, SQUARE), images=images)
+
+
+def test_an_image_without_annotations_is_background(tmp_path):
+    result = convert_rows(tmp_path)
+    assert (result.pixels, [note.code for note in result.notes]) == ({0: 120}, ["images-without-annotations"])
+
+
+def test_files_of_two_splits_become_splits(tmp_path):
+    for split, name in (("train2017", "a"), ("val2017", "b")):
+        save_image(tmp_path / "in" / split / f"{name}.png")
+        content = {
+            "images": [{"id": 1, "file_name": f"{name}.png"}],
+            "annotations": [{"image_id": 1, "category_id": 1, "segmentation": [np.ravel(CORNERS["cat"]).tolist()]}],
+            "categories": [{"id": 1, "name": "cat"}],
+        }
+        (tmp_path / "in" / "annotations").mkdir(exist_ok=True)
+        (tmp_path / "in" / "annotations" / f"instances_{split}.json").write_text(json.dumps(content), encoding="utf-8")
+    assert convert(tmp_path / "in", tmp_path / "out", progress=False).problems == ()
+    assert sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png")) == [
+        "images/train/a.png",
+        "images/val/b.png",
+        "masks/train/a.png",
+        "masks/val/b.png",
+    ]
+
+
+def test_strings_of_run_lengths_are_those_of_coco():
+    coco = pytest.importorskip("pycocotools.mask")
+    generator = np.random.default_rng(0)
+    for share in (0.0, 0.01, 0.5, 0.99, 1.0):
+        mask = generator.random((37, 53)) < share
+        text = coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
+        assert (fill_runs(decode_counts(text), 37, 53, by_column=True) == mask).all()

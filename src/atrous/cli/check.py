@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import indent
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -75,8 +76,10 @@ def _print_result(console: Console, result: CheckResult) -> None:
         console.print(table)
     for finding in result.findings:
         console.print(Text(finding.severity, style=_STYLES[finding.severity]) + f" {finding.code}: {finding.message}")
-        if finding.fix:
-            console.print(f"  {spell_options(finding.fix)}")
+        fix = finding.to_json()["fix"]
+        for text in (spell_options(fix.get("text", "")), fix.get("command", ""), fix.get("yaml", "")):
+            if text:
+                console.print(indent(text.rstrip(), "  "))
     counts = [sum(finding.severity == severity for finding in result.findings) for severity in _STYLES]
     words = [describe_count(count, severity) for severity, count in zip(_STYLES, counts, strict=True)]
     images = f"{describe_count(result.num_images, 'image')}, {describe_count(result.num_pairs, 'pair')}"

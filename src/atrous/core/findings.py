@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from atrous.core.data_source import SETTINGS_NAME
 from atrous.core.errors import SKIPPED_EXIT_CODE, DataError
 from atrous.core.records import Note
 
@@ -15,6 +18,8 @@ FILES_KEPT = 3
 """Files that a finding names as data."""
 LINES_SHOWN = 5
 """Items that a message lists before it counts the rest."""
+_PLAIN = re.compile(r"(?!(?:true|false|null)$)[A-Za-z][\w-]*")
+"""Texts that YAML reads as themselves without quotes."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,8 @@ class Finding:
         message: The finding as text, with the files, ids and pixel counts concerned.
         files: The first few files concerned, at most `FILES_KEPT`.
         fix: What to do; empty if nothing has to be done.
+        settings: The keys of `data` in atrous.yaml that do it, if that is all; lists of several findings are joined.
+        command: The command that does it, if one does.
     """
 
     code: str
@@ -36,13 +43,23 @@ class Finding:
     message: str
     files: tuple[str, ...] = ()
     fix: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    command: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "files", tuple(self.files[:FILES_KEPT]))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON."""
-        return asdict(self) | {"files": list(self.files), "fix": {"text": self.fix} if self.fix else {}}
+        """Return the fields as JSON; the fix has the keys "text", "yaml" and "command" that are not empty."""
+        fix = {"text": self.fix, "yaml": format_settings(self.settings), "command": self.command}
+        return {
+            "code": self.code,
+            "severity": self.severity,
+            "count": self.count,
+            "files": list(self.files),
+            "message": self.message,
+            "fix": {key: text for key, text in fix.items() if text},
+        }
 
     def to_note(self) -> Note:
         """Return the code and the message."""
@@ -125,7 +142,42 @@ def require_no_errors(findings: Iterable[Finding]) -> None:
         return
     lines = [finding.message for finding in errors]
     message = lines[0] if len(lines) == 1 else "\n  ".join(["the data cannot be used:", *lines])
-    raise DataError(message, " ".join(dict.fromkeys(finding.fix for finding in errors if finding.fix)))
+    hints = list(dict.fromkeys(finding.fix for finding in errors if finding.fix))
+    if yaml := format_settings(merge_settings(errors)):
+        hints.append(f"In {SETTINGS_NAME}:\n{yaml}")
+    raise DataError(message, " ".join(hints).rstrip())
+
+
+def merge_settings(findings: Iterable[Finding]) -> dict[str, Any]:
+    """Return the settings of all findings as one: lists and mappings of one key are joined."""
+    merged: dict[str, Any] = {}
+    for finding in findings:
+        for key, value in finding.settings.items():
+            before = merged.get(key)
+            if isinstance(before, Mapping) and isinstance(value, Mapping):
+                merged[key] = {**before, **value}
+            elif isinstance(before, list) and isinstance(value, list):
+                merged[key] = [*before, *(each for each in value if each not in before)]
+            else:
+                merged[key] = value
+    return merged
+
+
+def format_settings(settings: Mapping[str, Any]) -> str:
+    """Return keys of `data` as the lines of an atrous.yaml; empty if there are none."""
+    lines = [f"  {key}: {_format_value(value)}\n" for key, value in settings.items()]
+    return "".join(["data:\n", *lines]) if lines else ""
+
+
+def _format_value(value: Any) -> str:
+    """Return a value as YAML in one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_format_value(key)}: {_format_value(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_format_value, value)) + "]"
+    if isinstance(value, str):
+        return value if _PLAIN.fullmatch(value) else json.dumps(value, ensure_ascii=False)
+    return json.dumps(value)
 
 
 def shorten_list(lines: Sequence[str]) -> str:

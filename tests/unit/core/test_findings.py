@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from ruamel.yaml import YAML
 
 from atrous.core.errors import DataError
-from atrous.core.findings import Finding, require_no_errors, shorten_list
+from atrous.core.findings import Finding, format_settings, merge_settings, require_no_errors, shorten_list
 
 
 def test_a_finding_names_the_first_files_and_is_plain_json():
@@ -15,7 +16,7 @@ def test_a_finding_names_the_first_files_and_is_plain_json():
         "count": 5,
         "message": "5 pairs differ",
         "files": ["a", "b", "c"],
-        "fix": "Export them again.",
+        "fix": {"text": "Export them again."},
     }
 
 
@@ -30,6 +31,26 @@ def test_errors_alone_stop_and_all_of_them_in_one_message():
         require_no_errors([one, warning, other])
     assert caught.value.message == "the data cannot be used:\n  one\n  other"
     assert caught.value.hint == "Mend it."
+
+
+def test_settings_of_several_findings_are_one_section_to_paste():
+    findings = [
+        Finding("a", "error", 1, "one", settings={"exclude": ["b c.jpg", "old/*"], "classes": {0: "road", 1: "true"}}),
+        Finding("b", "error", 1, "two", settings={"exclude": ["old/*", "d.png"], "classes": {7: "car"}, "page": 1}),
+    ]
+    text = format_settings(merge_settings(findings))
+    assert YAML(typ="safe", pure=True).load(text) == {
+        "data": {
+            "exclude": ["b c.jpg", "old/*", "d.png"],
+            "classes": {0: "road", 1: "true", 7: "car"},
+            "page": 1,
+        }
+    }
+    with pytest.raises(DataError) as caught:
+        require_no_errors(findings)
+    assert caught.value.hint == f"In atrous.yaml:\n{text}".rstrip()
+    assert findings[1].to_json()["fix"]["yaml"].startswith("data:\n  exclude: [")
+    assert format_settings({}) == ""
 
 
 def test_long_lists_are_cut():

@@ -48,7 +48,8 @@ def check_binary_255(survey: Survey) -> Iterator[Finding]:
         message = f"the masks hold only the ids 0 and {ids[1]}" + (
             f", and {ids[1]} is ignored" if ids[1] in ignored else ""
         )
-        yield Finding("binary-255", "error", 1, message, fix=fix)
+        settings = {"classes": {0: "background", ids[1]: "object"}, "ignore": [i for i in ignored if i != ids[1]]}
+        yield Finding("binary-255", "error", 1, message, fix=fix, settings=settings)
 
 
 def check_single_class(survey: Survey) -> Iterator[Finding]:

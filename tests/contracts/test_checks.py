@@ -1,88 +1,213 @@
-"""What every entry of CHECKS must keep: its findings carry its code, and an error says what to do."""
+"""What every entry of CHECKS must keep, on data broken in one way each: its finding and no other error, and a fix."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import os
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
+from ruamel.yaml import YAML
 
-from atrous.core.findings import FILES_KEPT
-from atrous.core.labels import LabelSpace
+from atrous.config.load import load_config
+from atrous.core.errors import DataError
+from atrous.core.findings import FILES_KEPT, CheckResult
 from atrous.data import CHECKS
+from atrous.data.build import build_splits, check_training_data
 from atrous.data.checks.survey import Survey
-from atrous.data.facts import DatasetFacts, read_facts
-from atrous.data.facts_cache import FactsCache
-from atrous.data.inventory import Pair, take_inventory
-from atrous.data.pairs import PairDataset
+from atrous.runs.check import check_data
 
-SPACE = LabelSpace(("road", "car", "tree"))
+SIZE = (16, 24)
+NAMED = "data: {classes: {0: road, 1: car}}\n"
 
 
-def save(path: Path, values: object, **options: object) -> Path:
+def save(path: Path, pixels: object, **options: object) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.array(values, np.uint8)).save(path, **options)
+    Image.fromarray(np.asarray(pixels, np.uint8)).save(path, **options)
     return path
 
 
-def read(folder: Path, name: str, masks: list[list[list[int]]]) -> DatasetFacts:
-    """Facts of pairs with all that can be wrong with files: one damaged pair, one too small, one rotated."""
-    pairs = []
-    for number, ids in enumerate(masks):
-        image = save(folder / name / f"{number}.jpg", np.zeros((*np.shape(ids), 3)))
-        pairs.append(Pair(str(number), image, save(folder / name / f"{number}.png", ids)))
+def draw_mask(*ids: int) -> np.ndarray:
+    """A mask with a block of each id, side by side."""
+    return np.repeat(np.array(ids, np.uint8), -(-SIZE[1] // len(ids)))[None, : SIZE[1]].repeat(SIZE[0], axis=0)
+
+
+def list_masks(root: Path, split: str = "*") -> list[Path]:
+    return sorted((root / "masks").glob(f"{split}/*.png"))
+
+
+def find_image(mask: Path) -> Path:
+    return mask.parents[2] / "images" / mask.parent.name / mask.name
+
+
+def write_masks(root: Path, *masks: np.ndarray) -> None:
+    """Write the given masks in turn over all that there are."""
+    for number, path in enumerate(list_masks(root)):
+        save(path, masks[number % len(masks)])
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Sound data: images of noise with two named classes in each mask, 8 pairs to train on and 3 to score on."""
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 3)):
+        for number in range(count):
+            save(tmp_path / "images" / split / f"{number}.png", generator.integers(0, 256, (*SIZE, 3)))
+            save(tmp_path / "masks" / split / f"{number}.png", draw_mask(0, 1))
+    (tmp_path / "atrous.yaml").write_text(NAMED)
+    return tmp_path
+
+
+def name_nothing(root: Path) -> None:
+    (root / "atrous.yaml").unlink()
+
+
+def lock_folder(root: Path) -> None:
+    (root / "images" / "train" / "locked").mkdir()
+
+
+def rename_case(root: Path) -> None:
+    for kind in ("images", "masks"):
+        first = root / kind / "train" / "0.png"
+        first.rename(first.with_name("P0.png" if kind == "images" else "p0.png"))
+
+
+def rename_encoding(root: Path) -> None:
+    for kind, form in (("images", "NFC"), ("masks", "NFD")):
+        first = root / kind / "train" / "1.png"
+        first.rename(first.with_name(unicodedata.normalize(form, "Bücher.png")))
+
+
+def empty_val(root: Path) -> None:
+    for mask in list_masks(root, "val"):
+        mask.unlink()
+        find_image(mask).unlink()
+
+
+def count_objects(root: Path) -> None:
+    for number, path in enumerate(list_masks(root)):
+        save(path, draw_mask(*range(2 + number % 6)))
+
+
+def turn(root: Path) -> None:
     exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6
-    small = save(folder / name / "small.jpg", np.zeros((1, 1, 3)), exif=exif)
-    broken = [folder / name / "broken.jpg", folder / name / "broken.png"]
-    for path in broken:
-        path.write_bytes(b"no image")
-    pairs += [Pair("small", small, save(folder / name / "small.png", [[0, 0]])), Pair("broken", *broken)]
-    return read_facts(PairDataset(f"mine {name}", SPACE, tuple(pairs)), FactsCache(folder / "cache"))
+    exif[ExifTags.Base.Orientation] = 3
+    path = find_image(list_masks(root)[0])
+    Image.open(path).save(path, exif=exif)
 
 
-def take_survey(root: Path, case: str) -> Survey:
-    """Data with everything wrong that can be wrong at once; some mistakes exclude each other."""
-    for name in ("a.png", "a.jpg", "alone.png", ".hidden.png"):
-        save(root / "images" / name, np.zeros((2, 2, 3)))
-    for name in ("a.png", "orphan.png"):
-        save(root / "masks" / name, np.zeros((2, 2)))
-    (root / "images" / "notes.txt").touch()
-    (root / "images" / "more").symlink_to(root / "masks")
-    (root / "images" / "device.png").symlink_to("/dev/null")
-    inventories = take_inventory([("", root / "images", root / "masks"), ("", root / "gone", root / "gone")])
-    train = {
-        "named": [[[0, 255], [9, 0]]],
-        "found": [[[0, 0], [9, 9]]],
-        "ignored": [[[255, 255]]],
-        "binary": [[[0, 255]]],
-    }[case]
-    facts = read(root, "train", train)
-    if case in ("ignored", "binary"):
-        facts = DatasetFacts(facts.name, facts.label_space, facts.items[:1])
-        return Survey(inventories, facts)
-    val = read(root, "val", [[[0, 1]]])
-    facts, val = (
-        replace(split, items=(replace(split.items[0], digest="a"), *split.items[1:])) for split in (facts, val)
-    )
-    return Survey(inventories, facts, val, are_classes_named=case == "named")
+def break_pair(root: Path) -> None:
+    path = find_image(list_masks(root)[0])
+    save(path, np.zeros((8, 12, 3)))
 
 
-@pytest.fixture(scope="module")
-def surveys(tmp_path_factory: pytest.TempPathFactory) -> list[Survey]:
-    return [take_survey(tmp_path_factory.mktemp(case), case) for case in ("named", "found", "ignored", "binary")]
+def leave_void(root: Path) -> None:
+    mask = draw_mask(0, 1)
+    mask[1:] = 255
+    save(list_masks(root)[0], mask)
+
+
+def make_rare(root: Path) -> None:
+    (root / "atrous.yaml").write_text("data: {classes: {0: road, 1: car, 2: cat}}\n")
+    for path in list_masks(root):
+        image, mask = np.random.default_rng(int(path.stem)).integers(0, 256, (120, 120, 3)), np.zeros((120, 120))
+        mask[:60] = 1
+        mask[0, 0] = 2
+        save(find_image(path), image + (path.parent.name == "val"))
+        save(path, mask)
+
+
+CASES: dict[str, Callable[[Path], object]] = {
+    "unlisted-folder": lock_folder,
+    "duplicate-name": lambda root: save(root / "images" / "train" / "0.bmp", np.zeros((*SIZE, 3))),
+    "name-differs-by-case": rename_case,
+    "name-differs-by-encoding": rename_encoding,
+    "image-without-mask": lambda root: list_masks(root)[0].unlink(),
+    "mask-without-image": lambda root: find_image(list_masks(root)[0]).unlink(),
+    "empty-split": empty_val,
+    "unreadable-image": lambda root: find_image(list_masks(root)[0]).write_bytes(b"no image"),
+    "unreadable-mask": lambda root: list_masks(root)[0].write_bytes(b""),
+    "size-mismatch": break_pair,
+    "transposed-mask": lambda root: save(list_masks(root)[0], draw_mask(0, 1).T),
+    "instance-mask": count_objects,
+    "unknown-id": lambda root: save(list_masks(root)[0], draw_mask(0, 1, 7)),
+    "binary-255": lambda root: (name_nothing(root), write_masks(root, draw_mask(0, 255))),
+    "single-class": lambda root: (name_nothing(root), write_masks(root, draw_mask(4))),
+    "no-labelled-pixel": lambda root: write_masks(root, draw_mask(255)),
+    "named-class-empty": lambda root: write_masks(root, draw_mask(0)),
+    "class-in-one-split-only": lambda root: [save(path, draw_mask(0)) for path in list_masks(root, "val")],
+    "rare-class": make_rare,
+    "mostly-void": leave_void,
+    "split-overlap": lambda root: save(
+        find_image(list_masks(root, "val")[0]), Image.open(find_image(list_masks(root, "train")[0]))
+    ),
+    "ignored-ids": lambda root: save(list_masks(root)[0], draw_mask(0, 1, 255)),
+    "exif-rotated": turn,
+    "hidden-files": lambda root: (root / "images" / "train" / ".hidden").touch(),
+    "foreign-files": lambda root: (root / "images" / "train" / "notes.txt").touch(),
+    "linked-folders": lambda root: (root / "images" / "train" / "more").symlink_to(root / "masks"),
+    "special-files": lambda root: os.mkfifo(root / "images" / "train" / "pipe.png"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders called locked cannot be listed, even by root."""
+    scan = os.scandir
+
+    def refuse(path: str | Path) -> object:
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+
+
+def check(root: Path) -> CheckResult:
+    return check_data(load_config(options={"data.source": str(root)}).config.data)
+
+
+def is_refused(root: Path) -> bool:
+    config = load_config(options={"data.source": str(root)}).config.data
+    try:
+        check_training_data(config, build_splits(config))
+    except DataError:
+        return True
+    return False
+
+
+def test_sound_data_have_no_findings(root):
+    assert check(root).findings == ()
+    assert not is_refused(root)
+
+
+def test_every_check_has_a_case():
+    assert list(CASES) == list(CHECKS)
 
 
 @pytest.mark.parametrize("code", list(CHECKS))
-def test_findings_have_the_code_of_their_check_and_errors_a_fix(code, surveys):
-    findings = [finding for survey in surveys for finding in CHECKS.load(code)(survey)]
-    assert findings
-    for finding in findings:
-        assert finding.code == code
+def test_data_broken_in_one_way_have_its_finding_and_no_other_error(code, root):
+    CASES[code](root)
+    result = check(root)
+    own = [finding for finding in result.findings if finding.code == code]
+    assert own
+    assert {finding.code for finding in result.findings if finding.severity == "error"} <= {code}
+    assert is_refused(root) == (result.exit_code == DataError.exit_code)
+    for finding in own:
         assert finding.count >= 1
         assert finding.message
-        assert finding.fix or finding.severity != "error"
-        assert len(finding.files) <= min(finding.count, FILES_KEPT) or code == "duplicate-name"
+        assert finding.fix or finding.severity == "note"
+        assert len(finding.files) <= FILES_KEPT
+        assert YAML(typ="safe", pure=True).load(finding.to_json()["fix"].get("yaml", "data:"))["data"] is not False
     assert list(CHECKS.load(code)(Survey())) == []
+
+
+def test_a_command_that_solves_it_does(root):
+    for code in ("name-differs-by-case", "name-differs-by-encoding"):
+        CASES[code](root)
+        (finding,) = (finding for finding in check(root).findings if finding.code == code)
+        assert os.system(finding.command) == 0
+        assert check(root).findings == ()

@@ -153,8 +153,11 @@ def describe_size_mismatch(image: Path, header: ImageHeader, mask: Path, mask_si
     if size == mask_size:
         return ""
     line = f"{image} is {size[0]}x{size[1]} (height x width), {mask} is {mask_size[0]}x{mask_size[1]}"
+    factor = size[0] / mask_size[0]
     if header.is_turned and size[::-1] == mask_size:
         line += ": the image is rotated by its EXIF orientation, and the mask was drawn on the unrotated image"
+    elif factor != 1 and abs(size[1] / factor - mask_size[1]) <= 1:
+        line += f": the mask was drawn on the image at {1 / factor:.4g} times its size"
     return line
 
 

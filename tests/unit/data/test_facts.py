@@ -23,6 +23,13 @@ def test_a_mask_of_the_unrotated_image_is_named_as_such():
     assert "EXIF" not in describe_size_mismatch(Path("a.png"), turned, Path("m.png"), (3, 3))
 
 
+def test_a_mask_of_a_scaled_image_is_named_as_such():
+    header = ImageHeader(480, 640, "RGB", is_turned=False)
+    line = describe_size_mismatch(Path("a.png"), header, Path("m.png"), (240, 320))
+    assert line.endswith("the mask was drawn on the image at 0.5 times its size")
+    assert "times" not in describe_size_mismatch(Path("a.png"), header, Path("m.png"), (240, 330))
+
+
 class MadeMasks:
     """A Python data set of masks that are made, which remembers the threads that call it."""
 

@@ -96,7 +96,7 @@ def test_a_missing_folder_is_an_error_and_no_finding(tmp_path):
 
 
 def test_json_has_the_documented_form(folder, capsys):
-    save(folder / "masks" / "0.png", np.full((6, 8), 255))
+    save(folder / "masks" / "0.png", np.repeat([[0, 1, 255]], 6, axis=0).repeat([2, 3, 3], axis=1))
     (folder / "images" / "notes.txt").touch()
     assert main(["check", str(folder), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)

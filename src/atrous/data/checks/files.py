@@ -28,23 +28,32 @@ def check_unreadable_mask(survey: Survey) -> Iterator[Finding]:
 
 def check_size_mismatch(survey: Survey) -> Iterator[Finding]:
     """Find masks whose size is not that of their image."""
-    for split in survey.splits:
-        lines, files = [], []
-        for item in split.items:
-            if item.image and item.mask and item.image_path and item.mask_path:
-                line = describe_size_mismatch(item.image_path, item.image, item.mask_path, item.mask.size)
-                if line:
-                    lines.append(line)
-                    files.append(str(item.image_path))
-        if lines:
-            yield Finding(
-                "size-mismatch",
-                "error",
-                len(lines),
-                f"{describe_count(len(lines), 'pair')} with different sizes: {shorten_list(lines)}",
-                tuple(files),
-                "Masks are never resized to fit: export them again at the size of the image.",
-            )
+    found = [(path, line) for path, line, is_transposed in _list_mismatches(survey) if not is_transposed]
+    if found:
+        files, lines = zip(*found, strict=True)
+        message = f"{describe_count(len(lines), 'pair')} with different sizes: {shorten_list(lines)}"
+        fix = "Masks are never resized to fit: export them again at the size of the image."
+        yield Finding("size-mismatch", "error", len(lines), message, files, fix)
+
+
+def check_transposed_mask(survey: Survey) -> Iterator[Finding]:
+    """Find masks with the height of their image as width, and its width as height."""
+    found = [(path, line) for path, line, is_transposed in _list_mismatches(survey) if is_transposed]
+    if found:
+        files, lines = zip(*found, strict=True)
+        message = f"{describe_count(len(lines), 'mask')} rotated or transposed: {shorten_list(lines)}"
+        fix = "Rotate the masks by a quarter turn, or export them again, and look at the result."
+        yield Finding("transposed-mask", "error", len(lines), message, files, fix)
+
+
+def _list_mismatches(survey: Survey) -> Iterator[tuple[str, str, bool]]:
+    """Yield the image of each pair with two sizes, its description, and whether one size is the other transposed."""
+    for item in (item for split in survey.splits for item in split.items):
+        if item.image and item.mask and item.image_path and item.mask_path:
+            line = describe_size_mismatch(item.image_path, item.image, item.mask_path, item.mask.size)
+            size = (item.image.height, item.image.width)
+            if line:
+                yield str(item.image_path), line, size[::-1] == item.mask.size and not item.image.is_turned
 
 
 def check_exif_rotated(survey: Survey) -> Iterator[Finding]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from atrous.data.inventory import FolderListing
 from atrous.images.decode import IMAGE_SUFFIXES
 
 _PAIRING = "A mask has the name and the sub-folder of its image, up to the suffix."
+_MOST_MOVES = 20
+"""Files that a command renames; more are listed."""
 
 
 def check_unlisted_folder(survey: Survey) -> Iterator[Finding]:
@@ -42,14 +46,61 @@ def list_duplicates(names: Iterable[tuple[Path, ...]]) -> Iterator[Finding]:
 
 def check_image_without_mask(survey: Survey) -> Iterator[Finding]:
     """Find images that have no mask."""
-    files = sorted(path for inventory in survey.inventories for path in inventory.images_without_mask)
+    named = {image for image, _ in _find_near_names(survey)}
+    files = sorted(
+        path for inventory in survey.inventories for path in inventory.images_without_mask if path not in named
+    )
     yield from _list_files("image-without-mask", "error", "image", "without a mask", files, _PAIRING)
 
 
 def check_mask_without_image(survey: Survey) -> Iterator[Finding]:
     """Find masks that have no image."""
-    files = sorted(path for inventory in survey.inventories for path in inventory.masks_without_image)
+    named = {mask for _, mask in _find_near_names(survey)}
+    files = sorted(
+        path for inventory in survey.inventories for path in inventory.masks_without_image if path not in named
+    )
     yield from _list_files("mask-without-image", "error", "mask", "without an image", files, _PAIRING)
+
+
+def check_name_differs_by_case(survey: Survey) -> Iterator[Finding]:
+    """Find images and masks whose names are equal but for capital letters."""
+    found = [pair for pair in _find_near_names(survey) if _compose(pair[0]) != _compose(pair[1])]
+    yield from _list_near_names("name-differs-by-case", "by capital letters", found)
+
+
+def check_name_differs_by_encoding(survey: Survey) -> Iterator[Finding]:
+    """Find images and masks whose names look equal and are written with other Unicode characters."""
+    found = [pair for pair in _find_near_names(survey) if _compose(pair[0]) == _compose(pair[1])]
+    yield from _list_near_names("name-differs-by-encoding", "in the Unicode form of their letters", found)
+
+
+def _list_near_names(code: str, what: str, found: Sequence[tuple[Path, Path]]) -> Iterator[Finding]:
+    if found:
+        lines = [f"{image} and {mask}" for image, mask in found]
+        message = f"{describe_count(len(found), 'pair')} with names that differ {what}: {shorten_list(lines)}"
+        files = tuple(str(path) for pair in found for path in pair)
+        moves = [["mv", "-n", "--", str(mask), str(mask.with_stem(image.stem))] for image, mask in found[:_MOST_MOVES]]
+        fix = "Give both the same name."
+        yield Finding(code, "error", len(found), message, files, fix, command=" && ".join(map(shlex.join, moves)))
+
+
+def _find_near_names(survey: Survey) -> list[tuple[Path, Path]]:
+    """Pair images and masks that have no partner by their names without regard to case and Unicode form."""
+    pairs = []
+    for inventory in survey.inventories:
+        images, masks = (
+            {unicodedata.normalize("NFC", key).casefold(): listing.files[key][0] for key in keys}
+            for listing, keys in (
+                (inventory.images, inventory.images.files.keys() - inventory.masks.files.keys()),
+                (inventory.masks, inventory.masks.files.keys() - inventory.images.files.keys()),
+            )
+        )
+        pairs += [(images[name], masks[name]) for name in sorted(images.keys() & masks.keys())]
+    return pairs
+
+
+def _compose(path: Path) -> str:
+    return unicodedata.normalize("NFC", path.stem)
 
 
 def check_empty_split(survey: Survey) -> Iterator[Finding]:

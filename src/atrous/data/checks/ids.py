@@ -6,13 +6,16 @@ from collections.abc import Iterator, Mapping
 
 from atrous.core.findings import Finding, shorten_list
 from atrous.core.words import describe_count
+from atrous.data.checks.encodings import find_instances
 from atrous.data.checks.survey import Survey
 from atrous.data.classes import suggest_mapping
 from atrous.data.facts import DatasetFacts
 
 
 def check_unknown_id(survey: Survey) -> Iterator[Finding]:
-    """Find masks with ids that are neither a class nor ignored."""
+    """Find masks with ids that are neither a class nor ignored, and no sign of another encoding."""
+    if find_instances(survey):
+        return
     for split in survey.splits:
         space = split.label_space
         known = {*space.ids, *space.ignored_ids}
@@ -98,9 +101,11 @@ def check_named_class_empty(survey: Survey) -> Iterator[Finding]:
     if mapping and ignored:
         low, high = totals
         message += f": the masks hold only {low} and {high}, and {high} is ignored"
-    names = [name for name, number in zip(space.names, space.ids, strict=True) if number in present]
-    fix = mapping or f"Name only classes that occur: {', '.join(names)}; or add images of the rest."
-    yield Finding("named-class-empty", "error", len(empty), message, fix=fix)
+    rows = zip(space.names, space.ids, strict=True)
+    classes = {number: name for name, number in rows if number in present}
+    fix = mapping or f"Name only classes that occur: {', '.join(classes.values())}; or add images of the rest."
+    settings = {} if mapping else {"classes": classes}
+    yield Finding("named-class-empty", "error", len(empty), message, fix=fix, settings=settings)
 
 
 def check_class_in_one_split_only(survey: Survey) -> Iterator[Finding]:

@@ -94,3 +94,17 @@ def test_a_class_in_one_split_alone_is_a_warning_on_either_side():
 
 def test_all_classes_present_is_silent():
     assert check([[[0, 1]]], TWO, val=[[[1, 0]]]) == {}
+
+
+def test_numbered_objects_are_told_from_classes():
+    numbered = [[[0, *range(1, 2 + number)]] for number in range(6)]
+    space = LabelSpace(tuple(map(str, range(8))))
+    finding = check(numbered, space, named=False)["instance-mask"]
+    assert finding.severity == "error"
+    assert "5 masks number objects from 1 in each mask, up to 6" in finding.message
+    named = check(numbered, TWO)
+    assert "unknown-id" not in named
+    assert "instance-mask" in named
+    assert "instance-mask" not in check(numbered, space)  # all of them are named classes
+    assert "instance-mask" not in check([*numbered, [[0, 2]]], space, named=False)
+    assert "instance-mask" not in check([[[0, 1, 2, 3]]] * 6, space, named=False)

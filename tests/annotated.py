@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
 from PIL import Image
@@ -63,5 +64,59 @@ def save_coco(folder: Path, name: str) -> Path:
     return file
 
 
-SAVERS: dict[str, Callable[[Path, str], Path]] = {"labelme": save_labelme, "coco": save_coco}
+def save_cvat(folder: Path, name: str) -> Path:
+    labels = "".join(f"<label><name>{label}</name></label>" for label in CORNERS)
+    polygons = "".join(
+        f'<polygon label="{label}" points="{";".join(f"{x}.0,{y}.0" for x, y in corners)}" z_order="0"/>'
+        for label, corners in CORNERS.items()
+    )
+    file = folder / "annotations.xml"
+    file.write_text(
+        f"<annotations><version>1.1</version><meta><task><labels>{labels}</labels></task></meta>"
+        f'<image id="0" name={quoteattr(name.replace(chr(0), ""))} width="{WIDTH}" height="{HEIGHT}">{polygons}</image>'
+        "</annotations>",
+        encoding="utf-8",
+    )
+    return file
+
+
+def save_label_studio(folder: Path, name: str) -> Path:
+    """Coordinates are percentages."""
+    results = [
+        {
+            "type": "polygonlabels",
+            "original_width": WIDTH,
+            "original_height": HEIGHT,
+            "value": {
+                "points": [[x / WIDTH * 100, y / HEIGHT * 100] for x, y in corners],
+                "polygonlabels": [label],
+            },
+        }
+        for label, corners in CORNERS.items()
+    ]
+    task = {"id": 1, "data": {"image": f"/data/upload/1/0123abcd-{name}"}, "annotations": [{"result": results}]}
+    file = folder / "tasks.json"
+    file.write_text(json.dumps([task]), encoding="utf-8")
+    return file
+
+
+def save_yolo(folder: Path, name: str) -> Path:
+    """The name of the image is that of the text file."""
+    lines = [
+        " ".join(map(str, [number, *(np.array(corners) / (WIDTH, HEIGHT)).ravel().tolist()]))
+        for number, corners in enumerate(CORNERS.values())
+    ]
+    (folder / "data.yaml").write_text("names: [cat, dog]\n", encoding="utf-8")
+    file = folder / f"{name.removesuffix('.png')}.txt"
+    file.write_text("\n".join(lines), encoding="utf-8")
+    return file
+
+
+SAVERS: dict[str, Callable[[Path, str], Path]] = {
+    "labelme": save_labelme,
+    "coco": save_coco,
+    "cvat": save_cvat,
+    "label-studio": save_label_studio,
+    "yolo": save_yolo,
+}
 """By format: writes the scene for an image of a name, and returns the file that holds the annotations."""

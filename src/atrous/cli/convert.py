@@ -9,6 +9,7 @@ import typer
 
 from atrous.cli.inference_options import JsonOption, QuietOption
 from atrous.core.errors import SKIPPED_EXIT_CODE, UsageError
+from atrous.data import CONVERTERS
 
 PROBLEMS_SHOWN = 20
 
@@ -18,7 +19,11 @@ def run(
     out: Annotated[Path, typer.Option("--out", help="The folder to write; it must be empty or not exist.")],
     from_format: Annotated[
         str | None,
-        typer.Option("--from", metavar="FORMAT", help="labelme or coco. Default: guessed from the files."),
+        typer.Option(
+            "--from",
+            metavar="FORMAT",
+            help=f"{', '.join(CONVERTERS)}. Default: guessed from the files.",
+        ),
     ] = None,
     images: Annotated[Path | None, typer.Option("--images", help="Folder of images that are not in SOURCE.")] = None,
     classes: Annotated[

@@ -51,5 +51,8 @@ CONVERTERS = Registry(
     (
         ("labelme", "atrous.data.convert.labelme:LABELME"),
         ("coco", "atrous.data.convert.coco:COCO"),
+        ("cvat", "atrous.data.convert.cvat:CVAT"),
+        ("label-studio", "atrous.data.convert.label_studio:LABEL_STUDIO"),
+        ("yolo", "atrous.data.convert.yolo:YOLO"),
     ),
 )

@@ -42,7 +42,7 @@ def _read(request: Request) -> Annotations:
     images: list[AnnotatedImage] = []
     categories: dict[int, str] = {}
     for number, file in enumerate(files, start=1):
-        try:
+        with request.collecting(file):
             content = read_json(file)
             if isinstance(content, dict) and isinstance(content.get("images"), list):
                 own = _read_categories(content, file, request)
@@ -52,8 +52,6 @@ def _read(request: Request) -> Annotations:
                             f"{file}: category {category} is {name!r}, and elsewhere {categories[category]!r}"
                         )
                 images += _read_images(content, own, file, request)
-        except DataError as error:
-            request.report(Problem("broken-file", str(file), error.message.removeprefix(f"{file}: ")))
         request.progress(Progress("reading annotations", number, len(files)))
     return _number(tuple(images), categories)
 
@@ -90,19 +88,15 @@ def _read_images(
     known = {row.get("id") for row in content["images"] if isinstance(row, dict) and _is_id(row.get("id"))}
     for number, row in enumerate(rows if isinstance(rows, list) else [], start=1):
         where = f"annotation {row.get('id', number)}" if isinstance(row, dict) else f"annotation {number}"
-        try:
+        with request.collecting(file, where):
             image, region = _read_annotation(row, where, categories)
             if image not in known:
                 raise AnnotationError("missing-image", f"its image_id {str(image)[:50]!r} is not listed")
             regions.setdefault(image, []).append(region)
-        except AnnotationError as error:
-            request.report(Problem(error.code, str(file), f"{where}: {error}"))
     found = []
     for row in content["images"]:
-        try:
+        with request.collecting(file):
             found.append(_read_image(row, regions, file, request))
-        except AnnotationError as error:
-            request.report(Problem(error.code, str(file), str(error)))
     return found
 
 
@@ -118,22 +112,15 @@ def _read_image(row: Any, regions: dict[Any, list[Region]], file: Path, request:
     """
     if not isinstance(row, dict) or not _is_id(row.get("id")) or not isinstance(row.get("file_name"), str):
         raise AnnotationError("broken-annotation", f"an image without id or file_name: {str(row)[:80]}")
-    name = row["file_name"]
-    found = request.finder.find(name, file.parent)
-    if len(found) > 1:
-        split = _name_split(file)
-        found = [path for path in found if split and split in _SPLIT.findall(path.parent.name.lower())] or found
-    if len(found) != 1:
-        several = f"{len(found)} images are named {name!r}, such as {found[0]}" if found else ""
-        raise AnnotationError("missing-image", several or f"there is no image {name!r}")
-    key = request.finder.get_key(found[0])
     split = _name_split(file)
+    image = request.require_image(row["file_name"], _find_split_folder(request, split) or file.parent)
+    key = request.finder.get_key(image)
     first, _, rest = key.partition("/")
     if split:
         key = f"{split}/{rest if rest and split in _SPLIT.findall(first.lower()) else key}"
     height, width = row.get("height"), row.get("width")
     size = (height, width) if type(height) is int and type(width) is int else None
-    return AnnotatedImage(str(file), found[0], key, tuple(regions.get(row["id"], ())), size)
+    return AnnotatedImage(str(file), image, key, tuple(regions.get(row["id"], ())), size)
 
 
 def _read_annotation(row: Any, where: str, categories: dict[int, str]) -> tuple[Any, Region]:
@@ -198,6 +185,12 @@ def decode_counts(text: str) -> list[int]:
     if shift:
         raise AnnotationError("broken-rle", "its run lengths are cut off")
     return counts
+
+
+def _find_split_folder(request: Request, split: str) -> Path | None:
+    """Return the folder beside the annotations' or above it that is named after a split; None if there is none."""
+    folders = [path for path in request.root.iterdir() if split and path.is_dir()]
+    return next((path for path in folders if split in _SPLIT.findall(path.name.lower())), None)
 
 
 def _name_split(file: Path) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from atrous.core.errors import DataError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Note, ProgressCallback
 from atrous.core.words import describe_count
@@ -144,6 +146,54 @@ class Request:
     line_width_px: int
     report: Callable[[Problem], None]
     progress: ProgressCallback
+
+    @property
+    def root(self) -> Path:
+        """The folder of the source."""
+        return self.source if self.source.is_dir() else self.source.parent
+
+    @contextmanager
+    def collecting(self, file: Path, where: str = "") -> Iterator[None]:
+        """Report what stops the block because of a file.
+
+        Args:
+            file: The file that is read in the block.
+            where: Which of its annotations, such as "shape 3".
+        """
+        try:
+            yield
+        except AnnotationError as error:
+            self.report(Problem(error.code, str(file), f"{where}: {error}" if where else str(error)))
+        except DataError as error:
+            self.report(Problem("broken-file", str(file), error.message.removeprefix(f"{file}: ")))
+
+    def find_image(self, name: Any, beside: Path | None = None) -> Path | None:
+        """Return the image that a name means; None if there is none.
+
+        Args:
+            name: The name as a file has it.
+            beside: Folder of that file, whose images are preferred.
+        Raises:
+            AnnotationError: There are several.
+        """
+        found = self.finder.find(name, beside) if isinstance(name, str) else []
+        if len(found) > 1:
+            raise AnnotationError("missing-image", f"{len(found)} images are named {name[:200]!r}, such as {found[0]}")
+        return found[0] if found else None
+
+    def require_image(self, name: Any, beside: Path | None = None) -> Path:
+        """Return the image that a name means.
+
+        Args:
+            name: The name as a file has it.
+            beside: Folder of that file, whose images are preferred.
+        Raises:
+            AnnotationError: There is none, or there are several.
+        """
+        image = self.find_image(name, beside)
+        if image is None:
+            raise AnnotationError("missing-image", f"there is no image {str(name)[:200]!r}")
+        return image
 
 
 @dataclass(frozen=True)

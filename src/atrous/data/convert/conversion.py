@@ -12,6 +12,7 @@ import numpy as np
 from atrous.core.arguments import refuse_wrong_types
 from atrous.core.errors import DataError, UsageError, note_on_stop
 from atrous.core.files import save_json
+from atrous.core.findings import shorten_list
 from atrous.core.labels import LabelSpace
 from atrous.core.paths import require_existing
 from atrous.core.records import MessageCallback, Note, Progress, ProgressCallback, send_message
@@ -69,7 +70,7 @@ def convert(
         from_format: A name of `CONVERTERS`. Default: guessed from the files.
         images: Folder of the images, if they are not in `source`.
         classes: Names by id, or in the order of ids, from 1 or from a name such as "background" that is 0. Annotations
-            of other classes are problems. Default: all classes of the source.
+            of other classes are problems. Default: all classes that the source uses.
         line_width: Width in pixels of lines, from 1 to 1,000; no format stores one.
         dry_run: Whether to write nothing.
         progress: Receives the progress. Default: a bar on a terminal or in a notebook, a line now and then elsewhere;
@@ -101,6 +102,11 @@ def convert(
         space, ids = assign_ids(annotations, classes)
         for note in annotations.notes:
             send_message(display.on_message, note)
+        unused = sorted(set(number_classes(annotations).values()) - set(ids)) if classes is None else []
+        if unused:
+            listed = shorten_list([repr(name) for name in unused])
+            message = f"{describe_count(len(unused), 'class')} without an annotation dropped: {listed}"
+            send_message(display.on_message, Note("unused-classes", message))
         with ExitStack() as stack:
             writer = None
             if not dry_run:
@@ -154,8 +160,9 @@ def assign_ids(
     Raises:
         UsageError: The given names are not distinct, or an id is not from 0 to 65534.
     """
+    used = {region.label for image in annotations.images for region in image.regions}
     if classes is None:
-        names = _choose_ids(annotations)
+        names = {number: name for number, name in number_classes(annotations).items() if name in used}
     elif isinstance(classes, Mapping):
         names = dict(classes)
     else:
@@ -166,16 +173,16 @@ def assign_ids(
         space = LabelSpace(tuple(names.values()), tuple(names), ignored_ids=())
     except DataError as error:
         raise UsageError(f"classes: {error.message}", "Give each class a name and an id of its own.") from error
-    used = {region.label for image in annotations.images for region in image.regions}
     ids = {label: 0 for label in used if label.lower() in BACKGROUND_NAMES}
     ids |= {label: space.void_id for label in used if label.lower() in IGNORED_NAMES}
     return space, ids | {name: number for number, name in names.items()}
 
 
-def _choose_ids(annotations: Annotations) -> dict[int, str]:
-    if annotations.classes is not None:
-        return dict(annotations.classes)
+def number_classes(annotations: Annotations) -> dict[int, str]:
+    """Return the classes that a source names by id, those that it does not use included."""
     special = BACKGROUND_NAMES | IGNORED_NAMES
+    if annotations.classes is not None:
+        return {number: name for number, name in annotations.classes.items() if name.lower() not in special}
     named = [name for name in dict.fromkeys(annotations.names) if name.lower() not in special]
     free = (number for number in range(1, 65535) if number != 255 or len(named) > 254)
     return dict(zip(free, named, strict=False))
@@ -303,10 +310,14 @@ def _convert_images(
 
 
 def _shorten_keys(items: Sequence[AnnotatedImage]) -> list[AnnotatedImage]:
-    """Remove the folders that all images are in, and give splits the names that `atrous train` looks for."""
+    """Remove folders that all images are in at the same depth, and name splits as `atrous train` does."""
     parts = [item.key.split("/") for item in items]
-    while all(len(own) > 1 for own in parts) and len({own[0] for own in parts}) == 1:
-        parts = [own[1:] for own in parts]
+    depth = 0
+    while all(len(own) > depth + 1 for own in parts):
+        if len({own[depth] for own in parts}) == 1:
+            parts = [own[:depth] + own[depth + 1 :] for own in parts]
+        else:
+            depth += 1
     keys = ["/".join([_SPLIT_NAMES.get(first, first) if rest else first, *rest]) for first, *rest in parts]
     return [replace(item, key=key) for item, key in zip(items, keys, strict=True)]
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import Element, ParseError, fromstring
 
 from atrous.core.errors import DataError
 from atrous.core.system_errors import describe_reason, raise_shortage
@@ -73,6 +74,21 @@ def read_json(file: Path) -> Any:
         raise DataError(f"{file}: nested too deeply", "Export it again.") from error
     except ValueError as error:
         raise DataError(f"{file}: not JSON: {describe_reason(error)}", "Export it again.") from error
+
+
+def read_xml(file: Path) -> Element:
+    """Read an XML file. One that declares entities is refused: they can stand for other files, or for gigabytes.
+
+    Raises:
+        DataError: It cannot be read, or is not XML, or has a document type.
+    """
+    text = read_text(file)
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise DataError(f"{file}: has a document type, which can declare entities", "Export it again without one.")
+    try:
+        return fromstring(text)
+    except (ParseError, ValueError) as error:
+        raise DataError(f"{file}: not XML: {describe_reason(error)}", "Export it again.") from error
 
 
 def read_label(value: Any) -> str:

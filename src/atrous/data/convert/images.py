@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from atrous.data.inventory import list_folder
@@ -23,17 +23,19 @@ class ImageFinder:
     def __init__(self, roots: Sequence[Path]) -> None:
         self._keys: dict[Path, str] = {}
         self._by_name: dict[str, list[Path]] = {}
+        self._by_stem: dict[str, list[Path]] = {}
         for root in roots:
             for key, paths in list_folder(root).files.items():
                 for path in paths:
                     if path not in self._keys:
                         self._keys[path] = key
                         self._by_name.setdefault(_normalise(path.name), []).append(path)
+                        self._by_stem.setdefault(_normalise(path.stem), []).append(path)
 
     def __len__(self) -> int:
         return len(self._keys)
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[Path]:
         return iter(self._keys)
 
     def get_key(self, path: Path) -> str:
@@ -47,24 +49,40 @@ class ImageFinder:
             text: The path as an annotation has it.
             beside: Folder of the annotation, whose images are preferred.
         """
-        parts = [_normalise(part) for part in re.split(r"[\\/]+", text) if part not in ("", ".", "..")]
-        found = self._by_name.get(parts[-1], []) if parts else []
-        if len(found) > 1:
-            agreeing = [_count_agreeing(path, parts) for path in found]
-            found = [path for path, count in zip(found, agreeing, strict=True) if count == max(agreeing)]
+        parts = _split(text)
+        found = _choose(self._by_name.get(parts[-1], []), parts[:-1]) if parts else []
         if len(found) > 1 and beside is not None:
             found = [path for path in found if path.parent == beside] or found
         return found
+
+    def find_by_stem(self, text: str) -> list[Path]:
+        """Return the images that a path without suffix may mean.
+
+        Args:
+            text: The path.
+        """
+        parts = _split(text)
+        return _choose(self._by_stem.get(parts[-1], []), parts[:-1]) if parts else []
+
+
+def _split(text: str) -> list[str]:
+    return [_normalise(part) for part in re.split(r"[\\/]+", text) if part not in ("", ".", "..")]
+
+
+def _choose(paths: list[Path], folders: Sequence[str]) -> list[Path]:
+    """Return the paths whose last folders agree most."""
+    agreeing = [_count_agreeing(path, folders) for path in paths]
+    return [path for path, count in zip(paths, agreeing, strict=True) if count == max(agreeing)]
 
 
 def _normalise(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _count_agreeing(path: Path, parts: Sequence[str]) -> int:
-    own = [_normalise(part) for part in path.parts]
+def _count_agreeing(path: Path, folders: Sequence[str]) -> int:
+    own = [_normalise(part) for part in path.parent.parts]
     count = 0
-    for mine, other in zip(reversed(own), reversed(parts), strict=False):
+    for mine, other in zip(reversed(own), reversed(folders), strict=False):
         if mine != other:
             break
         count += 1

@@ -25,7 +25,6 @@ from atrous.data.convert.contracts import (
     Annotations,
     Converter,
     Patch,
-    Problem,
     Region,
     Request,
 )
@@ -54,7 +53,7 @@ def _read(request: Request) -> Annotations:
     files = find_files(request.source, ".json")
     images, labels, foreign = [], set(), 0
     for number, file in enumerate(files, start=1):
-        try:
+        with request.collecting(file):
             content = read_json(file)
             if isinstance(content, dict) and isinstance(content.get("shapes"), list):
                 item = _read_image(content, file, request)
@@ -62,10 +61,6 @@ def _read(request: Request) -> Annotations:
                 labels |= {region.label for region in item.regions}
             else:
                 foreign += 1
-        except DataError as error:
-            request.report(Problem("broken-file", str(file), error.message.removeprefix(f"{file}: ")))
-        except AnnotationError as error:
-            request.report(Problem(error.code, str(file), str(error)))
         request.progress(Progress("reading annotations", number, len(files)))
     notes = [Note("foreign-files", f"{describe_count(foreign, 'JSON file')} without shapes skipped")] if foreign else []
     used = {item.image for item in images}
@@ -83,25 +78,20 @@ def _read_image(content: dict[str, Any], file: Path, request: Request) -> Annota
     regions = []
     for number, shape in enumerate(content["shapes"], start=1):
         where = f"shape {number}"
-        try:
+        with request.collecting(file, where):
             regions.append(_read_shape(shape, where, request.line_width_px))
-        except AnnotationError as error:
-            request.report(Problem(error.code, str(file), f"{where}: {error}"))
     height, width = content.get("imageHeight"), content.get("imageWidth")
     size = (height, width) if type(height) is int and type(width) is int else None
     name = content.get("imagePath")
-    found = request.finder.find(name, file.parent) if isinstance(name, str) else []
-    if len(found) > 1:
-        raise AnnotationError("missing-image", f"{len(found)} images are named {name!r}, such as {found[0]}")
-    if found:
-        image: Path | Callable[[], bytes] = found[0]
-        key = request.finder.get_key(found[0])
+    found = request.find_image(name, file.parent)
+    if found is not None:
+        image: Path | Callable[[], bytes] = found
+        key = request.finder.get_key(found)
     elif isinstance(content.get("imageData"), str):
         image = functools.partial(_read_embedded, file)
-        root = request.source if request.source.is_dir() else request.source.parent
-        key = file.relative_to(root).with_suffix("").as_posix()
+        key = file.relative_to(request.root).with_suffix("").as_posix()
     else:
-        raise AnnotationError("missing-image", f"there is no image {name!r}")
+        raise AnnotationError("missing-image", f"there is no image {str(name)[:200]!r}")
     return AnnotatedImage(str(file), image, key, tuple(regions), size)
 
 

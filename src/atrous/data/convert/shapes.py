@@ -80,6 +80,23 @@ def fill_polygon(points: np.ndarray, height: int, width: int) -> Patch:
     return Patch(top, left, inside.astype(bool))
 
 
+def turn_box(box: tuple[float, float, float, float], pivot: tuple[float, float], degrees: float) -> np.ndarray:
+    """Return the corners (N, 2) of a box that is turned clockwise, N being 4.
+
+    Args:
+        box: Its left, upper, right and lower side.
+        pivot: x and y of the point about which it is turned.
+        degrees: How far it is turned.
+    Raises:
+        AnnotationError: A coordinate that no image has.
+    """
+    left, top, right, bottom = box
+    corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)]) - pivot
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    turned = corners @ np.array([[cosine, sine], [-sine, cosine]]) + pivot
+    return read_points(turned.tolist(), 4)
+
+
 def fill_ellipse(
     centre: tuple[float, float], radii: tuple[float, float], degrees: float, height: int, width: int
 ) -> Patch:

@@ -53,17 +53,13 @@ def test_a_smaller_object_is_on_top_and_overlaps_are_counted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("categories", "ids"),
-    [((7, 90), (0, 7, 90)), ((0, 1), (0, 1)), ((255, 3), (0, 1, 2)), ((-4, 70000), (0, 1))],
+    ("categories", "used", "number"),
+    [((7, 90), 90, 90), ((0, 1), 1, 1), ((0, 1), 0, 1), ((255, 3), 3, 1), ((255, 3), 255, 2), ((3, 70000), 70000, 2)],
 )
-def test_ids_of_categories_are_kept_where_they_can_be(categories, ids, tmp_path):
-    assert convert_rows(tmp_path, (max(categories), SQUARE), categories=categories).label_space.ids == ids
-
-
-def test_a_used_category_0_is_not_background(tmp_path):
-    result = convert_rows(tmp_path, (0, SQUARE), categories=(0, 1))
-    assert (result.label_space.names, result.pixels) == (("background", "kind 0", "kind 1"), {0: 111, 1: 9})
-    assert [note.code for note in result.notes] == ["ids-changed"]
+def test_ids_of_categories_are_kept_where_they_can_be_and_0_is_background(categories, used, number, tmp_path):
+    result = convert_rows(tmp_path, (used, SQUARE), categories=categories)
+    assert (result.label_space.ids, result.label_space.names) == ((0, number), ("background", f"kind {used}"))
+    assert ("ids-changed" in {note.code for note in result.notes}) == (number != used)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +109,8 @@ def test_without_an_image_that_fits_nothing_is_converted(images, tmp_path):
 
 def test_an_image_without_annotations_is_background(tmp_path):
     result = convert_rows(tmp_path)
-    assert (result.pixels, [note.code for note in result.notes]) == ({0: 120}, ["images-without-annotations"])
+    codes = [note.code for note in result.notes]
+    assert (result.pixels, codes) == ({0: 120}, ["unused-classes", "images-without-annotations"])
 
 
 def test_files_of_two_splits_become_splits(tmp_path):

@@ -148,6 +148,7 @@ CASES: dict[str, Callable[[Path], object]] = {
     "exif-rotated": turn,
     "hidden-files": lambda root: (root / "images" / "train" / ".hidden").touch(),
     "foreign-files": lambda root: (root / "images" / "train" / "notes.txt").touch(),
+    "excluded-files": lambda root: (root / "atrous.yaml").write_text(NAMED.replace("}}", "}, exclude: [0.png]}")),
     "linked-folders": lambda root: (root / "images" / "train" / "more").symlink_to(root / "masks"),
     "special-files": lambda root: os.mkfifo(root / "images" / "train" / "pipe.png"),
 }

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from atrous.core.data_source import DRAWN
 from atrous.core.labels import IGNORE_INDEX
 from atrous.data import DATASETS
+from atrous.data.checks.survey import Survey, run_checks
 from atrous.data.contracts import DataRequest, Splits
 
 REAL = {"camvid": ("camvid", DataRequest()), "voc": ("voc_animals", DataRequest(train_split="train_aug"))}
@@ -80,6 +82,22 @@ def require_contract(splits: Splits, count: int) -> None:
 def test_data_set_keeps_the_contract(name, tmp_path):
     options = make_tiny(name, tmp_path)
     require_contract(DATASETS.load(name)(tmp_path, **options), count=3)
+
+
+@pytest.mark.parametrize("name", [name for name in DATASETS if name not in DATASETS.find_tagged(DRAWN)])
+@pytest.mark.parametrize("left_out", ["image_path", "mask_path"])
+def test_what_is_excluded_is_left_out_with_its_partner_and_said(name, left_out, tmp_path):
+    make_tiny(name, tmp_path)
+    builder = DATASETS.load(name)
+    whole = builder(tmp_path)
+    path = getattr(whole.train, left_out)(0).relative_to(tmp_path)
+    splits = builder(tmp_path, DataRequest(exclude=(str(path), "gone/*.png")))
+    assert [splits.train.key(index) for index in range(len(splits.train))] == [whole.train.key(1)]
+    assert len(splits.val) == len(whole.val)
+    found = [*splits.notes, *(finding.to_note() for finding in run_checks(Survey(inventories=splits.inventories)))]
+    notes = [note for note in found if note.code == "excluded-files"]
+    assert [note for note in notes if note.startswith("2 files skipped") and str(path) in note]
+    assert [note for note in notes if "no image or mask matches 'gone/*.png'" in note]
 
 
 @pytest.mark.parametrize("name", list(REAL))

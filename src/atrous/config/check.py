@@ -67,12 +67,18 @@ def _check_data(config: Config) -> Iterator[Problem]:
     for name in dict.fromkeys(name for name in names if names.count(name) > 1):
         yield Problem("data.classes", f"names {name!r} twice", "Give each class a name of its own.")
     if isinstance(data.classes, dict):
-        for number in sorted(set(data.classes) & set(data.ignore)):
+        for number in sorted(set(data.classes) & set(data.ignore or ())):
             yield Problem(
                 "data.ignore",
                 f"holds {number}, which is the class {data.classes[number]!r}",
                 "An id is either a class or ignored: take it out of data.ignore or data.classes.",
             )
+    for number in sorted(set(data.label_map) & set(data.ignore or ())):
+        yield Problem(
+            "data.ignore",
+            f"holds {number}, which data.label_map maps to {data.label_map[number]}",
+            "A value is either ignored or mapped: take it out of one of them.",
+        )
 
 
 def _check_training(config: Config) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from atrous.core.inference_options import InferenceOptions, Precision
+from atrous.core.labels import USUAL_VOID_ID
 from atrous.core.seeds import MAX_SEED
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -17,6 +18,8 @@ LARGEST_FACTOR = 1e9
 LARGEST_SIDE_PX = 1_000_000
 Positive = Annotated[float, Field(gt=0.0, le=LARGEST_FACTOR)]
 NotNegative = Annotated[float, Field(ge=0.0, le=LARGEST_FACTOR)]
+FileValue = Annotated[int, Field(ge=-(2**31), lt=2**32)]
+ExcludePattern = Annotated[str, Field(pattern=r"[^\s./\\]")]
 Place = Annotated[str, Field(pattern=r"\S")]
 Scale = Annotated[float, Field(ge=1e-3, le=1e3)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
@@ -61,8 +64,10 @@ class DataConfig(Section):
     """Folder that holds the registered data sets. Default: the environment variable ATROUS_DATA."""
     classes: Annotated[dict[ClassId, str] | tuple[str, ...], Field(min_length=1)] | None = None
     """Class names by id, or in the order of ids. Default: the ids found in the masks. VOC: the subset to keep."""
-    ignore: tuple[Annotated[int, Field(ge=0, le=65535)], ...] = (255,)
-    """Ids that are neither trained on nor scored."""
+    ignore: tuple[FileValue, ...] | None = None
+    """Values in the masks that are neither trained on nor scored. Default: 255, unless it is a class or mapped."""
+    label_map: dict[FileValue, ClassId] = {}
+    """The id of each value in the masks that is no id itself, such as {255: 1} of masks with 0 and 255."""
     val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     """Share held out for validation if the data have no splits of their own."""
     split_seed: Seed = 0
@@ -71,8 +76,18 @@ class DataConfig(Section):
     """Name of the split to train on, such as train_aug of VOC."""
     val_split: str = "val"
     """Name of the split to score."""
+    exclude: tuple[ExcludePattern, ...] = ()
+    """Files to skip on purpose: a path, a folder or a glob, such as [broken_017.jpg, "old/*"]."""
     options: dict[str, Any] = {}
     """Options of the data set itself, such as `num_train` of shapes."""
+
+    @property
+    def ignored_values(self) -> tuple[int, ...]:
+        """The values of `ignore`, or its default."""
+        if self.ignore is not None:
+            return self.ignore
+        names = self.classes if isinstance(self.classes, dict) else range(len(self.classes or ()))
+        return () if USUAL_VOID_ID in names or USUAL_VOID_ID in self.label_map else (USUAL_VOID_ID,)
 
 
 class ModelConfig(Section):

@@ -47,7 +47,7 @@ class LabelSpace:
         names: Class names by index, (K,).
         ids: The id of each class in mask files, (K,). Default: 0 to K - 1.
         colours: RGB of each class, 0 to 255, (K,). Default: `build_palette`.
-        ignored_ids: Ids that are known and neither trained on nor scored.
+        ignored_ids: Ids that are known and neither trained on nor scored; in the masks they may be any whole number.
     Raises:
         DataError: Fields of unequal length, a doubled name or id, or an id that is both a class and ignored.
     """
@@ -74,7 +74,7 @@ class LabelSpace:
         both = sorted(set(self.ids) & set(self.ignored_ids))
         if both:
             raise DataError(f"id {both[0]} is both the class {self.names[self.ids.index(both[0])]!r} and ignored")
-        if any(not 0 <= number <= 65534 for number in (*self.ids, *(i for i in self.ignored_ids if i != 65535))):
+        if any(not 0 <= number < IGNORE_INDEX for number in self.ids):
             raise DataError("class ids lie between 0 and 65534")
 
     @property
@@ -107,14 +107,19 @@ class LabelSpace:
         """Turn a mask of ids into class indices.
 
         Shapes:
-            in (H, W) any unsigned integers; out (H, W) uint16, IGNORE_INDEX where ignored.
+            in (H, W) any integers; out (H, W) uint16, IGNORE_INDEX where ignored.
         Raises:
             DataError: The mask holds an id that is neither a class nor ignored; the message has ids and pixel counts.
         """
-        table = np.full(65536, -1, dtype=np.int32)
-        table[list(self.ignored_ids)] = IGNORE_INDEX
+        table = np.full(IGNORE_INDEX + 1, -1, dtype=np.int32)
+        table[[number for number in self.ignored_ids if 0 <= number <= IGNORE_INDEX]] = IGNORE_INDEX
         table[list(self.ids)] = np.arange(self.num_classes)
-        indices = table[mask]
+        if mask.dtype in (np.uint8, np.uint16):
+            indices = table[mask]
+        else:
+            is_outside = (mask < 0) | (mask > IGNORE_INDEX)
+            indices = table[np.where(is_outside, 0, mask)]
+            indices[is_outside] = np.where(np.isin(mask[is_outside], self.ignored_ids), IGNORE_INDEX, -1)
         if indices.min(initial=0) < 0:
             ids, counts = np.unique(mask[indices < 0], return_counts=True)
             found = shorten_list(

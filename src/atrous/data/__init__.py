@@ -41,6 +41,7 @@ CHECKS = Registry(
         ("exif-rotated", "atrous.data.checks.files:check_exif_rotated"),
         ("hidden-files", "atrous.data.checks.folders:check_hidden_files"),
         ("foreign-files", "atrous.data.checks.folders:check_foreign_files"),
+        ("excluded-files", "atrous.data.checks.folders:check_excluded_files"),
         ("linked-folders", "atrous.data.checks.folders:check_linked_folders"),
         ("special-files", "atrous.data.checks.folders:check_special_files"),
     ),

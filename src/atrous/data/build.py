@@ -24,6 +24,7 @@ from atrous.data.digests import add_digests
 from atrous.data.facts import DatasetFacts, read_facts
 from atrous.data.facts_cache import FactsCache
 from atrous.data.joined import JoinedDataset
+from atrous.data.mask_reader import MaskReader
 from atrous.data.samples import require_dataset
 from atrous.data.statistics import MaskStatistics, compute_statistics
 
@@ -32,8 +33,10 @@ if TYPE_CHECKING:  # checks of data need no PyTorch
 
     from atrous.data.sampling import Batch, Stream
 
-_REQUESTED = ("classes", "ignore", "train_split", "val_split", "val_fraction", "split_seed")
+_REQUESTED = ("classes", "train_split", "val_split", "val_fraction", "split_seed", "exclude")
 """Settings of the data that every data set has; its own are in `data.options`."""
+_OF_FILES = ("exclude", "label_map")
+"""Settings that say how files are found and read."""
 
 
 def build_splits(config: DataConfig, *, every_pair: bool = False, progress: ProgressCallback | None = None) -> Splits:
@@ -66,14 +69,32 @@ def find_splits(config: DataConfig, *, every_pair: bool = False, progress: Progr
     """
     source = find_source(config)
     builder = DATASETS.load(source.dataset)
+    if source.root is None:
+        _refuse_file_settings(config, source)
     request = DataRequest(
-        **{name: getattr(config, name) for name in _REQUESTED}, every_pair=every_pair, progress=progress
+        **{name: getattr(config, name) for name in _REQUESTED},
+        ignore=config.ignored_values,
+        mask_reader=build_mask_reader(config),
+        every_pair=every_pair,
+        progress=progress,
     )
     options = read_options(builder, config.options, "data.options")
     splits: Splits = builder(source.root, request, **options)
     if source.dataset == FOLDER or source.root is None:
         return splits
     return replace(splits, notes=(Note("data-folder", f"{source.dataset}: {source.root}"), *splits.notes))
+
+
+def build_mask_reader(config: DataConfig) -> MaskReader:
+    """Build what reads the masks of some data."""
+    return MaskReader(config.label_map)
+
+
+def _refuse_file_settings(config: DataConfig, source: DataSource) -> None:
+    default = DataConfig()
+    for name in _OF_FILES:
+        if getattr(config, name) != getattr(default, name):
+            raise ConfigError(f"data.{name}: the data set {source.dataset!r} has no files", "Leave it out.")
 
 
 def read_splits(pair: Any) -> Splits:

@@ -38,10 +38,10 @@ def find_classes(found: Iterable[int], ignore: Sequence[int]) -> LabelSpace:
     """Build the label space of masks whose classes are not named: one class per id, called "class 3".
 
     Args:
-        found: Ids that occur in the masks; 65535 can be no class.
+        found: Ids that occur in the masks; negative ones and those above 65534 can be no class.
         ignore: Ids that are neither trained on nor scored.
     """
-    ids = sorted(set(found) - {*ignore, IGNORE_INDEX})
+    ids = sorted(number for number in {*found} - {*ignore} if 0 <= number < IGNORE_INDEX)
     return LabelSpace(tuple(map(name_unnamed, ids)), tuple(ids), ignored_ids=tuple(sorted(set(ignore))))
 
 
@@ -57,9 +57,10 @@ def suggest_mapping(found: Iterable[int], ignore: Sequence[int]) -> str:
     ids = sorted(set(found))
     if len(ids) != 2 or ids[0] != 0 or ids[1] < 100:
         return ""
-    rest = ", ".join(str(number) for number in ignore if number != ids[1])
+    rest = [number for number in ignore if number != ids[1]]
+    without = f", ignore: {rest}" if ids[1] in ignore and list(ignore) != [ids[1]] else ""
     return (
-        f"If {ids[1]} is an object, write classes: {{0: background, {ids[1]}: object}} and ignore: [{rest}]; "
+        f"If {ids[1]} is an object, write label_map: {{{ids[1]}: 1}}, classes: [background, object]{without}; "
         f"if it means 'unknown', the masks hold no object."
     )
 

@@ -16,7 +16,8 @@ from atrous.core.records import Note, ProgressCallback, Sample
 from atrous.core.registry import nearest_name
 from atrous.core.words import describe_count
 from atrous.data.classes import Classes
-from atrous.data.inventory import Inventory
+from atrous.data.inventory import Exclusion, Inventory
+from atrous.data.mask_reader import PLAIN, MaskReader
 
 
 class SegmentationDataset(Protocol):
@@ -54,7 +55,7 @@ class SegmentationDataset(Protocol):
         ...
 
     def mask(self, index: int) -> np.ndarray:
-        """Return the raw ids, (H, W) uint8 or uint16, without decoding the image.
+        """Return the raw ids, (H, W) integers, without decoding the image.
 
         Raises:
             DataError: The file cannot be read as a mask.
@@ -85,10 +86,12 @@ class DataRequest:
         classes: Class names by id, or in the order of ids; of a registered data set, those to keep. None: all classes
             of a registered data set, or one class for each id found in the masks.
         ignore: Ids that are neither trained on nor scored, besides those that the data set ignores.
+        mask_reader: What turns the numbers in mask files into ids.
         train_split: Name of the split to train on.
         val_split: Name of the split to score.
         val_fraction: Share held out for validation if the data have no splits of their own.
         split_seed: Seed of that choice.
+        exclude: Patterns of files to leave out; see `Exclusion` in data/inventory.py.
         every_pair: Whether all pairs are wanted, to score them: one of the two splits may then be missing, or both
             if there are others; what is there is spread over the two sides of `Splits`, and nothing is held out.
         progress: Receives the progress of reading masks, where the classes or the splits follow from them.
@@ -96,12 +99,18 @@ class DataRequest:
 
     classes: Classes = None
     ignore: Sequence[int] = (255,)
+    mask_reader: MaskReader = PLAIN
     train_split: str = "train"
     val_split: str = "val"
     val_fraction: float = 0.2
     split_seed: int = 0
+    exclude: Sequence[str] = ()
     every_pair: bool = False
     progress: ProgressCallback | None = None
+
+    def find_exclusion(self, root: Path) -> Exclusion:
+        """Return what is skipped of the data in a folder."""
+        return Exclusion(root, tuple(self.exclude))
 
     def choose_splits(self, existing: Collection[str], place: str) -> tuple[tuple[str, ...], tuple[Note, ...]]:
         """Return the names of the splits to read: both, or for every pair those that exist; and which are skipped.

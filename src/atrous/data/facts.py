@@ -17,6 +17,7 @@ from atrous.core.machine import count_usable_cores
 from atrous.core.records import Progress, ProgressCallback
 from atrous.data.contracts import SegmentationDataset
 from atrous.data.facts_cache import FactsCache, MaskFacts, count_ids
+from atrous.data.mask_reader import PLAIN, MaskReader
 from atrous.data.samples import is_thread_safe, require_mask
 from atrous.images.decode import ImageHeader
 
@@ -90,11 +91,12 @@ def read_facts(
         UsageError: A mask that is made, not read, has another shape or dtype than the contract says.
     """
     indices = range(len(dataset))
+    reader: MaskReader = getattr(dataset, "mask_reader", PLAIN)
     paths = [(dataset.key(index), dataset.image_path(index), dataset.mask_path(index)) for index in indices]
 
     def read(index: int) -> ItemFacts:
         key, image_path, mask_path = paths[index]
-        item = _read_files(key, image_path, mask_path, cache)
+        item = _read_files(key, image_path, mask_path, cache, reader)
         if mask_path is not None:
             return item
         try:
@@ -161,7 +163,9 @@ def describe_size_mismatch(image: Path, header: ImageHeader, mask: Path, mask_si
     return line
 
 
-def _read_files(key: str, image_path: Path | None, mask_path: Path | None, cache: FactsCache) -> ItemFacts:
+def _read_files(
+    key: str, image_path: Path | None, mask_path: Path | None, cache: FactsCache, reader: MaskReader
+) -> ItemFacts:
     image = mask = image_error = mask_error = digest = mask_digest = None
     if image_path is not None:
         try:
@@ -170,7 +174,7 @@ def _read_files(key: str, image_path: Path | None, mask_path: Path | None, cache
             image_error = error
     if mask_path is not None:
         try:
-            mask, mask_digest = cache.read_mask(mask_path), cache.read_digest(mask_path)
+            mask, mask_digest = reader.read_facts(mask_path, cache), cache.read_digest(mask_path)
         except DataError as error:
             mask_error = error
     return ItemFacts(key, image_path, mask_path, image, mask, image_error, mask_error, digest, mask_digest)

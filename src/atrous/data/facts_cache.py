@@ -34,7 +34,7 @@ MAX_IDS = 1000
 SETTLED_S = 2.0
 """Files younger than this are not remembered: a second change within the clock's resolution would go unnoticed."""
 
-_FORMAT = "facts-3"
+_FORMAT = "facts-4"
 _WASTE = 2
 """Lines / files from which a cache file is written again."""
 
@@ -45,7 +45,7 @@ class MaskFacts:
 
     Args:
         size: Height and width in pixels.
-        counts: Pixels by id.
+        counts: Pixels by the numbers in the file, or by id.
         mode: Pillow's mode of the file, such as "P"; empty if the mask is no file.
     """
 
@@ -56,9 +56,13 @@ class MaskFacts:
 
 def count_ids(mask: np.ndarray) -> tuple[tuple[int, int], dict[int, int]]:
     """Return the size of a mask (H, W) and the pixels of each id in it."""
-    counts = np.bincount(mask.ravel())
-    ids = np.flatnonzero(counts)
-    return (mask.shape[0], mask.shape[1]), dict(zip(ids.tolist(), counts[ids].tolist(), strict=True))
+    if mask.dtype in (np.uint8, np.uint16):  # an order of magnitude faster than sorting
+        counts = np.bincount(mask.ravel())
+        ids = np.flatnonzero(counts)
+        counts = counts[ids]
+    else:
+        ids, counts = np.unique(mask, return_counts=True)
+    return (mask.shape[0], mask.shape[1]), dict(zip(ids.tolist(), counts.tolist(), strict=True))
 
 
 class FactsCache:
@@ -212,7 +216,7 @@ def _parse_mask(facts: Any) -> MaskFacts:
     """
     (height, width), mode, counts = facts
     pixels = {int(number): int(count) for number, count in counts}
-    if min(pixels) < 0 or min(pixels.values()) < 1 or sum(pixels.values()) != height * width:
+    if min(pixels.values()) < 1 or sum(pixels.values()) != height * width:
         raise ValueError("the pixels of all ids are not those of the mask")
     return MaskFacts((int(height), int(width)), pixels, str(mode))
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path, PurePath
 
 from atrous.images.decode import IMAGE_SUFFIXES
 
@@ -26,26 +28,98 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Exclusion:
+    """Files that the user leaves out.
+
+    A pattern is the end of a path inside the data, that of a file or of a folder with everything in it; `*`, `?` and
+    `[...]` match within one name. "photo.jpg" is a file of this name in any folder, "old/*" what is in any folder old.
+
+    Args:
+        root: The folder of the data.
+        patterns: The patterns.
+    """
+
+    root: Path
+    patterns: tuple[str, ...] = ()
+
+    def find_pattern(self, path: Path) -> str | None:
+        """Return the first pattern that leaves out a file; None if it stays."""
+        if not self.patterns:
+            return None
+        inside = PurePath(path.relative_to(self.root)) if path.is_relative_to(self.root) else PurePath(path)
+        ends = [inside, *inside.parents[:-1]]
+        return next((pattern for pattern in self.patterns if any(end.match(pattern) for end in ends)), None)
+
+
+STEM = "{stem}"
+"""In a pattern: what an image and its mask have in common, sub-folders included."""
+
+
+@dataclass(frozen=True)
+class FileSet:
+    """Files of a folder and its sub-folders by their names.
+
+    Args:
+        folder: The folder.
+        pattern: Form of their paths in it, such as "{stem}_mask.png": without a suffix any will do, `*` and `?` match
+            within one name, `**` across folders. Empty for every file.
+    """
+
+    folder: Path
+    pattern: str = ""
+
+    def find_key(self, path: Path) -> str | None:
+        """Return what a file of the folder shares with its partner; None if it has another form."""
+        inside = path.relative_to(self.folder)
+        if not self.pattern:
+            return inside.with_suffix("").as_posix()
+        found = self._expression.fullmatch(inside.as_posix())
+        if found is None:
+            return None
+        return found["stem"] if STEM in self.pattern else inside.with_suffix("").as_posix()
+
+    @cached_property
+    def _expression(self) -> re.Pattern[str]:
+        parts = re.split(rf"({re.escape(STEM)}|\*\*/|\*\*|\*|\?)", self.pattern)
+        form = "".join(_WILDCARDS.get(part) or re.escape(part) for part in parts)
+        first, stem, rest = form.partition(_WILDCARDS[STEM])
+        form = first + stem + rest.replace(_WILDCARDS[STEM], "(?P=stem)")
+        has_suffix = PurePath(self.pattern.replace(STEM, "stem")).suffix.lower() in {*IMAGE_SUFFIXES, ".*"}
+        return re.compile(form if has_suffix else rf"{form}\.[^./]+")
+
+
+_WILDCARDS = {STEM: "(?P<stem>.+)", "**/": "(?:.+/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+
+KEEP_ALL = Exclusion(Path())
+"""Nothing is excluded."""
+
+
+@dataclass(frozen=True)
 class FolderListing:
     """The files in a folder and its sub-folders.
 
     Args:
         folder: The folder.
-        files: Files with the suffix of an image, by their path without suffix; several if they differ in suffix.
+        files: Files with the suffix of an image, by what they share with their partner: their path without suffix, or
+            the stem of a pattern; several if they differ in their suffix.
+        unmatched: Files with the suffix of an image whose names have another form than the pattern; they are skipped.
         hidden: Files and folders whose name begins with a dot; they are skipped.
         foreign: Other files, which have no suffix of an image.
         links: Links to folders, which are not followed, and links to nothing.
         special: Pipes, sockets and devices with the suffix of an image; opening one can block.
         unlisted: Folders that cannot be listed, with the reason.
+        excluded: Files with the suffix of an image that the user excluded, likewise.
     """
 
     folder: Path
     files: Mapping[str, tuple[Path, ...]]
+    unmatched: tuple[Path, ...] = ()
     hidden: tuple[Path, ...] = ()
     foreign: tuple[Path, ...] = ()
     links: tuple[Path, ...] = ()
     special: tuple[Path, ...] = ()
     unlisted: tuple[str, ...] = ()
+    excluded: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,11 +130,13 @@ class Inventory:
         prefix: What the keys of the pairs begin with, such as "train/".
         images: The folder of images.
         masks: The folder of masks.
+        exclusion: What the user excluded from both.
     """
 
     prefix: str
     images: FolderListing
     masks: FolderListing
+    exclusion: Exclusion = KEEP_ALL
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
@@ -96,50 +172,84 @@ def find_root(path: Path, key: str) -> Path:
     return folder
 
 
-def take_inventory(folders: Sequence[tuple[str, Path, Path]]) -> tuple[Inventory, ...]:
+def take_inventory(
+    folders: Sequence[tuple[str, Path | FileSet, Path | FileSet]], exclusion: Exclusion = KEEP_ALL
+) -> tuple[Inventory, ...]:
     """List folders of images and of masks; they need not exist.
 
     Args:
-        folders: For each split: what its keys begin with (such as "train/"), its folder of images, that of masks.
+        folders: For each split: what its keys begin with (such as "train/"), its images, its masks.
+        exclusion: What is skipped. A file whose only partner is skipped is skipped with it.
     """
-    return tuple(Inventory(prefix, list_folder(images), list_folder(masks)) for prefix, images, masks in folders)
+    inventories = []
+    for prefix, *both in folders:
+        images, masks = (list_folder(folder, exclusion) for folder in both)
+        inventories.append(
+            Inventory(prefix, _leave_out_partners(images, masks), _leave_out_partners(masks, images), exclusion)
+        )
+    return tuple(inventories)
 
 
-def list_folder(folder: Path) -> FolderListing:
-    """List the files in a folder and its sub-folders; a folder that cannot be listed is recorded."""
+def _leave_out_partners(listing: FolderListing, other: FolderListing) -> FolderListing:
+    alone = listing.files.keys() & (other.excluded.keys() - other.files.keys())
+    if not alone:
+        return listing
+    left = {key: paths for key, paths in listing.files.items() if key not in alone}
+    moved = {key: (*listing.excluded.get(key, ()), *listing.files[key]) for key in alone}
+    return replace(listing, files=left, excluded={**listing.excluded, **moved})
+
+
+def list_folder(place: Path | FileSet, exclusion: Exclusion = KEEP_ALL) -> FolderListing:
+    """List the files in a folder and its sub-folders; a folder that cannot be listed is recorded.
+
+    Args:
+        place: The folder, or some of its files.
+        exclusion: What is skipped.
+    """
+    wanted = place if isinstance(place, FileSet) else FileSet(place)
+    folder = wanted.folder
+    unmatched: list[Path] = []
     files: dict[str, list[Path]] = {}
+    excluded: dict[str, list[Path]] = {}
     hidden: list[Path] = []
     foreign: list[Path] = []
     links: list[Path] = []
     special: list[Path] = []
     errors: list[OSError] = []
-    for place, folders, names in os.walk(folder, onerror=errors.append):
+    for walked, folders, names in os.walk(folder, onerror=errors.append):
         for name in sorted(folders):
-            path = Path(place, name)
+            path = Path(walked, name)
             if name.startswith("."):
                 hidden.append(path)
             elif path.is_symlink():
                 links.append(path)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            path = Path(place, name)
+            path = Path(walked, name)
             if name.startswith("."):
                 hidden.append(path)
+            elif exclusion.find_pattern(path) is not None:
+                if path.suffix.lower() in IMAGE_SUFFIXES and (key := wanted.find_key(path)) is not None:
+                    excluded.setdefault(key, []).append(path)
             elif path.is_symlink() and not path.exists():
                 links.append(path)
-            elif path.suffix.lower() in IMAGE_SUFFIXES and not path.is_file():
-                special.append(path)
-            elif path.suffix.lower() in IMAGE_SUFFIXES:
-                files.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
-            else:
+            elif path.suffix.lower() not in IMAGE_SUFFIXES:
                 foreign.append(path)
+            elif not path.is_file():
+                special.append(path)
+            elif (key := wanted.find_key(path)) is not None:
+                files.setdefault(key, []).append(path)
+            else:
+                unmatched.append(path)
     unlisted = tuple(f"{error.filename}: {error.strerror}" for error in errors)
     return FolderListing(
         folder,
         {key: tuple(paths) for key, paths in files.items()},
+        tuple(unmatched),
         tuple(hidden),
         tuple(foreign),
         tuple(links),
         tuple(special),
         unlisted,
+        {key: tuple(paths) for key, paths in excluded.items()},
     )

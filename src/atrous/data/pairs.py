@@ -16,8 +16,9 @@ from atrous.core.records import Note, Sample
 from atrous.data.checks.folders import list_duplicates
 from atrous.data.contracts import DataRequest, Splits, describe_dataset
 from atrous.data.facts import describe_size_mismatch
-from atrous.data.inventory import Inventory, Pair, take_inventory
-from atrous.images.decode import load_header, load_image, load_mask
+from atrous.data.inventory import KEEP_ALL, Exclusion, Inventory, Pair, take_inventory
+from atrous.data.mask_reader import PLAIN, MaskReader
+from atrous.images.decode import load_header, load_image
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,13 @@ class PairDataset:
         name: Name of data and split, such as "camvid val".
         label_space: What the ids in the masks mean.
         pairs: The files.
+        mask_reader: What turns the numbers in the masks into ids.
     """
 
     name: str
     label_space: LabelSpace
     pairs: tuple[Pair, ...]
+    mask_reader: MaskReader = PLAIN
     thread_safe: ClassVar[bool] = True
 
     def __repr__(self) -> str:
@@ -48,7 +51,7 @@ class PairDataset:
             DataError: A file cannot be read, the sizes differ, or the mask holds an id outside the classes.
         """
         pair = self.pairs[index]
-        image, mask = load_image(pair.image), load_mask(pair.mask)
+        image, mask = load_image(pair.image), self.mask_reader.read(pair.mask)
         if image.shape[:2] != mask.shape:
             size = (mask.shape[0], mask.shape[1])
             raise DataError(
@@ -67,7 +70,7 @@ class PairDataset:
 
     def mask(self, index: int) -> np.ndarray:
         """Return the raw ids, (H, W)."""
-        return load_mask(self.pairs[index].mask)
+        return self.mask_reader.read(self.pairs[index].mask)
 
     def image_path(self, index: int) -> Path:
         """Return the file of the image."""
@@ -79,7 +82,7 @@ class PairDataset:
 
 
 def find_pairs(
-    folders: Mapping[str, tuple[str, Path, Path]],
+    folders: Mapping[str, tuple[str, Path, Path]], exclusion: Exclusion = KEEP_ALL
 ) -> tuple[dict[str, tuple[Pair, ...]], tuple[Inventory, ...]]:
     """Pair images with masks by their path without suffix, sub-folders included; never by order.
 
@@ -87,10 +90,11 @@ def find_pairs(
 
     Args:
         folders: By split: what its keys begin with (such as "train/"), its folder of images, that of masks.
+        exclusion: What is skipped.
     Returns:
         The pairs of each split, sorted by key, and what is in its folders.
     """
-    inventories = take_inventory(list(folders.values()))
+    inventories = take_inventory(list(folders.values()), exclusion)
     return {split: inventory.pairs for split, inventory in zip(folders, inventories, strict=True)}, inventories
 
 
@@ -125,15 +129,18 @@ def build_pair_splits(
         layout: How the files are laid out.
         notes: What was assumed or skipped.
         inventories: What is in the folders that were paired.
+    Raises:
+        ConfigError: Numbers in the masks become an id that is neither a class nor ignored.
     """
+    request.mask_reader.require_known(space)
     train, val = request.train_split, request.val_split
     if request.every_pair:
         train, *others = pairs
         val = " and ".join(others)
         pairs = {train: pairs[train], val: tuple(pair for split in others for pair in pairs[split])}
     return Splits(
-        PairDataset(f"{name} {train}", space, pairs[train]),
-        PairDataset(f"{name} {val}", space, pairs[val]),
+        PairDataset(f"{name} {train}", space, pairs[train], request.mask_reader),
+        PairDataset(f"{name} {val}", space, pairs[val], request.mask_reader),
         layout=layout,
         notes=tuple(notes),
         inventories=inventories,

@@ -75,24 +75,20 @@ def read_sample(dataset: SegmentationDataset, index: int) -> Sample:
 
 
 def require_mask(dataset: SegmentationDataset, index: int) -> np.ndarray:
-    """Return the raw ids of a sample, (H, W) uint8 or uint16, after checking their form.
+    """Return the raw ids of a sample, (H, W) integers, after checking their form.
 
     Args:
         dataset: What to read.
         index: Number of the sample, from 0.
     Raises:
         UsageError: The data set returns another type, shape or dtype than the contract says.
-        DataError: An id is negative or above 65535, or a file cannot be read.
+        DataError: A file cannot be read.
     """
     with _naming_the_sample(dataset, index):
         mask = dataset.mask(index)
     where = f"{dataset.name}: sample {index} ({dataset.key(index)!r})"
     _require_integers(mask, f"{where}: the mask is", "ids")
-    if mask.size and (mask.min() < 0 or mask.max() > 65535):
-        raise DataError(
-            f"{where}: the mask holds ids from {mask.min()} to {mask.max()}", "Ids are from 0 to 65535: map the others."
-        )
-    return mask if mask.dtype in (np.uint8, np.uint16) else mask.astype(np.uint16)
+    return mask
 
 
 def require_dataset(dataset: SegmentationDataset) -> bool:

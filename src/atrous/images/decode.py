@@ -27,6 +27,7 @@ from atrous.core.errors import DataError, MachineError, UsageError
 from atrous.core.paths import refuse_empty
 from atrous.core.system_errors import describe_reason, raise_shortage
 from atrous.core.words import describe_count
+from atrous.images.stored_values import read_colours, read_numbers
 
 ImageInput = str | Path | bytes | BinaryIO | Image.Image | np.ndarray
 """Anything that holds one image: a path, an encoded file in memory, a binary stream, a PIL image or its pixels."""
@@ -95,14 +96,14 @@ def load_image(source: ImageInput) -> np.ndarray:
 
 
 def load_mask(source: ImageInput) -> np.ndarray:
-    """Decode a mask to ids: palette indices, grey values, or 0 and 1 of a two-colour image; no EXIF rotation.
+    """Decode a mask to the numbers that it stores, as `read_numbers` describes; no EXIF rotation.
 
     Args:
         source: As for `load_image`; an array holds the ids themselves, (H, W) uint8 or uint16.
     Returns:
-        (H, W) uint8 or uint16.
+        (H, W) integers; uint8 or uint16 unless a number is negative or above 65535.
     Raises:
-        DataError: The file is missing, broken or hostile, a JPEG, or in colour.
+        DataError: The file is missing, broken or hostile, a JPEG, in colour, or holds numbers that are not whole.
         UsageError: An array of another shape or dtype, or an object of another type.
         MachineError: Not enough memory to decode it.
     """
@@ -113,22 +114,23 @@ def load_mask(source: ImageInput) -> np.ndarray:
             )
         return source
     with _open_image(source) as (image, name):
-        if image.format in ("JPEG", "MPO"):
-            raise DataError(f"{name}: the mask is a JPEG, which blurs ids at every edge", "Export the masks as PNG.")
-        if image.mode.startswith("I;16"):
-            return np.asarray(image).astype(np.uint16)
-        if image.mode in ("1", "L", "P"):
-            return np.array(image, dtype=np.uint8)
-        if image.mode in ("LA", "PA"):
-            return np.array(image)[..., 0]
-        if image.mode in ("RGB", "RGBA") and ";16" not in str(getattr(image, "tile", "")):
-            channels = np.asarray(image)
-            if (channels[..., :1] == channels[..., 1:3]).all():
-                return channels[..., 0].copy()
-            raise _describe_colours(name, channels[..., :3])
-        raise DataError(
-            f"{name}: the mask has mode {image.mode}", "A mask holds one id per pixel: 8 or 16 bits grey, or a palette."
-        )
+        return read_numbers(image, name)
+
+
+def load_mask_colours(source: ImageInput) -> np.ndarray:
+    """Decode a mask to the colours that it stores, as `read_colours` describes; no EXIF rotation.
+
+    Args:
+        source: A path, an encoded file as bytes or as a binary stream, or a PIL image.
+    Returns:
+        (H, W) uint32, red * 65536 + green * 256 + blue.
+    Raises:
+        DataError: The file is missing, broken or hostile, a JPEG, or has more than 8 bits per channel.
+        UsageError: An object of another type.
+        MachineError: Not enough memory to decode it.
+    """
+    with _open_image(source) as (image, name):
+        return read_colours(image, name)
 
 
 def load_header(source: ImageInput) -> ImageHeader:
@@ -312,16 +314,3 @@ def _convert_array(pixels: np.ndarray) -> np.ndarray:
     if pixels.dtype == np.uint16:
         pixels = ((pixels.astype(np.uint32) + 128) // 257 if is_grey else pixels >> 8).astype(np.uint8)
     return np.stack([pixels] * 3, axis=-1) if is_grey else np.ascontiguousarray(pixels[..., :3])
-
-
-def _describe_colours(name: str, channels: np.ndarray) -> DataError:
-    colours, counts = np.unique(channels.reshape(-1, 3), axis=0, return_counts=True)
-    first = ", ".join(
-        f"({r}, {g}, {b}) {describe_count(int(counts[i]), 'pixel')}"
-        for i in np.argsort(-counts)[:3]
-        for r, g, b in [colours[i].tolist()]
-    )
-    return DataError(
-        f"{name}: a mask in colour, {describe_count(len(colours), 'colour')}: {first}",
-        "A mask holds one id per pixel: write grey values or palette indices instead of colours.",
-    )

@@ -18,9 +18,10 @@ from atrous.core.labels import LabelSpace
 from atrous.core.records import Note
 from atrous.core.run_folder import RunFolder
 from atrous.core.words import describe_count
-from atrous.data.build import build_splits
+from atrous.data.build import build_mask_reader, build_splits
 from atrous.data.contracts import Splits
 from atrous.data.inventory import Pair
+from atrous.data.mask_reader import MaskReader
 from atrous.data.pairs import PairDataset
 
 SplitName = Literal["train", "val"]
@@ -90,7 +91,7 @@ def find_images(run: RunFolder, data: DataConfig, *, needed: tuple[SplitName, ..
         splits = build_splits(data)
         message = f"{run.path} has no {run.images.name}, so its images are chosen again as its settings say"
         return replace(splits, notes=(*splits.notes, Note("images-chosen-again", message)))
-    kept = _load_images(run, source.root)
+    kept = _load_images(run, source.root, build_mask_reader(data))
     datasets = {"train": kept.train, "val": kept.val}
     missing = [str(path) for name in needed for path in _list_missing(datasets[name])]
     if missing:
@@ -109,14 +110,14 @@ class _KeptImages:
     val: PairDataset
 
 
-def _load_images(run: RunFolder, root: Path) -> _KeptImages:
+def _load_images(run: RunFolder, root: Path, reader: MaskReader) -> _KeptImages:
     try:
         record = load_json(run.images)
         space = LabelSpace.from_json(record["label_space"])
         datasets = {}
         for name in ("train", "val"):
             pairs = tuple(Pair(str(key), root / image, root / mask) for key, image, mask in record[name]["files"])
-            datasets[name] = PairDataset(str(record[name]["name"]), space, pairs)
+            datasets[name] = PairDataset(str(record[name]["name"]), space, pairs, reader)
         return _KeptImages(str(record["layout"]), **datasets)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelFileError(

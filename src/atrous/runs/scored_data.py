@@ -54,8 +54,8 @@ def find_scored_data(
     own = load_config(options=place)
     _require_same_names(own, space, run)
     classes = dict(zip(space.ids, space.names, strict=True))
-    is_own_ignore = own.sources["data.ignore"] != "default"
-    ignored = tuple(dict.fromkeys((*space.ignored_ids, *(own.config.data.ignore if is_own_ignore else ()))))
+    of_model = [number for number in space.ignored_ids if number not in own.config.data.label_map]
+    ignored = tuple(dict.fromkeys((*of_model, *(own.config.data.ignore or ()))))
     given = {**place, "data.classes": classes, "data.ignore": ignored}
     dataset = build_all_pairs(load_config(options=given).config.data, on_message)
     if run is not None:

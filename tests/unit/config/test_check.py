@@ -28,7 +28,16 @@ def test_the_defaults_are_sound():
         ),
         ({"training": {"auxiliary_weight": 0.1}}, "training.auxiliary_weight", "has no effect"),
         ({"training": {"norm": "frozen", "norm_momentum": 0.01}}, "training.norm_momentum", "has no effect"),
-        ({"data": {"classes": {0: "a", 255: "b"}}}, "data.ignore", "holds 255, which is the class 'b'"),
+        (
+            {"data": {"label_map": {255: 1}, "ignore": [0, 255]}},
+            "data.ignore",
+            "holds 255, which data.label_map maps to 1",
+        ),
+        (
+            {"data": {"classes": {0: "a", 255: "b"}, "ignore": [255]}},
+            "data.ignore",
+            "holds 255, which is the class 'b'",
+        ),
         ({"output": {"device": "gpu"}}, "output.device", "is 'gpu'"),
     ],
 )

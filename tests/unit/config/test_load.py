@@ -232,7 +232,7 @@ def test_the_settings_are_found_wherever_the_data_are(tmp_path, monkeypatch):
         ("data:\n  classes: [a, a]\n", "2: data.classes names 'a' twice"),
         ("data:\n  ignore: x\n", "2: data.ignore is 'x'"),
         ("data:\n  ignore: 255\n", "2: data.ignore is 255"),
-        ("data:\n  ignore: [-1]\n", "2: data.ignore is"),
+        ("data:\n  ignore: [-3000000000]\n", "2: data.ignore is"),
         ("data:\n  ignore: {255: void}\n", "2: data.ignore is"),
         ("data:\n  val_fraction: '0.2'\n", "2: data.val_fraction is '0.2'"),
         ("data:\n  val_fraction: [0.2]\n", "2: data.val_fraction is [0.2]"),

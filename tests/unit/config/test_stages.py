@@ -120,7 +120,7 @@ def test_a_stage_with_data_of_its_own_reads_the_settings_beside_them(tmp_path):
     for loaded in (load_config(options=options), load_config(recipe=tmp_path / "run.yaml")):
         found = [stage.data for stage in list_stages(loaded.config)]
         assert [data.classes for data in found] == [("a", "b", "c"), ("x", "y"), ("x", "y"), None]
-        assert [data.ignore for data in found] == [(9,), (255,), (7,), (255,)]
+        assert [data.ignored_values for data in found] == [(9,), (255,), (7,), (255,)]
         assert [data.val_fraction for data in found] == [0.3, 0.2, 0.2, 0.2]
         assert {data.split_seed for data in found} == {5}  # an option holds for every stage
         assert [Path(data.source).name for data in found] == ["first", "second", "second", "third"]

@@ -28,8 +28,15 @@ def test_found_ids_are_classes():
     assert space.ignored_ids == (255,)
 
 
+@pytest.mark.parametrize("number", [-1, 65535, 10**6])
+def test_a_number_that_can_be_no_id_is_no_class(number):
+    assert find_classes([0, 1, number], (255,)).ids == (0, 1)
+
+
 def test_mapping_is_suggested_for_0_and_one_high_id_only():
-    assert "128: object" in suggest_mapping([0, 128], ())
+    assert "label_map: {128: 1}, classes: [background, object];" in suggest_mapping([0, 128], ())
+    assert "object], ignore: [7];" in suggest_mapping([0, 255], (7, 255))
+    assert "label_map: {65535: 1}" in suggest_mapping([0, 65535], (255,))
     assert suggest_mapping([0, 1], ()) == ""
     assert suggest_mapping([0, 1, 255], ()) == ""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from atrous.core.findings import Finding, Severity, shorten_list
 from atrous.core.words import describe_count
 from atrous.data.checks.survey import Survey
-from atrous.data.inventory import FolderListing
+from atrous.data.inventory import FolderListing, Inventory
 from atrous.images.decode import IMAGE_SUFFIXES
 
 _PAIRING = "A mask has the name and the sub-folder of its image, up to the suffix."
@@ -127,6 +127,28 @@ def check_foreign_files(survey: Survey) -> Iterator[Finding]:
     files = [path for listing in _list_folders(survey) for path in listing.foreign]
     kinds = ", ".join(sorted(IMAGE_SUFFIXES))
     yield from _list_files("foreign-files", "note", "other file", f"skipped (images are {kinds})", files)
+
+
+def check_excluded_files(survey: Survey) -> Iterator[Finding]:
+    """Find the files that the user excluded, and patterns that leave out nothing."""
+    yield from list_excluded(survey.inventories)
+
+
+def list_excluded(inventories: Sequence[Inventory]) -> Iterator[Finding]:
+    """List the files that the user excluded from some folders, and patterns that leave out nothing.
+
+    Args:
+        inventories: What is in the folders.
+    """
+    listings = [listing for inventory in inventories for listing in (inventory.images, inventory.masks)]
+    files = sorted({path for listing in listings for paths in listing.excluded.values() for path in paths})
+    yield from _list_files("excluded-files", "note", "file", "skipped by data.exclude", files)
+    exclusions = dict.fromkeys(inventory.exclusion for inventory in inventories)
+    used = {exclusion.find_pattern(path) for exclusion in exclusions for path in files}
+    unused = dict.fromkeys(pattern for exclusion in exclusions for pattern in exclusion.patterns if pattern not in used)
+    if unused:
+        message = f"data.exclude: no image or mask matches {shorten_list([repr(pattern) for pattern in unused])}"
+        yield Finding("excluded-files", "note", len(unused), message)
 
 
 def check_linked_folders(survey: Survey) -> Iterator[Finding]:

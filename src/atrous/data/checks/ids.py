@@ -51,7 +51,7 @@ def check_binary_255(survey: Survey) -> Iterator[Finding]:
         message = f"the masks hold only the ids 0 and {ids[1]}" + (
             f", and {ids[1]} is ignored" if ids[1] in ignored else ""
         )
-        settings = {"classes": {0: "background", ids[1]: "object"}, "ignore": [i for i in ignored if i != ids[1]]}
+        settings = {"label_map": {ids[1]: 1}, "classes": {0: "background", 1: "object"}}
         yield Finding("binary-255", "error", 1, message, fix=fix, settings=settings)
 
 

@@ -66,5 +66,7 @@ def find_segnet_pairs(
     """
     existing = [path.name for path in root.iterdir() if (root / f"{path.name}annot").is_dir() and path.is_dir()]
     splits, notes = request.choose_splits(existing, f"{root}, with splits such as train/ beside trainannot/")
-    pairs, inventories = find_pairs({split: (f"{split}/", root / split, root / f"{split}annot") for split in splits})
+    pairs, inventories = find_pairs(
+        {split: (f"{split}/", root / split, root / f"{split}annot") for split in splits}, request.find_exclusion(root)
+    )
     return pairs, notes, inventories

@@ -8,9 +8,10 @@ from atrous.core.errors import DataError
 from atrous.core.findings import shorten_list
 from atrous.core.labels import LabelSpace
 from atrous.core.words import describe_count
+from atrous.data.checks.folders import list_excluded
 from atrous.data.classes import select_classes
 from atrous.data.contracts import DEFAULT_REQUEST, DataRequest, Splits
-from atrous.data.inventory import Pair, list_folder
+from atrous.data.inventory import STEM, FileSet, Inventory, Pair, take_inventory
 from atrous.data.pairs import build_pair_splits, require_single_files
 
 _FOLDERS = ("leftImg8bit", "gtFine")
@@ -62,38 +63,40 @@ def build_cityscapes(root: Path, request: DataRequest = DEFAULT_REQUEST) -> Spli
     space, notes = select_classes(CITYSCAPES, request.classes, request.ignore)
     images, masks = ({path.name for path in (root / kind).glob("*") if path.is_dir()} for kind in _FOLDERS)
     splits, skipped = request.choose_splits(images & masks, f"{root}, with splits in leftImg8bit/ and in gtFine/")
-    pairs = {split: find_cityscapes_pairs(root, split) for split in splits}
+    inventories = {split: take_cityscapes_inventory(root, split, request) for split in splits}
+    pairs = {split: require_cityscapes_pairs(inventory) for split, inventory in inventories.items()}
+    excluded = [finding.to_note() for finding in list_excluded(list(inventories.values()))]
     layout = f"Cityscapes' (leftImg8bit/ and gtFine/, {' and '.join(splits)})"
-    return build_pair_splits("cityscapes", space, pairs, request, layout=layout, notes=(*notes, *skipped))
+    return build_pair_splits("cityscapes", space, pairs, request, layout=layout, notes=(*notes, *skipped, *excluded))
 
 
-def find_cityscapes_pairs(root: Path, split: str) -> tuple[Pair, ...]:
-    """Pair the files of a split, sorted by key, such as "val/frankfurt/frankfurt_000000_000294".
+def take_cityscapes_inventory(root: Path, split: str, request: DataRequest = DEFAULT_REQUEST) -> Inventory:
+    """List the files of a split; keys are such as "val/frankfurt/frankfurt_000000_000294".
 
     Args:
         root: The folder that holds leftImg8bit/ and gtFine/.
         split: Name of the split.
+        request: What is wanted.
+    """
+    images, masks = (
+        FileSet(root / kind / split, STEM + end) for kind, end in zip(_FOLDERS, (IMAGE_END, MASK_END), strict=True)
+    )
+    return take_inventory([(f"{split}/", images, masks)], request.find_exclusion(root))[0]
+
+
+def require_cityscapes_pairs(inventory: Inventory) -> tuple[Pair, ...]:
+    """Return the pairs of a split, sorted by key.
+
     Raises:
         DataError: There is no pair, an image or a mask has no partner, or several files have one name.
     """
-    folders = [root / kind / split for kind in _FOLDERS]
-    images, masks = (_list_ending(folder, end) for folder, end in zip(folders, (IMAGE_END, MASK_END), strict=True))
-    require_single_files([*images.values(), *masks.values()])
-    alone = sorted(str(path) for path in (*_subtract(images, masks), *_subtract(masks, images)))
-    if alone or not images:
+    require_single_files([*inventory.images.files.values(), *inventory.masks.files.values()])
+    alone = sorted(map(str, (*inventory.images_without_mask, *inventory.masks_without_image)))
+    if alone or not inventory.pairs:
         raise DataError(
             f"{describe_count(len(alone), 'file')} without a partner: {shorten_list(alone)}"
             if alone
-            else f"no images in {folders[0]}",
+            else f"no images in {inventory.images.folder}",
             f"NAME{IMAGE_END}.png in leftImg8bit/ goes with NAME{MASK_END}.png in gtFine/.",
         )
-    return tuple(Pair(f"{split}/{key}", images[key][0], masks[key][0]) for key in sorted(images))
-
-
-def _list_ending(folder: Path, end: str) -> dict[str, tuple[Path, ...]]:
-    """List the files whose name has this end, by their path without it; other files, such as colours, are skipped."""
-    return {key.removesuffix(end): paths for key, paths in list_folder(folder).files.items() if key.endswith(end)}
-
-
-def _subtract(files: dict[str, tuple[Path, ...]], others: dict[str, tuple[Path, ...]]) -> list[Path]:
-    return [paths[0] for key, paths in files.items() if key not in others]
+    return inventory.pairs

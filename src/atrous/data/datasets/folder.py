@@ -66,7 +66,8 @@ def build_folder(root: Path, request: DataRequest = DEFAULT_REQUEST) -> Splits:
     is_held_out = not layout.has_splits and not request.every_pair
     masks = _read_ids(pairs, request) if request.classes is None or is_held_out else []
     if request.classes is None:
-        space = find_classes((number for mask in masks for number in mask), request.ignore)
+        declared = request.mask_reader.keep_declared({number for mask in masks for number in mask})
+        space = find_classes(declared, request.ignore)
         found = ", ".join(map(str, space.ids))
         names = ", ".join(f"{number}: NAME" for number in space.ids[:3]) + (", ..." if len(space.ids) > 3 else "")
         message = f"classes not named: the ids found in all masks, {found}; `set` data.classes='{{{names}}}' names them"
@@ -101,7 +102,7 @@ def _recognise(root: Path, request: DataRequest) -> _Layout:
         existing = [name for name in inside if {"images", "masks"} <= _list_folders(root / name)]
         splits, notes = request.choose_splits(existing, f"{root}, with images/ and masks/ in each split")
         where = {split: (f"{split}/", root / split / "images", root / split / "masks") for split in splits}
-        return _pair(f"{_join(splits)} with images/ and masks/ inside", where, *notes)
+        return _pair(root, request, f"{_join(splits)} with images/ and masks/ inside", where, *notes)
     if {f"{name}annot" for name in (train, val, *SPLIT_NAMES)} & folders:
         message = "SegNet's layout: if this is CamVid, camvid=PATH knows its names, colours and void id"
         pairs, skipped, inventories = find_segnet_pairs(root, request)
@@ -112,7 +113,7 @@ def _recognise(root: Path, request: DataRequest) -> _Layout:
             pairs, skipped = find_voc_pairs(root, request)
             return _Layout("VOC's", pairs, (note, *skipped))
         where = {train: ("", root / "JPEGImages", root / "SegmentationClass")}
-        return _pair("VOC's without lists", where, note, has_splits=False)
+        return _pair(root, request, "VOC's without lists", where, note, has_splits=False)
     listed = [f"{name}/" for name in sorted(folders)]
     raise DataError(
         f"{root}: unknown layout; folders inside: {shorten_list(listed) or 'none'}", f"Known layouts are:\n  {LAYOUTS}"
@@ -127,15 +128,20 @@ def _read_images_and_masks(root: Path, request: DataRequest) -> _Layout:
         place = f"{root}, with splits in images/ and in masks/"
         splits, notes = request.choose_splits(inside[0] & inside[1], place)
         where = {split: (f"{split}/", images / split, masks / split) for split in splits}
-        return _pair(f"images/ and masks/ with {_join(splits)} inside", where, *notes)
+        return _pair(root, request, f"images/ and masks/ with {_join(splits)} inside", where, *notes)
     where = {request.train_split: ("", images, masks)}
-    return _pair("images/ and masks/ without splits", where, has_splits=False)
+    return _pair(root, request, "images/ and masks/ without splits", where, has_splits=False)
 
 
 def _pair(
-    description: str, folders: Mapping[str, tuple[str, Path, Path]], *notes: Note, has_splits: bool = True
+    root: Path,
+    request: DataRequest,
+    description: str,
+    folders: Mapping[str, tuple[str, Path, Path]],
+    *notes: Note,
+    has_splits: bool = True,
 ) -> _Layout:
-    pairs, inventories = find_pairs(folders)
+    pairs, inventories = find_pairs(folders, request.find_exclusion(root))
     return _Layout(description, pairs, notes, has_splits, inventories)
 
 
@@ -152,7 +158,7 @@ def _read_ids(pairs: Sequence[Pair], request: DataRequest) -> list[Collection[in
 
     def read(pair: Pair) -> Collection[int]:
         try:
-            return cache.read_mask(pair.mask).counts
+            return request.mask_reader.read_facts(pair.mask, cache).counts
         except DataError:
             return ()
 

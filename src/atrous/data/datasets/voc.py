@@ -9,9 +9,10 @@ from atrous.core.findings import shorten_list
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Note
 from atrous.core.words import describe_count
+from atrous.data.checks.folders import list_excluded
 from atrous.data.classes import select_classes
 from atrous.data.contracts import DEFAULT_REQUEST, DataRequest, Splits
-from atrous.data.inventory import Pair, list_folder
+from atrous.data.inventory import Pair, take_inventory
 from atrous.data.pairs import build_pair_splits, require_single_files
 
 VOC = LabelSpace(
@@ -64,7 +65,10 @@ def find_voc_pairs(root: Path, request: DataRequest) -> tuple[dict[str, tuple[Pa
     empty = [str(folder / f"{split}.txt") for split in splits if not keys[split]]
     if empty:
         raise DataError(f"{' and '.join(empty)}: no image named", "Write the names of the images, one a line.")
-    images, masks = (list_folder(root / name).files for name in ("JPEGImages", "SegmentationClass"))
+    (inventory,) = take_inventory([("", root / "JPEGImages", root / "SegmentationClass")], request.find_exclusion(root))
+    images, masks = inventory.images.files, inventory.masks.files
+    left_out = inventory.images.excluded.keys() - images.keys()
+    keys = {split: [key for key in names if key not in left_out] for split, names in keys.items()}
     listed = list(dict.fromkeys(key for split in splits for key in keys[split]))
     missing = [
         f"{name}/{key}"
@@ -79,7 +83,7 @@ def find_voc_pairs(root: Path, request: DataRequest) -> tuple[dict[str, tuple[Pa
         )
     require_single_files([files[key] for key in listed for files in (images, masks)])
     pairs = {split: tuple(Pair(key, images[key][0], masks[key][0]) for key in keys[split]) for split in splits}
-    return pairs, notes
+    return pairs, (*notes, *(finding.to_note() for finding in list_excluded([inventory])))
 
 
 def _read_list(path: Path) -> list[str]:

@@ -49,13 +49,13 @@ def test_a_named_class_without_a_valid_pixel_is_an_error_with_its_name():
 def test_an_object_saved_as_the_ignored_255_has_the_line_to_write():
     finding = check([[[0, 255]], [[0, 0]]], TWO)["named-class-empty"]
     assert "only 0 and 255, and 255 is ignored" in finding.message
-    assert "classes: {0: background, 255: object} and ignore: []" in finding.fix
+    assert "label_map: {255: 1}, classes: [background, object];" in finding.fix
 
 
 def test_an_object_saved_as_255_that_is_not_ignored_has_the_line_too():
     finding = check([[[0, 255]]], LabelSpace(("background", "object"), ignored_ids=()))["unknown-id"]
     assert "255 (1 pixel)" in finding.message
-    assert "classes: {0: background, 255: object}" in finding.fix
+    assert "label_map: {255: 1}, classes: [background, object];" in finding.fix
 
 
 def test_two_values_without_names_have_the_line_too():
@@ -66,7 +66,7 @@ def test_two_values_without_names_have_the_line_too():
         assert {code for code, finding in found.items() if finding.severity == "error"} == {"binary-255"}
         assert found["binary-255"].message.startswith("the masks hold only the ids 0 and 255")
         assert ("255 is ignored" in found["binary-255"].message) == bool(ignored)
-        assert "classes: {0: background, 255: object} and ignore: []" in found["binary-255"].fix
+        assert "label_map: {255: 1}, classes: [background, object]" in found["binary-255"].fix
     assert "binary-255" not in check([[[0, 255]]], TWO)
 
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atrous.core.errors import DataError
+from atrous.core.errors import ConfigError, DataError
 from atrous.data.contracts import DataRequest
 from atrous.data.datasets.folder import build_folder
+from atrous.data.mask_reader import MaskReader
 
 
 def save(path, array) -> None:
@@ -85,8 +86,24 @@ def test_classes_not_named_are_the_ids_found(tmp_path):
 def test_an_object_saved_as_255_is_read_where_it_is_named(tmp_path):
     fill(tmp_path / "images", tmp_path / "masks", ids=(0, 255))
     assert build_folder(tmp_path).train.label_space.ids == (0,)
-    splits = build_folder(tmp_path, DataRequest({0: "background", 255: "object"}, ignore=()))
-    assert set(np.unique(splits.train.get(0).labels)) == {0, 1}
+    request = DataRequest(("background", "object"), ignore=(), mask_reader=MaskReader({255: 1}))
+    splits = build_folder(tmp_path, request)
+    assert set(np.unique(splits.train.get(0).labels)) == set(np.unique(splits.train.mask(0))) == {0, 1}
+
+
+def test_of_mapped_masks_without_names_another_number_is_no_class(tmp_path):
+    fill(tmp_path / "images", tmp_path / "masks", ids=(0, 128, 255))
+    splits = build_folder(tmp_path, DataRequest(ignore=(), mask_reader=MaskReader({255: 1})))
+    assert splits.train.label_space.ids == (0, 1)
+    with pytest.raises(DataError, match=r"ids outside the classes: 128"):
+        splits.train.get(0)
+
+
+def test_a_map_to_what_is_no_class_is_refused(tmp_path):
+    fill(tmp_path / "images", tmp_path / "masks", ids=(0, 1, 255))
+    request = DataRequest(("a", "b"), ignore=(), mask_reader=MaskReader({255: 2}))
+    with pytest.raises(ConfigError, match="255 becomes 2, which is neither a class nor ignored"):
+        build_folder(tmp_path, request)
 
 
 def test_unknown_layout_lists_what_is_there_and_what_is_known(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -18,10 +19,10 @@ CORNERS = {"cat": [(2, 1), (7, 1), (7, 6), (2, 6)], "dog": [(8, 5), (12, 5), (12
 """Corners of the two rectangles, x and y, where a pixel covers the square between whole numbers."""
 
 
-def draw_scene() -> np.ndarray:
+def draw_scene(cat: str = "cat", dog: str = "dog") -> np.ndarray:
     """Return the names of the classes, (H, W)."""
     names = np.full((HEIGHT, WIDTH), "background")
-    names[CAT], names[DOG] = "cat", "dog"
+    names[CAT], names[DOG] = cat, dog
     return names
 
 
@@ -112,11 +113,48 @@ def save_yolo(folder: Path, name: str) -> Path:
     return file
 
 
+def save_colours(folder: Path, name: str, place: str = "masks", table: str = "labelmap.txt") -> Path:
+    """The name of the image is that of the mask; colours are off by a little, as CVAT's are."""
+    colours = {"background": (0, 0, 0), "cat": (250, 50, 83), "dog": (36, 179, 83)}
+    line = "{}:{},{},{}::\n" if table.endswith(".txt") else "{},{},{},{}\n"
+    rows = [line.format(label, *colour) for label, colour in colours.items()]
+    header = "# label:color_rgb:parts:actions\n" if table.endswith(".txt") else "name,r,g,b\n"
+    (folder / table).write_text(header + "".join(rows), encoding="utf-8")
+    names = draw_scene()
+    pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    for label, colour in colours.items():
+        pixels[names == label] = np.minimum(np.array(colour) + 3, 255)
+    return save_mask(folder, name, pixels, place)
+
+
+def save_mask(folder: Path, name: str, pixels: np.ndarray, place: str = "masks") -> Path:
+    file = folder / place / f"{name.removesuffix('.png')}.png"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(file)
+    return file
+
+
+def save_binary(folder: Path, name: str) -> Path:
+    return save_mask(folder, name, ((draw_scene() == "cat") * 255).astype(np.uint8))
+
+
+def save_instances(folder: Path, name: str) -> Path:
+    names = draw_scene()
+    return save_mask(folder, name, ((names == "cat") * 7 + (names == "dog") * 300).astype(np.uint16))
+
+
 SAVERS: dict[str, Callable[[Path, str], Path]] = {
     "labelme": save_labelme,
     "coco": save_coco,
     "cvat": save_cvat,
     "label-studio": save_label_studio,
     "yolo": save_yolo,
+    "voc": functools.partial(save_colours, place="SegmentationClass"),
+    "colours": functools.partial(save_colours, table="class_colours.csv"),
+    "binary": save_binary,
+    "instances": save_instances,
 }
 """By format: writes the scene for an image of a name, and returns the file that holds the annotations."""
+NEVER_GUESSED = ("binary", "instances")
+MERGED = {"binary": {"dog": "background", "cat": "object"}, "instances": {"dog": "object", "cat": "object"}}
+"""What the classes of the scene are in formats of one class."""

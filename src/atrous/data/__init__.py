@@ -55,5 +55,9 @@ CONVERTERS = Registry(
         ("cvat", "atrous.data.convert.cvat:CVAT"),
         ("label-studio", "atrous.data.convert.label_studio:LABEL_STUDIO"),
         ("yolo", "atrous.data.convert.yolo:YOLO"),
+        ("voc", "atrous.data.convert.voc:VOC"),
+        ("colours", "atrous.data.convert.colour_masks:COLOURS"),
+        ("binary", "atrous.data.convert.binary_masks:BINARY"),
+        ("instances", "atrous.data.convert.instance_masks:INSTANCES"),
     ),
 )

@@ -26,7 +26,7 @@ class FolderWriter:
 
     Args:
         folder: The folder, held by `open_folder_writer`.
-        label_space: The classes.
+        label_space: The classes, whose colours are the palette of the masks.
     """
 
     def __init__(self, folder: Path, label_space: LabelSpace) -> None:
@@ -54,15 +54,25 @@ class FolderWriter:
                 shutil.copyfile(image, temporary)
         save_index_image(self._folder / "masks" / f"{key}.png", mask, self._label_space)
 
+    def write_settings(self, label_space: LabelSpace, origin: str) -> None:
+        """Write the atrous.yaml, after all pairs.
+
+        Args:
+            label_space: The classes that it names.
+            origin: Where the data are from, in one line.
+        Raises:
+            MachineError: The disk is full or refuses to be written.
+        """
+        save_text(self._folder / SETTINGS_NAME, describe_settings(label_space, origin))
+
 
 @contextmanager
-def open_folder_writer(folder: Path, label_space: LabelSpace, origin: str) -> Iterator[FolderWriter]:
-    """Hold an empty folder, yield what writes pairs into it, and write its atrous.yaml at the end.
+def open_folder_writer(folder: Path, label_space: LabelSpace) -> Iterator[FolderWriter]:
+    """Hold an empty folder and yield what writes pairs into it.
 
     Args:
         folder: The folder; it must not exist, or be empty.
         label_space: The classes.
-        origin: Where the data are from, in one line.
     Raises:
         UsageError: There are files in it, another process writes there, or no folder can have this name.
         MachineError: There is no permission to write there, or no space.
@@ -71,7 +81,6 @@ def open_folder_writer(folder: Path, label_space: LabelSpace, origin: str) -> It
     with hold_folder(folder):
         require_empty(folder)
         yield FolderWriter(folder, label_space)
-        save_text(folder / SETTINGS_NAME, describe_settings(label_space, origin))
 
 
 def require_empty(folder: Path) -> None:

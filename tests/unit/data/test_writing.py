@@ -16,9 +16,10 @@ MASK = np.array([[0, 7], [7, 255]], np.uint8)
 
 def test_images_keep_their_bytes_and_masks_hold_ids_with_colours(tmp_path):
     image = save_image(tmp_path / "photo.jpg")
-    with open_folder_writer(tmp_path / "out", SPACE, "From a test.") as writer:
+    with open_folder_writer(tmp_path / "out", SPACE) as writer:
         writer.write("a/photo", image, ".jpg", MASK)
         writer.write("other", b"bytes", ".png", MASK)
+        writer.write_settings(SPACE, "From a test.")
     assert (tmp_path / "out" / "images" / "a" / "photo.jpg").read_bytes() == image.read_bytes()
     assert (tmp_path / "out" / "images" / "a" / "photo.jpg").stat().st_nlink == 1
     assert (tmp_path / "out" / "images" / "other.png").read_bytes() == b"bytes"
@@ -34,21 +35,14 @@ def test_any_name_of_a_class_comes_back(name):
     assert read == {"data": {"classes": {0: "background", 1: name}, "ignore": [255]}}
 
 
-def test_settings_are_written_last(tmp_path):
-    with pytest.raises(RuntimeError), open_folder_writer(tmp_path / "out", SPACE, "") as writer:  # noqa: PT012
-        writer.write("a", b"bytes", ".png", MASK)
-        raise RuntimeError
-    assert not (tmp_path / "out" / "atrous.yaml").exists()
-
-
 def test_a_folder_that_is_not_empty_is_refused(tmp_path):
     (tmp_path / "mine").touch()
-    with pytest.raises(UsageError, match="not empty"), open_folder_writer(tmp_path, SPACE, ""):
+    with pytest.raises(UsageError, match="not empty"), open_folder_writer(tmp_path, SPACE):
         pass
 
 
 @pytest.mark.usefixtures("small_files")
 def test_a_full_disk_leaves_no_half_written_file(tmp_path):
-    with pytest.raises(MachineError), open_folder_writer(tmp_path / "out", SPACE, "") as writer:
+    with pytest.raises(MachineError), open_folder_writer(tmp_path / "out", SPACE) as writer:
         writer.write("a", bytes(2**16), ".png", MASK)
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").rglob("a.png"))

@@ -91,6 +91,20 @@ class Region:
     draw: Callable[[int, int], Patch]
 
 
+class LabelledPixels(NamedTuple):
+    """A mask whose pixels have labels instead of ids.
+
+    Args:
+        indices: (H, W) integers: for each pixel its label, -1 for none.
+        labels: The labels.
+        problem: What is wrong with pixels that have none; None if nothing is.
+    """
+
+    indices: np.ndarray
+    labels: tuple[str, ...]
+    problem: AnnotationError | None = None
+
+
 @dataclass(frozen=True)
 class AnnotatedImage:
     """An image with its annotations.
@@ -101,6 +115,8 @@ class AnnotatedImage:
         key: Its path without suffix in the converted data, such as "train/photo".
         regions: Its annotations; where they overlap, later ones are on top.
         size: Height and width that the annotations are for; None if not known.
+        read_mask: Returns the mask of all its pixels, which the regions are drawn over; None if there is none. It
+            raises AnnotationError and DataError.
     """
 
     source: str
@@ -108,6 +124,7 @@ class AnnotatedImage:
     key: str
     regions: tuple[Region, ...]
     size: tuple[int, int] | None = None
+    read_mask: Callable[[], LabelledPixels] | None = None
 
 
 @dataclass(frozen=True)
@@ -116,8 +133,8 @@ class Annotations:
 
     Args:
         images: Its images.
-        classes: Names of its classes by the id that each should get; None if any ids will do.
-        names: Names of its classes, in the order of the ids that they should get, if `classes` is None.
+        classes: Names of its classes by the id that each should get; None if the order of `names` gives the ids.
+        names: Names of its classes in the order of the ids that they should get; beside `classes`, its other labels.
         smaller_on_top: Whether the regions of an image have no order, so that a smaller one is drawn over a larger one.
         notes: What else the user should know.
     """
@@ -137,6 +154,8 @@ class Request:
         source: The file or folder.
         finder: Finds images by the names that annotations have for them.
         line_width_px: Width in pixels of lines, which have none in any format.
+        names: Names that the user gave to classes other than background, in the order of their ids; most formats have
+            names of their own.
         report: Receives what is not converted.
         progress: Receives the progress.
     """
@@ -144,6 +163,7 @@ class Request:
     source: Path
     finder: ImageFinder
     line_width_px: int
+    names: tuple[str, ...]
     report: Callable[[Problem], None]
     progress: ProgressCallback
 

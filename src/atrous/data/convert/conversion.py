@@ -7,8 +7,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
 from atrous.core.arguments import refuse_wrong_types
 from atrous.core.errors import DataError, UsageError, note_on_stop
 from atrous.core.files import save_json
@@ -18,29 +16,18 @@ from atrous.core.paths import require_existing
 from atrous.core.records import MessageCallback, Note, Progress, ProgressCallback, send_message
 from atrous.core.words import describe_count
 from atrous.data import CONVERTERS
-from atrous.data.convert.contracts import (
-    AnnotatedImage,
-    AnnotationError,
-    Annotations,
-    Conversion,
-    Converter,
-    Patch,
-    Problem,
-    Region,
-    Request,
-)
+from atrous.data.convert.contracts import AnnotatedImage, Annotations, Conversion, Converter, Problem, Request
 from atrous.data.convert.images import ImageFinder
+from atrous.data.convert.painting import Painter
 from atrous.data.facts import iter_threads
-from atrous.data.writing import FolderWriter, open_folder_writer, require_empty
+from atrous.data.writing import open_folder_writer, require_empty
 from atrous.display.progress import open_call
-from atrous.images.decode import load_header
 
 BACKGROUND_NAMES = frozenset({"background", "_background_", "__background__"})
 """Labels that mean id 0, in lower case."""
 IGNORED_NAMES = frozenset({"__ignore__", "_ignore_", "ignore", "void"})
 """Labels whose pixels are neither trained on nor scored, in lower case."""
 _SPLIT_NAMES = {"valid": "val", "validation": "val", "training": "train"}
-_JPEG_START = b"\xff\xd8"
 RECORD_NAME = "conversion.json"
 """Name of the file in a converted folder that says what was done, with every problem."""
 
@@ -95,40 +82,39 @@ def convert(
             send_message(display.on_message, Note("format", f"{source}: read as {name}, {converter.holds}"))
         root = source if source.is_dir() else source.parent
         finder = ImageFinder([root] if images is None else [Path(images), root])
-        request = Request(source, finder, line_width, problems.append, display.progress)
+        given = None if classes is None else number_given(classes)
+        names = tuple(name for number, name in sorted((given or {}).items()) if number)
+        request = Request(source, finder, line_width, names, problems.append, display.progress)
         annotations = converter.read(request)
         if not annotations.images:
             raise _describe_nothing(source, converter, problems)
-        space, ids = assign_ids(annotations, classes)
+        space, ids = assign_ids(annotations, given)
         for note in annotations.notes:
             send_message(display.on_message, note)
-        unused = sorted(set(number_classes(annotations).values()) - set(ids)) if classes is None else []
-        if unused:
-            listed = shorten_list([repr(name) for name in unused])
-            message = f"{describe_count(len(unused), 'class')} without an annotation dropped: {listed}"
-            send_message(display.on_message, Note("unused-classes", message))
         with ExitStack() as stack:
             writer = None
             if not dry_run:
                 stack.enter_context(note_on_stop(lambda _: f"{out} is not complete: remove it before the next try."))
-                writer = stack.enter_context(open_folder_writer(out, space, f"Converted from {name} by atrous."))
-            painter = _Painter(annotations.smaller_on_top, ids, space, writer)
+                writer = stack.enter_context(open_folder_writer(out, space))
+            painter = Painter(annotations.smaller_on_top, ids, space, writer)
             counts = _convert_images(painter, annotations, problems, display.progress)
             if not counts.images:
                 raise _describe_nothing(source, converter, problems)
-            for note in counts.describe(smaller_on_top=annotations.smaller_on_top):
+            kept = space if given is not None else keep_used(space, counts.pixels)
+            for note in counts.describe(space, kept, smaller_on_top=annotations.smaller_on_top):
                 send_message(display.on_message, note)
             result = Conversion(
                 name,
                 None if dry_run else out,
                 counts.images,
-                space,
+                kept,
                 dict(sorted(counts.pixels.items())),
                 counts.overlapping_px,
                 tuple(problems),
                 tuple(display.on_message.notes),
             )
-            if not dry_run:
+            if writer is not None:
+                writer.write_settings(kept, f"Converted from {name} by atrous.")
                 save_json(out / RECORD_NAME, result.to_json() | {"source": str(source)})
     return result
 
@@ -147,35 +133,54 @@ def guess_format(source: Path) -> str:
     raise UsageError(f"{source} {looks}", f"Name its format: {ways}.")
 
 
-def assign_ids(
-    annotations: Annotations, classes: Mapping[int, str] | Sequence[str] | None
-) -> tuple[LabelSpace, dict[str, int]]:
+def number_given(classes: Mapping[int, str] | Sequence[str]) -> dict[int, str]:
+    """Return the classes that the user named, by id, background included.
+
+    Args:
+        classes: Names by id, or in the order of ids, from 1 or from a name such as "background" that is 0.
+    """
+    if isinstance(classes, Mapping):
+        return {0: "background", **classes}
+    first = 0 if classes and classes[0].lower() in BACKGROUND_NAMES else 1
+    return {0: "background", **dict(enumerate(classes, start=first))}
+
+
+def assign_ids(annotations: Annotations, given: Mapping[int, str] | None) -> tuple[LabelSpace, dict[str, int]]:
     """Give each class an id: 0 to background, and to others what the user or the source says.
 
     Args:
         annotations: What the source holds.
-        classes: Names by id, or in the order of ids, if the user named them.
+        given: Names by id, if the user named the classes.
     Returns:
         The classes, and the id of each label, also of those that mean background or are ignored.
     Raises:
         UsageError: The given names are not distinct, or an id is not from 0 to 65534.
     """
-    used = {region.label for image in annotations.images for region in image.regions}
-    if classes is None:
-        names = {number: name for number, name in number_classes(annotations).items() if name in used}
-    elif isinstance(classes, Mapping):
-        names = dict(classes)
-    else:
-        first = 0 if classes and classes[0].lower() in BACKGROUND_NAMES else 1
-        names = dict(enumerate(classes, start=first))
-    names = dict(sorted({0: "background", **names}.items()))
+    names = dict(sorted({0: "background", **(number_classes(annotations) if given is None else given)}.items()))
     try:
         space = LabelSpace(tuple(names.values()), tuple(names), ignored_ids=())
     except DataError as error:
         raise UsageError(f"classes: {error.message}", "Give each class a name and an id of its own.") from error
-    ids = {label: 0 for label in used if label.lower() in BACKGROUND_NAMES}
-    ids |= {label: space.void_id for label in used if label.lower() in IGNORED_NAMES}
+    labels = {region.label for image in annotations.images for region in image.regions} | {*annotations.names}
+    ids = {label: 0 for label in labels if label.lower() in BACKGROUND_NAMES}
+    ids |= {label: space.void_id for label in labels if label.lower() in IGNORED_NAMES}
     return space, ids | {name: number for number, name in names.items()}
+
+
+def keep_used(space: LabelSpace, pixels: Mapping[int, int]) -> LabelSpace:
+    """Return the classes that have pixels: a training refuses a named class that has none.
+
+    Args:
+        space: All classes.
+        pixels: Pixels of each id.
+    """
+    kept = [index for index, number in enumerate(space.ids) if pixels.get(number)]
+    return LabelSpace(
+        tuple(space.names[index] for index in kept),
+        tuple(space.ids[index] for index in kept),
+        tuple(space.colours[index] for index in kept),
+        ignored_ids=(),
+    )
 
 
 def number_classes(annotations: Annotations) -> dict[int, str]:
@@ -196,7 +201,12 @@ class _Counts:
     empty: int = 0
     pixels: dict[int, int] = field(default_factory=dict)
 
-    def describe(self, *, smaller_on_top: bool) -> Iterable[Note]:
+    def describe(self, space: LabelSpace, kept: LabelSpace, *, smaller_on_top: bool) -> Iterable[Note]:
+        if unused := [
+            repr(name) for number, name in zip(space.ids, space.names, strict=True) if number not in kept.ids
+        ]:
+            message = f"{describe_count(len(unused), 'class')} without a pixel dropped: {shorten_list(unused)}"
+            yield Note("unused-classes", message)
         if self.overlapping_px:
             rule = "the smaller object is on top" if smaller_on_top else "later annotations are on top"
             where = describe_count(self.overlapping_images, "image")
@@ -207,103 +217,18 @@ class _Counts:
             yield Note("images-without-annotations", message)
 
 
-@dataclass(frozen=True)
-class _Painted:
-    """One image after its conversion."""
-
-    problems: tuple[Problem, ...]
-    is_done: bool = False
-    overlapping_px: int = 0
-    ids: tuple[int, ...] = ()
-    counts: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Painter:
-    """Turns one annotated image after another into a pair of files."""
-
-    smaller_on_top: bool
-    ids: Mapping[str, int]
-    space: LabelSpace
-    writer: FolderWriter | None
-
-    def convert(self, item: AnnotatedImage) -> _Painted:
-        problems: list[Problem] = []
-        name = str(item.image) if isinstance(item.image, Path) else item.source
-        try:
-            image = item.image if isinstance(item.image, Path) else item.image()
-            header = load_header(image)
-            size = (header.height, header.width)
-            if item.size is not None and item.size != size:
-                raise AnnotationError("wrong-size", _describe_size(item.size, size, is_turned=header.is_turned))
-            embedded = ".jpg" if isinstance(image, bytes) and image.startswith(_JPEG_START) else ".png"
-            suffix = image.suffix if isinstance(image, Path) else embedded
-        except AnnotationError as error:
-            return _Painted((Problem(error.code, name, str(error)),))
-        except DataError as error:
-            return _Painted((Problem("unreadable-image", name, error.message.removeprefix(f"{name}: ")),))
-        mask, overlapping_px = self._paint(item, size, problems)
-        if self.writer is not None:
-            self.writer.write(item.key, image, suffix, mask)
-        ids, counts = np.unique(mask, return_counts=True)
-        return _Painted(tuple(problems), True, overlapping_px, tuple(ids.tolist()), tuple(counts.tolist()))
-
-    def _paint(self, item: AnnotatedImage, size: tuple[int, int], problems: list[Problem]) -> tuple[np.ndarray, int]:
-        largest = max(*self.space.ids, self.space.void_id)
-        mask = np.zeros(size, np.uint8 if largest < 256 else np.uint16)
-        overlapping_px = 0
-        drawn = self._draw(item, size, problems)
-        if self.smaller_on_top:
-            drawn = sorted(drawn, key=lambda pair: -np.count_nonzero(pair[1].pixels))
-        for number, (top, left, pixels) in drawn:
-            part = mask[top : top + pixels.shape[0], left : left + pixels.shape[1]]
-            if number not in (0, self.space.void_id):  # a hole is meant to be over something
-                overlapping_px += int(np.count_nonzero(pixels & (part != 0) & (part != number)))
-            part[pixels] = number
-        return mask, overlapping_px
-
-    def _draw(
-        self, item: AnnotatedImage, size: tuple[int, int], problems: list[Problem]
-    ) -> Iterable[tuple[int, Patch]]:
-        """Yield the id and the pixels of each region that can be drawn."""
-        for region in item.regions:
-            try:
-                patch = region.draw(*size)
-                if not patch.pixels.any():
-                    raise AnnotationError("no-pixel", "it covers no pixel of the image")
-            except AnnotationError as error:
-                problems.append(_describe_problem(item, region, error))
-                continue
-            number = self.ids.get(region.label)
-            if number is None:
-                unknown = AnnotationError("unknown-label", "not among the classes, so its pixels are ignored")
-                problems.append(_describe_problem(item, region, unknown))
-            yield self.space.void_id if number is None else number, patch
-
-
-def _describe_problem(item: AnnotatedImage, region: Region, error: AnnotationError) -> Problem:
-    return Problem(error.code, item.source, f"{region.where} ({region.label!r}): {error}")
-
-
-def _describe_size(annotated: tuple[int, int], size: tuple[int, int], *, is_turned: bool) -> str:
-    """Return what is wrong with annotations for an image of another size."""
-    line = f"the annotations are for {annotated[0]}x{annotated[1]} (height x width), the image is {size[0]}x{size[1]}"
-    turned = " after its EXIF orientation: it was annotated unrotated"
-    return line + turned * (is_turned and annotated == size[::-1])
-
-
 def _convert_images(
-    painter: _Painter, annotations: Annotations, problems: list[Problem], progress: ProgressCallback
+    painter: Painter, annotations: Annotations, problems: list[Problem], progress: ProgressCallback
 ) -> _Counts:
     counts = _Counts()
     items = _drop_doubles(_shorten_keys(annotations.images), problems)
     for number, (item, painted) in enumerate(zip(items, iter_threads(painter.convert, items), strict=True), start=1):
         problems += painted.problems
         counts.images += painted.is_done
-        counts.empty += painted.is_done and not item.regions
+        counts.empty += painted.is_done and not item.regions and item.read_mask is None
         counts.overlapping_px += painted.overlapping_px
         counts.overlapping_images += painted.overlapping_px > 0
-        for class_id, count in zip(painted.ids, painted.counts, strict=True):
+        for class_id, count in painted.counts.items():
             counts.pixels[class_id] = counts.pixels.get(class_id, 0) + count
         progress(Progress("converting", number, len(items)))
     return counts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from atrous.data.inventory import list_folder
@@ -55,14 +55,16 @@ class ImageFinder:
             found = [path for path in found if path.parent == beside] or found
         return found
 
-    def find_by_stem(self, text: str) -> list[Path]:
+    def find_by_stem(self, text: str, others: Collection[Path] = ()) -> list[Path]:
         """Return the images that a path without suffix may mean.
 
         Args:
             text: The path.
+            others: Files that are no images, such as masks.
         """
         parts = _split(text)
-        return _choose(self._by_stem.get(parts[-1], []), parts[:-1]) if parts else []
+        found = [path for path in self._by_stem.get(parts[-1], []) if path not in others] if parts else []
+        return _choose(found, parts[:-1])
 
 
 def _split(text: str) -> list[str]:

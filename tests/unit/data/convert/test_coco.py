@@ -49,7 +49,7 @@ def test_a_smaller_object_is_on_top_and_overlaps_are_counted(tmp_path):
     for number, order in enumerate(([(1, SQUARE), (2, WHOLE)], [(2, WHOLE), (1, SQUARE)])):
         result = convert_rows(tmp_path / str(number), *order, categories=(1, 2))
         assert (result.pixels, result.overlapping_px) == ({1: 9, 2: 111}, 9)
-        assert "the smaller object is on top" in str(result.notes[0])
+        assert "the smaller object is on top" in str(result.notes[-1])
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from annotated import SAVERS, draw_scene, read_names, save_image
 from atrous.core.errors import DataError, UsageError
 from atrous.core.labels import LabelSpace
 from atrous.data.convert.contracts import AnnotatedImage, Annotations, Patch, Region
-from atrous.data.convert.conversion import assign_ids, guess_format
+from atrous.data.convert.conversion import assign_ids, guess_format, number_given
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def annotate(*labels):
     ],
 )
 def test_background_is_0_and_every_class_has_an_id_of_its_own(labels, classes, expected):
-    assert assign_ids(annotate(*labels), classes)[1] == expected
+    assert assign_ids(annotate(*labels), classes and number_given(classes))[1] == expected
 
 
 def test_more_classes_than_a_byte_holds_leave_an_id_for_ignored_pixels():
@@ -54,7 +54,7 @@ def test_more_classes_than_a_byte_holds_leave_an_id_for_ignored_pixels():
 @pytest.mark.parametrize("classes", [["a", "a"], {1: "a", 2: "a"}, {-1: "a"}, {70000: "a"}, ["x", "background"]])
 def test_classes_without_a_name_or_an_id_of_their_own_are_refused(classes):
     with pytest.raises(UsageError, match="classes"):
-        assign_ids(annotate("a"), classes)
+        assign_ids(annotate("a"), number_given(classes))
 
 
 def test_a_source_that_looks_like_several_formats_or_none_is_refused(source, tmp_path):

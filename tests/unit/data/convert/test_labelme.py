@@ -65,7 +65,7 @@ def test_later_shapes_are_on_top_and_overlaps_of_two_classes_are_counted(tmp_pat
     result = convert_shapes(tmp_path, shape("rectangle"), shape("rectangle", [[2, 2], [4, 4]]), large)
     assert result.pixels == {0: 20, 2: 100}
     assert result.overlapping_px == 14
-    assert [note.code for note in result.notes] == ["overlapping-pixels"]
+    assert [note.code for note in result.notes] == ["unused-classes", "overlapping-pixels"]
 
 
 def test_labels_of_background_and_of_ignored_pixels_are_no_classes(tmp_path):

@@ -120,6 +120,41 @@ def make_rare(root: Path) -> None:
         save(path, mask)
 
 
+def repeat_page(root: Path) -> None:
+    path = find_image(list_masks(root)[0])
+    image = Image.open(path)
+    path.unlink()
+    image.save(path.with_suffix(".tif"), save_all=True, append_images=[image])
+
+
+def copy_brighter(root: Path) -> None:
+    pixels = np.array(Image.open(find_image(list_masks(root, "train")[0])))
+    save(find_image(list_masks(root, "val")[0]), np.minimum(pixels, 254) + 1)
+
+
+def film_two_scenes(root: Path) -> None:
+    """Train on two film clips, one of them red and one green, and score on more of the red one."""
+    generator = np.random.default_rng(0)
+    for number, mask in enumerate(list_masks(root)):
+        scene = "red" if mask.parent.name == "val" or number % 2 else "green"
+        pixels = generator.integers(0, 128, (*SIZE, 3))
+        pixels[..., 0 if scene == "red" else 1] += 127
+        find_image(mask).unlink()
+        save(find_image(mask).with_stem(f"{scene}_{mask.stem}"), pixels)
+        mask.rename(mask.with_stem(f"{scene}_{mask.stem}"))
+
+
+def save_12_bits(root: Path) -> None:
+    generator = np.random.default_rng(0)
+    for mask in list_masks(root):
+        Image.fromarray(generator.integers(0, 4096, SIZE).astype(np.uint16)).save(find_image(mask))
+
+
+def add_profile(root: Path) -> None:
+    path = find_image(list_masks(root)[0])
+    Image.open(path).save(path, icc_profile=b"Adobe RGB (1998)")
+
+
 CASES: dict[str, Callable[[Path], object]] = {
     "unlisted-folder": lock_folder,
     "duplicate-name": lambda root: save(root / "images" / "train" / "0.bmp", np.zeros((*SIZE, 3))),
@@ -130,6 +165,7 @@ CASES: dict[str, Callable[[Path], object]] = {
     "empty-split": empty_val,
     "unreadable-image": lambda root: find_image(list_masks(root)[0]).write_bytes(b"no image"),
     "unreadable-mask": lambda root: list_masks(root)[0].write_bytes(b""),
+    "multi-page-image": repeat_page,
     "size-mismatch": break_pair,
     "transposed-mask": lambda root: save(list_masks(root)[0], draw_mask(0, 1).T),
     "instance-mask": count_objects,
@@ -144,8 +180,16 @@ CASES: dict[str, Callable[[Path], object]] = {
     "split-overlap": lambda root: save(
         find_image(list_masks(root, "val")[0]), Image.open(find_image(list_masks(root, "train")[0]))
     ),
+    "near-duplicate-across-splits": copy_brighter,
+    "same-group-across-splits": film_two_scenes,
+    "dark-images": lambda root: save(
+        find_image(list_masks(root)[0]), np.random.default_rng(9).integers(0, 16, (*SIZE, 3))
+    ),
+    "unused-levels": save_12_bits,
+    "mixed-modes": lambda root: save(find_image(list_masks(root)[0]), np.random.default_rng(9).integers(0, 256, SIZE)),
     "ignored-ids": lambda root: save(list_masks(root)[0], draw_mask(0, 1, 255)),
     "exif-rotated": turn,
+    "icc-profile": add_profile,
     "hidden-files": lambda root: (root / "images" / "train" / ".hidden").touch(),
     "foreign-files": lambda root: (root / "images" / "train" / "notes.txt").touch(),
     "excluded-files": lambda root: (root / "atrous.yaml").write_text(NAMED.replace("}}", "}, exclude: [0.png]}")),
@@ -186,7 +230,7 @@ def test_sound_data_have_no_findings(root):
 
 
 def test_every_check_has_a_case():
-    assert list(CASES) == list(CHECKS)
+    assert set(CASES) == set(CHECKS)
 
 
 @pytest.mark.parametrize("code", list(CHECKS))

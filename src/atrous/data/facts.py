@@ -20,6 +20,7 @@ from atrous.data.facts_cache import FactsCache, MaskFacts, count_ids
 from atrous.data.mask_reader import PLAIN, MaskReader
 from atrous.data.samples import is_thread_safe, require_mask
 from atrous.images.decode import ImageHeader
+from atrous.images.traits import ImageTraits
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -40,6 +41,7 @@ class ItemFacts:
         digest: Hash of the file of the image, or of the pixels of an image that is made where the other split may hold
             the same; None if it cannot be read.
         mask_digest: Hash of the file of the mask, or of the ids of a mask that is made; None if it cannot be read.
+        traits: What checks compare between images; None if the image has no file or cannot be read.
     """
 
     key: str
@@ -51,6 +53,7 @@ class ItemFacts:
     mask_error: DataError | None = None
     digest: str | None = None
     mask_digest: str | None = None
+    traits: ImageTraits | None = None
 
 
 @dataclass(frozen=True)
@@ -166,10 +169,10 @@ def describe_size_mismatch(image: Path, header: ImageHeader, mask: Path, mask_si
 def _read_files(
     key: str, image_path: Path | None, mask_path: Path | None, cache: FactsCache, reader: MaskReader
 ) -> ItemFacts:
-    image = mask = image_error = mask_error = digest = mask_digest = None
+    image = mask = image_error = mask_error = digest = mask_digest = traits = None
     if image_path is not None:
         try:
-            image, digest = cache.read_header(image_path), cache.read_digest(image_path)
+            (image, traits), digest = cache.read_image(image_path), cache.read_digest(image_path)
         except DataError as error:
             image_error = error
     if mask_path is not None:
@@ -177,4 +180,4 @@ def _read_files(
             mask, mask_digest = reader.read_facts(mask_path, cache), cache.read_digest(mask_path)
         except DataError as error:
             mask_error = error
-    return ItemFacts(key, image_path, mask_path, image, mask, image_error, mask_error, digest, mask_digest)
+    return ItemFacts(key, image_path, mask_path, image, mask, image_error, mask_error, digest, mask_digest, traits)

@@ -24,6 +24,7 @@ from atrous.core.cache_folder import find_cache_folder
 from atrous.core.errors import DataError
 from atrous.core.files import Stamp, read_stamp, save_text
 from atrous.images.decode import ImageHeader, check_image, load_header, load_mask
+from atrous.images.traits import ImageTraits
 
 MAX_FOLDERS = 500
 """Folders of images or masks that are remembered; the ones not used for longest are dropped."""
@@ -34,7 +35,7 @@ MAX_IDS = 1000
 SETTLED_S = 2.0
 """Files younger than this are not remembered: a second change within the clock's resolution would go unnoticed."""
 
-_FORMAT = "facts-4"
+_FORMAT = "facts-5"
 _WASTE = 2
 """Lines / files from which a cache file is written again."""
 
@@ -105,19 +106,20 @@ class FactsCache:
             self._remember("mask", path, stamp, [list(facts.size), facts.mode, [list(n) for n in facts.counts.items()]])
         return facts
 
-    def read_header(self, path: Path) -> ImageHeader:
-        """Return what the header of an image says, which has been decoded as a whole: it is neither cut nor damaged.
+    def read_image(self, path: Path) -> tuple[ImageHeader, ImageTraits]:
+        """Return header and traits of an image, which has been decoded as a whole: it is neither cut nor damaged.
 
         Raises:
             DataError: The file is not an image, or is truncated or damaged.
         """
         stamp = _require_stamp(path)
         with contextlib.suppress(TypeError, ValueError, OverflowError):
-            height, width, mode, is_turned = self._find("image", path, stamp)
-            return ImageHeader(int(height), int(width), str(mode), bool(is_turned))
-        header = check_image(path)
-        self._remember("image", path, stamp, [header.height, header.width, header.mode, header.is_turned])
-        return header
+            height, width, mode, is_turned, traits = self._find("image", path, stamp)
+            return ImageHeader(int(height), int(width), str(mode), bool(is_turned)), ImageTraits.from_json(traits)
+        header, traits = check_image(path)
+        facts = [header.height, header.width, header.mode, header.is_turned, traits.to_json()]
+        self._remember("image", path, stamp, facts)
+        return header, traits
 
     def read_digest(self, path: Path) -> str:
         """Return a hash of a file, in hexadecimal.

@@ -28,6 +28,7 @@ from atrous.core.paths import refuse_empty
 from atrous.core.system_errors import describe_reason, raise_shortage
 from atrous.core.words import describe_count
 from atrous.images.stored_values import read_colours, read_numbers
+from atrous.images.traits import ImageTraits, compute_traits, count_pages
 
 ImageInput = str | Path | bytes | BinaryIO | Image.Image | np.ndarray
 """Anything that holds one image: a path, an encoded file in memory, a binary stream, a PIL image or its pixels."""
@@ -144,8 +145,8 @@ def load_header(source: ImageInput) -> ImageHeader:
         return _read_header(image)
 
 
-def check_image(source: ImageInput) -> ImageHeader:
-    """Read an image to its last byte, as `load_image` would, and return its header alone.
+def check_image(source: ImageInput) -> tuple[ImageHeader, ImageTraits]:
+    """Read an image to its last byte, as `load_image` would, and return its header and its traits.
 
     Raises:
         DataError: `load_image` cannot read it: the file is missing, truncated or damaged, or of an unknown range.
@@ -154,10 +155,10 @@ def check_image(source: ImageInput) -> ImageHeader:
     """
     with _open_image(source) as (image, name):
         _require_known_range(image, name)
-        header = _read_header(image)
+        header, num_pages = _read_header(image), count_pages(image)
         image.draft(None, (1, 1))  # a JPEG is decoded at an eighth of its size, which is faster
         image.load()
-        return header
+        return header, compute_traits(image, num_pages)
 
 
 def _read_header(image: Image.Image) -> ImageHeader:

@@ -44,7 +44,7 @@ def test_an_unchanged_file_is_decoded_once(tmp_path, decoded):
         with FactsCache(tmp_path / "cache") as cache:
             facts = cache.read_mask(mask)
             assert (facts.size, facts.counts, facts.mode) == ((2, 2), {0: 1, 3: 3}, "L")
-            assert cache.read_header(mask) == ImageHeader(2, 2, "L", False)
+            assert cache.read_image(mask)[0] == ImageHeader(2, 2, "L", False)
     assert decoded == [mask]
 
 
@@ -114,12 +114,12 @@ def test_a_line_that_another_process_left_unfinished_costs_that_line_alone(tmp_p
         cache.read_mask(other)
     [file] = tmp_path.glob("cache/*/*.jsonl")
     with FactsCache(tmp_path / "cache") as cache:
-        cache.read_header(mask)
+        cache.read_image(mask)
         file.write_bytes(file.read_bytes() + b'["mask","half')  # written meanwhile, and cut off
     with FactsCache(tmp_path / "cache") as cache:
         cache.read_mask(mask)
         cache.read_mask(other)
-        cache.read_header(mask)
+        cache.read_image(mask)
     assert len(decoded) == 2
     assert all(json.loads(row) for row in file.read_text().splitlines() if row)  # written again without it
 
@@ -182,7 +182,7 @@ def test_a_cache_that_cannot_be_written_stops_nothing(tmp_path):
 def test_missing_and_broken_files_are_named(tmp_path):
     (tmp_path / "broken.png").write_text("no image")
     with FactsCache(tmp_path / "cache") as cache:
-        for read in (cache.read_mask, cache.read_header):
+        for read in (cache.read_mask, cache.read_image):
             with pytest.raises(DataError, match=r"gone\.png: no such file"):
                 read(tmp_path / "gone.png")
             with pytest.raises(DataError, match=r"broken\.png: not an image"):

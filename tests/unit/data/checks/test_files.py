@@ -20,7 +20,7 @@ def build(folder, masks, space, sizes=None, name="mine train") -> PairDataset:
     for number, mask in enumerate(masks):
         image, path = folder / f"{number}.jpg", folder / f"{number}.png"
         Image.fromarray(np.asarray(mask, np.uint8)).save(path)
-        Image.new("RGB", (sizes or {}).get(number, np.asarray(mask).shape[::-1])).save(image)
+        Image.new("RGB", (sizes or {}).get(number, np.asarray(mask).shape[::-1]), "white").save(image)
         pairs.append(Pair(str(number), image, path))
     return PairDataset(name, space, tuple(pairs))
 
@@ -63,9 +63,9 @@ def test_exif_rotations_are_counted_and_mismatches_explained(tmp_path):
     dataset = build(tmp_path, [np.eye(4), np.zeros((4, 6))], LabelSpace(("road", "car")))
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
-    Image.new("RGB", (4, 4)).save(tmp_path / "0.jpg", exif=exif)
+    Image.new("RGB", (4, 4), "white").save(tmp_path / "0.jpg", exif=exif)
     found = check(tmp_path, dataset)
     assert set(found) == {"exif-rotated"}
     assert (found["exif-rotated"].severity, found["exif-rotated"].count) == ("note", 1)
-    Image.new("RGB", (6, 4)).save(tmp_path / "1.jpg", exif=exif)
+    Image.new("RGB", (6, 4), "white").save(tmp_path / "1.jpg", exif=exif)
     assert "drawn on the unrotated image" in check(tmp_path, dataset)["size-mismatch"].message

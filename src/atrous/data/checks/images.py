@@ -1,0 +1,85 @@
+"""Checks of images: what is unusual in their values, their kinds and their files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from atrous.core.findings import Finding, shorten_list
+from atrous.core.words import describe_count
+from atrous.data.checks.survey import Survey
+from atrous.data.facts import ItemFacts
+from atrous.images.traits import ImageTraits
+
+DARK = 24
+"""Brightness, of 255, that no block of a dark image reaches."""
+UNUSED_FACTOR = 8
+"""A 16-bit image that stays below the range / this has levels that it does not use, as 12 bits in 16 have."""
+SIXTEEN_BITS = 65535
+
+
+def check_multi_page_image(survey: Survey) -> Iterator[Finding]:
+    """Find images with several pages or frames, of which only the first would be read."""
+    files = _list_images(survey, lambda traits: traits.num_pages > 1)
+    if files:
+        message = f"{describe_count(len(files), 'image')} with several pages or frames: {shorten_list(files)}"
+        fix = "Save each page as an image of its own; only the first would be read."
+        yield Finding("multi-page-image", "error", len(files), message, tuple(files), fix)
+
+
+def check_dark_images(survey: Survey) -> Iterator[Finding]:
+    """Find images that are black or nearly so."""
+    files = _list_images(survey, lambda traits: traits.bits == 8 and traits.brightest < DARK)
+    if files:
+        message = f"{describe_count(len(files), 'image')} nearly black everywhere: {shorten_list(files)}"
+        fix = "Look at them: they may be empty, or of another range of values than 0 to 255."
+        yield Finding("dark-images", "warning", len(files), message, tuple(files), fix)
+
+
+def check_unused_levels(survey: Survey) -> Iterator[Finding]:
+    """Find 16-bit images that use a small part of their range, so that they are nearly black."""
+    limit = SIXTEEN_BITS / UNUSED_FACTOR
+    files = _list_images(survey, lambda traits: traits.bits == 16 and traits.peak < limit)
+    if files:
+        peak = max(item.traits.peak for item in _list_items(survey) if item.traits and item.traits.bits == 16)
+        message = (
+            f"{describe_count(len(files), 'image')} of 16 bits with no value above {SIXTEEN_BITS // UNUSED_FACTOR}, "
+            f"so nearly black: {shorten_list(files)}"
+        )
+        fix = f"The largest value of all 16-bit images is {peak}: scale them so that it becomes {SIXTEEN_BITS}."
+        yield Finding("unused-levels", "warning", len(files), message, tuple(files), fix)
+
+
+def check_mixed_modes(survey: Survey) -> Iterator[Finding]:
+    """Find that some images are grey and others in colour, or that they differ in their bits per channel."""
+    kinds: dict[str, list[str]] = {}
+    for item in _list_items(survey):
+        if item.image and item.traits:
+            is_grey = item.image.mode in ("1", "L", "LA") or item.image.mode.startswith("I")
+            kind = ("16-bit " if item.traits.bits == 16 else "") + ("grey" if is_grey else "in colour")
+            kinds.setdefault(kind, []).append(str(item.image_path))
+    if len(kinds) > 1:
+        ordered = sorted(kinds.items(), key=lambda row: len(row[1]))
+        words = [f"{describe_count(len(files), 'image')} {kind} ({files[0]})" for kind, files in ordered]
+        count, files = len(ordered[0][1]), tuple(ordered[0][1])
+        message = f"images of different kinds: {', '.join(words)}"
+        fix = "Check that they come from one source. A network sees grey as three equal channels."
+        yield Finding("mixed-modes", "warning", count, message, files, fix)
+
+
+def check_icc_profile(survey: Survey) -> Iterator[Finding]:
+    """Find images with a colour profile other than sRGB, which is not applied."""
+    files = _list_images(survey, lambda traits: traits.has_profile)
+    if files:
+        message = (
+            f"{describe_count(len(files), 'image')} with a colour profile other than sRGB, which is not applied: "
+            f"{shorten_list(files)}"
+        )
+        yield Finding("icc-profile", "note", len(files), message, tuple(files))
+
+
+def _list_items(survey: Survey) -> list[ItemFacts]:
+    return [item for split in survey.splits for item in split.items]
+
+
+def _list_images(survey: Survey, is_unusual: Callable[[ImageTraits], bool]) -> list[str]:
+    return [str(item.image_path) for item in _list_items(survey) if item.traits and is_unusual(item.traits)]

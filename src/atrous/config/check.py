@@ -73,6 +73,8 @@ def _check_data(config: Config) -> Iterator[Problem]:
                 f"holds {number}, which is the class {data.classes[number]!r}",
                 "An id is either a class or ignored: take it out of data.ignore or data.classes.",
             )
+    if data.label_map and data.colours is not None:
+        yield Problem("data.label_map", "has no effect beside data.colours", "Give one of them: numbers or colours.")
     for number in sorted(set(data.label_map) & set(data.ignore or ())):
         yield Problem(
             "data.ignore",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from atrous.core.inference_options import InferenceOptions, Precision
 from atrous.core.labels import USUAL_VOID_ID
@@ -19,6 +19,9 @@ LARGEST_SIDE_PX = 1_000_000
 Positive = Annotated[float, Field(gt=0.0, le=LARGEST_FACTOR)]
 NotNegative = Annotated[float, Field(ge=0.0, le=LARGEST_FACTOR)]
 FileValue = Annotated[int, Field(ge=-(2**31), lt=2**32)]
+Colour = Annotated[
+    str, BeforeValidator(lambda value: format_colour(value)), Field(pattern=r"^\[\d{1,3}, \d{1,3}, \d{1,3}\]$")
+]
 ExcludePattern = Annotated[str, Field(pattern=r"[^\s./\\]")]
 Place = Annotated[str, Field(pattern=r"\S")]
 Scale = Annotated[float, Field(ge=1e-3, le=1e3)]
@@ -27,6 +30,20 @@ Rate = Annotated[int, Field(ge=1, le=LARGEST_SIDE_PX)]
 
 VERSION: Literal[2] = 2
 """Version of the form of recipes and of the config.yaml of runs."""
+
+
+def format_colour(value: object) -> object:
+    """Return a colour, a list or its text, as the key of JSON that it is: "[255, 0, 0]"; other values as they are."""
+    text = str(value).strip("()[] ")
+    numbers = [part.strip() for part in text.split(",")]
+    is_colour = len(numbers) == 3 and all(part.isdecimal() and int(part) < 256 for part in numbers)
+    return f"[{', '.join(str(int(part)) for part in numbers)}]" if is_colour else value
+
+
+def parse_colour(text: str) -> tuple[int, int, int]:
+    """Return the numbers of a colour that `format_colour` wrote."""
+    red, green, blue = (int(part) for part in text.strip("[]").split(","))
+    return red, green, blue
 
 
 class Section(BaseModel):
@@ -76,6 +93,8 @@ class DataConfig(Section):
     """Name of the split to train on, such as train_aug of VOC."""
     val_split: str = "val"
     """Name of the split to score."""
+    colours: Annotated[dict[Colour, ClassId], Field(min_length=1)] | Place | None = None
+    """Masks in colour: the id of each colour, such as {[255, 0, 0]: 1}, or a file: labelmap.txt, or CSV."""
     exclude: tuple[ExcludePattern, ...] = ()
     """Files to skip on purpose: a path, a folder or a glob, such as [broken_017.jpg, "old/*"]."""
     options: dict[str, Any] = {}

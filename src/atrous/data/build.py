@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atrous.config.options import read_options
-from atrous.config.schema import DataConfig, TrainingConfig
+from atrous.config.schema import DataConfig, TrainingConfig, parse_colour
 from atrous.core.data_source import DATASETS, FOLDER, PYTHON_SOURCE, DataSource, list_registered, require_source
 from atrous.core.errors import ConfigError, DataError, UsageError
 from atrous.core.findings import Finding, require_no_errors
@@ -19,6 +20,7 @@ from atrous.core.registry import describe_choices
 from atrous.data.adapter import AdaptedDataset
 from atrous.data.augment.pipeline import Augmentation
 from atrous.data.checks.survey import Survey, run_checks
+from atrous.data.class_tables import ClassTable, Colour, read_class_table
 from atrous.data.contracts import DataRequest, SegmentationDataset, Splits
 from atrous.data.digests import add_digests
 from atrous.data.facts import DatasetFacts, read_facts
@@ -33,9 +35,9 @@ if TYPE_CHECKING:  # checks of data need no PyTorch
 
     from atrous.data.sampling import Batch, Stream
 
-_REQUESTED = ("classes", "train_split", "val_split", "val_fraction", "split_seed", "exclude")
+_REQUESTED = ("train_split", "val_split", "val_fraction", "split_seed", "exclude")
 """Settings of the data that every data set has; its own are in `data.options`."""
-_OF_FILES = ("exclude", "label_map")
+_OF_FILES = ("exclude", "label_map", "colours")
 """Settings that say how files are found and read."""
 
 
@@ -73,6 +75,9 @@ def find_splits(config: DataConfig, *, every_pair: bool = False, progress: Progr
         _refuse_file_settings(config, source)
     request = DataRequest(
         **{name: getattr(config, name) for name in _REQUESTED},
+        classes=_read_table(config).names
+        if config.classes is None and isinstance(config.colours, str)
+        else config.classes,
         ignore=config.ignored_values,
         mask_reader=build_mask_reader(config),
         every_pair=every_pair,
@@ -86,8 +91,23 @@ def find_splits(config: DataConfig, *, every_pair: bool = False, progress: Progr
 
 
 def build_mask_reader(config: DataConfig) -> MaskReader:
-    """Build what reads the masks of some data."""
-    return MaskReader(config.label_map)
+    """Build what reads the masks of some data.
+
+    Raises:
+        DataError: The file with the colours cannot be read.
+    """
+    if config.colours is None:
+        return MaskReader(config.label_map)
+    if isinstance(config.colours, str):
+        table: Mapping[Colour, int] = _read_table(config).colours
+    else:
+        table = {parse_colour(text): number for text, number in config.colours.items()}
+    return MaskReader(colours=table)
+
+
+def _read_table(config: DataConfig) -> ClassTable:
+    root = find_source(config).root
+    return read_class_table((root or Path()) / str(config.colours))
 
 
 def _refuse_file_settings(config: DataConfig, source: DataSource) -> None:

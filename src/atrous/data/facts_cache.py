@@ -12,6 +12,7 @@ import json
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +24,7 @@ import xxhash
 from atrous.core.cache_folder import find_cache_folder
 from atrous.core.errors import DataError
 from atrous.core.files import Stamp, read_stamp, save_text
-from atrous.images.decode import ImageHeader, check_image, load_header, load_mask
+from atrous.images.decode import ImageHeader, check_image, load_header, load_mask, load_mask_colours
 from atrous.images.traits import ImageTraits
 
 MAX_FOLDERS = 500
@@ -92,18 +93,29 @@ class FactsCache:
     ) -> None:
         self.save()
 
+    def read_mask_colours(self, path: Path) -> MaskFacts:
+        """Return the colours in a mask, each as the number red * 65536 + green * 256 + blue.
+
+        Raises:
+            DataError: The file cannot be read as colours.
+        """
+        return self._read_mask(path, "colours", load_mask_colours)
+
     def read_mask(self, path: Path) -> MaskFacts:
-        """Return what a mask holds.
+        """Return the numbers in a mask.
 
         Raises:
             DataError: The file cannot be read as a mask.
         """
+        return self._read_mask(path, "mask", load_mask)
+
+    def _read_mask(self, path: Path, kind: str, load: Callable[[Path], np.ndarray]) -> MaskFacts:
         stamp = _require_stamp(path)
         with contextlib.suppress(TypeError, ValueError, OverflowError):  # a line of another form
-            return _parse_mask(self._find("mask", path, stamp))
-        facts = MaskFacts(*count_ids(load_mask(path)), load_header(path).mode)
+            return _parse_mask(self._find(kind, path, stamp))
+        facts = MaskFacts(*count_ids(load(path)), load_header(path).mode)
         if len(facts.counts) <= MAX_IDS:
-            self._remember("mask", path, stamp, [list(facts.size), facts.mode, [list(n) for n in facts.counts.items()]])
+            self._remember(kind, path, stamp, [list(facts.size), facts.mode, [list(n) for n in facts.counts.items()]])
         return facts
 
     def read_image(self, path: Path) -> tuple[ImageHeader, ImageTraits]:

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from atrous.core.errors import ConfigError
+from atrous.core.errors import ConfigError, DataError
+from atrous.core.findings import shorten_list
 from atrous.core.labels import LabelSpace
+from atrous.core.words import describe_count
+from atrous.data.class_tables import Colour
 from atrous.data.facts_cache import FactsCache, MaskFacts
-from atrous.images.decode import load_mask
+from atrous.images.decode import load_mask, load_mask_colours
 
 _TABLE_LENGTH = 65536
 
@@ -22,24 +25,64 @@ class MaskReader:
 
     Args:
         label_map: The id of each number in the files that is not an id itself.
+        colours: The id of each colour; then masks are read by their colours alone. None: by their numbers.
     """
 
     label_map: Mapping[int, int] = field(default_factory=dict)
+    colours: Mapping[Colour, int] | None = None
 
     def read(self, path: Path) -> np.ndarray:
         """Return the ids of a mask, (H, W) integers; a number that `label_map` does not name is an id itself.
 
         Raises:
-            DataError: The file cannot be read as a mask.
+            DataError: The file cannot be read as a mask, or has a colour that is not in the table.
         """
-        return self.convert(load_mask(path))
+        if self.colours is None:
+            return self._map_numbers(load_mask(path))
+        return self._map_colours(load_mask_colours(path), path)
 
-    def convert(self, numbers: np.ndarray) -> np.ndarray:
-        """Turn the numbers in a file into ids.
+    def read_facts(self, path: Path, cache: FactsCache) -> MaskFacts:
+        """Return what a mask holds, with the pixels of each id.
 
-        Shapes:
-            in (H, W) integers; out (H, W) integers.
+        Args:
+            path: The file.
+            cache: Facts of files that were read before.
+        Raises:
+            DataError: The file cannot be read as a mask, or has a colour that is not in the table.
         """
+        if self.colours is None:
+            facts, ids = cache.read_mask(path), self.label_map
+        else:
+            facts, ids = cache.read_mask_colours(path), self._pack_colours()
+            _refuse_unknown({packed: n for packed, n in facts.counts.items() if packed not in ids}, path)
+        counts: dict[int, int] = {}
+        for number, pixels in facts.counts.items():
+            new = ids.get(number, number)
+            counts[new] = counts.get(new, 0) + pixels
+        return MaskFacts(facts.size, dict(sorted(counts.items())), facts.mode)
+
+    def keep_declared(self, ids: Collection[int]) -> set[int]:
+        """Return those of the ids in some masks that may be classes where none is named.
+
+        With a map they are what numbers are mapped to, and 0: another number is a mistake rather than a class.
+        """
+        return {*ids} & {0, *self.label_map.values()} if self.label_map else {*ids}
+
+    def require_known(self, space: LabelSpace) -> None:
+        """Refuse a map or a table with ids that the data do not have.
+
+        Raises:
+            ConfigError: It has such an id.
+        """
+        key, targets = ("colours", self.colours) if self.colours is not None else ("label_map", self.label_map)
+        for value, new in targets.items():
+            if new not in space.ids and new not in space.ignored_ids:
+                raise ConfigError(
+                    f"data.{key}: {value} becomes {new}, which is neither a class nor ignored",
+                    f"Name {new} in data.classes, or put it into data.ignore.",
+                )
+
+    def _map_numbers(self, numbers: np.ndarray) -> np.ndarray:
         if not self.label_map:
             return numbers
         if numbers.dtype in (np.uint8, np.uint16):
@@ -52,41 +95,30 @@ class MaskReader:
             ids[numbers == number] = new
         return ids
 
-    def read_facts(self, path: Path, cache: FactsCache) -> MaskFacts:
-        """Return what a mask holds, with the pixels of each id.
+    def _map_colours(self, packed: np.ndarray, path: Path) -> np.ndarray:
+        table = self._pack_colours()
+        known = np.array(sorted(table), dtype=np.uint32)
+        places = np.minimum(np.searchsorted(known, packed), len(known) - 1)
+        is_unknown = known[places] != packed
+        if is_unknown.any():
+            colours, counts = np.unique(packed[is_unknown], return_counts=True)
+            _refuse_unknown(dict(zip(colours.tolist(), counts.tolist(), strict=True)), path)
+        return np.array([table[number] for number in known.tolist()], dtype=np.uint16)[places]
 
-        Args:
-            path: The file.
-            cache: Facts of files that were read before.
-        Raises:
-            DataError: The file cannot be read as a mask.
-        """
-        facts = cache.read_mask(path)
-        counts: dict[int, int] = {}
-        for number, pixels in facts.counts.items():
-            new = self.label_map.get(number, number)
-            counts[new] = counts.get(new, 0) + pixels
-        return MaskFacts(facts.size, dict(sorted(counts.items())), facts.mode)
+    def _pack_colours(self) -> dict[int, int]:
+        return {red << 16 | green << 8 | blue: new for (red, green, blue), new in (self.colours or {}).items()}
 
-    def keep_declared(self, ids: Collection[int]) -> set[int]:
-        """Return those of the ids in some masks that may be classes where none is named.
 
-        With a map they are what numbers are mapped to, and 0: another number is a mistake rather than a class.
-        """
-        return {*ids} & {0, *self.label_map.values()} if self.label_map else {*ids}
-
-    def require_known(self, space: LabelSpace) -> None:
-        """Refuse a map to ids that the data do not have.
-
-        Raises:
-            ConfigError: It has such an id.
-        """
-        for number, new in self.label_map.items():
-            if new not in space.ids and new not in space.ignored_ids:
-                raise ConfigError(
-                    f"data.label_map: {number} becomes {new}, which is neither a class nor ignored",
-                    f"Name {new} in data.classes, or put it into data.ignore.",
-                )
+def _refuse_unknown(counts: Mapping[int, int], path: Path) -> None:
+    if counts:
+        lines = [
+            f"({packed >> 16}, {packed >> 8 & 255}, {packed & 255}) {describe_count(counts[packed], 'pixel')}"
+            for packed in sorted(counts, key=lambda number: -counts[number])
+        ]
+        raise DataError(
+            f"{path}: {describe_count(len(lines), 'colour')} that data.colours does not name: {shorten_list(lines)}",
+            "Name each with its id; blended colours at edges come from resizing or from JPEG: export the masks again.",
+        )
 
 
 PLAIN = MaskReader()

@@ -1,0 +1,100 @@
+"""Masks as people have them: trained on, scored and predicted under the ids that atrous.yaml names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from atrous.cli.main import main
+from atrous.config.load import load_config
+from atrous.data.build import build_splits
+
+OPTIONS = (
+    *("--model", "deeplabv3-tiny", "--weights", "none", "--crop", "65", "--batch", "2", "--iterations", "2"),
+    *("--workers", "0", "--quiet", "--device", "cpu", "--set", "model.head={rates: [1, 2], channels: 16}"),
+)
+COLOURS = np.array([[0, 0, 0], [250, 50, 5]], np.uint8)
+
+
+def save_images(root: Path, name: str = "images/{}.jpg", count: int = 6) -> list[np.ndarray]:
+    """Write images of noise with a bright half, and return which half that is."""
+    truths = []
+    for number in range(count):
+        truth = np.zeros((66, 70), np.uint8)
+        truth[:, number * 10 :] = 1
+        pixels = truth[..., None] * 150 + np.random.default_rng(number).integers(0, 100, (66, 70, 3))
+        path = root / name.format(f"p{number}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.astype(np.uint8)).save(path)
+        truths.append(truth)
+    return truths
+
+
+def save_masks(root: Path, masks: list[np.ndarray], name: str = "masks/{}.png") -> None:
+    for number, mask in enumerate(masks):
+        path = root / name.format(f"p{number}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask).save(path)
+
+
+def lay_out_0_255(root: Path) -> str:
+    save_masks(root, [truth * 255 for truth in save_images(root)])
+    return "label_map: {255: 7}, classes: {0: sky, 7: crack}"
+
+
+def lay_out_negative(root: Path) -> str:
+    masks = [truth.astype(np.int32) for truth in save_images(root)]
+    for mask in masks:
+        mask[:5] = -9999
+    save_masks(root, masks, "masks/{}.tif")
+    return "label_map: {1: 7}, classes: {0: sky, 7: crack}, ignore: [-9999]"
+
+
+def lay_out_colours(root: Path) -> str:
+    save_masks(root, [COLOURS[truth] for truth in save_images(root)])
+    return "colours: {[0, 0, 0]: 0, [250, 50, 5]: 7}, classes: {0: sky, 7: crack}"
+
+
+def lay_out_label_map_file(root: Path) -> str:
+    save_masks(root, [COLOURS[truth] for truth in save_images(root)])
+    (root / "labelmap.txt").write_text("sky:0,0,0::\ncrack:250,50,5::\n")
+    return "colours: labelmap.txt"
+
+
+CASES = {
+    "0 and 255": (lay_out_0_255, {0, 7}),
+    "negative": (lay_out_negative, {0, 7}),
+    "colours": (lay_out_colours, {0, 7}),
+    "labelmap.txt": (lay_out_label_map_file, {0, 1}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_from_the_folder_to_predictions_and_again_from_the_run(case, tmp_path, capsys):
+    lay_out, ids = CASES[case]
+    data, run = tmp_path / "photos", tmp_path / "run"
+    settings = lay_out(data)
+    (data / "atrous.yaml").write_text(f"data: {{{settings}}}\n")
+
+    assert main(["check", str(data), "--json"]) in (0, 1)
+    checked = json.loads(capsys.readouterr().out)
+    assert {row["id"] for row in checked["classes"] if row["name"] in ("sky", "crack")} == ids
+    assert main(["train", str(data), "--out", str(run), *OPTIONS]) == 0
+    capsys.readouterr()
+    scores = {}
+    for arguments in ([str(run)], [str(run), str(data)]):
+        assert main(["eval", *arguments, "--json", "--device", "cpu"]) == 0
+        scores[len(arguments)] = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in scores[1]["classes"]] == ["sky", "crack"]
+    assert main(["predict", str(data / "images"), "--model", str(run), "--out", str(tmp_path / "out"), "--quiet"]) == 0
+    found = {int(number) for path in (tmp_path / "out").glob("p?.png") for number in np.unique(Image.open(path))}
+    assert found <= ids
+
+    before = build_splits(load_config(options={"data.source": str(data)}).config.data)
+    (data / "atrous.yaml").unlink()  # config.yaml of the run has every key of the data
+    after = build_splits(load_config(recipe=run / "config.yaml").config.data)
+    assert (after.train, after.val) == (before.train, before.val)

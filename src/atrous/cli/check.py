@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,6 +31,12 @@ def run(
     assignments: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as data.val_split=test.")
     ] = None,
+    out: Annotated[Path, typer.Option("--out", help="HTML file that shows the result, with images.")] = Path(
+        "check.html"
+    ),
+    write: Annotated[
+        bool, typer.Option("--write", help="Write what was found as atrous.yaml; one that exists is compared.")
+    ] = False,
     data_root: DataRootOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
@@ -49,13 +56,18 @@ def run(
     config = loaded.config.data
     require_source(config.source, config.root)  # before anything heavy is imported
     with open_display(quiet=quiet) as display:
-        from atrous.runs.check import check_data
+        from atrous.runs.check import check_data, write_settings
 
-        result = check_data(config, progress=display.progress, on_message=display.on_message)
+        result = check_data(config, progress=display.progress, on_message=display.on_message, page=out)
+        written = write_settings(config, result) if write else None
     if json:
         print_json(result.to_json())
     else:
-        _print_result(build_console(), result)
+        _print_result(console := build_console(), result)
+        if written is not None:
+            settings, difference = written
+            console.print(difference or f"settings: {settings}")
+        console.print(f"report: {out}")
     return result.exit_code
 
 

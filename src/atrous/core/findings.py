@@ -16,6 +16,8 @@ Severity = Literal["error", "warning", "note"]
 """An error stops a training, a warning may cost accuracy, a note says what was done."""
 FILES_KEPT = 3
 """Files that a finding names as data."""
+IGNORED, UNKNOWN = "ignored", "unknown"
+"""In place of a name, what an id is that is no class."""
 LINES_SHOWN = 5
 """Items that a message lists before it counts the rest."""
 _PLAIN = re.compile(r"(?!(?:true|false|null)$)[A-Za-z][\w-]*")
@@ -88,6 +90,11 @@ class ClassCount:
     first_file: str = ""
     is_class: bool = True
 
+    @property
+    def is_ignored(self) -> bool:
+        """Whether its pixels are neither trained on nor scored."""
+        return not self.is_class and self.name == IGNORED
+
 
 @dataclass(frozen=True)
 class CheckResult:
@@ -108,6 +115,15 @@ class CheckResult:
     num_pairs: int = 0
     ids: tuple[ClassCount, ...] = ()
     findings: tuple[Finding, ...] = ()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The keys of `data` in an atrous.yaml that says what was found; with those that solve findings."""
+        classes = {row.id: row.name for row in self.ids if row.is_class}
+        solving = merge_settings(self.findings)
+        mapped = solving.get("label_map", {})
+        ignored = [row.id for row in self.ids if row.is_ignored and row.id not in mapped]
+        return ({"classes": classes, "ignore": ignored} if classes else {}) | solving
 
     @property
     def exit_code(self) -> int:

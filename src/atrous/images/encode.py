@@ -22,7 +22,7 @@ from atrous.images.palette import build_colour_table
 OVERLAY_STRENGTH = 0.55
 """Share of the class colour in an overlay; the rest is the image."""
 BORDER_COLOUR = (255, 255, 255)
-JPEG_QUALITY = 90
+JPEG_QUALITY, THUMBNAIL_QUALITY = 90, 80
 _TEXT_KEY = "atrous"
 LONGEST_JPEG_SIDE = 65500
 """Longest side of a JPEG in pixels; the format allows 35 more, which few decoders accept."""
@@ -102,6 +102,26 @@ def draw_overlay(image: np.ndarray, labels: np.ndarray, label_space: LabelSpace)
     drawn[ignored] = image[ignored]
     drawn[find_borders(labels)] = BORDER_COLOUR
     return drawn
+
+
+def encode_thumbnail(image: np.ndarray, labels: np.ndarray | None, label_space: LabelSpace, side: int) -> bytes:
+    """Encode a small image as JPEG, with class colours drawn over it.
+
+    Args:
+        image: The image.
+        labels: Ids of its pixels; None: the image alone.
+        label_space: The classes and their colours.
+        side: Longest side in pixels; smaller images are not enlarged.
+    Shapes:
+        image (H, W, 3) uint8, labels (H, W) uint8 or uint16.
+    """
+    height, width = image.shape[:2]
+    factor = min(1.0, side / max(height, width))
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    if labels is not None:
+        small = draw_overlay(small, cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST_EXACT), label_space)
+    return _encode(Image.fromarray(small), "JPEG", quality=THUMBNAIL_QUALITY)
 
 
 def find_borders(labels: np.ndarray) -> np.ndarray:

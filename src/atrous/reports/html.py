@@ -95,6 +95,17 @@ def write_report(folder: Path) -> Path:
             f"{folder}: its records do not fit together: {type(error).__name__}: {error}",
             f"Restore {run.metrics.name}, {run.curve.name} and {run.config.name} as the training wrote them.",
         ) from error
+    save_text(run.report, render_page("report.html.j2", page))
+    return run.report
+
+
+def render_page(template: str, page: Mapping[str, Any]) -> str:
+    """Return a page as HTML.
+
+    Args:
+        template: Name of the template.
+        page: The values that it shows.
+    """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,  # always: the template's name does not end in .html
@@ -102,9 +113,7 @@ def write_report(folder: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    template = environment.get_template("report.html.j2")
-    save_text(run.report, template.render(page))
-    return run.report
+    return environment.get_template(template).render(page)
 
 
 def describe_run(folder: Path, title: str) -> str:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from atrous.config.load import load_config
+from atrous.config.load import DATA_VERSION, load_config
 from atrous.config.schema import DataConfig
 from atrous.core.arguments import refuse_wrong_types
-from atrous.core.data_source import PYTHON_SOURCE
-from atrous.core.errors import DataError
-from atrous.core.findings import CheckResult, ClassCount, Finding
+from atrous.core.data_source import PYTHON_SOURCE, SETTINGS_NAME
+from atrous.core.errors import DataError, UsageError
+from atrous.core.files import save_text
+from atrous.core.findings import IGNORED, UNKNOWN, CheckResult, ClassCount, Finding, format_settings
 from atrous.core.records import MessageCallback, ProgressCallback, send_message
 from atrous.data.build import find_source, find_splits, read_splits, survey_data
 from atrous.data.checks.survey import run_checks
 from atrous.data.contracts import SegmentationDataset, Splits
 from atrous.data.facts import DatasetFacts
 from atrous.display.progress import open_call
+from atrous.reports.check_page import require_page_place, write_check_page
 
 _ORDER = ("error", "warning", "note")
 
@@ -28,6 +31,7 @@ def check(
     *,
     data_root: str | Path | None = None,
     set: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
     progress: ProgressCallback | bool | None = None,
     on_message: MessageCallback | None = None,
 ) -> CheckResult:
@@ -37,20 +41,23 @@ def check(
         data: A registered name, `name=PATH`, a folder, or a pair of Python data sets.
         data_root: Folder in which registered data sets are looked for.
         set: Settings of the data by their dotted key, such as {"data.val_split": "test"}.
+        out: An HTML file that shows the result, with images. Default: none is written.
         progress: Receives the progress. Default: a bar on a terminal or in a notebook, a line now and then elsewhere;
             False shows nothing.
         on_message: Receives what was assumed. Default: it is shown with the progress.
     Raises:
         ConfigError: A setting that is unknown or impossible.
         DataError: There is no such folder.
-        UsageError: The data are a run or a model, or the objects are no data sets.
+        UsageError: The data are a run or a model, the objects are no data sets, or `out` is a file of another kind.
+        MachineError: The page cannot be written.
     """
     splits = None if isinstance(data, str | Path) else read_splits(data)
     source = PYTHON_SOURCE if splits else str(data)
     root = None if data_root is None else str(data_root)
     loaded = load_config(options={"data.source": source, "data.root": root, **(set or {})}, keywords=["set"])
     with open_call(progress, on_message) as display:
-        return check_data(loaded.config.data, splits, display.progress, display.on_message)
+        page = None if out is None else Path(out)
+        return check_data(loaded.config.data, splits, display.progress, display.on_message, page=page)
 
 
 def check_data(
@@ -58,6 +65,8 @@ def check_data(
     splits: Splits | None = None,
     progress: ProgressCallback | None = None,
     on_message: MessageCallback | None = None,
+    *,
+    page: Path | None = None,
 ) -> CheckResult:
     """Check some data: what a training on them would refuse, and what may cost accuracy.
 
@@ -66,23 +75,68 @@ def check_data(
         splits: The data, if they are Python objects.
         progress: Receives the progress.
         on_message: Receives what was assumed.
+        page: The HTML file that shows the result. Default: none.
     Raises:
         ConfigError: No source, an unknown option, or classes that the data set does not have.
         DataError: There is no such folder.
-        UsageError: The source is a run or a model, or a Python data set has another form than its contract says.
+        UsageError: The source is a run or a model, or a Python data set has another form than its contract says,
+            or the page's file is of another kind.
+        MachineError: The page cannot be written.
     """
+    if page is not None:
+        require_page_place(page)
+    result, datasets = _check(config, splits, progress, on_message)
+    if page is not None:
+        write_check_page(page, result, datasets)
+    return result
+
+
+def _check(
+    config: DataConfig,
+    splits: Splits | None,
+    progress: ProgressCallback | None,
+    on_message: MessageCallback | None,
+) -> tuple[CheckResult, tuple[SegmentationDataset, ...]]:
     source = config.source if config.source == PYTHON_SOURCE else str(find_source(config))
     try:
         splits = splits or find_splits(config, progress=progress)
     except DataError as error:
-        return CheckResult(source, findings=(Finding("unknown-layout", "error", 1, error.message, fix=error.hint),))
+        finding = Finding("unknown-layout", "error", 1, error.message, fix=error.hint)
+        return CheckResult(source, findings=(finding,)), ()
     for note in splits.notes:
         send_message(on_message, note)
     survey = survey_data(config, splits, progress)
     findings = sorted(run_checks(survey), key=lambda finding: _ORDER.index(finding.severity))
     num_pairs = sum(len(split.items) for split in survey.splits)
     num_images = sum(len(inventory.images.files) for inventory in splits.inventories) or num_pairs
-    return CheckResult(source, splits.layout, num_images, num_pairs, _count_ids(survey.splits), tuple(findings))
+    result = CheckResult(source, splits.layout, num_images, num_pairs, _count_ids(survey.splits), tuple(findings))
+    return result, (splits.train, splits.val)
+
+
+def write_settings(config: DataConfig, result: CheckResult) -> tuple[Path, str]:
+    """Write what a check found as the atrous.yaml of the data, unless there is one.
+
+    Args:
+        config: The settings of the data.
+        result: What was found.
+    Returns:
+        The file; and if it existed, which it keeps doing as it was, how it differs from what was found.
+    Raises:
+        UsageError: The data have no folder, or no layout explains their files.
+        MachineError: The file cannot be written.
+    """
+    source = find_source(config)
+    if source.root is None or not result.settings:
+        what = "have no folder" if source.root is None else "have no classes that were found"
+        raise UsageError(f"no {SETTINGS_NAME} to write: the data {what}", "Leave out `write`.")
+    path = source.settings or source.root / SETTINGS_NAME
+    text = f"version: {DATA_VERSION}\n{format_settings(result.settings)}"
+    if not path.exists():
+        save_text(path, text)
+        return path, ""
+    before = path.read_text(encoding="utf-8")
+    lines = difflib.unified_diff(before.splitlines(), text.splitlines(), str(path), "what was found", lineterm="")
+    return path, "\n".join(lines)
 
 
 def _count_ids(splits: Sequence[DatasetFacts]) -> tuple[ClassCount, ...]:
@@ -100,7 +154,7 @@ def _count_ids(splits: Sequence[DatasetFacts]) -> tuple[ClassCount, ...]:
     return tuple(
         ClassCount(
             number,
-            names.get(number, "ignored" if number in space.ignored_ids else "unknown"),
+            names.get(number, IGNORED if number in space.ignored_ids else UNKNOWN),
             pixels[number],
             images[number],
             pixels[number] / total if total else 0.0,

@@ -10,6 +10,7 @@ from PIL import Image
 
 import atrous
 from atrous.cli.main import main
+from atrous.config.load import load_config
 from atrous.config.schema import DataConfig
 from atrous.core.errors import DataError
 from atrous.data.build import build_splits, check_training_data
@@ -19,6 +20,12 @@ from atrous.runs.check import check_data
 def save(path, pixels) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.asarray(pixels, np.uint8)).save(path)
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    """Each test has a working directory of its own, in which check.html is written."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
@@ -40,7 +47,8 @@ def list_errors(result):
 
 
 def is_refused(folder):
-    config = DataConfig(source=str(folder))
+    """Whether a training refuses the data with the settings in its atrous.yaml."""
+    config = load_config(options={"data.source": str(folder)}).config.data
     try:
         check_training_data(config, build_splits(config))
     except DataError:
@@ -130,6 +138,52 @@ def test_the_table_shows_classes_and_messages_speak_of_options(folder, capsys):
         (folder / kind / "valid").mkdir()
     assert main(["check", str(folder)]) == 3
     assert "--set data.val_split=valid" in capsys.readouterr().out
+
+
+def test_the_page_is_written_where_it_is_wanted(folder, tmp_path, capsys):
+    assert main(["check", str(folder), "--json"]) == 0
+    assert (tmp_path / "check.html").is_file()
+    assert main(["check", str(folder), "--out", "other.html"]) == 0
+    assert capsys.readouterr().out.endswith("report: other.html\n")
+    (tmp_path / "other.html").write_text("mine")
+    assert main(["check", str(folder), "--out", "other.html"]) == 2
+    assert (tmp_path / "other.html").read_text() == "mine"
+    atrous.check(folder, out="call.html", progress=False)
+    assert (tmp_path / "call.html").is_file()
+    assert not list(folder.glob("*.html"))
+
+
+def test_what_was_found_is_written_once_and_compared_then(folder, capsys):
+    save(folder / "masks" / "0.png", np.repeat([[0, 1, 255]], 6, axis=0).repeat([2, 3, 3], axis=1))
+    settings = folder / "atrous.yaml"
+    assert main(["check", str(folder), "--write"]) == 0
+    assert f"settings: {settings}" in capsys.readouterr().out
+    written = settings.read_text()
+    assert written.startswith('version: 1\ndata:\n  classes: {0: "class 0", 1: "class 1"}\n  ignore: [255]\n')
+    settings.write_text(written.replace("class 1", "car"))
+    assert main(["check", str(folder), "--write"]) == 0
+    assert "car" in settings.read_text()
+    settings.write_text(written.replace("ignore", "# all\n  ignore"))
+    assert main(["check", str(folder), "--write"]) == 0
+    shown = capsys.readouterr().out
+    assert "-  # all" in shown
+    assert "# all" in settings.read_text()
+
+
+def test_what_is_written_solves_masks_of_0_and_255(folder, capsys):
+    for path in (folder / "masks").glob("*.png"):
+        save(path, np.repeat([[0, 255]], 6, axis=0).repeat(4, axis=1))
+    assert main(["check", str(folder), "--write"]) == 3
+    assert main(["check", str(folder)]) == 0
+    assert "object" in capsys.readouterr().out
+    assert not is_refused(folder)
+
+
+def test_nothing_to_write_is_an_error(folder, capsys):
+    assert main(["check", "shapes", "--write", "--set", "data.options.num_train=4"]) == 2
+    (folder / "masks").rename(folder / "labels")
+    assert main(["check", str(folder), "--write"]) == 2
+    assert "Leave out --write" in capsys.readouterr().err
 
 
 def test_a_call_takes_python_data_and_returns_the_same(folder):

@@ -65,10 +65,18 @@ def lay_out_label_map_file(root: Path) -> str:
     return "colours: labelmap.txt"
 
 
+def lay_out_template(root: Path) -> str:
+    save_masks(root, save_images(root, "photos/a/{}_rgb.jpg"), "truth/{}.hand.png")
+    for path in (root / "truth").iterdir():
+        path.rename(root / "truth" / f"a_{path.name}")
+    return "images: 'photos/a/{stem}_rgb.jpg', masks: 'truth/a_{stem}.hand.png', classes: [sky, crack]"
+
+
 CASES = {
     "0 and 255": (lay_out_0_255, {0, 7}),
     "negative": (lay_out_negative, {0, 7}),
     "colours": (lay_out_colours, {0, 7}),
+    "template": (lay_out_template, {0, 1}),
     "labelmap.txt": (lay_out_label_map_file, {0, 1}),
 }
 
@@ -90,8 +98,26 @@ def test_from_the_folder_to_predictions_and_again_from_the_run(case, tmp_path, c
         assert main(["eval", *arguments, "--json", "--device", "cpu"]) == 0
         scores[len(arguments)] = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in scores[1]["classes"]] == ["sky", "crack"]
-    assert main(["predict", str(data / "images"), "--model", str(run), "--out", str(tmp_path / "out"), "--quiet"]) == 0
-    found = {int(number) for path in (tmp_path / "out").glob("p?.png") for number in np.unique(Image.open(path))}
+    assert (
+        main(
+            [
+                "predict",
+                str(data / ("photos/a" if case == "template" else "images")),
+                "--model",
+                str(run),
+                "--out",
+                str(tmp_path / "out"),
+                "--quiet",
+            ]
+        )
+        == 0
+    )
+    found = {
+        int(number)
+        for path in (tmp_path / "out").glob("p*.png")
+        for number in np.unique(Image.open(path))
+        if "confidence" not in path.name
+    }
     assert found <= ids
 
     before = build_splits(load_config(options={"data.source": str(data)}).config.data)

@@ -73,6 +73,11 @@ def _check_data(config: Config) -> Iterator[Problem]:
                 f"holds {number}, which is the class {data.classes[number]!r}",
                 "An id is either a class or ignored: take it out of data.ignore or data.classes.",
             )
+    if (data.images is None) != (data.masks is None):
+        given, missing = ("images", "masks") if data.masks is None else ("masks", "images")
+        yield Problem(f"data.{given}", f"is given without data.{missing}", "Say where both are.")
+    if data.pairs is not None and data.images is not None:
+        yield Problem("data.pairs", "is given beside data.images", "Give one of them.")
     if data.label_map and data.colours is not None:
         yield Problem("data.label_map", "has no effect beside data.colours", "Give one of them: numbers or colours.")
     for number in sorted(set(data.label_map) & set(data.ignore or ())):

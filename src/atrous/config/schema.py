@@ -79,6 +79,12 @@ class DataConfig(Section):
     """A registered name (`shapes`), a name with its folder (`camvid=PATH`), a folder, or an atrous.yaml."""
     root: Place | None = None
     """Folder that holds the registered data sets. Default: the environment variable ATROUS_DATA."""
+    images: Place | None = None
+    """The images of a folder: a folder in it, a glob such as `photos/*.jpg`, or a template. Default: found by name."""
+    masks: Place | None = None
+    """Their masks: a folder, a glob, or a template such as `labels/{stem}_mask.png`. Default: found by name."""
+    pairs: Place | None = None
+    """Instead of both: a CSV file with the columns image, mask and, if there are splits, split."""
     classes: Annotated[dict[ClassId, str] | tuple[str, ...], Field(min_length=1)] | None = None
     """Class names by id, or in the order of ids. Default: the ids found in the masks. VOC: the subset to keep."""
     ignore: tuple[FileValue, ...] | None = None

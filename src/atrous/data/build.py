@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,9 +35,11 @@ if TYPE_CHECKING:  # checks of data need no PyTorch
 
     from atrous.data.sampling import Batch, Stream
 
-_REQUESTED = ("train_split", "val_split", "val_fraction", "split_seed", "exclude")
+_REQUESTED = ("train_split", "val_split", "val_fraction", "split_seed", "exclude", "images", "masks", "pairs")
 """Settings of the data that every data set has; its own are in `data.options`."""
-_OF_FILES = ("exclude", "label_map", "colours")
+_OF_PLACES = ("images", "masks", "pairs")
+"""Settings that say where the files of a folder are; registered data sets have them in known places."""
+_OF_FILES = (*_OF_PLACES, "exclude", "label_map", "colours")
 """Settings that say how files are found and read."""
 
 
@@ -72,7 +74,9 @@ def find_splits(config: DataConfig, *, every_pair: bool = False, progress: Progr
     source = find_source(config)
     builder = DATASETS.load(source.dataset)
     if source.root is None:
-        _refuse_file_settings(config, source)
+        _refuse_settings(config, _OF_FILES, f"the data set {source.dataset!r} has no files")
+    elif source.dataset != FOLDER:
+        _refuse_settings(config, _OF_PLACES, f"the files of the data set {source.dataset!r} are in known places")
     request = DataRequest(
         **{name: getattr(config, name) for name in _REQUESTED},
         classes=_read_table(config).names
@@ -110,11 +114,11 @@ def _read_table(config: DataConfig) -> ClassTable:
     return read_class_table((root or Path()) / str(config.colours))
 
 
-def _refuse_file_settings(config: DataConfig, source: DataSource) -> None:
+def _refuse_settings(config: DataConfig, names: Sequence[str], reason: str) -> None:
     default = DataConfig()
-    for name in _OF_FILES:
+    for name in names:
         if getattr(config, name) != getattr(default, name):
-            raise ConfigError(f"data.{name}: the data set {source.dataset!r} has no files", "Leave it out.")
+            raise ConfigError(f"data.{name}: {reason}", "Remove this setting.")
 
 
 def read_splits(pair: Any) -> Splits:

@@ -10,6 +10,8 @@ from pathlib import Path
 from atrous.core.errors import DataError
 
 Colour = tuple[int, int, int]
+CLASSES_NAME = "_classes.csv"
+"""Name of the file in which Roboflow names the values of masks."""
 
 _CHANNELS = ("r", "g", "b")
 _FORM = "Write a line `name:red,green,blue::` for each class, or a CSV file with the columns name, r, g, b."
@@ -56,6 +58,23 @@ def read_class_table(path: Path) -> ClassTable:
         {number: name for number, (name, _) in enumerate(rows)},
         {colour: number for number, (_, colour) in enumerate(rows)},
     )
+
+
+def read_class_names(path: Path) -> dict[int, str]:
+    """Read the class names of a CSV file with the columns "Pixel Value" and "Class", as Roboflow writes it.
+
+    Raises:
+        DataError: The file cannot be read or has another form.
+    """
+    try:
+        header, *rows = csv.reader(path.read_text(encoding="utf-8-sig").splitlines(), skipinitialspace=True)
+        number, name = (header.index(word) for word in ("Pixel Value", "Class"))
+        return {int(row[number]): row[name].strip() for row in rows if row}
+    except (OSError, ValueError, IndexError) as error:
+        message = f"{path}: cannot be read as the names of the values in masks"
+        raise DataError(
+            message, "Its columns are Pixel Value and Class; or name the classes in data.classes."
+        ) from error
 
 
 def _read_labelmap(path: Path, text: str) -> list[tuple[str, Colour]]:

@@ -91,6 +91,9 @@ class DataRequest:
         val_split: Name of the split to score.
         val_fraction: Share held out for validation if the data have no splits of their own.
         split_seed: Seed of that choice.
+        images: The images of a folder of the user's own: a folder, a glob or a template; None to find them.
+        masks: Their masks likewise.
+        pairs: A CSV file with the columns image, mask and, if there are splits, split; instead of both.
         exclude: Patterns of files to leave out; see `Exclusion` in data/inventory.py.
         every_pair: Whether all pairs are wanted, to score them: one of the two splits may then be missing, or both
             if there are others; what is there is spread over the two sides of `Splits`, and nothing is held out.
@@ -104,6 +107,9 @@ class DataRequest:
     val_split: str = "val"
     val_fraction: float = 0.2
     split_seed: int = 0
+    images: str | None = None
+    masks: str | None = None
+    pairs: str | None = None
     exclude: Sequence[str] = ()
     every_pair: bool = False
     progress: ProgressCallback | None = None

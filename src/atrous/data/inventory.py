@@ -63,14 +63,33 @@ class FileSet:
         folder: The folder.
         pattern: Form of their paths in it, such as "{stem}_mask.png": without a suffix any will do, `*` and `?` match
             within one name, `**` across folders. Empty for every file.
+        but_not: Form of paths that are not in the set, such as those of masks in the same folder; empty for none.
     """
 
     folder: Path
     pattern: str = ""
+    but_not: str = ""
+
+    @classmethod
+    def parse(cls, root: Path, text: str) -> FileSet:
+        """Return the files of a folder, a glob or a template with {stem}.
+
+        Args:
+            root: The folder that the text is relative to.
+            text: Such as "images/", "photos/*.jpg" or "labels/{stem}_mask.png".
+        """
+        parts = PurePath(text).parts
+        fixed = next((number for number, part in enumerate(parts) if set("*?{") & set(part)), len(parts))
+        return cls(root.joinpath(*parts[:fixed]), "/".join(parts[fixed:]))
+
+    def __str__(self) -> str:
+        return f"{self.folder.name}/{self.pattern}"
 
     def find_key(self, path: Path) -> str | None:
         """Return what a file of the folder shares with its partner; None if it has another form."""
         inside = path.relative_to(self.folder)
+        if self.but_not and FileSet(self.folder, self.but_not).find_key(path) is not None:
+            return None
         if not self.pattern:
             return inside.with_suffix("").as_posix()
         found = self._expression.fullmatch(inside.as_posix())
@@ -137,6 +156,18 @@ class Inventory:
     images: FolderListing
     masks: FolderListing
     exclusion: Exclusion = KEEP_ALL
+
+    def keep(self, start: str) -> Inventory:
+        """Return the part whose keys have a start, such as "train/"."""
+        images, masks = (
+            replace(
+                listing,
+                files={key: paths for key, paths in listing.files.items() if key.startswith(start)},
+                excluded={key: paths for key, paths in listing.excluded.items() if key.startswith(start)},
+            )
+            for listing in (self.images, self.masks)
+        )
+        return replace(self, images=images, masks=masks)
 
     @property
     def pairs(self) -> tuple[Pair, ...]:

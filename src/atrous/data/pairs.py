@@ -16,7 +16,7 @@ from atrous.core.records import Note, Sample
 from atrous.data.checks.folders import list_duplicates
 from atrous.data.contracts import DataRequest, Splits, describe_dataset
 from atrous.data.facts import describe_size_mismatch
-from atrous.data.inventory import KEEP_ALL, Exclusion, Inventory, Pair, take_inventory
+from atrous.data.inventory import KEEP_ALL, Exclusion, FileSet, Inventory, Pair, take_inventory
 from atrous.data.mask_reader import PLAIN, MaskReader
 from atrous.images.decode import load_header, load_image
 
@@ -82,14 +82,14 @@ class PairDataset:
 
 
 def find_pairs(
-    folders: Mapping[str, tuple[str, Path, Path]], exclusion: Exclusion = KEEP_ALL
+    folders: Mapping[str, tuple[str, Path | FileSet, Path | FileSet]], exclusion: Exclusion = KEEP_ALL
 ) -> tuple[dict[str, tuple[Pair, ...]], tuple[Inventory, ...]]:
     """Pair images with masks by their path without suffix, sub-folders included; never by order.
 
     What does not pair is in the inventories, whose checks `build_splits` of atrous.data.build runs.
 
     Args:
-        folders: By split: what its keys begin with (such as "train/"), its folder of images, that of masks.
+        folders: By split: what its keys begin with (such as "train/"), its images, its masks.
         exclusion: What is skipped.
     Returns:
         The pairs of each split, sorted by key, and what is in its folders.

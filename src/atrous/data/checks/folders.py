@@ -127,6 +127,9 @@ def check_foreign_files(survey: Survey) -> Iterator[Finding]:
     files = [path for listing in _list_folders(survey) for path in listing.foreign]
     kinds = ", ".join(sorted(IMAGE_SUFFIXES))
     yield from _list_files("foreign-files", "note", "other file", f"skipped (images are {kinds})", files)
+    taken = {path for listing in _list_folders(survey) for paths in listing.files.values() for path in paths}
+    unmatched = sorted({path for listing in _list_folders(survey) for path in listing.unmatched} - taken)
+    yield from _list_files("foreign-files", "note", "image", "skipped, with names of another form", unmatched)
 
 
 def check_excluded_files(survey: Survey) -> Iterator[Finding]:

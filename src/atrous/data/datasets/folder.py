@@ -1,9 +1,9 @@
-"""A folder of the user's own images and masks, in one of four layouts."""
+"""A folder of the user's own images and masks: as its settings say, or in a layout that is recognised."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from atrous.core.errors import DataError
@@ -11,18 +11,22 @@ from atrous.core.findings import shorten_list
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Note, Progress
 from atrous.core.words import describe_count
+from atrous.data.class_tables import CLASSES_NAME, read_class_names
 from atrous.data.classes import find_classes, name_classes
 from atrous.data.contracts import DEFAULT_REQUEST, DataRequest, Splits
 from atrous.data.datasets.camvid import find_segnet_pairs
 from atrous.data.datasets.voc import find_voc_pairs
 from atrous.data.facts import iter_threads
 from atrous.data.facts_cache import FactsCache
-from atrous.data.inventory import Inventory, Pair
+from atrous.data.file_names import find_beside, find_forms, find_kinds
+from atrous.data.inventory import STEM, FileSet, Inventory, Pair, list_folder, take_inventory
+from atrous.data.pair_list import read_pair_list
 from atrous.data.pairs import build_pair_splits, find_pairs
 from atrous.data.split import compute_stratified_split
 
-LAYOUTS = """images/ and masks/, with or without train/ and val/ inside both
+LAYOUTS = """images/ and masks/ (or labels/, annotations/, gt/), with or without train/ and val/ inside both
   train/images/, train/masks/, val/images/, val/masks/
+  NAME.jpg beside NAME_mask.png, with or without train/ and val/
   SegNet's: train/, trainannot/, val/, valannot/
   VOC's: JPEGImages/, SegmentationClass/, ImageSets/Segmentation/*.txt"""
 
@@ -65,7 +69,8 @@ def build_folder(root: Path, request: DataRequest = DEFAULT_REQUEST) -> Splits:
     pairs = [pair for split in layout.splits.values() for pair in split]
     is_held_out = not layout.has_splits and not request.every_pair
     masks = _read_ids(pairs, request) if request.classes is None or is_held_out else []
-    if request.classes is None:
+    named = request.classes if request.classes is not None else _read_class_names(root, layout)
+    if named is None:
         declared = request.mask_reader.keep_declared({number for mask in masks for number in mask})
         space = find_classes(declared, request.ignore)
         found = ", ".join(map(str, space.ids))
@@ -73,7 +78,7 @@ def build_folder(root: Path, request: DataRequest = DEFAULT_REQUEST) -> Splits:
         message = f"classes not named: the ids found in all masks, {found}; `set` data.classes='{{{names}}}' names them"
         notes.append(Note("classes-not-named", message))
     else:
-        space = name_classes(request.classes, request.ignore)
+        space = name_classes(named, request.ignore)
     splits = layout.splits
     if is_held_out:
         train, val = _hold_out(pairs, masks, space, request)
@@ -93,16 +98,12 @@ def build_folder(root: Path, request: DataRequest = DEFAULT_REQUEST) -> Splits:
 
 
 def _recognise(root: Path, request: DataRequest) -> _Layout:
+    if request.pairs is not None:
+        return _read_listed(root, request)
+    if request.images is not None and request.masks is not None:
+        return _read_named(root, request, FileSet.parse(root, request.images), FileSet.parse(root, request.masks))
     train, val = request.train_split, request.val_split
     folders = _list_folders(root)
-    if {"images", "masks"} <= folders:
-        return _read_images_and_masks(root, request)
-    inside = {name for name in folders if {"images", "masks"} & _list_folders(root / name)}
-    if inside & {train, val, *SPLIT_NAMES}:
-        existing = [name for name in inside if {"images", "masks"} <= _list_folders(root / name)]
-        splits, notes = request.choose_splits(existing, f"{root}, with images/ and masks/ in each split")
-        where = {split: (f"{split}/", root / split / "images", root / split / "masks") for split in splits}
-        return _pair(root, request, f"{_join(splits)} with images/ and masks/ inside", where, *notes)
     if {f"{name}annot" for name in (train, val, *SPLIT_NAMES)} & folders:
         message = "SegNet's layout: if this is CamVid, camvid=PATH knows its names, colours and void id"
         pairs, skipped, inventories = find_segnet_pairs(root, request)
@@ -114,34 +115,103 @@ def _recognise(root: Path, request: DataRequest) -> _Layout:
             return _Layout("VOC's", pairs, (note, *skipped))
         where = {train: ("", root / "JPEGImages", root / "SegmentationClass")}
         return _pair(root, request, "VOC's without lists", where, note, has_splits=False)
+    if (kinds := find_kinds(root)) is not None:
+        return _read_kinds(root, request, *kinds)
+    found = {name: places for name in sorted(folders) if (places := _find_places(root / name)) is not None}
+    if found.keys() & {train, val, *SPLIT_NAMES}:
+        splits, notes = request.choose_splits(list(found), f"{root}, with images and masks in each split")
+        forms = " and ".join(str(place) for place in found[splits[0]])
+        return _pair(
+            root,
+            request,
+            f"{_join(splits)} with {forms} inside",
+            {split: (f"{split}/", *found[split]) for split in splits},
+            *notes,
+        )
+    if (beside := find_beside(root)) is not None:
+        layout = _read_named(root, request, *beside)
+        message = f"images and masks beside each other: images {beside[0]}, masks {beside[1]}"
+        return replace(layout, notes=(*layout.notes, Note("template-found", message)))
     listed = [f"{name}/" for name in sorted(folders)]
     raise DataError(
-        f"{root}: unknown layout; folders inside: {shorten_list(listed) or 'none'}", f"Known layouts are:\n  {LAYOUTS}"
+        f"{root}: unknown layout; folders inside: {shorten_list(listed) or 'none'}",
+        f"Name the files in data.images and data.masks, such as labels/{STEM}_mask.png. Known are:\n  {LAYOUTS}",
     )
 
 
-def _read_images_and_masks(root: Path, request: DataRequest) -> _Layout:
+def _read_kinds(root: Path, request: DataRequest, image_name: str, mask_name: str) -> _Layout:
     """Pair images/ with masks/; folders in both that are named as splits are splits, and never mixed."""
-    images, masks = root / "images", root / "masks"
+    images, masks = root / image_name, root / mask_name
     inside = _list_folders(images), _list_folders(masks)
+    both = f"{image_name}/ and {mask_name}/"
     if (inside[0] | inside[1]) & {request.train_split, request.val_split, *SPLIT_NAMES}:
-        place = f"{root}, with splits in images/ and in masks/"
+        place = f"{root}, with splits in {image_name}/ and in {mask_name}/"
         splits, notes = request.choose_splits(inside[0] & inside[1], place)
-        where = {split: (f"{split}/", images / split, masks / split) for split in splits}
-        return _pair(root, request, f"images/ and masks/ with {_join(splits)} inside", where, *notes)
-    where = {request.train_split: ("", images, masks)}
-    return _pair(root, request, "images/ and masks/ without splits", where, has_splits=False)
+        where = {split: (f"{split}/", *_name_files(images / split, masks / split)) for split in splits}
+        return _pair(root, request, f"{both} with {_join(splits)} inside", where, *notes)
+    where = {request.train_split: ("", *_name_files(images, masks))}
+    return _pair(root, request, f"{both} without splits", where, has_splits=False)
+
+
+def _read_class_names(root: Path, layout: _Layout) -> Mapping[int, str] | None:
+    """Return the names in the `_classes.csv` that Roboflow writes beside images and masks; None if there is none."""
+    folders = [root, *(root / split for split in layout.splits)]
+    path = next((folder / CLASSES_NAME for folder in folders if (folder / CLASSES_NAME).is_file()), None)
+    return read_class_names(path) if path is not None else None
+
+
+def _read_named(root: Path, request: DataRequest, images: FileSet, masks: FileSet) -> _Layout:
+    """Pair the files of two templates; where the stems of all begin with folders named as splits, these are splits."""
+    if images.folder == masks.folder and not images.but_not:
+        images = replace(images, but_not=masks.pattern)
+    inventory = take_inventory([("", images, masks)], request.find_exclusion(root))[0]
+    names = {key.partition("/")[0] for key in inventory.images.files.keys() | inventory.masks.files.keys()}
+    description = f"images {images}, masks {masks}"
+    if names and names <= {request.train_split, request.val_split, *SPLIT_NAMES}:
+        splits, notes = request.choose_splits(names, f"{root}, with splits in the folders of images and masks")
+        parts = {split: inventory.keep(f"{split}/") for split in splits}
+    else:
+        notes, parts = (), {request.train_split: inventory}
+    pairs = {split: part.pairs for split, part in parts.items()}
+    return _Layout(description, pairs, notes, inventory not in parts.values(), tuple(parts.values()))
+
+
+def _read_listed(root: Path, request: DataRequest) -> _Layout:
+    """Read the pairs that a CSV file lists, with their splits if it has such a column."""
+    path = root / str(request.pairs)
+    found = read_pair_list(path, request.find_exclusion(root))
+    if "" not in found.splits:
+        splits, notes = request.choose_splits(list(found.splits), f"{path}, with a column of splits")
+        pairs = {split: found.splits[split] for split in splits}
+        return _Layout(f"pairs of {path.name}", pairs, (*notes, *found.notes))
+    return _Layout(f"pairs of {path.name}", {request.train_split: found.splits[""]}, found.notes, has_splits=False)
+
+
+def _find_places(folder: Path) -> tuple[FileSet, FileSet] | None:
+    """Return the images and masks of a split, in folders of their own or beside each other; None if there are none."""
+    kinds = find_kinds(folder)
+    return _name_files(folder / kinds[0], folder / kinds[1]) if kinds is not None else find_beside(folder)
+
+
+def _name_files(images: Path, masks: Path) -> tuple[FileSet, FileSet]:
+    """Return the files of two folders, by the form of their names if that of the masks is another than the images'."""
+    forms = find_forms(list_folder(images).files, list_folder(masks).files) or ("", "")
+    return FileSet(images, forms[0]), FileSet(masks, forms[1])
 
 
 def _pair(
     root: Path,
     request: DataRequest,
     description: str,
-    folders: Mapping[str, tuple[str, Path, Path]],
+    folders: Mapping[str, tuple[str, Path | FileSet, Path | FileSet]],
     *notes: Note,
     has_splits: bool = True,
 ) -> _Layout:
     pairs, inventories = find_pairs(folders, request.find_exclusion(root))
+    forms = [place for _, *both in folders.values() for place in both if isinstance(place, FileSet) and place.pattern]
+    if forms:
+        message = f"names of masks differ from those of images: {shorten_list([str(form) for form in forms])}"
+        notes = (*notes, Note("template-found", message))
     return _Layout(description, pairs, notes, has_splits, inventories)
 
 

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from atrous.core.errors import ConfigError, DataError
+from atrous.data.checks.survey import Survey, run_checks
 from atrous.data.contracts import DataRequest
 from atrous.data.datasets.folder import build_folder
 from atrous.data.mask_reader import MaskReader
@@ -107,8 +108,8 @@ def test_a_map_to_what_is_no_class_is_refused(tmp_path):
 
 
 def test_unknown_layout_lists_what_is_there_and_what_is_known(tmp_path):
-    fill(tmp_path / "imgs", tmp_path / "labels")
-    with pytest.raises(DataError, match=r"folders inside: imgs/, labels/") as caught:
+    fill(tmp_path / "one", tmp_path / "two")
+    with pytest.raises(DataError, match=r"folders inside: one/, two/") as caught:
         build_folder(tmp_path)
     assert "images/ and masks/" in caught.value.hint
 
@@ -184,3 +185,109 @@ def test_reading_masks_has_a_progress(tmp_path):
     build_folder(tmp_path, DataRequest(progress=seen.append))
     assert [progress.done for progress in seen] == [1, 2, 3, 4]
     assert {progress.total for progress in seen} == {4}
+
+
+FOUND = {  # where images and masks of split "", "train" or "val" are, as people have them
+    "labels": ("images/{split}{}.jpg", "labels/{split}{}.png"),
+    "capitals": ("Images/{split}{}.jpg", "Masks/{split}{}.png"),
+    "mmseg": ("img_dir/{split}{}.jpg", "ann_dir/{split}{}.png"),
+    "suffix": ("images/{split}{}.jpg", "masks/{split}{}_mask.png"),
+    "another suffix": ("images/{split}{}.jpg", "gt/{split}{}-handmade.png"),
+    "prefix": ("imgs/{split}{}.jpg", "annotations/{split}seg_{}.png"),
+    "both": ("images/{split}{}_image.jpg", "labels/{split}{}_label.png"),
+    "beside": ("{split}{}.jpg", "{split}{}_mask.png"),
+    "beside by suffix": ("{split}{}.jpg", "{split}{}.png"),
+    "split outside": ("{split}images/{}.jpg", "{split}labels/{}.png"),
+    "split outside, suffix": ("{split}images/{}.jpg", "{split}labels/{}_gt.png"),
+}
+
+
+def lay_out_found(root, name, splits, count=4):
+    image, mask = FOUND[name]
+    for split in splits:
+        for number in range(count):
+            place = f"{split}/" if split else ""
+            save(root / image.format(f"p{number}", split=place), np.zeros((4, 5, 3)))
+            save(root / mask.format(f"p{number}", split=place), np.resize([0, 1, number], 20).reshape(4, 5))
+
+
+@pytest.mark.parametrize("name", FOUND)
+@pytest.mark.parametrize("splits", [("",), ("train", "val")])
+def test_a_template_that_explains_all_is_found(name, splits, tmp_path):
+    lay_out_found(tmp_path, name, splits)
+    found = build_folder(tmp_path)
+    assert len(found.train) + len(found.val) == 4 * len(splits)
+    for dataset in (found.train, found.val):
+        for pair in dataset.pairs:
+            number = int(pair.image.stem.removesuffix("_image")[-1])
+            assert f"p{number}" in pair.mask.stem
+    findings = run_checks(Survey(inventories=found.inventories))
+    assert [finding for finding in findings if finding.severity == "error"] == []
+    assert ("template-found" in [note.code for note in found.notes]) == (name not in PLAIN_NAMES)
+
+
+PLAIN_NAMES = ("labels", "capitals", "mmseg", "split outside")
+
+
+@pytest.mark.parametrize("name", ["labels", "suffix", "beside"])
+def test_the_same_files_by_their_templates(name, tmp_path):
+    lay_out_found(tmp_path, name, ("train", "val"))
+    lay_out_found(tmp_path, name, ("test",))
+    images, masks = (text.replace("{split}{}", "{stem}") for text in FOUND[name])
+    found = build_folder(tmp_path, DataRequest(images=images, masks=masks))
+    assert [found.train.key(0), found.val.key(0)] == ["train/p0", "val/p0"]
+    assert (len(found.train), len(found.val)) == (4, 4)
+    (tmp_path / masks.replace("{stem}", "test/p0")).unlink()  # of a split that is not read
+    findings = run_checks(
+        Survey(inventories=build_folder(tmp_path, DataRequest(images=images, masks=masks)).inventories)
+    )
+    assert [finding for finding in findings if finding.severity == "error"] == []
+
+
+def test_names_without_one_template_are_not_paired(tmp_path):
+    fill(tmp_path / "images", tmp_path / "masks")
+    (tmp_path / "masks" / "0.png").rename(tmp_path / "masks" / "0_mask.png")
+    found = build_folder(tmp_path)
+    assert {finding.code for finding in run_checks(Survey(inventories=found.inventories))} == {
+        "image-without-mask",
+        "mask-without-image",
+    }
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_pairs_of_a_list_with_and_without_splits(delimiter, tmp_path):
+    fill(tmp_path / "a", tmp_path / "b")
+    rows = [["image", "mask", "split"], *([f"a/{n}.jpg", f"b/{n}.png", "train" if n < 3 else "val"] for n in range(4))]
+    (tmp_path / "pairs.csv").write_text("\n".join(delimiter.join(row) for row in rows))
+    (tmp_path / "flat.csv").write_text("\n".join(delimiter.join(row[:2]) for row in rows))
+    found = build_folder(tmp_path, DataRequest(pairs="pairs.csv"))
+    assert (len(found.train), len(found.val)) == (3, 1)
+    assert found.train.key(0) == "a/0"
+    flat = build_folder(tmp_path, DataRequest(pairs="flat.csv", exclude=("0.jpg",)))
+    assert len(flat.train) + len(flat.val) == 3
+    assert "1 pair of" in next(note for note in flat.notes if note.code == "excluded-files")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a,b\n", "its columns are a, b"),
+        ("image,mask\na/0.jpg,b/9.png\n", r"1 file listed that do not exist: .*pairs\.csv:2: .*9\.png"),
+        ("image,mask\na/0.jpg\n", r"pairs\.csv:2: an image or a mask is missing"),
+        ("image,mask\na/0.jpg,b/0.png\na/0.jpg,b/0.png\n", r"pairs\.csv:3: a/0\.jpg has the name of line 2"),
+        ("image,mask,split\na/0.jpg,b/0.png,train\na/1.jpg,b/1.png,\n", "1 pair without a split"),
+        ("image,mask\n", "no pair listed"),
+    ],
+)
+def test_lists_of_another_form_are_refused(text, words, tmp_path):
+    fill(tmp_path / "a", tmp_path / "b")
+    (tmp_path / "pairs.csv").write_text(text)
+    with pytest.raises(DataError, match=words):
+        build_folder(tmp_path, DataRequest(pairs="pairs.csv"))
+
+
+def test_classes_of_roboflow_are_named(tmp_path):
+    lay_out_found(tmp_path, "beside", ("train", "val"))
+    for split in ("train", "val"):
+        (tmp_path / split / "_classes.csv").write_text("Pixel Value, Class\n0, background\n1, crack\n2, hole\n3, gap\n")
+    assert build_folder(tmp_path).train.label_space.names == ("background", "crack", "hole", "gap")

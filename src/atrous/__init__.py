@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from atrous.core.findings import CheckResult, Finding
     from atrous.core.records import Scores
     from atrous.data.adapter import from_torch
-    from atrous.data.convert.conversion import convert
     from atrous.inference.folders.prediction import Prediction
     from atrous.runs.check import check
+    from atrous.runs.convert import convert
 
 __version__ = "0.1.0"
 
@@ -71,9 +71,9 @@ _HOMES = {
     "atrous.core.findings": ("CheckResult", "Finding"),
     "atrous.core.records": ("Scores",),
     "atrous.data.adapter": ("from_torch",),
-    "atrous.data.convert.conversion": ("convert",),
     "atrous.inference.folders.prediction": ("Prediction",),
     "atrous.runs.check": ("check",),
+    "atrous.runs.convert": ("convert",),
 }
 
 

@@ -12,7 +12,7 @@ from annotated import MERGED, NEVER_GUESSED, SAVERS, draw_scene, read_names, sav
 from atrous.core.errors import DataError
 from atrous.data import CONVERTERS
 from atrous.data.convert.contracts import Conversion
-from atrous.data.convert.conversion import convert, guess_format
+from atrous.data.convert.conversion import convert_annotations, guess_format
 
 NAMES = ["../../secret.png", "..\\..\\secret.png", "/etc/passwd", "photo.png/../../../secret.png", "\0", "", "a" * 5000]
 BROKEN = [b"", b"{", b"\xff\xfe\x00", b"[" * 100_000, b'{"a":' * 100_000, b"<a>", b"null", b"[[1]]", b'{"images": {}}']
@@ -28,7 +28,7 @@ def source(tmp_path: Path) -> Path:
 def try_to_convert(source: Path, out: Path, name: str) -> Conversion | None:
     """Convert, where what cannot be converted is one error."""
     try:
-        return convert(source, out, from_format=name, progress=False)
+        return convert_annotations(source, out, from_format=name, progress=False)
     except DataError:
         return None
 
@@ -43,7 +43,7 @@ def test_the_scene_comes_out_with_background_as_0_and_the_bytes_of_its_image(nam
     out = source.parent / "out"
     if name not in NEVER_GUESSED:
         assert guess_format(source) == name
-    result = convert(source, out, from_format=name, progress=False)
+    result = convert_annotations(source, out, from_format=name, progress=False)
     expected = draw_scene(**MERGED.get(name, {}))
     assert (result.problems, result.images, result.overlapping_px) == ((), 1, 0)
     assert (read_names(out) == expected).all()
@@ -57,7 +57,7 @@ def test_the_scene_comes_out_with_background_as_0_and_the_bytes_of_its_image(nam
 def test_a_dry_run_reads_the_same_and_writes_nothing(name: str, source: Path) -> None:
     SAVERS[name](source, "photo.png")
     before = sorted(source.parent.rglob("*"))
-    result = convert(source, source.parent / "out", from_format=name, dry_run=True, progress=False)
+    result = convert_annotations(source, source.parent / "out", from_format=name, dry_run=True, progress=False)
     assert (result.images, result.folder) == (1, None)
     assert sorted(source.parent.rglob("*")) == before
 
@@ -66,7 +66,7 @@ def test_a_dry_run_reads_the_same_and_writes_nothing(name: str, source: Path) ->
 def test_an_empty_source_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="nothing to convert") as caught:
-        convert(tmp_path / "empty", tmp_path / "out", from_format=name, progress=False)
+        convert_annotations(tmp_path / "empty", tmp_path / "out", from_format=name, progress=False)
     assert caught.value.hint
     assert not (tmp_path / "out").exists()
 

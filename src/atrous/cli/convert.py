@@ -25,6 +25,10 @@ def run(
             help=f"{', '.join(CONVERTERS)}. Default: guessed from the files.",
         ),
     ] = None,
+    to_format: Annotated[
+        str | None,
+        typer.Option("--to", metavar="FORMAT", help="Write the masks of SOURCE as annotations: labelme, coco or cvat."),
+    ] = None,
     images: Annotated[Path | None, typer.Option("--images", help="Folder of images that are not in SOURCE.")] = None,
     classes: Annotated[
         str | None,
@@ -39,22 +43,25 @@ def run(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> int:
-    """Convert annotations to images and masks, for `atrous train`.
+    """Convert annotations to masks, or masks to annotations.
 
     Example: atrous convert annotations/ --from labelme --out photos/
     """
     from atrous.core.paths import require_existing
 
-    require_existing(source)
+    if to_format is None:
+        require_existing(source)
     from atrous.cli.console import open_display, print_json
-    from atrous.data.convert.conversion import RECORD_NAME, convert
+    from atrous.data.convert.conversion import RECORD_NAME
     from atrous.display.console import build_console
+    from atrous.runs.convert import convert
 
     with open_display(quiet=quiet) as display:
         result = convert(
             source,
             out,
             from_format=from_format,
+            to_format=to_format,
             images=images,
             classes=None if classes is None else parse_classes(classes),
             line_width=line_width,

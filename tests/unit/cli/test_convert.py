@@ -62,6 +62,20 @@ def test_what_makes_no_sense_is_refused(words, code, source, capsys):
     assert len(capsys.readouterr().err.strip().splitlines()) <= 2
 
 
+def test_masks_become_annotations_and_masks_again(source, capsys):
+    assert main(["convert", "in", "--out", "masks"]) == 0
+    assert main(["convert", "masks", "--to", "coco", "--out", "annotations"]) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == ["1 image, 3 classes", "annotations"]
+    assert main(["convert", "annotations", "--out", "again"]) == 0
+    first, second = (Path(folder, "masks", "photo.png").read_bytes() for folder in ("masks", "again"))
+    assert first == second
+    assert main(["convert", "masks", "--to", "yolo", "--out", "other"]) == 2
+    assert "labelme, coco, cvat" in capsys.readouterr().err
+    assert main(["convert", "masks", "--to", "coco", "--out", "other", "--dry-run"]) == 2
+    assert main(["convert", "nowhere", "--to", "coco", "--out", "other"]) == 3
+    assert not Path("other").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("a,b", ["a", "b"]), ("1:a, 7:b", {1: "a", 7: "b"}), ("a:b", ["a:b"]), ("1 : a b", {1: "a b"})],

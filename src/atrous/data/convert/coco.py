@@ -15,12 +15,17 @@ from typing import Any
 import numpy as np
 
 from atrous.core.errors import DataError
+from atrous.core.files import save_json
 from atrous.core.records import Note, Progress
 from atrous.data.convert.contracts import (
+    BACKGROUND_NAMES,
+    IGNORED_NAME,
+    IGNORED_NAMES,
     AnnotatedImage,
     AnnotationError,
     Annotations,
     Converter,
+    Export,
     Patch,
     Problem,
     Region,
@@ -28,7 +33,9 @@ from atrous.data.convert.contracts import (
 )
 from atrous.data.convert.files import find_files, iter_heads, read_json, read_label
 from atrous.data.convert.shapes import fill_polygon, fill_runs, join_patches, read_points
+from atrous.data.convert.tracing import Outline, find_outlines
 
+FILE = "annotations.json"
 _KEYS = re.compile(r'^\{.*"(?:images|annotations|categories|info)"\s*:', re.DOTALL)
 _SPLIT = re.compile(r"(?<![a-z])(train|val|valid|validation|test)(?![a-z])", re.IGNORECASE)
 
@@ -60,11 +67,14 @@ def _number(images: tuple[AnnotatedImage, ...], categories: dict[int, str]) -> A
     """Keep the ids of the categories if possible."""
     used = {region.label for image in images for region in image.regions}
     kept = {number: name for number, name in sorted(categories.items()) if number > 0 or name in used}
+    special = BACKGROUND_NAMES | IGNORED_NAMES
+    labels = tuple(name for name in kept.values() if name.lower() in special)
+    kept = {number: name for number, name in kept.items() if name.lower() not in special}
     is_distinct = len(set(kept.values())) == len(kept)
     if is_distinct and all(0 < number < 65535 and number != 255 for number in kept):
-        return Annotations(images, classes=kept, smaller_on_top=True)
+        return Annotations(images, classes=kept, names=labels, smaller_on_top=True)
     note = Note("ids-changed", "the ids of the categories cannot be kept: classes are numbered from 1 in their order")
-    return Annotations(images, names=tuple(kept.values()), smaller_on_top=True, notes=(note,))
+    return Annotations(images, names=(*kept.values(), *labels), smaller_on_top=True, notes=(note,))
 
 
 def _read_categories(content: dict[str, Any], file: Path, request: Request) -> dict[int, str]:
@@ -199,4 +209,50 @@ def _name_split(file: Path) -> str:
     return found[-1].lower() if found else ""
 
 
-COCO = Converter(_recognise, _read, "COCO's JSON with images, annotations and categories")
+def _write(export: Export) -> None:
+    """Write an annotation for each region: a polygon, or run lengths where it has holes, which polygons cannot have."""
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, item in enumerate(export.images, start=1):
+        labels = item.read()
+        height, width = labels.shape
+        images.append({"id": number, "file_name": item.name, "height": height, "width": width})
+        for outline in find_outlines(labels):
+            if outline.id != export.background:
+                annotation = {"id": len(annotations) + 1, "image_id": number, "category_id": outline.id, "iscrowd": 0}
+                annotations.append(annotation | _describe_outline(outline, height, width))
+    space = export.label_space
+    names = {**dict(zip(space.ids, space.names, strict=True)), space.void_id: IGNORED_NAME}
+    used = {row["category_id"] for row in annotations}
+    names |= {number: IGNORED_NAME for number in used if number not in names}
+    categories = [{"id": number, "name": name} for number, name in sorted(names.items()) if number != export.background]
+    save_json(export.folder / FILE, {"images": images, "annotations": annotations, "categories": categories})
+
+
+def _describe_outline(outline: Outline, height: int, width: int) -> dict[str, Any]:
+    segmentation: Any = [outline.trace_edge().ravel().tolist()]
+    if outline.has_holes:
+        whole = np.zeros((height, width), bool)
+        part = outline.pixels.shape
+        whole[outline.top : outline.top + part[0], outline.left : outline.left + part[1]] = outline.pixels
+        segmentation = {"size": [height, width], "counts": count_runs(whole)}
+    rows, columns = outline.pixels.shape
+    return {
+        "segmentation": segmentation,
+        "area": int(np.count_nonzero(outline.pixels)),
+        "bbox": [outline.left, outline.top, columns, rows],
+    }
+
+
+def count_runs(mask: np.ndarray) -> list[int]:
+    """Return the run lengths of a mask down its columns, beginning with 0.
+
+    Shapes:
+        mask (H, W) bool.
+    """
+    flat = np.concatenate([[False], mask.T.ravel()])
+    edges = np.flatnonzero(flat[1:] != flat[:-1])
+    return [int(count) for count in np.diff(edges, prepend=0, append=mask.size)]
+
+
+COCO = Converter(_recognise, _read, "COCO's JSON with images, annotations and categories", _write, FILE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +16,12 @@ from atrous.core.records import Note, ProgressCallback
 from atrous.core.words import describe_count
 from atrous.data.convert.images import ImageFinder
 
+BACKGROUND_NAMES = frozenset({"background", "_background_", "__background__"})
+"""Labels that mean id 0, in lower case."""
+IGNORED_NAMES = frozenset({"__ignore__", "_ignore_", "ignore", "void"})
+"""Labels whose pixels are neither trained on nor scored, in lower case."""
+IGNORED_NAME = "__ignore__"
+"""The one of them that is written."""
 Code = Literal[
     "broken-annotation",
     "broken-file",
@@ -217,6 +223,52 @@ class Request:
 
 
 @dataclass(frozen=True)
+class LabelledImage:
+    """An image with the ids of its pixels, to be written as annotations.
+
+    Args:
+        key: Its path without suffix below the folder of all images, such as "train/photo".
+        image: Its file.
+        read: Returns the ids, (H, W) integers.
+    """
+
+    key: str
+    image: Path
+    read: Callable[[], np.ndarray]
+
+    @property
+    def name(self) -> str:
+        """Its path below the folder of all images."""
+        return f"{self.key}{self.image.suffix}"
+
+
+@dataclass(frozen=True)
+class Export:
+    """What is written as annotations.
+
+    Args:
+        folder: Where to; it exists.
+        label_space: The classes.
+        images: The images, read one after another.
+    """
+
+    folder: Path
+    label_space: LabelSpace
+    images: Iterable[LabelledImage]
+
+    @property
+    def background(self) -> int | None:
+        """The id that needs no annotation; None if 0 is another class."""
+        names = dict(zip(self.label_space.ids, self.label_space.names, strict=True))
+        return 0 if names.get(0, IGNORED_NAME).lower() in BACKGROUND_NAMES else None
+
+    def get_name(self, number: int) -> str:
+        """Return the label of an id; one for all that are no class."""
+        names = dict(zip(self.label_space.ids, self.label_space.names, strict=True))
+        return names.get(number, IGNORED_NAME)
+
+
+@dataclass(frozen=True)
 class Converter:
     """A format: an entry of `CONVERTERS`.
 
@@ -224,11 +276,15 @@ class Converter:
         recognise: Returns whether a file or a folder looks like this format; never raises, and reads little.
         read: Reads a source.
         holds: What a source of this format is, for messages.
+        write: Writes annotations; None if this format is only read.
+        file: Name of the file that it writes: one for each image if it has `{key}`.
     """
 
     recognise: Callable[[Path], bool]
     read: Callable[[Request], Annotations]
     holds: str
+    write: Callable[[Export], None] | None = None
+    file: str = ""
 
 
 @dataclass(frozen=True)
@@ -237,7 +293,7 @@ class Conversion:
 
     Args:
         format: Name of the format.
-        folder: The folder of images and masks; None if none was to be written.
+        folder: The folder that was written; None if none was to be.
         images: Number of images that were converted.
         label_space: The classes.
         pixels: Pixels of each id in all masks.

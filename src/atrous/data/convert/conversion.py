@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from atrous.core.arguments import refuse_wrong_types
 from atrous.core.errors import DataError, UsageError, note_on_stop
 from atrous.core.files import save_json
 from atrous.core.findings import shorten_list
@@ -16,29 +15,33 @@ from atrous.core.paths import require_existing
 from atrous.core.records import MessageCallback, Note, Progress, ProgressCallback, send_message
 from atrous.core.words import describe_count
 from atrous.data import CONVERTERS
-from atrous.data.convert.contracts import AnnotatedImage, Annotations, Conversion, Converter, Problem, Request
+from atrous.data.convert.contracts import (
+    BACKGROUND_NAMES,
+    IGNORED_NAMES,
+    AnnotatedImage,
+    Annotations,
+    Conversion,
+    Converter,
+    Problem,
+    Request,
+)
 from atrous.data.convert.images import ImageFinder
 from atrous.data.convert.painting import Painter
 from atrous.data.facts import iter_threads
 from atrous.data.writing import open_folder_writer, require_empty
 from atrous.display.progress import open_call
 
-BACKGROUND_NAMES = frozenset({"background", "_background_", "__background__"})
-"""Labels that mean id 0, in lower case."""
-IGNORED_NAMES = frozenset({"__ignore__", "_ignore_", "ignore", "void"})
-"""Labels whose pixels are neither trained on nor scored, in lower case."""
 _SPLIT_NAMES = {"valid": "val", "validation": "val", "training": "train"}
 RECORD_NAME = "conversion.json"
 """Name of the file in a converted folder that says what was done, with every problem."""
 
 
-@refuse_wrong_types
-def convert(
-    source: str | Path,
-    out: str | Path,
+def convert_annotations(
+    source: Path,
+    out: Path,
     *,
     from_format: str | None = None,
-    images: str | Path | None = None,
+    images: Path | None = None,
     classes: Mapping[int, str] | Sequence[str] | None = None,
     line_width: int = 10,
     dry_run: bool = False,
@@ -47,9 +50,7 @@ def convert(
 ) -> Conversion:
     """Convert what a labelling tool has exported to a folder of images and masks with an atrous.yaml.
 
-    Background is the id 0, also where no annotation says so. What cannot be converted is listed in the result and in
-    conversion.json in the folder, and the rest is converted: pixels of an unknown class are ignored, and an annotation
-    that cannot be drawn leaves the pixels below it as they are.
+    `atrous.convert` says more.
 
     Args:
         source: The file or the folder that the tool has written.
@@ -70,8 +71,7 @@ def convert(
         DataError: There is no such source, or nothing in it can be converted.
         MachineError: The disk is full or refuses to be written.
     """
-    source, out = Path(source), Path(out)
-    _require_places(source, out, None if images is None else Path(images))
+    _require_places(source, out, images)
     if not 1 <= line_width <= 1000:
         raise UsageError(f"line_width is {line_width}", "Allowed: 1 to 1000 pixels.")
     problems: list[Problem] = []
@@ -81,7 +81,7 @@ def convert(
         if from_format is None:
             send_message(display.on_message, Note("format", f"{source}: read as {name}, {converter.holds}"))
         root = source if source.is_dir() else source.parent
-        finder = ImageFinder([root] if images is None else [Path(images), root])
+        finder = ImageFinder([root] if images is None else [images, root])
         given = None if classes is None else number_given(classes)
         names = tuple(name for number, name in sorted((given or {}).items()) if number)
         request = Request(source, finder, line_width, names, problems.append, display.progress)

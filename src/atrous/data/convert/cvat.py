@@ -9,23 +9,29 @@ import functools
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from xml.etree.ElementTree import Element
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 import numpy as np
 
+from atrous.core.files import save_text
+from atrous.core.labels import VOID_COLOUR
 from atrous.core.records import Progress
 from atrous.data.convert.contracts import (
+    IGNORED_NAME,
     AnnotatedImage,
     AnnotationError,
     Annotations,
     Converter,
+    Export,
     Patch,
     Region,
     Request,
 )
 from atrous.data.convert.files import find_files, iter_heads, read_label, read_xml
 from atrous.data.convert.shapes import draw_shape, fill_ellipse, fill_polygon, fill_runs, read_points, turn_box
+from atrous.data.convert.tracing import find_needed_outlines
 
+FILE = "annotations.xml"
 _WITHOUT_AREA = ("points", "cuboid", "skeleton")
 
 
@@ -158,4 +164,27 @@ def _read_number(shape: Element, name: str, default: str = "") -> float:
     return number
 
 
-CVAT = Converter(_recognise, _read, "an XML file of CVAT for images 1.1")
+def _write(export: Export) -> None:
+    """Write polygons, what is in the holes of a region with a larger `z_order`."""
+    root = Element("annotations")
+    SubElement(root, "version").text = "1.1"
+    labels = SubElement(SubElement(SubElement(root, "meta"), "task"), "labels")
+    space = export.label_space
+    for name, colour in [*zip(space.names, space.colours, strict=True), (IGNORED_NAME, VOID_COLOUR)]:
+        label = SubElement(labels, "label")
+        SubElement(label, "name").text = name
+        SubElement(label, "color").text = "#{:02x}{:02x}{:02x}".format(*colour)
+        SubElement(label, "attributes")
+    for index, item in enumerate(export.images):
+        numbers = item.read()
+        size = {"width": str(numbers.shape[1]), "height": str(numbers.shape[0])}
+        image = SubElement(root, "image", {"id": str(index), "name": item.name, **size})
+        for order, outline in enumerate(find_needed_outlines(numbers, export.background)):
+            points = ";".join(f"{x:.2f},{y:.2f}" for x, y in outline.trace_edge().tolist())
+            fields = {"label": export.get_name(outline.id), "source": "auto", "occluded": "0", "points": points}
+            SubElement(image, "polygon", {**fields, "z_order": str(order)})
+    indent(root)
+    save_text(export.folder / FILE, tostring(root, encoding="unicode", xml_declaration=True) + "\n")
+
+
+CVAT = Converter(_recognise, _read, "an XML file of CVAT for images 1.1", _write, FILE)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import functools
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from atrous.core.errors import DataError
+from atrous.core.files import save_json
 from atrous.core.records import Note, Progress
 from atrous.core.words import describe_count
 from atrous.data.convert.contracts import (
@@ -24,12 +26,14 @@ from atrous.data.convert.contracts import (
     AnnotationError,
     Annotations,
     Converter,
+    Export,
     Patch,
     Region,
     Request,
 )
 from atrous.data.convert.files import find_files, iter_heads, read_json, read_label
 from atrous.data.convert.shapes import draw_shape, read_points
+from atrous.data.convert.tracing import find_needed_outlines
 from atrous.images.decode import load_header, load_mask
 
 _SHAPES = re.compile(r'^\{.*"shapes"\s*:', re.DOTALL)
@@ -152,4 +156,32 @@ def _read_embedded(file: Path) -> bytes:
         raise AnnotationError("unreadable-image", "its imageData cannot be decoded") from error
 
 
-LABELME = Converter(_recognise, _read, "labelme's JSON files beside their images")
+def _write(export: Export) -> None:
+    """Write a file for each image: regions with what is in their holes above them."""
+    for item in export.images:
+        file = export.folder / f"{item.key}.json"
+        labels = item.read()
+        shapes = [
+            _build_shape(export.get_name(outline.id), outline.trace_centres())
+            for outline in find_needed_outlines(labels, export.background)
+        ]
+        content = {
+            "version": "5.5.0",
+            "flags": {},
+            "shapes": shapes,
+            "imagePath": Path(os.path.relpath(item.image, file.parent)).as_posix(),
+            "imageData": None,
+            "imageHeight": labels.shape[0],
+            "imageWidth": labels.shape[1],
+        }
+        save_json(file, content)
+
+
+def _build_shape(label: str, points: np.ndarray) -> dict[str, Any]:
+    """Return a polygon, or a rectangle for what is one pixel wide."""
+    kind = "polygon" if len(points) > 2 else "rectangle"
+    corners = points.tolist() if len(points) > 2 else [points[0].tolist(), points[-1].tolist()]
+    return {"label": label, "points": corners, "group_id": None, "shape_type": kind, "flags": {}}
+
+
+LABELME = Converter(_recognise, _read, "labelme's JSON files beside their images", _write, "{key}.json")

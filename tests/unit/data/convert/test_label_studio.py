@@ -8,7 +8,7 @@ import pytest
 from annotated import HEIGHT, WIDTH, save_image
 from atrous.core.errors import DataError
 from atrous.data.convert.contracts import AnnotationError
-from atrous.data.convert.conversion import convert
+from atrous.data.convert.conversion import convert_annotations
 from atrous.data.convert.label_studio import decode_brush
 
 SQUARE = {"points": [[10, 10], [40, 10], [40, 40], [10, 40]]}
@@ -25,7 +25,7 @@ def convert_results(folder, *results, size=(HEIGHT, WIDTH), data="photo.png", ta
     save_image(folder / "in" / "photo.png", *size)
     task = {"id": 5, "data": {"image": data}, "annotations": [{"result": list(results)}], **fields}
     (folder / "in" / "tasks.json").write_text(json.dumps(tasks or [task]), encoding="utf-8")
-    return convert(folder / "in", folder / "out", from_format="label-studio", progress=False)
+    return convert_annotations(folder / "in", folder / "out", from_format="label-studio", progress=False)
 
 
 @pytest.mark.parametrize(

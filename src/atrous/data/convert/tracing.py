@@ -1,0 +1,102 @@
+"""From ids to outlines: the connected regions of a mask, in the order in which drawing them gives the mask again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+TOLERANCE_PX = 0.3
+"""Largest distance of an outline from the edge of its region after points are removed."""
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A connected region of one id.
+
+    Args:
+        id: The id.
+        top: First row of the part of the image that holds it.
+        left: First column of that part.
+        pixels: (h, w) bool, its pixels in that part.
+        has_holes: Whether it encloses pixels of other ids.
+        filled: (h, w) bool, its pixels and those in its holes.
+    """
+
+    id: int
+    top: int
+    left: int
+    pixels: np.ndarray
+    has_holes: bool
+    filled: np.ndarray
+
+    def trace_edge(self) -> np.ndarray:
+        """Return the outline through the outermost quarters of its pixels, in whose inside their centres are.
+
+        Returns:
+            (N, 2) float64, x and y, where a pixel covers a square between whole numbers; at least four points.
+        """
+        doubled = self.filled.repeat(2, axis=0).repeat(2, axis=1)
+        return (_trace(doubled, 2 * TOLERANCE_PX, (2 * self.left, 2 * self.top)) + 0.5) / 2
+
+    def trace_centres(self) -> np.ndarray:
+        """Return the outline through the centres of its outermost pixels.
+
+        Returns:
+            (N, 2) float64, x and y, where whole numbers are centres of pixels; one point or two for a single pixel or a
+            straight row of them.
+        """
+        return _trace(self.filled, TOLERANCE_PX, (self.left, self.top))
+
+
+def _trace(filled: np.ndarray, tolerance: float, offset: tuple[int, int]) -> np.ndarray:
+    mask = filled.astype(np.uint8)
+    (contour, *_), _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=offset)
+    simple = cv2.approxPolyDP(contour, tolerance, closed=True)
+    return np.asarray((simple if len(simple) > 2 else contour)[:, 0], np.float64)
+
+
+def find_outlines(labels: np.ndarray) -> list[Outline]:
+    """Return the regions of a mask, each before those that are in its holes.
+
+    Pixels that touch at a corner only are not connected. So regions are nested or apart, and filling one after another
+    with their holes gives the mask again.
+
+    Args:
+        labels: Ids.
+    Shapes:
+        labels (H, W) integers.
+    """
+    found = [outline for number in np.unique(labels).tolist() for outline in _find_regions(labels == number, number)]
+    return sorted(found, key=lambda outline: -np.count_nonzero(outline.filled))
+
+
+def find_needed_outlines(labels: np.ndarray, background: int | None) -> Iterator[Outline]:
+    """Yield the regions that have to be filled one after another: those that do not have their id already.
+
+    Args:
+        labels: Ids.
+        background: The id of pixels that nothing is drawn over; None: every pixel is drawn.
+    Shapes:
+        labels (H, W) integers.
+    """
+    drawn = np.full(labels.shape, -1 if background is None else background, np.int32)
+    for outline in find_outlines(labels):
+        height, width = outline.pixels.shape
+        part = drawn[outline.top : outline.top + height, outline.left : outline.left + width]
+        if part[outline.pixels][0] != outline.id:
+            part[outline.filled] = outline.id
+            yield outline
+
+
+def _find_regions(mask: np.ndarray, number: int) -> Iterator[Outline]:
+    count, regions, boxes, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
+    for index in range(1, count):
+        left, top, width, height = boxes[index, :4].tolist()
+        pixels = regions[top : top + height, left : left + width] == index
+        contours, _ = cv2.findContours(pixels.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+        filled = np.zeros((height, width), np.uint8)
+        cv2.drawContours(filled, contours, -1, 1, cv2.FILLED)
+        yield Outline(number, top, left, pixels, bool((filled != pixels).any()), filled.astype(bool))

@@ -72,10 +72,18 @@ def lay_out_template(root: Path) -> str:
     return "images: 'photos/a/{stem}_rgb.jpg', masks: 'truth/a_{stem}.hand.png', classes: [sky, crack]"
 
 
+def lay_out_unlabelled(root: Path) -> str:
+    save_masks(root, save_images(root))
+    for number in range(3):
+        (root / "masks" / f"p{number}.png").unlink()
+    return "unlabelled: background, classes: {0: sky, 1: crack}"
+
+
 CASES = {
     "0 and 255": (lay_out_0_255, {0, 7}),
     "negative": (lay_out_negative, {0, 7}),
     "colours": (lay_out_colours, {0, 7}),
+    "unlabelled": (lay_out_unlabelled, {0, 1}),
     "template": (lay_out_template, {0, 1}),
     "labelmap.txt": (lay_out_label_map_file, {0, 1}),
 }

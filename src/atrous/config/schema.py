@@ -101,6 +101,8 @@ class DataConfig(Section):
     """Name of the split to score."""
     colours: Annotated[dict[Colour, ClassId], Field(min_length=1)] | Place | None = None
     """Masks in colour: the id of each colour, such as {[255, 0, 0]: 1}, or a file: labelmap.txt, or CSV."""
+    unlabelled: Literal["error", "background", "ignore"] = "error"
+    """What an image of a folder without a mask is: an error, background as a whole, or skipped (ignore)."""
     exclude: tuple[ExcludePattern, ...] = ()
     """Files to skip on purpose: a path, a folder or a glob, such as [broken_017.jpg, "old/*"]."""
     options: dict[str, Any] = {}

@@ -35,9 +35,19 @@ if TYPE_CHECKING:  # checks of data need no PyTorch
 
     from atrous.data.sampling import Batch, Stream
 
-_REQUESTED = ("train_split", "val_split", "val_fraction", "split_seed", "exclude", "images", "masks", "pairs")
+_REQUESTED = (
+    "train_split",
+    "val_split",
+    "val_fraction",
+    "split_seed",
+    "exclude",
+    "images",
+    "masks",
+    "pairs",
+    "unlabelled",
+)
 """Settings of the data that every data set has; its own are in `data.options`."""
-_OF_PLACES = ("images", "masks", "pairs")
+_OF_PLACES = ("images", "masks", "pairs", "unlabelled")
 """Settings that say where the files of a folder are; registered data sets have them in known places."""
 _OF_FILES = (*_OF_PLACES, "exclude", "label_map", "colours")
 """Settings that say how files are found and read."""

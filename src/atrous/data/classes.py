@@ -45,6 +45,21 @@ def find_classes(found: Iterable[int], ignore: Sequence[int]) -> LabelSpace:
     return LabelSpace(tuple(map(name_unnamed, ids)), tuple(ids), ignored_ids=tuple(sorted(set(ignore))))
 
 
+def find_background(space: LabelSpace) -> int:
+    """Return the id of the class named background, or else 0.
+
+    Raises:
+        ConfigError: There is neither.
+    """
+    named = [number for name, number in zip(space.names, space.ids, strict=True) if name.lower() == "background"]
+    if not named and 0 not in space.ids:
+        raise ConfigError(
+            "data.unlabelled is background, and no class is",
+            f"Name a class background in data.classes; the classes are {', '.join(space.names)}.",
+        )
+    return named[0] if named else 0
+
+
 def suggest_mapping(found: Iterable[int], ignore: Sequence[int]) -> str:
     """Return the settings for masks that hold 0 and one high id, a frequent mistake of beginners.
 

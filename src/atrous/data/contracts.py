@@ -16,7 +16,7 @@ from atrous.core.records import Note, ProgressCallback, Sample
 from atrous.core.registry import nearest_name
 from atrous.core.words import describe_count
 from atrous.data.classes import Classes
-from atrous.data.inventory import Exclusion, Inventory
+from atrous.data.inventory import Exclusion, Inventory, Unlabelled
 from atrous.data.mask_reader import PLAIN, MaskReader
 
 
@@ -94,6 +94,7 @@ class DataRequest:
         images: The images of a folder of the user's own: a folder, a glob or a template; None to find them.
         masks: Their masks likewise.
         pairs: A CSV file with the columns image, mask and, if there are splits, split; instead of both.
+        unlabelled: What an image without a mask is: an error, background as a whole, or skipped (ignore).
         exclude: Patterns of files to leave out; see `Exclusion` in data/inventory.py.
         every_pair: Whether all pairs are wanted, to score them: one of the two splits may then be missing, or both
             if there are others; what is there is spread over the two sides of `Splits`, and nothing is held out.
@@ -110,6 +111,7 @@ class DataRequest:
     images: str | None = None
     masks: str | None = None
     pairs: str | None = None
+    unlabelled: Unlabelled = "error"
     exclude: Sequence[str] = ()
     every_pair: bool = False
     progress: ProgressCallback | None = None

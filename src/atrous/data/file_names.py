@@ -58,7 +58,7 @@ def find_beside(folder: Path) -> tuple[FileSet, FileSet] | None:
     files = {name: paths for name, paths in list_folder(folder).files.items() if "/" not in name}
     for form in _MASK_FORMS:
         masks = {name for name in files if _strip(name, form) in files}
-        if masks and 2 * len(masks) >= len(files):
+        if masks and 4 * len(masks) >= len(files):  # a few images may have no mask
             return FileSet(folder, "*", but_not=form), FileSet(folder, form)
     suffixes = [{path.suffix.lower() for path in paths} for paths in files.values()]
     if any(len(found) == 2 for found in suffixes) and set().union(*suffixes) in ({".jpg", ".png"}, {".jpeg", ".png"}):

@@ -8,8 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePath
+from typing import Literal
 
 from atrous.images.decode import IMAGE_SUFFIXES
+
+Unlabelled = Literal["error", "background", "ignore"]
 
 
 @dataclass(frozen=True)
@@ -19,12 +22,12 @@ class Pair:
     Args:
         key: Path without suffix that both share, such as "train/a/photo".
         image: The image file.
-        mask: The mask file.
+        mask: The mask file; None if every pixel is background.
     """
 
     key: str
     image: Path
-    mask: Path
+    mask: Path | None
 
 
 @dataclass(frozen=True)
@@ -150,12 +153,14 @@ class Inventory:
         images: The folder of images.
         masks: The folder of masks.
         exclusion: What the user excluded from both.
+        unlabelled: What an image without a mask is: an error, background as a whole, or skipped (ignore).
     """
 
     prefix: str
     images: FolderListing
     masks: FolderListing
     exclusion: Exclusion = KEEP_ALL
+    unlabelled: Unlabelled = "error"
 
     def keep(self, start: str) -> Inventory:
         """Return the part whose keys have a start, such as "train/"."""
@@ -171,10 +176,11 @@ class Inventory:
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
-        """Images and masks with the same path up to the suffix, sorted by key."""
+        """Images and masks with the same name, sorted by key; with them images that are background as a whole."""
         images, masks = self.images.files, self.masks.files
+        keys = images.keys() if self.unlabelled == "background" else images.keys() & masks.keys()
         return tuple(
-            Pair(self.prefix + key, images[key][0], masks[key][0]) for key in sorted(images.keys() & masks.keys())
+            Pair(self.prefix + key, images[key][0], masks[key][0] if key in masks else None) for key in sorted(keys)
         )
 
     @property

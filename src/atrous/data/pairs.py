@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,9 +14,10 @@ from atrous.core.findings import require_no_errors
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Note, Sample
 from atrous.data.checks.folders import list_duplicates
+from atrous.data.classes import find_background
 from atrous.data.contracts import DataRequest, Splits, describe_dataset
 from atrous.data.facts import describe_size_mismatch
-from atrous.data.inventory import KEEP_ALL, Exclusion, FileSet, Inventory, Pair, take_inventory
+from atrous.data.inventory import KEEP_ALL, Exclusion, FileSet, Inventory, Pair, Unlabelled, take_inventory
 from atrous.data.mask_reader import PLAIN, MaskReader
 from atrous.images.decode import load_header, load_image
 
@@ -51,8 +52,8 @@ class PairDataset:
             DataError: A file cannot be read, the sizes differ, or the mask holds an id outside the classes.
         """
         pair = self.pairs[index]
-        image, mask = load_image(pair.image), self.mask_reader.read(pair.mask)
-        if image.shape[:2] != mask.shape:
+        image, mask = load_image(pair.image), self.mask(index)
+        if pair.mask is not None and image.shape[:2] != mask.shape:
             size = (mask.shape[0], mask.shape[1])
             raise DataError(
                 describe_size_mismatch(pair.image, load_header(pair.image), pair.mask, size),
@@ -70,19 +71,25 @@ class PairDataset:
 
     def mask(self, index: int) -> np.ndarray:
         """Return the raw ids, (H, W)."""
-        return self.mask_reader.read(self.pairs[index].mask)
+        pair = self.pairs[index]
+        if pair.mask is not None:
+            return self.mask_reader.read(pair.mask)
+        header = load_header(pair.image)
+        return np.full((header.height, header.width), find_background(self.label_space), dtype=np.uint16)
 
     def image_path(self, index: int) -> Path:
         """Return the file of the image."""
         return self.pairs[index].image
 
-    def mask_path(self, index: int) -> Path:
-        """Return the file of the mask."""
+    def mask_path(self, index: int) -> Path | None:
+        """Return the file of the mask; None if every pixel is background."""
         return self.pairs[index].mask
 
 
 def find_pairs(
-    folders: Mapping[str, tuple[str, Path | FileSet, Path | FileSet]], exclusion: Exclusion = KEEP_ALL
+    folders: Mapping[str, tuple[str, Path | FileSet, Path | FileSet]],
+    exclusion: Exclusion = KEEP_ALL,
+    unlabelled: Unlabelled = "error",
 ) -> tuple[dict[str, tuple[Pair, ...]], tuple[Inventory, ...]]:
     """Pair images with masks by their path without suffix, sub-folders included; never by order.
 
@@ -91,10 +98,13 @@ def find_pairs(
     Args:
         folders: By split: what its keys begin with (such as "train/"), its images, its masks.
         exclusion: What is skipped.
+        unlabelled: See `Inventory`.
     Returns:
         The pairs of each split, sorted by key, and what is in its folders.
     """
-    inventories = take_inventory(list(folders.values()), exclusion)
+    inventories = tuple(
+        replace(inventory, unlabelled=unlabelled) for inventory in take_inventory(list(folders.values()), exclusion)
+    )
     return {split: inventory.pairs for split, inventory in zip(folders, inventories, strict=True)}, inventories
 
 
@@ -130,9 +140,11 @@ def build_pair_splits(
         notes: What was assumed or skipped.
         inventories: What is in the folders that were paired.
     Raises:
-        ConfigError: Numbers in the masks become an id that is neither a class nor ignored.
+        ConfigError: Numbers in the masks become an id that is neither a class nor ignored, or no class is background.
     """
     request.mask_reader.require_known(space)
+    if any(pair.mask is None for listed in pairs.values() for pair in listed):
+        find_background(space)  # raises where there is none
     train, val = request.train_split, request.val_split
     if request.every_pair:
         train, *others = pairs

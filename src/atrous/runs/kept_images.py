@@ -41,7 +41,8 @@ def save_images(run: RunFolder, config: DataConfig, splits: Splits) -> None:
     record: dict[str, Any] = {"layout": splits.layout, "label_space": splits.train.label_space.to_json()}
     for name, dataset in (("train", splits.train), ("val", splits.val)):
         files = [
-            (pair.key, os.path.relpath(pair.image, root), os.path.relpath(pair.mask, root)) for pair in dataset.pairs
+            (pair.key, os.path.relpath(pair.image, root), pair.mask and os.path.relpath(pair.mask, root))
+            for pair in dataset.pairs
         ]
         record[name] = {"name": dataset.name, "files": files}
     save_json(run.images, record)
@@ -116,7 +117,10 @@ def _load_images(run: RunFolder, root: Path, reader: MaskReader) -> _KeptImages:
         space = LabelSpace.from_json(record["label_space"])
         datasets = {}
         for name in ("train", "val"):
-            pairs = tuple(Pair(str(key), root / image, root / mask) for key, image, mask in record[name]["files"])
+            pairs = tuple(
+                Pair(str(key), root / image, root / mask if mask is not None else None)
+                for key, image, mask in record[name]["files"]
+            )
             datasets[name] = PairDataset(str(record[name]["name"]), space, pairs, reader)
         return _KeptImages(str(record["layout"]), **datasets)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -127,11 +131,13 @@ def _load_images(run: RunFolder, root: Path, reader: MaskReader) -> _KeptImages:
 
 
 def _list_missing(dataset: PairDataset) -> list[Path]:
-    return [path for pair in dataset.pairs for path in (pair.image, pair.mask) if not path.is_file()]
+    return [
+        path for pair in dataset.pairs for path in (pair.image, pair.mask) if path is not None and not path.is_file()
+    ]
 
 
 def _drop_missing(dataset: PairDataset) -> tuple[Pair, ...]:
-    return tuple(pair for pair in dataset.pairs if pair.image.is_file() and pair.mask.is_file())
+    return tuple(pair for pair in dataset.pairs if pair.image.is_file() and (pair.mask is None or pair.mask.is_file()))
 
 
 def _describe_changes(data: DataConfig, source: DataSource, kept: _KeptImages) -> tuple[Note, ...]:

@@ -48,9 +48,16 @@ def check_image_without_mask(survey: Survey) -> Iterator[Finding]:
     """Find images that have no mask."""
     named = {image for image, _ in _find_near_names(survey)}
     files = sorted(
-        path for inventory in survey.inventories for path in inventory.images_without_mask if path not in named
+        path
+        for inventory in survey.inventories
+        if inventory.unlabelled == "error"
+        for path in inventory.images_without_mask
+        if path not in named
     )
     yield from _list_files("image-without-mask", "error", "image", "without a mask", files, _PAIRING)
+    for kind, what in (("background", "read as background"), ("ignore", "skipped")):
+        files = [path for each in survey.inventories if each.unlabelled == kind for path in each.images_without_mask]
+        yield from _list_files("image-without-mask", "note", "image", f"without a mask, {what}", files)
 
 
 def check_mask_without_image(survey: Survey) -> Iterator[Finding]:

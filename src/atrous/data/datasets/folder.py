@@ -164,7 +164,8 @@ def _read_named(root: Path, request: DataRequest, images: FileSet, masks: FileSe
     """Pair the files of two templates; where the stems of all begin with folders named as splits, these are splits."""
     if images.folder == masks.folder and not images.but_not:
         images = replace(images, but_not=masks.pattern)
-    inventory = take_inventory([("", images, masks)], request.find_exclusion(root))[0]
+    (inventory,) = take_inventory([("", images, masks)], request.find_exclusion(root))
+    inventory = replace(inventory, unlabelled=request.unlabelled)
     names = {key.partition("/")[0] for key in inventory.images.files.keys() | inventory.masks.files.keys()}
     description = f"images {images}, masks {masks}"
     if names and names <= {request.train_split, request.val_split, *SPLIT_NAMES}:
@@ -207,7 +208,7 @@ def _pair(
     *notes: Note,
     has_splits: bool = True,
 ) -> _Layout:
-    pairs, inventories = find_pairs(folders, request.find_exclusion(root))
+    pairs, inventories = find_pairs(folders, request.find_exclusion(root), request.unlabelled)
     forms = [place for _, *both in folders.values() for place in both if isinstance(place, FileSet) and place.pattern]
     if forms:
         message = f"names of masks differ from those of images: {shorten_list([str(form) for form in forms])}"
@@ -228,7 +229,7 @@ def _read_ids(pairs: Sequence[Pair], request: DataRequest) -> list[Collection[in
 
     def read(pair: Pair) -> Collection[int]:
         try:
-            return request.mask_reader.read_facts(pair.mask, cache).counts
+            return request.mask_reader.read_facts(pair.mask, cache).counts if pair.mask is not None else {0}
         except DataError:
             return ()
 

@@ -8,6 +8,8 @@ from atrous.core.errors import ConfigError, DataError
 from atrous.data.checks.survey import Survey, run_checks
 from atrous.data.contracts import DataRequest
 from atrous.data.datasets.folder import build_folder
+from atrous.data.facts import read_facts
+from atrous.data.facts_cache import FactsCache
 from atrous.data.mask_reader import MaskReader
 
 
@@ -291,3 +293,39 @@ def test_classes_of_roboflow_are_named(tmp_path):
     for split in ("train", "val"):
         (tmp_path / split / "_classes.csv").write_text("Pixel Value, Class\n0, background\n1, crack\n2, hole\n3, gap\n")
     assert build_folder(tmp_path).train.label_space.names == ("background", "crack", "hole", "gap")
+
+
+@pytest.mark.parametrize("name", ["labels", "suffix", "beside", "split outside"])
+def test_an_image_without_a_mask_is_what_the_settings_say(name, tmp_path):
+    lay_out_found(tmp_path, name, ("train", "val"), count=5)
+    (tmp_path / FOUND[name][1].format("p0", split="train/")).unlink()
+    found = {kind: build_folder(tmp_path, DataRequest(unlabelled=kind)) for kind in ("error", "background", "ignore")}
+    findings = {
+        kind: [f for f in run_checks(Survey(inventories=splits.inventories)) if f.code == "image-without-mask"]
+        for kind, splits in found.items()
+    }
+    assert {kind: [finding.severity for finding in own] for kind, own in findings.items()} == {
+        "error": ["error"],
+        "background": ["note"],
+        "ignore": ["note"],
+    }
+    assert [len(found[kind].train) for kind in ("background", "ignore")] == [5, 4]
+    dataset = found["background"].train
+    assert dataset.mask_path(0) is None
+    assert dataset.get(0).labels.tolist() == dataset.mask(0).tolist() == np.zeros((4, 5)).tolist()
+    with FactsCache(tmp_path / "cache") as cache:
+        assert read_facts(dataset, cache).items[0].mask.counts == {0: 20}
+
+
+@pytest.mark.parametrize(
+    ("classes", "background"), [({3: "a", 5: "Background"}, 5), ({0: "a", 5: "b"}, 0), ({3: "a", 5: "b"}, None)]
+)
+def test_background_is_the_class_of_this_name_or_0(classes, background, tmp_path):
+    lay_out_found(tmp_path, "labels", ("train", "val"))
+    (tmp_path / "labels" / "train" / "p0.png").unlink()
+    request = DataRequest(classes, unlabelled="background")
+    if background is None:
+        with pytest.raises(ConfigError, match=r"data.unlabelled is background, and no class is"):
+            build_folder(tmp_path, request)
+    else:
+        assert set(np.unique(build_folder(tmp_path, request).train.mask(0))) == {background}

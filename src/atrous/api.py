@@ -335,9 +335,10 @@ def predict(
         device: auto, cpu, cuda, cuda:1 or mps.
         backend: torch, compile, openvino or onnxruntime; auto is torch, or an exported file's own.
         trust: Whether to open a .pt2, which can run any code that it holds.
-        formats: Any of ids, labels, overlay and confidence. `<name>.png` is always written: ids is grey, labels has the
-            class colours as its palette. Default: ids and overlay; TIFFs of more than 64 megapixels, which are never
-            whole in memory, get ids alone.
+        formats: Any of ids, labels, overlay, confidence, and labelme, coco and cvat, which are annotations that
+            labelling tools read. `<name>.png` is always written: ids is grey, labels has the class colours as its
+            palette. Default: ids and overlay; TIFFs of more than 64 megapixels, which are never whole in memory, get
+            ids alone.
         probabilities: Whether to write the probabilities of every class.
         min_confidence: Pixels below it, in [0, 1], get the id of void.
         overwrite: Whether to label all images again, and to replace files in `out` that atrous did not write or that

@@ -10,8 +10,9 @@ from PIL import Image
 
 import atrous
 from annotated import save_image
-from atrous.data.convert.export import list_writable
+from atrous.data import CONVERTERS, WRITTEN
 
+WRITABLE = CONVERTERS.find_tagged(WRITTEN)
 NAMES = {0: "background", 3: "cat", 7: "dog"}
 SETTINGS = "data:\n  classes: {0: background, 3: cat, 7: dog}\n"
 
@@ -42,7 +43,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-@pytest.mark.parametrize("name", list_writable())
+@pytest.mark.parametrize("name", WRITABLE)
 def test_masks_come_back(name: str, data: Path, tmp_path: Path) -> None:
     out = atrous.convert(data, tmp_path / "out", to_format=name, progress=False)
     assert (out.images, out.format) == (3, name)
@@ -63,7 +64,7 @@ def test_masks_come_back(name: str, data: Path, tmp_path: Path) -> None:
         assert after[60, 81] == 0
 
 
-@pytest.mark.parametrize("name", list_writable())
+@pytest.mark.parametrize("name", WRITABLE)
 def test_any_mask_comes_back_to_the_pixel_without_a_tolerance(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,7 +84,7 @@ def test_any_mask_comes_back_to_the_pixel_without_a_tolerance(
         assert (np.array(Image.open(tmp_path / "again" / "masks" / f"{number}.png")) == mask).all()
 
 
-@pytest.mark.parametrize("name", list_writable())
+@pytest.mark.parametrize("name", WRITABLE)
 def test_a_class_with_id_0_that_is_not_background_is_annotated(name: str, tmp_path: Path) -> None:
     for number in range(2):
         save_image(tmp_path / "data" / "images" / f"{number}.png", 20, 20)
@@ -93,3 +94,9 @@ def test_a_class_with_id_0_that_is_not_background_is_annotated(name: str, tmp_pa
     atrous.convert(tmp_path / "data", tmp_path / "out", to_format=name, progress=False)
     result = atrous.convert(tmp_path / "out", tmp_path / "again", classes={0: "road", 1: "car"}, progress=False)
     assert (result.problems, result.pixels) == ((), {0: 760, 1: 40})
+
+
+@pytest.mark.parametrize("name", list(CONVERTERS))
+def test_the_tag_says_which_formats_are_written(name: str) -> None:
+    converter = CONVERTERS.load(name)
+    assert (converter.write is not None) == bool(converter.file) == (name in WRITABLE)

@@ -11,8 +11,9 @@ from atrous.cli.inference_options import JsonOption, QuietOption, take_inference
 from atrous.core.errors import SKIPPED_EXIT_CODE, UsageError
 from atrous.core.records import list_notes
 from atrous.core.registry import describe_choices
+from atrous.data import CONVERTERS, WRITTEN
 
-FORMATS = ["ids", "labels", "overlay", "confidence"]
+FORMATS = ["ids", "labels", "overlay", "confidence", *CONVERTERS.find_tagged(WRITTEN)]
 
 
 @take_inference_options
@@ -24,8 +25,8 @@ def run(
         str | None,
         typer.Option(
             "--format",
-            help="Any of ids (grey), labels (with a palette of colours), overlay, confidence, separated by commas. "
-            "Default: ids,overlay.",
+            help="Any of ids (grey), labels (with a palette of colours), overlay, confidence, and annotations as "
+            "labelme, coco or cvat, separated by commas. Default: ids,overlay.",
         ),
     ] = None,
     probabilities: Annotated[

@@ -54,12 +54,14 @@ CHECKS = Registry(
     ),
 )
 
+WRITTEN = "written"
+"""Tag of formats that masks can be converted to."""
 CONVERTERS = Registry(
     "format of annotations",
     (
-        ("labelme", "atrous.data.convert.labelme:LABELME"),
-        ("coco", "atrous.data.convert.coco:COCO"),
-        ("cvat", "atrous.data.convert.cvat:CVAT"),
+        ("labelme", "atrous.data.convert.labelme:LABELME", WRITTEN),
+        ("coco", "atrous.data.convert.coco:COCO", WRITTEN),
+        ("cvat", "atrous.data.convert.cvat:CVAT", WRITTEN),
         ("label-studio", "atrous.data.convert.label_studio:LABEL_STUDIO"),
         ("yolo", "atrous.data.convert.yolo:YOLO"),
         ("voc", "atrous.data.convert.voc:VOC"),

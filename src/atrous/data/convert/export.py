@@ -12,7 +12,7 @@ from atrous.core.files import atomic_path
 from atrous.core.output_folder import hold_folder
 from atrous.core.records import Progress, ProgressCallback
 from atrous.core.registry import describe_choices
-from atrous.data import CONVERTERS
+from atrous.data import CONVERTERS, WRITTEN
 from atrous.data.contracts import SegmentationDataset
 from atrous.data.convert.contracts import Converter, Export, LabelledImage
 from atrous.data.writing import require_empty
@@ -28,16 +28,11 @@ def require_writer(name: str) -> tuple[Callable[[Export], None], str]:
     Raises:
         UsageError: There is no such format, or it is only read.
     """
-    writable = list_writable()
+    writable = CONVERTERS.find_tagged(WRITTEN)
     if name not in writable:
         raise UsageError(f"{name!r} is no format of annotations that is written", describe_choices(name, writable))
     converter: Converter = CONVERTERS.load(name)
-    return converter.write, converter.file  # type: ignore[return-value]  # `list_writable` has looked
-
-
-def list_writable() -> list[str]:
-    """Return the names of the formats that annotations can be written in."""
-    return [name for name in CONVERTERS if CONVERTERS.load(name).write is not None]
+    return converter.write, converter.file  # type: ignore[return-value]  # what has the tag has a writer
 
 
 def export_dataset(dataset: SegmentationDataset, to_format: str, out: Path, progress: ProgressCallback) -> None:

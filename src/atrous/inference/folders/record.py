@@ -103,6 +103,14 @@ class FolderRecord:
         written = {name: read_stamp(self.folder / name, follow_links=False) for name in row["files"]}
         self._append({"row": row, "written": written})
 
+    def add_files(self, names: Sequence[str]) -> None:
+        """Note files that are written and belong to no single image.
+
+        Args:
+            names: Their names below the folder.
+        """
+        self._append({"written": {name: read_stamp(self.folder / name, follow_links=False) for name in names}})
+
     def list_outdated(self, row: Mapping[str, Any]) -> list[Path]:
         """Return the files that an image had before and will not have: they do not fit its new labels.
 

@@ -21,8 +21,10 @@ from atrous.core.provenance import collect_versions
 from atrous.core.records import Note, Progress, ProgressCallback, list_notes
 from atrous.core.registry import describe_choices
 from atrous.core.system_errors import describe_write_error
+from atrous.data import CONVERTERS, WRITTEN
 from atrous.images.decode import HUGE_PX, is_huge_tiff
 from atrous.inference import HUGE_FORMATS
+from atrous.inference.folders.annotations import list_annotation_names, save_annotations
 from atrous.inference.folders.inputs import ImageFile, find_all_images, require_safe_output
 from atrous.inference.folders.predict import iter_predictions
 from atrous.inference.folders.prediction import OutputForm, Prediction, describe_files
@@ -31,7 +33,7 @@ from atrous.inference.folders.record import FolderRecord
 from atrous.inference.labelling.labeller import Labeller
 from atrous.inference.memory import LARGEST_WINDOW
 
-OUTPUT_FORMATS = ("ids", "labels", "overlay", "confidence")
+OUTPUT_FORMATS = ("ids", "labels", "overlay", "confidence", *CONVERTERS.find_tagged(WRITTEN))
 DEFAULT_FORMATS = ("ids", "overlay")
 """Of images that are in memory as a whole; huge ones get ids."""
 MEANING = {
@@ -101,7 +103,7 @@ def save_predictions(
         sources: Files, folders and globs.
         output: The folder.
         formats: Any of `OUTPUT_FORMATS`; labels are always written, as ids unless `labels` are asked for. Default: ids
-            and overlay, of huge images ids.
+            and overlay, of huge images ids. Annotations are made of all labels at the end, also of those that are kept.
         probabilities: Whether to write the probabilities of every class.
         min_confidence: Pixels below it, in [0, 1], get the id of void.
         overwrite: Whether to label all images again, and to replace files that atrous did not write there.
@@ -119,9 +121,13 @@ def save_predictions(
     labeller.require_min_confidence(min_confidence)
     files = find_all_images(sources)
     require_safe_output(sources, files, output, confidence=form.confidence)
+    annotations = {
+        name: list_annotation_names(name, files) for name in formats or () if name in CONVERTERS.find_tagged(WRITTEN)
+    }
     huge = [file for file in files if is_huge_tiff(file.path)]
     if huge:
         asked = {"overlay": "overlay" in (formats or ()), "confidence": form.confidence, "probabilities": probabilities}
+        asked |= dict.fromkeys(annotations, True)
         _require_labels_alone(labeller, huge[0], **asked)
         HUGE_FORMATS.load("tiff")  # fails now if its package is missing
     header = _describe_settings(labeller, form, min_confidence, model_digest)
@@ -132,6 +138,8 @@ def save_predictions(
             remove_temporaries(folder)
         work = _Work(labeller, output, form, header, report, FolderRecord(output))
         names = {file: [f"{file.key}.tif"] if file in huge else form.list_names(file.key) for file in files}
+        if not overwrite:
+            work.record.require_free({"": [name for written in annotations.values() for name in written]})
         left = work.find_left(names, overwrite=overwrite)
         try:
             work.label_whole([file for file in left if file not in huge], len(files), min_confidence, progress)
@@ -139,6 +147,8 @@ def save_predictions(
                 if file in huge:
                     work.label_huge(file, min_confidence, progress)
                     work.tell(len(files), progress)
+            for name, written in annotations.items():
+                work.annotate(name, written, files, progress)
         finally:
             work.save(notes)
     return report
@@ -302,6 +312,23 @@ class _Work:
             self.report.skip(file, error)
         else:
             self.add(file.key, describe_files(file.path, [name], size, window))
+
+    def annotate(
+        self, name: str, written: Sequence[str], files: Sequence[ImageFile], progress: ProgressCallback | None
+    ) -> None:
+        """Write the annotations of all images that have labels.
+
+        Args:
+            name: The format.
+            written: Its files.
+            files: All images.
+            progress: Receives the progress.
+        """
+        labelled = {row["files"][0] for row in (*self.report.done, *self.report.kept)}
+        self.record.claim(written)
+        own = [file for file in files if f"{file.key}.png" in labelled]
+        save_annotations(name, own, self.folder, self.labeller.label_space, progress)
+        self.record.add_files([name for name in written if (self.folder / name).exists()])
 
     def note(self, prediction: Prediction) -> None:
         """Record an image that was labelled, once."""

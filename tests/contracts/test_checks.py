@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from atrous.config.load import load_config
 from atrous.core.errors import DataError
-from atrous.core.findings import FILES_KEPT, CheckResult
+from atrous.core.findings import FILES_KEPT, CheckResult, format_settings
 from atrous.data import CHECKS
 from atrous.data.build import build_splits, check_training_data
 from atrous.data.checks.survey import Survey
@@ -155,6 +155,53 @@ def add_profile(root: Path) -> None:
     Image.open(path).save(path, icc_profile=b"Adobe RGB (1998)")
 
 
+def save_lossy(root: Path) -> None:
+    path = list_masks(root)[0]
+    path.unlink()
+    Image.fromarray(draw_mask(0, 1)).save(path, format="JPEG")
+
+
+def colour_mask(root: Path) -> None:
+    for path in list_masks(root):
+        save(path, np.array([[0, 0, 0], [255, 0, 0]])[draw_mask(0, 1)])
+
+
+def hide_in_alpha(root: Path) -> None:
+    pixels = np.zeros((*SIZE, 4))
+    pixels[..., 3] = draw_mask(0, 1)
+    save(list_masks(root)[0], pixels)
+
+
+def add_page(root: Path) -> None:
+    path = list_masks(root)[0]
+    path.unlink()
+    page = Image.fromarray(draw_mask(0, 1))
+    page.save(path.with_suffix(".tif"), save_all=True, append_images=[page])
+
+
+def smooth(root: Path) -> None:
+    mask = np.zeros(SIZE, np.uint8)
+    mask[:, SIZE[1] // 2 :] = 9
+    (root / "atrous.yaml").write_text("data: {classes: {0: road, 9: car}}\n")
+    write_masks(root, mask)
+    mask[2:, 10:14] = (1, 3, 6, 8)
+    mask[:, 11:13] -= np.arange(SIZE[0])[:, None].astype(np.uint8) % 2
+    save(list_masks(root)[0], mask)
+
+
+def paint(root: Path) -> None:
+    """Masks of the same colours, whose palettes have them in another order."""
+    for number, path in enumerate(list_masks(root)):
+        image = Image.fromarray(draw_mask(0, 1))
+        image.putpalette([0, 0, 0, 255, 0, 0] if number else [255, 0, 0, 0, 0, 0])
+        image.save(path)
+
+
+def cut_image(root: Path) -> None:
+    path = find_image(list_masks(root)[0])
+    path.write_bytes(path.read_bytes()[:-400])
+
+
 CASES: dict[str, Callable[[Path], object]] = {
     "unlisted-folder": lock_folder,
     "duplicate-name": lambda root: save(root / "images" / "train" / "0.bmp", np.zeros((*SIZE, 3))),
@@ -164,10 +211,17 @@ CASES: dict[str, Callable[[Path], object]] = {
     "mask-without-image": lambda root: find_image(list_masks(root)[0]).unlink(),
     "empty-split": empty_val,
     "unreadable-image": lambda root: find_image(list_masks(root)[0]).write_bytes(b"no image"),
+    "truncated-image": cut_image,
     "unreadable-mask": lambda root: list_masks(root)[0].write_bytes(b""),
+    "lossy-mask": save_lossy,
+    "colour-mask": colour_mask,
+    "alpha-mask": hide_in_alpha,
+    "multi-page-mask": add_page,
     "multi-page-image": repeat_page,
     "size-mismatch": break_pair,
     "transposed-mask": lambda root: save(list_masks(root)[0], draw_mask(0, 1).T),
+    "interpolated-mask": smooth,
+    "palettes-differ": paint,
     "instance-mask": count_objects,
     "unknown-id": lambda root: save(list_masks(root)[0], draw_mask(0, 1, 7)),
     "binary-255": lambda root: (name_nothing(root), write_masks(root, draw_mask(0, 255))),
@@ -248,6 +302,24 @@ def test_data_broken_in_one_way_have_its_finding_and_no_other_error(code, root):
         assert len(finding.files) <= FILES_KEPT
         assert YAML(typ="safe", pure=True).load(finding.to_json()["fix"].get("yaml", "data:"))["data"] is not False
     assert list(CHECKS.load(code)(Survey())) == []
+
+
+SOLVED = (
+    *("image-without-mask", "mask-without-image", "unreadable-image", "truncated-image", "unreadable-mask"),
+    *("lossy-mask", "alpha-mask", "multi-page-mask", "size-mismatch", "transposed-mask", "interpolated-mask"),
+    *("instance-mask", "binary-255", "named-class-empty"),
+)
+
+
+@pytest.mark.parametrize("code", SOLVED)
+def test_the_settings_that_solve_it_do(code, root):
+    """They are written beside the settings that the data have already."""
+    CASES[code](root)
+    (finding,) = (finding for finding in check(root).findings if finding.code == code)
+    path = root / "atrous.yaml"
+    before = YAML(typ="safe", pure=True).load(path.read_text())["data"] if path.exists() else {}
+    path.write_text(format_settings({**before, **finding.settings}))
+    assert {left.code for left in check(root).findings if left.severity == "error"} <= {"named-class-empty"} - {code}
 
 
 def test_a_command_that_solves_it_does(root):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from atrous.cli.inference_options import DataRootOption, JsonOption, QuietOption
+from atrous.core.data_source import SETTINGS_NAME
 from atrous.core.words import describe_count
 
 if TYPE_CHECKING:
@@ -89,9 +90,9 @@ def _print_result(console: Console, result: CheckResult) -> None:
     for finding in result.findings:
         console.print(Text(finding.severity, style=_STYLES[finding.severity]) + f" {finding.code}: {finding.message}")
         fix = finding.to_json()["fix"]
-        for text in (spell_options(fix.get("text", "")), fix.get("command", ""), fix.get("yaml", "")):
-            if text:
-                console.print(indent(text.rstrip(), "  "))
+        for key, title in (("text", ""), ("command", ""), ("yaml", f"in {SETTINGS_NAME}:\n")):
+            if text := fix.get(key):
+                console.print(indent(title + (spell_options(text) if key == "text" else text.rstrip()), "  "))
     counts = [sum(finding.severity == severity for finding in result.findings) for severity in _STYLES]
     words = [describe_count(count, severity) for severity, count in zip(_STYLES, counts, strict=True)]
     images = f"{describe_count(result.num_images, 'image')}, {describe_count(result.num_pairs, 'pair')}"

@@ -74,9 +74,19 @@ class ConfigError(AtrousError, ValueError):
 
 
 class DataError(AtrousError, ValueError):
-    """An image, a mask or a folder of them that cannot be used as it is."""
+    """An image, a mask or a folder of them that cannot be used as it is.
+
+    Args:
+        message: See `AtrousError`.
+        hint: See `AtrousError`.
+        code: What a check of data calls it, such as "lossy-mask"; empty if it has no name of its own.
+    """
 
     exit_code = 3
+
+    def __init__(self, message: str, hint: str = "", code: str = "") -> None:
+        super().__init__(message, hint)
+        self.code = code
 
 
 class OutputError(DataError):

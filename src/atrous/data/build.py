@@ -65,7 +65,7 @@ def build_splits(config: DataConfig, *, every_pair: bool = False, progress: Prog
         DataError: The folder does not exist or has an unknown layout, or files do not pair.
     """
     splits = find_splits(config, every_pair=every_pair, progress=progress)
-    findings = run_checks(Survey(inventories=splits.inventories))
+    findings = run_checks(Survey(inventories=splits.inventories, root=_find_root(config)))
     require_no_errors(findings)
     return replace(splits, notes=(*splits.notes, *(finding.to_note() for finding in findings)))
 
@@ -232,7 +232,11 @@ def survey_data(config: DataConfig, splits: Splits, progress: ProgressCallback |
         train, val = (read_facts(dataset, cache, progress) for dataset in (splits.train, splits.val))
     train, val = add_digests(splits, train, val)
     is_named = config.classes is not None or config.source == PYTHON_SOURCE or find_source(config).dataset != FOLDER
-    return Survey(splits.inventories, train, val, are_classes_named=is_named)
+    return Survey(splits.inventories, train, val, are_classes_named=is_named, root=_find_root(config))
+
+
+def _find_root(config: DataConfig) -> Path | None:
+    return None if config.source == PYTHON_SOURCE else find_source(config).root
 
 
 def _hash_contents(*parts: DatasetFacts) -> str:

@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,7 +24,7 @@ import xxhash
 from atrous.core.cache_folder import find_cache_folder
 from atrous.core.errors import DataError
 from atrous.core.files import Stamp, read_stamp, save_text
-from atrous.images.decode import ImageHeader, check_image, load_header, load_mask, load_mask_colours
+from atrous.images.decode import ImageHeader, check_image, load_mask, load_mask_colours, load_palette
 from atrous.images.traits import ImageTraits
 
 MAX_FOLDERS = 500
@@ -33,10 +33,12 @@ MAX_FILES = 200_000
 """Files of one folder that are remembered."""
 MAX_IDS = 1000
 """Masks with more ids are not remembered: they are images, and their line would be long."""
+FEWEST_BLENDED = 5
+"""Ids of a mask in which blends can be told from classes: two classes, and three blends of them."""
 SETTLED_S = 2.0
 """Files younger than this are not remembered: a second change within the clock's resolution would go unnoticed."""
 
-_FORMAT = "facts-5"
+_FORMAT = "facts-6"
 _WASTE = 2
 """Lines / files from which a cache file is written again."""
 
@@ -49,11 +51,18 @@ class MaskFacts:
         size: Height and width in pixels.
         counts: Pixels by the numbers in the file, or by id.
         mode: Pillow's mode of the file, such as "P"; empty if the mask is no file.
+        solid: Pixels, by the same numbers, whose right and lower neighbours have the same number; empty of a mask with
+            few numbers.
+        colours: The colour of each number in the palette, red * 65536 + green * 256 + blue; empty without a palette.
+        palette: A hash of the whole palette; empty without one.
     """
 
     size: tuple[int, int]
     counts: dict[int, int]
     mode: str = ""
+    solid: dict[int, int] = field(default_factory=dict)
+    colours: dict[int, int] = field(default_factory=dict)
+    palette: str = ""
 
 
 def count_ids(mask: np.ndarray) -> tuple[tuple[int, int], dict[int, int]]:
@@ -65,6 +74,12 @@ def count_ids(mask: np.ndarray) -> tuple[tuple[int, int], dict[int, int]]:
     else:
         ids, counts = np.unique(mask, return_counts=True)
     return (mask.shape[0], mask.shape[1]), dict(zip(ids.tolist(), counts.tolist(), strict=True))
+
+
+def count_solid(mask: np.ndarray) -> dict[int, int]:
+    """Count the pixels of each id in a mask (H, W) whose right and lower neighbours have the same id."""
+    own = mask[:-1, :-1]
+    return count_ids(own[(own == mask[1:, :-1]) & (own == mask[:-1, 1:])][None])[1]
 
 
 class FactsCache:
@@ -113,9 +128,10 @@ class FactsCache:
         stamp = _require_stamp(path)
         with contextlib.suppress(TypeError, ValueError, OverflowError):  # a line of another form
             return _parse_mask(self._find(kind, path, stamp))
-        facts = MaskFacts(*count_ids(load(path)), load_header(path).mode)
+        facts = _read_mask_facts(path, load(path))
         if len(facts.counts) <= MAX_IDS:
-            self._remember(kind, path, stamp, [list(facts.size), facts.mode, [list(n) for n in facts.counts.items()]])
+            tables = [[list(row) for row in table.items()] for table in (facts.counts, facts.solid, facts.colours)]
+            self._remember(kind, path, stamp, [list(facts.size), facts.mode, *tables, facts.palette])
         return facts
 
     def read_image(self, path: Path) -> tuple[ImageHeader, ImageTraits]:
@@ -222,17 +238,30 @@ def _hash_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _read_mask_facts(path: Path, mask: np.ndarray) -> MaskFacts:
+    size, counts = count_ids(mask)
+    mode, palette = load_palette(path)
+    colours = {
+        number: int.from_bytes(palette[3 * number : 3 * number + 3], "big")
+        for number in counts
+        if 0 <= 3 * number < len(palette)
+    }
+    solid = count_solid(mask) if len(counts) >= FEWEST_BLENDED else {}
+    return MaskFacts(size, counts, mode, solid, colours, xxhash.xxh3_64_hexdigest(palette) if palette else "")
+
+
 def _parse_mask(facts: Any) -> MaskFacts:
     """Return the facts of a line.
 
     Raises:
         TypeError, ValueError, OverflowError: They have another form or contradict each other.
     """
-    (height, width), mode, counts = facts
+    (height, width), mode, counts, solid, colours, palette = facts
     pixels = {int(number): int(count) for number, count in counts}
     if min(pixels.values()) < 1 or sum(pixels.values()) != height * width:
         raise ValueError("the pixels of all ids are not those of the mask")
-    return MaskFacts((int(height), int(width)), pixels, str(mode))
+    inside, shown = ({int(number): int(value) for number, value in table} for table in (solid, colours))
+    return MaskFacts((int(height), int(width)), pixels, str(mode), inside, shown, str(palette))
 
 
 def _locate(cache: Path, folder: str) -> Path:

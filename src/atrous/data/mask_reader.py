@@ -55,11 +55,9 @@ class MaskReader:
         else:
             facts, ids = cache.read_mask_colours(path), self._pack_colours()
             _refuse_unknown({packed: n for packed, n in facts.counts.items() if packed not in ids}, path)
-        counts: dict[int, int] = {}
-        for number, pixels in facts.counts.items():
-            new = ids.get(number, number)
-            counts[new] = counts.get(new, 0) + pixels
-        return MaskFacts(facts.size, dict(sorted(counts.items())), facts.mode)
+        if not ids:
+            return facts
+        return MaskFacts(facts.size, _map_counts(facts.counts, ids), facts.mode, _map_counts(facts.solid, ids))
 
     def keep_declared(self, ids: Collection[int]) -> set[int]:
         """Return those of the ids in some masks that may be classes where none is named.
@@ -107,6 +105,14 @@ class MaskReader:
 
     def _pack_colours(self) -> dict[int, int]:
         return {red << 16 | green << 8 | blue: new for (red, green, blue), new in (self.colours or {}).items()}
+
+
+def _map_counts(counts: Mapping[int, int], ids: Mapping[int, int]) -> dict[int, int]:
+    mapped: dict[int, int] = {}
+    for number, pixels in counts.items():
+        new = ids.get(number, number)
+        mapped[new] = mapped.get(new, 0) + pixels
+    return dict(sorted(mapped.items()))
 
 
 def _refuse_unknown(counts: Mapping[int, int], path: Path) -> None:

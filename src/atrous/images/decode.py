@@ -115,6 +115,7 @@ def load_mask(source: ImageInput) -> np.ndarray:
             )
         return source
     with _open_image(source) as (image, name):
+        _refuse_pages(image, name)
         return read_numbers(image, name)
 
 
@@ -131,7 +132,28 @@ def load_mask_colours(source: ImageInput) -> np.ndarray:
         MachineError: Not enough memory to decode it.
     """
     with _open_image(source) as (image, name):
+        _refuse_pages(image, name)
         return read_colours(image, name)
+
+
+def load_palette(source: ImageInput) -> tuple[str, bytes]:
+    """Read the mode of an image, and the colours of its palette, red, green and blue in turn; none without a palette.
+
+    Raises:
+        DataError: The file is missing or not an image.
+        UsageError: An array, which has no palette, or an object of another type.
+    """
+    with _open_image(source) as (image, _):
+        if image.mode != "P" or image.palette is None:
+            return image.mode, b""
+        form, colours = image.palette.getdata()  # without decoding the pixels, which `getpalette` does
+        return image.mode, bytes(colours if form == "RGB" else image.getpalette("RGB") or [])
+
+
+def _refuse_pages(image: Image.Image, name: str) -> None:
+    if (num_pages := count_pages(image)) > 1:
+        hint = "Save the page that holds the ids as a file of its own."
+        raise DataError(f"{name}: a mask with {num_pages} pages or frames", hint, "multi-page-mask")
 
 
 def load_header(source: ImageInput) -> ImageHeader:
@@ -300,7 +322,10 @@ def _describe_value(value: object) -> str:
 
 
 def _describe_broken(name: str, error: Exception) -> DataError:
-    return DataError(f"{name}: cannot be decoded: {describe_reason(error)}", _BROKEN)
+    reason = describe_reason(error)
+    return DataError(
+        f"{name}: cannot be decoded: {reason}", _BROKEN, "truncated-image" if "truncated" in reason else ""
+    )
 
 
 def _convert_array(pixels: np.ndarray) -> np.ndarray:

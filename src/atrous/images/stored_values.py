@@ -135,6 +135,7 @@ def _read_grey(channels: np.ndarray, mode: str, name: str) -> np.ndarray:
         raise DataError(
             f"{name}: the mask is in the alpha channel: the value is {values[0, 0]} at every pixel",
             "Save the alpha channel as grey values.",
+            "alpha-mask",
         )
     return values
 
@@ -143,7 +144,7 @@ def _refuse_lossy(image: Image.Image, name: str) -> None:
     compression = image.info.get("compression", "")
     if image.format in ("JPEG", "MPO") or compression in ("jpeg", "tiff_jpeg", "webp"):
         kind = "a JPEG" if image.format in ("JPEG", "MPO") else f"compressed as {compression}"
-        raise DataError(f"{name}: the mask is {kind}, which blurs ids at every edge", _LOSSY)
+        raise DataError(f"{name}: the mask is {kind}, which blurs ids at every edge", _LOSSY, "lossy-mask")
 
 
 def _describe_colours(name: str, channels: np.ndarray) -> DataError:
@@ -156,4 +157,5 @@ def _describe_colours(name: str, channels: np.ndarray) -> DataError:
     return DataError(
         f"{name}: a mask in colour, {describe_count(len(colours), 'colour')}: {first}",
         "Say which colour is which id with `data.colours`, such as {[255, 0, 0]: 1}.",
+        "colour-mask",
     )

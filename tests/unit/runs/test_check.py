@@ -81,7 +81,7 @@ def test_everything_is_found_at_once_and_training_refuses_it(folder):
     save(folder / "masks" / "2.png", [[0, 1]])
     (folder / "images" / "3.png").write_bytes((folder / "images" / "3.png").read_bytes()[:60])
     result = check(folder)
-    assert list_errors(result) == {"image-without-mask", "unreadable-mask", "unreadable-image", "size-mismatch"}
+    assert list_errors(result) == {"image-without-mask", "unreadable-mask", "truncated-image", "size-mismatch"}
     assert (result.num_images, result.num_pairs, result.exit_code) == (5, 4, 3)
     assert [finding.severity for finding in result.findings] == sorted(
         (finding.severity for finding in result.findings), key=("error", "warning", "note").index
@@ -90,7 +90,7 @@ def test_everything_is_found_at_once_and_training_refuses_it(folder):
 
 
 def test_a_folder_of_another_layout_is_a_finding(folder):
-    (folder / "masks").rename(folder / "labels")
+    (folder / "masks").rename(folder / "elsewhere")
     result = check(folder)
     assert list_errors(result) == {"unknown-layout"}
     assert "images/ and masks/" in result.findings[0].fix
@@ -181,7 +181,7 @@ def test_what_is_written_solves_masks_of_0_and_255(folder, capsys):
 
 def test_nothing_to_write_is_an_error(folder, capsys):
     assert main(["check", "shapes", "--write", "--set", "data.options.num_train=4"]) == 2
-    (folder / "masks").rename(folder / "labels")
+    (folder / "masks").rename(folder / "elsewhere")
     assert main(["check", str(folder), "--write"]) == 2
     assert "Leave out --write" in capsys.readouterr().err
 

@@ -1,16 +1,100 @@
-"""Checks of encodings: masks whose numbers are no ids of classes."""
+"""Checks of encodings: masks whose numbers are no ids of classes, or that hold none."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from atrous.core.findings import Finding, shorten_list
 from atrous.core.words import describe_count
+from atrous.data.checks.files import list_errors
 from atrous.data.checks.survey import Survey
 from atrous.data.facts import ItemFacts
 
 FEWEST_COUNTED = 4
 """Masks that count objects from 1 before this is taken for their form."""
+FEWEST_BLENDS = 3
+"""Ids of one mask that are at edges alone, from which they are taken for blends of the ids on both sides."""
+MOST_MAPPED = 300
+"""Objects that a fix maps to their class."""
+BLEND_SHARE, BLEND_SOLID = 0.02, 0.1
+"""Most that a blend has of the pixels of a mask, and most of its pixels that are inside an area. Of the classes of
+photos and street scenes, thin poles included, none is so thin."""
+
+
+def check_lossy_mask(survey: Survey) -> Iterator[Finding]:
+    """Find masks that are compressed with losses, such as JPEGs, whatever their suffix."""
+    yield from list_errors(survey, "lossy-mask", "{} compressed with losses")
+
+
+def check_colour_mask(survey: Survey) -> Iterator[Finding]:
+    """Find masks that hold colours, where no table says which colour is which id."""
+    yield from list_errors(survey, "colour-mask", "{} in colour")
+
+
+def check_alpha_mask(survey: Survey) -> Iterator[Finding]:
+    """Find masks whose alpha channel alone holds something."""
+    yield from list_errors(survey, "alpha-mask", "{} in the alpha channel")
+
+
+def check_multi_page_mask(survey: Survey) -> Iterator[Finding]:
+    """Find masks with several pages or frames."""
+    yield from list_errors(survey, "multi-page-mask", "{} with several pages or frames")
+
+
+def check_interpolated_mask(survey: Survey) -> Iterator[Finding]:
+    """Find masks with ids between those of classes at the edges: resized, smoothed, or once compressed with losses."""
+    lines, files = [], []
+    for item in (item for split in survey.splits for item in split.items):
+        if blends := find_blends(survey, item):
+            files.append(str(item.mask_path or item.key))
+            lines.append(f"{files[-1]}: {shorten_list([str(number) for number in blends])}")
+    if files:
+        message = f"{describe_count(len(files), 'mask')} with ids that occur at edges alone: {shorten_list(lines)}"
+        fix = "They are blends of other ids: export the masks again as PNG, without smoothing, and resized by nearest."
+        yield Finding("interpolated-mask", "error", len(files), message, tuple(files), fix, survey.exclude(files))
+
+
+def find_blends(survey: Survey, item: ItemFacts) -> list[int]:
+    """Return the ids of a mask that are blends of others: few pixels, at edges alone, between the other ids.
+
+    Args:
+        survey: What is known of the data.
+        item: An image and its mask.
+    """
+    if item.mask is None or not item.mask.solid:
+        return []
+    counts, solid = item.mask.counts, item.mask.solid
+    num_pixels = item.mask.size[0] * item.mask.size[1]
+    ids = [number for number in counts if number not in survey.splits[0].label_space.ignored_ids]
+    thin = {
+        number
+        for number in ids
+        if counts[number] < BLEND_SHARE * num_pixels and solid.get(number, 0) < BLEND_SOLID * counts[number]
+    }
+    main = [number for number in ids if number not in thin]
+    blends = sorted(number for number in thin if main and min(main) < number < max(main))
+    return blends if len(blends) >= FEWEST_BLENDS else []
+
+
+def check_palettes_differ(survey: Survey) -> Iterator[Finding]:
+    """Find colours that are different ids in different masks, because each mask has a palette of its own."""
+    seen: dict[int, tuple[int, ItemFacts]] = {}
+    lines, files = [], []
+    for item in (item for split in survey.splits for item in split.items):
+        for number, colour in item.mask.colours.items() if item.mask else ():
+            other_number, other = seen.setdefault(colour, (number, item))
+            if other_number != number and other.mask and item.mask and other.mask.palette != item.mask.palette:
+                files.append(str(item.mask_path))
+                red, green, blue = colour.to_bytes(3, "big")
+                lines.append(
+                    f"({red}, {green}, {blue}) is {other_number} in {other.mask_path}, {number} in {files[-1]}"
+                )
+                break
+    if files:
+        message = f"{describe_count(len(files), 'mask')} with a palette in which colours have other ids: "
+        fix = "Write all masks with one palette; `colours` reads them by their colours instead of their ids."
+        yield Finding("palettes-differ", "error", len(files), message + shorten_list(lines), tuple(files), fix)
 
 
 def check_instance_mask(survey: Survey) -> Iterator[Finding]:
@@ -24,8 +108,11 @@ def check_instance_mask(survey: Survey) -> Iterator[Finding]:
             f"{describe_count(len(items), 'mask')} number objects from 1 in each mask, up to {most}: "
             f"{shorten_list(lines)}"
         )
-        fix = "Write masks in which all objects of a class have one id."
-        yield Finding("instance-mask", "error", len(items), message, tuple(names), fix)
+        fix = "Write masks in which all objects of a class have one id; if all are of one class, map them to it."
+        settings: dict[str, Any] = {"label_map": dict.fromkeys(range(2, most + 1), 1)} if most <= MOST_MAPPED else {}
+        if settings and not survey.are_classes_named:
+            settings["classes"] = {0: "background", 1: "object"}
+        yield Finding("instance-mask", "error", len(items), message, tuple(names), fix, settings)
 
 
 def find_instances(survey: Survey) -> list[ItemFacts]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
-from atrous.core.errors import DataError
 from atrous.core.findings import Finding, shorten_list
 from atrous.core.words import describe_count
 from atrous.data.checks.survey import Survey
@@ -13,17 +11,18 @@ from atrous.data.facts import describe_size_mismatch
 
 
 def check_unreadable_image(survey: Survey) -> Iterator[Finding]:
-    """Find images that cannot be decoded: of an unknown kind, truncated or damaged."""
-    for split in survey.splits:
-        found = [(item.image_path, item.image_error) for item in split.items if item.image_error]
-        yield from _list_unreadable("unreadable-image", "image", found)
+    """Find images that cannot be decoded: of an unknown kind, or damaged."""
+    yield from list_errors(survey, "unreadable-image", "{} that cannot be read")
+
+
+def check_truncated_image(survey: Survey) -> Iterator[Finding]:
+    """Find images that end before their last pixel, as after an interrupted download."""
+    yield from list_errors(survey, "truncated-image", "{} that end too early")
 
 
 def check_unreadable_mask(survey: Survey) -> Iterator[Finding]:
     """Find masks that cannot be read as ids."""
-    for split in survey.splits:
-        found = [(item.mask_path, item.mask_error) for item in split.items if item.mask_error]
-        yield from _list_unreadable("unreadable-mask", "mask", found)
+    yield from list_errors(survey, "unreadable-mask", "{} that cannot be read")
 
 
 def check_size_mismatch(survey: Survey) -> Iterator[Finding]:
@@ -33,7 +32,7 @@ def check_size_mismatch(survey: Survey) -> Iterator[Finding]:
         files, lines = zip(*found, strict=True)
         message = f"{describe_count(len(lines), 'pair')} with different sizes: {shorten_list(lines)}"
         fix = "Masks are never resized to fit: export them again at the size of the image."
-        yield Finding("size-mismatch", "error", len(lines), message, files, fix)
+        yield Finding("size-mismatch", "error", len(lines), message, files, fix, survey.exclude(files))
 
 
 def check_transposed_mask(survey: Survey) -> Iterator[Finding]:
@@ -43,7 +42,7 @@ def check_transposed_mask(survey: Survey) -> Iterator[Finding]:
         files, lines = zip(*found, strict=True)
         message = f"{describe_count(len(lines), 'mask')} rotated or transposed: {shorten_list(lines)}"
         fix = "Rotate the masks by a quarter turn, or export them again, and look at the result."
-        yield Finding("transposed-mask", "error", len(lines), message, files, fix)
+        yield Finding("transposed-mask", "error", len(lines), message, files, fix, survey.exclude(files))
 
 
 def _list_mismatches(survey: Survey) -> Iterator[tuple[str, str, bool]]:
@@ -68,14 +67,28 @@ def check_exif_rotated(survey: Survey) -> Iterator[Finding]:
             yield Finding("exif-rotated", "note", len(files), message, tuple(files))
 
 
-def _list_unreadable(code: str, noun: str, found: Sequence[tuple[Path | None, DataError | None]]) -> Iterator[Finding]:
-    errors = [error for _, error in found if error is not None]
-    if errors:
-        yield Finding(
-            code,
-            "error",
-            len(errors),
-            f"{describe_count(len(errors), noun)} that cannot be read: {shorten_list([e.message for e in errors])}",
-            tuple(str(path) for path, _ in found),
-            " ".join(dict.fromkeys(error.hint for error in errors if error.hint)),
+def list_errors(survey: Survey, code: str, words: str) -> Iterator[Finding]:
+    """List the files whose errors have a code.
+
+    Args:
+        survey: What is known of the data.
+        code: The code; unreadable-image and unreadable-mask are of errors whose code is no check of its own.
+        words: What is wrong, with {} for "3 images".
+    """
+    noun = "image" if code.endswith("image") else "mask"
+    found = [
+        (path, error)
+        for split in survey.splits
+        for item in split.items
+        for path, error, kind in (
+            (item.image_path, item.image_error, "image"),
+            (item.mask_path, item.mask_error, "mask"),
         )
+        if error is not None and kind == noun
+        if (error.code if error.code.endswith(noun) else f"unreadable-{noun}") == code
+    ]
+    if found:
+        message = f"{words.format(describe_count(len(found), noun))}: {shorten_list([e.message for _, e in found])}"
+        files = tuple(str(path) for path, _ in found)
+        fix = " ".join(dict.fromkeys(error.hint for _, error in found if error.hint))
+        yield Finding(code, "error", len(found), message, files, fix, survey.exclude(files))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from atrous.core.findings import Finding, Severity, shorten_list
 from atrous.core.words import describe_count
@@ -54,7 +55,9 @@ def check_image_without_mask(survey: Survey) -> Iterator[Finding]:
         for path in inventory.images_without_mask
         if path not in named
     )
-    yield from _list_files("image-without-mask", "error", "image", "without a mask", files, _PAIRING)
+    yield from _list_files(
+        "image-without-mask", "error", "image", "without a mask", files, _PAIRING, survey.exclude(files)
+    )
     for kind, what in (("background", "read as background"), ("ignore", "skipped")):
         files = [path for each in survey.inventories if each.unlabelled == kind for path in each.images_without_mask]
         yield from _list_files("image-without-mask", "note", "image", f"without a mask, {what}", files)
@@ -66,7 +69,9 @@ def check_mask_without_image(survey: Survey) -> Iterator[Finding]:
     files = sorted(
         path for inventory in survey.inventories for path in inventory.masks_without_image if path not in named
     )
-    yield from _list_files("mask-without-image", "error", "mask", "without an image", files, _PAIRING)
+    yield from _list_files(
+        "mask-without-image", "error", "mask", "without an image", files, _PAIRING, survey.exclude(files)
+    )
 
 
 def check_name_differs_by_case(survey: Survey) -> Iterator[Finding]:
@@ -178,11 +183,17 @@ def _list_folders(survey: Survey) -> list[FolderListing]:
 
 
 def _list_files(
-    code: str, severity: Severity, noun: str, what: str, files: Sequence[Path], fix: str = ""
+    code: str,
+    severity: Severity,
+    noun: str,
+    what: str,
+    files: Sequence[Path],
+    fix: str = "",
+    settings: Mapping[str, Any] | None = None,
 ) -> Iterator[Finding]:
     if files:
         message = f"{describe_count(len(files), noun)} {what}: {shorten_list([str(path) for path in files])}"
-        yield Finding(code, severity, len(files), message, _names(files), fix)
+        yield Finding(code, severity, len(files), message, _names(files), fix, settings or {})
 
 
 def _names(files: Sequence[Path]) -> tuple[str, ...]:

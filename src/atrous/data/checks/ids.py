@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from atrous.core.findings import Finding, shorten_list
 from atrous.core.words import describe_count
-from atrous.data.checks.encodings import find_instances
+from atrous.data.checks.encodings import find_blends, find_instances
 from atrous.data.checks.survey import Survey
 from atrous.data.classes import suggest_mapping
 from atrous.data.facts import DatasetFacts
+
+STRAY_SHARE = 0.01
+"""Pixels of an id / those of the highest id, below which the masks have two values in spite of it."""
 
 
 def check_unknown_id(survey: Survey) -> Iterator[Finding]:
@@ -24,7 +28,7 @@ def check_unknown_id(survey: Survey) -> Iterator[Finding]:
             strange = {
                 number: n for number, n in (item.mask.counts if item.mask else {}).items() if number not in known
             }
-            if strange:
+            if strange and not find_blends(survey, item):
                 name = str(item.mask_path or item.key)
                 lines.append(f"{name}: {_describe_counts(strange)}")
                 files.append(name)
@@ -47,10 +51,17 @@ def check_binary_255(survey: Survey) -> Iterator[Finding]:
     """Find masks of 0 and one high id, such as 255, whose classes are not named."""
     ids = _find_unnamed(survey)
     ignored = survey.splits[0].label_space.ignored_ids if ids else ()
+    totals: Counter[int] = Counter()
+    for split in survey.splits if ids else ():
+        totals.update(split.sum_pixels())
+    strays = [number for number in ids[1:-1] if totals[number] < STRAY_SHARE * totals[ids[-1]]]
+    ids = [number for number in ids if number not in strays]
     if fix := suggest_mapping(ids, ignored):
         message = f"the masks hold only the ids 0 and {ids[1]}" + (
             f", and {ids[1]} is ignored" if ids[1] in ignored else ""
         )
+        if strays:
+            message += f"; and few pixels between: {_describe_counts({number: totals[number] for number in strays})}"
         settings = {"label_map": {ids[1]: 1}, "classes": {0: "background", 1: "object"}}
         yield Finding("binary-255", "error", 1, message, fix=fix, settings=settings)
 
@@ -73,7 +84,9 @@ def check_single_class(survey: Survey) -> Iterator[Finding]:
 
 def check_no_labelled_pixel(survey: Survey) -> Iterator[Finding]:
     """Find that the masks to train on hold no pixel of any class."""
-    if survey.train is not None and not _find_present(survey.train):
+    if survey.train is None or not any(item.mask for item in survey.train.items):
+        return
+    if not _find_present(survey.train):
         totals = survey.train.sum_pixels()
         yield Finding(
             "no-labelled-pixel",

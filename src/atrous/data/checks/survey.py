@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import glob
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from atrous.core.findings import Finding
 from atrous.data import CHECKS
 from atrous.data.facts import DatasetFacts
 from atrous.data.inventory import Inventory
+
+MOST_EXCLUDED = 20
+"""Files that a fix leaves out: of more, the reason should be found."""
 
 
 @dataclass(frozen=True)
@@ -20,17 +26,31 @@ class Survey:
         train: Facts of the data to train on; None if they have not been read.
         val: Facts of the data to score on; None likewise.
         are_classes_named: Whether the classes were named by the user or by a registered data set, not found in masks.
+        root: The folder of the data; None if they have none.
     """
 
     inventories: tuple[Inventory, ...] = ()
     train: DatasetFacts | None = None
     val: DatasetFacts | None = None
     are_classes_named: bool = False
+    root: Path | None = None
 
     @property
     def splits(self) -> tuple[DatasetFacts, ...]:
         """The splits whose facts are known."""
         return tuple(split for split in (self.train, self.val) if split is not None)
+
+    def exclude(self, files: Sequence[str | Path]) -> dict[str, list[str]]:
+        """Return the settings that leave out some files, each with its partner; none if that is no solution: of many.
+
+        Args:
+            files: Images or masks in the folder of the data.
+        """
+        num_items = sum(len(split.items) for split in self.splits) or sum(len(each.pairs) for each in self.inventories)
+        if self.root is None or len(files) > min(MOST_EXCLUDED, num_items / 2):
+            return {}
+        paths = [Path(os.path.relpath(file, self.root)).as_posix() for file in files]
+        return {"exclude": [glob.escape(path) for path in paths if not path.startswith("../")]}
 
 
 Check = Callable[[Survey], Iterator[Finding]]

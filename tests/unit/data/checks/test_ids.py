@@ -70,6 +70,15 @@ def test_two_values_without_names_have_the_line_too():
     assert "binary-255" not in check([[[0, 255]]], TWO)
 
 
+def test_few_pixels_between_0_and_255_are_no_class():
+    mask = np.repeat([0, 255], 200)[None].copy()
+    mask[0, 0] = 127
+    finding = check([mask], LabelSpace(("class 0", "class 127"), (0, 127)), named=False)["binary-255"]
+    assert "127 (1 pixel)" in finding.message
+    mask[0, :50] = 127
+    assert "binary-255" not in check([mask], LabelSpace(("class 0", "class 127"), (0, 127)), named=False)
+
+
 def test_one_class_is_an_error_unless_it_was_named():
     found = check([[[4, 255]]], LabelSpace(("class 4",), (4,)), named=False)
     assert found["single-class"].severity == "error"

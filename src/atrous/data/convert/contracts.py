@@ -75,11 +75,13 @@ class Patch(NamedTuple):
         top: First row of the part.
         left: First column of the part.
         pixels: (h, w) bool, the pixels of the region.
+        beyond_px: How far its points are outside the image, which cuts it.
     """
 
     top: int
     left: int
     pixels: np.ndarray
+    beyond_px: float = 0.0
 
 
 @dataclass(frozen=True)

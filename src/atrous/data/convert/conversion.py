@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -270,6 +271,8 @@ def _require_places(source: Path, out: Path, images: Path | None) -> None:
     for place in (source, images):
         if place is not None:
             require_existing(place)
+    if zipfile.is_zipfile(source):
+        raise UsageError(f"{source} is an archive", "Unpack it, and give the folder.")
     if images is not None and not images.is_dir():
         raise UsageError(f"{images} is no folder", "Give the folder that holds the images.")
     if source.is_dir() and out.resolve() == source.resolve():

@@ -14,6 +14,8 @@ from atrous.data.convert.contracts import AnnotatedImage, AnnotationError, Patch
 from atrous.data.writing import FolderWriter
 from atrous.images.decode import load_header
 
+ROUNDING_PX = 1.0
+"""How far outside the image coordinates may be: tools round them, or mean the centres of pixels."""
 _JPEG_START = b"\xff\xd8"
 
 
@@ -100,7 +102,7 @@ class Painter:
         drawn = self._draw(item, (mask.shape[0], mask.shape[1]), problems)
         if self.smaller_on_top:
             drawn = sorted(drawn, key=lambda pair: -np.count_nonzero(pair[1].pixels))
-        for number, (top, left, pixels) in drawn:
+        for number, (top, left, pixels, _) in drawn:
             part = mask[top : top + pixels.shape[0], left : left + pixels.shape[1]]
             if number not in (0, self.space.void_id):  # a hole is meant to be over something
                 overlapping_px += int(np.count_nonzero(pixels & (part != 0) & (part != number)))
@@ -116,6 +118,9 @@ class Painter:
                 patch = region.draw(*size)
                 if not patch.pixels.any():
                     raise AnnotationError("no-pixel", "it covers no pixel of the image")
+                if patch.beyond_px > ROUNDING_PX:
+                    message = f"it reaches {patch.beyond_px:.0f} pixels beyond the image, where it is cut"
+                    problems.append(_describe_problem(item, region, AnnotationError("outside", message)))
             except AnnotationError as error:
                 problems.append(_describe_problem(item, region, error))
                 continue

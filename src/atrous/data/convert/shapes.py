@@ -77,7 +77,12 @@ def fill_polygon(points: np.ndarray, height: int, width: int) -> Patch:
         column = np.ceil(x[edge] + along - 0.5)
         np.add.at(crossings, (row - top, np.clip(column, left, right).astype(np.int64) - left), 1)
     inside = np.bitwise_xor.accumulate(crossings & 1, axis=1)[:, :-1]
-    return Patch(top, left, inside.astype(bool))
+    return Patch(top, left, inside.astype(bool), _measure_beyond(points, height, width))
+
+
+def _measure_beyond(points: np.ndarray, height: int, width: int) -> float:
+    """Return how far the farthest point is outside an image, in pixels; 0 if all are inside."""
+    return float(max(0.0, -points.min(), (points - (width, height)).max()))
 
 
 def turn_box(box: tuple[float, float, float, float], pivot: tuple[float, float], degrees: float) -> np.ndarray:
@@ -136,7 +141,7 @@ def join_patches(patches: Sequence[Patch]) -> Patch:
     for patch in patches:
         height, width = patch.pixels.shape
         joined[patch.top - top :, patch.left - left :][:height, :width] |= patch.pixels
-    return Patch(top, left, joined)
+    return Patch(top, left, joined, max(patch.beyond_px for patch in patches))
 
 
 def fill_runs(counts: Sequence[int], height: int, width: int, *, by_column: bool) -> np.ndarray:
@@ -171,6 +176,7 @@ def draw_shape(kind: str, points: np.ndarray, line_width_px: int, height: int, w
     Shapes:
         points (N, 2) float64.
     """
+    beyond_px = _measure_beyond(points, height, width)
     if kind in ("circle", "point"):
         radius = math.dist(*points[:2]) if kind == "circle" else line_width_px / 2
         points = np.array([points[0] - radius, points[0] + radius])
@@ -179,7 +185,7 @@ def draw_shape(kind: str, points: np.ndarray, line_width_px: int, height: int, w
     left, top = (int(np.clip(low[axis], 0, most)) for axis, most in ((0, width), (1, height)))
     right, bottom = (int(np.clip(high[axis], 0, most)) for axis, most in ((0, width), (1, height)))
     if right <= left or bottom <= top:
-        return Patch(0, 0, np.zeros((0, 0), bool))
+        return Patch(0, 0, np.zeros((0, 0), bool), beyond_px)
     canvas = Image.new("L", (right - left, bottom - top))
     draw = ImageDraw.Draw(canvas)
     corners = [(x - left, y - top) for x, y in points.tolist()]
@@ -191,4 +197,4 @@ def draw_shape(kind: str, points: np.ndarray, line_width_px: int, height: int, w
         (x0, y0), (x1, y1) = corners[:2]
         box = (min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
         (draw.rectangle if kind == "rectangle" else draw.ellipse)(box, fill=1, outline=1)
-    return Patch(top, left, np.asarray(canvas).astype(bool))
+    return Patch(top, left, np.asarray(canvas).astype(bool), beyond_px)

@@ -83,6 +83,7 @@ def test_ids_of_categories_are_kept_where_they_can_be_and_0_is_background(catego
         (1, {"size": [10, 12], "counts": "o" * 100}, "broken-rle"),
         (1, {"size": [10, 12], "counts": [120]}, "no-pixel"),
         (1, [[50, 50, 60, 50, 60, 60]], "no-pixel"),
+        (1, [[-30, -30, -3, -30, -3, 900]], "no-pixel"),
     ],
 )
 def test_a_broken_annotation_is_listed_and_the_others_are_drawn(category, segmentation, code, tmp_path):
@@ -105,6 +106,12 @@ def test_a_broken_annotation_is_listed_and_the_others_are_drawn(category, segmen
 def test_without_an_image_that_fits_nothing_is_converted(images, tmp_path):
     with pytest.raises(DataError, match="no image can be converted"):
         convert_rows(tmp_path, (1, SQUARE), images=images)
+
+
+@pytest.mark.parametrize(("corner", "codes"), [(12.9, []), (14.0, ["outside"]), (5000.0, ["outside"])])
+def test_what_reaches_beyond_the_image_is_cut_and_listed(corner, codes, tmp_path):
+    result = convert_rows(tmp_path, (1, [[8, 0, corner, 0, corner, 10, 8, 10]]))
+    assert ([problem.code for problem in result.problems], result.pixels) == (codes, {0: 80, 1: 40})
 
 
 def test_an_image_without_annotations_is_background(tmp_path):

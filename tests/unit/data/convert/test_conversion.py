@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -90,6 +91,13 @@ def test_arguments_that_make_no_sense_are_refused(arguments, error, source, tmp_
     with pytest.raises(error):
         atrous.convert(**{"source": "in", "out": "out", "progress": False} | arguments)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_archive_is_named_as_what_it_is(tmp_path):
+    with zipfile.ZipFile(tmp_path / "export.zip", "w") as archive:
+        archive.writestr("annotations.xml", "<annotations/>")
+    with pytest.raises(UsageError, match="archive"):
+        atrous.convert(tmp_path / "export.zip", tmp_path / "out", progress=False)
 
 
 def test_images_may_be_in_another_folder(source, tmp_path):

@@ -124,6 +124,7 @@ def _refuse_unknown(counts: Mapping[int, int], path: Path) -> None:
         raise DataError(
             f"{path}: {describe_count(len(lines), 'colour')} that data.colours does not name: {shorten_list(lines)}",
             "Name each with its id; blended colours at edges come from resizing or from JPEG: export the masks again.",
+            "colour-mask",
         )
 
 

@@ -27,6 +27,7 @@ from atrous.core.errors import DataError, MachineError, UsageError
 from atrous.core.paths import refuse_empty
 from atrous.core.system_errors import describe_reason, raise_shortage
 from atrous.core.words import describe_count
+from atrous.images.file_kinds import identify_format
 from atrous.images.stored_values import read_colours, read_numbers
 from atrous.images.traits import ImageTraits, compute_traits, count_pages
 
@@ -77,7 +78,7 @@ def load_image(source: ImageInput) -> np.ndarray:
     Returns:
         (H, W, 3) uint8 RGB.
     Raises:
-        DataError: The file is missing, broken or hostile, or does not hold 8 or 16 bits per channel.
+        DataError: The file is missing, broken or hostile, has several pages, or does not hold 8 or 16 bits per channel.
         UsageError: An array of another shape or dtype, or an object of another type.
         MachineError: Not enough memory to decode it.
     """
@@ -86,8 +87,9 @@ def load_image(source: ImageInput) -> np.ndarray:
     with _open_image(source) as (image, name):
         _require_known_range(image, name)
         if isinstance(source, Image.Image):
-            image = ImageOps.exif_transpose(image)  # a copy: the caller's image stays as it is
+            image = ImageOps.exif_transpose(image)  # a copy: the caller's image stays as it is, and at its page
         else:
+            _refuse_pages(source, image, name, "image")
             ImageOps.exif_transpose(image, in_place=True)
         if image.mode.startswith("I;16"):
             return _convert_array(np.asarray(image).astype(np.uint16))
@@ -115,7 +117,7 @@ def load_mask(source: ImageInput) -> np.ndarray:
             )
         return source
     with _open_image(source) as (image, name):
-        _refuse_pages(image, name)
+        _refuse_pages(source, image, name)
         return read_numbers(image, name)
 
 
@@ -132,7 +134,7 @@ def load_mask_colours(source: ImageInput) -> np.ndarray:
         MachineError: Not enough memory to decode it.
     """
     with _open_image(source) as (image, name):
-        _refuse_pages(image, name)
+        _refuse_pages(source, image, name)
         return read_colours(image, name)
 
 
@@ -148,12 +150,6 @@ def load_palette(source: ImageInput) -> tuple[str, bytes]:
             return image.mode, b""
         form, colours = image.palette.getdata()  # without decoding the pixels, which `getpalette` does
         return image.mode, bytes(colours if form == "RGB" else image.getpalette("RGB") or [])
-
-
-def _refuse_pages(image: Image.Image, name: str) -> None:
-    if (num_pages := count_pages(image)) > 1:
-        hint = "Save the page that holds the ids as a file of its own."
-        raise DataError(f"{name}: a mask with {num_pages} pages or frames", hint, "multi-page-mask")
 
 
 def load_header(source: ImageInput) -> ImageHeader:
@@ -195,6 +191,16 @@ def _require_known_range(image: Image.Image, name: str) -> None:
     if image.mode in ("I", "F"):
         raise DataError(
             f"{name}: 32 bits per pixel, whose value range is unknown", "Save the image with 8 or 16 bits a channel."
+        )
+
+
+def _refuse_pages(source: ImageInput, image: Image.Image, name: str, kind: str = "mask") -> None:
+    """Refuse a file of which only the first of several pages would be read; a PIL image shows one of its pages."""
+    if not isinstance(source, Image.Image) and (num_pages := count_pages(image)) > 1:
+        raise DataError(
+            f"{name}: {describe_count(num_pages, 'page')} or frames, and one {kind} is wanted",
+            "Save the page as a file of its own; in Python it may be a PIL image.",
+            f"multi-page-{kind}",
         )
 
 
@@ -257,7 +263,9 @@ def _open_image(source: ImageInput) -> Iterator[tuple[Image.Image, str]]:
         is_empty = isinstance(source, str | Path) and Path(source).stat().st_size == 0
         raise DataError(
             f"{name}: {'an empty file' if is_empty else _describe_unknown(source)}",
-            _BROKEN if is_empty else f"Supported suffixes: {', '.join(sorted(IMAGE_SUFFIXES))}.",
+            _BROKEN
+            if is_empty
+            else f"Save it as PNG or JPEG. Suffixes that are read: {', '.join(sorted(IMAGE_SUFFIXES))}.",
         ) from error
     except OSError as error:
         raise_shortage(error, name)
@@ -270,9 +278,11 @@ def _open_image(source: ImageInput) -> Iterator[tuple[Image.Image, str]]:
 
 
 def _describe_unknown(source: ImageInput) -> str:
-    """Return what is known of a file that Pillow does not open: of a TIFF, its bands and their type."""
+    """Return what is known of a file that is not opened: its format, or of a TIFF its bands and their type."""
     with suppress(Exception):  # a damaged file may break anything here
         if isinstance(source, str | Path):
+            if kind := identify_format(Path(source)):
+                return f"{kind}, which is not read"
             with Path(source).open("rb") as file:
                 tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
                 file.seek(tags.next)

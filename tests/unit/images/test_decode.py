@@ -23,6 +23,7 @@ from atrous.images.decode import (
     load_header,
     load_image,
     load_mask,
+    load_mask_colours,
 )
 from atrous.images.encode import read_png_text
 
@@ -289,7 +290,7 @@ def test_what_the_check_accepts_can_be_loaded_and_nothing_else(tmp_path, suffix)
 
 
 def test_text_is_no_image(tmp_path):
-    (tmp_path / "a.png").write_text("<svg/>")
+    (tmp_path / "a.png").write_text("no image")
     with pytest.raises(DataError, match=r"a\.png: not an image"):
         load_image(tmp_path / "a.png")
 
@@ -408,3 +409,46 @@ def test_a_cut_tiff_is_an_error_of_its_own(tmp_path):
         (tmp_path / "a.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:size])
         with pytest.raises(DataError, match=r"a\.tif: "):
             load_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    ("start", "name"),
+    [
+        (b"\x00\x00\x00\x20ftypheic\x00\x00\x00\x00", "a HEIC image"),
+        (b"\x00\x00\x00\x20ftypavif\x00\x00\x00\x00", "an AVIF image"),
+        (b"\xff\x0a\xfa\x00", "a JPEG XL image"),
+        (b"GIF89a", "a GIF image"),
+        (b"<svg/>", "an SVG drawing"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a pointer of Git LFS"),
+        (bytes(128) + b"DICM", "a DICOM image"),
+    ],
+)
+def test_formats_that_are_not_read_are_named(start, name, tmp_path):
+    (tmp_path / "a.png").write_bytes(start + bytes(60))
+    for load in (load_image, load_mask, load_header):
+        with pytest.raises(DataError, match=rf"a\.png: {name}.*, which is not read") as caught:
+            load(tmp_path / "a.png")
+        assert "Save it as PNG or JPEG" in caught.value.hint
+
+
+@pytest.mark.parametrize("suffix", ["tif", "png", "webp"])
+def test_of_several_pages_none_is_taken_in_silence(suffix, tmp_path):
+    pages = [Image.fromarray(np.full((4, 5), value, np.uint8)) for value in (0, 90, 200)]
+    options = {"lossless": True} if suffix == "webp" else {}
+    pages[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=pages[1:], **options)
+    for load in (load_image, load_mask, load_mask_colours):
+        with pytest.raises(DataError, match=rf"a\.{suffix}: 3 pages or frames, and one (image|mask) is wanted"):
+            load(tmp_path / f"a.{suffix}")
+    with Image.open(tmp_path / f"a.{suffix}") as image:
+        image.seek(1)
+        assert load_image(image)[0, 0].tolist() == [90, 90, 90]
+        assert image.tell() == 1
+
+
+def test_overviews_of_a_tiff_are_no_pages(tmp_path):
+    pixels = np.arange(48, dtype=np.uint8).reshape(6, 8)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(pixels, photometric="minisblack")
+        file.write(pixels[::2, ::2].copy(), photometric="minisblack", subfiletype=1)
+    np.testing.assert_array_equal(load_mask(tmp_path / "a.tif"), pixels)
+    np.testing.assert_array_equal(load_image(tmp_path / "a.tif")[..., 0], pixels)

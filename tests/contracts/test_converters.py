@@ -12,7 +12,9 @@ from annotated import MERGED, NEVER_GUESSED, SAVERS, draw_scene, read_names, sav
 from atrous.core.errors import DataError
 from atrous.data import CONVERTERS
 from atrous.data.convert.contracts import Conversion
-from atrous.data.convert.conversion import convert_annotations, guess_format
+from atrous.data.convert.conversion import convert_annotations
+from atrous.data.convert.guess import guess_format
+from atrous.data.datasets.folder import build_folder
 
 NAMES = ["../../secret.png", "..\\..\\secret.png", "/etc/passwd", "photo.png/../../../secret.png", "\0", "", "a" * 5000]
 BROKEN = [b"", b"{", b"\xff\xfe\x00", b"[" * 100_000, b'{"a":' * 100_000, b"<a>", b"null", b"[[1]]", b'{"images": {}}']
@@ -113,3 +115,11 @@ def test_an_image_of_another_size_is_a_problem_or_is_annotated_relatively(name: 
     save_image(source / "photo.png", 20, 24)
     result = try_to_convert(source, source.parent / "out", name)
     assert result is None or result.problems or (read_names(source.parent / "out")[::2, ::2] == draw_scene()).all()
+
+
+@pytest.mark.parametrize("name", ["labelme", "coco", "cvat", "label-studio", "yolo"])
+def test_who_trains_on_annotations_is_given_the_command_that_converts_them(name: str, source: Path) -> None:
+    SAVERS[name](source, "photo.png")
+    with pytest.raises(DataError) as caught:
+        build_folder(source)
+    assert f"`atrous convert {source} --from {name} --out FOLDER`" in caught.value.hint

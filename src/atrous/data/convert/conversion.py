@@ -26,6 +26,7 @@ from atrous.data.convert.contracts import (
     Problem,
     Request,
 )
+from atrous.data.convert.guess import guess_format
 from atrous.data.convert.images import ImageFinder
 from atrous.data.convert.painting import Painter
 from atrous.data.facts import iter_threads
@@ -118,20 +119,6 @@ def convert_annotations(
                 writer.write_settings(kept, f"Converted from {name} by atrous.")
                 save_json(out / RECORD_NAME, result.to_json() | {"source": str(source)})
     return result
-
-
-def guess_format(source: Path) -> str:
-    """Return the name of the only format that a source looks like.
-
-    Raises:
-        UsageError: It looks like none, or like several.
-    """
-    found = [name for name in CONVERTERS if CONVERTERS.load(name).recognise(source)]
-    if len(found) == 1:
-        return found[0]
-    looks = f"looks like {' and like '.join(found)}" if found else "is in no format that is recognised"
-    ways = ", ".join(found or CONVERTERS)
-    raise UsageError(f"{source} {looks}", f"Name its format: {ways}.")
 
 
 def number_given(classes: Mapping[int, str] | Sequence[str]) -> dict[int, str]:

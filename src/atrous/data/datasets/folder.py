@@ -14,6 +14,7 @@ from atrous.core.words import describe_count
 from atrous.data.class_tables import CLASSES_NAME, read_class_names
 from atrous.data.classes import find_classes, name_classes
 from atrous.data.contracts import DEFAULT_REQUEST, DataRequest, Splits
+from atrous.data.convert.guess import suggest_conversion
 from atrous.data.datasets.camvid import find_segnet_pairs
 from atrous.data.datasets.voc import find_voc_pairs
 from atrous.data.facts import iter_threads
@@ -135,6 +136,7 @@ def _recognise(root: Path, request: DataRequest) -> _Layout:
     listed = [f"{name}/" for name in sorted(folders)]
     raise DataError(
         f"{root}: unknown layout; folders inside: {shorten_list(listed) or 'none'}",
+        f"{suggest_conversion(root)}"
         f"Name the files in data.images and data.masks, such as labels/{STEM}_mask.png. Known are:\n  {LAYOUTS}",
     )
 

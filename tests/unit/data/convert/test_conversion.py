@@ -12,7 +12,8 @@ from annotated import SAVERS, draw_scene, read_names, save_image
 from atrous.core.errors import DataError, UsageError
 from atrous.core.labels import LabelSpace
 from atrous.data.convert.contracts import AnnotatedImage, Annotations, Patch, Region
-from atrous.data.convert.conversion import assign_ids, guess_format, number_given
+from atrous.data.convert.conversion import assign_ids, number_given
+from atrous.data.convert.guess import guess_format
 
 
 @pytest.fixture

@@ -67,10 +67,13 @@ class MaskFacts:
 
 def count_ids(mask: np.ndarray) -> tuple[tuple[int, int], dict[int, int]]:
     """Return the size of a mask (H, W) and the pixels of each id in it."""
-    if mask.dtype in (np.uint8, np.uint16):  # an order of magnitude faster than sorting
-        counts = np.bincount(mask.ravel())
-        ids = np.flatnonzero(counts)
-        counts = counts[ids]
+    if mask.dtype in (np.uint8, np.uint16) and mask.size:
+        flat = mask.ravel()  # runs of one id are counted: there are far fewer than pixels
+        ends = np.flatnonzero(flat[1:] != flat[:-1])
+        lengths = np.diff(ends, prepend=-1, append=flat.size - 1)
+        sums = np.bincount(flat[np.append(ends, flat.size - 1)], weights=lengths)  # exact: floats up to 2**53
+        ids = np.flatnonzero(sums)
+        counts = sums[ids].astype(np.int64)
     else:
         ids, counts = np.unique(mask, return_counts=True)
     return (mask.shape[0], mask.shape[1]), dict(zip(ids.tolist(), counts.tolist(), strict=True))

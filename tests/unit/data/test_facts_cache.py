@@ -12,7 +12,7 @@ from PIL import Image
 
 import atrous.data.facts_cache as module
 from atrous.core.errors import DataError
-from atrous.data.facts_cache import FactsCache
+from atrous.data.facts_cache import FactsCache, count_ids
 from atrous.images.decode import ImageHeader, load_mask
 
 AN_HOUR_AGO = time.time() - 3600
@@ -36,6 +36,15 @@ def save(path: Path, values=((0, 3), (3, 3)), changed=AN_HOUR_AGO) -> Path:
     Image.fromarray(np.array(values, np.uint8)).save(path)
     os.utime(path, (changed, changed))
     return path
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int64])
+@pytest.mark.parametrize("shape", [(1, 1), (7, 1), (1, 7), (40, 50), (0, 3)])
+def test_pixels_are_counted_as_sorting_counts_them(dtype, shape):
+    generator = np.random.default_rng(0)
+    for mask in (generator.integers(0, 9, shape).astype(dtype), np.full(shape, 3, dtype)):
+        ids, counts = np.unique(mask, return_counts=True)
+        assert count_ids(mask) == (shape, dict(zip(ids.tolist(), counts.tolist(), strict=True)))
 
 
 def test_an_unchanged_file_is_decoded_once(tmp_path, decoded):

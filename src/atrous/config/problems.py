@@ -162,6 +162,8 @@ def _shorten(item: Mapping[str, Any]) -> str:
         return f"a list of at least {item['ctx']['min_length']}"
     if item["type"] == "too_long":
         return f"a list of at most {item['ctx']['max_length']}"
+    if item["type"] == "value_error":
+        return str(item["ctx"]["error"])
     if item["type"] == "string_pattern_mismatch":
         return "text that is not empty"
     text = str(item["msg"]).removeprefix("Input should be ").removeprefix("a valid ").partition(", unable")[0]

@@ -32,12 +32,18 @@ VERSION: Literal[2] = 2
 """Version of the form of recipes and of the config.yaml of runs."""
 
 
-def format_colour(value: object) -> object:
-    """Return a colour, a list or its text, as the key of JSON that it is: "[255, 0, 0]"; other values as they are."""
+def format_colour(value: object) -> str:
+    """Return a colour, a list or its text, as the key of JSON that it is: "[255, 0, 0]".
+
+    Raises:
+        ValueError: It is something else.
+    """
     text = str(value).strip("()[] ")
     numbers = [part.strip() for part in text.split(",")]
     is_colour = len(numbers) == 3 and all(part.isdecimal() and int(part) < 256 for part in numbers)
-    return f"[{', '.join(str(int(part)) for part in numbers)}]" if is_colour else value
+    if not is_colour:
+        raise ValueError("colours of three numbers from 0 to 255, such as [255, 0, 0], with their ids")
+    return f"[{', '.join(str(int(part)) for part in numbers)}]"
 
 
 def parse_colour(text: str) -> tuple[int, int, int]:

@@ -307,7 +307,7 @@ def test_data_broken_in_one_way_have_its_finding_and_no_other_error(code, root):
 SOLVED = (
     *("image-without-mask", "mask-without-image", "unreadable-image", "truncated-image", "unreadable-mask"),
     *("lossy-mask", "alpha-mask", "multi-page-mask", "size-mismatch", "transposed-mask", "interpolated-mask"),
-    *("instance-mask", "binary-255", "named-class-empty"),
+    *("multi-page-image", "unknown-id", "instance-mask", "binary-255", "named-class-empty"),
 )
 
 

@@ -17,7 +17,7 @@ def check_unreadable_image(survey: Survey) -> Iterator[Finding]:
 
 def check_truncated_image(survey: Survey) -> Iterator[Finding]:
     """Find images that end before their last pixel, as after an interrupted download."""
-    yield from list_errors(survey, "truncated-image", "{} that end too early")
+    yield from list_errors(survey, "truncated-image", "{} cut off before the end")
 
 
 def check_unreadable_mask(survey: Survey) -> Iterator[Finding]:

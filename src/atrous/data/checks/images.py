@@ -23,7 +23,7 @@ def check_multi_page_image(survey: Survey) -> Iterator[Finding]:
     if files:
         message = f"{describe_count(len(files), 'image')} with several pages or frames: {shorten_list(files)}"
         fix = "Save each page as an image of its own; only the first would be read."
-        yield Finding("multi-page-image", "error", len(files), message, tuple(files), fix)
+        yield Finding("multi-page-image", "error", len(files), message, tuple(files), fix, survey.exclude(files))
 
 
 def check_dark_images(survey: Survey) -> Iterator[Finding]:

@@ -183,9 +183,9 @@ def find_person(root: Path, *, tuning: bool, is_grey: bool = False) -> Splits:
     return Splits(train, val, splits.layout)
 
 
-def draw_shapes(_: Path, *, seed: int = 0) -> Splits:
+def draw_shapes(_: Path, **options: int) -> Splits:
     """Draw the built-in images of shapes."""
-    return build_shapes(seed=seed)
+    return build_shapes(**options)
 
 
 def halve(find: Callable[[Path], Splits], root: Path) -> Splits:
@@ -224,9 +224,16 @@ PANEL: dict[str, Member] = {
 }
 """The panel by name."""
 
-TUNING_PANEL = {
+TUNING_PANEL: dict[str, Member] = {
     "camvid-half": _at_half_size(PANEL["camvid"], 177),
     "animals-half": _at_half_size(PANEL["animals"], 161),
+    "shapes-half": Member(
+        partial(draw_shapes, size=129),
+        partial(draw_shapes, seed=1, size=129),
+        crop=129,
+        weights="none",
+        settings={"model.head": {"rates": (2, 4, 6)}},
+    ),
 }
 """Smaller forms, on which many settings can be compared."""
 

@@ -28,6 +28,7 @@ RUN_SIDE = 65
 RUN_OPTIONS = (
     *("--model", "deeplabv3-tiny", "--weights", "none", "--crop", str(RUN_SIDE), "--batch", "2"),
     *("--class-weights", "auto", "--lr", "0.3", "--iterations", "8", "--workers", "0", "--quiet"),
+    *("--set", "training.optimizer=sgd"),
     *("--set", "model.head={rates: [1, 2], channels: 16}", "--set", "training.accumulate=2"),
     *("--set", "training.norm_momentum=0.5", "--set", "training.ema_decay=0.5"),
     *("--set", "training.jitter=0.2", "--set", "training.clip_norm=5", "--set", "training.validations=4"),

@@ -86,7 +86,7 @@ def test_a_backbone_brings_its_weights_and_their_licence(tmp_path: Path, monkeyp
         assert torch.equal(weight, state["layers.4.0.weight"])
         assert describe_network("fcn-gated")["imagenet_weights"] == "https://example.org/gated.pth, licence MIT"
         assert describe_network("fcn-gated")["atrous_identity"] == "pooled"
-        groups = build_optimizer(network, TrainingConfig()).param_groups
+        groups = build_optimizer(network, TrainingConfig(lr=0.1)).param_groups
         assert sorted({group["initial_lr"] for group in groups}) == pytest.approx([0.01, 0.1])
 
 
@@ -100,7 +100,9 @@ def test_a_loss_keeps_the_contract() -> None:
 def test_an_optimizer_keeps_the_contract() -> None:
     with OPTIMIZERS.including(RMSPROP):
         run_contract(test_optimizers, name="rmsprop")
-        settings = Config.model_validate({"training": {"optimizer": "rmsprop", "optimizer_options": {"alpha": 0.5}}})
+        settings = Config.model_validate(
+            {"training": {"optimizer": "rmsprop", "lr": 0.01, "optimizer_options": {"alpha": 0.5}}}
+        )
         optimizer = test_optimizers.build_optimizer(test_optimizers.build_tiny(), settings.training)
         assert {(group["alpha"], group["momentum"]) for group in optimizer.param_groups} == {(0.5, 0.9)}
 

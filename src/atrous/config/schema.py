@@ -173,22 +173,22 @@ class TrainingConfig(Section):
     """Whether images are mirrored left-right at random."""
     jitter: Fraction = 0.0
     """Strength of random brightness, contrast, saturation and hue; 0 in the paper's recipe."""
-    optimizer: str = "sgd"
-    """What updates the weights: sgd or adamw."""
+    optimizer: str = "adamw"
+    """What updates the weights: adamw or sgd."""
     optimizer_options: dict[str, Any] = {}
     """Options of the optimizer, such as `betas: [0.9, 0.99]` of adamw."""
-    lr: Positive = 0.1
-    """Learning rate at the start."""
-    head_lr_factor: Positive = 1.0
-    """Learning rate of the new layers / that of the backbone."""
+    lr: Positive | Literal["auto"] = "auto"
+    """Learning rate of the backbone at the start; auto: by optimizer, batch, and whether it starts from weights."""
+    head_lr_factor: Positive | Literal["auto"] = "auto"
+    """Learning rate of the new layers / that of the backbone; auto: likewise."""
     power: Positive = 0.9
     """Exponent of the poly schedule: lr * (1 - step / total) ** power."""
     warmup_fraction: Fraction = 0.05
     """Share of the steps over which the learning rate rises from zero."""
     momentum: Fraction = 0.9
     """Momentum of sgd, and of other optimizers that have one."""
-    weight_decay: NotNegative = 1e-4
-    """Weight decay; norms and biases have none."""
+    weight_decay: NotNegative | Literal["auto"] = "auto"
+    """Weight decay; norms and biases have none; auto: by optimizer."""
     clip_norm: NotNegative = 2.0
     """Largest gradient norm of a step, which lets the learning rate be high; 0 for no clipping."""
     loss: str = "cross_entropy"

@@ -53,6 +53,8 @@ def _require_memory(stage: Stage) -> None:
 
 
 def _describe_stage(stage: Stage) -> list[str]:
+    from atrous.training.optimizers import describe_rates
+
     model, training = stage.config.model, stage.config.training
     about = describe_network(model.name, **model.model_dump(exclude={"name", "weights"}))
     length = next(
@@ -70,7 +72,8 @@ def _describe_stage(stage: Stage) -> list[str]:
         f"{describe_count(len(stage.statistics.pixels), 'class')}",
         f"model: {model.name}, {about['parameters']:,} parameters, output stride {model.output_stride}, "
         f"rates {', '.join(map(str, about['head_rates'])) or 'none'}",
-        f"training: {length}, batch {training.batch} x {training.accumulate}, crop {training.crop}, lr {training.lr:g}",
+        f"training: {length}, batch {training.batch} x {training.accumulate}, crop {training.crop}",
+        f"optimizer: {describe_rates(training, model.weights)}",
     ]
 
 

@@ -33,6 +33,8 @@ _DEEPER = {
     "resnet50": "resnet101",
     "resnet101": "resnet152",
 }
+RATES = {"training.optimizer": "sgd", "training.lr": 0.1, "training.head_lr_factor": 1.0}
+"""The paper's optimizer, at a rate that suits a few hundred steps; clipping lets it be that high."""
 _MULTI_GRID_BACKBONE = re.compile(r"resnet(34|50|101|152)")
 """Backbones whose last block has the three units that a multi-grid requires."""
 
@@ -139,6 +141,7 @@ class Base:
             },
             settings={
                 **(shapes if self.data == "shapes" else {}),
+                **RATES,
                 "training.ema_decay": 0.97,
                 "training.validations": 1,  # the last step is scored: none is selected on scored images
                 **settings,

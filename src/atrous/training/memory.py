@@ -18,7 +18,7 @@ from atrous.networks.segmenter import Segmenter
 PROBE_SIDES_PX = (33, 65, 129)
 """Crops that are tried. Bytes are a polynomial of degree two in the side of a crop, which three values determine."""
 COPIES = 4
-"""Tensors of the size of a weight: the weight, its gradient, its momentum and its average."""
+"""Tensors of the size of a weight, at least: the weight, its gradient, a mean of its gradients, and its average."""
 SAMPLE_BYTES = 11
 """Bytes of a pixel in a batch: three of the image, eight of its label."""
 

@@ -140,8 +140,8 @@ def prepare_training(
         averaged.network, splits.val, config.evaluation, device=str(fabric.device), on_message=journal.log
     )
     journal.log(validator.describe_memory())
-    journal.log(f"optimizer: {describe_rates(training)}")
-    optimizer = build_optimizer(network, training)
+    journal.log(f"optimizer: {describe_rates(training, config.model.weights)}")
+    optimizer = build_optimizer(network, training, config.model.weights)
     task = build_task(training, network, space.names, statistics, journal.log)
     step = Step(training, world, fabric, network, *fabric.setup(task, optimizer))
     start_training(network, frozen_norms=training.norm == "frozen")

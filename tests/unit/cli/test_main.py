@@ -34,7 +34,7 @@ def test_no_words_is_help(capsys):
         (["train", "--modle", "x"], "No such option: --modle", "See `atrous train --help`."),
         (["train", "shapes", "--crop", "x"], "Invalid value for '--crop'", "See `atrous train --help`."),
         (["train"], "no data given", "Name a folder"),
-        (["train", "shapes", "--lr", "-1"], "--lr: training.lr is -1.0", "Allowed: greater than 0."),
+        (["train", "shapes", "--lr", "-1"], "--lr: training.lr is -1.0", "Allowed: greater than 0 or 'auto'."),
         (
             ["train", "--resume", "runs/x", "--recipe", "demo"],
             "a run that is resumed keeps its recipe",

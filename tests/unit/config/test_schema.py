@@ -27,15 +27,15 @@ def test_a_section_of_another_kind_is_one_sentence(name, wrong):
 @pytest.mark.parametrize(
     ("kind", "values", "message", "hint"),
     [
-        (TrainingConfig, {"lr": "x"}, "training.lr is 'x'", "Allowed: a number."),
-        (TrainingConfig, {"lr": -1}, "training.lr is -1", "Allowed: greater than 0."),
+        (TrainingConfig, {"lr": "x"}, "training.lr is 'x'", "Allowed: a number or 'auto'."),
+        (TrainingConfig, {"lr": -1}, "training.lr is -1", "Allowed: greater than 0 or 'auto'."),
         (TrainingConfig, {"scale_range": (1, 2, 3)}, "training.scale_range is (1, 2, 3)", "a list of at most 2"),
         (TrainingConfig, {"epoch": 3}, "training.epoch is unknown", "Did you mean training.epochs?"),
         (ModelConfig, {"head": 3}, "model.head is 3", "Allowed: a mapping."),
         (DataConfig, {"classes": []}, "data.classes is []", "Allowed: a list of at least 1."),
         (OutputConfig, {"logger": ["x"]}, "output.logger is 'x'", "'tensorboard'"),
         (Config, {"trainin": {}}, "trainin is unknown", "Did you mean training?"),
-        (Config, {"training": {"lr": "x"}}, "training.lr is 'x'", "Allowed: a number."),
+        (Config, {"training": {"lr": "x"}}, "training.lr is 'x'", "Allowed: a number or 'auto'."),
         (Config, {"evaluation": {"window": "x"}}, "evaluation.window is 'x'", "a whole number or 'none'"),
         (Config, {"stages": [3]}, "stages.0 is 3", "Allowed: a mapping."),
     ],

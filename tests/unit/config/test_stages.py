@@ -70,7 +70,7 @@ def test_everything_wrong_in_all_stages_comes_in_one_message_with_path_and_place
         "stages.1.model.name is not a stage's to set: all stages train one network",
         "stages.1.model.weights is not a stage's to set",
         "stages.1.stages is not a stage's to set",
-        "stages.2.training.lr is 'fast'. Allowed: a number.",
+        "stages.2.training.lr is 'fast'. Allowed: a number or 'auto'.",
         "stages.2.model.output_stride is 'seven'",
     ):
         assert f"recipe {recipe}:3: {words}" in message

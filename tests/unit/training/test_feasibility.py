@@ -22,7 +22,7 @@ from atrous.training.feasibility import require_feasible
         ({"training.loss": "ohm"}, ConfigError, "unknown loss 'ohm'"),
         ({"training.loss_options": {"threshold": 1}}, ConfigError, "training.loss_options.threshold"),
         ({"training.optimizer": "adam"}, ConfigError, "unknown optimizer 'adam'"),
-        ({"training.optimizer_options": {"betas": [0.9, 0.99]}}, ConfigError, "training.optimizer_options.betas"),
+        ({"training.optimizer_options": {"alpha": 0.9}}, ConfigError, "training.optimizer_options.alpha"),
         ({"model.weights": "no/weights.pth"}, ModelFileError, "model.weights: no/weights.pth: no such file"),
         ({"evaluation.backend": "openvin"}, ConfigError, "unknown backend 'openvin'"),
         ({"evaluation.backend": "pt2"}, ConfigError, "runs exported files, not networks"),

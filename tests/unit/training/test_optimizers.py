@@ -8,7 +8,7 @@ from atrous.core.errors import ConfigError
 from atrous.networks.build import build_network_from
 from atrous.networks.contracts import ParameterGroup
 from atrous.training.norm import freeze_norms
-from atrous.training.optimizers import build_optimizer, describe_rates, set_lr_factor
+from atrous.training.optimizers import build_optimizer, choose_rates, describe_rates, set_lr_factor
 
 
 def build(**options):
@@ -17,7 +17,10 @@ def build(**options):
 
 
 def optimize(network, **settings):
-    return build_optimizer(network, TrainingConfig(head_lr_factor=10.0, weight_decay=0.01, **settings))
+    return build_optimizer(
+        network,
+        TrainingConfig(**{"optimizer": "sgd", "lr": 0.1, "head_lr_factor": 10.0, "weight_decay": 0.01} | settings),
+    )
 
 
 def list_learning(optimizer):
@@ -114,7 +117,10 @@ def test_what_cannot_be_is_refused_in_words(settings, words):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"lr": 0.1}, "sgd, learning rate 0.1; it rises over the first 5% of the steps, then falls to 0"),
+        (
+            {"optimizer": "sgd", "lr": 0.1, "head_lr_factor": 1.0},
+            "sgd, learning rate 0.1; it rises over the first 5% of the steps, then falls to 0",
+        ),
         (
             {"optimizer": "adamw", "lr": 2e-4, "head_lr_factor": 10.0, "warmup_fraction": 0.0},
             "adamw, learning rate 0.0002 (backbone) and 0.002 (new layers); it falls to 0",
@@ -122,4 +128,52 @@ def test_what_cannot_be_is_refused_in_words(settings, words):
     ],
 )
 def test_rates_are_reported_as_they_are(settings, words):
-    assert describe_rates(TrainingConfig(**settings)) == words
+    assert describe_rates(TrainingConfig(**settings), "imagenet") == words
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("weights", ["none", "imagenet", "runs/before"])
+def test_rates_that_are_not_given_follow_a_rule_that_is_said(optimizer, weights):
+    """Random weights and new layers may change fast; what was trained before may not."""
+    settings = TrainingConfig(optimizer=optimizer)
+    rates, random = choose_rates(settings, weights), choose_rates(settings, "none")
+    is_random = weights == "none"
+    assert (rates == random) == is_random
+    assert rates.backbone <= random.backbone
+    assert rates.backbone <= rates.heads
+    said = describe_rates(settings, weights)
+    for rate in (rates.backbone, rates.heads):
+        assert f"{rate:.3g}" in said
+    assert ("random weights" if is_random else "trained weights") in said
+    groups = build_optimizer(build(), settings, weights).param_groups
+    assert {group["initial_lr"] for group in groups} == {rates.backbone, rates.heads}
+
+
+def test_a_rate_that_is_given_holds_whatever_the_rule_says():
+    given = choose_rates(TrainingConfig(lr=0.3), "imagenet")
+    assert given.backbone == 0.3
+    factor = choose_rates(TrainingConfig(head_lr_factor=3.0), "imagenet")
+    assert factor.heads == pytest.approx(3.0 * factor.backbone)
+    assert choose_rates(TrainingConfig(weight_decay=0.5), "imagenet").weight_decay == 0.5
+    assert "rule" not in describe_rates(TrainingConfig(lr=0.3), "imagenet")
+
+
+@pytest.mark.parametrize(("optimizer", "power"), [("sgd", 1.0), ("adamw", 0.5)])
+def test_the_rule_follows_the_images_of_a_step_however_they_are_passed(optimizer, power):
+    def choose(batch, accumulate):
+        return choose_rates(TrainingConfig(optimizer=optimizer, batch=batch, accumulate=accumulate), "imagenet")
+
+    eight = choose(8, 1)
+    assert choose(2, 4) == eight
+    for batch, accumulate in ((2, 1), (32, 1), (4, 8)):
+        scale = (batch * accumulate / 8) ** power
+        rates = choose(batch, accumulate)
+        assert (rates.backbone, rates.heads) == pytest.approx((eight.backbone * scale, eight.heads * scale))
+
+
+def test_an_optimizer_without_a_rule_needs_a_rate():
+    settings = TrainingConfig(optimizer="outside")
+    with pytest.raises(ConfigError, match="no rule for outside\nGive a number"):
+        choose_rates(settings, "none")
+    given = choose_rates(TrainingConfig(optimizer="outside", lr=0.3), "none")
+    assert (given.backbone, given.heads) == (0.3, 0.3)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import json
 import shutil
 import statistics
@@ -99,8 +100,11 @@ class Trial:
 
     @property
     def folder_name(self) -> str:
-        """A name for its folder."""
+        """A name for its folder; it changes with our defaults, so that no training is taken for one of other settings."""
         words = "".join(letter if letter.isalnum() or letter in "=.-_" else "-" for letter in self.recipe)
+        if self.side == OURS:
+            defaults = TrainingConfig().model_dump_json()
+            words += f"-{hashlib.sha256(defaults.encode()).hexdigest()[:6]}"
         return f"{self.side}-{words}-{self.steps}-seed{self.seed}"
 
 

@@ -100,7 +100,7 @@ class Trial:
 
     @property
     def folder_name(self) -> str:
-        """A name for its folder; it changes with our defaults, so that no training is taken for one of other settings."""
+        """A name for its folder, another one for other defaults: no training is taken for one of other settings."""
         words = "".join(letter if letter.isalnum() or letter in "=.-_" else "-" for letter in self.recipe)
         if self.side == OURS:
             defaults = TrainingConfig().model_dump_json()

@@ -96,7 +96,7 @@ def test_from_the_folder_to_predictions_and_again_from_the_run(case, tmp_path, c
     settings = lay_out(data)
     (data / "atrous.yaml").write_text(f"data: {{{settings}}}\n")
 
-    assert main(["check", str(data), "--json"]) in (0, 1)
+    assert main(["check", str(data), "--json", "--out", str(tmp_path / "check.html")]) in (0, 1)
     checked = json.loads(capsys.readouterr().out)
     assert {row["id"] for row in checked["classes"] if row["name"] in ("sky", "crack")} == ids
     assert main(["train", str(data), "--out", str(run), *OPTIONS]) == 0

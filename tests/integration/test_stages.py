@@ -34,7 +34,9 @@ COMMON = {
     "training.crop": 65,
     "training.validations": 1,
     "training.ema_decay": 0.0,
+    "training.optimizer": "sgd",
     "training.lr": 0.02,
+    "training.head_lr_factor": 1.0,
 }
 STAGES = [
     {"training.norm_momentum": 0.05},

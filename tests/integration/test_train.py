@@ -735,7 +735,7 @@ def test_a_preview_obeys_out_and_shows_what_the_training_would_see(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_images_names(tmp_path):
-    with pytest.raises(atrous.AtrousError, match=r"step \d has loss (nan|inf) .*\(images .*train/0000") as caught:
+    with pytest.raises(atrous.AtrousError, match=r"step \d has loss .*(nan|inf) .*\(images .*train/0000") as caught:
         train_shapes(tmp_path / "run", iterations=8, lr=1e9, precision="fp32")
     assert "lower `lr`" in caught.value.hint
     state = load_checkpoint(tmp_path / "run" / "last.ckpt").network

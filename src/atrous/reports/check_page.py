@@ -17,8 +17,6 @@ from atrous.core.labels import VOID_COLOUR, LabelSpace
 from atrous.core.output_folder import require_place, require_replaceable
 from atrous.core.words import describe_count
 from atrous.data.contracts import SegmentationDataset
-from atrous.images.decode import load_image
-from atrous.images.encode import encode_thumbnail
 from atrous.reports.html import render_page
 from atrous.reports.tables import format_colour
 
@@ -143,6 +141,9 @@ def _draw_findings(findings: Sequence[Finding], datasets: Sequence[SegmentationD
 
 def _draw(dataset: SegmentationDataset, index: int) -> Thumbnail | None:
     """Return an image with its mask; alone if the mask cannot be drawn over it; None if it cannot be read."""
+    from atrous.images.decode import load_image  # OpenCV; reports of runs are written without it
+    from atrous.images.encode import encode_thumbnail
+
     path, labels = dataset.image_path(index), None
     try:
         image = dataset.get(index).image if path is None else load_image(path)

@@ -166,7 +166,7 @@ def describe_rates(training: TrainingConfig, weights: str) -> str:
     if rates.heads != rates.backbone:
         lr = f"{lr} (backbone) and {rates.heads:.3g} (new layers)"
     if training.lr == "auto":
-        lr += f", by rule for {'random' if weights == 'none' else 'trained'} weights"
+        lr += ", by rule for random weights" if weights == "none" else ", by rule for trained weights"
     warmup = f"rises over the first {training.warmup_fraction:.0%} of the steps, then " * (training.warmup_fraction > 0)
     return f"{training.optimizer}, learning rate {lr}; it {warmup}falls to 0"
 

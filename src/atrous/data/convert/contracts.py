@@ -206,7 +206,8 @@ class Request:
         """
         found = self.finder.find(name, beside) if isinstance(name, str) else []
         if len(found) > 1:
-            raise AnnotationError("missing-image", f"{len(found)} images are named {name[:200]!r}, such as {found[0]}")
+            count = describe_count(len(found), "image")
+            raise AnnotationError("missing-image", f"{count} are named {name[:200]!r}, such as {found[0]}")
         return found[0] if found else None
 
     def require_image(self, name: Any, beside: Path | None = None) -> Path:

@@ -66,7 +66,7 @@ def _find_own_image(mask: Path, masks: set[Path], request: Request) -> Path:
     below = mask.parent.as_posix()
     found = [path for stem in stems for path in request.finder.find_by_stem(f"{below}/{stem}", masks)]
     if len(found) != 1:
-        several = f"{len(found)} images may be its own, such as {found[0]}" if found else ""
+        several = f"{describe_count(len(found), 'image')} may be its own, such as {found[0]}" if found else ""
         raise AnnotationError("missing-image", several or "there is no image of this name")
     return found[0]
 

@@ -19,6 +19,7 @@ from ruamel.yaml.error import YAMLError
 from atrous.core.errors import DataError
 from atrous.core.labels import name_unnamed
 from atrous.core.records import Note, Progress
+from atrous.core.words import describe_count
 from atrous.data.convert.contracts import (
     AnnotatedImage,
     AnnotationError,
@@ -92,7 +93,8 @@ def _find_image(file: Path, request: Request) -> Path | None:
     parts = ["images" if part == "labels" else part for part in file.with_suffix("").parts]
     found = request.finder.find_by_stem("/".join(parts))
     if len(found) > 1:
-        raise AnnotationError("missing-image", f"{len(found)} images are named {file.stem!r}, such as {found[0]}")
+        count = describe_count(len(found), "image")
+        raise AnnotationError("missing-image", f"{count} are named {file.stem!r}, such as {found[0]}")
     return found[0] if found else None
 
 

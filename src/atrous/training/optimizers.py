@@ -79,8 +79,8 @@ def build_adamw(
 def choose_rates(training: TrainingConfig, weights: str) -> Rates:
     """Return the rates of a training: those that are given; for the others, those of a rule.
 
-    Weights that were trained before change slowly, new layers fast. The numbers were read off trainings on street
-    scenes and on photographs, see docs/learning.md.
+    Weights that were trained before change slowly, new layers fast. The rates for trained weights were read off
+    trainings on street scenes and on photographs, see docs/learning.md; AdamW's for random weights are not measured.
 
     Args:
         training: Settings: `optimizer`, `lr`, `head_lr_factor`, `weight_decay`, `batch` and `accumulate`.

@@ -68,7 +68,7 @@ def convert_annotations(
         on_message: Receives messages about automatic choices. Default: they are shown with the progress.
     Returns: What was done.
     Raises:
-        UsageError: There is no such format, it cannot be guessed, `out` is not empty or is inside `source`, or an
+        UsageError: There is no such format, it cannot be guessed, `out` is not empty or is the source, or an
             argument is out of its range.
         DataError: There is no such source, or nothing in it can be converted.
         MachineError: The disk is full or refuses to be written.

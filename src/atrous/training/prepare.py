@@ -28,6 +28,7 @@ from atrous.losses.build import build_loss
 from atrous.networks.contracts import AtrousPlan, count_cells
 from atrous.networks.device import find_device
 from atrous.networks.layers.lean import set_lean
+from atrous.networks.layers.pooling import FEWEST_VALUES_PER_NORM, PooledConvNormAct
 from atrous.networks.segmenter import Segmenter
 from atrous.networks.weights import start_weights
 from atrous.training.checkpoint import Checkpoint, TrainState, explain_damage
@@ -200,6 +201,13 @@ def _build_network(
         f"batch norm: {training.norm}, {training.batch * cells * cells:,} values per norm at the deepest level, "
         f"{training.batch} in the image-level branch"
     )
+    pooled = any(isinstance(module, PooledConvNormAct) for module in network.modules())
+    if pooled and training.norm == "trained" and training.batch < FEWEST_VALUES_PER_NORM:
+        message = (
+            f"image-level branch: a batch of {training.batch} is too small for its batch norm, so that its running "
+            f"statistics are used; with a batch of {FEWEST_VALUES_PER_NORM} or more it would be trained"
+        )
+        journal.log(Note("few-values-per-norm", message))
     return network.to(memory_format=torch.channels_last)
 
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import logging
-
 import pytest
 import torch
 import torch.distributed
@@ -115,14 +113,6 @@ def test_enough_values_are_normalised_among_themselves() -> None:
     expected = torch.relu((raw - raw.mean(dim=0)) / (raw.var(dim=0, unbiased=False) + pooling.norm.eps).sqrt())
     torch.testing.assert_close(pooling(features), expected.expand(-1, -1, 2, 2))
     assert not torch.equal(pooling.norm.running_mean, before)
-
-
-def test_a_frozen_norm_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    pooling = build().train()
-    pooling.norm.eval()
-    with caplog.at_level(logging.WARNING, logger="atrous"):
-        pooling(torch.randn(1, 6, 2, 2))
-    assert not caplog.records
 
 
 def test_other_processes_count_only_where_the_norm_is_synchronised(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import logging
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -62,15 +60,12 @@ def test_images_of_another_form_are_refused(images: Tensor) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3])
-def test_small_batches_train_on_running_statistics_and_it_is_said_once(batch: int, caplog) -> None:
+def test_small_batches_train_on_running_statistics(batch: int) -> None:
     """The usual mistakes: batch 1 ends with an error, batch 2 makes the pooled branch +1 and -1 whatever goes in."""
     network = build().train()
     pooling = network.head.aspp.pooling
     statistics = pooling.norm.running_mean.clone()
-    with caplog.at_level(logging.WARNING, logger="atrous"):
-        for _ in range(2):
-            network(draw_bytes(batch, 65, 65)).square().mean().backward()
-    assert [record.getMessage().split(":")[0] for record in caplog.records] == ["image-level features"]
+    network(draw_bytes(batch, 65, 65)).square().mean().backward()
     assert torch.equal(pooling.norm.running_mean, statistics)
     assert pooling.conv.weight.grad.abs().sum() > 0
 

@@ -100,7 +100,7 @@ def test_loss_and_gradients_follow_the_output_stride_through_the_compiler(bf16: 
 
 @pytest.mark.parametrize("batch", [4, 2])
 def test_a_network_is_one_graph_and_each_stride_is_compiled_once(batch: int) -> None:
-    """A batch of two has too few values for a norm, which is said once: that may not break the graph."""
+    """A batch of two has too few values for a norm: its other way may not break the graph."""
     torch.compiler.reset()
     graphs = []
 

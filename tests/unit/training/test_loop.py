@@ -116,3 +116,13 @@ def test_concluding_keeps_the_best_weights_and_names_the_examples(tmp_path):
     assert all((tmp_path / row["image"]).is_file() for row in metrics["examples"])
     for name, tensor in load_model(training.run.model)[0].state_dict().items():
         assert torch.equal(best[name], tensor)
+
+
+@pytest.mark.parametrize(
+    ("batch", "norm", "is_noted"), [(3, "trained", True), (4, "trained", False), (3, "frozen", False)]
+)
+def test_a_batch_too_small_for_the_image_level_norm_is_noted(tmp_path, batch, norm, is_noted):
+    options = {"model.name": "deeplabv3-tiny", "model.head": {"rates": (1, 2, 3)}, "training.norm": norm}
+    training = prepare(tmp_path, **options, **{"training.batch": batch})
+    codes = [note.code for note in training.journal.notes]
+    assert ("few-values-per-norm" in codes) == is_noted

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from functools import partial
 
@@ -20,21 +19,17 @@ from atrous.networks.layers.resize import compute_interpolation, multiply_sides
 FEWEST_VALUES_PER_NORM = 4
 """With fewer values per channel a batch norm is meaningless: with two, its output is +1 and -1 for any input."""
 
-_log = logging.getLogger("atrous")
-
 
 class PooledConvNormAct(ConvNormAct):
     """1x1 convolution, norm and ReLU for maps of few cells, such as one an image.
 
     If a batch norm sees fewer than `FEWEST_VALUES_PER_NORM` values per channel in training (over all processes, if it
-    is synchronised), its running statistics replace those of the batch, which is logged once. An instance norm, if it
-    was put in place of the batch norm, is not applied to single cells. Any other norm is applied as it is.
+    is synchronised), its running statistics replace those of the batch. An instance norm, if it was put in place of the
+    batch norm, is not applied to single cells. Any other norm is applied as it is.
 
     Shapes:
         in (B, C, h, w); out (B, C', h, w).
     """
-
-    _said = False
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the activation of the normalised convolution."""
@@ -53,11 +48,6 @@ class PooledConvNormAct(ConvNormAct):
         if not is_few or not isinstance(norm, _BatchNorm) or norm.running_mean is None:
             normalised: Tensor = norm(projected)
             return normalised
-        if not self._said and not torch.compiler.is_compiling():  # logging would break a compiled graph
-            self._said = True
-            _log.warning(
-                "image-level features: %d values per norm are too few; its running statistics are used", values
-            )
         return F.batch_norm(projected, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
 
 

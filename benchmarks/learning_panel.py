@@ -14,6 +14,7 @@ import numpy as np
 from atrous.config.schema import DataConfig
 from atrous.core.labels import IGNORE_INDEX, LabelSpace
 from atrous.core.records import Sample
+from atrous.core.split_options import SplitOptions
 from atrous.data.build import build_splits
 from atrous.data.contracts import SegmentationDataset, Splits
 from atrous.data.datasets.shapes import build_shapes
@@ -150,7 +151,7 @@ def find_animals(root: Path, *, tuning: bool, count: int | None = None) -> Split
             occurs. Default: all.
     """
     source = f"voc={root / 'voc_animals'}"
-    splits = build_splits(DataConfig(source=source, classes=ANIMALS, train_split="train_aug"))
+    splits = build_splits(DataConfig(source=source, classes=ANIMALS, split=SplitOptions(train="train_aug")))
     halves = hold_out(splits.train, range(0, len(splits.train), TUNING_EVERY))
     if count is not None:
         return Splits(choose_few(halves.train, count), halves.val if tuning else splits.val, splits.layout)

@@ -12,11 +12,12 @@ from PIL import Image
 
 from atrous.core.data_source import DRAWN
 from atrous.core.labels import IGNORE_INDEX
+from atrous.core.split_options import SplitOptions
 from atrous.data import DATASETS
 from atrous.data.checks.survey import Survey, run_checks
 from atrous.data.contracts import DataRequest, Splits
 
-REAL = {"camvid": ("camvid", DataRequest()), "voc": ("voc_animals", DataRequest(train_split="train_aug"))}
+REAL = {"camvid": ("camvid", DataRequest()), "voc": ("voc_animals", DataRequest(split=SplitOptions(train="train_aug")))}
 
 
 def save_pair(image: Path, mask: Path, ids: list[int]) -> None:

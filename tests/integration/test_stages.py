@@ -217,4 +217,4 @@ def test_a_dry_run_tells_every_stage(tmp_path):
 def test_data_given_as_objects_are_every_stages(tmp_path):
     splits = build_shapes(num_train=2, num_val=1, size=65)
     with pytest.raises(atrous.ConfigError, match="stages: one sets a key of data"):
-        atrous.train(splits, out=tmp_path / "run", set={"stages": [{}, {"data.train_split": "trainval"}]}, iterations=1)
+        atrous.train(splits, out=tmp_path / "run", set={"stages": [{}, {"data.split.train": "trainval"}]}, iterations=1)

@@ -60,7 +60,7 @@ TRAIN = [
     training("a negative seed", "--seed", "-1", says=("seed",)),
     training("a seed of 63 bits", "--seed", "9223372036854775807", says=("seed", "4294967295"), quick=True),
     training("a seed of 67 bits", "--seed", "99999999999999999999", says=("seed",)),
-    training("a split of 67 bits", "--set", "data.split_seed=99999999999999999999", says=("split_seed",)),
+    training("a split of 67 bits", "--set", "data.split.seed=99999999999999999999", says=("split.seed",)),
     training("endless epochs", "--epochs", "1e300", says=("epochs",)),
     training("endless steps", "--iterations", "1" + "0" * 30, says=("iterations",)),
     training("endless minutes", "--max-minutes", "1e300", says=("max_minutes",)),

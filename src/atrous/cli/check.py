@@ -30,7 +30,7 @@ def run(
         ),
     ],
     assignments: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as data.val_split=test.")
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as data.split.val=test.")
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="HTML file that shows the result, with images.")] = Path(
         "check.html"

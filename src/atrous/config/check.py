@@ -9,6 +9,7 @@ from atrous.config.problems import Problem, find_source, raise_problems
 from atrous.config.schema import Config, TrainingConfig
 from atrous.config.stages import LENGTH_FIELDS as LENGTH_FIELDS
 from atrous.config.stages import check_stages, list_stages
+from atrous.core.split_options import DEFAULT_TRAIN, DEFAULT_VAL, SplitOptions
 from atrous.core.words import describe_count
 
 
@@ -57,12 +58,7 @@ def require_valid(config: Config, sources: Mapping[str, str] | None = None) -> N
 
 def _check_data(config: Config) -> Iterator[Problem]:
     data = config.data
-    if data.train_split == data.val_split:
-        yield Problem(
-            "data.val_split",
-            f"is {data.val_split!r}, as data.train_split is: the score would be that of the training images",
-            "Name two splits. Of data without splits of their own, a share is held out for validation.",
-        )
+    yield from _check_split(data.split)
     names = list(data.classes.values() if isinstance(data.classes, dict) else data.classes or ())
     for name in dict.fromkeys(name for name in names if names.count(name) > 1):
         yield Problem("data.classes", f"names {name!r} twice", "Give each class a name of its own.")
@@ -86,6 +82,35 @@ def _check_data(config: Config) -> Iterator[Problem]:
             f"holds {number}, which data.label_map maps to {data.label_map[number]}",
             "A value is either ignored or mapped: take it out of one of them.",
         )
+
+
+def _check_split(split: SplitOptions) -> Iterator[Problem]:
+    if isinstance(split.val, str) and split.val == (split.train or DEFAULT_TRAIN):
+        yield Problem(
+            "data.split.val",
+            f"is {split.val!r}, as data.split.train is: the score would be that of the training images",
+            "Name two splits, or a share to hold out, such as 0.2.",
+        )
+    if split.train == DEFAULT_VAL and split.val is None:
+        yield Problem("data.split.train", f"is {DEFAULT_VAL!r}, which is scored too", "Name data.split.val as well.")
+    if isinstance(split.val, str) and split.seed:
+        yield Problem("data.split.seed", "has no effect: no share is held out", "Leave it out, or write val: 0.2.")
+    if split.group is not None:
+        try:
+            num_groups = re.compile(split.group).groups
+        except (re.error, RecursionError, OverflowError) as error:
+            yield Problem(
+                "data.split.group",
+                f"is {split.group!r}, which is no regular expression: {error}",
+                'An example is "^(.+?)_": what is before the first underscore.',
+            )
+        else:
+            if not num_groups:
+                yield Problem(
+                    "data.split.group",
+                    f"is {split.group!r}, which has no group",
+                    'Put what images have in common in parentheses, such as "^(.+?)_".',
+                )
 
 
 def _check_training(config: Config) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ import io
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ from atrous.config.problems import (
     describe_validation_error,
     find_source,
     list_keys,
+    list_nested,
     list_sections,
     raise_problems,
 )
@@ -33,6 +35,7 @@ from atrous.core.data_source import SETTINGS_NAME, DataSource, expand_path, reso
 from atrous.core.errors import ConfigError
 from atrous.core.registry import describe_choices, nearest_name
 from atrous.core.run_folder import RunFolder
+from atrous.core.split_options import DEFAULT_SHARE, DEFAULT_TRAIN, DEFAULT_VAL
 
 DEFAULT_EPOCHS = 50
 DATA_VERSION = 1
@@ -133,9 +136,7 @@ def list_recipes() -> list[str]:
 def _read_recipe(recipe: Path | str, problems: list[Problem]) -> list[_Setting]:
     path = Path(recipe)
     if path.suffix in (".yaml", ".yml"):
-        settings = list(_read_yaml(path, f"recipe {path}", problems))
-        _refuse_old_version(settings, path)
-        return settings
+        return _read_version(list(_read_yaml(path, f"recipe {path}", problems)), path)
     if str(recipe) not in list_recipes():
         raise ConfigError(
             f"no recipe {str(recipe)!r}", f"{describe_choices(str(recipe), list_recipes())} Or a .yaml file."
@@ -144,21 +145,67 @@ def _read_recipe(recipe: Path | str, problems: list[Problem]) -> list[_Setting]:
         return list(_read_yaml(shipped, f"recipe {recipe}", problems))
 
 
-def _refuse_old_version(settings: Sequence[_Setting], path: Path) -> None:
+def _read_version(settings: list[_Setting], path: Path) -> list[_Setting]:
+    """Return the settings of a file in their present form.
+
+    Raises:
+        ConfigError: Its form is of a version that is not read any more.
+    """
     version = next((setting.value for setting in settings if setting.path == ("version",)), VERSION)
-    if isinstance(version, int) and version < VERSION:
-        weights = RunFolder(path.parent).model
-        way = f", or start it from this run's weights with `weights={weights}`" if weights.is_file() else ""
-        raise ConfigError(
-            f"{path} has format {version} of an earlier atrous, which this one does not read", f"Start a new run{way}."
-        )
+    if not isinstance(version, int) or isinstance(version, bool) or version >= VERSION:
+        return settings
+    if version == 2:
+        return _update_splits(settings)
+    weights = RunFolder(path.parent).model
+    way = f", or start it from this run's weights with `weights={weights}`" if weights.is_file() else ""
+    raise ConfigError(
+        f"{path} has format {version} of an earlier atrous, which this one does not read", f"Start a new run{way}."
+    )
+
+
+def _update_splits(settings: Sequence[_Setting]) -> list[_Setting]:
+    """Return the settings of a file of version 2, in which a split had four keys, as those of version 3."""
+    updated = []
+    for path, value, source in settings:
+        if path == ("stages",) and isinstance(value, list):
+            value = [_update_stage(stage) if isinstance(stage, dict) else stage for stage in value]
+        elif path == ("version",):
+            value = VERSION
+        updated.append(_Setting(path, value, source))
+    data = {setting.path[1]: setting for setting in updated if setting.path[0] == "data" and len(setting.path) == 2}
+    split = _convert_split({name: setting.value for name, setting in data.items()})
+    kept = [setting for setting in updated if setting.path[1:2] not in [(name,) for name in _SPLIT_KEYS]]
+    sources = [setting.source for name, setting in data.items() if name in _SPLIT_KEYS]
+    return [*kept, *(_Setting(("data", "split", name), value, sources[0]) for name, value in split.items())]
+
+
+def _update_stage(stage: Mapping[Any, Any]) -> dict[Any, Any]:
+    split = _convert_split({key.removeprefix("data."): value for key, value in stage.items() if isinstance(key, str)})
+    kept = {key: value for key, value in stage.items() if str(key).removeprefix("data.") not in _SPLIT_KEYS}
+    return kept | {f"data.split.{name}": value for name, value in split.items()}
+
+
+_SPLIT_KEYS = ("train_split", "val_split", "val_fraction", "split_seed")
+
+
+def _convert_split(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of `data.split` that the keys of version 2 stand for; a share counted without splits alone."""
+    if not data.keys() & {*_SPLIT_KEYS}:
+        return {}
+    train, val = data.get("train_split", DEFAULT_TRAIN), data.get("val_split", DEFAULT_VAL)
+    share, seed = data.get("val_fraction", DEFAULT_SHARE), data.get("split_seed", 0)
+    if (train, val) != (DEFAULT_TRAIN, DEFAULT_VAL):
+        return {"train": train, "val": val, "seed": 0, "group": None}
+    return {"train": None, "val": None if share == DEFAULT_SHARE else share, "seed": seed, "group": None}
 
 
 def _read_data_file(layers: Sequence[list[_Setting]], problems: list[Problem]) -> list[_Setting]:
     """Read the `atrous.yaml` of the data; a source that names this file is replaced by the data it describes."""
     text, root = (_find_last(layers, key) for key in ("source", "root"))
     source = _resolve_text(text, root)
-    if source is None or _list_given(layers) >= set(list_sections()["data"]):
+    if source is None or _list_given(layers) >= {
+        key.partition(".")[2] for key in list_keys() if key.startswith("data.")
+    }:
         return []  # the config.yaml of a run sets every key of data itself
     found = _read_data_settings(source, problems)
     if source.is_settings_named:
@@ -206,11 +253,9 @@ def _complete_stages(
     if not isinstance(stages, list | tuple):
         return stages
     given = _list_given(layers) - {"source", "root"}
-    defaults = {
-        f"data.{field}": value
-        for field, value in DataConfig().model_dump(mode="json").items()
-        if field in {setting.path[1] for setting in data_settings} - given - {"source", "root"}
-    }
+    plain = DataConfig().model_dump(mode="json")
+    fields = {_name_field(setting) for setting in data_settings} - given - {"source", "root"}
+    defaults = {f"data.{field}": reduce(dict.__getitem__, field.split("."), plain) for field in sorted(fields)}
     return [_complete_stage(stage, defaults, given, _find_last(layers, "root"), problems) for stage in stages]
 
 
@@ -223,10 +268,12 @@ def _complete_stage(
     if source is None:
         return stage
     own = _read_data_settings(source, problems)
-    found = {".".join(setting.path): setting.value for setting in own if setting.path[1] not in given}
+    found = {".".join(setting.path): setting.value for setting in own if _name_field(setting) not in given}
     if source.is_settings_named:
         stage = {**stage, "data.source": found.get("data.source", str(source))}
-    return {**defaults, **found, **stage}
+    own_settings = (_Setting(tuple(str(key).split(".")), value, "") for key, value in stage.items())
+    opened = {".".join(each.path): each.value for setting in own_settings for each in _open_nested(setting)}
+    return {**defaults, **found, **opened}
 
 
 def _resolve_text(text: Any, root: Any) -> DataSource | None:
@@ -237,8 +284,13 @@ def _resolve_text(text: Any, root: Any) -> DataSource | None:
 
 
 def _list_given(layers: Sequence[list[_Setting]]) -> set[str]:
-    """Return the keys of data that a recipe, an option or an assignment sets."""
-    return {setting.path[1] for layer in layers for setting in layer if setting.path[0] == "data"}
+    """Return the keys of data that a recipe, an option or an assignment sets, such as "ignore" or "split.val"."""
+    return {_name_field(setting) for layer in layers for setting in layer if setting.path[0] == "data"}
+
+
+def _name_field(setting: _Setting) -> str:
+    """Return which field of data a setting is of."""
+    return ".".join(setting.path[1 : 3 if ".".join(setting.path[:2]) in list_nested() else 2])
 
 
 def _check_data_settings(settings: Sequence[_Setting]) -> list[Problem]:
@@ -307,7 +359,9 @@ def _list_settings(tree: Mapping[Any, Any], lines: Mapping[tuple[str, ...], int]
         line = lines.get((name,), 1)  # a key from an anchor has no line of its own
         if isinstance(content, dict) and name in list_sections():
             for field, value in content.items():
-                yield _Setting((name, str(field)), value, f"{label}:{lines.get((name, str(field)), line)}")
+                where = lines.get((name, str(field)), line)
+                for setting in _open_nested(_Setting((name, str(field)), value, f"{label}:{where}")):
+                    yield setting._replace(source=f"{label}:{lines.get(setting.path, where)}")
         elif content is not None or name not in list_sections():
             yield _Setting((name,), content, f"{label}:{line}")
 
@@ -316,14 +370,23 @@ def _open_sections(settings: Iterable[_Setting], problems: list[Problem]) -> Ite
     """Yield settings, those of a whole section key by key; a section that is no mapping is a problem."""
     for setting in settings:
         if len(setting.path) > 1 or setting.path[0] not in list_sections():
-            yield setting
+            yield from _open_nested(setting)
         elif isinstance(setting.value, Mapping):
             for field, value in setting.value.items():
-                yield _Setting((*setting.path, str(field)), value, setting.source)
+                yield from _open_nested(_Setting((*setting.path, str(field)), value, setting.source))
         else:
             name = setting.path[0]
             hint = f"Allowed: a mapping: write `{name}:`, then its keys, indented."
             problems.append(Problem(name, f"is {setting.value!r}", hint, setting.source))
+
+
+def _open_nested(setting: _Setting) -> Iterator[_Setting]:
+    """Yield a setting, that of a whole section inside a section key by key: each source sets some of its keys."""
+    if ".".join(setting.path) in list_nested() and isinstance(setting.value, Mapping):
+        for field, value in setting.value.items():
+            yield _Setting((*setting.path, str(field)), value, setting.source)
+    else:
+        yield setting
 
 
 def _describe_yaml_error(error: Exception, path: Path) -> tuple[str, str]:
@@ -400,7 +463,7 @@ def _read_options(options: Mapping[str, Any], keywords: Collection[str], problem
 
 def _find_key(name: str) -> str | None:
     """Return the dotted key of a field; if two sections have the field, that of training."""
-    keys = [key for key in list_keys() if key.rpartition(".")[2] == name]
+    keys = [key for key in list_keys() if key.rpartition(".")[2] == name and key.count(".") < 2]
     training = [key for key in keys if key.startswith("training.")]
     return _SHORT_NAMES.get(name) or next(iter([*training, *keys]), None)
 

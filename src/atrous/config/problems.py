@@ -27,6 +27,13 @@ _PLAIN_WORDS = {
 }
 
 
+RENAMED = {
+    "data.val_fraction": "Write data.split.val, such as `split: {val: 0.2}`.",
+    "data.split_seed": "Write data.split.seed, such as `split: {val: 0.2, seed: 0}`.",
+    "data.train_split": "Write data.split.train, such as `split: {train: train_aug, val: val}`.",
+    "data.val_split": "Write data.split.val, such as `split: {train: train, val: test}`.",
+}
+"""Keys of earlier forms, each with what to write now."""
 _SECTION = re.compile(r"(a )?dictionary or (an )?instance of \w+")
 """How pydantic calls a section of the configuration."""
 
@@ -75,6 +82,17 @@ def _list_fields(kind: Any) -> list[str]:
     return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, Section) else []
 
 
+def list_nested() -> dict[str, list[str]]:
+    """Return the sections inside the sections of `Config` by dotted key, each with the names of its fields."""
+    kinds = {
+        f"{section}.{name}": field.annotation
+        for section, outer in Config.model_fields.items()
+        if isinstance(outer.annotation, type) and issubclass(outer.annotation, Section)
+        for name, field in outer.annotation.model_fields.items()
+    }
+    return {key: names for key, kind in kinds.items() if (names := _list_fields(kind))}
+
+
 def list_plain_keys() -> list[str]:
     """Return the keys of `Config` that are no sections."""
     return [name for name in Config.model_fields if name not in list_sections()]
@@ -82,17 +100,22 @@ def list_plain_keys() -> list[str]:
 
 def list_keys() -> list[str]:
     """Return every dotted key that a configuration may hold, without the free options of parts."""
-    nested = [f"{section}.{field}" for section, names in list_sections().items() for field in names]
-    return [*list_plain_keys(), *nested]
+    nested = list_nested()
+    keys = [f"{section}.{field}" for section, names in list_sections().items() for field in names]
+    leaves = [leaf for key in keys for leaf in ([f"{key}.{name}" for name in nested[key]] if key in nested else [key])]
+    return [*list_plain_keys(), *leaves]
 
 
 def describe_unknown_key(key: str) -> str:
     """Say which key may have been meant instead of an unknown one, and what its section holds."""
     section, _, _ = key.rpartition(".")
     leaf = key.rpartition(".")[2]
-    sections = list_sections()
-    siblings = sections[section] if section in sections else [*sections, *list_plain_keys()]
-    leaves = {other.rpartition(".")[2]: other for other in reversed(list_keys())}
+    if key in RENAMED:
+        return RENAMED[key]
+    sections = list_sections() | list_nested()
+    siblings = sections[section] if section in sections else [*list_sections(), *list_plain_keys()]
+    by_depth = sorted(list_keys(), key=lambda other: other.count("."))
+    leaves = {other.rpartition(".")[2]: other for other in reversed(by_depth)}
     near = nearest_name(leaf, siblings)
     if near and section in sections:
         near = f"{section}.{near}"
@@ -121,8 +144,12 @@ def describe_validation_error(
     for item in error.errors(include_url=False):
         item["loc"] = (within, *item["loc"]) if within else item["loc"]
         # Below a field pydantic adds names of union branches and positions in a list.
-        by_key.setdefault(".".join(map(str, item["loc"][:depth])), []).append(item)
-    return [_describe_key(key, items, find_source(key, sources), depth) for key, items in by_key.items()]
+        length = depth + (".".join(map(str, item["loc"][:depth])) in list_nested() and len(item["loc"]) > depth)
+        by_key.setdefault(".".join(map(str, item["loc"][:length])), []).append(item)
+    return [
+        _describe_key(key, items, find_source(key, sources), max(depth, key.count(".") + 1))
+        for key, items in by_key.items()
+    ]
 
 
 def find_source(key: str, sources: Mapping[str, str]) -> str:
@@ -164,7 +191,7 @@ def _shorten(item: Mapping[str, Any]) -> str:
         return f"a list of at most {item['ctx']['max_length']}"
     if item["type"] == "value_error":
         return str(item["ctx"]["error"])
-    if item["type"] == "string_pattern_mismatch":
+    if item["type"] in ("string_pattern_mismatch", "string_too_short"):
         return "text that is not empty"
     text = str(item["msg"]).removeprefix("Input should be ").removeprefix("a valid ").partition(", unable")[0]
     return "a mapping" if _SECTION.fullmatch(text) else _PLAIN_WORDS.get(text, text)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from atrous.core.inference_options import InferenceOptions, Precision
 from atrous.core.labels import USUAL_VOID_ID
 from atrous.core.seeds import MAX_SEED
+from atrous.core.split_options import SplitOptions
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 ClassId = Annotated[int, Field(ge=0, le=65534)]
@@ -28,7 +29,7 @@ Scale = Annotated[float, Field(ge=1e-3, le=1e3)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Rate = Annotated[int, Field(ge=1, le=LARGEST_SIDE_PX)]
 
-VERSION: Literal[2] = 2
+VERSION: Literal[3] = 3
 """Version of the form of recipes and of the config.yaml of runs."""
 
 
@@ -97,14 +98,8 @@ class DataConfig(Section):
     """Values in the masks that are neither trained on nor scored. Default: 255, unless it is a class or mapped."""
     label_map: dict[FileValue, ClassId] = {}
     """The id of each value in the masks that is no id itself, such as {255: 1} of masks with 0 and 255."""
-    val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
-    """Share held out for validation if the data have no splits of their own."""
-    split_seed: Seed = 0
-    """Seed of that split."""
-    train_split: str = "train"
-    """Name of the split to train on, such as train_aug of VOC."""
-    val_split: str = "val"
-    """Name of the split to score."""
+    split: SplitOptions = SplitOptions()
+    """Which images are trained on and which scored: {val: 0.2, group: "^(.+?)_"}, or {train: train_aug, val: val}."""
     colours: Annotated[dict[Colour, ClassId], Field(min_length=1)] | Place | None = None
     """Masks in colour: the id of each colour, such as {[255, 0, 0]: 1}, or a file: labelmap.txt, or CSV."""
     unlabelled: Literal["error", "background", "ignore"] = "error"
@@ -257,7 +252,7 @@ class OutputConfig(Section):
 class Config(Section):
     """All settings of a run."""
 
-    version: Literal[2] = VERSION
+    version: Literal[3] = VERSION
     """Version of this form; the config.yaml of a run names it."""
     data: DataConfig = DataConfig()
     """Images and masks."""

@@ -13,6 +13,7 @@ from atrous.config.problems import (
     describe_unknown_key,
     describe_validation_error,
     list_keys,
+    list_nested,
     raise_problems,
 )
 from atrous.config.schema import Config
@@ -52,7 +53,9 @@ def _resolve(config: Config) -> tuple[tuple[Config, ...], list[Problem]]:
         if any(f"training.{name}" in settings for name in LENGTH_FIELDS):
             tree["training"].update(dict.fromkeys(LENGTH_FIELDS))
         for key, value in settings.items():
-            _put(tree, key.split("."), value)
+            nested = value if key in list_nested() and isinstance(value, Mapping) else {}
+            for path, inner in {f"{key}.{name}": inner for name, inner in nested.items()}.items() or [(key, value)]:
+                _put(tree, path.split("."), inner)
         try:
             if not found:
                 stages.append(Config.model_validate_json(json.dumps(tree, default=str), strict=True))
@@ -82,7 +85,7 @@ def _check_keys(settings: Mapping[str, Any]) -> Iterator[Problem]:
                 "is not a stage's to set: all stages train one network, each from the weights of the one before",
                 f"Set {field} outside the stages.",
             )
-        elif field not in list_keys():
+        elif field not in [*list_keys(), *list_nested()]:
             yield Problem(key, "is unknown", describe_unknown_key(field))
         elif key != field and not isinstance(settings.get(field, {}), Mapping):
             yield Problem(field, f"is {settings[field]!r}", f"{key} needs a mapping there.")

@@ -36,10 +36,7 @@ if TYPE_CHECKING:  # checks of data need no PyTorch
     from atrous.data.sampling import Batch, Stream
 
 _REQUESTED = (
-    "train_split",
-    "val_split",
-    "val_fraction",
-    "split_seed",
+    "split",
     "exclude",
     "images",
     "masks",

@@ -14,6 +14,7 @@ from atrous.core.errors import DataError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Note, ProgressCallback, Sample
 from atrous.core.registry import nearest_name
+from atrous.core.split_options import DEFAULT_SPLIT, SplitOptions, is_list
 from atrous.core.words import describe_count
 from atrous.data.classes import Classes
 from atrous.data.inventory import Exclusion, Inventory, Unlabelled
@@ -87,10 +88,7 @@ class DataRequest:
             of a registered data set, or one class for each id found in the masks.
         ignore: Ids that are neither trained on nor scored, besides those that the data set ignores.
         mask_reader: What turns the numbers in mask files into ids.
-        train_split: Name of the split to train on.
-        val_split: Name of the split to score.
-        val_fraction: Share held out for validation if the data have no splits of their own.
-        split_seed: Seed of that choice.
+        split: Which images are trained on and which are scored.
         images: The images of a folder of the user's own: a folder, a glob or a template; None to find them.
         masks: Their masks likewise.
         pairs: A CSV file with the columns image, mask and, if there are splits, split; instead of both.
@@ -104,10 +102,7 @@ class DataRequest:
     classes: Classes = None
     ignore: Sequence[int] = (255,)
     mask_reader: MaskReader = PLAIN
-    train_split: str = "train"
-    val_split: str = "val"
-    val_fraction: float = 0.2
-    split_seed: int = 0
+    split: SplitOptions = DEFAULT_SPLIT
     images: str | None = None
     masks: str | None = None
     pairs: str | None = None
@@ -121,7 +116,7 @@ class DataRequest:
         return Exclusion(root, tuple(self.exclude))
 
     def choose_splits(self, existing: Collection[str], place: str) -> tuple[tuple[str, ...], tuple[Note, ...]]:
-        """Return the names of the splits to read: both, or for every pair those that exist; and which are skipped.
+        """Return the names of the splits to read, and which are skipped: both, or those that are divided anew.
 
         Args:
             existing: Names of the splits that the data have.
@@ -129,13 +124,23 @@ class DataRequest:
         Raises:
             DataError: A split that is needed does not exist.
         """
-        wanted = tuple(dict.fromkeys((self.train_split, self.val_split)))
+        split = self.split
+        wanted = tuple(dict.fromkeys((split.train_name, split.val_name)))
         there = tuple(name for name in wanted if name in existing) or tuple(sorted(existing))
         if self.every_pair and there:
-            others = sorted(set(existing) - set(there))
-            message = f"the splits {', '.join(there)} are taken, and {', '.join(others)} skipped"
-            return there, (Note("skipped-splits", message),) if others else ()
-        if there == wanted:
+            return self._take(there, existing)
+        if split.is_divided and existing:
+            named = tuple(text for text in (split.train, split.val) if isinstance(text, str) and not is_list(text))
+            if any(split.lists):
+                there = tuple(sorted(existing))
+            elif not named:
+                there = tuple(name for name in there if not name.startswith(_TEST)) or there
+            else:
+                there = named
+            if {*named} <= {*existing}:
+                return self._take(there, existing)
+            wanted = named
+        elif there == wanted:
             return there, ()
         if not existing:
             raise DataError(
@@ -145,20 +150,27 @@ class DataRequest:
         others = sorted(set(existing) - set(wanted))
         last = others[0] if len(missing) == len(others) == 1 else "NAME"
         options = [
-            f"`set` data.{option}={_guess_split(name, others) or last}"
-            for option, name in (("train_split", self.train_split), ("val_split", self.val_split))
+            f"`set` data.split.{option}={_guess_split(name, others) or last}"
+            for option, name in (("train", split.train_name), ("val", split.val_name))
             if name in missing
         ]
         raise DataError(
             f"{place}: no split {' and no split '.join(missing)}; there are: {', '.join(sorted(existing))}",
             f"Choose one: {' '.join(options)}, or the same keys in {SETTINGS_NAME}."
             if others
-            else "Add it. Of data without splits of their own, a share is held out for validation.",
+            else "Add it, or hold out a share of the images: `set` data.split.val=0.2.",
         )
+
+    def _take(self, there: tuple[str, ...], existing: Collection[str]) -> tuple[tuple[str, ...], tuple[Note, ...]]:
+        others = sorted(set(existing) - set(there))
+        message = f"the splits {', '.join(there)} are taken, and {', '.join(others)} skipped"
+        return there, (Note("skipped-splits", message),) if others else ()
 
 
 DEFAULT_REQUEST = DataRequest()
 """All classes, splits `train` and `val`."""
+_TEST = "test"
+"""How the names of splits begin of which nothing is held out: they are kept for the end."""
 
 
 def _guess_split(name: str, others: Sequence[str]) -> str:

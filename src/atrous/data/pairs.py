@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -16,6 +16,7 @@ from atrous.core.records import Note, Sample
 from atrous.data.checks.folders import list_duplicates
 from atrous.data.classes import find_background
 from atrous.data.contracts import DataRequest, Splits, describe_dataset
+from atrous.data.division import Division, divide_pairs
 from atrous.data.facts import describe_size_mismatch
 from atrous.data.inventory import KEEP_ALL, Exclusion, FileSet, Inventory, Pair, Unlabelled, take_inventory
 from atrous.data.mask_reader import PLAIN, MaskReader
@@ -120,6 +121,7 @@ def require_single_files(names: Iterable[tuple[Path, ...]]) -> None:
 
 
 def build_pair_splits(
+    root: Path,
     name: str,
     space: LabelSpace,
     pairs: Mapping[str, tuple[Pair, ...]],
@@ -128,10 +130,13 @@ def build_pair_splits(
     layout: str,
     notes: Sequence[Note] = (),
     inventories: tuple[Inventory, ...] = (),
+    has_splits: bool = True,
+    ids: Mapping[str, Collection[int]] | None = None,
 ) -> Splits:
     """Build the splits of a run from the pairs of files of each.
 
     Args:
+        root: The folder of the data.
         name: Name of the data.
         space: What the ids in the masks mean.
         pairs: The pairs of each split that the request chose.
@@ -139,21 +144,27 @@ def build_pair_splits(
         layout: How the files are laid out.
         notes: What was assumed or skipped.
         inventories: What is in the folders that were paired.
+        has_splits: Whether the data have splits; otherwise all pairs are under one name.
+        ids: The ids in the mask of each pair by its key, if they are known.
     Raises:
+        DataError: A list of images cannot be read, or names what is not there.
         ConfigError: Numbers in the masks become an id that is neither a class nor ignored, or no class is background.
     """
     request.mask_reader.require_known(space)
     if any(pair.mask is None for listed in pairs.values() for pair in listed):
         find_background(space)  # raises where there is none
-    train, val = request.train_split, request.val_split
     if request.every_pair:
         train, *others = pairs
         val = " and ".join(others)
-        pairs = {train: pairs[train], val: tuple(pair for split in others for pair in pairs[split])}
+        sides = Division(tuple(pairs[train]), tuple(pair for split in others for pair in pairs[split]))
+    else:
+        train, val = request.split.train_name, request.split.val_name
+        excluded = {each.prefix + key for each in inventories for key in each.images.excluded}
+        sides = divide_pairs(root, pairs, space, request, has_splits=has_splits, excluded=excluded, ids=ids)
     return Splits(
-        PairDataset(f"{name} {train}", space, pairs[train], request.mask_reader),
-        PairDataset(f"{name} {val}", space, pairs[val], request.mask_reader),
+        PairDataset(f"{name} {train}", space, sides.train, request.mask_reader),
+        PairDataset(f"{name} {val}", space, sides.val, request.mask_reader),
         layout=layout,
-        notes=tuple(notes),
+        notes=(*notes, *sides.notes),
         inventories=inventories,
     )

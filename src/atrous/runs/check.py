@@ -40,7 +40,7 @@ def check(
     Args:
         data: A registered name, `name=PATH`, a folder, or a pair of Python data sets.
         data_root: Folder in which registered data sets are looked for.
-        set: Settings of the data by their dotted key, such as {"data.val_split": "test"}.
+        set: Settings of the data by their dotted key, such as {"data.split.val": "test"}.
         out: An HTML file that shows the result, with images. Default: none is written.
         progress: Receives the progress. Default: a bar on a terminal or in a notebook, a line now and then elsewhere;
             False shows nothing.

@@ -148,7 +148,7 @@ def _describe_changes(data: DataConfig, source: DataSource, kept: _KeptImages) -
         classes = dict(zip(space.ids, space.names, strict=True))
         data = data.model_copy(update={"classes": classes})
     try:
-        splits = build_splits(data, every_pair=True)
+        splits = build_splits(data, every_pair=not any(data.split.lists))  # what lists leave out is not new
     except AtrousError as error:
         reason = error.message.splitlines()[0]
         return (Note("data-changed", f"{source} has changed since the training: {reason}; its former images are used"),)

@@ -9,6 +9,7 @@ from atrous.config.load import dump_config, list_recipes, load_config
 from atrous.config.schema import Config
 from atrous.core.data_source import resolve_source
 from atrous.core.errors import ConfigError
+from atrous.core.split_options import SplitOptions
 
 
 def write(path, text):
@@ -26,19 +27,19 @@ def test_nothing_given_is_the_defaults_for_fifty_epochs():
 def test_a_later_source_wins_and_every_value_knows_its_source(tmp_path):
     data = tmp_path / "photos"
     data.mkdir()
-    write(data / "atrous.yaml", "data:\n  ignore: [0]\n  val_fraction: 0.3\n  split_seed: 5\n")
-    recipe = write(tmp_path / "r.yaml", "data:\n  val_fraction: 0.4\ntraining:\n  lr: 1e-3\n  batch: 2\n  crop: 65\n")
+    write(data / "atrous.yaml", "data:\n  ignore: [0]\n  split: {val: 0.3,\n    seed: 5}\n")
+    recipe = write(tmp_path / "r.yaml", "data:\n  split: {val: 0.4}\ntraining:\n  lr: 1e-3\n  batch: 2\n  crop: 65\n")
     loaded = load_config(
         recipe=recipe,
         options={"data.source": data, "lr": 0.5, "training.seed": None},
         assignments=["training.batch=4", "model.head.rates=[1, 2]"],
     )
     config, sources = loaded.config, loaded.sources
-    assert (config.data.ignore, config.data.val_fraction, config.data.split_seed) == ((0,), 0.4, 5)
+    assert (config.data.ignore, config.data.split) == ((0,), SplitOptions(val=0.4, seed=5))
     assert (config.training.lr, config.training.batch, config.training.crop) == (0.5, 4, 65)
     assert config.model.head == {"rates": [1, 2]}
-    assert sources["data.split_seed"] == f"{data / 'atrous.yaml'}:4"
-    assert sources["data.val_fraction"] == f"recipe {recipe}:2"
+    assert sources["data.split.seed"] == f"{data / 'atrous.yaml'}:4"
+    assert sources["data.split.val"] == f"recipe {recipe}:2"
     assert sources["training.crop"] == f"recipe {recipe}:6"
     assert sources["training.lr"] == "`lr`"
     assert sources["training.batch"] == "`set` training.batch=4"
@@ -240,11 +241,16 @@ def test_the_settings_are_found_wherever_the_data_are(tmp_path, monkeypatch):
         ("data:\n  images: photos\n", "2: data.images is given without data.masks"),
         ("data:\n  ignore: [-3000000000]\n", "2: data.ignore is"),
         ("data:\n  ignore: {255: void}\n", "2: data.ignore is"),
-        ("data:\n  val_fraction: '0.2'\n", "2: data.val_fraction is '0.2'"),
-        ("data:\n  val_fraction: [0.2]\n", "2: data.val_fraction is [0.2]"),
-        ("data:\n  split_seed: 1.5\n", "2: data.split_seed is 1.5"),
-        ("data:\n  train_split: 3\n", "2: data.train_split is 3"),
-        ("data:\n  val_split: [val]\n", "2: data.val_split is ['val']"),
+        ("data:\n  split: {val: 1.5}\n", "2: data.split.val is 1.5"),
+        ("data:\n  split: {val: [0.2]}\n", "2: data.split.val is [0.2]"),
+        ("data:\n  split:\n    seed: 1.5\n", "3: data.split.seed is 1.5"),
+        ("data:\n  split: {train: 3}\n", "2: data.split.train is 3"),
+        ("data:\n  split: {group: '^a'}\n", "2: data.split.group is '^a', which has no group"),
+        ("data:\n  split: {group: '(a'}\n", "2: data.split.group is '(a', which is no regular expression"),
+        ("data:\n  split: {vall: val}\n", "2: data.split.vall is unknown"),
+        ("data:\n  split: 0.2\n", "2: data.split is 0.2"),
+        ("data:\n  val_fraction: 0.2\n", "2: data.val_fraction is unknown"),
+        ("data:\n  val_split: test\n", "2: data.val_split is unknown"),
         ("data:\n  options: []\n", "2: data.options is []"),
         ("data:\n  source: 5\n", "2: data.source is 5"),
         ("data:\n  root: [a]\n", "2: data.root is ['a']"),
@@ -288,8 +294,8 @@ def test_settings_with_a_byte_order_mark_are_read(tmp_path):
 
 
 def test_one_name_for_both_splits_is_refused():
-    with pytest.raises(ConfigError, match=r"data\.val_split is 'default', as data.train_split is: the score would be"):
-        load_config(assignments=["data.train_split=default", "data.val_split=default"])
+    with pytest.raises(ConfigError, match=r"data\.split\.val is 'default', as data.split.train is: the score would be"):
+        load_config(assignments=["data.split.train=default", "data.split.val=default"])
 
 
 @pytest.mark.parametrize("name", list_recipes())
@@ -360,7 +366,7 @@ def test_an_older_format_is_refused_with_the_way_on(tmp_path):
     weights.touch()
     with pytest.raises(ConfigError, match=f"`weights={weights}`"):
         load_config(recipe=recipe)
-    assert load_config(recipe=write(tmp_path / "r.yaml", "version: 2\n")).config.version == 2
+    assert load_config(recipe=write(tmp_path / "r.yaml", "version: 3\n")).config.version == 3
 
 
 def test_the_version_of_a_data_file_is_its_own(tmp_path):
@@ -438,3 +444,42 @@ def test_a_setting_given_twice_with_one_value_is_accepted_and_parts_of_a_mapping
 def test_one_value_in_two_ways_of_writing_it_is_accepted(options, assignment):
     load_config(options=options, assignments=[assignment])
     load_config(assignments=[assignment, assignment])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("val_fraction: 0.2, split_seed: 0, train_split: train, val_split: val", SplitOptions()),
+        ("val_fraction: 0.3, split_seed: 4, train_split: train, val_split: val", SplitOptions(val=0.3, seed=4)),
+        ("val_fraction: 0.2, split_seed: 4, train_split: train_aug, val_split: val", SplitOptions("train_aug", "val")),
+        ("ignore: [1]", SplitOptions()),
+    ],
+)
+def test_a_run_of_version_2_has_its_splits(tmp_path, old, new):
+    stages = "stages: [{}, {data.train_split: trainval, training.lr: 0.1}]\n"
+    path = write(tmp_path / "config.yaml", f"version: 2\ndata: {{source: shapes, {old}}}\n{stages}")
+    config = load_config(recipe=path).config
+    assert (config.version, config.data.split) == (3, new)
+    assert config.stages[1] == {
+        "training.lr": 0.1,
+        "data.split.train": "trainval",
+        "data.split.val": "val",
+        "data.split.seed": 0,
+        "data.split.group": None,
+    }
+
+
+def test_the_keys_of_version_2_are_named_with_what_replaces_them(tmp_path):
+    path = write(tmp_path / "r.yaml", "data: {source: shapes, train_split: train_aug}\n")
+    with pytest.raises(ConfigError, match=r"data\.train_split is unknown\nWrite data\.split\.train"):
+        load_config(recipe=path)
+
+
+def test_each_source_sets_some_keys_of_a_split(tmp_path):
+    write(tmp_path / "atrous.yaml", 'data:\n  split: {val: 0.3, group: "^(.+?)_"}\n')
+    recipe = write(tmp_path / "r.yaml", "data: {split: {seed: 5}}\n")
+    loaded = load_config(recipe=recipe, options={"data.source": str(tmp_path)}, assignments=["data.split={val: 0.4}"])
+    assert loaded.config.data.split == SplitOptions(val=0.4, seed=5, group="^(.+?)_")
+    assert loaded.sources["data.split.group"] == f"{tmp_path / 'atrous.yaml'}:2"
+    assert loaded.sources["data.split.train"] == "default"
+    assert "data.split" not in loaded.sources

@@ -103,7 +103,7 @@ LISTS = ("data.ignore", "model.multi_grid", "training.scale_range", "training.cl
 
 def test_the_seeds_of_the_steps_of_a_run_fit_into_64_bits():
     limits = {key: int(number.get("maximum", 0)) for key, number in NUMBERS}
-    assert limits["training.seed"] == limits["data.split_seed"] == MAX_SEED
+    assert limits["training.seed"] == limits["data.split.seed"] == MAX_SEED
     assert compute_step_seed(MAX_SEED, limits["training.iterations"]) < 2**63
     torch.manual_seed(compute_step_seed(MAX_SEED, limits["training.iterations"]))
     with pytest.raises(ConfigError, match=r"training.seed is 4294967296\nAllowed: less than or equal to 4294967295."):

@@ -100,7 +100,7 @@ def test_auto_needs_a_stage_before():
 
 def test_a_stage_with_data_of_its_own_reads_the_settings_beside_them(tmp_path):
     for name, text in {
-        "first": "ignore: [9], classes: [a, b, c], val_fraction: 0.3",
+        "first": "ignore: [9], classes: [a, b, c], split: {val: 0.3}",
         "second": "classes: [x, y]",
     }.items():
         (tmp_path / name).mkdir()
@@ -108,7 +108,7 @@ def test_a_stage_with_data_of_its_own_reads_the_settings_beside_them(tmp_path):
     (tmp_path / "third").mkdir()
     options = {
         "data.source": str(tmp_path / "first"),
-        "data.split_seed": 5,
+        "data.split.seed": 5,
         "stages": [
             {},
             {"data.source": str(tmp_path / "second")},
@@ -121,8 +121,8 @@ def test_a_stage_with_data_of_its_own_reads_the_settings_beside_them(tmp_path):
         found = [stage.data for stage in list_stages(loaded.config)]
         assert [data.classes for data in found] == [("a", "b", "c"), ("x", "y"), ("x", "y"), None]
         assert [data.ignored_values for data in found] == [(9,), (255,), (7,), (255,)]
-        assert [data.val_fraction for data in found] == [0.3, 0.2, 0.2, 0.2]
-        assert {data.split_seed for data in found} == {5}  # an option holds for every stage
+        assert [data.split.val for data in found] == [0.3, None, None, None]
+        assert {data.split.seed for data in found} == {5}  # an option holds for every stage
         assert [Path(data.source).name for data in found] == ["first", "second", "second", "third"]
 
 
@@ -130,3 +130,30 @@ def test_a_mistake_in_the_settings_beside_a_stages_data_names_the_file(tmp_path)
     (tmp_path / "atrous.yaml").write_text("data:\n  clases: [a]\n")
     with pytest.raises(ConfigError, match=r"data\.clases is unknown"):
         load_config(options={"data.source": "shapes", "stages": [{"data.source": str(tmp_path)}]})
+
+
+def test_a_stage_sets_some_keys_of_a_split_and_keeps_the_others(tmp_path):
+    for name, text in {"first": "{val: 0.3, seed: 2}", "second": "{train: a, val: b}"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "atrous.yaml").write_text(f"data: {{split: {text}}}\n")
+    second = str(tmp_path / "second")
+    options = {
+        "data.source": str(tmp_path / "first"),
+        "stages": [
+            {"data.split": {"val": 0.4}},
+            {"data.split.seed": 3},
+            {"data.source": second},
+            {"data.source": second, "data.split": {"val": "c"}},
+        ],
+    }
+    (tmp_path / "run.yaml").write_text(dump_config(load_config(options=options).config))
+    for loaded in (load_config(options=options), load_config(recipe=tmp_path / "run.yaml")):
+        found = [stage.data.split for stage in list_stages(loaded.config)]
+        assert [(split.train, split.val, split.seed) for split in found] == [
+            (None, 0.4, 2),
+            (None, 0.3, 3),
+            ("a", "b", 0),
+            ("a", "c", 0),
+        ]
+    with pytest.raises(ConfigError, match=r"stages\.0\.data\.split\.val is 7"):
+        load_config(options={"data.source": "shapes", "stages": [{"data.split": {"val": 7}}]})

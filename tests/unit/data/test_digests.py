@@ -14,6 +14,7 @@ from atrous.config.schema import DataConfig
 from atrous.core.errors import DataError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Sample
+from atrous.core.split_options import SplitOptions
 from atrous.data.build import build_splits, check_training_data, compute_fingerprint, read_splits
 from atrous.data.digests import find_shared_files
 from atrous.data.facts_cache import FactsCache
@@ -112,7 +113,7 @@ def test_images_without_files_are_compared_where_their_masks_are_alike():
 
 
 def test_one_split_of_drawn_images_for_both_stops():
-    config = DataConfig(source="shapes", train_split="val", options={"num_val": 2, "size": 65})
+    config = DataConfig(source="shapes", split=SplitOptions(train="val", val="val"), options={"num_val": 2, "size": 65})
     with pytest.raises(DataError, match="2 of the 2 images of shapes val in shapes val too"):
         check(config)
 

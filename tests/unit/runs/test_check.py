@@ -137,7 +137,7 @@ def test_the_table_shows_classes_and_messages_speak_of_options(folder, capsys):
         (folder / kind / "train").mkdir()
         (folder / kind / "valid").mkdir()
     assert main(["check", str(folder)]) == 3
-    assert "--set data.val_split=valid" in capsys.readouterr().out
+    assert "--set data.split.val=valid" in capsys.readouterr().out
 
 
 def test_the_page_is_written_where_it_is_wanted(folder, tmp_path, capsys):

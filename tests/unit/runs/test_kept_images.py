@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -93,6 +94,37 @@ def test_a_run_goes_on_with_its_images_after_others_were_added(case, tmp_path):
     assert resumed.scores == run.scores
     assert {note.code for note in resumed.notes} >= {"data-changed"}
     assert (twin / "images.json").read_text() == (run.folder / "images.json").read_text()
+
+
+def test_a_run_whose_split_had_the_keys_of_version_2_is_scored_and_goes_on(case, tmp_path):
+    _, run = case
+    text = RunFolder(run.folder).config.read_text()
+    old = "  val_fraction: 0.2\n  split_seed: 0\n  train_split: train\n  val_split: val\n"
+    changed = re.sub(r"  split:.*\n", old, text.replace("version: 3", "version: 2"))
+    assert changed.count("_split: ") == 2
+    for folder in (run.folder, tmp_path / "twin"):
+        if folder != run.folder:
+            shutil.copytree(run.folder, folder)
+        RunFolder(folder).config.write_text(changed)
+    assert atrous.evaluate(run.folder).miou == run.scores.miou
+    assert atrous.train(resume=tmp_path / "twin").scores == run.scores
+
+
+def test_the_images_of_lists_stay_those_of_the_run_after_the_lists_are_gone(tmp_path):
+    data = tmp_path / "data"
+    write_data(data, [f"photo {number}" for number in range(7)])
+    (data / "train.txt").write_text("".join(f"photo {number}\n" for number in range(4)))
+    (data / "val.csv").write_text("image\nphoto 6.png\n")
+    run = atrous.train(
+        data, out=tmp_path / "run", set={"data.split": {"train": "train.txt", "val": "val.csv"}}, **OPTIONS
+    )
+    scores = atrous.evaluate(run)
+    assert (list_keys(scores), scores.miou) == (["photo 6"], run.scores.miou)
+    assert not {"images-added", "data-changed"} & {note.code for note in scores.notes}
+    (data / "val.csv").unlink()
+    assert list_keys(atrous.evaluate(run)) == ["photo 6"]
+    shutil.copytree(run.folder, tmp_path / "twin")
+    assert atrous.train(resume=tmp_path / "twin").scores == run.scores
 
 
 def test_an_unfinished_folder_does_not_hide_the_images_of_the_run(case):

@@ -47,7 +47,7 @@ def build_camvid(root: Path, request: DataRequest = DEFAULT_REQUEST) -> Splits:
     pairs, skipped, inventories = find_segnet_pairs(root, request)
     layout = f"SegNet's ({', '.join(f'{split}/ beside {split}annot/' for split in pairs)})"
     return build_pair_splits(
-        "camvid", space, pairs, request, layout=layout, notes=(*notes, *skipped), inventories=inventories
+        root, "camvid", space, pairs, request, layout=layout, notes=(*notes, *skipped), inventories=inventories
     )
 
 

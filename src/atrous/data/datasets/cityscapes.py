@@ -67,7 +67,9 @@ def build_cityscapes(root: Path, request: DataRequest = DEFAULT_REQUEST) -> Spli
     pairs = {split: require_cityscapes_pairs(inventory) for split, inventory in inventories.items()}
     excluded = [finding.to_note() for finding in list_excluded(list(inventories.values()))]
     layout = f"Cityscapes' (leftImg8bit/ and gtFine/, {' and '.join(splits)})"
-    return build_pair_splits("cityscapes", space, pairs, request, layout=layout, notes=(*notes, *skipped, *excluded))
+    return build_pair_splits(
+        root, "cityscapes", space, pairs, request, layout=layout, notes=(*notes, *skipped, *excluded)
+    )
 
 
 def take_cityscapes_inventory(root: Path, split: str, request: DataRequest = DEFAULT_REQUEST) -> Inventory:

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from atrous.core.errors import DataError
 from atrous.core.findings import shorten_list
-from atrous.core.labels import LabelSpace
-from atrous.core.records import Note, Progress
-from atrous.core.words import describe_count
+from atrous.core.records import Note
 from atrous.data.class_tables import CLASSES_NAME, read_class_names
 from atrous.data.classes import find_classes, name_classes
 from atrous.data.contracts import DEFAULT_REQUEST, DataRequest, Splits
 from atrous.data.convert.guess import suggest_conversion
 from atrous.data.datasets.camvid import find_segnet_pairs
 from atrous.data.datasets.voc import find_voc_pairs
-from atrous.data.facts import iter_threads
-from atrous.data.facts_cache import FactsCache
+from atrous.data.division import read_ids
 from atrous.data.file_names import find_beside, find_forms, find_kinds
 from atrous.data.inventory import STEM, FileSet, Inventory, Pair, list_folder, take_inventory
 from atrous.data.pair_list import read_pair_list
 from atrous.data.pairs import build_pair_splits, find_pairs
-from atrous.data.split import compute_stratified_split
 
 LAYOUTS = """images/ and masks/ (or labels/, annotations/, gt/), with or without train/ and val/ inside both
   train/images/, train/masks/, val/images/, val/masks/
@@ -68,33 +64,33 @@ def build_folder(root: Path, request: DataRequest = DEFAULT_REQUEST) -> Splits:
     layout = _recognise(root, request)
     notes = list(layout.notes)
     pairs = [pair for split in layout.splits.values() for pair in split]
-    is_held_out = not layout.has_splits and not request.every_pair
-    masks = _read_ids(pairs, request) if request.classes is None or is_held_out else []
+    ids = None
+    if request.classes is None:
+        found = read_ids(pairs, request.mask_reader, request.progress)
+        ids = {pair.key: numbers for pair, numbers in zip(pairs, found, strict=True)}
     named = request.classes if request.classes is not None else _read_class_names(root, layout)
     if named is None:
-        declared = request.mask_reader.keep_declared({number for mask in masks for number in mask})
+        declared = request.mask_reader.keep_declared({number for numbers in (ids or {}).values() for number in numbers})
         space = find_classes(declared, request.ignore)
-        found = ", ".join(map(str, space.ids))
+        listed = ", ".join(map(str, space.ids))
         names = ", ".join(f"{number}: NAME" for number in space.ids[:3]) + (", ..." if len(space.ids) > 3 else "")
-        message = f"classes not named: the ids found in all masks, {found}; `set` data.classes='{{{names}}}' names them"
+        message = (
+            f"classes not named: the ids found in all masks, {listed}; `set` data.classes='{{{names}}}' names them"
+        )
         notes.append(Note("classes-not-named", message))
     else:
         space = name_classes(named, request.ignore)
-    splits = layout.splits
-    if is_held_out:
-        train, val = _hold_out(pairs, masks, space, request)
-        share = f"{len(val):,} of {describe_count(len(pairs), 'pair')}"
-        message = f"no splits: {share} held out for validation, stratified by class, seed {request.split_seed}"
-        notes.append(Note("held-out", message))
-        splits = {request.train_split: train, request.val_split: val}
     return build_pair_splits(
+        root,
         root.resolve().name,
         space,
-        splits,
+        layout.splits,
         request,
         layout=layout.description,
         notes=notes,
         inventories=layout.inventories,
+        has_splits=layout.has_splits,
+        ids=ids,
     )
 
 
@@ -103,7 +99,7 @@ def _recognise(root: Path, request: DataRequest) -> _Layout:
         return _read_listed(root, request)
     if request.images is not None and request.masks is not None:
         return _read_named(root, request, FileSet.parse(root, request.images), FileSet.parse(root, request.masks))
-    train, val = request.train_split, request.val_split
+    train, val = request.split.train_name, request.split.val_name
     folders = _list_folders(root)
     if {f"{name}annot" for name in (train, val, *SPLIT_NAMES)} & folders:
         message = "SegNet's layout: if this is CamVid, camvid=PATH knows its names, colours and void id"
@@ -146,12 +142,12 @@ def _read_kinds(root: Path, request: DataRequest, image_name: str, mask_name: st
     images, masks = root / image_name, root / mask_name
     inside = _list_folders(images), _list_folders(masks)
     both = f"{image_name}/ and {mask_name}/"
-    if (inside[0] | inside[1]) & {request.train_split, request.val_split, *SPLIT_NAMES}:
+    if (inside[0] | inside[1]) & {request.split.train_name, request.split.val_name, *SPLIT_NAMES}:
         place = f"{root}, with splits in {image_name}/ and in {mask_name}/"
         splits, notes = request.choose_splits(inside[0] & inside[1], place)
         where = {split: (f"{split}/", *_name_files(images / split, masks / split)) for split in splits}
         return _pair(root, request, f"{both} with {_join(splits)} inside", where, *notes)
-    where = {request.train_split: ("", *_name_files(images, masks))}
+    where = {request.split.train_name: ("", *_name_files(images, masks))}
     return _pair(root, request, f"{both} without splits", where, has_splits=False)
 
 
@@ -170,11 +166,11 @@ def _read_named(root: Path, request: DataRequest, images: FileSet, masks: FileSe
     inventory = replace(inventory, unlabelled=request.unlabelled)
     names = {key.partition("/")[0] for key in inventory.images.files.keys() | inventory.masks.files.keys()}
     description = f"images {images}, masks {masks}"
-    if names and names <= {request.train_split, request.val_split, *SPLIT_NAMES}:
+    if names and names <= {request.split.train_name, request.split.val_name, *SPLIT_NAMES}:
         splits, notes = request.choose_splits(names, f"{root}, with splits in the folders of images and masks")
         parts = {split: inventory.keep(f"{split}/") for split in splits}
     else:
-        notes, parts = (), {request.train_split: inventory}
+        notes, parts = (), {request.split.train_name: inventory}
     pairs = {split: part.pairs for split, part in parts.items()}
     return _Layout(description, pairs, notes, inventory not in parts.values(), tuple(parts.values()))
 
@@ -187,7 +183,7 @@ def _read_listed(root: Path, request: DataRequest) -> _Layout:
         splits, notes = request.choose_splits(list(found.splits), f"{path}, with a column of splits")
         pairs = {split: found.splits[split] for split in splits}
         return _Layout(f"pairs of {path.name}", pairs, (*notes, *found.notes))
-    return _Layout(f"pairs of {path.name}", {request.train_split: found.splits[""]}, found.notes, has_splits=False)
+    return _Layout(f"pairs of {path.name}", {request.split.train_name: found.splits[""]}, found.notes, has_splits=False)
 
 
 def _find_places(folder: Path) -> tuple[FileSet, FileSet] | None:
@@ -224,30 +220,3 @@ def _join(splits: Sequence[str]) -> str:
 
 def _list_folders(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()
-
-
-def _read_ids(pairs: Sequence[Pair], request: DataRequest) -> list[Collection[int]]:
-    """Return the ids in each mask; none of a mask that cannot be read, which the checks of the data report."""
-
-    def read(pair: Pair) -> Collection[int]:
-        try:
-            return request.mask_reader.read_facts(pair.mask, cache).counts if pair.mask is not None else {0}
-        except DataError:
-            return ()
-
-    found: list[Collection[int]] = []
-    with FactsCache() as cache:
-        for ids in iter_threads(read, pairs):
-            found.append(ids)
-            if request.progress is not None:
-                request.progress(Progress("reading masks", len(found), len(pairs)))
-    return found
-
-
-def _hold_out(
-    pairs: Sequence[Pair], masks: Sequence[Collection[int]], space: LabelSpace, request: DataRequest
-) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
-    classes = [set(mask) & set(space.ids) for mask in masks]
-    chosen = set(compute_stratified_split(classes, request.val_fraction, request.split_seed))
-    train = tuple(pair for index, pair in enumerate(pairs) if index not in chosen)
-    return train, tuple(pair for index, pair in enumerate(pairs) if index in chosen)

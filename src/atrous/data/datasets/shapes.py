@@ -150,14 +150,17 @@ def build_shapes(
         raise ConfigError(f"data.options.seed: {seed}", f"Give 0 to {MAX_SEED}.")
     label_space = LabelSpace(CLASSES, ignored_ids=tuple(request.ignore))
 
+    if request.split.is_divided:
+        raise ConfigError("data.split: shapes has the splits train and val, and no files", "Remove this setting.")
+
     def build_split(key: str, split: str) -> ShapesDataset:
         if split not in counts:
-            raise ConfigError(f"data.{key}: shapes has no split {split!r}", "Allowed: train, val.")
+            raise ConfigError(f"data.split.{key}: shapes has no split {split!r}", "Allowed: train, val.")
         return ShapesDataset(split, counts[split], (int(height), int(width)), seed, label_space)
 
     return Splits(
-        train=build_split("train_split", request.train_split),
-        val=build_split("val_split", request.val_split),
+        train=build_split("train", request.split.train_name),
+        val=build_split("val", request.split.val_name),
         layout="drawn on demand, no files",
     )
 

@@ -44,7 +44,7 @@ def build_voc(root: Path, request: DataRequest = DEFAULT_REQUEST) -> Splits:
     pairs, skipped = find_voc_pairs(root, request)
     lists = " and ".join(f"{split}.txt" for split in pairs)
     return build_pair_splits(
-        "voc", space, pairs, request, layout=f"VOC's (ImageSets/Segmentation/{lists})", notes=(*notes, *skipped)
+        root, "voc", space, pairs, request, layout=f"VOC's (ImageSets/Segmentation/{lists})", notes=(*notes, *skipped)
     )
 
 

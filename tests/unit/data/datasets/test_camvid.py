@@ -6,6 +6,7 @@ from PIL import Image
 
 from atrous.core.errors import DataError
 from atrous.core.labels import IGNORE_INDEX
+from atrous.core.split_options import SplitOptions
 from atrous.data.contracts import DataRequest
 from atrous.data.datasets.camvid import CAMVID, build_camvid
 
@@ -31,10 +32,10 @@ def test_classes_stand_in_segnets_order_and_11_is_void(root):
 
 
 def test_another_split_can_be_scored(root):
-    assert build_camvid(root, DataRequest(val_split="test")).val.key(0) == "test/0001TP_1"
+    assert build_camvid(root, DataRequest(split=SplitOptions(val="test"))).val.key(0) == "test/0001TP_1"
 
 
 def test_missing_split_names_those_that_are_there(root):
     with pytest.raises(DataError, match="no split trial; there are: test, train, val") as caught:
-        build_camvid(root, DataRequest(train_split="trial"))
-    assert "`set` data.train_split=" in caught.value.hint
+        build_camvid(root, DataRequest(split=SplitOptions(train="trial")))
+    assert "`set` data.split.train=" in caught.value.hint

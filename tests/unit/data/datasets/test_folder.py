@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from atrous.core.errors import ConfigError, DataError
+from atrous.core.split_options import SplitOptions
 from atrous.data.checks.survey import Survey, run_checks
 from atrous.data.contracts import DataRequest
 from atrous.data.datasets.folder import build_folder
@@ -53,7 +54,7 @@ def test_flat_folder_is_split_by_seed_and_said_so(tmp_path):
     assert len(keys["val"]) == 4
     assert sorted(keys["train"] + keys["val"]) == sorted(str(number) for number in range(20))
     assert any("4 of 20 pairs held out" in note and "seed 0" in note for note in splits.notes)
-    again, other = build_folder(tmp_path), build_folder(tmp_path, DataRequest(split_seed=1))
+    again, other = build_folder(tmp_path), build_folder(tmp_path, DataRequest(split=SplitOptions(seed=1)))
     assert again.val == splits.val
     assert other.val != splits.val
 
@@ -139,15 +140,15 @@ LAYOUTS = ["inside", "outside", "segnet", "voc"]
 @pytest.mark.parametrize(
     ("names", "missing", "options"),
     [
-        (("train", "valid"), "val", "data.val_split=valid"),
+        (("train", "valid"), "val", "data.split.val=valid"),
         (
             ("training", "validation"),
             "train and no split val",
-            "data.train_split=training `set` data.val_split=validation",
+            "data.split.train=training `set` data.split.val=validation",
         ),
-        (("train", "test"), "val", "data.val_split=test"),
+        (("train", "test"), "val", "data.split.val=test"),
         (("train",), "val", ""),
-        (("test",), "train and no split val", "data.train_split=NAME `set` data.val_split=NAME"),
+        (("test",), "train and no split val", "data.split.train=NAME `set` data.split.val=NAME"),
     ],
 )
 def test_splits_of_other_names_are_never_mixed_and_the_option_is_named(tmp_path, layout, names, missing, options):
@@ -156,7 +157,7 @@ def test_splits_of_other_names_are_never_mixed_and_the_option_is_named(tmp_path,
         build_folder(tmp_path)
     if options:
         assert f"`set` {options}," in caught.value.hint
-    chosen = build_folder(tmp_path, DataRequest(train_split=names[0], val_split=names[-1]))
+    chosen = build_folder(tmp_path, DataRequest(split=SplitOptions(train=names[0], val=names[-1])))
     assert (len(chosen.train), len(chosen.val)) == (4, 4)
     scored = build_folder(tmp_path, DataRequest(every_pair=True))
     is_partial = "train" in names and len(names) > 1

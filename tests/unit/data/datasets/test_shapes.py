@@ -11,6 +11,7 @@ import pytest
 
 from atrous.core.errors import ConfigError
 from atrous.core.records import Sample
+from atrous.core.split_options import SplitOptions
 from atrous.data.contracts import DataRequest
 from atrous.data.datasets.shapes import CLASSES, ShapesDataset, build_shapes
 
@@ -113,7 +114,10 @@ def test_a_hole_shows_the_background_and_lies_in_a_frame() -> None:
     [
         ({"size": 33}, "data.options.size: 33x33 is too small"),
         ({"num_val": 0}, "data.options.num_val: 0 images"),
-        ({"request": DataRequest(train_split="trainval")}, "data.train_split: shapes has no split 'trainval'"),
+        (
+            {"request": DataRequest(split=SplitOptions(train="trainval"))},
+            "data.split.train: shapes has no split 'trainval'",
+        ),
         ({"request": DataRequest(classes=("sky", "road"))}, "data.classes: shapes has classes of its own"),
     ],
 )

@@ -6,6 +6,7 @@ from PIL import Image
 
 from atrous.core.errors import DataError
 from atrous.core.labels import IGNORE_INDEX
+from atrous.core.split_options import SplitOptions
 from atrous.data.contracts import DataRequest
 from atrous.data.datasets.voc import VOC, build_voc
 
@@ -57,8 +58,8 @@ def test_unregistered_ids_stop(root):
 
 def test_missing_list_names_the_others(root):
     with pytest.raises(DataError, match="no split train_aug; there are: train, val") as caught:
-        build_voc(root, DataRequest(train_split="train_aug"))
-    assert "Choose one: `set` data.train_split=train," in caught.value.hint
+        build_voc(root, DataRequest(split=SplitOptions(train="train_aug")))
+    assert "Choose one: `set` data.split.train=train," in caught.value.hint
 
 
 def test_listed_files_that_are_missing_are_all_named(root):

@@ -71,7 +71,7 @@ class SplitOptions:
 
     @property
     def is_divided(self) -> bool:
-        """Whether the images are divided anew instead of taken from splits that exist."""
+        """Whether the images are divided by lists or a share instead of taken from splits that exist."""
         return self.share is not None or any(self.lists)
 
 

@@ -116,7 +116,7 @@ class DataRequest:
         return Exclusion(root, tuple(self.exclude))
 
     def choose_splits(self, existing: Collection[str], place: str) -> tuple[tuple[str, ...], tuple[Note, ...]]:
-        """Return the names of the splits to read, and which are skipped: both, or those that are divided anew.
+        """Return the names of the splits to read, and which are skipped: both, or those that are divided again.
 
         Args:
             existing: Names of the splits that the data have.

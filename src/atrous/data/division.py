@@ -60,10 +60,10 @@ def divide_pairs(
         space: What the ids in the masks mean.
         request: What is wanted.
         has_splits: Whether the data have splits.
-        excluded: Keys of images that the user left out; lists may name them.
+        excluded: Keys of images that the user excluded; lists may name them.
         ids: The ids in the mask of each pair by its key, if they are known.
     Raises:
-        DataError: A list cannot be read, or names what is not there; or splits are named and the data have none.
+        DataError: A list cannot be read, or names images that the data do not have; or splits are named and the data have none.
     """
     split = request.split
     everything = {pair.key: pair for pair in sorted(chain(*pairs.values()), key=lambda pair: pair.key)}

@@ -147,7 +147,7 @@ def build_pair_splits(
         has_splits: Whether the data have splits; otherwise all pairs are under one name.
         ids: The ids in the mask of each pair by its key, if they are known.
     Raises:
-        DataError: A list of images cannot be read, or names what is not there.
+        DataError: A list of images cannot be read, or names images that the data do not have.
         ConfigError: Numbers in the masks become an id that is neither a class nor ignored, or no class is background.
     """
     request.mask_reader.require_known(space)

@@ -63,7 +63,8 @@ def divide_pairs(
         excluded: Keys of images that the user excluded; lists may name them.
         ids: The ids in the mask of each pair by its key, if they are known.
     Raises:
-        DataError: A list cannot be read, or names images that the data do not have; or splits are named and the data have none.
+        DataError: A list cannot be read or names images that the data do not have, or splits are named and there are
+            none.
     """
     split = request.split
     everything = {pair.key: pair for pair in sorted(chain(*pairs.values()), key=lambda pair: pair.key)}

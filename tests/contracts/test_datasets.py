@@ -39,6 +39,9 @@ def make_tiny(name: str, root: Path) -> dict[str, object]:
                 stem = f"{split}/aachen/aachen_00000{key}"
                 image, mask = f"leftImg8bit/{stem}_leftImg8bit.png", f"gtFine/{stem}_gtFine_labelIds.png"
                 save_pair(root / image, root / mask, [7, 0, 33, 26])
+            elif name == "ade20k":
+                stem = f"{'training' if split == 'train' else 'validation'}/ADE_{split}_0000000{key}"
+                save_pair(root / f"images/{stem}.jpg", root / f"annotations/{stem}.png", [0, 1, 150])
             elif name == "voc":
                 stem = f"{split}_{key}"
                 save_pair(root / "JPEGImages" / f"{stem}.jpg", root / "SegmentationClass" / f"{stem}.png", [0, 15, 255])

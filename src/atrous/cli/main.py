@@ -27,6 +27,7 @@ COMMANDS = Registry(
         ("eval", "atrous.cli.eval:run"),
         ("predict", "atrous.cli.predict:run"),
         ("convert", "atrous.cli.convert:run"),
+        ("prepare", "atrous.cli.prepare:run"),
         ("export", "atrous.cli.export:run"),
         ("reproduce", "atrous.cli.reproduce:run"),
         ("bench", "atrous.cli.bench:run"),
@@ -38,7 +39,7 @@ COMMANDS = Registry(
 
 # Parameters of any command that can be a path. The types of their commands do not tell: data and models are text.
 _PATHS = (
-    *("data", "name", "names", "inputs", "models", "source", "images"),
+    *("data", "name", "names", "inputs", "models", "source", "sources", "images"),
     *("out", "resume", "data_root", "calibrate", "weights", "recipe"),
 )
 

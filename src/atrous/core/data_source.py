@@ -24,6 +24,7 @@ DATASETS = Registry(
         ("camvid", "atrous.data.datasets.camvid:build_camvid"),
         ("voc", "atrous.data.datasets.voc:build_voc"),
         ("cityscapes", "atrous.data.datasets.cityscapes:build_cityscapes"),
+        ("ade20k", "atrous.data.datasets.ade20k:build_ade20k"),
         ("folder", "atrous.data.datasets.folder:build_folder"),
     ),
 )

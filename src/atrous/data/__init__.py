@@ -6,6 +6,8 @@ Each entry of `DATASETS` is a function
 Each entry of `CHECKS` is named by the code of its findings and is a function `check(survey) -> Iterator[Finding]`.
 
 Each entry of `CONVERTERS` is a `Converter` of `atrous.data.convert.contracts`.
+
+Each entry of `PREPARED` is a `Layout` of `atrous.data.prepare.contracts`, named as the data set in `DATASETS`.
 """
 
 from __future__ import annotations
@@ -75,5 +77,15 @@ CONVERTERS = Registry(
         ("colours", "atrous.data.convert.colour_masks:COLOURS"),
         ("binary", "atrous.data.convert.binary_masks:BINARY"),
         ("instances", "atrous.data.convert.instance_masks:INSTANCES"),
+    ),
+)
+
+PREPARED = Registry(
+    "data set",
+    (
+        ("voc", "atrous.data.prepare.voc:VOC"),
+        ("cityscapes", "atrous.data.prepare.cityscapes:CITYSCAPES"),
+        ("ade20k", "atrous.data.prepare.ade20k:ADE20K"),
+        ("camvid", "atrous.data.prepare.camvid:CAMVID"),
     ),
 )

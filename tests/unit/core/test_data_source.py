@@ -52,7 +52,7 @@ def test_a_data_set_from_outside_the_package_is_a_name_too(tmp_path):
     assert resolve_source("moons").dataset == "folder"
 
 
-REGISTERED = "Registered data sets: shapes, camvid, voc, cityscapes."
+REGISTERED = "Registered data sets: shapes, camvid, voc, cityscapes, ade20k."
 
 
 @pytest.mark.parametrize(

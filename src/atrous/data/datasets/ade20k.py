@@ -72,5 +72,5 @@ def build_ade20k(root: Path, request: DataRequest = DEFAULT_REQUEST) -> Splits:
     )
     layout = f"ADE20K's (images/ and annotations/, {' and '.join(FOLDERS[split] for split in splits)})"
     return build_pair_splits(
-        "ade20k", space, pairs, request, layout=layout, notes=(*notes, *skipped), inventories=inventories
+        root, "ade20k", space, pairs, request, layout=layout, notes=(*notes, *skipped), inventories=inventories
     )

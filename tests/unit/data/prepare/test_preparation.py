@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from atrous.core.errors import DataError, UsageError
+from atrous.core.split_options import SplitOptions
 from atrous.data import DATASETS, PREPARED
 from atrous.data.contracts import DataRequest
 from atrous.data.prepare.ade20k import Ade20kLayout
@@ -165,7 +166,7 @@ def test_train_aug_is_voc_and_sbd_without_val_and_vocs_own_masks_win(tmp_path):
     prepare("voc", sources, tmp_path / "out")
     lists = tmp_path / "out" / "ImageSets" / "Segmentation"
     assert (lists / "train_aug.txt").read_text().split() == ["2007_000032", "2007_000039", "2008_000002"]
-    splits = DATASETS.load("voc")(tmp_path / "out", DataRequest(train_split="train_aug"))
+    splits = DATASETS.load("voc")(tmp_path / "out", DataRequest(split=SplitOptions(train="train_aug")))
     ids = [np.unique(splits.train.mask(index)).tolist() for index in range(3)]
     assert ids == [[0, 15, 255], [0, 15, 255], [0, 8, 20]]
     np.testing.assert_array_equal(splits.train.mask(2), np.resize([0, 8, 20], (4, 5)))

@@ -62,7 +62,7 @@ def build_splits(config: DataConfig, *, every_pair: bool = False, progress: Prog
         DataError: The folder does not exist or has an unknown layout, or files do not pair.
     """
     splits = find_splits(config, every_pair=every_pair, progress=progress)
-    findings = run_checks(Survey(inventories=splits.inventories, root=_find_root(config)))
+    findings = run_checks(_begin_survey(config, splits))
     require_no_errors(findings)
     return replace(splits, notes=(*splits.notes, *(finding.to_note() for finding in findings)))
 
@@ -194,7 +194,7 @@ def build_all_pairs(config: DataConfig, on_message: MessageCallback | None = Non
 
 
 def check_training_data(
-    config: DataConfig, splits: Splits, progress: ProgressCallback | None = None
+    config: DataConfig, splits: Splits, progress: ProgressCallback | None = None, *, is_weighted: bool = False
 ) -> tuple[MaskStatistics, list[Finding]]:
     """Decode all images and masks, and run every check, before the first step.
 
@@ -202,6 +202,7 @@ def check_training_data(
         config: The settings of the data.
         splits: The data.
         progress: Receives the progress.
+        is_weighted: Whether the training weighs rare classes higher.
     Returns:
         What the training masks hold, and the findings of the checks: warnings and notes.
     Raises:
@@ -209,7 +210,8 @@ def check_training_data(
         UsageError: A Python data set returns masks of another form than its contract says.
     """
     survey = survey_data(config, splits, progress)
-    findings = run_checks(replace(survey, inventories=()))  # whose findings `build_splits` has reported
+    # The findings of inventories have been reported by `build_splits`.
+    findings = run_checks(replace(survey, inventories=(), is_weighted=is_weighted))
     require_no_errors(findings)
     train, val = survey.splits
     return replace(compute_statistics(train), contents_sha256=_hash_contents(train, val)), findings
@@ -228,12 +230,20 @@ def survey_data(config: DataConfig, splits: Splits, progress: ProgressCallback |
     with FactsCache() as cache:
         train, val = (read_facts(dataset, cache, progress) for dataset in (splits.train, splits.val))
     train, val = add_digests(splits, train, val)
-    is_named = config.classes is not None or config.source == PYTHON_SOURCE or find_source(config).dataset != FOLDER
-    return Survey(splits.inventories, train, val, are_classes_named=is_named, root=_find_root(config))
+    return replace(_begin_survey(config, splits), train=train, val=val)
 
 
-def _find_root(config: DataConfig) -> Path | None:
-    return None if config.source == PYTHON_SOURCE else find_source(config).root
+def _begin_survey(config: DataConfig, splits: Splits) -> Survey:
+    """Return what is known of some data before a file is read."""
+    source = None if config.source == PYTHON_SOURCE else find_source(config)
+    return Survey(
+        splits.inventories,
+        are_classes_named=config.classes is not None or source is None or source.dataset != FOLDER,
+        root=None if source is None else source.root,
+        source="DATA" if source is None else str(source),
+        excluded=config.exclude,
+        split=config.split,
+    )
 
 
 def _hash_contents(*parts: DatasetFacts) -> str:

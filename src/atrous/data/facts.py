@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -42,6 +43,7 @@ class ItemFacts:
             the same; None if it cannot be read.
         mask_digest: Hash of the file of the mask, or of the ids of a mask that is made; None if it cannot be read.
         traits: What checks compare between images; None if the image has no file or cannot be read.
+        colours: Pixels by colour, red * 65536 + green * 256 + blue, of a mask in colour where ids were expected.
     """
 
     key: str
@@ -54,6 +56,7 @@ class ItemFacts:
     digest: str | None = None
     mask_digest: str | None = None
     traits: ImageTraits | None = None
+    colours: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,7 @@ def _read_files(
     key: str, image_path: Path | None, mask_path: Path | None, cache: FactsCache, reader: MaskReader
 ) -> ItemFacts:
     image = mask = image_error = mask_error = digest = mask_digest = traits = None
+    colours: Mapping[int, int] = {}
     if image_path is not None:
         try:
             (image, traits), digest = cache.read_image(image_path), cache.read_digest(image_path)
@@ -180,4 +184,9 @@ def _read_files(
             mask, mask_digest = reader.read_facts(mask_path, cache), cache.read_digest(mask_path)
         except DataError as error:
             mask_error = error
-    return ItemFacts(key, image_path, mask_path, image, mask, image_error, mask_error, digest, mask_digest, traits)
+            if error.code == "colour-mask":
+                with suppress(DataError):
+                    colours = cache.read_mask_colours(mask_path).counts
+    return ItemFacts(
+        key, image_path, mask_path, image, mask, image_error, mask_error, digest, mask_digest, traits, colours
+    )

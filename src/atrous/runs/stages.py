@@ -220,7 +220,8 @@ def prepare_stages(
             own = splits or _find_splits(stage_config, own_run, progress, is_resumed=is_resumed)
             if splits is None and not is_resumed:
                 _require_outside(run, own)
-            statistics, findings = check_training_data(stage_config.data, own, progress)
+            is_weighted = stage_config.training.class_weights != "none"
+            statistics, findings = check_training_data(stage_config.data, own, progress, is_weighted=is_weighted)
             for earlier in stages:
                 require_unseen(own.val, earlier.splits.train)
             notes = (Note("layout", own.layout), *own.notes, *(finding.to_note() for finding in findings))

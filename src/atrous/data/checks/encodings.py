@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import count
 from typing import Any
 
 from atrous.core.findings import Finding, shorten_list
+from atrous.core.labels import name_unnamed
 from atrous.core.words import describe_count
 from atrous.data.checks.files import list_errors
 from atrous.data.checks.survey import Survey
@@ -15,6 +19,8 @@ FEWEST_COUNTED = 4
 """Masks that count objects from 1 before this is taken for their form."""
 FEWEST_BLENDS = 3
 """Ids of one mask that are at edges alone, from which they are taken for blends of the ids on both sides."""
+MOST_COLOURS = 40
+"""Colours of which a fix makes a table: more are blends or photos."""
 MOST_MAPPED = 300
 """Objects that a fix maps to their class."""
 BLEND_SHARE, BLEND_SOLID = 0.02, 0.1
@@ -29,7 +35,39 @@ def check_lossy_mask(survey: Survey) -> Iterator[Finding]:
 
 def check_colour_mask(survey: Survey) -> Iterator[Finding]:
     """Find masks that hold colours, where no table says which colour is which id."""
-    yield from list_errors(survey, "colour-mask", "{} in colour")
+    settings = _propose_colours(survey)
+    yield from list_errors(survey, "colour-mask", "{} in colour", settings)
+
+
+def _propose_colours(survey: Survey) -> dict[str, Any]:
+    """Return a table of the colours that masks hold, black first and the others by their pixels; none of many."""
+    totals: Counter[int] = Counter()
+    items = [item for split in survey.splits for item in split.items]
+    for item in items:
+        totals.update(item.colours)
+    if not totals or len(totals) > MOST_COLOURS or any(item.mask and not item.mask.colours for item in items):
+        return {}
+    order = sorted(totals, key=lambda colour: (colour != 0, -totals[colour], colour))
+    return _name_colours(survey, dict(zip(order, _list_ids(survey), strict=False)))
+
+
+def _list_ids(survey: Survey) -> Iterator[int]:
+    """Yield the ids of the classes if they are named, then other ids that are not ignored."""
+    space = survey.splits[0].label_space
+    named = space.ids if survey.are_classes_named else ()
+    yield from named
+    yield from (number for number in count() if number not in named and number not in space.ignored_ids)
+
+
+def _name_colours(survey: Survey, ids: Mapping[int, int]) -> dict[str, Any]:
+    """Return the settings of a table of colours; ids beyond the named classes get names too."""
+    settings: dict[str, Any] = {"colours": {tuple(colour.to_bytes(3, "big")): ids[colour] for colour in ids}}
+    space = survey.splits[0].label_space
+    new = sorted({*ids.values()} - {*space.ids} - {*space.ignored_ids})
+    if survey.are_classes_named and new:
+        named = dict(zip(space.ids, space.names, strict=True))
+        settings["classes"] = named | {number: name_unnamed(number) for number in new}
+    return settings
 
 
 def check_alpha_mask(survey: Survey) -> Iterator[Finding]:
@@ -93,8 +131,35 @@ def check_palettes_differ(survey: Survey) -> Iterator[Finding]:
                 break
     if files:
         message = f"{describe_count(len(files), 'mask')} with a palette in which colours have other ids: "
-        fix = "Write all masks with one palette; `colours` reads them by their colours instead of their ids."
-        yield Finding("palettes-differ", "error", len(files), message + shorten_list(lines), tuple(files), fix)
+        fix = (
+            "Look at which colour is which class, and read the masks by their colours instead of their ids; or write "
+            "all masks with one palette."
+        )
+        message += shorten_list(lines)
+        settings = _propose_palette(survey)
+        yield Finding("palettes-differ", "error", len(files), message, tuple(files), fix, settings)
+
+
+def _propose_palette(survey: Survey) -> dict[str, Any]:
+    """Return a table of the colours in palettes, each with the id that it has in most masks; none of many."""
+    votes = Counter(
+        (colour, number)
+        for split in survey.splits
+        for item in split.items
+        for number, colour in (item.mask.colours.items() if item.mask else ())
+    )
+    num_colours = len({colour for colour, _ in votes})
+    items = [item for split in survey.splits for item in split.items]
+    if num_colours > MOST_COLOURS or any(item.mask and not item.mask.colours for item in items):
+        return {}
+    ids: dict[int, int] = {}
+    for (colour, number), _ in sorted(votes.items(), key=lambda row: (-row[1], row[0])):
+        if colour not in ids and number not in ids.values():
+            ids[colour] = number
+    free = (number for number in _list_ids(survey) if number not in {*ids.values()})
+    for colour in sorted({colour for colour, _ in votes} - ids.keys()):
+        ids[colour] = next(free)
+    return _name_colours(survey, dict(sorted(ids.items(), key=lambda row: row[1])))
 
 
 def check_instance_mask(survey: Survey) -> Iterator[Finding]:
@@ -108,11 +173,17 @@ def check_instance_mask(survey: Survey) -> Iterator[Finding]:
             f"{describe_count(len(items), 'mask')} number objects from 1 in each mask, up to {most}: "
             f"{shorten_list(lines)}"
         )
-        fix = "Write masks in which all objects of a class have one id; if all are of one class, map them to it."
+        source = str(survey.root or "DATA")
+        convert = shlex.join(["atrous", "convert", source, "--from", "instances", "--out", "converted"])
+        fix = (
+            "Write masks in which all objects of a class have one id. If all are of one class, map them to it, or "
+            f"convert the masks: {convert}"
+        )
         settings: dict[str, Any] = {"label_map": dict.fromkeys(range(2, most + 1), 1)} if most <= MOST_MAPPED else {}
         if settings and not survey.are_classes_named:
             settings["classes"] = {0: "background", 1: "object"}
-        yield Finding("instance-mask", "error", len(items), message, tuple(names), fix, settings)
+        command = "" if settings else convert
+        yield Finding("instance-mask", "error", len(items), message, tuple(names), fix, settings, command)
 
 
 def find_instances(survey: Survey) -> list[ItemFacts]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from atrous.core.findings import Finding, shorten_list
 from atrous.core.words import describe_count
@@ -67,13 +68,14 @@ def check_exif_rotated(survey: Survey) -> Iterator[Finding]:
             yield Finding("exif-rotated", "note", len(files), message, tuple(files))
 
 
-def list_errors(survey: Survey, code: str, words: str) -> Iterator[Finding]:
+def list_errors(survey: Survey, code: str, words: str, settings: Mapping[str, Any] | None = None) -> Iterator[Finding]:
     """List the files whose errors have a code.
 
     Args:
         survey: What is known of the data.
         code: The code; unreadable-image and unreadable-mask are of errors whose code is no check of its own.
         words: What is wrong, with {} for "3 images".
+        settings: What solves it. Default: a few files are excluded.
     """
     noun = "image" if code.endswith("image") else "mask"
     found = [
@@ -91,4 +93,4 @@ def list_errors(survey: Survey, code: str, words: str) -> Iterator[Finding]:
         message = f"{words.format(describe_count(len(found), noun))}: {shorten_list([e.message for _, e in found])}"
         files = tuple(str(path) for path, _ in found)
         fix = " ".join(dict.fromkeys(error.hint for _, error in found if error.hint))
-        yield Finding(code, "error", len(found), message, files, fix, survey.exclude(files))
+        yield Finding(code, "error", len(found), message, files, fix, settings or survey.exclude(files))

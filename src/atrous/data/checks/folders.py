@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shlex
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from atrous.core.findings import Finding, Severity, shorten_list
+from atrous.core.split_options import DEFAULT_SHARE
 from atrous.core.words import describe_count
 from atrous.data.checks.survey import Survey
+from atrous.data.checks.trials import propose_split
 from atrous.data.inventory import FolderListing, Inventory
 from atrous.images.decode import IMAGE_SUFFIXES
 
@@ -24,25 +29,39 @@ def check_unlisted_folder(survey: Survey) -> Iterator[Finding]:
     lines = [line for listing in _list_folders(survey) for line in listing.unlisted]
     if lines:
         message = f"{describe_count(len(lines), 'folder')} cannot be listed: {shorten_list(lines)}"
-        yield Finding("unlisted-folder", "error", len(lines), message, fix="Check the folder and its permissions.")
+        locked = [line.rpartition(": ")[0] for line in lines if line.endswith(os.strerror(errno.EACCES))]
+        command = shlex.join(["chmod", "u+rx", "--", *locked]) if len(locked) == len(lines) else ""
+        fix = "Check the folder and its permissions."
+        yield Finding("unlisted-folder", "error", len(lines), message, tuple(locked), fix, command=command)
 
 
 def check_duplicate_name(survey: Survey) -> Iterator[Finding]:
     """Find files that differ in their suffix alone, of which only one can belong to a pair."""
-    yield from list_duplicates(paths for listing in _list_folders(survey) for paths in listing.files.values())
+    for number, listings in enumerate(zip(*[(each.images, each.masks) for each in survey.inventories], strict=True)):
+        suffixes = Counter(path.suffix for each in listings for paths in each.files.values() for path in paths)
+        doubled = [paths for each in listings for paths in each.files.values() if len(paths) > 1]
+        # Of images the usual kind of file is kept; of masks the kind without losses.
+        kept = [
+            max(paths, key=lambda path: (number and path.suffix.lower() == ".png", suffixes[path.suffix]))
+            for paths in doubled
+        ]
+        others = [path for paths, keep in zip(doubled, kept, strict=True) for path in paths if path != keep]
+        yield from list_duplicates(doubled, survey.exclude(others))
 
 
-def list_duplicates(names: Iterable[tuple[Path, ...]]) -> Iterator[Finding]:
+def list_duplicates(names: Iterable[tuple[Path, ...]], settings: Mapping[str, Any] | None = None) -> Iterator[Finding]:
     """List names that have several files.
 
     Args:
         names: The files of each name.
+        settings: What leaves out all files of a name but one.
     """
     doubled = sorted(paths for paths in names if len(paths) > 1)
     if doubled:
         lines = [" and ".join(map(str, paths)) for paths in doubled]
         message = f"{describe_count(len(doubled), 'name')} with several files: {shorten_list(lines)}"
-        yield Finding("duplicate-name", "error", len(doubled), message, _names(doubled[0]), "Keep one file per name.")
+        fix = "Look at them and keep one file per name."
+        yield Finding("duplicate-name", "error", len(doubled), message, _names(doubled[0]), fix, settings or {})
 
 
 def check_image_without_mask(survey: Survey) -> Iterator[Finding]:
@@ -55,9 +74,9 @@ def check_image_without_mask(survey: Survey) -> Iterator[Finding]:
         for path in inventory.images_without_mask
         if path not in named
     )
-    yield from _list_files(
-        "image-without-mask", "error", "image", "without a mask", files, _PAIRING, survey.exclude(files)
-    )
+    settings: Mapping[str, Any] = survey.exclude(files)
+    settings = settings or {"unlabelled": "ignore"}  # which skips all of them
+    yield from _list_files("image-without-mask", "error", "image", "without a mask", files, _PAIRING, settings)
     for kind, what in (("background", "read as background"), ("ignore", "skipped")):
         files = [path for each in survey.inventories if each.unlabelled == kind for path in each.images_without_mask]
         yield from _list_files("image-without-mask", "note", "image", f"without a mask, {what}", files)
@@ -118,14 +137,21 @@ def _compose(path: Path) -> str:
 def check_empty_split(survey: Survey) -> Iterator[Finding]:
     """Find folders of images and masks without a single pair, and splits without one."""
     empty = [inventory for inventory in survey.inventories if not inventory.pairs]
-    if empty:
+    if empty and not (survey.split.is_divided and len(empty) < len(survey.inventories)):
         places = [f"{inventory.images.folder} and {inventory.masks.folder}" for inventory in empty]
-        yield Finding("empty-split", "error", len(empty), f"no pairs in {'; '.join(places)}", fix=_PAIRING)
+        num_pairs = sum(len(inventory.pairs) for inventory in survey.inventories)
+        settings = {"split": {"val": DEFAULT_SHARE}} if num_pairs > 1 else {}
+        fix = f"{_PAIRING} Or hold out a share of the pairs that there are." if settings else _PAIRING
+        message = f"no pairs in {'; '.join(places)}"
+        yield Finding("empty-split", "error", len(empty), message, fix=fix, settings=settings)
         return
     names = [split.name for split in survey.splits if not split.items]
     if names:
-        message = f"no pairs in {' and '.join(names)}: one pair cannot be split into training and validation"
-        yield Finding("empty-split", "error", len(names), message, fix="Add pairs.")
+        reason = ": one pair cannot be split into training and validation"
+        is_alone = sum(len(split.items) for split in survey.splits) == 1
+        message = f"no pairs in {' and '.join(names)}{reason if is_alone else ''}"
+        settings = propose_split(survey, "empty-split")
+        yield Finding("empty-split", "error", len(names), message, fix="Add pairs.", settings=settings)
 
 
 def check_hidden_files(survey: Survey) -> Iterator[Finding]:

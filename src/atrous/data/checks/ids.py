@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 from atrous.core.findings import Finding, shorten_list
+from atrous.core.labels import USUAL_VOID_ID, name_unnamed
 from atrous.core.words import describe_count
 from atrous.data.checks.encodings import find_blends, find_instances
 from atrous.data.checks.survey import Survey
+from atrous.data.checks.trials import propose_split
 from atrous.data.classes import suggest_mapping
 from atrous.data.facts import DatasetFacts
 
@@ -18,9 +21,15 @@ STRAY_SHARE = 0.01
 """Pixels of an id / those of the highest id, below which the masks have two values in spite of it."""
 
 
+_TWO_NEEDED = (
+    "Two classes are needed, background included. Look at the masks: if what is ignored shows everything else, it is "
+    "the background; if it means 'unknown', label some background."
+)
+
+
 def check_unknown_id(survey: Survey) -> Iterator[Finding]:
     """Find masks with ids that are neither a class nor ignored, and no sign of another encoding."""
-    if find_instances(survey):
+    if find_instances(survey) or _find_binary(survey):
         return
     for split in survey.splits:
         space = split.label_space
@@ -52,21 +61,45 @@ def check_unknown_id(survey: Survey) -> Iterator[Finding]:
 
 def check_binary_255(survey: Survey) -> Iterator[Finding]:
     """Find masks of 0 and one high id, such as 255, whose classes are not named."""
-    ids = _find_unnamed(survey)
-    ignored = survey.splits[0].label_space.ignored_ids if ids else ()
-    totals: Counter[int] = Counter()
-    for split in survey.splits if ids else ():
-        totals.update(split.sum_pixels())
-    strays = [number for number in ids[1:-1] if totals[number] < STRAY_SHARE * totals[ids[-1]]]
-    ids = [number for number in ids if number not in strays]
+    ids, strays, totals = _drop_strays(survey)
+    if survey.are_classes_named or not ids:
+        return
+    ignored = survey.splits[0].label_space.ignored_ids
     if fix := suggest_mapping(ids, ignored):
         message = f"the masks hold only the ids 0 and {ids[1]}" + (
             f", and {ids[1]} is ignored" if ids[1] in ignored else ""
         )
         if strays:
             message += f"; and few pixels between: {_describe_counts({number: totals[number] for number in strays})}"
-        settings = {"label_map": {ids[1]: 1}, "classes": {0: "background", 1: "object"}}
-        yield Finding("binary-255", "error", 1, message, fix=fix, settings=settings)
+        yield Finding("binary-255", "error", 1, message, fix=fix, settings=_find_binary(survey))
+
+
+def _drop_strays(survey: Survey) -> tuple[list[int], list[int], Counter[int]]:
+    """Return the ids in all masks, those of few pixels between two that have all others, and the pixels of each."""
+    totals: Counter[int] = Counter()
+    for split in survey.splits:
+        totals.update(split.sum_pixels())
+    ids = sorted(totals)
+    strays = [number for number in ids[1:-1] if totals[number] < STRAY_SHARE * totals[ids[-1]]]
+    return [number for number in ids if number not in strays], strays, totals
+
+
+def _find_binary(survey: Survey) -> dict[str, Any]:
+    """Return the settings that make a class of the high id in masks of 0 and one high id; none for other masks.
+
+    Of named classes the high id becomes the one that has no pixel.
+    """
+    ids, _, _ = _drop_strays(survey)
+    space = survey.splits[0].label_space if survey.splits else None
+    if space is None or not suggest_mapping(ids, space.ignored_ids):
+        return {}
+    if not survey.are_classes_named:
+        return {"label_map": {ids[1]: 1}, "classes": {0: "background", 1: "object"}}
+    empty = [number for number in space.ids if number not in ids]
+    if len(empty) != 1 or ids[1] in space.ids:
+        return {}
+    rest = [number for number in space.ignored_ids if number != ids[1]]
+    return {"label_map": {ids[1]: empty[0]}} | ({"ignore": rest} if ids[1] in space.ignored_ids else {})
 
 
 def check_single_class(survey: Survey) -> Iterator[Finding]:
@@ -78,11 +111,28 @@ def check_single_class(survey: Survey) -> Iterator[Finding]:
             message = f"the masks hold only the {'ids' if len(ids) > 1 else 'id'} {' and '.join(map(str, ids))}" + (
                 f", and {' and '.join(map(str, ignored))} is ignored" if ignored else ""
             )
-            yield Finding("single-class", "error", 1, message, fix="Two classes are needed, background included.")
+            settings = _propose_background(survey, [number for number in ids if number not in ignored], ignored)
+            yield Finding("single-class", "error", 1, message, fix=_TWO_NEEDED, settings=settings)
     elif survey.splits and survey.splits[0].label_space.num_classes == 1:
-        name = survey.splits[0].label_space.names[0]
-        message = f"{name!r} is the only class, so there is nothing to tell it from"
-        yield Finding("single-class", "warning", 1, message, fix="Name the background as a class too.")
+        space = survey.splits[0].label_space
+        message = f"{space.names[0]!r} is the only class, so there is nothing to tell it from"
+        present = {number for split in survey.splits for number in split.sum_pixels()}
+        ignored = sorted(present & {*space.ignored_ids})
+        settings = _propose_background(survey, list(space.ids), ignored)
+        yield Finding("single-class", "warning", 1, message, fix=_TWO_NEEDED, settings=settings)
+
+
+def _propose_background(survey: Survey, ids: Sequence[int], ignored: Sequence[int]) -> dict[str, Any]:
+    """Return the settings that make a background of what is ignored beside one class; none where nothing is."""
+    if len(ids) != 1 or len(ignored) != 1:
+        return {}
+    space = survey.splits[0].label_space
+    background = 0 if ids[0] else 1
+    name = space.names[0] if survey.are_classes_named else "object"
+    classes = dict(sorted({background: "background", ids[0]: name}.items()))
+    rest = [number for number in space.ignored_ids if number != ignored[0]]
+    mapping = {ignored[0]: background} if ignored[0] != background else {}
+    return ({"label_map": mapping} if mapping else {}) | {"classes": classes, "ignore": rest}
 
 
 def check_no_labelled_pixel(survey: Survey) -> Iterator[Finding]:
@@ -98,7 +148,18 @@ def check_no_labelled_pixel(survey: Survey) -> Iterator[Finding]:
             f"{survey.train.name}: the masks hold no pixel of any class, only {_describe_counts(totals) or 'nothing'}",
             fix=suggest_mapping(totals, survey.train.label_space.ignored_ids)
             or "Name the ids of the masks in data.classes, or add images with labels.",
+            settings=propose_split(survey, "no-labelled-pixel") or _stop_ignoring(survey, totals),
         )
+
+
+def _stop_ignoring(survey: Survey, totals: Mapping[int, int]) -> dict[str, Any]:
+    """Return the settings that make classes of ids that are all ignored, but for the usual void; none of one id."""
+    ignored = survey.splits[0].label_space.ignored_ids
+    ids = [number for number in totals if number in ignored and 0 <= number < USUAL_VOID_ID]
+    if len(ids) < 2:
+        return {}
+    rest = [number for number in ignored if number not in ids]
+    return {"ignore": rest, "classes": {number: name_unnamed(number) for number in ids}}
 
 
 def check_named_class_empty(survey: Survey) -> Iterator[Finding]:
@@ -117,11 +178,18 @@ def check_named_class_empty(survey: Survey) -> Iterator[Finding]:
     if mapping and ignored:
         low, high = totals
         message += f": the masks hold only {low} and {high}, and {high} is ignored"
-    rows = zip(space.names, space.ids, strict=True)
-    classes = {number: name for name, number in rows if number in present}
-    fix = mapping or f"Name only classes that occur: {', '.join(classes.values())}; or add images of the rest."
-    settings = {} if mapping else {"classes": classes}
+    fix = mapping or f"Name only classes that occur; or add images of {shorten_list(empty)}."
+    settings = _find_binary(survey) or propose_split(survey, "named-class-empty") or _leave_out(survey, present)
     yield Finding("named-class-empty", "error", len(empty), message, fix=fix, settings=settings)
+
+
+def _leave_out(survey: Survey, kept: Collection[int]) -> dict[str, Any]:
+    """Return the settings that name some of the classes alone, and ignore the pixels of the others."""
+    space = survey.splits[0].label_space
+    held = {number for split in survey.splits for number in split.sum_pixels()}
+    classes = {number: name for name, number in zip(space.names, space.ids, strict=True) if number in kept}
+    unnamed = [number for number in space.ids if number in held and number not in kept]
+    return {"classes": classes} | ({"ignore": sorted({*space.ignored_ids, *unnamed})} if unnamed else {})
 
 
 def check_class_in_one_split_only(survey: Survey) -> Iterator[Finding]:
@@ -129,14 +197,18 @@ def check_class_in_one_split_only(survey: Survey) -> Iterator[Finding]:
     if survey.train is None or survey.val is None:
         return
     train, val = _find_present(survey.train), _find_present(survey.val)
+    code = "class-in-one-split-only"
+    settings = {} if train == val else propose_split(survey, code)
+    if not settings and len(train & val) > 1:
+        settings = _leave_out(survey, train & val)
     missing = _describe_classes(survey.train, train, among=val)
     if missing and not survey.are_classes_named:  # of named classes, check_named_class_empty says it
         message = f"{survey.train.name}: no pixel of {shorten_list(missing)}, which val holds: it cannot be learnt"
-        yield Finding("class-in-one-split-only", "warning", len(missing), message, fix="Add images of it to train.")
+        yield Finding(code, "warning", len(missing), message, fix="Add images of it to train.", settings=settings)
     missing = _describe_classes(survey.val, val, among=train)
     if missing:
         message = f"{survey.val.name}: no pixel of {shorten_list(missing)}, which train holds: it cannot be scored"
-        yield Finding("class-in-one-split-only", "warning", len(missing), message, fix="Add images of it to val.")
+        yield Finding(code, "warning", len(missing), message, fix="Add images of it to val.", settings=settings)
 
 
 def check_ignored_ids(survey: Survey) -> Iterator[Finding]:

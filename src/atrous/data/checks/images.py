@@ -32,7 +32,7 @@ def check_dark_images(survey: Survey) -> Iterator[Finding]:
     if files:
         message = f"{describe_count(len(files), 'image')} nearly black everywhere: {shorten_list(files)}"
         fix = "Look at them: they may be empty, or of another range of values than 0 to 255."
-        yield Finding("dark-images", "warning", len(files), message, tuple(files), fix)
+        yield Finding("dark-images", "warning", len(files), message, tuple(files), fix, survey.exclude(files))
 
 
 def check_unused_levels(survey: Survey) -> Iterator[Finding]:
@@ -46,7 +46,7 @@ def check_unused_levels(survey: Survey) -> Iterator[Finding]:
             f"so nearly black: {shorten_list(files)}"
         )
         fix = f"The largest value of all 16-bit images is {peak}: scale them so that it becomes {SIXTEEN_BITS}."
-        yield Finding("unused-levels", "warning", len(files), message, tuple(files), fix)
+        yield Finding("unused-levels", "warning", len(files), message, tuple(files), fix, survey.exclude(files))
 
 
 def check_mixed_modes(survey: Survey) -> Iterator[Finding]:
@@ -63,7 +63,7 @@ def check_mixed_modes(survey: Survey) -> Iterator[Finding]:
         count, files = len(ordered[0][1]), tuple(ordered[0][1])
         message = f"images of different kinds: {', '.join(words)}"
         fix = "Check that they come from one source. A network sees grey as three equal channels."
-        yield Finding("mixed-modes", "warning", count, message, files, fix)
+        yield Finding("mixed-modes", "warning", count, message, files, fix, survey.exclude(files))
 
 
 def check_icc_profile(survey: Survey) -> Iterator[Finding]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import count
+from typing import Any
 
 from atrous.core.findings import Finding, shorten_list
 from atrous.core.words import describe_count
@@ -39,8 +41,12 @@ def check_rare_class(survey: Survey) -> Iterator[Finding]:
         message = (
             f"{survey.train.name}: {describe_count(len(rare), 'class')} with little to learn from: {shorten_list(rare)}"
         )
+        if survey.is_weighted:
+            yield Finding("rare-class", "note", len(rare), f"{message}; rare classes weigh more in the loss")
+            return
         fix = "Add images of them, leave them out, or weigh them higher: `class_weights=auto`."
-        yield Finding("rare-class", "warning", len(rare), message, fix=fix)
+        command = survey.command("--class-weights", "auto")
+        yield Finding("rare-class", "warning", len(rare), message, fix=fix, command=command)
 
 
 def check_mostly_void(survey: Survey) -> Iterator[Finding]:
@@ -60,11 +66,31 @@ def check_mostly_void(survey: Survey) -> Iterator[Finding]:
                 lines.append(f"{files[-1]} ({100 * num_void / num_pixels:.0f} %)")
         if void > VOID_SHARE_OF_ALL * total:
             message = f"{split.name}: {100 * void / total:.0f} % of all pixels have ignored ids"
-            fix = "They are neither trained on nor scored: check that the ignored ids mean 'unknown', and no class."
-            yield Finding("mostly-void", "warning", max(1, len(files)), message, tuple(files), fix)
+            fix = (
+                "They are neither trained on nor scored. Look at some masks: if the ignored id shows what belongs to "
+                "no class, it is the background; if it means 'unknown', nothing has to be done."
+            )
+            settings = _name_void(survey)
+            yield Finding("mostly-void", "warning", max(1, len(files)), message, tuple(files), fix, settings)
         elif lines:
             message = (
                 f"{split.name}: {describe_count(len(lines), 'mask')} nearly without a label: {shorten_list(lines)}"
             )
             fix = "Label more of these images, or leave them out."
-            yield Finding("mostly-void", "warning", len(lines), message, tuple(files), fix)
+            yield Finding("mostly-void", "warning", len(lines), message, tuple(files), fix, survey.exclude(files))
+
+
+def _name_void(survey: Survey) -> dict[str, Any]:
+    """Return the settings that make the ignored id the background; none where several ids are ignored."""
+    space = survey.splits[0].label_space
+    present = {number for split in survey.splits for number in split.sum_pixels()}
+    ignored = sorted(present & {*space.ignored_ids})
+    if len(ignored) != 1:
+        return {}
+    classes = dict(zip(space.ids, space.names, strict=True))
+    named = [number for number, name in classes.items() if name.lower() == "background"]
+    free = next(number for number in count() if number not in classes and number not in space.ignored_ids)
+    background = named[0] if named else free
+    rest = [number for number in space.ignored_ids if number != ignored[0]]
+    mapped = {"label_map": {ignored[0]: background}} if ignored[0] != background else {}
+    return {**mapped, "classes": dict(sorted((classes | {background: "background"}).items())), "ignore": rest}

@@ -9,21 +9,26 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from atrous.core.findings import Finding, shorten_list
+from atrous.core.split_options import DEFAULT_TRAIN, DEFAULT_VAL
 from atrous.core.words import describe_count
 from atrous.data.checks.survey import Survey
+from atrous.data.checks.trials import propose_split
 from atrous.data.facts import ItemFacts
+from atrous.data.split import find_group
 from atrous.images.traits import FINGERPRINT_BITS
 
 NEAR_BITS = 8
 """Bits of a fingerprint, of 144, in which near duplicates may differ; photos of different things differ in over 20."""
 NEAR_COLOUR = 24
 """Difference of the mean colours, of 255, up to which images are near duplicates."""
+FEW_SHARE = 0.05
+"""Share of the validation images, up to which near duplicates are left out rather than all images divided again."""
 SMALLEST_GROUP = 3
 """Images in the average group: otherwise names have no groups."""
 GROUP_EXPLAINS = 0.3
 """Share of the variance of colours between images that groups must explain. Groups without a meaning, such as years,
 explain nearly nothing; scenes and film clips explain half and more."""
-_GROUPS = (re.compile(r"^(.+?)[_-]"), re.compile(r"^(.+)[_-][^_-]+$"))
+_GROUPS = (r"^(.+?)[_-]", r"^(.+)[_-][^_-]+$")
 """How names may begin with that of their group: up to the first separator, or up to the last."""
 
 
@@ -36,6 +41,7 @@ def check_split_overlap(survey: Survey) -> Iterator[Finding]:
     if both:
         names = [(str(val.image_path or val.key), str(train.image_path or train.key)) for val, train in both]
         lines = [val if val == train else f"{val} is {train}" for val, train in names]
+        copies = survey.exclude(sorted({train for _, train in names}))
         yield Finding(
             "split-overlap",
             "error",
@@ -43,7 +49,8 @@ def check_split_overlap(survey: Survey) -> Iterator[Finding]:
             f"{len(both):,} of the {describe_count(len(survey.val.items), 'image')} of {survey.val.name} "
             f"in {survey.train.name} too: {shorten_list(lines)}",
             tuple(val for val, _ in names),
-            "The score would be that of training images: remove them from one of the two.",
+            "The score would be that of training images: leave them out of one of the two.",
+            copies or propose_split(survey, "split-overlap"),
         )
 
 
@@ -61,9 +68,15 @@ def check_near_duplicate_across_splits(survey: Survey) -> Iterator[Finding]:
             f"{len(names):,} of the {describe_count(len(survey.val.items), 'image')} of {survey.val.name} look like "
             f"images of {survey.train.name}: {shorten_list([f'{image} like {near}' for image, near in names])}"
         )
-        fix = "The score would be too high: move images that belong together to one side of the split."
+        fix = (
+            "Look at them: if they show the same, the score is too high. Keep images that belong together on one side "
+            "of the split, or leave out those that are scored."
+        )
         files = tuple(image for image, _ in names)
-        yield Finding("near-duplicate-across-splits", "warning", len(names), message, files, fix)
+        code = "near-duplicate-across-splits"
+        few = len(names) <= max(1, FEW_SHARE * len(survey.val.items))
+        settings = (few and survey.exclude(files)) or propose_split(survey, code) or survey.exclude(files)
+        yield Finding(code, "warning", len(names), message, files, fix, settings)
 
 
 def check_same_group_across_splits(survey: Survey) -> Iterator[Finding]:
@@ -71,14 +84,19 @@ def check_same_group_across_splits(survey: Survey) -> Iterator[Finding]:
     if survey.train is None or survey.val is None:
         return
     sides = [[item for item in split.items if item.traits and item.image_path] for split in (survey.train, survey.val)]
-    for expression in _GROUPS:
-        groups = [[_find_group(expression, item) for item in items] for items in sides]
+    splits = {survey.split.train_name, survey.split.val_name, DEFAULT_TRAIN, DEFAULT_VAL}
+    given = survey.split.group
+    for expression in map(re.compile, _GROUPS if given is None else (given,)):
+        groups = [[find_group(expression, item.key, splits) or item.key for item in items] for items in sides]
         shared = set(groups[0]) & set(groups[1])
         names, items = groups[0] + groups[1], sides[0] + sides[1]
         num_groups = len(set(names))
-        if not shared or num_groups < 2 or len(items) < SMALLEST_GROUP * num_groups:
+        if not shared:
             continue
-        if _explain_colours(names, items) < GROUP_EXPLAINS:
+        is_guess = given is None
+        if is_guess and (num_groups < 2 or len(items) < SMALLEST_GROUP * num_groups):
+            continue
+        if is_guess and _explain_colours(names, items) < GROUP_EXPLAINS:
             continue
         train, val = (Counter(side) for side in groups)
         lines = [f"{name} ({train[name]} in train, {val[name]} in val)" for name in sorted(shared)]
@@ -88,8 +106,12 @@ def check_same_group_across_splits(survey: Survey) -> Iterator[Finding]:
             f"{'is' if len(shared) == 1 else 'are'} in both {survey.train.name} and {survey.val.name}: "
             f"{shorten_list(lines)}"
         )
-        fix = "If they show one scene, the score is too high: move all images of a group to one side of the split."
-        yield Finding("same-group-across-splits", "warning", len(files), message, tuple(files), fix)
+        fix = (
+            "If the images of a group show one scene, the score is too high: keep them on one side of the split. "
+            "The official splits of a benchmark stay as they are, for scores that others can compare."
+        )
+        code = "same-group-across-splits"
+        yield Finding(code, "warning", len(files), message, tuple(files), fix, propose_split(survey, code))
         return
 
 
@@ -141,12 +163,6 @@ def _compare_colours(item: ItemFacts, other: ItemFacts) -> int:
     if item.traits is None or other.traits is None:
         return 255
     return max(abs(mine - its) for mine, its in zip(item.traits.colour, other.traits.colour, strict=True))
-
-
-def _find_group(expression: re.Pattern[str], item: ItemFacts) -> str:
-    name = item.image_path.stem if item.image_path else item.key
-    found = expression.match(name)
-    return found[1] if found else name
 
 
 def _explain_colours(names: Sequence[str], items: Sequence[ItemFacts]) -> float:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import glob
 import os
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from atrous.core.findings import Finding
+from atrous.core.split_options import DEFAULT_SPLIT, SplitOptions
 from atrous.data import CHECKS
 from atrous.data.facts import DatasetFacts
 from atrous.data.inventory import Inventory
@@ -27,6 +29,11 @@ class Survey:
         val: Facts of the data to score on; None likewise.
         are_classes_named: Whether the classes were named by the user or by a registered data set, not found in masks.
         root: The folder of the data; None if they have none.
+        source: How a command names the data.
+        excluded: Patterns of files that the user leaves out already.
+        split: How the images were divided.
+        is_weighted: Whether a training weighs rare classes higher.
+        is_trial: Whether this is a division that was tried out, of which no other one is proposed.
     """
 
     inventories: tuple[Inventory, ...] = ()
@@ -34,6 +41,11 @@ class Survey:
     val: DatasetFacts | None = None
     are_classes_named: bool = False
     root: Path | None = None
+    source: str = "DATA"
+    excluded: tuple[str, ...] = ()
+    split: SplitOptions = DEFAULT_SPLIT
+    is_weighted: bool = False
+    is_trial: bool = False
 
     @property
     def splits(self) -> tuple[DatasetFacts, ...]:
@@ -50,7 +62,11 @@ class Survey:
         if self.root is None or len(files) > min(MOST_EXCLUDED, num_items / 2):
             return {}
         paths = [Path(os.path.relpath(file, self.root)).as_posix() for file in files]
-        return {"exclude": [glob.escape(path) for path in paths if not path.startswith("../")]}
+        return {"exclude": [*self.excluded, *(glob.escape(path) for path in paths if not path.startswith("../"))]}
+
+    def command(self, *arguments: str) -> str:
+        """Return the command that trains on these data with some options."""
+        return shlex.join(["atrous", "train", self.source, *arguments])
 
 
 Check = Callable[[Survey], Iterator[Finding]]

@@ -72,12 +72,13 @@ def build_folder(root: Path, request: DataRequest = DEFAULT_REQUEST) -> Splits:
     if named is None:
         declared = request.mask_reader.keep_declared({number for numbers in (ids or {}).values() for number in numbers})
         space = find_classes(declared, request.ignore)
-        listed = ", ".join(map(str, space.ids))
+        listed = shorten_list(list(map(str, space.ids)))
         names = ", ".join(f"{number}: NAME" for number in space.ids[:3]) + (", ..." if len(space.ids) > 3 else "")
         message = (
             f"classes not named: the ids found in all masks, {listed}; `set` data.classes='{{{names}}}' names them"
         )
-        notes.append(Note("classes-not-named", message))
+        if space.ids:  # of masks in colour none is known
+            notes.append(Note("classes-not-named", message))
     else:
         space = name_classes(named, request.ignore)
     return build_pair_splits(

@@ -6,7 +6,9 @@ Sources, later wins: defaults < `atrous.yaml` in the data folder (its `data` sec
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -17,7 +19,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode, Node
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from atrous.config.check import LENGTH_FIELDS, require_valid
 from atrous.config.problems import (
@@ -40,6 +42,8 @@ from atrous.core.split_options import DEFAULT_SHARE, DEFAULT_TRAIN, DEFAULT_VAL
 DEFAULT_EPOCHS = 50
 DATA_VERSION = 1
 """Version of the form of `atrous.yaml`."""
+MOST_VALUES = 1_000_000
+"""Values that a YAML file may hold once its aliases are written out: a few lines can stand for billions."""
 
 _OPTION_NAMES = {"model.name": "model", "output.folder": "out", "data.root": "data_root"}
 _SHORT_NAMES = {"data": "data.source", "model": "model.name", "out": "output.folder", "data_root": "data.root"}
@@ -342,8 +346,13 @@ def _read_yaml(path: Path, label: str, problems: list[Problem]) -> Iterator[_Set
         ) from error
     yaml = YAML(typ="safe", pure=True)
     try:
+        node = YAML(typ="safe", pure=True).compose(text)
+        if _count_values(node, {}) > MOST_VALUES:
+            raise ConfigError(
+                f"{path}: its aliases (*) stand for more than {MOST_VALUES:,} values", "Write the settings themselves."
+            )
         tree = yaml.load(text)
-        lines = dict(_find_lines(YAML(typ="safe", pure=True).compose(text), ()))
+        lines = dict(_find_lines(node, ()))
     except (YAMLError, ValueError, RecursionError) as error:  # see `_read_assignments`
         raise ConfigError(*_describe_yaml_error(error, path)) from error
     if not isinstance(tree, dict):
@@ -399,6 +408,22 @@ def _describe_yaml_error(error: Exception, path: Path) -> tuple[str, str]:
         f"{where}: {reason.split(' with value')[0]}",
         "Write each key once." if doubled else "Correct the YAML there.",
     )
+
+
+def _count_values(node: Node | None, known: dict[int, float]) -> float:
+    """Return how many values a YAML node holds once each alias is written out; infinite if it holds itself.
+
+    Args:
+        node: The node.
+        known: What was counted, by the identity of the nodes; an alias is its node again.
+    """
+    if node is None or not isinstance(node, MappingNode | SequenceNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = math.inf  # what is found again before it is counted holds itself
+        parts = itertools.chain(*node.value) if isinstance(node, MappingNode) else node.value
+        known[id(node)] = 1 + sum(_count_values(part, known) for part in parts)
+    return known[id(node)]
 
 
 def _find_lines(node: Node | None, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int]]:

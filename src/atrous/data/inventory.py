@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,6 +9,7 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Literal
 
+from atrous.core.walking import walk_folder
 from atrous.images.decode import IMAGE_SUFFIXES
 
 Unlabelled = Literal["error", "background", "ignore"]
@@ -127,7 +127,8 @@ class FolderListing:
         unmatched: Files with the suffix of an image whose names have another form than the pattern; they are skipped.
         hidden: Files and folders whose name begins with a dot; they are skipped.
         foreign: Other files, which have no suffix of an image.
-        links: Links to folders, which are not followed, and links to nothing.
+        followed: Links to folders, which are followed.
+        links: Links to nothing, and to folders that are listed anyway or hold the link; they are skipped.
         special: Pipes, sockets and devices with the suffix of an image; opening one can block.
         unlisted: Folders that cannot be listed, with the reason.
         excluded: Files with the suffix of an image that the user excluded, likewise.
@@ -138,6 +139,7 @@ class FolderListing:
     unmatched: tuple[Path, ...] = ()
     hidden: tuple[Path, ...] = ()
     foreign: tuple[Path, ...] = ()
+    followed: tuple[Path, ...] = ()
     links: tuple[Path, ...] = ()
     special: tuple[Path, ...] = ()
     unlisted: tuple[str, ...] = ()
@@ -250,18 +252,17 @@ def list_folder(place: Path | FileSet, exclusion: Exclusion = KEEP_ALL) -> Folde
     excluded: dict[str, list[Path]] = {}
     hidden: list[Path] = []
     foreign: list[Path] = []
+    followed: list[Path] = []
     links: list[Path] = []
     special: list[Path] = []
     errors: list[OSError] = []
-    for walked, folders, names in os.walk(folder, onerror=errors.append):
-        for name in sorted(folders):
-            path = Path(walked, name)
-            if name.startswith("."):
-                hidden.append(path)
-            elif path.is_symlink():
-                links.append(path)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
+
+    def add_link(path: Path, is_followed: bool) -> None:
+        (followed if is_followed else links).append(path)
+
+    for walked, folders, names in walk_folder(folder, on_link=add_link, on_error=errors.append):
+        hidden += [Path(walked, name) for name in folders if name.startswith(".")]
+        for name in names:
             path = Path(walked, name)
             if name.startswith("."):
                 hidden.append(path)
@@ -285,6 +286,7 @@ def list_folder(place: Path | FileSet, exclusion: Exclusion = KEEP_ALL) -> Folde
         tuple(unmatched),
         tuple(hidden),
         tuple(foreign),
+        tuple(followed),
         tuple(links),
         tuple(special),
         unlisted,

@@ -5,8 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from atrous.config.load import LoadedConfig, load_config
+from atrous.config.schema import DataConfig
+from atrous.config.stages import list_stages
 from atrous.core.data_source import FOLDER, SETTINGS_NAME
 from atrous.core.errors import AtrousError, DataError, UsageError
 from atrous.core.findings import shorten_list
@@ -53,10 +56,12 @@ def find_scored_data(
     place = {"data.source": str(data), "data.root": root}
     own = load_config(options=place)
     _require_same_names(own, space, run)
+    reading = _find_reading(own, run, on_message)
     classes = dict(zip(space.ids, space.names, strict=True))
-    of_model = [number for number in space.ignored_ids if number not in own.config.data.label_map]
+    label_map = reading.get("data.label_map", own.config.data.label_map)
+    of_model = [number for number in space.ignored_ids if number not in label_map]
     ignored = tuple(dict.fromkeys((*of_model, *(own.config.data.ignore or ()))))
-    given = {**place, "data.classes": classes, "data.ignore": ignored}
+    given = {**place, **reading, "data.classes": classes, "data.ignore": ignored}
     dataset = build_all_pairs(load_config(options=given).config.data, on_message)
     if run is not None:
         _warn_of_seen_images(run.path, dataset, on_message)
@@ -93,10 +98,42 @@ def _require_same_names(own: LoadedConfig, space: LabelSpace, run: RunFolder | N
         )
 
 
+def _find_reading(own: LoadedConfig, run: RunFolder | None, on_message: MessageCallback | None) -> dict[str, Any]:
+    """Return how the run reads masks, if the data do not say it for themselves; if they do, say what differs."""
+    trained = _find_trained_data(run) if run is not None else None
+    if trained is None:
+        return {}
+    data, theirs = own.config.data, {"label_map": trained.label_map, "colours": trained.colours}
+    if isinstance(trained.colours, str):  # a file beside the data of the run
+        theirs["colours"] = str((find_source(trained).root or Path()).absolute() / trained.colours)
+    if all(own.sources[f"data.{key}"] == "default" for key in theirs):
+        taken = {f"data.{key}": value for key, value in theirs.items() if value}
+        if taken:
+            message = f"masks are read as those of the run: {' and '.join(taken)} of its settings"
+            send_message(on_message, Note("read-as-the-run", message))
+        return taken
+    differing = [f"data.{key}" for key in theirs if getattr(data, key) != getattr(trained, key)]
+    if differing:
+        message = (
+            f"masks are read as {SETTINGS_NAME} of {data.source} says; the run has other {' and '.join(differing)}"
+        )
+        send_message(on_message, Note("read-as-the-data", message))
+    return {}
+
+
+def _find_trained_data(run: RunFolder) -> DataConfig | None:
+    """Return the settings of the data of a run, or of its last stage; None if they cannot be read."""
+    try:
+        return list_stages(load_config(recipe=run.config).config)[-1].data
+    except AtrousError:
+        return None
+
+
 def _find_trained_dataset(run: RunFolder) -> str:
     """Return the name of the data set that a run was trained on; empty if it is not known."""
+    trained = _find_trained_data(run)
     try:
-        return find_source(load_config(recipe=run.config).config.data).dataset
+        return "" if trained is None else find_source(trained).dataset
     except AtrousError:
         return ""
 

@@ -483,3 +483,23 @@ def test_each_source_sets_some_keys_of_a_split(tmp_path):
     assert loaded.sources["data.split.group"] == f"{tmp_path / 'atrous.yaml'}:2"
     assert loaded.sources["data.split.train"] == "default"
     assert "data.split" not in loaded.sources
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+        + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 30)],
+        ["data: &a {classes: [*a]}"],
+        ["data: &a {options: {a: &b {c: *a}, d: *b}}"],
+    ],
+)
+def test_aliases_that_stand_for_too_much_are_refused_before_they_are_written_out(tmp_path, lines):
+    write(tmp_path / "atrous.yaml", "\n".join(lines))
+    with pytest.raises(ConfigError, match=r"atrous\.yaml: its aliases \(\*\) stand for more than 1,000,000 values"):
+        load_config(options={"data.source": str(tmp_path)})
+
+
+def test_aliases_are_read(tmp_path):
+    write(tmp_path / "atrous.yaml", "data: {classes: &names [a, b], options: {names: *names}}")
+    assert load_config(options={"data.source": str(tmp_path)}).config.data.options == {"names": ["a", "b"]}

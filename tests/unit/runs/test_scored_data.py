@@ -87,3 +87,31 @@ def test_a_registered_data_set_has_the_names_of_its_table(tmp_path, folder):
     assert len(find_scored_data(source, run, renamed, None, None)) == 4
     (tmp_path / "camvid" / "atrous.yaml").write_text("data:\n  classes: {0: himmel, 1: haus}\n")
     assert len(find_scored_data(source, None, renamed, None, None)) == 4
+
+
+def test_masks_are_read_as_the_run_reads_them_unless_the_data_say_how(folder, tmp_path):
+    for path in (folder / "masks").iterdir():
+        Image.fromarray(np.array(Image.open(path)) * 255).save(path)
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    run.config.write_text(f"data: {{source: '{folder}', label_map: {{255: 1}}}}\n")
+    space = LabelSpace(("background", "object"), ignored_ids=())
+    told: list[str] = []
+    dataset = find_scored_data(folder, run, space, None, told.append)
+    assert set(np.unique(dataset.get(0).labels)) == {0, 1}
+    assert "masks are read as those of the run: data.label_map of its settings" in told
+    (folder / "atrous.yaml").write_text("data: {label_map: {255: 0}}\n")
+    assert set(np.unique(find_scored_data(folder, run, space, None, told.append).get(0).labels)) == {0}
+    assert any("the run has other data.label_map" in line for line in told)
+
+
+def test_a_table_of_colours_beside_the_data_of_the_run_is_found(folder, tmp_path):
+    colours = np.array([[9, 9, 9], [255, 0, 0]], np.uint8)
+    for path in (folder / "masks").iterdir():
+        Image.fromarray(colours[np.array(Image.open(path))]).save(path)
+    (tmp_path / "labelmap.txt").write_text("# label:color_rgb:parts:actions\nroad:9,9,9::\ncar:255,0,0::\n")
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    run.config.write_text(f"data: {{source: '{tmp_path}', colours: labelmap.txt}}\n")
+    dataset = find_scored_data(folder, run, LabelSpace(("road", "car")), None, None)
+    assert set(np.unique(dataset.get(0).labels)) == {0, 1}

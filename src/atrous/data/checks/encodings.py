@@ -174,7 +174,7 @@ def check_instance_mask(survey: Survey) -> Iterator[Finding]:
             f"{shorten_list(lines)}"
         )
         source = str(survey.root or "DATA")
-        convert = shlex.join(["atrous", "convert", source, "--from", "instances", "--out", "converted"])
+        convert = "atrous convert SOURCE --from instances --out converted".replace("SOURCE", shlex.quote(source))
         fix = (
             "Write masks in which all objects of a class have one id. If all are of one class, map them to it, or "
             f"convert the masks: {convert}"

@@ -193,9 +193,12 @@ def list_excluded(inventories: Sequence[Inventory]) -> Iterator[Finding]:
 
 
 def check_linked_folders(survey: Survey) -> Iterator[Finding]:
-    """Find links to folders and to nothing; they are not followed."""
+    """Find links to folders, which are followed, and those that are skipped: to nothing, or in a loop."""
+    files = [path for listing in _list_folders(survey) for path in listing.followed]
+    yield from _list_files("linked-folders", "note", "linked folder", "followed", files)
     files = [path for listing in _list_folders(survey) for path in listing.links]
-    yield from _list_files("linked-folders", "note", "link", "to a folder or to nothing, skipped", files)
+    what = "to nothing, to a folder that is listed already, or in a loop, skipped"
+    yield from _list_files("linked-folders", "note", "link", what, files)
 
 
 def check_special_files(survey: Survey) -> Iterator[Finding]:

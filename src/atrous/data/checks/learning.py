@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from itertools import count
@@ -45,7 +46,7 @@ def check_rare_class(survey: Survey) -> Iterator[Finding]:
             yield Finding("rare-class", "note", len(rare), f"{message}; rare classes weigh more in the loss")
             return
         fix = "Add images of them, leave them out, or weigh them higher: `class_weights=auto`."
-        command = survey.command("--class-weights", "auto")
+        command = "atrous train DATA --class-weights auto".replace("DATA", shlex.quote(survey.source))
         yield Finding("rare-class", "warning", len(rare), message, fix=fix, command=command)
 
 

@@ -22,7 +22,7 @@ NEAR_BITS = 8
 NEAR_COLOUR = 24
 """Difference of the mean colours, of 255, up to which images are near duplicates."""
 FEW_SHARE = 0.05
-"""Share of the validation images, up to which near duplicates are left out rather than all images divided again."""
+"""Share of the validation images, up to which near duplicates are excluded rather than all images divided again."""
 SMALLEST_GROUP = 3
 """Images in the average group: otherwise names have no groups."""
 GROUP_EXPLAINS = 0.3

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,10 +62,6 @@ class Survey:
             return {}
         paths = [Path(os.path.relpath(file, self.root)).as_posix() for file in files]
         return {"exclude": [*self.excluded, *(glob.escape(path) for path in paths if not path.startswith("../"))]}
-
-    def command(self, *arguments: str) -> str:
-        """Return the command that trains on these data with some options."""
-        return shlex.join(["atrous", "train", self.source, *arguments])
 
 
 Check = Callable[[Survey], Iterator[Finding]]

@@ -14,6 +14,7 @@ import numpy as np
 
 from atrous.core.errors import UsageError
 from atrous.core.paths import refuse_empty, suggest_path
+from atrous.core.walking import walk_folder
 from atrous.images.decode import IMAGE_SUFFIXES, load_image
 
 
@@ -58,7 +59,8 @@ def find_images(source: str | Path) -> list[ImageFile]:
     if path.is_file():
         return [ImageFile(path, path.stem)]
     if path.is_dir():
-        root, files = path, [file for file in path.rglob("*") if _is_image(file, path)]
+        listed = (Path(walked, name) for walked, _, names in walk_folder(path) for name in names)
+        root, files = path, [file for file in listed if _is_image(file, path)]
         kinds = ", ".join(sorted(IMAGE_SUFFIXES))
         missing = f"no images in the folder {path}", f"Looked for {kinds}, in sub-folders too."
     elif is_glob(source):

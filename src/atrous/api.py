@@ -310,6 +310,7 @@ def predict(
     backend: str = "auto",
     trust: bool = False,
     formats: Sequence[str] | None = None,
+    submission: str | None = None,
     probabilities: bool = False,
     min_confidence: float | None = None,
     overwrite: bool = False,
@@ -335,14 +336,13 @@ def predict(
         device: auto, cpu, cuda, cuda:1 or mps.
         backend: torch, compile, openvino or onnxruntime; auto is torch, or an exported file's own.
         trust: Whether to open a .pt2, which can run any code that it holds.
-        formats: Any of ids, labels, overlay, confidence, and labelme, coco and cvat, which are annotations that
-            labelling tools read. `<name>.png` is always written: ids is grey, labels has the class colours as its
-            palette. Default: ids and overlay; TIFFs of more than 64 megapixels, which are never whole in memory, get
-            ids alone.
+        formats: Any of ids (grey) or labels (with a palette), one of which is always written as `<name>.png`; overlay,
+            confidence, areas (what each class covers), labelme, coco and cvat (annotations). Default: ids and overlay;
+            TIFFs of more than 64 megapixels, never whole in memory, get ids alone.
+        submission: voc or cityscapes: also write what their servers take, below results/.
         probabilities: Whether to write the probabilities of every class.
         min_confidence: Pixels below it, in [0, 1], get the id of void.
-        overwrite: Whether to label all images again, and to replace files in `out` that atrous did not write or that
-            were changed since.
+        overwrite: Whether to label all again, and to replace files that atrous did not write or that were changed.
         progress: Receives the progress. Default: a bar on a terminal or in a notebook, a line now and then elsewhere;
             False shows nothing.
         on_message: Receives messages about automatic choices. Default: they are shown with the progress.
@@ -368,6 +368,7 @@ def predict(
             [inputs] if isinstance(inputs, str | Path) else inputs,
             Path(out),
             formats=formats,
+            submission=submission,
             probabilities=probabilities,
             min_confidence=min_confidence or 0.0,
             overwrite=overwrite,

@@ -13,7 +13,7 @@ from atrous.core.records import list_notes
 from atrous.core.registry import describe_choices
 from atrous.data import CONVERTERS, WRITTEN
 
-FORMATS = ["ids", "labels", "overlay", "confidence", *CONVERTERS.find_tagged(WRITTEN)]
+FORMATS = ["ids", "labels", "overlay", "confidence", "areas", *CONVERTERS.find_tagged(WRITTEN)]
 
 
 @take_inference_options
@@ -25,9 +25,14 @@ def run(
         str | None,
         typer.Option(
             "--format",
-            help="Any of ids (grey), labels (with a palette of colours), overlay, confidence, and annotations as "
-            "labelme, coco or cvat, separated by commas. Default: ids,overlay.",
+            help="Any of ids (grey), labels (with a palette of colours), overlay, confidence, areas (a CSV file of "
+            "what each class covers), and annotations as labelme, coco or cvat, separated by commas. "
+            "Default: ids,overlay.",
         ),
+    ] = None,
+    submission: Annotated[
+        str | None,
+        typer.Option("--submission", metavar="NAME", help="Also write what the server of voc or cityscapes takes."),
     ] = None,
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also write the probability of every class.")
@@ -78,6 +83,7 @@ def run(
             out,
             **inference,
             formats=wanted,
+            submission=submission,
             probabilities=probabilities,
             min_confidence=min_confidence,
             overwrite=overwrite,

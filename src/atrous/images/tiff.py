@@ -153,6 +153,16 @@ class TiffImage:
         part = np.concatenate([self._rows[number][:, columns] for number in range(first, last + 1)])
         return part[rows.start - first * self._step :][: rows.stop - rows.start]
 
+    def iter_samples(self) -> Iterator[np.ndarray]:
+        """Yield the numbers of all pixels as they are stored, a row of tiles at a time, (R, W, S).
+
+        Raises:
+            DataError: The file is broken.
+        """
+        for number in range(-(-self.height // self._step)):
+            with self._naming_the_file():
+                yield self._decode(number)
+
     def _decode(self, number: int) -> np.ndarray:
         """Return the samples of a row of tiles, (R, W, S) uint8 or uint16; missing tiles are black."""
         page, top = self._page, number * self._step

@@ -12,51 +12,37 @@ from atrous.core.records import Progress, ProgressCallback
 from atrous.data.convert.contracts import Export, LabelledImage
 from atrous.data.convert.export import require_writer
 from atrous.images.decode import load_mask
+from atrous.inference.folders.derived import DerivedFiles, LabelledFile
 from atrous.inference.folders.inputs import ImageFile
 from atrous.inference.folders.record import RECORD_NAME
 
 
-def list_annotation_names(name: str, files: Sequence[ImageFile]) -> list[str]:
-    """Return the names of the files of annotations, below the folder.
+def build_annotations(name: str, files: Sequence[ImageFile], space: LabelSpace) -> DerivedFiles:
+    """Return the annotations of some images.
 
     Args:
         name: A format.
         files: The images.
+        space: The classes.
     Raises:
-        UsageError: One of them would have the name of the record.
+        UsageError: The format is only read, or a file would have the name of the record.
     """
-    _, file = require_writer(name)
-    names = list(dict.fromkeys(file.format(key=image.key) for image in files))
+    write, form = require_writer(name)
+    names = list(dict.fromkeys(form.format(key=image.key) for image in files))
     if RECORD_NAME in names:
         raise UsageError(
             f"format {name}: the annotations of an image would have the name {RECORD_NAME}, which the record has",
             "Rename the image, or choose another format.",
         )
-    return names
 
+    def save(labelled: Sequence[LabelledFile], folder: Path, progress: ProgressCallback | None) -> None:
+        def iter_images() -> Iterator[LabelledImage]:
+            for number, file in enumerate(labelled, start=1):
+                read = functools.partial(load_mask, file.labels)
+                yield LabelledImage(file.image.key, file.image.path.absolute(), read)
+                if progress is not None:
+                    progress(Progress(f"writing {name}", number, len(labelled)))
 
-def save_annotations(
-    name: str, files: Sequence[ImageFile], folder: Path, space: LabelSpace, progress: ProgressCallback | None
-) -> None:
-    """Write the annotations of images whose labels are in a folder.
+        write(Export(folder.absolute(), space, iter_images()))
 
-    Args:
-        name: A format.
-        files: The images that have labels.
-        folder: The folder.
-        space: The classes.
-        progress: Receives the progress.
-    Raises:
-        DataError: Labels cannot be read.
-        MachineError: A file cannot be written.
-    """
-    write, _ = require_writer(name)
-
-    def iter_images() -> Iterator[LabelledImage]:
-        for number, file in enumerate(files, start=1):
-            read = functools.partial(load_mask, folder / f"{file.key}.png")
-            yield LabelledImage(file.key, file.path.absolute(), read)
-            if progress is not None:
-                progress(Progress(f"writing {name}", number, len(files)))
-
-    write(Export(folder.absolute(), space, iter_images()))
+    return DerivedFiles(f"format {name}", names, save)

@@ -15,6 +15,7 @@ from typing import Any
 
 from atrous.core.errors import DataError, UsageError, note_on_stop
 from atrous.core.files import Stamp, read_stamp, remove_temporaries
+from atrous.core.labels import LabelSpace
 from atrous.core.machine import count_usable_cores
 from atrous.core.output_folder import hold_folder
 from atrous.core.provenance import collect_versions
@@ -24,16 +25,19 @@ from atrous.core.system_errors import describe_write_error
 from atrous.data import CONVERTERS, WRITTEN
 from atrous.images.decode import HUGE_PX, is_huge_tiff
 from atrous.inference import HUGE_FORMATS
-from atrous.inference.folders.annotations import list_annotation_names, save_annotations
+from atrous.inference.folders.annotations import build_annotations
+from atrous.inference.folders.areas import AREAS, build_areas
+from atrous.inference.folders.derived import DerivedFiles, LabelledFile
 from atrous.inference.folders.inputs import ImageFile, find_all_images, require_safe_output
 from atrous.inference.folders.predict import iter_predictions
 from atrous.inference.folders.prediction import OutputForm, Prediction, describe_files
 from atrous.inference.folders.prefetch import MOST_THREADS
 from atrous.inference.folders.record import FolderRecord
+from atrous.inference.folders.submission import build_submission
 from atrous.inference.labelling.labeller import Labeller
 from atrous.inference.memory import LARGEST_WINDOW
 
-OUTPUT_FORMATS = ("ids", "labels", "overlay", "confidence", *CONVERTERS.find_tagged(WRITTEN))
+OUTPUT_FORMATS = ("ids", "labels", "overlay", "confidence", AREAS, *CONVERTERS.find_tagged(WRITTEN))
 DEFAULT_FORMATS = ("ids", "overlay")
 """Of images that are in memory as a whole; huge ones get ids."""
 MEANING = {
@@ -84,6 +88,7 @@ def save_predictions(
     output: Path,
     *,
     formats: Sequence[str] | None = None,
+    submission: str | None = None,
     probabilities: bool = False,
     min_confidence: float = 0.0,
     overwrite: bool = False,
@@ -103,7 +108,9 @@ def save_predictions(
         sources: Files, folders and globs.
         output: The folder.
         formats: Any of `OUTPUT_FORMATS`; labels are always written, as ids unless `labels` are asked for. Default: ids
-            and overlay, of huge images ids. Annotations are made of all labels at the end, also of those that are kept.
+            and overlay, of huge images ids. Annotations and areas are made of all labels at the end, also of those that
+            are kept.
+        submission: voc or cityscapes: what their servers take is written too, likewise.
         probabilities: Whether to write the probabilities of every class.
         min_confidence: Pixels below it, in [0, 1], get the id of void.
         overwrite: Whether to label all images again, and to replace files that atrous did not write there.
@@ -121,13 +128,11 @@ def save_predictions(
     labeller.require_min_confidence(min_confidence)
     files = find_all_images(sources)
     require_safe_output(sources, files, output, confidence=form.confidence)
-    annotations = {
-        name: list_annotation_names(name, files) for name in formats or () if name in CONVERTERS.find_tagged(WRITTEN)
-    }
+    derived = _list_derived(formats, submission, files, labeller.label_space)
     huge = [file for file in files if is_huge_tiff(file.path)]
     if huge:
         asked = {"overlay": "overlay" in (formats or ()), "confidence": form.confidence, "probabilities": probabilities}
-        asked |= dict.fromkeys(annotations, True)
+        asked |= {made.name: not made.takes_huge for made in derived}
         _require_labels_alone(labeller, huge[0], **asked)
         HUGE_FORMATS.load("tiff")  # fails now if its package is missing
     header = _describe_settings(labeller, form, min_confidence, model_digest)
@@ -139,7 +144,7 @@ def save_predictions(
         work = _Work(labeller, output, form, header, report, FolderRecord(output))
         names = {file: [f"{file.key}.tif"] if file in huge else form.list_names(file.key) for file in files}
         if not overwrite:
-            work.record.require_free({"": [name for written in annotations.values() for name in written]})
+            work.record.require_free({"": [name for made in derived for name in made.names]})
         left = work.find_left(names, overwrite=overwrite)
         try:
             work.label_whole([file for file in left if file not in huge], len(files), min_confidence, progress)
@@ -147,8 +152,8 @@ def save_predictions(
                 if file in huge:
                     work.label_huge(file, min_confidence, progress)
                     work.tell(len(files), progress)
-            for name, written in annotations.items():
-                work.annotate(name, written, files, progress)
+            for made in derived:
+                work.derive(made, files, progress)
         finally:
             work.save(notes)
     return report
@@ -313,22 +318,20 @@ class _Work:
         else:
             self.add(file.key, describe_files(file.path, [name], size, window))
 
-    def annotate(
-        self, name: str, written: Sequence[str], files: Sequence[ImageFile], progress: ProgressCallback | None
-    ) -> None:
-        """Write the annotations of all images that have labels.
+    def derive(self, made: DerivedFiles, files: Sequence[ImageFile], progress: ProgressCallback | None) -> None:
+        """Write files that are made of the labels of all images that have any.
 
         Args:
-            name: The format.
-            written: Its files.
+            made: The files.
             files: All images.
             progress: Receives the progress.
         """
         labelled = {row["files"][0] for row in (*self.report.done, *self.report.kept)}
-        self.record.claim(written)
-        own = [file for file in files if f"{file.key}.png" in labelled]
-        save_annotations(name, own, self.folder, self.labeller.label_space, progress)
-        self.record.add_files([name for name in written if (self.folder / name).exists()])
+        self.record.claim(made.names)
+        pairs = [(file, f"{file.key}{suffix}") for file in files for suffix in (".png", ".tif")]
+        own = [LabelledFile(file, self.folder / name) for file, name in pairs if name in labelled]
+        made.save(own, self.folder, progress)
+        self.record.add_files([name for name in made.names if (self.folder / name).exists()])
 
     def note(self, prediction: Prediction) -> None:
         """Record an image that was labelled, once."""
@@ -405,6 +408,16 @@ def _choose_form(formats: Sequence[str] | None, *, probabilities: bool) -> Outpu
             "Choose ids, which every library reads as they are, or labels, which viewers show in colours.",
         )
     return OutputForm("labels" in chosen, "overlay" in chosen, "confidence" in chosen, probabilities)
+
+
+def _list_derived(
+    formats: Sequence[str] | None, submission: str | None, files: Sequence[ImageFile], space: LabelSpace
+) -> list[DerivedFiles]:
+    """Return what is made of the labels of all images, at the end."""
+    names = list(dict.fromkeys(formats or ()))
+    found = [build_annotations(name, files, space) for name in names if name in CONVERTERS.find_tagged(WRITTEN)]
+    found += [build_areas(space)] * (AREAS in names)
+    return found + ([build_submission(submission, files, space)] if submission is not None else [])
 
 
 def _require_labels_alone(labeller: Labeller, file: ImageFile, **wanted: bool) -> None:

@@ -1,0 +1,131 @@
+"""Where an image is on the Earth, as the tags of a GeoTIFF say. No pixel is decoded, only Pillow is needed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import TiffImagePlugin
+
+_ORIENTATION, _SCALE, _TIE_POINT, _TRANSFORM, _KEYS, _NUMBERS = 274, 33550, 33922, 34264, 34735, 34736
+_MODEL, _RASTER, _GEOGRAPHIC, _PROJECTED, _UNIT, _UNIT_SIZE = 1024, 1025, 2048, 3072, 3076, 3077
+_IS_PROJECTED, _IS_POINT, _OWN = 1, 2, 32767
+_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_BIG = 43
+_METRES = {9001: 1.0, 9002: 0.3048, 9003: 1200 / 3937}
+"""Metre, foot and foot of the US survey."""
+_DISTORTED = (3395, 3857, 3785, 900913)
+"""Mercator projections of the world, whose areas are wrong by a factor that grows with the latitude."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """The map from pixels to coordinates, and what these are.
+
+    Args:
+        matrix: (2, 3) numbers: x and y of a coordinate are matrix @ (column, row, 1), where the upper left corner of
+            the first pixel is (0, 0).
+        epsg: Number of the coordinate reference system in EPSG's list; None if it has none.
+        unit_m: Length of a unit of a projected system in metres; None if it is not known, or the system is geographic.
+    """
+
+    matrix: tuple[tuple[float, float, float], tuple[float, float, float]]
+    epsg: int | None
+    unit_m: float | None
+
+    @property
+    def pixel_m2(self) -> float | None:
+        """Area of a pixel in square metres; None if it is not known, or not the same everywhere in the image."""
+        if self.unit_m is None or self.epsg in _DISTORTED:
+            return None
+        (a, b, _), (c, d, _) = self.matrix
+        return abs(a * d - b * c) * self.unit_m**2
+
+    def locate(self, points: np.ndarray) -> np.ndarray:
+        """Return the coordinates of points of the image.
+
+        Shapes:
+            in (N, 2) columns and rows; out (N, 2) float64, x and y.
+        """
+        matrix = np.array(self.matrix)
+        return np.asarray(points @ matrix[:, :2].T + matrix[:, 2], np.float64)
+
+    def find_points(self, coordinates: np.ndarray) -> np.ndarray:
+        """Return the points of the image that have some coordinates.
+
+        Shapes:
+            in (N, 2) x and y; out (N, 2) float64, columns and rows.
+        """
+        matrix = np.array(self.matrix)
+        return np.asarray((coordinates - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T, np.float64)
+
+
+def read_place(path: Path) -> Place | None:
+    """Return where an image is; None for a file that is no GeoTIFF, is turned by an orientation tag, or is damaged."""
+    with suppress(Exception):  # damaged tags may break anything; who reads the pixels reports it
+        with path.open("rb") as file:
+            head = file.read(16)
+            if head[:4] not in _MAGICS:
+                return None
+            tags = TiffImagePlugin.ImageFileDirectory_v2(head if _BIG in (head[2], head[3]) else head[:8])
+            file.seek(tags.next)
+            tags.load(file)
+            return find_place({code: tags[code] for code in tags if code >= _ORIENTATION})
+    return None
+
+
+def find_place(tags: Mapping[int, Any]) -> Place | None:
+    """Return the place that the tags of a TIFF name; None if they name none, or one that is no area.
+
+    Args:
+        tags: Values by the code of the tag.
+    """
+    keys = _read_keys(tags)
+    matrix = _read_matrix(tags)
+    if matrix is None or tags.get(_ORIENTATION, 1) != 1:
+        return None
+    if keys.get(_RASTER) == _IS_POINT:  # the point that is named is the centre of a pixel
+        matrix[:, 2] -= matrix[:, :2].sum(axis=1) / 2
+    if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:, :2])) < 1e-300:
+        return None
+    is_projected = keys.get(_MODEL) == _IS_PROJECTED
+    number = keys.get(_PROJECTED if is_projected else _GEOGRAPHIC)
+    epsg = int(number) if number is not None and 0 < number < _OWN else None
+    rows = matrix.tolist()
+    return Place((tuple(rows[0]), tuple(rows[1])), epsg, _read_unit(keys, epsg) if is_projected else None)
+
+
+def _read_matrix(tags: Mapping[int, Any]) -> np.ndarray | None:
+    if len(values := tags.get(_TRANSFORM, ())) == 16:
+        return np.array(values, np.float64).reshape(4, 4)[:2][:, [0, 1, 3]]
+    scale, tie = tags.get(_SCALE, ()), tags.get(_TIE_POINT, ())
+    if len(scale) < 2 or len(tie) != 6:
+        return None
+    column, row, _, x, y, _ = tie
+    return np.array([[scale[0], 0, x - column * scale[0]], [0, -scale[1], y + row * scale[1]]], np.float64)
+
+
+def _read_keys(tags: Mapping[int, Any]) -> dict[int, float]:
+    """Return the numbers among the GeoKeys."""
+    directory, numbers = tags.get(_KEYS, ()), tags.get(_NUMBERS, ())
+    found = {}
+    for start in range(4, len(directory) - 3, 4):
+        key, place, count, value = directory[start : start + 4]
+        if place == 0:
+            found[key] = value
+        elif place == _NUMBERS and count == 1 and value < len(numbers):
+            found[key] = numbers[value]
+    return found
+
+
+def _read_unit(keys: Mapping[int, float], epsg: int | None) -> float | None:
+    if (unit := keys.get(_UNIT)) is not None:
+        metres = keys.get(_UNIT_SIZE) if unit == _OWN else _METRES.get(int(unit))
+        return metres if metres is not None and math.isfinite(metres) and metres > 0 else None
+    is_utm = epsg is not None and (32601 <= epsg <= 32660 or 32701 <= epsg <= 32760)
+    return 1.0 if is_utm else None

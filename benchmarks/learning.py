@@ -10,10 +10,11 @@ time: their steps are timed in turns, and the numbers of steps that fit are kept
 make the same number. `--tuning` scores a part held out of the training images, for the choice of settings; otherwise
 the data's own validation images are scored once, after the last step.
 
-A training that was cut off continues at its last checkpoint, and one that is finished is not repeated: run the command
-again. Checkpoints and the counts of every image are stored in the folder of `--work`. OUT/learning.csv has a row for
-each training; OUT/learning_compared.csv has the means of the seeds, and the 95 % interval of their difference over
-images drawn with replacement. DATA holds `camvid/` and `voc_animals/`.
+A training that was cut off continues at its last checkpoint, in the folder of `--work`; one that is finished is not
+repeated: run the command again. OUT/counts has the pixel counts of every scored image of each training, so that any
+two can be compared later; OUT/learning.csv has a row for each training; OUT/learning_compared.csv has the means of the
+seeds, and the 95 % interval of their difference over images drawn with replacement. DATA holds `camvid/` and
+`voc_animals/`.
 """
 
 from __future__ import annotations
@@ -39,12 +40,14 @@ from ruamel.yaml import YAML
 
 import atrous
 from atrous.config.schema import TrainingConfig
-from atrous.core.files import load_json, save_json
+from atrous.core.files import atomic_path, load_json, save_json
 from atrous.core.metrics_file import is_finished
 from atrous.core.provenance import describe_machine
 from atrous.core.records import Progress
 from atrous.data.contracts import SegmentationDataset, Splits
-from atrous.metrics.confusion import ConfusionMatrix
+from atrous.inference.precision import computes_bf16
+from atrous.metrics.confusion import ConfusionMatrix, compute_baseline
+from atrous.training.optimizers import choose_rates
 
 RESULTS = Path(__file__).parent.parent / "results" / "learning"
 PEER_RATES = (0.005, 0.01, 0.02, 0.05)
@@ -53,6 +56,11 @@ TIMED_STEPS = 6
 TURNS = 2
 RESAMPLINGS = 2000
 OURS, PEER = "atrous", "peer"
+RECIPE_FIELDS = (
+    *("optimizer", "power", "warmup_fraction", "clip_norm", "ema_decay", "norm_momentum"),
+    *("scale_range", "jitter", "loss", "class_weights"),
+)
+"""Training settings that are spelled out beside the rates: our defaults that have been or may be changed."""
 Row = dict[str, Any]
 
 
@@ -84,51 +92,88 @@ class Trial:
     Args:
         side: "atrous" or "peer".
         settings: Our settings that differ from the defaults, or the peer's learning rate.
+        recipe: All that decides what is learned, see `describe_recipe`.
         steps: Optimiser steps.
         seed: Seed of order, crops and new weights.
     """
 
     side: str
     settings: Mapping[str, Any]
+    recipe: str
     steps: int
     seed: int
 
     @property
-    def recipe(self) -> str:
-        """The settings in a few words."""
-        return " ".join(f"{key}={json.dumps(value)}" for key, value in self.settings.items()) or "defaults"
+    def name(self) -> str:
+        """A name for its files, another one for another recipe."""
+        return f"{self.side}-{hashlib.sha256(self.recipe.encode()).hexdigest()[:8]}-{self.steps}-seed{self.seed}"
+
+
+def describe_recipe(task: Task, side: str, settings: Mapping[str, Any]) -> str:
+    """Return all that decides what a training learns in one line: defaults are spelled out, since they change."""
+    precision = "bf16" if computes_bf16("cpu") else "fp32"
+    if side == PEER:
+        return f"sgd lr={settings['lr']:g} precision={precision}"
+    own = {key.removeprefix("training."): value for key, value in settings.items() if key.startswith("training.")}
+    training = TrainingConfig(batch=task.batch, **own)
+    rates = choose_rates(training, task.member.weights)
+    parts = {
+        "weights": task.member.weights,
+        "lr": rates.backbone,
+        "head_lr": rates.heads,
+        "weight_decay": rates.weight_decay,
+        "precision": precision,
+    }
+    parts |= {field: getattr(training, field) for field in RECIPE_FIELDS}
+    parts |= {key: value for key, value in own.items() if key not in ("lr", "head_lr_factor", "weight_decay")}
+    parts |= {key: value for key, value in settings.items() if not key.startswith("training.")}
+    return " ".join(f"{key}={json.dumps(value).replace(' ', '')}" for key, value in parts.items()).replace('"', "")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a training scored.
+
+    Args:
+        counts: Pixel counts of each scored image, (N, K, K), rows truth.
+        cpu: The processor that trained.
+    """
+
+    counts: np.ndarray
+    cpu: str
 
     @property
-    def folder_name(self) -> str:
-        """A name for its folder, another one for other defaults: no training is taken for one of other settings."""
-        words = "".join(letter if letter.isalnum() or letter in "=.-_" else "-" for letter in self.recipe)
-        if self.side == OURS:
-            defaults = TrainingConfig().model_dump_json()
-            words += f"-{hashlib.sha256(defaults.encode()).hexdigest()[:6]}"
-        return f"{self.side}-{words}-{self.steps}-seed{self.seed}"
+    def miou(self) -> float:
+        """Mean IoU of all images together."""
+        return float(compute_miou(self.counts.sum(0)))
+
+    @property
+    def baseline(self) -> float:
+        """Mean IoU of labelling every pixel with the most frequent class."""
+        return compute_baseline(self.counts.sum(0))[1] or 0.0
 
 
-def run_trial(task: Task, trial: Trial, work: Path) -> np.ndarray:
+def run_trial(task: Task, trial: Trial, work: Path, stored: Path) -> Result:
     """Train and score, or continue, or read what an earlier call found.
 
     Args:
         task: The data.
         trial: The training.
-        work: Folder of the task.
-    Returns: Pixel counts of each scored image, (N, K, K), rows truth.
+        work: Folder of the task's checkpoints.
+        stored: Folder of the task's results.
     """
-    folder = work / trial.folder_name
-    result = folder / "counts.npy"
-    if not result.exists():
+    path = stored / f"{trial.name}.npz"
+    if not path.exists():
         print(f"{task.name}: {trial.side}, {trial.recipe}, {trial.steps} steps, seed {trial.seed}", flush=True)
-        predict = {OURS: train_ours, PEER: train_other}[trial.side](task, trial, folder)
-        counts = count_images(predict, task.splits.val)
-        save_json(folder / "machine.json", describe_machine())
-        np.save(folder / "unfinished.npy", counts)
-        (folder / "unfinished.npy").replace(result)
-    counts = np.load(result)
-    print(f"{task.name}: {trial.side}, {trial.recipe}, seed {trial.seed}: mIoU {compute_miou(counts.sum(0)):.4f}")
-    return counts
+        predict = {OURS: train_ours, PEER: train_other}[trial.side](task, trial, work / trial.name)
+        counts = count_images(predict, task.splits.val).astype(np.uint32)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, counts=counts, recipe=trial.recipe, cpu=describe_machine()["processor"])
+    with np.load(path) as arrays:
+        result = Result(arrays["counts"].astype(np.int64), str(arrays["cpu"]))
+    print(f"{task.name}: {trial.side}, {trial.recipe}, seed {trial.seed}: mIoU {result.miou:.4f}", flush=True)
+    return result
 
 
 def train_ours(
@@ -237,21 +282,27 @@ def resample_difference(ours: Sequence[np.ndarray], peer: Sequence[np.ndarray]) 
     return float(score(np.ones(size))), float(low), float(high)
 
 
-def plan_steps(task: Task, minutes: float, settings: Mapping[str, Any], work: Path) -> dict[str, int]:
+def plan_steps(task: Task, minutes: float, settings: Mapping[str, Any], work: Path, stored: Path) -> dict[str, int]:
     """Return how many steps of each side take so many minutes; timed once, in turns, and then kept.
 
     Args:
         task: The data.
         minutes: Minutes of optimiser steps.
         settings: Our settings.
-        work: Folder of the task, which keeps the plan.
+        work: Folder of the task's checkpoints.
+        stored: Folder of the task's results, which keeps the plan.
     """
-    path = work / f"plan-{minutes:g}min-{Trial(OURS, settings, 0, 0).folder_name}.json"
+    sides = {OURS: settings, PEER: {"lr": PEER_RATES[0]}}
+    trials = {
+        side: Trial(side, given, describe_recipe(task, side, given), TIMED_STEPS + 2, 0)
+        for side, given in sides.items()
+    }
+    path = stored / f"plan-{minutes:g}min-{trials[OURS].name}.json"
     if not path.exists():
         times: dict[str, list[float]] = {OURS: [], PEER: []}
         for _ in range(TURNS):
-            for side, given in ((OURS, settings), (PEER, {"lr": PEER_RATES[0]})):
-                times[side] += time_steps(task, Trial(side, given, TIMED_STEPS + 2, 0), work / "timing")
+            for side, trial in trials.items():
+                times[side] += time_steps(task, trial, work / "timing")
         seconds = {side: statistics.median(values) for side, values in times.items()}
         steps = {side: max(round(60 * minutes / each), 1) for side, each in seconds.items()}
         save_json(path, {"steps": steps, "seconds_per_step": seconds, "machine": describe_machine()})
@@ -273,37 +324,33 @@ def time_steps(task: Task, trial: Trial, folder: Path) -> list[float]:
     return list(np.diff(moments)[-TIMED_STEPS:])
 
 
-def compare(task: Task, options: argparse.Namespace, work: Path, part: str) -> tuple[list[Row], list[Row]]:
+def compare(
+    task: Task, options: argparse.Namespace, work: Path, stored: Path, part: str
+) -> tuple[list[Row], list[Row]]:
     """Run all trainings of a data set; return a row for each, and a row for the comparison if both sides ran.
 
     Args:
         task: The data.
         options: The command's options.
-        work: Folder of the task.
+        work: Folder of the task's checkpoints.
+        stored: Folder of the task's results.
         part: What is scored, for the tables.
     """
     settings = dict(map(read_assignment, options.set))
     steps = {OURS: options.steps, PEER: options.steps}
     if options.minutes is not None:
-        steps = plan_steps(task, options.minutes, settings, work)
-    processor = describe_machine()["processor"]
-    common = {
-        "data": task.name,
-        "scored": part,
-        "model": task.model,
-        "minutes": options.minutes or "",
-        "cpu": processor,
-    }
+        steps = plan_steps(task, options.minutes, settings, work, stored)
+    common = {"data": task.name, "scored": part, "model": task.model, "minutes": options.minutes or ""}
     rows: list[Row] = []
 
-    def run(side: str, given: Mapping[str, Any], seed: int) -> np.ndarray:
-        trial = Trial(side, given, steps[side], seed)
-        counts = run_trial(task, trial, work)
-        what = {"side": side, "recipe": trial.recipe, "steps": trial.steps, "seed": seed}
-        rows.append({**common, **what, "miou": f"{compute_miou(counts.sum(0)):.4f}"})
-        return counts
+    def run(side: str, given: Mapping[str, Any], seed: int) -> Result:
+        trial = Trial(side, given, describe_recipe(task, side, given), steps[side], seed)
+        result = run_trial(task, trial, work, stored)
+        what = {"cpu": result.cpu, "side": side, "recipe": trial.recipe, "steps": trial.steps, "seed": seed}
+        rows.append({**common, **what, "miou": f"{result.miou:.4f}", "baseline": f"{result.baseline:.4f}"})
+        return result
 
-    sides: dict[str, list[np.ndarray]] = {OURS: [], PEER: []}
+    sides: dict[str, list[Result]] = {OURS: [], PEER: []}
     best = {}
     for seed in options.seeds:
         if OURS in options.sides:
@@ -311,15 +358,16 @@ def compare(task: Task, options: argparse.Namespace, work: Path, part: str) -> t
         if PEER in options.sides:
             # The rate is chosen with the first seed, by the score that counts: the peer's favour.
             tried = {rate: run(PEER, {"lr": rate}, seed) for rate in ([best[PEER]] if best else options.peer_rates)}
-            best[PEER] = max(tried, key=lambda rate: float(compute_miou(tried[rate].sum(0))))
+            best[PEER] = max(tried, key=lambda rate: tried[rate].miou)
             sides[PEER].append(tried[best[PEER]])
     if not all(sides.values()):
         return rows, []
-    means = {side: np.mean([compute_miou(counts.sum(0)) for counts in results]) for side, results in sides.items()}
-    difference, low, high = resample_difference(sides[OURS], sides[PEER])
+    means = {side: statistics.fmean(result.miou for result in results) for side, results in sides.items()}
+    counts = {side: [result.counts for result in results] for side, results in sides.items()}
+    difference, low, high = resample_difference(counts[OURS], counts[PEER])
     compared = {
         **common,
-        "recipe": Trial(OURS, settings, 0, 0).recipe,
+        "recipe": describe_recipe(task, OURS, settings),
         "seeds": " ".join(map(str, options.seeds)),
         "atrous_steps": steps[OURS],
         "peer_steps": steps[PEER],
@@ -342,7 +390,7 @@ def read_assignment(text: str) -> tuple[str, Any]:
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Add rows to a table; those that differ in figures alone replace older ones."""
-    figures = {"miou", "atrous", "peer", "difference", "from", "to", "peer_lr"}
+    figures = {"miou", "baseline", "atrous", "peer", "difference", "from", "to", "peer_lr"}
 
     def identify(row: Row) -> tuple[tuple[str, str], ...]:
         return tuple((key, str(value)) for key, value in row.items() if key not in figures)
@@ -374,12 +422,13 @@ def main() -> None:
         "--peer-rates", type=float, nargs="+", default=list(PEER_RATES), help="learning rates of the peer"
     )
     parser.add_argument("--model", default="deeplabv3-lite0", help="our model")
+    parser.add_argument("--weights", choices=["imagenet", "none"], help="by default those of the data set")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--crop", type=int, help="side of the crops; by default that of the data set")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of ours")
     parser.add_argument("--tuning", action="store_true", help="score a part held out of the training images")
-    parser.add_argument("--work", type=Path, default=Path("runs/learning"), help="folder of checkpoints and counts")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the tables")
+    parser.add_argument("--work", type=Path, default=Path("runs/learning"), help="folder of checkpoints")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the tables and counts")
     parser.add_argument("--smoke", action="store_true", help="three steps on a few small images, to test the script")
     options = parser.parse_args()
     members: dict[str, Member] = {name: known[name] for name in options.sets}
@@ -393,9 +442,10 @@ def main() -> None:
     for name, member in members.items():
         part = "held out" if options.tuning else "val"
         splits = (member.build_tuning if options.tuning else member.build)(options.data)
+        member = replace(member, weights=options.weights or member.weights)
         task = Task(name, member, splits, options.batch, options.model, options.crop or member.crop)
-        work = options.work / f"{name}-{options.model}-{part.replace(' ', '-')}-batch{task.batch}-crop{task.crop}"
-        rows, compared = compare(task, options, work, part)
+        folder = f"{name}-{options.model}-{part.replace(' ', '-')}-batch{task.batch}-crop{task.crop}"
+        rows, compared = compare(task, options, options.work / folder, options.out / "counts" / folder, part)
         write_rows(options.out / "learning.csv", rows)
         write_rows(options.out / "learning_compared.csv", compared)
 

@@ -50,7 +50,18 @@ def test_it_runs_whole_and_does_not_repeat_what_is_done(learning, tmp_path, monk
     # What the benchmark counts of our model is what the training's own validation counted.
     (run,) = (tmp_path / "work").glob("*/atrous-*/run")
     own = learning.json.loads((run / "metrics.json").read_text())["confusion"]
-    assert np.load(run.parent / "counts.npy").sum(0).tolist() == own
+    with np.load(next((tmp_path / "out" / "counts").glob("*/atrous-*.npz"))) as stored:
+        assert stored["counts"].sum(0).tolist() == own
+
+
+def test_a_recipe_spells_its_defaults_out(learning):
+    task = learning.Task("smoke", learning.SMOKE, learning.SMOKE.build(None))
+    defaults = learning.describe_recipe(task, "atrous", {})
+    assert "weights=none lr=0.001 head_lr=0.001 weight_decay=0.01" in defaults  # the rule for random weights
+    changed = {"training.lr": 0.5, "training.jitter": 0.25, "model.auxiliary": True, "training.norm": "frozen"}
+    words = learning.describe_recipe(task, "atrous", changed).split()
+    assert {"lr=0.5", "head_lr=0.5", "jitter=0.25", "model.auxiliary=true", "norm=frozen"} <= set(words)
+    assert {"jitter=0.0", "optimizer=adamw"} <= set(defaults.split())
 
 
 def test_a_peer_that_was_cut_off_ends_as_if_it_had_not_been(learning, tmp_path, monkeypatch):
@@ -90,6 +101,8 @@ def test_scores_are_those_of_atrous_and_intervals_hold_the_difference(learning):
     counts = np.random.default_rng(0).integers(0, 50, (40, 3, 3))
     counts[:, 2] = counts[:, :, 2] = 0  # a class that does not occur
     better = counts + 20 * np.diag([1, 1, 0])
+    constant = (np.arange(3) == counts.sum((0, 2)).argmax()) * counts.sum((0, 2))[:, None]
+    assert learning.Result(counts, "").baseline == pytest.approx(compute_miou(constant))
     for one in (counts.sum(0), better[0], np.zeros((3, 3), dtype=np.int64) + np.diag([0, 5, 0])):
         assert learning.compute_miou(one) == pytest.approx(compute_miou(one))
     difference, low, high = learning.resample_difference([better], [counts])

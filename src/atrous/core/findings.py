@@ -165,7 +165,7 @@ def require_no_errors(findings: Iterable[Finding]) -> None:
 
 
 def merge_settings(findings: Iterable[Finding]) -> dict[str, Any]:
-    """Return the settings of all findings as one: lists and mappings of one key are joined."""
+    """Return the settings of all findings as one: lists and mappings are joined, and what is ignored is no class."""
     merged: dict[str, Any] = {}
     for finding in findings:
         for key, value in finding.settings.items():
@@ -176,6 +176,8 @@ def merge_settings(findings: Iterable[Finding]) -> dict[str, Any]:
                 merged[key] = [*before, *(each for each in value if each not in before)]
             else:
                 merged[key] = value
+    if isinstance(classes := merged.get("classes"), Mapping):
+        merged["classes"] = {number: name for number, name in classes.items() if number not in merged.get("ignore", [])}
     return merged
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -75,6 +76,10 @@ class DatasetFacts:
 
     def sum_pixels(self) -> dict[int, int]:
         """Return the pixels of each id in all masks that can be read."""
+        return dict(self._totals)
+
+    @cached_property
+    def _totals(self) -> dict[int, int]:
         totals: dict[int, int] = {}
         for item in self.items:
             for number, count in item.mask.counts.items() if item.mask else ():

@@ -12,7 +12,6 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +23,7 @@ import xxhash
 from atrous.core.cache_folder import find_cache_folder
 from atrous.core.errors import DataError
 from atrous.core.files import Stamp, read_stamp, save_text
-from atrous.images.decode import ImageHeader, check_image, load_mask, load_mask_colours, load_palette
+from atrous.images.decode import ImageHeader, StoredMask, check_image, load_stored_mask
 from atrous.images.traits import ImageTraits
 
 MAX_FOLDERS = 500
@@ -35,6 +34,8 @@ MAX_IDS = 1000
 """Masks with more ids are not remembered: they are images, and their line would be long."""
 FEWEST_BLENDED = 5
 """Ids of a mask in which blends can be told from classes: two classes, and three blends of them."""
+MOST_BYTES = 2**26
+"""Bytes of a file that is read as a whole, once for its facts and its hash; a larger one is read twice, in parts."""
 SETTLED_S = 2.0
 """Files younger than this are not remembered: a second change within the clock's resolution would go unnoticed."""
 
@@ -101,6 +102,7 @@ class FactsCache:
         self._known: dict[str, dict[tuple[str, str], list[Any]]] = {}
         self._new: dict[str, list[list[Any]]] = {}
         self._wasteful: set[str] = set()
+        self._absolute: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> FactsCache:
@@ -117,7 +119,7 @@ class FactsCache:
         Raises:
             DataError: The file cannot be read as colours.
         """
-        return self._read_mask(path, "colours", load_mask_colours)
+        return self._read_mask(path, "colours")
 
     def read_mask(self, path: Path) -> MaskFacts:
         """Return the numbers in a mask.
@@ -125,13 +127,14 @@ class FactsCache:
         Raises:
             DataError: The file cannot be read as a mask.
         """
-        return self._read_mask(path, "mask", load_mask)
+        return self._read_mask(path, "mask")
 
-    def _read_mask(self, path: Path, kind: str, load: Callable[[Path], np.ndarray]) -> MaskFacts:
+    def _read_mask(self, path: Path, kind: str) -> MaskFacts:
         stamp = _require_stamp(path)
         with contextlib.suppress(TypeError, ValueError, OverflowError):  # a line of another form
             return _parse_mask(self._find(kind, path, stamp))
-        facts = _read_mask_facts(path, load(path))
+        content = self._read_content(path, stamp)
+        facts = _describe_mask(load_stored_mask(path, content=content, in_colours=kind == "colours"))
         if len(facts.counts) <= MAX_IDS:
             tables = [[list(row) for row in table.items()] for table in (facts.counts, facts.solid, facts.colours)]
             self._remember(kind, path, stamp, [list(facts.size), facts.mode, *tables, facts.palette])
@@ -147,7 +150,7 @@ class FactsCache:
         with contextlib.suppress(TypeError, ValueError, OverflowError):
             height, width, mode, is_turned, traits = self._find("image", path, stamp)
             return ImageHeader(int(height), int(width), str(mode), bool(is_turned)), ImageTraits.from_json(traits)
-        header, traits = check_image(path)
+        header, traits = check_image(path, content=self._read_content(path, stamp))
         facts = [header.height, header.width, header.mode, header.is_turned, traits.to_json()]
         self._remember("image", path, stamp, facts)
         return header, traits
@@ -168,6 +171,18 @@ class FactsCache:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from error
         self._remember("digest", path, stamp, digest)
         return digest
+
+    def _read_content(self, path: Path, stamp: Stamp) -> bytes | None:
+        """Read a file once, for its facts and for its hash; None of a file that is large or cannot be read."""
+        if stamp[0] > MOST_BYTES:
+            return None
+        try:
+            content = path.read_bytes()
+        except OSError:
+            return None  # who opens it says what is wrong
+        if self._find("digest", path, stamp) is None:
+            self._remember("digest", path, stamp, xxhash.xxh3_128_hexdigest(content))
+        return content
 
     def save(self) -> None:
         """Write what is new; a disk that is full or read-only is no error."""
@@ -190,12 +205,19 @@ class FactsCache:
 
     def _find(self, kind: str, path: Path, stamp: Stamp) -> Any:
         """Return the remembered facts of a file; None if it is unknown or has changed."""
-        folder = os.path.abspath(path.parent)
+        folder, name = self._locate_file(path)
         with self._lock:
             if folder not in self._known:
                 self._load(folder)
-            entry = self._known[folder].get((kind, path.name))
+            entry = self._known[folder].get((kind, name))
         return entry[5] if entry is not None and entry[2:5] == stamp else None
+
+    def _locate_file(self, path: Path) -> tuple[str, str]:
+        """Return the absolute folder of a file and its name; pathlib would take longer than the rest."""
+        parent, name = os.path.split(path)
+        if parent not in self._absolute:
+            self._absolute[parent] = os.path.abspath(parent)
+        return self._absolute[parent], name
 
     def _load(self, folder: str) -> None:
         self._known[folder] = known = {}
@@ -216,13 +238,12 @@ class FactsCache:
             self._new[folder] = []
 
     def _remember(self, kind: str, path: Path, stamp: Stamp, facts: list[Any] | str) -> None:
-        if time.time_ns() - stamp[1] < SETTLED_S * 1e9:
-            return
-        folder = os.path.abspath(path.parent)
-        entry = [kind, path.name, *stamp, facts]
+        folder, name = self._locate_file(path)
+        entry = [kind, name, *stamp, facts]
         with self._lock:
-            self._known[folder][kind, path.name] = entry
-            self._new.setdefault(folder, []).append(entry)
+            self._known[folder][kind, name] = entry
+            if time.time_ns() - stamp[1] >= SETTLED_S * 1e9:
+                self._new.setdefault(folder, []).append(entry)
 
 
 def _require_stamp(path: Path) -> Stamp:
@@ -241,16 +262,16 @@ def _hash_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _read_mask_facts(path: Path, mask: np.ndarray) -> MaskFacts:
-    size, counts = count_ids(mask)
-    mode, palette = load_palette(path)
+def _describe_mask(mask: StoredMask) -> MaskFacts:
+    size, counts = count_ids(mask.values)
+    palette = mask.palette
     colours = {
         number: int.from_bytes(palette[3 * number : 3 * number + 3], "big")
         for number in counts
         if 0 <= 3 * number < len(palette)
     }
-    solid = count_solid(mask) if len(counts) >= FEWEST_BLENDED else {}
-    return MaskFacts(size, counts, mode, solid, colours, xxhash.xxh3_64_hexdigest(palette) if palette else "")
+    solid = count_solid(mask.values) if len(counts) >= FEWEST_BLENDED else {}
+    return MaskFacts(size, counts, mask.mode, solid, colours, xxhash.xxh3_64_hexdigest(palette) if palette else "")
 
 
 def _parse_mask(facts: Any) -> MaskFacts:

@@ -66,6 +66,21 @@ class ImageHeader:
     is_turned: bool
 
 
+@dataclass(frozen=True)
+class StoredMask:
+    """What the file of a mask holds.
+
+    Args:
+        values: Its numbers or colours, (H, W).
+        mode: Pillow's mode of the file, such as "P".
+        palette: Red, green and blue of each colour of its palette in turn; empty without one.
+    """
+
+    values: np.ndarray
+    mode: str
+    palette: bytes
+
+
 def load_image(source: ImageInput) -> np.ndarray:
     """Decode an image as a viewer would show it.
 
@@ -138,18 +153,24 @@ def load_mask_colours(source: ImageInput) -> np.ndarray:
         return read_colours(image, name)
 
 
-def load_palette(source: ImageInput) -> tuple[str, bytes]:
-    """Read the mode of an image, and the colours of its palette, red, green and blue in turn; none without a palette.
+def load_stored_mask(path: Path, *, content: bytes | None = None, in_colours: bool = False) -> StoredMask:
+    """Decode a mask with its palette, the file opened once; see `load_mask` and `load_mask_colours`.
 
+    Args:
+        path: The file.
+        content: The bytes of the file, if they have been read.
+        in_colours: Whether the colours are wanted instead of the numbers.
     Raises:
-        DataError: The file is missing or not an image.
-        UsageError: An array, which has no palette, or an object of another type.
+        DataError: As `load_mask` or `load_mask_colours`.
+        MachineError: Not enough memory to decode it.
     """
-    with _open_image(source) as (image, _):
-        if image.mode != "P" or image.palette is None:
-            return image.mode, b""
-        form, colours = image.palette.getdata()  # without decoding the pixels, which `getpalette` does
-        return image.mode, bytes(colours if form == "RGB" else image.getpalette("RGB") or [])
+    with _open_image(path, content) as (image, name):
+        _refuse_pages(path, image, name)
+        mode, palette = image.mode, b""
+        if mode == "P" and image.palette is not None:
+            form, colours = image.palette.getdata()  # without decoding the pixels, which `getpalette` does
+            palette = bytes(colours if form == "RGB" else image.getpalette("RGB") or [])
+        return StoredMask(read_colours(image, name) if in_colours else read_numbers(image, name), mode, palette)
 
 
 def load_header(source: ImageInput) -> ImageHeader:
@@ -163,15 +184,18 @@ def load_header(source: ImageInput) -> ImageHeader:
         return _read_header(image)
 
 
-def check_image(source: ImageInput) -> tuple[ImageHeader, ImageTraits]:
+def check_image(source: ImageInput, *, content: bytes | None = None) -> tuple[ImageHeader, ImageTraits]:
     """Read an image to its last byte, as `load_image` would, and return its header and its traits.
 
+    Args:
+        source: As for `load_image`.
+        content: The bytes of the file, if they have been read.
     Raises:
         DataError: `load_image` cannot read it: the file is missing, truncated or damaged, or of an unknown range.
         UsageError: An array, which has no header, or an object of another type.
         MachineError: Not enough memory to decode it.
     """
-    with _open_image(source) as (image, name):
+    with _open_image(source, content) as (image, name):
         _require_known_range(image, name)
         header, num_pages = _read_header(image), count_pages(image)
         image.draft(None, (1, 1))  # a JPEG is decoded at an eighth of its size, which is faster
@@ -238,7 +262,7 @@ def _read_tiff_sides(file: BinaryIO) -> tuple[int, int]:
 
 
 @contextmanager
-def _open_image(source: ImageInput) -> Iterator[tuple[Image.Image, str]]:
+def _open_image(source: ImageInput, content: bytes | None = None) -> Iterator[tuple[Image.Image, str]]:
     """Open a source, yield it with its name for messages, and turn whatever a decoder raises into one error."""
     name = _name_source(source)
     try:
@@ -246,7 +270,8 @@ def _open_image(source: ImageInput) -> Iterator[tuple[Image.Image, str]]:
             yield source, name
         else:
             ignore_size_warnings()
-            with Image.open(_as_file(source), formats=_FORMATS) as image:
+            file = _as_file(source) if content is None else io.BytesIO(content)
+            with Image.open(file, formats=_FORMATS) as image:
                 yield image, name
     except (DataError, UsageError, MachineError):
         raise

@@ -179,7 +179,11 @@ def check_named_class_empty(survey: Survey) -> Iterator[Finding]:
         low, high = totals
         message += f": the masks hold only {low} and {high}, and {high} is ignored"
     fix = mapping or f"Name only classes that occur; or add images of {shorten_list(empty)}."
-    settings = _find_binary(survey) or propose_split(survey, "named-class-empty") or _leave_out(survey, present)
+    settings = (
+        _find_binary(survey)
+        or propose_split(survey, "named-class-empty", {*space.ids} - present)
+        or _leave_out(survey, present)
+    )
     yield Finding("named-class-empty", "error", len(empty), message, fix=fix, settings=settings)
 
 
@@ -198,7 +202,7 @@ def check_class_in_one_split_only(survey: Survey) -> Iterator[Finding]:
         return
     train, val = _find_present(survey.train), _find_present(survey.val)
     code = "class-in-one-split-only"
-    settings = {} if train == val else propose_split(survey, code)
+    settings = {} if train == val else propose_split(survey, code, train ^ val)
     if not settings and len(train & val) > 1:
         settings = _leave_out(survey, train & val)
     missing = _describe_classes(survey.train, train, among=val)

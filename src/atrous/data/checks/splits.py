@@ -85,7 +85,7 @@ def check_same_group_across_splits(survey: Survey) -> Iterator[Finding]:
         return
     sides = [[item for item in split.items if item.traits and item.image_path] for split in (survey.train, survey.val)]
     splits = {survey.split.train_name, survey.split.val_name, DEFAULT_TRAIN, DEFAULT_VAL}
-    given = survey.split.group
+    given = None if survey.is_trial else survey.split.group  # of which a trial has no group in both splits anyway
     for expression in map(re.compile, _GROUPS if given is None else (given,)):
         groups = [[find_group(expression, item.key, splits) or item.key for item in items] for items in sides]
         shared = set(groups[0]) & set(groups[1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from atrous.data.facts import ItemFacts
 GROUPS = (r"^(.+?)[_-]", r"^(.+)[_-][^_-]+$", r"^(.+)/", r"^(.*?)\d{1,2}$", r"^(.*?)\d{1,3}$")
 """How names may begin with that of their group: up to the first separator, up to the last, the folder, and the number
 of a frame without its last digits."""
-FEWEST_GROUPS = 4
+FEWEST_GROUPS = 3
 """Groups, from which some can be held out."""
 MOST_ITEMS = 50_000
 """Images, up to which divisions are tried out."""
@@ -26,7 +26,7 @@ _SOLVED = (
 )
 
 
-def propose_split(survey: Survey, code: str) -> dict[str, Any]:
+def propose_split(survey: Survey, code: str, ids: Collection[int] = ()) -> dict[str, Any]:
     """Return the settings that divide the images so that a finding about their splits is solved; none if none do.
 
     Divisions that have no finding at all come first. Splits that are named by `train` stay: a share of it is held out.
@@ -34,28 +34,30 @@ def propose_split(survey: Survey, code: str) -> dict[str, Any]:
     Args:
         survey: What is known of the data.
         code: The finding to solve.
+        ids: Classes that both sides have to hold; nothing is tried where one is in a single image.
     """
     if survey.is_trial or survey.root is None or survey.train is None or survey.val is None:
         return {}
     if len(survey.train.items) + len(survey.val.items) > MOST_ITEMS:
         return {}
+    items = [item for split in survey.splits for item in split.items if item.mask]
+    if any(sum(number in item.mask.counts for item in items if item.mask) < 2 for number in ids):
+        return {}
     second: SplitOptions | None = None
-    for options in _list_candidates(survey):
+    for options in _list_candidates(survey, with_groups=not ids):
         trial = _divide(survey, options)
-        if trial is None:
+        if trial is None or list(CHECKS.load(code)(trial)):
             continue
-        found = {finding.code for each in _SOLVED for finding in CHECKS.load(each)(trial)}
-        if not found:
+        if not any(list(CHECKS.load(each)(trial)) for each in _SOLVED):
             return _describe(options)
-        if code not in found and second is None:
-            second = options
+        second = second or options
     return {} if second is None else _describe(second)
 
 
-def _list_candidates(survey: Survey) -> Iterator[SplitOptions]:
+def _list_candidates(survey: Survey, *, with_groups: bool) -> Iterator[SplitOptions]:
     given = survey.split
     share = given.share or DEFAULT_SHARE
-    for group in (given.group,) if given.group is not None else (None, *GROUPS):
+    for group in (None, *GROUPS) if given.group is None and with_groups else (given.group,):
         for val, seed in ((share, 0), (share, 1), (0.3, 0), (0.4, 0), (0.5, 0)):
             yield SplitOptions(given.train, val, seed, group)
 

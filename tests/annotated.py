@@ -52,6 +52,23 @@ def save_labelme(folder: Path, name: str) -> Path:
     return file
 
 
+def save_geojson(folder: Path, name: str) -> Path:
+    """A ring ends with its first point."""
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"class": label},
+            "geometry": {"type": "Polygon", "coordinates": [[*corners, corners[0]]]},
+        }
+        for label, corners in CORNERS.items()
+    ]
+    file = folder / "photo.geojson"
+    size = {"height": HEIGHT, "width": WIDTH}
+    content = {"type": "FeatureCollection", "image": name, **size, "features": features}
+    file.write_text(json.dumps(content), encoding="utf-8")
+    return file
+
+
 def save_coco(folder: Path, name: str) -> Path:
     categories = [{"id": number, "name": label} for number, label in enumerate(CORNERS, start=1)]
     annotations = [
@@ -147,6 +164,7 @@ SAVERS: dict[str, Callable[[Path, str], Path]] = {
     "labelme": save_labelme,
     "coco": save_coco,
     "cvat": save_cvat,
+    "geojson": save_geojson,
     "label-studio": save_label_studio,
     "yolo": save_yolo,
     "voc": functools.partial(save_colours, place="SegmentationClass"),

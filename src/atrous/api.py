@@ -337,7 +337,7 @@ def predict(
         backend: torch, compile, openvino or onnxruntime; auto is torch, or an exported file's own.
         trust: Whether to open a .pt2, which can run any code that it holds.
         formats: Any of ids (grey) or labels (with a palette), one of which is always written as `<name>.png`; overlay,
-            confidence, areas (what each class covers), labelme, coco and cvat (annotations). Default: ids and overlay;
+            confidence, areas (what each class covers), labelme, coco, cvat, geojson. Default: ids and overlay;
             TIFFs of more than 64 megapixels, never whole in memory, get ids alone.
         submission: voc or cityscapes: also write what their servers take, below results/.
         probabilities: Whether to write the probabilities of every class.

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+import atrous
 from annotated import MERGED, NEVER_GUESSED, SAVERS, draw_scene, read_names, save_image
 from atrous.core.errors import DataError
 from atrous.data import CONVERTERS
 from atrous.data.convert.contracts import Conversion
-from atrous.data.convert.conversion import convert_annotations
 from atrous.data.convert.guess import guess_format
 from atrous.data.datasets.folder import build_folder
 
@@ -30,7 +30,7 @@ def source(tmp_path: Path) -> Path:
 def try_to_convert(source: Path, out: Path, name: str) -> Conversion | None:
     """Convert, where what cannot be converted is one error."""
     try:
-        return convert_annotations(source, out, from_format=name, progress=False)
+        return atrous.convert(source, out, from_format=name, progress=False)
     except DataError:
         return None
 
@@ -45,7 +45,7 @@ def test_the_scene_comes_out_with_background_as_0_and_the_bytes_of_its_image(nam
     out = source.parent / "out"
     if name not in NEVER_GUESSED:
         assert guess_format(source) == name
-    result = convert_annotations(source, out, from_format=name, progress=False)
+    result = atrous.convert(source, out, from_format=name, progress=False)
     expected = draw_scene(**MERGED.get(name, {}))
     assert (result.problems, result.images, result.overlapping_px) == ((), 1, 0)
     assert (read_names(out) == expected).all()
@@ -59,7 +59,7 @@ def test_the_scene_comes_out_with_background_as_0_and_the_bytes_of_its_image(nam
 def test_a_dry_run_reads_the_same_and_writes_nothing(name: str, source: Path) -> None:
     SAVERS[name](source, "photo.png")
     before = sorted(source.parent.rglob("*"))
-    result = convert_annotations(source, source.parent / "out", from_format=name, dry_run=True, progress=False)
+    result = atrous.convert(source, source.parent / "out", from_format=name, dry_run=True, progress=False)
     assert (result.images, result.folder) == (1, None)
     assert sorted(source.parent.rglob("*")) == before
 
@@ -68,7 +68,7 @@ def test_a_dry_run_reads_the_same_and_writes_nothing(name: str, source: Path) ->
 def test_an_empty_source_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="nothing to convert") as caught:
-        convert_annotations(tmp_path / "empty", tmp_path / "out", from_format=name, progress=False)
+        atrous.convert(tmp_path / "empty", tmp_path / "out", from_format=name, progress=False)
     assert caught.value.hint
     assert not (tmp_path / "out").exists()
 

@@ -15,7 +15,9 @@ PROBLEMS_SHOWN = 20
 
 
 def run(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="What a labelling tool has exported.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="What a labelling tool has exported, or an archive of it.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="The folder to write; it must be empty or not exist.")],
     from_format: Annotated[
         str | None,
@@ -27,7 +29,9 @@ def run(
     ] = None,
     to_format: Annotated[
         str | None,
-        typer.Option("--to", metavar="FORMAT", help="Write the masks of SOURCE as annotations: labelme, coco or cvat."),
+        typer.Option(
+            "--to", metavar="FORMAT", help="Write the masks of SOURCE as annotations: labelme, coco, cvat or geojson."
+        ),
     ] = None,
     images: Annotated[Path | None, typer.Option("--images", help="Folder of images that are not in SOURCE.")] = None,
     classes: Annotated[

@@ -26,7 +26,7 @@ def run(
         typer.Option(
             "--format",
             help="Any of ids (grey), labels (with a palette of colours), overlay, confidence, areas (a CSV file of "
-            "what each class covers), and annotations as labelme, coco or cvat, separated by commas. "
+            "what each class covers), and annotations as labelme, coco, cvat or geojson, separated by commas. "
             "Default: ids,overlay.",
         ),
     ] = None,

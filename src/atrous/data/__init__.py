@@ -71,6 +71,7 @@ CONVERTERS = Registry(
         ("labelme", "atrous.data.convert.labelme:LABELME", WRITTEN),
         ("coco", "atrous.data.convert.coco:COCO", WRITTEN),
         ("cvat", "atrous.data.convert.cvat:CVAT", WRITTEN),
+        ("geojson", "atrous.data.convert.geojson:GEOJSON", WRITTEN),
         ("label-studio", "atrous.data.convert.label_studio:LABEL_STUDIO"),
         ("yolo", "atrous.data.convert.yolo:YOLO"),
         ("voc", "atrous.data.convert.voc:VOC"),

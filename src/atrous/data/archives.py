@@ -9,6 +9,7 @@ import gzip
 import io
 import os
 import tarfile
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Literal, cast
 
 from atrous.core.errors import AtrousError, DataError, UsageError
-from atrous.core.system_errors import describe_reason, raise_shortage
+from atrous.core.system_errors import describe_reason, describe_write_error, raise_shortage
 
 LARGEST_RATIO, SPARE_BYTES = 200, 2**26
 """An archive may hold so many times its own size, and so many bytes more: images and JSON are far below that."""
@@ -118,6 +119,40 @@ def iter_members(source: Path) -> Iterator[Member]:
             raise DataError(f"{source}: holds far more than its size allows", "Download it again from its own site.")
         if not any(part.startswith((".", "__MACOSX")) for part in member.name.split("/")):
             yield member
+
+
+@contextmanager
+def open_source(source: Path) -> Iterator[Path]:
+    """Yield a file or a folder as it is, and an archive as a temporary folder with its files.
+
+    In errors of the block the archive has its own name.
+
+    Args:
+        source: The file, folder or archive.
+    Raises:
+        DataError: See `iter_members`; or two members are one file.
+        MachineError: The disk is full or refuses to be written.
+    """
+    if find_kind(source) is None:
+        yield source
+        return
+    with tempfile.TemporaryDirectory(prefix="atrous-") as name:
+        folder = Path(name)
+        for member in iter_members(source):
+            target = folder / member.name
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with target.open("xb") as file:
+                    member.copy_to(file)
+            except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+                raise _refuse(source, member.name, "occurs twice") from error
+            except OSError as error:
+                raise describe_write_error(error, target) from error
+        try:
+            yield folder
+        except AtrousError as error:
+            error.message = error.message.replace(name, str(source))
+            raise
 
 
 def _iter_folder(source: Path) -> Iterator[Member]:

@@ -11,7 +11,7 @@ from atrous.core.errors import UsageError
 from atrous.core.records import MessageCallback, ProgressCallback
 from atrous.data.build import build_all_pairs
 from atrous.data.convert.contracts import Conversion
-from atrous.data.convert.conversion import convert_annotations
+from atrous.data.convert.conversion import ConversionOptions, convert_annotations
 from atrous.data.convert.export import export_dataset, require_writer
 from atrous.display.progress import open_call
 
@@ -37,10 +37,11 @@ def convert(
     that cannot be drawn leaves the pixels below it as they are.
 
     Args:
-        source: The file or the folder that the tool has written; with `to_format` the data, as `train` takes them.
+        source: The file or the folder that the tool has written, or an archive of it (.zip, .tar, .tgz);
+            with `to_format` the data, as `train` takes them.
         out: The folder to write, which must be empty or not exist.
         from_format: Name of the format of the source. Default: guessed from the files.
-        to_format: labelme, coco or cvat: masks become annotations, and images are copied beside them.
+        to_format: labelme, coco, cvat or geojson: masks become annotations, and images are copied beside them.
         images: Folder of the images, if they are not in `source`.
         classes: Names by id, or in the order of ids, from 1 or from a name such as "background" that is 0. Annotations
             of other classes are problems. Default: all classes that have pixels.
@@ -59,17 +60,9 @@ def convert(
     """
     with open_call(progress, on_message) as display:
         if to_format is None:
-            return convert_annotations(
-                Path(source),
-                Path(out),
-                from_format=from_format,
-                images=None if images is None else Path(images),
-                classes=classes,
-                line_width=line_width,
-                dry_run=dry_run,
-                progress=display.progress,
-                on_message=display.on_message,
-            )
+            place = None if images is None else Path(images)
+            options = ConversionOptions(from_format, place, classes, line_width, dry_run)
+            return convert_annotations(Path(source), Path(out), options, display.progress, display.on_message)
         if from_format or images or classes or dry_run:
             given = {"from_format": from_format, "images": images, "classes": classes, "dry_run": dry_run}
             names = ", ".join(name for name, value in given.items() if value)

@@ -16,7 +16,7 @@ import numpy as np
 
 from atrous.core.errors import DataError
 from atrous.core.files import save_json
-from atrous.core.records import Note, Progress
+from atrous.core.records import Note
 from atrous.data.convert.contracts import (
     BACKGROUND_NAMES,
     IGNORED_NAME,
@@ -31,7 +31,7 @@ from atrous.data.convert.contracts import (
     Region,
     Request,
 )
-from atrous.data.convert.files import find_files, iter_heads, read_json, read_label
+from atrous.data.convert.files import iter_heads, read_json, read_label
 from atrous.data.convert.shapes import fill_polygon, fill_runs, join_patches, read_points
 from atrous.data.convert.tracing import Outline, find_outlines
 
@@ -45,10 +45,9 @@ def _recognise(source: Path) -> bool:
 
 
 def _read(request: Request) -> Annotations:
-    files = find_files(request.source, ".json")
     images: list[AnnotatedImage] = []
     categories: dict[int, str] = {}
-    for number, file in enumerate(files, start=1):
+    for file in request.iter_files(".json"):
         with request.collecting(file):
             content = read_json(file)
             if isinstance(content, dict) and isinstance(content.get("images"), list):
@@ -59,7 +58,6 @@ def _read(request: Request) -> Annotations:
                             f"{file}: category {category} is {name!r}, and elsewhere {categories[category]!r}"
                         )
                 images += _read_images(content, own, file, request)
-        request.progress(Progress("reading annotations", number, len(files)))
     return _number(tuple(images), categories)
 
 

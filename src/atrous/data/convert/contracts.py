@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,8 +12,9 @@ import numpy as np
 
 from atrous.core.errors import DataError
 from atrous.core.labels import LabelSpace
-from atrous.core.records import Note, ProgressCallback
+from atrous.core.records import Note, Progress, ProgressCallback
 from atrous.core.words import describe_count
+from atrous.data.convert.files import find_files
 from atrous.data.convert.images import ImageFinder
 
 BACKGROUND_NAMES = frozenset({"background", "_background_", "__background__"})
@@ -179,6 +180,28 @@ class Request:
     def root(self) -> Path:
         """The folder of the source."""
         return self.source if self.source.is_dir() else self.source.parent
+
+    def iter_files(self, suffix: str) -> Iterator[Path]:
+        """Yield the files of the source with a suffix, and report the progress after each.
+
+        Args:
+            suffix: In lower case, with its dot.
+        """
+        files = find_files(self.source, suffix)
+        for number, file in enumerate(files, start=1):
+            yield file
+            self.progress(Progress("reading annotations", number, len(files)))
+
+    def list_unused(self, used: Collection[Any], what: str) -> tuple[Note, ...]:
+        """Return a note about images that have no annotations, if there are any.
+
+        Args:
+            used: The images that have some.
+            what: What the others lack, such as "a JSON file".
+        """
+        unused = sum(image not in used for image in self.finder)
+        message = f"{describe_count(unused, 'image')} without {what} skipped"
+        return (Note("images-not-annotated", message),) if unused else ()
 
     @contextmanager
     def collecting(self, file: Path, where: str = "") -> Iterator[None]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,9 +12,10 @@ from atrous.core.files import save_json
 from atrous.core.findings import shorten_list
 from atrous.core.labels import LabelSpace
 from atrous.core.paths import require_existing
-from atrous.core.records import MessageCallback, Note, Progress, ProgressCallback, send_message
+from atrous.core.records import Note, NoteCollector, Progress, ProgressCallback, send_message
 from atrous.core.words import describe_count
 from atrous.data import CONVERTERS
+from atrous.data.archives import open_source
 from atrous.data.convert.contracts import (
     BACKGROUND_NAMES,
     IGNORED_NAMES,
@@ -31,41 +31,43 @@ from atrous.data.convert.images import ImageFinder
 from atrous.data.convert.painting import Painter
 from atrous.data.facts import iter_threads
 from atrous.data.writing import open_folder_writer, require_empty
-from atrous.display.progress import open_call
 
 _SPLIT_NAMES = {"valid": "val", "validation": "val", "training": "train"}
 RECORD_NAME = "conversion.json"
 """Name of the file in a converted folder that says what was done, with every problem."""
 
 
-def convert_annotations(
-    source: Path,
-    out: Path,
-    *,
-    from_format: str | None = None,
-    images: Path | None = None,
-    classes: Mapping[int, str] | Sequence[str] | None = None,
-    line_width: int = 10,
-    dry_run: bool = False,
-    progress: ProgressCallback | bool | None = None,
-    on_message: MessageCallback | None = None,
-) -> Conversion:
-    """Convert what a labelling tool has exported to a folder of images and masks with an atrous.yaml.
-
-    `atrous.convert` says more.
+@dataclass(frozen=True)
+class ConversionOptions:
+    """How annotations are converted.
 
     Args:
-        source: The file or the folder that the tool has written.
-        out: The folder to write, which must be empty or not exist.
         from_format: A name of `CONVERTERS`. Default: guessed from the files.
-        images: Folder of the images, if they are not in `source`.
+        images: Folder of the images, if they are not in the source.
         classes: Names by id, or in the order of ids, from 1 or from a name such as "background" that is 0. Annotations
             of other classes are problems. Default: all classes that the source uses.
         line_width: Width in pixels of lines, from 1 to 1,000; no format stores one.
         dry_run: Whether to write nothing.
-        progress: Receives the progress. Default: a bar on a terminal or in a notebook, a line now and then elsewhere;
-            False shows nothing.
-        on_message: Receives messages about automatic choices. Default: they are shown with the progress.
+    """
+
+    from_format: str | None = None
+    images: Path | None = None
+    classes: Mapping[int, str] | Sequence[str] | None = None
+    line_width: int = 10
+    dry_run: bool = False
+
+
+def convert_annotations(
+    source: Path, out: Path, options: ConversionOptions, progress: ProgressCallback, on_message: NoteCollector
+) -> Conversion:
+    """Convert what a labelling tool has exported to a folder of images and masks with an atrous.yaml.
+
+    Args:
+        source: The file or the folder that the tool has written, or an archive of it.
+        out: The folder to write, which must be empty or not exist.
+        options: How.
+        progress: Receives the progress.
+        on_message: Receives messages about automatic choices.
     Returns: What was done.
     Raises:
         UsageError: There is no such format, it cannot be guessed, `out` is not empty or is the source, or an
@@ -73,51 +75,53 @@ def convert_annotations(
         DataError: There is no such source, or nothing in it can be converted.
         MachineError: The disk is full or refuses to be written.
     """
-    _require_places(source, out, images)
-    if not 1 <= line_width <= 1000:
-        raise UsageError(f"line_width is {line_width}", "Allowed: 1 to 1000 pixels.")
+    _require_places(source, out, options.images)
+    if not 1 <= options.line_width <= 1000:
+        raise UsageError(f"line_width is {options.line_width}", "Allowed: 1 to 1000 pixels.")
     problems: list[Problem] = []
-    with open_call(progress, on_message) as display:
-        name = from_format or guess_format(source)
+
+    def report(problem: Problem) -> None:
+        problems.append(replace(problem, file=problem.file.replace(str(opened), str(source))))
+
+    with open_source(source) as opened, ExitStack() as stack:
+        name = options.from_format or guess_format(opened)
         converter: Converter = CONVERTERS.load(name)
-        if from_format is None:
-            send_message(display.on_message, Note("format", f"{source}: read as {name}, {converter.holds}"))
-        root = source if source.is_dir() else source.parent
-        finder = ImageFinder([root] if images is None else [images, root])
-        given = None if classes is None else number_given(classes)
+        if options.from_format is None:
+            send_message(on_message, Note("format", f"{source}: read as {name}, {converter.holds}"))
+        root = opened if opened.is_dir() else opened.parent
+        finder = ImageFinder([root] if options.images is None else [options.images, root])
+        given = None if options.classes is None else number_given(options.classes)
         names = tuple(name for number, name in sorted((given or {}).items()) if number)
-        request = Request(source, finder, line_width, names, problems.append, display.progress)
-        annotations = converter.read(request)
+        annotations = converter.read(Request(opened, finder, options.line_width, names, report, progress))
         if not annotations.images:
             raise _describe_nothing(source, converter, problems)
         space, ids = assign_ids(annotations, given)
         for note in annotations.notes:
-            send_message(display.on_message, note)
-        with ExitStack() as stack:
-            writer = None
-            if not dry_run:
-                stack.enter_context(note_on_stop(lambda _: f"{out} is not complete: remove it before the next try."))
-                writer = stack.enter_context(open_folder_writer(out, space))
-            painter = Painter(annotations.smaller_on_top, ids, space, writer)
-            counts = _convert_images(painter, annotations, problems, display.progress)
-            if not counts.images:
-                raise _describe_nothing(source, converter, problems)
-            kept = space if given is not None else keep_used(space, counts.pixels)
-            for note in counts.describe(space, kept, smaller_on_top=annotations.smaller_on_top):
-                send_message(display.on_message, note)
-            result = Conversion(
-                name,
-                None if dry_run else out,
-                counts.images,
-                kept,
-                dict(sorted(counts.pixels.items())),
-                counts.overlapping_px,
-                tuple(problems),
-                tuple(display.on_message.notes),
-            )
-            if writer is not None:
-                writer.write_settings(kept, f"Converted from {name} by atrous.")
-                save_json(out / RECORD_NAME, result.to_json() | {"source": str(source)})
+            send_message(on_message, note)
+        writer = None
+        if not options.dry_run:
+            stack.enter_context(note_on_stop(lambda _: f"{out} is not complete: remove it before the next try."))
+            writer = stack.enter_context(open_folder_writer(out, space))
+        painter = Painter(annotations.smaller_on_top, ids, space, writer)
+        counts = _convert_images(painter, annotations, report, progress)
+        if not counts.images:
+            raise _describe_nothing(source, converter, problems)
+        kept = space if given is not None else keep_used(space, counts.pixels)
+        for note in counts.describe(space, kept, smaller_on_top=annotations.smaller_on_top):
+            send_message(on_message, note)
+        result = Conversion(
+            name,
+            None if options.dry_run else out,
+            counts.images,
+            kept,
+            dict(sorted(counts.pixels.items())),
+            counts.overlapping_px,
+            tuple(problems),
+            tuple(on_message.notes),
+        )
+        if writer is not None:
+            writer.write_settings(kept, f"Converted from {name} by atrous.")
+            save_json(out / RECORD_NAME, result.to_json() | {"source": str(source)})
     return result
 
 
@@ -206,12 +210,13 @@ class _Counts:
 
 
 def _convert_images(
-    painter: Painter, annotations: Annotations, problems: list[Problem], progress: ProgressCallback
+    painter: Painter, annotations: Annotations, report: Callable[[Problem], None], progress: ProgressCallback
 ) -> _Counts:
     counts = _Counts()
-    items = _drop_doubles(_shorten_keys(annotations.images), problems)
+    items = _drop_doubles(_shorten_keys(annotations.images), report)
     for number, (item, painted) in enumerate(zip(items, iter_threads(painter.convert, items), strict=True), start=1):
-        problems += painted.problems
+        for problem in painted.problems:
+            report(problem)
         counts.images += painted.is_done
         counts.empty += painted.is_done and not item.regions and item.read_mask is None
         counts.overlapping_px += painted.overlapping_px
@@ -235,14 +240,14 @@ def _shorten_keys(items: Sequence[AnnotatedImage]) -> list[AnnotatedImage]:
     return [replace(item, key=key) for item, key in zip(items, keys, strict=True)]
 
 
-def _drop_doubles(items: Sequence[AnnotatedImage], problems: list[Problem]) -> list[AnnotatedImage]:
+def _drop_doubles(items: Sequence[AnnotatedImage], report: Callable[[Problem], None]) -> list[AnnotatedImage]:
     """Return the items without those that would have the name of an earlier one."""
     kept: dict[str, AnnotatedImage] = {}
     for item in items:
         first = kept.setdefault(item.key.lower(), item)  # file systems may not tell cases apart
         if first is not item:
             message = f"a second image named {item.key}, after that of {first.source}"
-            problems.append(Problem("duplicate-name", item.source, message))
+            report(Problem("duplicate-name", item.source, message))
     return list(kept.values())
 
 
@@ -258,8 +263,6 @@ def _require_places(source: Path, out: Path, images: Path | None) -> None:
     for place in (source, images):
         if place is not None:
             require_existing(place)
-    if zipfile.is_zipfile(source):
-        raise UsageError(f"{source} is an archive", "Unpack it, and give the folder.")
     if images is not None and not images.is_dir():
         raise UsageError(f"{images} is no folder", "Give the folder that holds the images.")
     if source.is_dir() and out.resolve() == source.resolve():

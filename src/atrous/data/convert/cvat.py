@@ -15,7 +15,6 @@ import numpy as np
 
 from atrous.core.files import save_text
 from atrous.core.labels import VOID_COLOUR
-from atrous.core.records import Progress
 from atrous.data.convert.contracts import (
     IGNORED_NAME,
     AnnotatedImage,
@@ -27,7 +26,7 @@ from atrous.data.convert.contracts import (
     Region,
     Request,
 )
-from atrous.data.convert.files import find_files, iter_heads, read_label, read_xml
+from atrous.data.convert.files import iter_heads, read_label, read_xml
 from atrous.data.convert.shapes import draw_shape, fill_ellipse, fill_polygon, fill_runs, read_points, turn_box
 from atrous.data.convert.tracing import find_needed_outlines
 
@@ -40,10 +39,9 @@ def _recognise(source: Path) -> bool:
 
 
 def _read(request: Request) -> Annotations:
-    files = find_files(request.source, ".xml")
     images: list[AnnotatedImage] = []
     names: dict[str, None] = {}
-    for number, file in enumerate(files, start=1):
+    for file in request.iter_files(".xml"):
         with request.collecting(file):
             root = read_xml(file)
             names |= dict.fromkeys(read_label(label.findtext("name")) for label in root.iterfind("meta//label"))
@@ -52,7 +50,6 @@ def _read(request: Request) -> Annotations:
             for element in root.iterfind("image"):
                 with request.collecting(file, f"image {str(element.get('name'))[:200]!r}"):
                     images.append(_read_image(element, file, request))
-        request.progress(Progress("reading annotations", number, len(files)))
     used = {region.label for image in images for region in image.regions}
     names |= dict.fromkeys(sorted(used))  # a file without its meta element
     return Annotations(tuple(images), names=tuple(name for name in names if name))

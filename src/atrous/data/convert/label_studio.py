@@ -29,7 +29,7 @@ from atrous.data.convert.contracts import (
 from atrous.data.convert.files import find_files, iter_heads, read_json, read_label
 from atrous.data.convert.shapes import fill_ellipse, fill_polygon, read_points, turn_box
 
-_TASKS = re.compile(r'^\[\s*\{.*"(?:annotations|completions|result|data)"\s*:', re.DOTALL)
+_TASKS = re.compile(r'^\[\s*\{.*"(?:annotations|completions|result|data|annotation_id)"\s*:', re.DOTALL)
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-")
 """What an upload puts before the name of a file."""
 _KINDS = ("brushlabels", "polygonlabels", "rectanglelabels", "ellipselabels")

@@ -19,7 +19,7 @@ import numpy as np
 
 from atrous.core.errors import DataError
 from atrous.core.files import save_json
-from atrous.core.records import Note, Progress
+from atrous.core.records import Note
 from atrous.core.words import describe_count
 from atrous.data.convert.contracts import (
     AnnotatedImage,
@@ -31,7 +31,7 @@ from atrous.data.convert.contracts import (
     Region,
     Request,
 )
-from atrous.data.convert.files import find_files, iter_heads, read_json, read_label
+from atrous.data.convert.files import iter_heads, read_json, read_label
 from atrous.data.convert.shapes import draw_shape, read_points
 from atrous.data.convert.tracing import find_needed_outlines
 from atrous.images.decode import load_header, load_mask
@@ -54,9 +54,8 @@ def _recognise(source: Path) -> bool:
 
 
 def _read(request: Request) -> Annotations:
-    files = find_files(request.source, ".json")
     images, labels, foreign = [], set(), 0
-    for number, file in enumerate(files, start=1):
+    for file in request.iter_files(".json"):
         with request.collecting(file):
             content = read_json(file)
             if isinstance(content, dict) and isinstance(content.get("shapes"), list):
@@ -65,11 +64,8 @@ def _read(request: Request) -> Annotations:
                 labels |= {region.label for region in item.regions}
             else:
                 foreign += 1
-        request.progress(Progress("reading annotations", number, len(files)))
     notes = [Note("foreign-files", f"{describe_count(foreign, 'JSON file')} without shapes skipped")] if foreign else []
-    used = {item.image for item in images}
-    if unused := sum(image not in used for image in request.finder):
-        notes.append(Note("images-not-annotated", f"{describe_count(unused, 'image')} without a JSON file skipped"))
+    notes += request.list_unused({item.image for item in images}, "a JSON file")
     return Annotations(tuple(images), names=tuple(sorted(labels)), notes=tuple(notes))
 
 

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
+import atrous
 from annotated import CORNERS, HEIGHT, WIDTH, save_image
 from atrous.core.errors import DataError
 from atrous.data.convert.coco import decode_counts
-from atrous.data.convert.conversion import convert_annotations
 from atrous.data.convert.shapes import fill_runs
 
 SQUARE = [[1, 1, 4, 1, 4, 4, 1, 4]]
@@ -27,7 +27,7 @@ def convert_rows(folder, *segmentations, categories=(1,), **fields):
         "categories": [{"id": number, "name": f"kind {number}"} for number in categories],
     }
     (folder / "in" / "all.json").write_text(json.dumps(content | fields), encoding="utf-8")
-    return convert_annotations(folder / "in", folder / "out", from_format="coco", progress=False)
+    return atrous.convert(folder / "in", folder / "out", from_format="coco", progress=False)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_files_of_two_splits_become_splits(tmp_path):
         }
         (tmp_path / "in" / "annotations").mkdir(exist_ok=True)
         (tmp_path / "in" / "annotations" / f"instances_{split}.json").write_text(json.dumps(content), encoding="utf-8")
-    assert convert_annotations(tmp_path / "in", tmp_path / "out", progress=False).problems == ()
+    assert atrous.convert(tmp_path / "in", tmp_path / "out", progress=False).problems == ()
     assert sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png")) == [
         "images/train/a.png",
         "images/val/b.png",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tarfile
 import zipfile
 
 import numpy as np
@@ -94,11 +95,42 @@ def test_arguments_that_make_no_sense_are_refused(arguments, error, source, tmp_
     assert not (tmp_path / "out").exists()
 
 
-def test_an_archive_is_named_as_what_it_is(tmp_path):
+@pytest.mark.parametrize("suffix", ["zip", "tgz"])
+def test_an_archive_is_read_as_its_folder(suffix, tmp_path):
+    folder = tmp_path / "in"
+    save_image(folder / "photo.png")
+    SAVERS["labelme"](folder, "photo.png")
+    (folder / "broken.json").write_text('{"shapes": [')
+    plain = atrous.convert(folder, tmp_path / "plain", progress=False)
+    archive = tmp_path / f"export.{suffix}"
+    if suffix == "zip":
+        shutil.make_archive(str(tmp_path / "export"), "zip", folder)
+    else:
+        with tarfile.open(archive, "w:gz") as tar:
+            for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+                tar.add(path, path.relative_to(folder).as_posix())
+    result = atrous.convert(archive, tmp_path / "out", progress=False)
+    assert (result.pixels, result.images, len(result.problems)) == (plain.pixels, plain.images, 1)
+    assert result.problems[0].file == f"{archive}/broken.json"
+    record = json.loads((tmp_path / "out" / "conversion.json").read_text())
+    assert record["source"] == str(archive)
+    names = {path.relative_to(tmp_path / "plain") for path in (tmp_path / "plain").rglob("*")}
+    assert {path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*")} == names
+
+
+def test_an_archive_that_leads_out_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "export.zip", "w") as archive:
-        archive.writestr("annotations.xml", "<annotations/>")
-    with pytest.raises(UsageError, match="archive"):
+        archive.writestr("../annotations.xml", "<annotations/>")
+    with pytest.raises(DataError, match="leads out of it"):
         atrous.convert(tmp_path / "export.zip", tmp_path / "out", progress=False)
+
+
+def test_an_archive_without_annotations_has_its_own_name(tmp_path):
+    with zipfile.ZipFile(tmp_path / "export.zip", "w") as archive:
+        archive.writestr("notes.txt", "text")
+    with pytest.raises(UsageError, match=r"export\.zip is in no format") as caught:
+        atrous.convert(tmp_path / "export.zip", tmp_path / "out", progress=False)
+    assert "atrous-" not in str(caught.value)
 
 
 def test_images_may_be_in_another_folder(source, tmp_path):

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+import atrous
 from annotated import HEIGHT, WIDTH, read_names, save_image
 from atrous.core.errors import DataError
-from atrous.data.convert.conversion import convert_annotations
 
 BOX = '<box label="cat" xtl="1" ytl="1" xbr="4" ybr="4"/>'
 IMAGE = f'<image name="photo.png" width="{WIDTH}" height="{HEIGHT}">{{}}</image>'
@@ -14,7 +14,7 @@ def convert_xml(folder, *shapes, image=IMAGE, head=""):
     save_image(folder / "in" / "photo.png")
     text = f"<annotations>{head}{image.format(''.join(shapes))}</annotations>"
     (folder / "in" / "annotations.xml").write_text(text, encoding="utf-8")
-    return convert_annotations(folder / "in", folder / "out", from_format="cvat", progress=False)
+    return atrous.convert(folder / "in", folder / "out", from_format="cvat", progress=False)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_xml_that_is_hostile_or_broken_is_one_error(text, tmp_path):
     save_image(tmp_path / "in" / "photo.png")
     (tmp_path / "in" / "annotations.xml").write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match="no image can be converted"):
-        convert_annotations(tmp_path / "in", tmp_path / "out", from_format="cvat", progress=False)
+        atrous.convert(tmp_path / "in", tmp_path / "out", from_format="cvat", progress=False)
 
 
 @pytest.mark.parametrize("size", ['width="10" height="10"', 'width="1" height="99999999999999999999"'])

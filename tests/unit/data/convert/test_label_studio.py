@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
+import atrous
 from annotated import HEIGHT, WIDTH, save_image
 from atrous.core.errors import DataError
 from atrous.data.convert.contracts import AnnotationError
-from atrous.data.convert.conversion import convert_annotations
 from atrous.data.convert.label_studio import decode_brush
 
 SQUARE = {"points": [[10, 10], [40, 10], [40, 40], [10, 40]]}
@@ -25,7 +25,7 @@ def convert_results(folder, *results, size=(HEIGHT, WIDTH), data="photo.png", ta
     save_image(folder / "in" / "photo.png", *size)
     task = {"id": 5, "data": {"image": data}, "annotations": [{"result": list(results)}], **fields}
     (folder / "in" / "tasks.json").write_text(json.dumps(tasks or [task]), encoding="utf-8")
-    return convert_annotations(folder / "in", folder / "out", from_format="label-studio", progress=False)
+    return atrous.convert(folder / "in", folder / "out", from_format="label-studio", progress=False)
 
 
 @pytest.mark.parametrize(
@@ -133,3 +133,11 @@ def test_tasks_that_are_not_annotated_are_skipped_and_the_last_annotation_counts
 def test_regions_for_several_sizes_are_a_problem(tmp_path):
     with pytest.raises(DataError, match="different sizes"):
         convert_results(tmp_path, result("polygonlabels", SQUARE), result("polygonlabels", SQUARE, size=(5, 5)))
+
+
+def test_the_export_json_min_is_named_as_what_it_is(tmp_path):
+    task = {"id": 1, "image": "photo.png", "label": [{"polygonlabels": ["cat"]}], "annotator": 1, "annotation_id": 2}
+    save_image(tmp_path / "in" / "photo.png")
+    (tmp_path / "in" / "tasks.json").write_text(json.dumps([task]), encoding="utf-8")
+    with pytest.raises(DataError, match="export as JSON, not as JSON_MIN"):
+        atrous.convert(tmp_path / "in", tmp_path / "out", progress=False)

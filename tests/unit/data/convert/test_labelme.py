@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import atrous
 from annotated import HEIGHT, WIDTH, read_names, save_image
 from atrous.core.errors import DataError
-from atrous.data.convert.conversion import convert_annotations
 
 BOX = [[1, 1], [3, 3]]
 
@@ -27,7 +27,7 @@ def convert_shapes(folder, *shapes, with_image=True, **fields):
     content = {"shapes": list(shapes), "imagePath": "photo.png", "imageHeight": HEIGHT, "imageWidth": WIDTH} | fields
     (folder / "in").mkdir(exist_ok=True)
     (folder / "in" / "photo.json").write_text(json.dumps(content), encoding="utf-8")
-    return convert_annotations(folder / "in", folder / "out", from_format="labelme", progress=False)
+    return atrous.convert(folder / "in", folder / "out", from_format="labelme", progress=False)
 
 
 def shape(kind, points=BOX, label="cat", **fields):
@@ -57,7 +57,7 @@ def test_a_line_has_the_width_that_is_wanted(tmp_path):
     save_image(tmp_path / "in" / "photo.png")
     content = {"shapes": [shape("line", [[0, 5], [11, 5]])], "imagePath": "photo.png"}
     (tmp_path / "in" / "photo.json").write_text(json.dumps(content), encoding="utf-8")
-    assert convert_annotations(tmp_path / "in", tmp_path / "out", line_width=3, progress=False).pixels == {0: 84, 1: 36}
+    assert atrous.convert(tmp_path / "in", tmp_path / "out", line_width=3, progress=False).pixels == {0: 84, 1: 36}
 
 
 def test_later_shapes_are_on_top_and_overlaps_of_two_classes_are_counted(tmp_path):
@@ -108,7 +108,7 @@ def test_a_class_that_was_not_named_is_ignored_and_listed(tmp_path):
     save_image(tmp_path / "in" / "photo.png")
     content = {"shapes": [shape("rectangle"), shape("rectangle", [[6, 6], [7, 7]], "dog")], "imagePath": "photo.png"}
     (tmp_path / "in" / "photo.json").write_text(json.dumps(content), encoding="utf-8")
-    result = convert_annotations(tmp_path / "in", tmp_path / "out", classes=["dog"], progress=False)
+    result = atrous.convert(tmp_path / "in", tmp_path / "out", classes=["dog"], progress=False)
     assert [(problem.code, result.pixels) for problem in result.problems] == [("unknown-label", {0: 107, 1: 4, 255: 9})]
 
 
@@ -131,7 +131,7 @@ def test_classes_are_the_same_whatever_the_order_of_files(tmp_path):
         save_image(tmp_path / "in" / f"{name}.png")
         content = {"shapes": [shape("rectangle", label=label)], "imagePath": f"{name}.png"}
         (tmp_path / "in" / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
-    result = convert_annotations(tmp_path / "in", tmp_path / "out", progress=False)
+    result = atrous.convert(tmp_path / "in", tmp_path / "out", progress=False)
     assert result.label_space.names == ("background", "ant", "zebra")
     assert (read_names(tmp_path / "out", "a")[1:4, 1:4] == "zebra").all()
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import atrous
 from annotated import read_names, save_colours, save_image, save_mask
 from atrous.core.errors import DataError
-from atrous.data.convert.conversion import convert_annotations
 from atrous.data.convert.mask_files import TOLERANCE, read_colours, read_table, read_values
 
 
@@ -59,7 +59,7 @@ def test_colours_that_no_class_has_are_ignored_and_listed_by_file(tmp_path):
     mask = np.array(Image.open(tmp_path / "in" / "masks" / "photo.png"))
     mask[0, 0] = (9, 200, 77)
     save_mask(tmp_path / "in", "photo.png", mask)
-    result = convert_annotations(tmp_path / "in", tmp_path / "out", progress=False)
+    result = atrous.convert(tmp_path / "in", tmp_path / "out", progress=False)
     assert [(problem.code, problem.file) for problem in result.problems] == [
         ("unknown-label", str(tmp_path / "in" / "masks" / "photo.png"))
     ]
@@ -72,9 +72,7 @@ def test_masks_in_lossy_files_are_taken_by_the_nearest_colour(tmp_path):
     mask[:16] = 255
     (image.parent / "masks").mkdir()
     Image.fromarray(mask).save(image.parent / "masks" / "photo.jpg", quality=95)
-    result = convert_annotations(
-        image.parent, tmp_path / "out", from_format="binary", classes=["crack"], progress=False
-    )
+    result = atrous.convert(image.parent, tmp_path / "out", from_format="binary", classes=["crack"], progress=False)
     assert (result.problems, result.pixels) == ((), {0: 512, 1: 512})
     assert result.label_space.names == ("background", "crack")
 
@@ -92,7 +90,7 @@ def test_masks_in_lossy_files_are_taken_by_the_nearest_colour(tmp_path):
 def test_masks_are_paired_by_name_in_any_of_the_usual_places(image, mask, tmp_path):
     save_image(tmp_path / "in" / image)
     save_mask(tmp_path / "in", mask, np.full((10, 12), 255, np.uint8), "")
-    result = convert_annotations(tmp_path / "in", tmp_path / "out", from_format="binary", progress=False)
+    result = atrous.convert(tmp_path / "in", tmp_path / "out", from_format="binary", progress=False)
     assert (result.images, result.problems) == (1, ())
 
 
@@ -100,14 +98,14 @@ def test_masks_of_the_same_name_in_two_splits_are_not_mixed(tmp_path):
     for split in ("train", "val"):
         save_image(tmp_path / "in" / "images" / split / "a.png")
         save_mask(tmp_path / "in", f"{split}/a.png", np.full((10, 12), 255 * (split == "val"), np.uint8))
-    convert_annotations(tmp_path / "in", tmp_path / "out", from_format="binary", progress=False)
+    atrous.convert(tmp_path / "in", tmp_path / "out", from_format="binary", progress=False)
     assert (read_names(tmp_path / "out", "val/a") == "object").all()
     assert (read_names(tmp_path / "out", "train/a") == "background").all()
 
 
 def test_several_names_for_one_class_are_refused(tmp_path):
     with pytest.raises(DataError, match="one class"):
-        convert_annotations(tmp_path, tmp_path / "out", from_format="binary", classes=["a", "b"], progress=False)
+        atrous.convert(tmp_path, tmp_path / "out", from_format="binary", classes=["a", "b"], progress=False)
 
 
 def test_pascal_vocs_colours_need_no_table(tmp_path):
@@ -116,6 +114,6 @@ def test_pascal_vocs_colours_need_no_table(tmp_path):
     colours[1:4, 1:4] = (64, 0, 0)
     colours[5, 5] = (224, 224, 192)
     save_mask(image.parents[1], "photo.png", colours, "SegmentationClass")
-    result = convert_annotations(image.parents[1], tmp_path / "out", progress=False)
+    result = atrous.convert(image.parents[1], tmp_path / "out", progress=False)
     assert (result.problems, result.pixels) == ((), {0: 110, 8: 9, 255: 1})
     assert result.label_space.names == ("background", "cat")

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+import atrous
 from annotated import save_image
 from atrous.core.errors import DataError
-from atrous.data.convert.conversion import convert_annotations
 
 SQUARE = "1 0.1 0.1 0.4 0.1 0.4 0.4 0.1 0.4"
 
@@ -21,7 +21,7 @@ def save(folder, name, *lines):
 def run(folder, names="names: [cat, dog]"):
     if names:
         (folder / "in" / "data.yaml").write_text(names, encoding="utf-8")
-    return convert_annotations(folder / "in", folder / "out", progress=False)
+    return atrous.convert(folder / "in", folder / "out", progress=False)
 
 
 @pytest.mark.parametrize("names", ["names: [cat, dog]", "names: {0: cat, 1: dog}", "nc: 2\nnames:\n- cat\n- dog"])
@@ -38,7 +38,7 @@ def test_names_may_be_in_a_text_file_or_missing(tmp_path):
     save(tmp_path, "a", SQUARE)
     assert run(tmp_path, "").label_space.names == ("background", "class 2")
     (tmp_path / "in" / "classes.txt").write_text("cat\ndog\n", encoding="utf-8")
-    assert convert_annotations(tmp_path / "in", tmp_path / "again", progress=False).label_space.names == (
+    assert atrous.convert(tmp_path / "in", tmp_path / "again", progress=False).label_space.names == (
         "background",
         "dog",
     )

@@ -43,7 +43,7 @@ def label(labeller: Labeller, source: Path, out: Path, *formats: str, overwrite:
 
 
 def find_annotations(folder: Path) -> list[Path]:
-    files = [path for path in folder.rglob("*") if path.suffix in (".json", ".xml")]
+    files = [path for path in folder.rglob("*") if path.suffix in (".json", ".xml", ".geojson")]
     return [path for path in files if path.name != "predictions.json"]
 
 

@@ -57,7 +57,7 @@ def run(
     config = loaded.config.data
     require_source(config.source, config.root)  # before anything heavy is imported
     with open_display(quiet=quiet) as display:
-        from atrous.runs.check import check_data, write_settings
+        from atrous.runs.check import check_data, describe_settings, write_settings
 
         result = check_data(config, progress=display.progress, on_message=display.on_message, page=out)
         written = write_settings(config, result) if write else None
@@ -68,6 +68,9 @@ def run(
         if written is not None:
             settings, difference = written
             console.print(difference or f"settings: {settings}")
+        elif sum(bool(finding.settings) for finding in result.findings) > 1:
+            console.print(f"{SETTINGS_NAME} with all of these lines; --write writes it, or compares it with yours:")
+            console.print(indent(describe_settings(config, result).rstrip(), "  "))
         console.print(f"report: {out}")
     return result.exit_code
 

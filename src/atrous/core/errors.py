@@ -15,8 +15,12 @@ Other exit codes: 0 done; 1 done, but something was skipped; 70 an unexpected er
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from atrous.core.findings import Finding
 
 SKIPPED_EXIT_CODE = 1
 UNEXPECTED_EXIT_CODE = 70
@@ -80,13 +84,15 @@ class DataError(AtrousError, ValueError):
         message: See `AtrousError`.
         hint: See `AtrousError`.
         code: What a check of data calls it, such as "lossy-mask"; empty if it has no name of its own.
+        findings: What a check of data reports in its place; empty if the message is all there is.
     """
 
     exit_code = 3
 
-    def __init__(self, message: str, hint: str = "", code: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", code: str = "", findings: Sequence[Finding] = ()) -> None:
         super().__init__(message, hint)
         self.code = code
+        self.findings = tuple(findings)
 
 
 class OutputError(DataError):

@@ -120,7 +120,7 @@ class CheckResult:
     def settings(self) -> dict[str, Any]:
         """The keys of `data` in an atrous.yaml that says what was found; with those that solve findings."""
         classes = {row.id: row.name for row in self.ids if row.is_class}
-        solving = merge_settings(self.findings)
+        solving = merge_settings(finding.settings for finding in self.findings)
         mapped = solving.get("label_map", {})
         ignored = [row.id for row in self.ids if row.is_ignored and row.id not in mapped]
         return ({"classes": classes, "ignore": ignored} if classes else {}) | solving
@@ -154,30 +154,35 @@ def require_no_errors(findings: Iterable[Finding]) -> None:
         DataError: There are; the message and the hint cover all of them.
     """
     errors = [finding for finding in findings if finding.severity == "error"]
-    if not errors:
-        return
+    if errors:
+        raise build_error(errors)
+
+
+def build_error(errors: Sequence[Finding]) -> DataError:
+    """Return the error that says what was found, and how to solve it.
+
+    Args:
+        errors: One finding or more.
+    """
     lines = [finding.message for finding in errors]
     message = lines[0] if len(lines) == 1 else "\n  ".join(["the data cannot be used:", *lines])
     hints = list(dict.fromkeys(finding.fix for finding in errors if finding.fix))
-    if yaml := format_settings(merge_settings(errors)):
+    if yaml := format_settings(merge_settings(finding.settings for finding in errors)):
         hints.append(f"In {SETTINGS_NAME}:\n{yaml}")
-    raise DataError(message, " ".join(hints).rstrip())
+    return DataError(message, " ".join(hints).rstrip(), findings=errors)
 
 
-def merge_settings(findings: Iterable[Finding]) -> dict[str, Any]:
-    """Return the settings of all findings as one: lists and mappings are joined, and what is ignored is no class."""
+def merge_settings(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the keys of `data` of several parts as one: lists and mappings of one key are joined."""
     merged: dict[str, Any] = {}
-    for finding in findings:
-        for key, value in finding.settings.items():
-            before = merged.get(key)
-            if isinstance(before, Mapping) and isinstance(value, Mapping):
-                merged[key] = {**before, **value}
-            elif isinstance(before, list) and isinstance(value, list):
-                merged[key] = [*before, *(each for each in value if each not in before)]
-            else:
-                merged[key] = value
-    if isinstance(classes := merged.get("classes"), Mapping):
-        merged["classes"] = {number: name for number, name in classes.items() if number not in merged.get("ignore", [])}
+    for key, value in (setting for part in parts for setting in part.items()):
+        before = merged.get(key)
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            merged[key] = {**before, **value}
+        elif isinstance(before, list | tuple) and isinstance(value, list | tuple):
+            merged[key] = [*before, *(each for each in value if each not in before)]
+        else:
+            merged[key] = value
     return merged
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import permutations
 from pathlib import Path, PurePosixPath
 
 from atrous.data.inventory import STEM, FileSet, list_folder
@@ -14,6 +15,8 @@ MASK_FOLDERS = (
 )
 """Usual names of folders, the more frequent ones first; capital letters do not matter."""
 
+MOST_GUESSED = 16
+"""With more folders beside each other, no two are guessed to be images and masks."""
 _IMAGE_FORMS = (STEM, *(f"{STEM}{mark}{word}" for mark in "_-" for word in ("image", "img", "rgb", "sat", "0000")))
 _MASK_WORDS = ("mask", "masks", "label", "labels", "seg", "segmentation", "gt", "groundtruth", "annotation")
 _MASK_FORMS = tuple(form for word in _MASK_WORDS for mark in "_-." for form in (STEM + mark + word, word + mark + STEM))
@@ -65,6 +68,34 @@ def find_beside(folder: Path) -> tuple[FileSet, FileSet] | None:
         photos = next(path.suffix for paths in files.values() for path in paths if path.suffix.lower() != ".png")
         return FileSet(folder, f"*{photos}"), FileSet(folder, "*.png")
     return None
+
+
+def guess_places(root: Path) -> dict[str, str]:
+    """Guess which two folders hold images and masks where their names do not say it.
+
+    Args:
+        root: The folder that holds both.
+    Returns:
+        The keys `images` and `masks` of an atrous.yaml; empty unless exactly two folders fit.
+    """
+    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    if len(folders) > MOST_GUESSED:
+        return {}
+    listed = {folder.name: files for folder in folders if (files := list_folder(folder).files)}
+    guesses = []
+    for (images, image_files), (masks, mask_files) in permutations(listed.items(), 2):
+        suffixes = {path.suffix.lower() for paths in mask_files.values() for path in paths}
+        if forms := find_forms(image_files, mask_files):
+            ending = suffixes.pop() if len(suffixes) == 1 else ".*"
+            named = images if forms[0] == STEM else f"{images}/{forms[0]}.*"
+            guesses.append({"images": named, "masks": f"{masks}/{forms[1]}{ending}"})
+        elif suffixes == {".png"} and not _has_suffix(image_files, ".png") and mask_files.keys() & image_files.keys():
+            guesses.append({"images": images, "masks": masks})
+    return guesses[0] if len(guesses) == 1 else {}
+
+
+def _has_suffix(files: Mapping[str, Sequence[Path]], suffix: str) -> bool:
+    return any(path.suffix.lower() == suffix for paths in files.values() for path in paths)
 
 
 def _guess_forms(mask: str, stems: Collection[str]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from atrous.core.arguments import refuse_wrong_types
 from atrous.core.data_source import PYTHON_SOURCE, SETTINGS_NAME
 from atrous.core.errors import DataError, UsageError
 from atrous.core.files import save_text
-from atrous.core.findings import IGNORED, UNKNOWN, CheckResult, ClassCount, Finding, format_settings
+from atrous.core.findings import IGNORED, UNKNOWN, CheckResult, ClassCount, Finding, format_settings, merge_settings
 from atrous.core.records import MessageCallback, ProgressCallback, send_message
 from atrous.data.build import find_source, find_splits, read_splits, survey_data
 from atrous.data.checks.survey import run_checks
@@ -101,8 +101,8 @@ def _check(
     try:
         splits = splits or find_splits(config, progress=progress)
     except DataError as error:
-        finding = Finding("unknown-layout", "error", 1, error.message, fix=error.hint)
-        return CheckResult(source, findings=(finding,)), ()
+        found = error.findings or (Finding("unknown-layout", "error", 1, error.message, fix=error.hint),)
+        return CheckResult(source, findings=found), ()
     for note in splits.notes:
         send_message(on_message, note)
     survey = survey_data(config, splits, progress)
@@ -111,6 +111,19 @@ def _check(
     num_images = sum(len(inventory.images.files) for inventory in splits.inventories) or num_pairs
     result = CheckResult(source, splits.layout, num_images, num_pairs, _count_ids(survey.splits), tuple(findings))
     return result, (splits.train, splits.val)
+
+
+def describe_settings(config: DataConfig, result: CheckResult) -> str:
+    """Return an atrous.yaml that says what was given and what a check found, and solves what settings can solve.
+
+    Args:
+        config: The settings of the data.
+        result: What was found.
+    """
+    given = config.model_dump(exclude_defaults=True, exclude={"source", "root", "classes", "ignore"})
+    merged = merge_settings([given, result.settings])
+    ordered = {name: merged[name] for name in DataConfig.model_fields if name in merged}
+    return f"version: {DATA_VERSION}\n{format_settings(ordered)}"
 
 
 def write_settings(config: DataConfig, result: CheckResult) -> tuple[Path, str]:
@@ -130,7 +143,7 @@ def write_settings(config: DataConfig, result: CheckResult) -> tuple[Path, str]:
         what = "have no folder" if source.root is None else "have no classes that were found"
         raise UsageError(f"no {SETTINGS_NAME} to write: the data {what}", "Leave out `write`.")
     path = source.settings or source.root / SETTINGS_NAME
-    text = f"version: {DATA_VERSION}\n{format_settings(result.settings)}"
+    text = describe_settings(config, result)
     if not path.exists():
         save_text(path, text)
         return path, ""

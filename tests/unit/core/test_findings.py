@@ -38,7 +38,7 @@ def test_settings_of_several_findings_are_one_section_to_paste():
         Finding("a", "error", 1, "one", settings={"exclude": ["b c.jpg", "old/*"], "classes": {0: "road", 1: "true"}}),
         Finding("b", "error", 1, "two", settings={"exclude": ["old/*", "d.png"], "classes": {7: "car"}, "page": 1}),
     ]
-    text = format_settings(merge_settings(findings))
+    text = format_settings(merge_settings(finding.settings for finding in findings))
     assert YAML(typ="safe", pure=True).load(text) == {
         "data": {
             "exclude": ["b c.jpg", "old/*", "d.png"],

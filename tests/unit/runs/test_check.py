@@ -202,3 +202,26 @@ def test_a_check_needs_no_pytorch(folder):
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_from_a_folder_without_layout_to_a_training_by_what_is_written(folder, capsys):
+    """Odd names, masks of 0 and 255, a broken image and one without a mask: each check writes what solves it."""
+    (folder / "images").rename(folder / "my pics")
+    (folder / "drawn").mkdir()
+    for path in (folder / "masks").glob("*.png"):
+        save(folder / "drawn" / f"{path.stem}_done.png", np.asarray(Image.open(path)) * 255)
+        path.unlink()
+    (folder / "masks").rmdir()
+    save(folder / "my pics" / "no mask.png", np.full((6, 8, 3), 90))
+    (folder / "my pics" / "3.png").write_bytes(b"no image")
+    assert main(["check", str(folder), "--write"]) == 3
+    settings = folder / "atrous.yaml"
+    assert settings.read_text() == 'version: 1\ndata:\n  images: "my pics"\n  masks: "drawn/{stem}_done.png"\n'
+    assert main(["check", str(folder)]) == 3
+    shown = capsys.readouterr().out
+    proposed = shown.split("compares it with yours:\n")[1].split("report:")[0]
+    settings.write_text("\n".join(line[2:] for line in proposed.splitlines()))
+    assert 'exclude: ["my pics/no mask.png", "my pics/3.png"]' in settings.read_text()
+    assert main(["check", str(folder), "--write"]) in (0, 1)
+    assert "what was found" not in capsys.readouterr().out  # nothing is left to add
+    assert not is_refused(folder)

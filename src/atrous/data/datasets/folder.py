@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from atrous.core.errors import DataError
-from atrous.core.findings import shorten_list
+from atrous.core.findings import Finding, build_error, shorten_list
 from atrous.core.records import Note
 from atrous.data.class_tables import CLASSES_NAME, read_class_names
 from atrous.data.classes import find_classes, name_classes
@@ -16,7 +15,7 @@ from atrous.data.convert.guess import suggest_conversion
 from atrous.data.datasets.camvid import find_segnet_pairs
 from atrous.data.datasets.voc import find_voc_pairs
 from atrous.data.division import read_ids
-from atrous.data.file_names import find_beside, find_forms, find_kinds
+from atrous.data.file_names import find_beside, find_forms, find_kinds, guess_places
 from atrous.data.inventory import STEM, FileSet, Inventory, Pair, list_folder, take_inventory
 from atrous.data.pair_list import read_pair_list
 from atrous.data.pairs import build_pair_splits, find_pairs
@@ -131,10 +130,12 @@ def _recognise(root: Path, request: DataRequest) -> _Layout:
         message = f"images and masks beside each other: images {beside[0]}, masks {beside[1]}"
         return replace(layout, notes=(*layout.notes, Note("template-found", message)))
     listed = [f"{name}/" for name in sorted(folders)]
-    raise DataError(
-        f"{root}: unknown layout; folders inside: {shorten_list(listed) or 'none'}",
-        f"{suggest_conversion(root)}"
-        f"Name the files in data.images and data.masks, such as labels/{STEM}_mask.png. Known are:\n  {LAYOUTS}",
+    guess = guess_places(root)
+    known = f"Name the files in data.images and data.masks, such as labels/{STEM}_mask.png. Known are:\n  {LAYOUTS}"
+    fix = "Two of them look like images and masks. If they are, write:" if guess else known
+    message = f"{root}: unknown layout; folders inside: {shorten_list(listed) or 'none'}"
+    raise build_error(
+        [Finding("unknown-layout", "error", 1, message, fix=f"{suggest_conversion(root)}{fix}", settings=guess)]
     )
 
 

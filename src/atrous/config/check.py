@@ -59,6 +59,9 @@ def require_valid(config: Config, sources: Mapping[str, str] | None = None) -> N
 def _check_data(config: Config) -> Iterator[Problem]:
     data = config.data
     yield from _check_split(data.split)
+    if data.value_range is not None and data.value_range[0] >= data.value_range[1]:
+        low, high = data.value_range
+        yield Problem("data.value_range", f"is [{low:g}, {high:g}]", "Write the smaller value first.")
     names = list(data.classes.values() if isinstance(data.classes, dict) else data.classes or ())
     for name in dict.fromkeys(name for name in names if names.count(name) > 1):
         yield Problem("data.classes", f"names {name!r} twice", "Give each class a name of its own.")

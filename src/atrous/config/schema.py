@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from atrous.core.inference_options import InferenceOptions, Precision
+from atrous.core.inputs import MOST_BANDS
 from atrous.core.labels import USUAL_VOID_ID
 from atrous.core.seeds import MAX_SEED
 from atrous.core.split_options import SplitOptions
@@ -17,6 +18,7 @@ ClassId = Annotated[int, Field(ge=0, le=65534)]
 LARGEST_FACTOR = 1e9
 """Largest learning rate, decay or weight: products of them are still finite in float32."""
 LARGEST_SIDE_PX = 1_000_000
+MOST_PAGES = 1_000
 Positive = Annotated[float, Field(gt=0.0, le=LARGEST_FACTOR)]
 NotNegative = Annotated[float, Field(ge=0.0, le=LARGEST_FACTOR)]
 FileValue = Annotated[int, Field(ge=-(2**31), lt=2**32)]
@@ -27,6 +29,7 @@ ExcludePattern = Annotated[str, Field(pattern=r"[^\s./\\]")]
 Place = Annotated[str, Field(pattern=r"\S")]
 Scale = Annotated[float, Field(ge=1e-3, le=1e3)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Band = Annotated[int, Field(ge=1, le=MOST_BANDS)]
 Rate = Annotated[int, Field(ge=1, le=LARGEST_SIDE_PX)]
 
 VERSION: Literal[3] = 3
@@ -102,6 +105,12 @@ class DataConfig(Section):
     """Which images are trained on and which scored: {val: 0.2, group: "^(.+?)_"}, or {train: train_aug, val: val}."""
     colours: Annotated[dict[Colour, ClassId], Field(min_length=1)] | Place | None = None
     """Masks in colour: the id of each colour, such as {[255, 0, 0]: 1}, or a file: labelmap.txt, or CSV."""
+    channels: Annotated[tuple[Band, ...], Field(min_length=1)] | Literal["rgb", "grey"] | None = None
+    """Bands of the images, from 1, such as [3, 2, 1, 4]; or rgb or grey. Default: what the files hold."""
+    value_range: tuple[float, float] | None = None
+    """Stored values that become 0 and 1, such as [0, 4095]. Default: those of the type; photos become 8 bits."""
+    page: Annotated[int, Field(ge=1, le=MOST_PAGES)] | None = None
+    """Page of image files that hold several, from 1. Default: such files are refused."""
     unlabelled: Literal["error", "background", "ignore"] = "error"
     """What an image of a folder without a mask is: an error, background as a whole, or skipped (ignore)."""
     exclude: tuple[ExcludePattern, ...] = ()

@@ -19,7 +19,7 @@ class Sample:
 
     Args:
         key: The sample's name, unique in its data set: a path without suffix, such as "a/photo".
-        image: (H, W, 3) uint8 RGB.
+        image: (H, W, 3) uint8 RGB, or (H, W, C) in the data set's `ImageForm`.
         labels: (H, W) uint16 class indices, IGNORE_INDEX where ignored.
     """
 

@@ -14,10 +14,12 @@ from atrous.config.schema import DataConfig, TrainingConfig, parse_colour
 from atrous.core.data_source import DATASETS, FOLDER, PYTHON_SOURCE, DataSource, list_registered, require_source
 from atrous.core.errors import ConfigError, DataError, UsageError
 from atrous.core.findings import Finding, require_no_errors
+from atrous.core.inputs import InputSpec
 from atrous.core.labels import LabelSpace
 from atrous.core.records import MessageCallback, Note, ProgressCallback, send_message
 from atrous.core.registry import describe_choices
 from atrous.data.adapter import AdaptedDataset
+from atrous.data.augment.geometric import PADDING_COLOUR
 from atrous.data.augment.pipeline import Augmentation
 from atrous.data.checks.survey import Survey, run_checks
 from atrous.data.class_tables import ClassTable, Colour, read_class_table
@@ -27,7 +29,7 @@ from atrous.data.facts import DatasetFacts, read_facts
 from atrous.data.facts_cache import FactsCache
 from atrous.data.joined import JoinedDataset
 from atrous.data.mask_reader import MaskReader
-from atrous.data.samples import require_dataset
+from atrous.data.samples import find_form, require_dataset
 from atrous.data.statistics import MaskStatistics, compute_statistics
 
 if TYPE_CHECKING:  # checks of data need no PyTorch
@@ -42,11 +44,14 @@ _REQUESTED = (
     "masks",
     "pairs",
     "unlabelled",
+    "channels",
+    "value_range",
+    "page",
 )
 """Settings of the data that every data set has; its own are in `data.options`."""
 _OF_PLACES = ("images", "masks", "pairs", "unlabelled")
 """Settings that say where the files of a folder are; registered data sets have them in known places."""
-_OF_FILES = (*_OF_PLACES, "exclude", "label_map", "colours")
+_OF_FILES = (*_OF_PLACES, "exclude", "label_map", "colours", "channels", "value_range", "page")
 """Settings that say how files are found and read."""
 
 
@@ -291,19 +296,43 @@ def list_pass(training: TrainingConfig, space: LabelSpace, statistics: MaskStati
     return repeat_images(statistics.presence[:, [space.index_of(name) for name in names]], training.hard_repeats)
 
 
-def build_stream(dataset: SegmentationDataset, training: TrainingConfig, one_pass: np.ndarray | None = None) -> Stream:
+def require_augmentation(dataset: SegmentationDataset, training: TrainingConfig) -> None:
+    """Refuse an augmentation that the images of a data set cannot have.
+
+    Raises:
+        ConfigError: Colours are to be jittered, and the images are not RGB of 8 bits.
+    """
+    form = find_form(dataset)
+    if training.jitter > 0.0 and not form.is_photo:
+        raise ConfigError(
+            f"training.jitter: changes colours of RGB images of 8 bits, and these are {form.describe()}",
+            "Set training.jitter to 0.",
+        )
+
+
+def build_stream(
+    dataset: SegmentationDataset,
+    training: TrainingConfig,
+    one_pass: np.ndarray | None = None,
+    *,
+    input_spec: InputSpec | None = None,
+) -> Stream:
     """Build the endless stream of augmented samples.
 
     Args:
         dataset: What is sampled.
         training: Crop, augmentation and seed.
         one_pass: The images of one pass as `list_pass` lists them, (N,). Default: each image once.
+        input_spec: The images of the network; beyond the border of one that is no photo is its mean. Default: photos.
     Raises:
+        ConfigError: See `require_augmentation`.
         DataError: The data set is empty.
     """
     from atrous.data.sampling import Stream
 
-    augmentation = Augmentation(training.crop, training.scale_range, training.flip, training.jitter)
+    require_augmentation(dataset, training)
+    padding = PADDING_COLOUR if input_spec is None or input_spec.form.is_photo else input_spec.stored_mean
+    augmentation = Augmentation(training.crop, training.scale_range, training.flip, training.jitter, padding)
     return Stream(dataset, augmentation, training.seed, one_pass)
 
 
@@ -315,6 +344,7 @@ def build_loader(
     start_place: int,
     num_places: int,
     workers: int,
+    input_spec: InputSpec | None = None,
 ) -> Iterator[Batch]:
     """Build the batches of a part of the stream; see `iter_batches`.
 
@@ -325,10 +355,11 @@ def build_loader(
         start_place: First position in the stream, from 0.
         num_places: Number of positions, a multiple of the batch size.
         workers: Processes that read and augment; 0 reads in this one.
+        input_spec: See `build_stream`.
     """
     from atrous.data.sampling import iter_batches
 
-    stream = build_stream(dataset, training, one_pass)
+    stream = build_stream(dataset, training, one_pass, input_spec=input_spec)
     return iter_batches(stream, batch=training.batch, start_place=start_place, num_places=num_places, workers=workers)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +12,7 @@ import numpy as np
 
 from atrous.core.data_source import SETTINGS_NAME
 from atrous.core.errors import DataError
+from atrous.core.inputs import PHOTO, ImageForm
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Note, ProgressCallback, Sample
 from atrous.core.registry import nearest_name
@@ -19,6 +21,8 @@ from atrous.core.words import describe_count
 from atrous.data.classes import Classes
 from atrous.data.inventory import Exclusion, Inventory, Unlabelled
 from atrous.data.mask_reader import PLAIN, MaskReader
+from atrous.images.bands import choose_form
+from atrous.images.samples import read_stored
 
 
 class SegmentationDataset(Protocol):
@@ -44,7 +48,9 @@ class SegmentationDataset(Protocol):
     def __len__(self) -> int: ...
 
     def get(self, index: int) -> Sample:
-        """Return the image, (H, W, 3) uint8 RGB, and its labels, class indices (H, W) uint16.
+        """Return the image and its labels, class indices (H, W) uint16.
+
+        The image is (H, W, 3) uint8 RGB, or, of a data set with an attribute `form`, (H, W, C) of this `ImageForm`.
 
         Raises:
             DataError: A file cannot be read, the sizes differ, or the mask holds an id outside the classes.
@@ -93,6 +99,9 @@ class DataRequest:
         masks: Their masks likewise.
         pairs: A CSV file with the columns image, mask and, if there are splits, split; instead of both.
         unlabelled: What an image without a mask is: an error, background as a whole, or skipped (ignore).
+        channels: Bands of the images, from 1, or "rgb" or "grey"; None: what the files hold. See `choose_form`.
+        value_range: Stored values that become 0 and 1; None: those of the type.
+        page: Page of image files with several, from 1.
         exclude: Patterns of files to leave out; see `Exclusion` in data/inventory.py.
         every_pair: Whether all pairs are wanted, to score them: one of the two splits may then be missing, or both
             if there are others; what is there is spread over the two sides of `Splits`, and nothing is held out.
@@ -107,6 +116,9 @@ class DataRequest:
     masks: str | None = None
     pairs: str | None = None
     unlabelled: Unlabelled = "error"
+    channels: tuple[int, ...] | str | None = None
+    value_range: tuple[float, float] | None = None
+    page: int | None = None
     exclude: Sequence[str] = ()
     every_pair: bool = False
     progress: ProgressCallback | None = None
@@ -114,6 +126,22 @@ class DataRequest:
     def find_exclusion(self, root: Path) -> Exclusion:
         """Return what is skipped of the data in a folder."""
         return Exclusion(root, tuple(self.exclude))
+
+    def choose_form(self, images: Iterable[Path]) -> ImageForm:
+        """Return the form of the images of some data: by the first one that can be read.
+
+        Args:
+            images: The images.
+        Raises:
+            DataError: It lacks a band.
+        """
+        for path in images:
+            with suppress(DataError):  # which the checks of the data report
+                stored = read_stored(path, self.page)
+                break
+        else:
+            return PHOTO
+        return choose_form(stored, self.channels, self.value_range, self.page)
 
     def choose_splits(self, existing: Collection[str], place: str) -> tuple[tuple[str, ...], tuple[Note, ...]]:
         """Return the names of the splits to read, and which are skipped: both, or those that are divided again.

@@ -23,7 +23,8 @@ import xxhash
 from atrous.core.cache_folder import find_cache_folder
 from atrous.core.errors import DataError
 from atrous.core.files import Stamp, read_stamp, save_text
-from atrous.images.decode import ImageHeader, StoredMask, check_image, load_stored_mask
+from atrous.images.decode import ImageHeader, StoredMask, load_stored_mask
+from atrous.images.samples import inspect_image
 from atrous.images.traits import ImageTraits
 
 MAX_FOLDERS = 500
@@ -39,7 +40,7 @@ MOST_BYTES = 2**26
 SETTLED_S = 2.0
 """Files younger than this are not remembered: a second change within the clock's resolution would go unnoticed."""
 
-_FORMAT = "facts-6"
+_FORMAT = "facts-7"
 _WASTE = 2
 """Lines / files from which a cache file is written again."""
 
@@ -150,7 +151,7 @@ class FactsCache:
         with contextlib.suppress(TypeError, ValueError, OverflowError):
             height, width, mode, is_turned, traits = self._find("image", path, stamp)
             return ImageHeader(int(height), int(width), str(mode), bool(is_turned)), ImageTraits.from_json(traits)
-        header, traits = check_image(path, content=self._read_content(path, stamp))
+        header, traits = inspect_image(path, content=self._read_content(path, stamp))
         facts = [header.height, header.width, header.mode, header.is_turned, traits.to_json()]
         self._remember("image", path, stamp, facts)
         return header, traits

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from atrous.core.inputs import ImageForm
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Sample
 from atrous.data.contracts import SegmentationDataset, describe_dataset
-from atrous.data.samples import is_thread_safe
+from atrous.data.samples import find_form, is_thread_safe, read_as
 
 
 class JoinedDataset:
@@ -23,12 +24,14 @@ class JoinedDataset:
 
     def __init__(self, name: str, parts: Sequence[SegmentationDataset]) -> None:
         self.name = name
+        self._parts = tuple(parts)
         places: dict[str, tuple[SegmentationDataset, int]] = {}
         for part in parts:
             for index in range(len(part)):
                 places.setdefault(part.key(index), (part, index))
         self.label_space: LabelSpace = parts[0].label_space
         self._places = list(places.values())
+        self.form = find_form(parts[0])
         self.thread_safe = all(is_thread_safe(part) for part in parts)
 
     def __repr__(self) -> str:
@@ -41,6 +44,10 @@ class JoinedDataset:
         """Return the image and its labels as class indices."""
         part, inner = self._places[index]
         return part.get(inner)
+
+    def read_as(self, form: ImageForm) -> JoinedDataset:
+        """Return the same samples with images of another form."""
+        return JoinedDataset(self.name, [read_as(part, form) for part in self._parts])
 
     def key(self, index: int) -> str:
         """Return the sample's name."""

@@ -11,7 +11,8 @@ import numpy as np
 
 from atrous.core.errors import DataError
 from atrous.core.findings import require_no_errors
-from atrous.core.labels import LabelSpace
+from atrous.core.inputs import PHOTO, ImageForm
+from atrous.core.labels import IGNORE_INDEX, LabelSpace
 from atrous.core.records import Note, Sample
 from atrous.data.checks.folders import list_duplicates
 from atrous.data.classes import find_background
@@ -20,7 +21,8 @@ from atrous.data.division import Division, divide_pairs
 from atrous.data.facts import describe_size_mismatch
 from atrous.data.inventory import KEEP_ALL, Exclusion, FileSet, Inventory, Pair, Unlabelled, take_inventory
 from atrous.data.mask_reader import PLAIN, MaskReader
-from atrous.images.decode import load_header, load_image
+from atrous.images.bands import load_bands
+from atrous.images.decode import load_header
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,14 @@ class PairDataset:
         label_space: What the ids in the masks mean.
         pairs: The files.
         mask_reader: What turns the numbers in the masks into ids.
+        form: How the images become arrays.
     """
 
     name: str
     label_space: LabelSpace
     pairs: tuple[Pair, ...]
     mask_reader: MaskReader = PLAIN
+    form: ImageForm = PHOTO
     thread_safe: ClassVar[bool] = True
 
     def __repr__(self) -> str:
@@ -47,13 +51,13 @@ class PairDataset:
         return len(self.pairs)
 
     def get(self, index: int) -> Sample:
-        """Read a pair and turn ids into class indices.
+        """Read a pair and turn ids into class indices; pixels without data are ignored.
 
         Raises:
             DataError: A file cannot be read, the sizes differ, or the mask holds an id outside the classes.
         """
         pair = self.pairs[index]
-        image, mask = load_image(pair.image), self.mask(index)
+        (image, is_missing), mask = load_bands(pair.image, self.form), self.mask(index)
         if pair.mask is not None and image.shape[:2] != mask.shape:
             size = (mask.shape[0], mask.shape[1])
             raise DataError(
@@ -64,7 +68,13 @@ class PairDataset:
             labels = self.label_space.encode(mask)
         except DataError as error:
             raise DataError(f"{pair.mask}: {error.message}", error.hint) from error
+        if is_missing is not None:
+            labels[is_missing] = IGNORE_INDEX
         return Sample(pair.key, image, labels)
+
+    def read_as(self, form: ImageForm) -> PairDataset:
+        """Return the same pairs with images of another form."""
+        return replace(self, form=form)
 
     def key(self, index: int) -> str:
         """Return the path without suffix that image and mask share."""
@@ -151,6 +161,9 @@ def build_pair_splits(
         ConfigError: Numbers in the masks become an id that is neither a class nor ignored, or no class is background.
     """
     request.mask_reader.require_known(space)
+    form = request.choose_form(pair.image for listed in pairs.values() for pair in listed)
+    if form != PHOTO:
+        notes = (*notes, Note("image-form", f"images: {form.describe()}{_describe_values(form)}"))
     if any(pair.mask is None for listed in pairs.values() for pair in listed):
         find_background(space)  # raises where there is none
     if request.every_pair:
@@ -162,9 +175,15 @@ def build_pair_splits(
         excluded = {each.prefix + key for each in inventories for key in each.images.excluded}
         sides = divide_pairs(root, pairs, space, request, has_splits=has_splits, excluded=excluded, ids=ids)
     return Splits(
-        PairDataset(f"{name} {train}", space, sides.train, request.mask_reader),
-        PairDataset(f"{name} {val}", space, sides.val, request.mask_reader),
+        PairDataset(f"{name} {train}", space, sides.train, request.mask_reader, form),
+        PairDataset(f"{name} {val}", space, sides.val, request.mask_reader, form),
         layout=layout,
         notes=(*notes, *sides.notes),
         inventories=inventories,
     )
+
+
+def _describe_values(form: ImageForm) -> str:
+    low, high = form.value_range
+    page = "" if form.page is None else f", page {form.page} of files with several"
+    return f", {low:g} to {high:g} as 0 to 1{page}"

@@ -9,7 +9,9 @@ import numpy as np
 
 from atrous.core.labels import VOID_COLOUR, LabelSpace
 from atrous.core.output_folder import require_replaceable
+from atrous.data.samples import find_form
 from atrous.data.sampling import Stream
+from atrous.images.bands import show_bands
 from atrous.images.encode import encode_png, read_png_text, save_encoded
 from atrous.images.legend import draw_legend
 from atrous.images.palette import colour_labels
@@ -47,12 +49,14 @@ def save_preview(stream: Stream, label_space: LabelSpace, path: Path, count: int
     entries = [*zip(label_space.names, label_space.colours, strict=True), ("ignored", VOID_COLOUR)]
     legend = draw_legend(entries, width)
     sheet = np.full((grid_height + legend.shape[0], width, 3), 255, dtype=np.uint8)
+    form = find_form(stream.dataset)
     for place in range(count):
         sample = stream.sample(place)
         row, column = divmod(place, _COLUMNS)
         top, left = _GAP_PX + row * (_CELL_PX + _GAP_PX), _GAP_PX + column * (pair_width + _GAP_PX)
         colours = colour_labels(sample.labels, label_space)
-        for offset, cell, method in ((0, sample.image, cv2.INTER_AREA), (1, colours, cv2.INTER_NEAREST_EXACT)):
+        image = show_bands(sample.image, form)
+        for offset, cell, method in ((0, image, cv2.INTER_AREA), (1, colours, cv2.INTER_NEAREST_EXACT)):
             start = left + offset * (_CELL_PX + _GAP_PX // 2)
             small = cv2.resize(cell, (_CELL_PX, _CELL_PX), interpolation=method)
             sheet[top : top + _CELL_PX, start : start + _CELL_PX] = small

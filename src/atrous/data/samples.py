@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 
 from atrous.core.errors import AtrousError, DataError, UsageError
 from atrous.core.findings import shorten_list
+from atrous.core.inputs import PHOTO, ImageForm
 from atrous.core.labels import IGNORE_INDEX, LabelSpace
 from atrous.core.records import Sample
 from atrous.core.system_errors import describe_shortage
@@ -22,6 +24,35 @@ _ADAPT = "atrous.from_torch adapts a data set of PyTorch or Hugging Face."
 def is_thread_safe(dataset: SegmentationDataset) -> bool:
     """Whether a data set says that it may be called from several threads; one that says nothing may not."""
     return bool(getattr(dataset, "thread_safe", False))
+
+
+def find_form(dataset: SegmentationDataset) -> ImageForm:
+    """Return the form of the images of a data set; one that says nothing has photos."""
+    form: ImageForm = getattr(dataset, "form", PHOTO)
+    return form
+
+
+def read_as(dataset: SegmentationDataset, form: ImageForm) -> SegmentationDataset:
+    """Return a data set whose images have another form, that of the network that sees them; pages stay.
+
+    Args:
+        dataset: The data set.
+        form: The form.
+    Raises:
+        DataError: The data set has images of its own form, which are not read from files.
+    """
+    own = find_form(dataset)
+    wanted = replace(form, page=own.page)
+    if own == wanted:
+        return dataset
+    change = getattr(dataset, "read_as", None)
+    if change is None:
+        raise DataError(
+            f"{dataset.name}: has images of {own.describe()}, and the model takes {form.describe()}",
+            "Use data like those that the model was trained on, or train a model on these.",
+        )
+    changed: SegmentationDataset = change(wanted)
+    return changed
 
 
 def read_sample(dataset: SegmentationDataset, index: int) -> Sample:
@@ -53,10 +84,11 @@ def read_sample(dataset: SegmentationDataset, index: int) -> Sample:
     if sample.key != key:
         raise UsageError(f"{where}: its key from the method key is {key!r}", "Return the same key from both.")
     image, labels = sample.image, sample.labels
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise UsageError(
-            f"{where}: the image is {_describe(image)}", f"Return an array (H, W, 3) of uint8, RGB. {_ADAPT}"
-        )
+    form = find_form(dataset)
+    is_array = isinstance(image, np.ndarray) and image.ndim == 3
+    if not is_array or image.dtype != form.dtype or image.shape[2] != form.channels:
+        kind = f"an array (H, W, {form.channels}) of {form.dtype}{', RGB' if form.is_photo else ''}"
+        raise UsageError(f"{where}: the image is {_describe(image)}", f"Return {kind}. {_ADAPT}")
     _require_integers(labels, f"{where}: the labels are", "class indices")
     if image.shape[:2] != labels.shape:
         raise DataError(

@@ -31,7 +31,7 @@ class Batch:
     """Samples of consecutive places.
 
     Args:
-        images: (B, 3, H, W) uint8 RGB.
+        images: (B, 3, H, W) uint8 RGB; of images that are not of 8 bits (B, C, H, W) float32, the stored values.
         labels: (B, H, W) int64 class indices, IGNORE_INDEX where ignored.
         keys: Names of the samples, (B,).
         places: Their places in the stream, (B,).
@@ -189,8 +189,9 @@ def _collate(items: Sequence[tuple[int, Sample | AtrousError]]) -> Batch | Atrou
         if isinstance(sample, AtrousError):
             return sample
         samples.append(sample)
+    images = np.stack([sample.image.transpose(2, 0, 1) for sample in samples])
     return Batch(
-        images=torch.from_numpy(np.stack([sample.image.transpose(2, 0, 1) for sample in samples])),
+        images=torch.from_numpy(images if images.dtype == np.uint8 else images.astype(np.float32)),
         labels=torch.from_numpy(np.stack([sample.labels for sample in samples]).astype(np.int64)),
         keys=tuple(sample.key for sample in samples),
         places=tuple(place for place, _ in items),

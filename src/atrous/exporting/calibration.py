@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from atrous.core.inputs import PHOTO, ImageForm
 from atrous.data.contracts import SegmentationDataset
-from atrous.data.samples import read_sample
-from atrous.images.decode import load_image
+from atrous.data.samples import read_as, read_sample
+from atrous.images.bands import load_bands
 from atrous.inference.folders.inputs import find_images
 from atrous.inference.memory import LARGEST_WINDOW
 
@@ -17,19 +18,30 @@ NUM_IMAGES = 32
 """Number of images: half of them for calibration, half for the comparison."""
 
 
-def read_images(source: str | Path) -> list[np.ndarray]:
-    """Return some of the images in a file, folder or glob, evenly spaced, (H, W, 3) uint8 each.
+def read_images(source: str | Path, form: ImageForm = PHOTO) -> list[np.ndarray]:
+    """Return some of the images in a file, folder or glob, evenly spaced, (H, W, C) each.
 
+    Args:
+        source: The file, folder or glob.
+        form: What the images are read as.
     Raises:
         UsageError: The source does not exist or contains no image.
         DataError: A file cannot be read as an image.
     """
     files = find_images(source)
-    return _gather(len(files), lambda index: load_image(files[index].path))
+    return _gather(len(files), lambda index: load_bands(files[index].path, form).image)
 
 
-def sample_images(dataset: SegmentationDataset) -> list[np.ndarray]:
-    """Return some images of a data set, evenly spaced, (H, W, 3) uint8 each."""
+def sample_images(dataset: SegmentationDataset, form: ImageForm = PHOTO) -> list[np.ndarray]:
+    """Return some images of a data set, evenly spaced, (H, W, C) each.
+
+    Args:
+        dataset: The data set.
+        form: What the images are read as.
+    Raises:
+        DataError: A file cannot be read, or the images have another form.
+    """
+    dataset = read_as(dataset, form)
     return _gather(len(dataset), lambda index: read_sample(dataset, index).image)
 
 

@@ -27,7 +27,7 @@ from atrous.inference.backends.folding import copy_network, fold_norms
 from atrous.inference.engine import Engine
 from atrous.inference.exported import ExportedFile, is_export
 from atrous.inference.memory import measure_bytes_per_pixel
-from atrous.networks.model_file import ModelCard
+from atrous.networks.model_file import ModelCard, find_input_form
 from atrous.networks.segmenter import Segmenter
 
 PACKAGES = ("atrous", "torch")
@@ -77,7 +77,7 @@ def export_network(
             compared on those. Default: fp32.
         on_message: Receives a message about each step.
     Shapes:
-        calibration (H, W, 3) uint8 each.
+        calibration (H, W, C) each, in the form of the network.
     Raises:
         UsageError: The file's name does not fit its format, or there are fewer than two calibration images.
         ConfigError: The network cannot have the output stride, or the format has no 8 bits.
@@ -98,7 +98,7 @@ def export_network(
     if output_stride is not None:
         network.output_stride = output_stride
     statistics = {name: network.get_buffer(name).flatten().tolist() for name in ("mean", "std")}
-    card = replace(card, normalisation=statistics)
+    card = replace(card, normalisation=statistics, input_form=find_input_form(network))
     graph = GraphCard(
         output="labels" if argmax else "logits",
         output_stride=network.output_stride,
@@ -125,7 +125,7 @@ def export_network(
         engine = Engine(ExportedFile(temporary, card, graph), device="cpu")
         send_message(on_message, f"running it in {engine.backend}")
         backend = engine.open_backend(graph.output_stride, graph.precision)
-        images = draw_images() if calibration is None else _batch(calibration[1::2])
+        images = draw_images(card.form) if calibration is None else _batch(calibration[1::2])
         parity = measure_parity(network, backend, images)
         require_parity(parity, str(path), graph.precision)
         metadata = write_metadata(card, replace(graph, parity=parity.to_json()))

@@ -11,12 +11,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from atrous.core.errors import ModelFileError
+from atrous.core.inputs import DTYPE_RANGES, PHOTO, ImageForm
 from atrous.core.words import describe_count
 from atrous.inference.contracts import Backend
 from atrous.networks.segmenter import Segmenter
 
-SHAPES = ((1, 3, 32, 32), (1, 3, 33, 47), (1, 3, 65, 64), (2, 3, 97, 129), (1, 3, 160, 211))
-"""Batch, channels, height and width of the compared images: odd and even sizes, with and without padding."""
+SHAPES = ((1, 32, 32), (1, 33, 47), (1, 65, 64), (2, 97, 129), (1, 160, 211))
+"""Batch, height and width of the compared images: odd and even sizes, with and without padding."""
 LARGEST_LOGIT_DIFFERENCE = 1e-3
 LARGEST_LABEL_SHARE = 1e-3
 LARGEST_LABEL_SHARE_INT8 = 0.05
@@ -52,17 +53,22 @@ class Parity:
         return words if self.logits is None else f"logits differ by {self.logits:.1e} of their range, {words}"
 
 
-def draw_images() -> Iterator[Tensor]:
+def draw_images(form: ImageForm = PHOTO) -> Iterator[Tensor]:
     """Yield random images for the comparison: coarse noise, interpolated, so that logits vary within an image.
 
+    Args:
+        form: Bands, type and range of values of the images.
     Shapes:
-        out (B, 3, H, W) uint8, see `SHAPES`.
+        out (B, C, H, W) in the form's type, see `SHAPES`.
     """
     generator = torch.Generator().manual_seed(0)
-    for batch, channels, height, width in SHAPES:
-        coarse = torch.rand(batch, channels, height // COARSE_PX, width // COARSE_PX, generator=generator)
-        smooth = F.interpolate(coarse, size=(height, width), mode="bilinear")
-        yield (smooth * 255).round().to(torch.uint8)
+    low, high = form.value_range
+    for batch, height, width in SHAPES:
+        coarse = torch.rand(batch, form.channels, height // COARSE_PX, width // COARSE_PX, generator=generator)
+        smooth = F.interpolate(coarse, size=(height, width), mode="bilinear") * (high - low) + low
+        if form.dtype != "float32":
+            smooth = smooth.round().clamp(*DTYPE_RANGES[form.dtype])
+        yield smooth.to(getattr(torch, form.dtype))
 
 
 @torch.inference_mode()
@@ -72,7 +78,7 @@ def measure_parity(network: Segmenter, backend: Backend, images: Iterable[Tensor
     Args:
         network: The network, in evaluation mode, at the exported output stride.
         backend: Backend that runs the file.
-        images: Batches (B, 3, H, W) uint8.
+        images: Batches (B, C, H, W) in the type in which files store images.
     Raises:
         ModelFileError: The network's output is not finite.
     """

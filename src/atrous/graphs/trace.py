@@ -18,8 +18,9 @@ Output = Literal["cells", "logits", "labels"]
 """Output of a graph: low-resolution logits, logits of every pixel, or the index of each pixel's most likely class."""
 
 INPUT_NAME = "image"
-EXAMPLE_SHAPE = (2, 3, 75, 101)
-"""Shape of the traced image: all sizes differ, none is 1, and it needs padding, so that no size becomes constant."""
+EXAMPLE_SHAPE = (2, 75, 101)
+"""Batch, height and width of the traced image: all sizes differ, none is 1, and it needs padding, so that no size
+becomes constant."""
 
 
 class ImageGraph(nn.Module):
@@ -29,8 +30,8 @@ class ImageGraph(nn.Module):
         network: The network, at the output stride of the graph.
         output: Output of the graph.
     Shapes:
-        in (B, 3, H, W) uint8 RGB; out "cells" (B, K, h, w) float32, "logits" (B, K, H, W) float32, "labels" (B, H, W)
-        int64 class indices.
+        in (B, C, H, W) in the type in which files store images; out "cells" (B, K, h, w) float32, "logits"
+        (B, K, H, W) float32, "labels" (B, H, W) int64 class indices.
     """
 
     def __init__(self, network: Segmenter, output: Output) -> None:
@@ -55,7 +56,7 @@ def trace_network(network: Segmenter, output: Output) -> ExportedProgram:
         network: The network, in evaluation mode, at the output stride of the graph.
         output: Output of the graph.
     """
-    example = torch.zeros(EXAMPLE_SHAPE, dtype=torch.uint8, device=network.mean.device)
+    example = network.make_blank(*EXAMPLE_SHAPE)
     open_sizes = {INPUT_NAME: {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}}
     with _suppose_no_size(), _without_inplace(network):
         return torch.export.export(ImageGraph(network, output), (example,), dynamic_shapes=open_sizes, strict=False)

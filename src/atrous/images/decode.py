@@ -4,7 +4,7 @@ Images become (H, W, 3) uint8 RGB: the EXIF orientation is applied, grey is repe
 transparent pixels stay as stored). Of 16 bits, grey is divided by 257 and rounded; of colours the upper byte is kept,
 as Pillow does. Masks become (H, W) ids and are never rotated.
 
-Every guard against broken and hostile input is in `_open_image`: allowed formats, decompression bombs, truncated files
+Every guard against broken and hostile input is in `open_image`: allowed formats, decompression bombs, truncated files
 and metadata that a decoder cannot parse.
 """
 
@@ -29,7 +29,8 @@ from atrous.core.system_errors import describe_reason, raise_shortage
 from atrous.core.words import describe_count
 from atrous.images.file_kinds import identify_format
 from atrous.images.stored_values import read_colours, read_numbers
-from atrous.images.traits import ImageTraits, compute_traits, count_pages
+from atrous.images.tiff_tags import HEIGHT, NUM_BANDS, WIDTH, Tags, is_tiff, read_dtype, read_tags, require_page
+from atrous.images.traits import ImageTraits, compute_traits, count_pages, list_pages
 
 ImageInput = str | Path | bytes | BinaryIO | Image.Image | np.ndarray
 """Anything that holds one image: a path, an encoded file in memory, a binary stream, a PIL image or its pixels."""
@@ -81,7 +82,7 @@ class StoredMask:
     palette: bytes
 
 
-def load_image(source: ImageInput) -> np.ndarray:
+def load_image(source: ImageInput, page: int | None = None) -> np.ndarray:
     """Decode an image as a viewer would show it.
 
     A path, its bytes, a stream of them, the PIL image and the array of its pixels give the same result; an array has
@@ -90,6 +91,7 @@ def load_image(source: ImageInput) -> np.ndarray:
     Args:
         source: A path, an encoded file as bytes or as a binary stream (read from its position to the end), a PIL
             image, or an array of uint8 or uint16: (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA.
+        page: Page of a file with several, from 1. None: such files are refused.
     Returns:
         (H, W, 3) uint8 RGB.
     Raises:
@@ -99,12 +101,12 @@ def load_image(source: ImageInput) -> np.ndarray:
     """
     if isinstance(source, np.ndarray):
         return _convert_array(source)
-    with _open_image(source) as (image, name):
+    with open_image(source) as (image, name):
+        choose_page(source, image, name, page)
         _require_known_range(image, name)
         if isinstance(source, Image.Image):
             image = ImageOps.exif_transpose(image)  # a copy: the caller's image stays as it is, and at its page
         else:
-            _refuse_pages(source, image, name, "image")
             ImageOps.exif_transpose(image, in_place=True)
         if image.mode.startswith("I;16"):
             return _convert_array(np.asarray(image).astype(np.uint16))
@@ -131,7 +133,7 @@ def load_mask(source: ImageInput) -> np.ndarray:
                 f"cannot read {_describe_value(source)} as a mask", "Give an array (H, W) of uint8 or uint16."
             )
         return source
-    with _open_image(source) as (image, name):
+    with open_image(source) as (image, name):
         _refuse_pages(source, image, name)
         return read_numbers(image, name)
 
@@ -148,7 +150,7 @@ def load_mask_colours(source: ImageInput) -> np.ndarray:
         UsageError: An object of another type.
         MachineError: Not enough memory to decode it.
     """
-    with _open_image(source) as (image, name):
+    with open_image(source) as (image, name):
         _refuse_pages(source, image, name)
         return read_colours(image, name)
 
@@ -164,7 +166,7 @@ def load_stored_mask(path: Path, *, content: bytes | None = None, in_colours: bo
         DataError: As `load_mask` or `load_mask_colours`.
         MachineError: Not enough memory to decode it.
     """
-    with _open_image(path, content) as (image, name):
+    with open_image(path, content) as (image, name):
         _refuse_pages(path, image, name)
         mode, palette = image.mode, b""
         if mode == "P" and image.palette is not None:
@@ -180,8 +182,28 @@ def load_header(source: ImageInput) -> ImageHeader:
         DataError: The file is missing or not an image.
         UsageError: An array, which has no header, or an object of another type.
     """
-    with _open_image(source) as (image, _):
-        return _read_header(image)
+    try:
+        with open_image(source) as (image, _):
+            return _read_header(image)
+    except DataError as error:  # Pillow does not open TIFFs of any number of bands
+        is_unknown = isinstance(error.__cause__, UnidentifiedImageError)
+        if not (is_unknown and isinstance(source, str | Path | bytes) and is_tiff(source)):
+            raise
+        return build_header(read_tags(source, page=1))
+
+
+def build_header(tags: Tags) -> ImageHeader:
+    """Return the header of a TIFF that Pillow does not open.
+
+    Args:
+        tags: Tags of its page.
+    """
+    height, width = int(tags[HEIGHT]), int(tags[WIDTH])
+    orientation = int(tags.get(ExifTags.Base.Orientation, 1))
+    if orientation in _SWAPPING_ORIENTATIONS:
+        height, width = width, height
+    mode = f"{describe_count(int(tags.get(NUM_BANDS, 1)), 'band')} of {read_dtype(tags)}"
+    return ImageHeader(height, width, mode, orientation in (2, 3, 4, *_SWAPPING_ORIENTATIONS))
 
 
 def check_image(source: ImageInput, *, content: bytes | None = None) -> tuple[ImageHeader, ImageTraits]:
@@ -195,7 +217,7 @@ def check_image(source: ImageInput, *, content: bytes | None = None) -> tuple[Im
         UsageError: An array, which has no header, or an object of another type.
         MachineError: Not enough memory to decode it.
     """
-    with _open_image(source, content) as (image, name):
+    with open_image(source, content) as (image, name):
         _require_known_range(image, name)
         header, num_pages = _read_header(image), count_pages(image)
         image.draft(None, (1, 1))  # a JPEG is decoded at an eighth of its size, which is faster
@@ -226,6 +248,26 @@ def _refuse_pages(source: ImageInput, image: Image.Image, name: str, kind: str =
             "Save the page as a file of its own; in Python it may be a PIL image.",
             f"multi-page-{kind}",
         )
+
+
+def choose_page(source: ImageInput, image: Image.Image, name: str, page: int | None) -> None:
+    """Turn an opened file to one of its pages or frames; a PIL image stays at the page that it shows.
+
+    Args:
+        source: What was opened.
+        image: The opened file.
+        name: Its name for messages.
+        page: The page, from 1. None: the only one.
+    Raises:
+        DataError: There is no such page, or there are several and none is named.
+    """
+    if page is None:
+        _refuse_pages(source, image, name, "image")
+    elif not isinstance(source, Image.Image):
+        numbers = list_pages(image)
+        require_page(name, page, len(numbers))
+        if page > 1:
+            image.seek(numbers[page - 1])
 
 
 def is_huge_tiff(path: Path) -> bool:
@@ -262,7 +304,7 @@ def _read_tiff_sides(file: BinaryIO) -> tuple[int, int]:
 
 
 @contextmanager
-def _open_image(source: ImageInput, content: bytes | None = None) -> Iterator[tuple[Image.Image, str]]:
+def open_image(source: ImageInput, content: bytes | None = None) -> Iterator[tuple[Image.Image, str]]:
     """Open a source, yield it with its name for messages, and turn whatever a decoder raises into one error."""
     name = _name_source(source)
     try:
@@ -327,6 +369,12 @@ def ignore_size_warnings() -> None:
     category = Image.DecompressionBombWarning
     if ("ignore", None, category, None, 0) not in warnings.filters:
         warnings.simplefilter("ignore", category, append=True)
+
+
+def read_bytes(source: str | Path | bytes | BinaryIO | np.ndarray) -> bytes:
+    """Return the encoded file that a path, bytes or a stream hold."""
+    file = _as_file(source)
+    return file.read_bytes() if isinstance(file, Path) else file.getvalue()
 
 
 def _as_file(source: str | Path | bytes | BinaryIO | np.ndarray) -> Path | io.BytesIO:

@@ -1,7 +1,8 @@
-"""TIFFs larger than memory: images read and labels written one row of tiles at a time, with tifffile."""
+"""TIFFs read and written with tifffile: whole pages of any number of bands, and images larger than memory in parts."""
 
 from __future__ import annotations
 
+import io
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +33,66 @@ BIG_TIFF_BYTES = 2**32 - 2**25
 """Size of uncompressed labels above which the offsets in a TIFF need 64 bits."""
 
 _GREYS = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE)
-_ORIENTATION = 274
+_ORIENTATION, _REDUCED_OR_MASK = 274, 5
+
+
+MOST_PX = 178_956_970
+"""Pixels of a page that is read as a whole, as many as Pillow reads of any file."""
+MOST_PAGE_BYTES = 2**34
+
+
+def read_page(source: str | Path | bytes, page: int | None = None) -> np.ndarray:
+    """Decode all samples of one page.
+
+    Args:
+        source: A path, or the file as bytes.
+        page: The page, from 1, overviews and masks of other pages not counted. None: the first one.
+    Returns:
+        (H, W, S) as stored.
+    Raises:
+        DataError: The file is broken or hostile, or of a kind that is not read.
+        MachineError: Not enough memory to decode it.
+    """
+    name = source if isinstance(source, str | Path) else "image in memory"
+    with _naming(name), tifffile.TiffFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
+        number, wanted = -1, page or 1
+        while wanted:
+            number += 1
+            wanted -= number == 0 or not int(getattr(file.pages[number], "subfiletype", 0)) & _REDUCED_OR_MASK
+        found: Any = file.pages[number]
+        num_pixels = int(found.imagelength) * int(found.imagewidth)
+        size = num_pixels * int(found.samplesperpixel) * int(found.dtype.itemsize if found.dtype else 8)
+        if num_pixels > MOST_PX or size > MOST_PAGE_BYTES:
+            raise DataError(f"{name}: more than {MOST_PX // 10**6} megapixels", "Cut the image into tiles.")
+        if found.imagedepth != 1 or found.dtype is None:
+            raise DataError(f"{name}: a volume, or numbers of an unknown type", "Save it as pages of plain numbers.")
+        _require_whole(found, name, file.filehandle.size)
+        samples: np.ndarray = found.asarray(maxworkers=1)
+        if found.samplesperpixel == 1:
+            samples = samples[..., None]
+        elif found.planarconfig == PLANARCONFIG.SEPARATE:
+            samples = np.moveaxis(samples, 0, -1)
+        shape = (int(found.imagelength), int(found.imagewidth), int(found.samplesperpixel))
+        return samples.reshape(shape)
+
+
+def _require_whole(page: Any, name: object, file_size: int) -> None:
+    """Refuse a truncated file before it is decoded: what is missing would be black."""
+    end = max((at + size for at, size in zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
+    if end > file_size:
+        raise DataError(f"{name}: the file is truncated", "Replace the file.", "truncated-image")
+
+
+@contextmanager
+def _naming(name: object) -> Iterator[None]:
+    """Turn whatever a decoder raises into one error that names the file."""
+    try:
+        yield
+    except AtrousError:
+        raise
+    except Exception as error:  # a decoder may raise anything on a broken file; what matters is which file it was
+        raise_shortage(error, str(name))
+        raise DataError(f"{name}: cannot be decoded: {describe_reason(error)}", "Replace the file.") from error
 
 
 class TiffImage:
@@ -50,10 +110,10 @@ class TiffImage:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._rows: dict[int, np.ndarray] = {}
-        with self._naming_the_file():
+        with _naming(self._path):
             self._file = tifffile.TiffFile(path)
         try:
-            with self._naming_the_file():
+            with _naming(self._path):
                 self._read_head()
         except BaseException:
             self._file.close()
@@ -66,18 +126,6 @@ class TiffImage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
-
-    @contextmanager
-    def _naming_the_file(self) -> Iterator[None]:
-        try:
-            yield
-        except AtrousError:
-            raise
-        except Exception as error:  # a decoder may raise anything on a broken file; what matters is which file it was
-            raise_shortage(error, self._path)
-            raise DataError(
-                f"{self._path}: cannot be decoded: {describe_reason(error)}", "Replace the file."
-            ) from error
 
     def _read_head(self) -> None:
         page: Any = self._file.pages.first
@@ -148,7 +196,7 @@ class TiffImage:
             del self._rows[number]
         for number in range(first, last + 1):
             if number not in self._rows:
-                with self._naming_the_file():
+                with _naming(self._path):
                     self._rows[number] = self._convert(self._decode(number))
         part = np.concatenate([self._rows[number][:, columns] for number in range(first, last + 1)])
         return part[rows.start - first * self._step :][: rows.stop - rows.start]

@@ -14,6 +14,8 @@ MOST_PAGES = 1000
 _CELLS, _BLOCKS = 9, 16
 _FLAT = 4.0
 """Standard deviation of brightness, of 255, below which an image has no fingerprint: noise would decide."""
+_MOST_MEASURED = 2**16
+"""Pixels of an image whose values are sorted."""
 _SUBFILE_TAG, _REDUCED_OR_MASK = 254, 5
 
 
@@ -24,10 +26,14 @@ class ImageTraits:
     Args:
         colour: Mean red, green and blue, each 0 to 255.
         brightest: Mean brightness of the brightest of 16 x 16 blocks, 0 to 255.
-        bits: Bits per channel, 8 or 16, of grey images; 8 of all others.
-        peak: The largest stored value of a grey image of 16 bits; 0 for others.
+        bits: Bits per channel, 8, 16 or 32; 8 of RGB images.
+        peak: The largest stored value of an image of more bits; 0 for others.
         num_pages: Pages or frames, overviews not counted.
         has_profile: Whether it has a colour profile other than sRGB, which is not applied.
+        num_bands: Bands that are no alpha, of images that are no photos; 0 of photos, RGB or grey of 8 or 16 bits.
+        dtype: Type of the values as numpy names it.
+        values: Of images of more than 8 bits, by band, what 1 % and 99 % of the values do not exceed.
+        missing: Share of the pixels without data: the nodata value of a GeoTIFF, or no finite number.
         fingerprint: Whether each of 9 x 9 blocks is brighter than its left and its upper neighbour, as
             `FINGERPRINT_BITS` bits; 0 for an image of one brightness.
     """
@@ -35,9 +41,13 @@ class ImageTraits:
     colour: tuple[int, int, int]
     brightest: int
     bits: int = 8
-    peak: int = 0
+    peak: float = 0
     num_pages: int = 1
     has_profile: bool = False
+    num_bands: int = 0
+    dtype: str = "uint8"
+    values: tuple[tuple[float, float], ...] = ()
+    missing: float = 0.0
     fingerprint: int = 0
 
     def to_json(self) -> list[Any]:
@@ -51,10 +61,20 @@ class ImageTraits:
         Raises:
             TypeError, ValueError: It is of another form.
         """
-        (red, green, blue), brightest, bits, peak, num_pages, has_profile, fingerprint = value
-        colour = (int(red), int(green), int(blue))
+        (red, green, blue), brightest, bits, peak, num_pages, has_profile, *bands, fingerprint = value
+        num_bands, dtype, values, missing = bands
         return cls(
-            colour, int(brightest), int(bits), int(peak), int(num_pages), bool(has_profile), int(fingerprint, 16)
+            (int(red), int(green), int(blue)),
+            int(brightest),
+            int(bits),
+            float(peak),
+            int(num_pages),
+            bool(has_profile),
+            int(num_bands),
+            str(dtype),
+            tuple((float(low), float(high)) for low, high in values),
+            float(missing),
+            int(fingerprint, 16),
         )
 
 
@@ -65,11 +85,12 @@ def compute_traits(image: Image.Image, num_pages: int) -> ImageTraits:
         image: The image, of 8 bits per channel or 16 bits grey.
         num_pages: See `ImageTraits`.
     """
-    bits, peak = 8, 0
+    bits, peak, dtype = 8, 0, "uint8"
+    values: tuple[tuple[float, float], ...] = ()
     profile = image.info.get("icc_profile") or b""
     if image.mode.startswith("I;16"):
         pixels = np.asarray(image).astype(np.uint16)
-        bits, peak = 16, int(pixels.max(initial=0))
+        bits, peak, dtype, values = 16, int(pixels.max(initial=0)), "uint16", measure_values(pixels[..., None])
         image = Image.fromarray((pixels >> 8).astype(np.uint8))
     rgb = image.convert("RGB")
     box = Image.Resampling.BOX
@@ -83,23 +104,43 @@ def compute_traits(image: Image.Image, num_pages: int) -> ImageTraits:
         peak,
         num_pages,
         bool(profile) and not any(name in profile for name in (b"sRGB", "sRGB".encode("utf-16-be"))),
-        _compute_fingerprint(cells) if cells.std() >= _FLAT else 0,
+        dtype=dtype,
+        values=values,
+        fingerprint=_compute_fingerprint(cells) if cells.std() >= _FLAT else 0,
     )
+
+
+def measure_values(samples: np.ndarray) -> tuple[tuple[float, float], ...]:
+    """Return what 1 % and 99 % of the values of each band do not exceed, over a regular grid of its pixels.
+
+    Args:
+        samples: The image, of finite numbers, (H, W, S).
+    """
+    step = max(round((samples[..., 0].size / _MOST_MEASURED) ** 0.5), 1)
+    seen = samples[::step, ::step].reshape(-1, samples.shape[2])
+    low, high = np.percentile(seen, (1, 99), axis=0, method="lower")
+    return tuple(zip(low.tolist(), high.tolist(), strict=True))
 
 
 def count_pages(image: Image.Image) -> int:
     """Return how many pages or frames an opened file has, at most `MOST_PAGES`; overviews in a TIFF do not count."""
+    return len(list_pages(image))
+
+
+def list_pages(image: Image.Image) -> list[int]:
+    """Return the numbers of the frames of an opened file that are pages: overviews in a TIFF are none."""
     if image.format not in ("TIFF", "WEBP", "PNG"):
-        return 1
+        return [0]
     num_frames = min(int(getattr(image, "n_frames", 1)), MOST_PAGES)
     if image.format != "TIFF" or num_frames == 1:
-        return num_frames
-    num_pages = 0
+        return list(range(num_frames))
+    numbers = []
     for number in range(num_frames):
         image.seek(number)
-        num_pages += not getattr(image, "tag_v2", {}).get(_SUBFILE_TAG, 0) & _REDUCED_OR_MASK
+        if not getattr(image, "tag_v2", {}).get(_SUBFILE_TAG, 0) & _REDUCED_OR_MASK:
+            numbers.append(number)
     image.seek(0)
-    return max(1, num_pages)
+    return numbers or [0]
 
 
 def _compute_fingerprint(cells: np.ndarray) -> int:

@@ -49,7 +49,9 @@ def build_labeller(
         if engine.converts:
             send_message(on_message, f"converting the network for {engine.backend}")
     backend = engine.open_backend(protocol.output_stride, protocol.precision)
-    return Labeller(backend, label_space, protocol, on_message=on_message)
+    source = engine.source
+    form = source.card.form if isinstance(source, ExportedFile) else source.backbone.input_spec.form
+    return Labeller(backend, label_space, protocol, form=form, on_message=on_message)
 
 
 def resolve(options: InferenceOptions, engine: Engine, precision: str = "auto") -> Protocol:

@@ -27,7 +27,7 @@ class ImageSource(Protocol):
             rows: Rows of the image.
             columns: Columns of the image.
         Shapes:
-            out (3, h, w) RGB, uint8 or floats in [0, 1].
+            out (C, h, w), see `Backend`.
         """
         ...
 
@@ -51,7 +51,8 @@ class Backend(Protocol):
         """Run the network on a batch of images.
 
         Shapes:
-            in (B, 3, H, W) uint8, or floats in [0, 1]; out cells with logits (B, K, h, w).
+            in (B, C, H, W), of 8-bit images uint8 or floats in [0, 1], of others floats with the values that files
+            store; out cells with logits (B, K, h, w).
         Raises:
             MemoryShort: The images do not fit in memory.
         """

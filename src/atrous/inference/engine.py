@@ -253,6 +253,7 @@ class ConvertedNetwork(Graph):
     def __init__(self, network: Segmenter) -> None:
         convert = CONVERTERS.load("onnx")
         self.num_classes = network.num_classes
+        self.form = network.backbone.input_spec.form
         self.aligned = network.aligned
         self.output_stride = network.output_stride
         self._stride = network.head.find_stride(network.output_stride)

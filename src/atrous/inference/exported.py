@@ -36,6 +36,7 @@ class ExportedFile(Graph):
         self.name = str(path)
         self.source = path
         self.num_classes = card.label_space.num_classes
+        self.form = card.form
         self.aligned = graph.aligned
         self.output = graph.output
         self.output_stride = graph.output_stride

@@ -50,7 +50,7 @@ def measure_bytes_per_pixel(network: Segmenter, device: torch.device) -> float:
         network: The network, in evaluation mode.
         device: The device of the network.
     """
-    image = torch.zeros(1, 3, PROBE_SIDE, PROBE_SIDE, dtype=torch.uint8, device=device)
+    image = network.make_blank(1, PROBE_SIDE, PROBE_SIDE).to(device)
     with _LiveBytes() as live:
         network.forward_cells(image)
     return float(WORKSPACE_FACTOR * live.peak / PROBE_SIDE**2)

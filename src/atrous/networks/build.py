@@ -12,12 +12,14 @@ import torch
 from atrous.config.options import read_options
 from atrous.config.schema import LARGEST_SIDE_PX, ModelConfig
 from atrous.core.errors import ConfigError
+from atrous.core.inputs import InputSpec
 from atrous.core.labels import IGNORE_INDEX
 from atrous.core.words import add_article
 from atrous.networks import BACKBONES, FAMILIES
 from atrous.networks.backbones.from_timm import build_timm
 from atrous.networks.contracts import AtrousPlan, Backbone
 from atrous.networks.heads.fcn import FCNHead
+from atrous.networks.input_layer import set_input
 from atrous.networks.names import TIMM, split_name
 from atrous.networks.segmenter import Segmenter
 
@@ -34,12 +36,13 @@ CASCADE_BLOCKS = 3
 """Extra blocks of a cascade by default: blocks 5, 6 and 7."""
 
 
-def build_network(model: ModelConfig, num_classes: int) -> Segmenter:
+def build_network(model: ModelConfig, num_classes: int, input_spec: InputSpec | None = None) -> Segmenter:
     """Build a network with random weights.
 
     Args:
         model: Its settings; `weights` is ignored.
         num_classes: Scored classes, 1 to 65,535.
+        input_spec: The images that it takes. Default: those of the backbone's published weights, RGB of 8 bits.
     Raises:
         ConfigError: An unknown name or option, or an output stride that the network cannot have.
     """
@@ -47,6 +50,8 @@ def build_network(model: ModelConfig, num_classes: int) -> Segmenter:
         raise ConfigError(f"classes: got {num_classes:,}", f"Allowed: 1 to {IGNORE_INDEX:,}, as masks have 16 bits.")
     family, backbone_name = split_name(model.name)
     backbone = _build_backbone(family, backbone_name, model)
+    if input_spec is not None:
+        set_input(backbone, input_spec)
     shapes = backbone.feature_shapes
     head_class = FAMILIES.load(family)
     options = read_options(head_class, model.head, "model.head", largest=LARGEST_SIDE_PX)
@@ -70,16 +75,17 @@ def build_network(model: ModelConfig, num_classes: int) -> Segmenter:
     return network
 
 
-def build_network_from(options: dict[str, Any], num_classes: int) -> Segmenter:
+def build_network_from(options: dict[str, Any], num_classes: int, input_spec: InputSpec | None = None) -> Segmenter:
     """Build a network from plain settings, such as a model file's.
 
     Args:
         options: Fields of the model's settings.
         num_classes: Scored classes, 1 to 65,535.
+        input_spec: See `build_network`.
     Raises:
         ConfigError: See `build_network`; or a field that is unknown or of the wrong type.
     """
-    return build_network(read_model_options(options), num_classes)
+    return build_network(read_model_options(options), num_classes, input_spec)
 
 
 def read_model_options(options: dict[str, Any]) -> ModelConfig:

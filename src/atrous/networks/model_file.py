@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from atrous.core.errors import AtrousError, ModelFileError, UsageError
 from atrous.core.files import atomic_path
+from atrous.core.inputs import PHOTO, ImageForm, InputSpec
 from atrous.core.labels import LabelSpace, name_unnamed
 from atrous.core.provenance import collect_versions
 from atrous.core.seal import SEAL_KEY, draw_seal, require_sealed, seal_files
@@ -43,7 +44,8 @@ class ModelCard:
     Args:
         model: The network's settings, the build stride among them.
         label_space: Classes, ids, colours.
-        normalisation: Mean and standard deviation that the network applies to [0, 1] RGB.
+        normalisation: Mean and standard deviation of each band that the network applies to values in [0, 1].
+        input_form: How files become images of the network. None: RGB of 8 bits.
         size_rule: How images are padded, as text.
         score: mIoU on the validation data, or None.
         protocol: How that score was measured.
@@ -65,6 +67,12 @@ class ModelCard:
     versions: dict[str, Any] = field(default_factory=dict)
     score_bf16: float | None = None
     output_stride: int | None = None
+    input_form: ImageForm | None = None
+
+    @property
+    def form(self) -> ImageForm:
+        """How files become images of the network."""
+        return self.input_form or PHOTO
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` reads."""
@@ -75,12 +83,15 @@ class ModelCard:
         """Build a card; unknown fields of later versions are ignored.
 
         Raises:
-            ValueError: The normalisation is not three numbers each for mean and std.
+            ValueError: The normalisation is not a number per band each for mean and std, or the form of the images is
+                not one.
         """
         known = {name: value[name] for name in cls.__dataclass_fields__ if name in value}
+        if known.get("input_form") is not None:
+            known["input_form"] = ImageForm.from_json(known["input_form"])
         card = cls(**(known | {"label_space": LabelSpace.from_json(value["label_space"])}))
         for name, values in card.normalisation.items():
-            if name not in ("mean", "std") or len([float(number) for number in values]) != 3:
+            if name not in ("mean", "std") or len([float(number) for number in values]) != card.form.channels:
                 raise ValueError(f"normalisation.{name}: {values!r}")
         return card
 
@@ -121,20 +132,30 @@ def load_model(path: Path) -> tuple[Segmenter, ModelCard]:
     metadata = _read_metadata(path)
     card = _parse_card(path, metadata)
     require_sealed([path], metadata.get(SEAL_KEY))
-    network = _build(card.model, card.label_space.num_classes, path)
+    network = _build(card.model, card.label_space.num_classes, path, _read_input(card, path))
     for name, values in card.normalisation.items():  # the file decides, not today's defaults
-        network.get_buffer(name).copy_(torch.tensor(values).view(1, 3, 1, 1))
+        network.get_buffer(name).copy_(torch.tensor(values).view(1, -1, 1, 1))
     _load_exactly(network, load_state(path), path)
     if card.output_stride is not None:
         network.output_stride = card.output_stride
     return network, card
 
 
-def _build(model: dict[str, Any], num_classes: int, path: Path) -> Segmenter:
+def _read_input(card: ModelCard, path: Path) -> InputSpec | None:
+    """Return the images that the network of a file takes; None for those of its backbone's published weights."""
+    if card.input_form is None:
+        return None
+    try:
+        return InputSpec(tuple(card.normalisation["mean"]), tuple(card.normalisation["std"]), card.input_form)
+    except (KeyError, ValueError) as error:
+        raise ModelFileError(f"{path}: its description is damaged: {error}", "Fetch the file again.") from error
+
+
+def _build(model: dict[str, Any], num_classes: int, path: Path, input_spec: InputSpec | None = None) -> Segmenter:
     """Build the network of a file; the caller's random numbers are not used for weights that are replaced anyway."""
     try:
         with torch.random.fork_rng(devices=()):
-            return build_network_from(model, num_classes)
+            return build_network_from(model, num_classes, input_spec)
     except AtrousError as error:
         raise ModelFileError(f"{path}: its network cannot be built: {error.message}", error.hint) from error
 
@@ -235,7 +256,14 @@ def describe_network_card(network: Segmenter, label_space: LabelSpace) -> ModelC
         size_rule=network.size_rule.describe(),
         versions=collect_versions(),
         output_stride=network.output_stride,
+        input_form=find_input_form(network),
     )
+
+
+def find_input_form(network: Segmenter) -> ImageForm | None:
+    """Return how files become images of a network, as a card has it: None for RGB of 8 bits."""
+    form = network.backbone.input_spec.form
+    return None if form == PHOTO else form
 
 
 def require_as_built(network: Segmenter) -> None:
@@ -248,7 +276,7 @@ def require_as_built(network: Segmenter) -> None:
     if network.settings is None:
         raise UsageError("the network was not made by atrous.build, so a file cannot describe it", hint)
     with torch.device("meta"):  # only modules and shapes are looked at
-        built = build_network_from(network.settings, network.num_classes)
+        built = build_network_from(network.settings, network.num_classes, network.input_spec)
     own_parts, built_parts = _list_parts(network), _list_parts(built)
     changed = next(
         (name for name in {**built_parts, **own_parts} if own_parts.get(name) != built_parts.get(name)), None

@@ -35,7 +35,8 @@ from atrous.networks.stride import OUTPUT_STRIDES, Planner, Site, plan_strides
 class Segmenter(nn.Module):
     """An image in, class logits for each pixel out.
 
-    The model owns its normalisation: images are uint8 in 0..255 or floats in [0, 1], told apart by dtype.
+    The model owns its normalisation. Images hold the values that files store. For a network of 8-bit images they may
+    also be floats in [0, 1], told apart by their dtype.
 
     Args:
         backbone: Feature maps at native strides.
@@ -52,7 +53,7 @@ class Segmenter(nn.Module):
         pooling_window: Side in pixels of those windows: that of the training's crop.
     Raises:
         ConfigError: The backbone or the head cannot have the output stride, cells are not centred and `resize` is
-            aligned, or the backbone's `input_spec` asks for something that no network here does.
+            aligned.
     """
 
     mean: Tensor
@@ -72,7 +73,6 @@ class Segmenter(nn.Module):
         pooling_window: int | None = None,
     ) -> None:
         super().__init__()
-        _require_supported(backbone.input_spec)
         self.backbone = backbone
         self.head = head
         self.auxiliary_head = auxiliary_head
@@ -109,6 +109,12 @@ class Segmenter(nn.Module):
         count = sum(parameter.numel() for parameter in self.parameters())
         classes = describe_count(self.num_classes, "class")
         return f"Segmenter({name}{classes}, output stride {self.output_stride}, {count:,} parameters)"
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """The images that the network takes, with the statistics that it normalises them by."""
+        form = self.backbone.input_spec.form
+        return InputSpec(tuple(self.mean.flatten().tolist()), tuple(self.std.flatten().tolist()), form)
 
     @property
     def feature_shapes(self) -> FeatureShapes:
@@ -179,25 +185,38 @@ class Segmenter(nn.Module):
         """Return the positions of cells at another stride than the logits', for an image (B, C, H, W)."""
         return replace(self.geometry(view.shape[2], view.shape[3]), stride=stride)
 
+    def make_blank(self, batch: int, height: int, width: int) -> Tensor:
+        """Return images of zeros as the network takes them, (B, C, H, W) in the type in which files store them."""
+        form = self.backbone.input_spec.form
+        shape = (batch, form.channels, height, width)
+        return torch.zeros(shape, dtype=getattr(torch, form.dtype), device=self.mean.device)
+
     def normalise(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 or [0, 1] floats -> floats with the statistics that the weights expect."""
-        scale = 255.0 if images.dtype == torch.uint8 else 1.0
-        return images.to(self.mean.dtype).sub(self.mean * scale).div_(self.std * scale)
+        """(B, C, H, W), see `forward_cells` -> floats with the statistics that the weights expect."""
+        form = self.backbone.input_spec.form
+        low, high = form.value_range
+        if form.dtype == "uint8" and images.is_floating_point():
+            low, high = low / 255.0, high / 255.0
+        scale = high - low
+        mean = self.mean * scale + low if low else self.mean * scale  # an exported graph has no step that adds zero
+        return images.to(self.mean.dtype).sub(mean).div_(self.std * scale)
 
     def forward_cells(self, images: Tensor) -> Cells:
         """Return the logits of the cells with their geometry; losses, scores and predictions enlarge them.
 
         Shapes:
-            in (B, 3, H, W) uint8 or [0, 1] floats, any size from 1x1; out logits (B, K, h, w).
+            in (B, C, H, W), any size from 1x1: values as files store them, in their type or as floats; of 8-bit images
+            uint8, or floats in [0, 1]. Out logits (B, K, h, w).
         Raises:
             UsageError: Other types, whose value range is unknown, or another shape.
         """
-        channels = self.backbone.input_spec.channels
-        if images.dim() != 4 or images.shape[1] != channels:
-            kind = "RGB images" if channels == 3 else "images"
-            raise UsageError(f"images: got the shape {tuple(images.shape)}", f"Give {kind} (B, {channels}, H, W).")
-        if images.dtype != torch.uint8 and not images.is_floating_point():
-            raise UsageError(f"images: got {images.dtype}", "Give uint8 in 0..255 or floats in [0, 1].")
+        form = self.backbone.input_spec.form
+        if images.dim() != 4 or images.shape[1] != form.channels:
+            kind = "RGB images" if form.is_photo else "images"
+            raise UsageError(f"images: got the shape {tuple(images.shape)}", f"Give {kind} (B, {form.channels}, H, W).")
+        if images.dtype != getattr(torch, form.dtype) and not images.is_floating_point():
+            floats = "in [0, 1]" if form.dtype == "uint8" else "with the same values"
+            raise UsageError(f"images: got {images.dtype}", f"Give {form.dtype} or floats {floats}.")
         geometry = self.geometry(*images.shape[2:])
         normalised = self.normalise(images)
         all_logits, deepest, auxiliary = [], [], None
@@ -220,7 +239,7 @@ class Segmenter(nn.Module):
         """Return full-size logits.
 
         Shapes:
-            in (B, 3, H, W) uint8 or [0, 1] floats, any size from 1x1; out (B, K, H, W) float32.
+            in (B, C, H, W) as for `forward_cells`; out (B, K, H, W) float32.
         """
         cells = self.forward_cells(images)
         return enlarge_logits(cells.logits, cells.geometry)
@@ -250,17 +269,6 @@ class Segmenter(nn.Module):
         if scale != 1.0 or source.stride != target.stride or is_padded:
             return resample_cells(cells, source, target)
         return cells[:, :, : target.map_height, : target.map_width] if self.aligned else cells
-
-
-def _require_supported(spec: InputSpec) -> None:
-    """Refuse what no network here does, rather than ignore it."""
-    bands = (0, 1, 2) if spec.channels == 3 else spec.visible_bands  # images of other numbers of bands are not shown
-    if spec != InputSpec(spec.mean, spec.std, visible_bands=bands):
-        raise ConfigError(
-            f"input_spec of the backbone: dtype {spec.dtype}, value_range {spec.value_range}, visible_bands "
-            f"{spec.visible_bands} are not supported",
-            "Allowed: dtype uint8, value_range (0, 255), and of three bands visible_bands (0, 1, 2).",
-        )
 
 
 def _name_choices(error: ConfigError, planner: Planner, head: Head) -> ConfigError:

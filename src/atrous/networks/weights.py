@@ -21,6 +21,7 @@ from atrous.core.system_errors import describe_reason, raise_shortage
 from atrous.core.words import describe_count
 from atrous.networks import BACKBONES
 from atrous.networks.contracts import Backbone
+from atrous.networks.input_layer import adapt_state, describe_adapted
 from atrous.networks.model_source import find_model
 from atrous.networks.names import split_name
 from atrous.networks.published import (
@@ -45,11 +46,13 @@ class LoadReport:
         loaded: Names that were loaded from the file.
         new: Names of the network that keep their initial values: missing in the file, or of another shape there.
         unused: Names of the file that the network does not have.
+        adapted: A line for the log if the first convolution was made for other bands, else nothing.
     """
 
     loaded: tuple[str, ...]
     new: tuple[str, ...]
     unused: tuple[str, ...]
+    adapted: tuple[str, ...] = ()
 
     def describe(self, source: str) -> list[str]:
         """Return at most three lines for the log about what was loaded from a source."""
@@ -203,10 +206,10 @@ def load_weights(network: Segmenter, name: str, state: Mapping[str, Tensor], sou
         state = convert_torchvision(state)
     inside = {key.removeprefix(_PREFIX): tensor for key, tensor in state.items() if key.startswith(_PREFIX)}
     given = inside or state
-    named = network.backbone.adopt_names(given)
+    named = adapt_state(network.backbone, network.backbone.adopt_names(given))
     missing = list_missing(network.backbone, named)
     if inside and missing:  # perhaps a backbone's own file, in which a module is called "backbone"
-        as_given = network.backbone.adopt_names(state)
+        as_given = adapt_state(network.backbone, network.backbone.adopt_names(state))
         missing_as_given = list_missing(network.backbone, as_given)
         if len(missing_as_given) < len(missing):
             inside, given, named, missing = {}, state, as_given, missing_as_given
@@ -220,13 +223,14 @@ def load_weights(network: Segmenter, name: str, state: Mapping[str, Tensor], sou
             f"it has {len(state)}, such as {next(iter(state), 'none')}",
             "The file belongs to another architecture: choose the model that it was saved from.",
         )
+    adapted = describe_adapted(network.backbone, given)
     if not inside:
         require_finite(named, source)
-        return load_fitting(network.backbone, named)
+        return replace(load_fitting(network.backbone, named), adapted=adapted)
     outside = {key: tensor for key, tensor in state.items() if not key.startswith(_PREFIX)}
     whole = outside | {_PREFIX + key: tensor for key, tensor in named.items()}
     require_finite(whole, source)
-    return load_fitting(network, whole)
+    return replace(load_fitting(network, whole), adapted=adapted)
 
 
 def _refuse_variant(source: str, variant: str, name: str) -> ModelFileError:
@@ -261,6 +265,7 @@ def start_weights(network: Segmenter, name: str, source: str) -> list[str]:
         extra_is_new = new != report.new
         name = source if expand_path(source).is_dir() else path.name
         lines = replace(report, new=new).describe(f"{name} (SHA-256 {compute_sha256(path)})")
+        lines += report.adapted
     if extra_is_new and network.backbone.list_extra_blocks():
         network.backbone.start_extra_blocks()
         lines.append("weights: extra blocks start as copies of the last block")

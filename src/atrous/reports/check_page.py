@@ -17,6 +17,7 @@ from atrous.core.labels import VOID_COLOUR, LabelSpace
 from atrous.core.output_folder import require_place, require_replaceable
 from atrous.core.words import describe_count
 from atrous.data.contracts import SegmentationDataset
+from atrous.data.samples import find_form
 from atrous.reports.html import render_page
 from atrous.reports.tables import format_colour
 
@@ -141,12 +142,13 @@ def _draw_findings(findings: Sequence[Finding], datasets: Sequence[SegmentationD
 
 def _draw(dataset: SegmentationDataset, index: int) -> Thumbnail | None:
     """Return an image with its mask; alone if the mask cannot be drawn over it; None if it cannot be read."""
-    from atrous.images.decode import load_image  # OpenCV; reports of runs are written without it
+    from atrous.images.bands import load_bands, stretch_bands  # OpenCV; reports of runs are written without it
     from atrous.images.encode import encode_thumbnail
 
     path, labels = dataset.image_path(index), None
     try:
-        image = dataset.get(index).image if path is None else load_image(path)
+        form = find_form(dataset)
+        image = dataset.get(index).image if path is None else load_bands(path, form).image
     except (DataError, UsageError):
         return None
     try:
@@ -155,6 +157,7 @@ def _draw(dataset: SegmentationDataset, index: int) -> Thumbnail | None:
             labels = mask
     except (DataError, UsageError):
         pass
-    content = base64.b64encode(encode_thumbnail(image, labels, dataset.label_space, _SIDE_PX)).decode("ascii")
+    shown = stretch_bands(image, form)
+    content = base64.b64encode(encode_thumbnail(shown, labels, dataset.label_space, _SIDE_PX)).decode("ascii")
     caption = dataset.key(index) + ("" if labels is not None else " (without its mask)")
     return Thumbnail(f"data:image/jpeg;base64,{content}", caption)

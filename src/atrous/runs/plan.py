@@ -10,7 +10,9 @@ from atrous.core.output_folder import require_place
 from atrous.core.run_folder import RunFolder
 from atrous.core.words import describe_count
 from atrous.data.build import build_splits, build_stream, check_training_data, list_pass
+from atrous.data.input_statistics import measure_input
 from atrous.data.preview import require_own, save_preview
+from atrous.data.samples import find_form
 from atrous.networks.build import describe_network
 from atrous.runs.folder import hold_run
 from atrous.runs.stages import Stage, list_given_crops, prepare_stages
@@ -48,7 +50,9 @@ def _require_memory(stage: Stage) -> None:
 
     fabric = build_fabric(stage.config)
     with torch.random.fork_rng(devices=()):  # the caller's random numbers stay as they are
-        network = build_trainable(stage.config, stage.splits.train.label_space.num_classes)
+        train = stage.splits.train
+        spec = None if find_form(train).is_photo else measure_input(train, stage.config.training.seed)
+        network = build_trainable(stage.config, train.label_space.num_classes, spec)
     require_memory(network.to(fabric.device), stage.config.training, fabric)
 
 
@@ -100,5 +104,6 @@ def preview_training(loaded: LoadedConfig) -> Path:
         one_pass = list_pass(config.training, space, statistics)
         if not is_crop_given:
             config, _ = settle_crop(config, space.num_classes, statistics.longest_side_px, is_given=False)
-    save_preview(build_stream(splits.train, config.training, one_pass), space, path)
+    spec = None if find_form(splits.train).is_photo else measure_input(splits.train, config.training.seed)
+    save_preview(build_stream(splits.train, config.training, one_pass, input_spec=spec), space, path)
     return path

@@ -12,7 +12,7 @@ from atrous.core.labels import LabelSpace
 from atrous.core.records import ImageScore, Progress, ProgressCallback, Sample
 from atrous.core.system_errors import describe_reason, raise_shortage
 from atrous.data.contracts import SegmentationDataset
-from atrous.data.samples import is_thread_safe, read_sample
+from atrous.data.samples import is_thread_safe, read_as, read_sample
 from atrous.inference.folders.prefetch import iter_ahead
 from atrous.inference.labelling.labeller import Labeller, naming_image
 from atrous.metrics.confusion import ConfusionMatrix, compute_miou
@@ -65,6 +65,7 @@ def count(
         OutputError: The network's output is not finite for an image, which is named.
     """
     require_same_classes(labeller.label_space, dataset.label_space)
+    dataset = read_as(dataset, labeller.form)
     chosen = range(len(dataset)) if indices is None else indices
     if len(chosen) == 0:
         raise DataError(f"{dataset.name} has no images to score")

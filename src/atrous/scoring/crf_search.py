@@ -12,7 +12,8 @@ import torch
 from atrous.core.records import Progress, ProgressCallback
 from atrous.crf.dense import DenseCRF, refine, require_crf_memory
 from atrous.data.contracts import SegmentationDataset
-from atrous.data.samples import read_sample
+from atrous.data.samples import read_as, read_sample
+from atrous.images.bands import show_bands
 from atrous.inference.labelling.labeller import Labeller
 from atrous.metrics.confusion import ConfusionMatrix, compute_miou
 from atrous.scoring.count import require_same_classes
@@ -56,6 +57,7 @@ def search_crf(
     """
     labeller.require_confidence(crf_search=True)
     require_same_classes(labeller.label_space, dataset.label_space)
+    dataset = read_as(dataset, labeller.form)
     settings: list[dict[str, float] | None] = [None]
     settings += [dict(zip(GRID, values, strict=True)) for values in itertools.product(*GRID.values())]
     fields = [None if options is None else _build(options, labeller) for options in settings]
@@ -65,7 +67,8 @@ def search_crf(
         sample = read_sample(dataset, index)
         height, width = sample.labels.shape
         require_crf_memory(height, width, labeller.label_space.num_classes, labeller.backend.device)
-        pixels = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))  # (3, H, W)
+        shown = show_bands(sample.image, labeller.form)
+        pixels = torch.from_numpy(np.ascontiguousarray(shown.transpose(2, 0, 1)))  # (3, H, W)
         bands = [found.band for found in labeller.iter_labels(sample.image)]
         probs = torch.cat([band.compute_probs() for band in bands if band is not None], dim=1)  # (K, H, W)
         for field, matrix in zip(fields, matrices, strict=True):

@@ -12,7 +12,7 @@ from atrous.core.metrics_file import save_metrics
 from atrous.core.provenance import collect_provenance, collect_versions
 from atrous.core.records import Note, Scores, list_notes
 from atrous.core.words import describe_count
-from atrous.networks.model_file import ModelCard, load_model, save_model
+from atrous.networks.model_file import ModelCard, find_input_form, load_model, save_model
 from atrous.training.outlook import describe_outlook
 from atrous.training.prepare import Training
 
@@ -87,6 +87,7 @@ def build_card(training: Training, scores: Scores | None) -> ModelCard:
         data=training.splits.train.name,
         recipe_sha256=hashlib.sha256(json.dumps(list_settings(training.config)).encode()).hexdigest(),
         versions=collect_versions(),
+        input_form=find_input_form(network),
     )
 
 

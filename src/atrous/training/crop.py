@@ -8,6 +8,7 @@ import torch
 
 from atrous.config.schema import Config, TrainingConfig
 from atrous.core.errors import ConfigError
+from atrous.core.inputs import InputSpec
 from atrous.core.records import Note
 from atrous.core.words import describe_count
 from atrous.networks.build import build_network
@@ -48,17 +49,18 @@ def set_crop(config: Config, crop: int) -> Config:
     return config.model_copy(update={"training": config.training.model_copy(update={"crop": crop})})
 
 
-def build_trainable(config: Config, num_classes: int) -> Segmenter:
+def build_trainable(config: Config, num_classes: int, input_spec: InputSpec | None = None) -> Segmenter:
     """Build the network of a training with random weights.
 
     Args:
         config: All settings.
         num_classes: Scored classes.
+        input_spec: The images that it takes. Default: RGB of 8 bits.
     Raises:
         ConfigError: An unknown name or option, an output stride that the network cannot have, or a crop that is too
             small for its rates.
     """
-    network = build_network(config.model, num_classes)
+    network = build_network(config.model, num_classes, input_spec)
     require_cells(network, config.training.crop)
     return network
 

@@ -8,7 +8,7 @@ from atrous.config.schema import Config, EvaluationConfig
 from atrous.core.errors import ConfigError
 from atrous.core.processes import require_guarded_script
 from atrous.core.words import describe_count
-from atrous.data.build import list_pass
+from atrous.data.build import list_pass, require_augmentation
 from atrous.data.contracts import Splits
 from atrous.data.statistics import MaskStatistics
 from atrous.inference.build import resolve
@@ -68,7 +68,8 @@ def require_trainable(config: Config, splits: Splits, statistics: MaskStatistics
         splits: The data.
         statistics: Pixels of each class in the training masks.
     Raises:
-        ConfigError: A wrong number of class weights, or a hard class that the data do not have.
+        ConfigError: A wrong number of class weights, a hard class that the data do not have, or see
+            `require_augmentation`.
     """
     names = splits.train.label_space.names
     weights = config.training.class_weights
@@ -78,4 +79,5 @@ def require_trainable(config: Config, splits: Splits, statistics: MaskStatistics
             f"for {describe_count(len(names), 'class')}",
             f"Give one weight per class, in this order: {', '.join(names)}; or auto.",
         )
+    require_augmentation(splits.train, config.training)
     list_pass(config.training, splits.train.label_space, statistics)

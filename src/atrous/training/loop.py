@@ -82,6 +82,7 @@ def _iter_steps(training: Training) -> Generator[tuple[list[Batch], float], None
         start_place=start * per_step,
         num_places=(total - start) * per_step,
         workers=training.workers,
+        input_spec=training.network.input_spec,
     )
     warmup = round(settings.warmup_fraction * total)
     for step in range(start, total):

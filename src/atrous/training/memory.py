@@ -77,7 +77,7 @@ def measure_kept_bytes(network: Segmenter, side: int, training: TrainingConfig, 
             kept[storage.data_ptr()] = storage.nbytes()
         return packed
 
-    image = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=fabric.device)
+    image = network.make_blank(1, side, side).to(fabric.device)
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     is_lean = training.lean == "auto" and fabric.device.type == "cpu"
     devices = [fabric.device] if fabric.device.type == "cuda" else []  # whose random numbers dropout draws

@@ -15,12 +15,15 @@ from lightning.fabric import Fabric
 
 from atrous.config.schema import Config, TrainingConfig
 from atrous.core.errors import ConfigError, DataError
+from atrous.core.inputs import InputSpec
 from atrous.core.machine import count_usable_cores
 from atrous.core.records import MessageCallback, Note
 from atrous.core.run_folder import RunFolder
 from atrous.core.words import describe_count
 from atrous.data.build import build_loader, compute_fingerprint, list_pass
 from atrous.data.contracts import Splits
+from atrous.data.input_statistics import describe_input, measure_input
+from atrous.data.samples import find_form
 from atrous.data.sampling import Batch
 from atrous.data.statistics import MaskStatistics, compute_class_weights
 from atrous.inference.precision import computes_bf16
@@ -135,7 +138,10 @@ def prepare_training(
     one_pass = list_pass(training, space, statistics)
     fabric = build_fabric(config)
     torch.manual_seed(training.seed)
-    network = _build_network(config, space.num_classes, fabric, journal, with_weights=checkpoint is None)
+    spec = None if find_form(splits.train).is_photo else measure_input(splits.train, training.seed)
+    if spec is not None:
+        journal.log(Note("input-measured", describe_input(spec)))
+    network = _build_network(config, space.num_classes, spec, fabric, journal, with_weights=checkpoint is None)
     averaged = AveragedNetwork(network, training.ema_decay)
     validator = Validator(
         averaged.network, splits.val, config.evaluation, device=str(fabric.device), on_message=journal.log
@@ -182,10 +188,16 @@ def prepare_training(
 
 
 def _build_network(
-    config: Config, num_classes: int, fabric: Fabric, journal: Journal, *, with_weights: bool
+    config: Config,
+    num_classes: int,
+    input_spec: InputSpec | None,
+    fabric: Fabric,
+    journal: Journal,
+    *,
+    with_weights: bool,
 ) -> Segmenter:
     training = config.training
-    network = build_trainable(config, num_classes)
+    network = build_trainable(config, num_classes, input_spec)
     if network.backbone.strides == AtrousPlan("not verified"):
         message = f"{config.model.name}: its features across output strides are not verified"
         journal.log(Note("strides-not-verified", message))
@@ -225,7 +237,7 @@ def _plan(
     def measure() -> Timing:
         journal.show("timing a few steps", 0, None)
         timed = WARM_UP_STEPS + TIMED_STEPS
-        batches = list(_read_first_steps(splits, training, one_pass, timed))
+        batches = list(_read_first_steps(splits, training, one_pass, timed, averaged.network.input_spec))
         timing = measure_timing(step, averaged, validator, batches)
         journal.log(f"timed: {timing.step_s:.2f} s per step, {timing.validation_s:.0f} s per validation")
         return timing
@@ -258,10 +270,12 @@ def _plan(
 
 
 def _read_first_steps(
-    splits: Splits, training: TrainingConfig, one_pass: np.ndarray, steps: int
+    splits: Splits, training: TrainingConfig, one_pass: np.ndarray, steps: int, input_spec: InputSpec
 ) -> Iterator[list[Batch]]:
     num_places = steps * training.batch * training.accumulate
-    loader = build_loader(splits.train, training, one_pass, start_place=0, num_places=num_places, workers=0)
+    loader = build_loader(
+        splits.train, training, one_pass, start_place=0, num_places=num_places, workers=0, input_spec=input_spec
+    )
     for _ in range(steps):
         yield [next(loader) for _ in range(training.accumulate)]
 

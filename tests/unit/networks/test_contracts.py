@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import re
-
 import pytest
 import torch
 from torch import Tensor, nn
 
 from atrous.core.errors import ConfigError, UsageError
-from atrous.core.inputs import InputSpec
+from atrous.core.inputs import ImageForm, InputSpec
 from atrous.networks.contracts import UNPADDED, Backbone, FeatureLevel, FeatureShapes, FixedStride, SizeRule
 from atrous.networks.heads.fcn import FCNHead
 from atrous.networks.segmenter import Segmenter
@@ -40,7 +38,7 @@ class Patches(Backbone):
     """Averages of patches of 16 x 16 pixels, as a transformer's first layer has them; two bands."""
 
     feature_shapes = FeatureShapes((FeatureLevel(2, 16),), centred=False)
-    input_spec = InputSpec(mean=(0.0, 0.0), std=(1.0, 1.0), visible_bands=(0,))
+    input_spec = InputSpec(mean=(0.0, 0.0), std=(1.0, 1.0), form=ImageForm(bands=(0, 1)))
     size_rule = SizeRule(16, 0, aligned=False)
     strides = FixedStride(16)
 
@@ -88,17 +86,3 @@ def test_padding_to_whole_patches_does_not_move_the_logits(size: tuple[int, int]
 def test_the_number_of_bands_is_the_backbones() -> None:
     with pytest.raises(UsageError, match=r"Give images \(B, 2, H, W\)"):
         build()(torch.rand(1, 3, 20, 20))
-
-
-@pytest.mark.parametrize(
-    "fields", [{"dtype": "uint16"}, {"value_range": (0.0, 1.0)}, {"visible_bands": (2, 1, 0)}, {"visible_bands": (0,)}]
-)
-def test_an_input_that_no_network_supports_is_refused_and_not_ignored(
-    fields: dict[str, object], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spec = InputSpec(**fields)
-    monkeypatch.setattr(Patches, "input_spec", spec)
-    [(name, value)] = fields.items()
-    with pytest.raises(ConfigError, match=f"input_spec of the backbone: .*{name} {re.escape(str(value))}") as caught:
-        build()
-    assert "visible_bands (0, 1, 2)" in caught.value.hint

@@ -12,6 +12,7 @@ from atrous.core.labels import IGNORE_INDEX
 
 PADDING_COLOUR = (124, 116, 104)
 """RGB beyond the border of the image: the mean of ImageNet, which is near 0 after normalisation."""
+MOST_BANDS_AT_ONCE = 4
 MAX_SIDE_PX = 32_766
 """Longest side that OpenCV before version 5 can warp: its coordinates are 16-bit."""
 
@@ -69,16 +70,19 @@ def draw_geometry(
     return CropGeometry(crop, scale, top, left, flip and mirrored)
 
 
-def apply_geometry(image: np.ndarray, labels: np.ndarray, geometry: CropGeometry) -> tuple[np.ndarray, np.ndarray]:
+def apply_geometry(
+    image: np.ndarray, labels: np.ndarray, geometry: CropGeometry, padding: tuple[float, ...] = PADDING_COLOUR
+) -> tuple[np.ndarray, np.ndarray]:
     """Sample the crop in one pass: the image bilinear, labels nearest, so that no new id can appear.
 
     Args:
         image: The image.
         labels: Its class indices.
         geometry: Which part to sample.
+        padding: Values of the C bands beyond the border of the image.
     Shapes:
-        in (H, W, 3) uint8 and (H, W) uint16; out (N, N, 3) uint8 and (N, N) uint16, N the side of the crop,
-        IGNORE_INDEX beyond the border.
+        in (H, W, C) uint8, uint16 or float32 and (H, W) uint16; out the same types, (N, N, C) and (N, N), N the side
+        of the crop, IGNORE_INDEX beyond the border.
     Raises:
         DataError: The crop, or the part of the image that it shows, is longer than OpenCV can warp.
     """
@@ -86,14 +90,7 @@ def apply_geometry(image: np.ndarray, labels: np.ndarray, geometry: CropGeometry
     if max(*labels.shape, geometry.crop) > MAX_SIDE_PX:
         image, labels, matrix = _cut_out(image, labels, geometry)
     return (
-        cv2.warpAffine(
-            image,
-            matrix,
-            size,
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_CONSTANT,
-            borderValue=PADDING_COLOUR,
-        ),
+        _warp_image(image, matrix, size, padding),
         cv2.warpAffine(
             labels,
             matrix,
@@ -103,6 +100,23 @@ def apply_geometry(image: np.ndarray, labels: np.ndarray, geometry: CropGeometry
             borderValue=IGNORE_INDEX,
         ),
     )
+
+
+def _warp_image(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], padding: tuple[float, ...]) -> np.ndarray:
+    """Sample an image (H, W, C), four bands at a time, since OpenCV's border has no more."""
+    parts = []
+    for first in range(0, image.shape[2], MOST_BANDS_AT_ONCE):
+        bands = slice(first, first + MOST_BANDS_AT_ONCE)
+        part = cv2.warpAffine(
+            image[..., bands],
+            matrix,
+            size,
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=padding[bands],
+        )
+        parts.append(part if part.ndim == 3 else part[..., None])
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
 
 
 def _cut_out(

@@ -111,7 +111,7 @@ def find_pairs(network: Segmenter) -> list[tuple[str, str]]:
         elif isinstance(module, nn.Conv2d):
             module.register_forward_hook(note_conv(name))
     with torch.enable_grad(), torch.autocast("cpu", enabled=False):
-        cells = twin.forward_cells(torch.zeros(1, 3, PROBE_SIDE, PROBE_SIDE))
+        cells = twin.forward_cells(torch.zeros(1, twin.input_spec.channels, PROBE_SIDE, PROBE_SIDE))
     readers = _count_readers(cells.logits.grad_fn)
     return [(made_by[source], norm) for norm, source in read_by.items() if source in made_by and readers[source] == 1]
 

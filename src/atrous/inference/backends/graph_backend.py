@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from atrous.core.errors import ConfigError, MemoryShort, ModelFileError
+from atrous.core.inputs import DTYPE_RANGES, ImageForm
 from atrous.core.system_errors import describe_reason, is_out_of_memory, raise_shortage
 from atrous.networks.contracts import Cells, Geometry
 from atrous.networks.layers.resize import enlarge_logits
@@ -22,13 +23,15 @@ class Graph:
 
     `name` is its name in messages. `source` is what a runtime opens: a file, or the bytes of an .onnx file. `output` is
     what it returns: logits of cells, logits of every pixel, or the index of each pixel's likeliest class. `aligned`
-    says how scaled copies of an image are made. `bytes_per_pixel` is the memory of a forward pass.
+    says how scaled copies of an image are made. `form` is that of the images. `bytes_per_pixel` is the memory of a
+    forward pass.
     """
 
     name: str
     source: Path | bytes
     num_classes: int
     aligned: bool
+    form: ImageForm
     output: Literal["cells", "logits", "labels"]
     output_stride: int
     bytes_per_pixel: float
@@ -100,10 +103,10 @@ class GraphBackend:
         """Return the graph's output for images (B, 3, H, W) uint8."""
 
     def __call__(self, images: Tensor) -> Cells:
-        """Run the graph on a batch of images. Floats are rounded to whole steps of 0 to 255, which the graph takes.
+        """Run the graph on a batch of images. Floats are rounded to the integers that the graph takes, if it does.
 
         Shapes:
-            in (B, 3, H, W) uint8, or floats in [0, 1]; out cells with logits (B, K, h, w), one cell for every pixel if
+            in (B, C, H, W), see `Backend`; out cells with logits (B, K, h, w), one cell for every pixel if
             the graph is an exported file.
         Raises:
             MemoryShort: The images do not fit in memory.
@@ -128,7 +131,7 @@ class GraphBackend:
     def _answer(self, images: Tensor, expected: tuple[int, ...]) -> Tensor:
         height, width = images.shape[2:]
         if images.is_floating_point():
-            images = (images * 255).round().to(torch.uint8)
+            images = self._store(images)
         try:
             with self._lock:  # a session runs one call at a time
                 answer = self._run(images.to(self.device))
@@ -148,6 +151,14 @@ class GraphBackend:
                 "Export it again.",
             )
         return answer
+
+    def _store(self, images: Tensor) -> Tensor:
+        """Return floats, of 8-bit images in [0, 1], in the type in which files store them."""
+        if self.graph.form.dtype == "float32":
+            return images.float()
+        high = DTYPE_RANGES[self.graph.form.dtype][1]
+        values = (images * high if self.graph.form.dtype == "uint8" else images).round()
+        return values.clamp(0, high).to(getattr(torch, self.graph.form.dtype))
 
     def measure_bytes_per_pixel(self) -> float:
         """Return how many bytes of memory a forward pass needs for each pixel of the image."""

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from atrous.core.errors import UsageError
+from atrous.core.inputs import PHOTO, ImageForm
 from atrous.core.paths import refuse_empty, suggest_path
 from atrous.core.walking import walk_folder
-from atrous.images.decode import IMAGE_SUFFIXES, load_image
+from atrous.images.bands import Bands, load_bands
+from atrous.images.decode import IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -149,33 +149,34 @@ def require_safe_output(
             names[name] = image.path
 
 
-def convert_image(value: Any) -> np.ndarray:
-    """Turn an image in memory into an array, by the same rules as `load_image`.
+def convert_image(value: Any, form: ImageForm = PHOTO) -> Bands:
+    """Turn an image in memory into an array, by the same rules as `load_bands`.
 
     Args:
-        value: A tensor (3, H, W), uint8 or floats in [0, 1], or anything that `load_image` takes: a PIL image, an
-            encoded file as bytes or as a stream, or an array.
-    Shapes:
-        out (H, W, 3) uint8 RGB.
+        value: A tensor (C, H, W), of 8-bit images uint8 or floats in [0, 1], or anything that `load_bands` takes: a PIL
+            image, an encoded file as bytes or as a stream, or an array.
+        form: The form of the network.
     Raises:
         UsageError: An object of another type, shape or dtype.
         DataError: Bytes, a stream or a PIL image that cannot be decoded.
     """
     if "torch" not in sys.modules:  # files are looked for without it
-        return load_image(value)
+        return load_bands(value, form)
     import torch
 
     if not isinstance(value, torch.Tensor):
-        return load_image(value)
-    if value.dim() != 3 or value.shape[0] != 3 or not (value.dtype.is_floating_point or value.dtype == torch.uint8):
+        return load_bands(value, form)
+    own = getattr(torch, form.dtype)
+    if value.dim() != 3 or value.shape[0] != form.channels or not (value.dtype.is_floating_point or value.dtype == own):
+        floats = " or of floats in [0, 1]" if form.dtype == "uint8" else ""
         raise UsageError(
-            f"cannot read a tensor {tuple(value.shape)} of {value.dtype} as an image",
-            "Give a tensor (3, H, W) of uint8 or of floats in [0, 1].",
+            f"cannot read a tensor {tuple(value.shape)} of {value.dtype}: the model takes {form.describe()}",
+            f"Give a tensor ({form.channels}, H, W) of {form.dtype}{floats}.",
         )
     if value.is_meta:
         raise UsageError("a tensor on the device meta has no values", "Give a tensor on cpu or cuda.")
-    if value.dtype.is_floating_point:
+    if value.dtype.is_floating_point and form.dtype == "uint8":
         if value.numel() and not (value.min() >= 0 and value.max() <= 1):
             raise UsageError("a tensor of floats must be within [0, 1]", "Give 0 to 255 as uint8.")
         value = (value.float() * 255).round().to(torch.uint8)
-    return load_image(value.permute(1, 2, 0).cpu().numpy())
+    return load_bands(value.permute(1, 2, 0).cpu().numpy(), form)

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from atrous.core.errors import DataError, OutputError, UsageError
+from atrous.core.inputs import ImageForm
 from atrous.core.paths import refuse_empty
 from atrous.core.words import describe_count
-from atrous.images.decode import load_image
+from atrous.images.bands import load_bands
 from atrous.inference.folders.inputs import ImageFile, convert_image, find_images, is_glob
 from atrous.inference.folders.prediction import Prediction
 from atrous.inference.folders.prefetch import iter_ahead
@@ -21,11 +22,12 @@ from atrous.networks.contracts import Cells
 
 
 class _Item(NamedTuple):
-    """An image to label: the name of its results, its file if it has one, and its pixels (H, W, 3)."""
+    """An image to label: the name of its results, its file if any, its pixels (H, W, C), and which have no data."""
 
     key: str
     path: Path | None
     pixels: np.ndarray
+    is_missing: np.ndarray | None = None
 
 
 class Predictions(Iterator[Prediction]):
@@ -82,16 +84,17 @@ def predict(
         found = iter_predictions(labeller, files, probabilities=probabilities, min_confidence=min_confidence)
         return Predictions(found, str(source), len(files))
     if not isinstance(source, (list, tuple)):
-        item = _read_item(source, "image")
+        item = _read_item(source, "image", labeller.form)
         return predict_image(
             labeller,
             item.pixels,
             key=item.key,
             source=item.path,
+            is_missing=item.is_missing,
             probabilities=probabilities,
             min_confidence=min_confidence,
         )
-    images = (_read_item(item, f"image-{number}") for number, item in enumerate(source))
+    images = (_read_item(item, f"image-{number}", labeller.form) for number, item in enumerate(source))
     return list(_iter_labelled(labeller, images, probabilities=probabilities, min_confidence=min_confidence))
 
 
@@ -102,6 +105,7 @@ def predict_image(
     *,
     key: str = "image",
     source: Path | None = None,
+    is_missing: np.ndarray | None = None,
     confidence: bool = True,
     probabilities: bool = False,
     min_confidence: float = 0.0,
@@ -110,15 +114,16 @@ def predict_image(
 
     Args:
         labeller: What labels.
-        image: The image as RGB.
+        image: The image in the labeller's form.
         cells: What `Labeller.run_network` gave for it; None to run the network now.
         key: What its files are called, a path without suffix.
         source: Its file, or None.
+        is_missing: Its pixels without data, which get the id of void; None if there are none.
         confidence: Whether to compute it.
         probabilities: Whether to keep the probabilities of every class.
         min_confidence: Pixels below it, in [0, 1], get the id of void.
     Shapes:
-        image (H, W, 3) uint8.
+        image (H, W, C), is_missing (H, W) bool.
     Raises:
         UsageError: `min_confidence` is not in [0, 1], or more than labels is asked of a backend that gives labels
             alone.
@@ -128,9 +133,19 @@ def predict_image(
     wanted = {"confidence": confidence or min_confidence > 0, "probabilities": probabilities}
     with naming_image(key):
         found = labeller.label_image(image, cells, **wanted)
-    labels = labeller.decode(found.indices, found.confidence, min_confidence)
+    labels = labeller.decode(found.indices, found.confidence, min_confidence, is_missing)
     window = labeller.find_window(*image.shape[:2])
-    return Prediction(key, image, labels, found.confidence, found.probabilities, labeller.label_space, window, source)
+    return Prediction(
+        key,
+        image,
+        labels,
+        found.confidence,
+        found.probabilities,
+        labeller.label_space,
+        window,
+        source,
+        labeller.form,
+    )
 
 
 def iter_predictions(
@@ -157,7 +172,7 @@ def iter_predictions(
     """
     yield from _iter_labelled(
         labeller,
-        _iter_images(files, labeller.batch_size, skip),
+        _iter_images(files, labeller, skip),
         skip=skip,
         confidence=confidence,
         probabilities=probabilities,
@@ -181,7 +196,15 @@ def _iter_labelled(
     for group, running in iter_ahead(run, groups):
         for item, cells in zip(group, running.result(), strict=True):
             try:
-                prediction = predict_image(labeller, item.pixels, cells, key=item.key, source=item.path, **options)
+                prediction = predict_image(
+                    labeller,
+                    item.pixels,
+                    cells,
+                    key=item.key,
+                    source=item.path,
+                    is_missing=item.is_missing,
+                    **options,
+                )
             except OutputError as error:
                 if skip is None or item.path is None:
                     raise
@@ -191,25 +214,26 @@ def _iter_labelled(
 
 
 def _iter_images(
-    files: Iterable[ImageFile], ahead: int, skip: Callable[[ImageFile, DataError], None] | None
+    files: Iterable[ImageFile], labeller: Labeller, skip: Callable[[ImageFile, DataError], None] | None
 ) -> Iterator[_Item]:
     """Yield files with their pixels; tell `skip` of those that cannot be read, or raise where there is none."""
-    for file, reading in iter_ahead(lambda file: load_image(file.path), files, ahead=ahead):
+    reads = iter_ahead(lambda file: load_bands(file.path, labeller.form), files, ahead=labeller.batch_size)
+    for file, reading in reads:
         try:
-            image = reading.result()
+            bands = reading.result()
         except DataError as error:
             if skip is None:
                 raise
             skip(file, error)
             continue
-        yield _Item(file.key, file.path, image)
+        yield _Item(file.key, file.path, *bands)
 
 
-def _read_item(item: Any, key: str) -> _Item:
+def _read_item(item: Any, key: str, form: ImageForm) -> _Item:
     """Read one image, a file or in memory."""
     if not isinstance(item, (str, Path)):
-        return _Item(key, None, convert_image(item))
+        return _Item(key, None, *convert_image(item, form))
     if Path(item).is_dir() or is_glob(item):
         raise UsageError(f"a list holds images, and {item} is a folder or a glob", "Give it by itself.")
     [file] = find_images(item)
-    return _Item(file.key, file.path, load_image(file.path))
+    return _Item(file.key, file.path, *load_bands(file.path, form))

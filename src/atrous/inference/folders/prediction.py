@@ -12,8 +12,10 @@ import numpy as np
 from atrous.core.arguments import refuse_wrong_types
 from atrous.core.errors import UsageError
 from atrous.core.files import read_stamp
+from atrous.core.inputs import PHOTO, ImageForm
 from atrous.core.labels import LabelSpace
 from atrous.core.output_folder import open_folder
+from atrous.images.bands import show_bands
 from atrous.images.encode import (
     draw_overlay,
     encode_png,
@@ -66,7 +68,7 @@ class Prediction:
 
     Args:
         key: What the files are called, a path without suffix such as "a/photo".
-        image: (H, W, 3) uint8, what was labelled, upright: turned as its EXIF orientation says.
+        image: What was labelled, upright: turned as its EXIF orientation says; (H, W, 3) uint8, or (H, W, C) in `form`.
         labels: (H, W) uint8 or uint16 ids of the data; the id of void where the confidence was too small.
         confidence: (H, W) float32 in [0, 1], the probability of the class given; None where it was not asked for, or
             the model is an exported file that gives labels alone.
@@ -74,6 +76,7 @@ class Prediction:
         label_space: Names, ids and colours of the classes.
         window: Side in pixels of the windows that were labelled one by one, or None for the whole image at once.
         source: The image's file, or None for an image in memory.
+        form: What the image is.
     """
 
     key: str
@@ -84,6 +87,7 @@ class Prediction:
     label_space: LabelSpace
     window: int | None = None
     source: Path | None = None
+    form: ImageForm = PHOTO
 
     def __repr__(self) -> str:
         height, width = self.labels.shape
@@ -98,7 +102,8 @@ class Prediction:
         """Return the image with its labels over it and a legend, which a notebook shows."""
         step = -(-max(self.labels.shape) // SHOWN_PX)
         labels = self.labels[::step, ::step]
-        overlay = draw_overlay(np.ascontiguousarray(self.image[::step, ::step]), labels, self.label_space)
+        image = show_bands(np.ascontiguousarray(self.image[::step, ::step]), self.form)
+        overlay = draw_overlay(image, labels, self.label_space)
         space, found = self.label_space, set(np.unique(self.labels).tolist())
         classes = zip(space.names, space.colours, space.ids, strict=True)
         width = max(overlay.shape[1], LEAST_LEGEND_PX)
@@ -185,7 +190,7 @@ class Prediction:
         rest = iter(files[1:])
         save_index_image(files[0], self.labels, self.label_space if form.palette else None)
         if form.overlay:
-            save_overlay(next(rest), draw_overlay(self.image, self.labels, self.label_space))
+            save_overlay(next(rest), draw_overlay(show_bands(self.image, self.form), self.labels, self.label_space))
         if form.confidence and self.confidence is not None:
             save_confidence(next(rest), self.confidence)
         if form.probabilities and self.probabilities is not None:

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from atrous.core.errors import ConfigError, MachineError, MemoryShort, OutputError, UsageError
+from atrous.core.inputs import PHOTO, ImageForm
 from atrous.core.labels import USUAL_VOID_ID, LabelSpace
 from atrous.core.records import MessageCallback, Note, Protocol
 from atrous.core.words import describe_count
 from atrous.crf.dense import DenseCRF, refine, require_crf_memory
+from atrous.images.bands import show_bands
 from atrous.inference.contracts import Backend, Band, ImageSource, LabelBand, LiveBackend
 from atrous.inference.labelling.likeliest import find_likeliest
 from atrous.inference.labelling.probabilities import iter_bands
@@ -58,6 +60,7 @@ class Labeller:
         backend: What runs the network, at the protocol's output stride and precision.
         label_space: What its classes are.
         protocol: How an image becomes labels.
+        form: What images are: RGB of 8 bits by default.
         on_message: Receives messages about automatic choices and findings.
     Raises:
         ConfigError: Network and label space differ in their number of classes.
@@ -69,12 +72,14 @@ class Labeller:
         label_space: LabelSpace,
         protocol: Protocol,
         *,
+        form: ImageForm = PHOTO,
         on_message: MessageCallback | None = None,
     ) -> None:
         _require_classes(backend, label_space)
         self.backend = backend
         self.label_space = label_space
         self.protocol = protocol
+        self.form = form
         self.crf = None if protocol.crf is None else DenseCRF(**protocol.crf).to(backend.device)
         is_one_look = protocol.scales == (1.0,) and not protocol.flip and protocol.window is None and self.crf is None
         self._runs_ahead = is_one_look and not backend.labels_only
@@ -145,11 +150,11 @@ class Labeller:
         """Label images; on a GPU those of equal size go through the network together.
 
         Args:
-            images: Images as RGB.
+            images: Images in the labeller's form.
             confidence: Whether to compute it, which takes about as long as finding the labels.
             probabilities: Whether to keep them for every class, which takes 2 K bytes a pixel.
         Shapes:
-            in (H, W, 3) uint8 each, of any sizes; out see `Labels`.
+            in (H, W, C) each, of any sizes; out see `Labels`.
         Raises:
             UsageError: Probabilities are asked for, and the backend has none.
             MachineError: The memory does not suffice.
@@ -164,9 +169,10 @@ class Labeller:
         """Run the network on images, so that labelling them afterwards takes the rest of the work alone.
 
         Args:
-            images: Images as RGB; on a GPU those of equal size are run together, as many as fit in the memory budget.
+            images: Images in the labeller's form; on a GPU those of equal size are run together, as many as fit in the
+                memory budget.
         Shapes:
-            in (H, W, 3) uint8 each; out cells with logits (1, K, h, w) each.
+            in (H, W, C) each; out cells with logits (1, K, h, w) each.
         Returns: The cells of each image; None if the network runs on it several times, which is done while labelling.
         Raises:
             ConfigError: The network has another number of classes by now.
@@ -185,7 +191,7 @@ class Labeller:
             while numbers and most:
                 batch = numbers[:most]
                 try:
-                    cells = backend(torch.from_numpy(np.stack([images[i] for i in batch])).permute(0, 3, 1, 2))
+                    cells = backend(_to_tensor(np.stack([images[i] for i in batch])))
                 except MemoryShort:  # other programs use the same GPU
                     most = len(batch) // 2  # 0: `label_image` finds a window for this image
                     self.batch_size = max(most, 1)
@@ -206,12 +212,12 @@ class Labeller:
         """Label one image.
 
         Args:
-            image: The image as RGB.
+            image: The image in the labeller's form.
             cells: What `run_network` gave for it; None to run the network now.
             confidence: Whether to compute it, which takes about as long as finding the labels.
             probabilities: Whether to keep them for every class, which takes 2 K bytes a pixel.
         Shapes:
-            in (H, W, 3) uint8; out see `Labels`.
+            in (H, W, C); out see `Labels`.
         Raises:
             UsageError: Probabilities are asked for, and the backend has none.
             MachineError: The memory does not suffice.
@@ -234,10 +240,10 @@ class Labeller:
         """Label an image a band of rows at a time, which bounds the memory; as a whole if DenseCRF refines the labels.
 
         Args:
-            image: The image as RGB.
+            image: The image in the labeller's form.
             cells: What `run_network` gave for it; None to run the network now.
         Shapes:
-            in (H, W, 3) uint8; the bands' indices (R, W), the R adding up to H.
+            in (H, W, C); the bands' indices (R, W), the R adding up to H.
         Raises:
             ConfigError: The network has another number of classes by now.
             OutputError: The network's output is not finite.
@@ -256,7 +262,8 @@ class Labeller:
                 yield LabelBand(_label(band.scores) if band.indices is None else band.indices, band)
             return
         probs = torch.cat([band.compute_probs() for band in bands], dim=1)  # (K, H, W)
-        refined = Band(0, refine(self.crf, probs, pixels), are_logits=False)
+        colours = _to_tensor(show_bands(image, self.form))
+        refined = Band(0, refine(self.crf, probs, colours), are_logits=False)
         yield LabelBand(_label(refined.scores), refined, indices_before_crf=_label(probs))
 
     def _iter_bands(self, pixels: Tensor, cells: Cells | None) -> Iterator[Band]:
@@ -291,7 +298,11 @@ class Labeller:
             yield self.decode(_label(band.scores), confidence, min_confidence)
 
     def decode(
-        self, indices: np.ndarray, confidence: np.ndarray | None = None, min_confidence: float = 0.0
+        self,
+        indices: np.ndarray,
+        confidence: np.ndarray | None = None,
+        min_confidence: float = 0.0,
+        is_missing: np.ndarray | None = None,
     ) -> np.ndarray:
         """Turn class indices into the data's ids, with the id of void where the confidence is too small.
 
@@ -299,15 +310,20 @@ class Labeller:
             indices: Class indices.
             confidence: Probability of the class given; needed if `min_confidence` is above 0.
             min_confidence: Least confidence, in [0, 1].
+            is_missing: Pixels of the image without data, which get the id of void too; None if there are none.
         Shapes:
-            in (H, W) integers and (H, W) float32; out (H, W) uint8 or uint16.
+            in (H, W) integers, (H, W) float32 and (H, W) bool; out (H, W) uint8 or uint16.
         """
-        if confidence is None or min_confidence <= 0:
+        is_void = confidence < min_confidence if confidence is not None and min_confidence > 0 else None
+        if is_missing is not None:
+            is_void = is_missing if is_void is None else is_void | is_missing
+        if is_void is None:
             return self.label_space.decode(indices)
         if self.label_space.void_id != USUAL_VOID_ID:
-            message = f"pixels below min_confidence get the id {self.label_space.void_id}"
+            which = "without data" if min_confidence <= 0 else "below min_confidence"
+            message = f"pixels {which} get the id {self.label_space.void_id}"
             self._say_once(Note("void-id", f"{message}, since {USUAL_VOID_ID} is a class"))
-        return self.label_space.decode(indices, confidence < min_confidence)
+        return self.label_space.decode(indices, is_void)
 
     def _label_whole(self, image: np.ndarray) -> LabelBand:
         """Return the labels of a backend that gives nothing else; windows could not be blended."""
@@ -372,8 +388,9 @@ def naming_image(name: str) -> Iterator[None]:
 
 
 def _to_tensor(image: np.ndarray) -> Tensor:
-    """(H, W, 3) -> (3, H, W), without a copy where that can be."""
-    return torch.from_numpy(np.require(image, requirements=("C", "W"))).permute(2, 0, 1)
+    """([B,] H, W, C) -> ([B,] C, H, W), bytes without a copy where that can be, other values as floats."""
+    values = image if image.dtype == np.uint8 else image.astype(np.float32)
+    return torch.from_numpy(np.require(values, requirements=("C", "W"))).movedim(-1, -3)
 
 
 def _label(scores: Tensor) -> np.ndarray:

@@ -9,7 +9,7 @@ class ArrayImage:
     """An image in memory as an `ImageSource`.
 
     Args:
-        pixels: (3, H, W) RGB, uint8 or floats in [0, 1].
+        pixels: (C, H, W), see `Backend`.
     """
 
     def __init__(self, pixels: Tensor) -> None:
@@ -23,6 +23,6 @@ class ArrayImage:
             rows: Rows of the image.
             columns: Columns of the image.
         Shapes:
-            out (3, h, w) RGB, uint8 or floats in [0, 1].
+            out (C, h, w), likewise.
         """
         return self._pixels[:, rows, columns]

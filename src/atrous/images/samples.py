@@ -1,0 +1,228 @@
+"""The numbers that image files store, of any number of bands and any type, before a network's form is made of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
+
+from atrous.core.errors import DataError, MachineError
+from atrous.core.install import describe_install
+from atrous.images.decode import (
+    ImageHeader,
+    ImageInput,
+    build_header,
+    check_image,
+    choose_page,
+    open_image,
+    read_bytes,
+)
+from atrous.images.tiff_tags import (
+    BITS,
+    EXTRA_SAMPLES,
+    NUM_BANDS,
+    ORIENTATION,
+    PALETTE,
+    PHOTOMETRIC,
+    count_tiff_pages,
+    is_tiff,
+    read_dtype,
+    read_nodata,
+    read_tags,
+    turn_upright,
+)
+from atrous.images.traits import ImageTraits, compute_traits, measure_values
+
+_ALPHA = (1, 2)
+"""Kinds of extra samples of a TIFF that are alpha; 0 is a band of no known kind."""
+_DEEP_PNG = {2: 3, 6: 4}
+"""Samples of a PNG in colour, by its kind of colour."""
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_PILLOW_DTYPES = {"I": "int32", "F": "float32"}
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """What the header of an image says of its samples.
+
+    Args:
+        name: Name of the file for messages.
+        num_bands: Samples of a pixel, S.
+        num_colours: The first of them that are no alpha.
+        dtype: Their type as numpy names it.
+        is_photo: Whether `load_image` reads the file without losing a band: grey or RGB of 8 or 16 bits.
+        nodata: The value that stands for no data, if a GeoTIFF names one.
+    """
+
+    name: str
+    num_bands: int
+    num_colours: int
+    dtype: str
+    is_photo: bool
+    nodata: float | None = None
+
+
+def read_stored(source: ImageInput, page: int | None = None) -> StoredImage:
+    """Read what the header of an image says of its samples, without decoding them.
+
+    Args:
+        source: As for `load_image`, but no array.
+        page: Page of a file with several, from 1.
+    Raises:
+        DataError: The file is missing, not an image, damaged, or of a type that is not read.
+    """
+    if isinstance(source, str | Path | bytes) and is_tiff(source):
+        return _read_stored_tiff(source, page)
+    with open_image(source) as (image, name):
+        if size := _find_deep_png(source):
+            return StoredImage(name, size, 3, "uint16", is_photo=True)
+        mode = "RGBA" if image.mode in ("P", "PA") else image.mode
+        dtype = "uint16" if mode.startswith("I;16") else _PILLOW_DTYPES.get(mode, "uint8")
+        has_alpha = mode in ("LA", "La", "RGBA", "RGBa")
+        bands = 1 if dtype != "uint8" or mode in ("1", "L") else len(mode) if has_alpha else 3
+        return StoredImage(name, bands, bands - has_alpha, dtype, is_photo=mode not in _PILLOW_DTYPES)
+
+
+def load_samples(source: ImageInput, page: int | None = None) -> np.ndarray:
+    """Decode all samples of an image in the type in which they are stored; the orientation is applied.
+
+    Args:
+        source: As for `load_image`, but no array.
+        page: Page of a file with several, from 1.
+    Returns:
+        (H, W, S), alpha included; a palette becomes its colours.
+    Raises:
+        DataError: The file is missing, broken or hostile, or of a type that is not read.
+        MachineError: Not enough memory to decode it, or a TIFF needs a package that is not installed.
+    """
+    if isinstance(source, str | Path | bytes) and is_tiff(source):
+        tags = read_tags(source, page)
+        if tags.get(PHOTOMETRIC) != PALETTE:
+            return turn_upright(_load_tiff(source, page), int(tags.get(ORIENTATION, 1)))
+    with open_image(source) as (image, name):
+        choose_page(source, image, name, page)
+        if _find_deep_png(source) and not isinstance(source, Image.Image):
+            found = cv2.imdecode(np.frombuffer(read_bytes(source), np.uint8), cv2.IMREAD_UNCHANGED)
+            if found is None or found.ndim != 3:
+                raise DataError(f"{name}: cannot be decoded", "Replace the file, or remove it with its pair.")
+            samples = found[..., [2, 1, 0, 3][: found.shape[2]]]
+            return turn_upright(samples, image.getexif().get(ExifTags.Base.Orientation, 1))
+        if isinstance(source, Image.Image):
+            image = ImageOps.exif_transpose(image)
+        else:
+            ImageOps.exif_transpose(image, in_place=True)
+        if image.mode in ("P", "PA"):
+            image = image.convert("RGBA")
+        elif image.mode not in ("L", "LA", "RGB", "RGBA", "I", "F") and not image.mode.startswith("I;16"):
+            image = image.convert("L" if image.mode == "1" else "RGB")
+        pixels = np.array(image)
+        if image.mode.startswith("I;16"):
+            pixels = pixels.astype(np.uint16)
+        return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def inspect_image(path: Path, *, content: bytes | None = None) -> tuple[ImageHeader, ImageTraits]:
+    """Read an image of any number of bands to its last byte, and return its header and its traits.
+
+    Args:
+        path: The file.
+        content: Its bytes, if they have been read.
+    Raises:
+        DataError: It cannot be read: the file is missing, truncated or damaged, or of a type that is not read.
+        MachineError: Not enough memory to decode it, or a TIFF needs a package that is not installed.
+    """
+    if not is_tiff(path):
+        return check_image(path, content=content)
+    stored = read_stored(path, page=1)
+    header, traits = check_image(path, content=content) if stored.is_photo else (None, None)
+    if header is not None and traits is not None and stored.nodata is None:
+        return header, traits
+    samples = load_samples(path, page=1)[..., : stored.num_colours]
+    is_valid = ~find_empty(samples, stored.nodata).all(axis=2)
+    missing = 1.0 - float(is_valid.mean())
+    if header is not None and traits is not None:
+        return header, replace(traits, missing=missing)
+    seen = samples[is_valid][:, None] if is_valid.any() else np.zeros((1, 1, stored.num_colours), samples.dtype)
+    seen = np.where(np.isfinite(seen), seen, 0)
+    values = measure_values(seen)
+    low, high = min(low for low, _ in values), max(high for _, high in values)
+    visible = samples[..., :3] if stored.num_colours >= 3 else samples[..., 0]
+    shown = np.clip((np.nan_to_num(visible).astype(np.float64) - low) * (255.0 / ((high - low) or 1.0)), 0, 255)
+    traits = compute_traits(Image.fromarray(shown.astype(np.uint8)), count_tiff_pages(path))
+    bits = 8 * np.dtype(samples.dtype).itemsize
+    return build_header(read_tags(path, page=1)), replace(
+        traits,
+        bits=bits,
+        peak=float(seen.max()) if bits > 8 else 0,
+        num_bands=stored.num_colours,
+        dtype=stored.dtype,
+        values=values if bits > 8 else (),
+        missing=missing,
+    )
+
+
+def find_empty(samples: np.ndarray, nodata: float | None) -> np.ndarray:
+    """Return which values are no data: the value that stands for it, and what is no finite number.
+
+    Args:
+        samples: Values of an image, of any shape.
+        nodata: The value that stands for no data, or None; ignored if their type cannot hold it.
+    Returns:
+        bool, of the shape of the samples.
+    """
+    is_empty = ~np.isfinite(samples) if samples.dtype.kind == "f" else np.zeros(samples.shape, dtype=bool)
+    if nodata is None:
+        return is_empty
+    with np.errstate(invalid="ignore", over="ignore"):
+        value = np.array(nodata).astype(samples.dtype)
+    if samples.dtype.kind == "f" or value == nodata:
+        is_empty |= samples == value
+    return is_empty
+
+
+def _read_stored_tiff(source: str | Path | bytes, page: int | None) -> StoredImage:
+    name = str(source) if isinstance(source, str | Path) else "image in memory"
+    tags = read_tags(source, page)
+    num_bands, dtype, photometric = int(tags.get(NUM_BANDS, 1)), read_dtype(tags), tags.get(PHOTOMETRIC)
+    extra = tags.get(EXTRA_SAMPLES, ())
+    extra = extra if isinstance(extra, tuple) else (extra,)
+    has_alpha = bool(extra) and extra[-1] in _ALPHA and num_bands > 1
+    nodata = read_nodata(tags)
+    if photometric == PALETTE:
+        return StoredImage(name, 4, 3, "uint8", is_photo=True)
+    bits = tags.get(BITS, (1,))
+    if len(set(bits if isinstance(bits, tuple) else (bits,))) > 1 or dtype.startswith("complex"):
+        raise DataError(f"{name}: bands of different types or of complex numbers", "Save them as bands of one type.")
+    is_small = dtype in ("uint1", "uint2", "uint4")
+    is_photo = is_small or (
+        dtype in ("uint8", "uint16")
+        and (num_bands - has_alpha == 1 or (photometric not in (0, 1) and 3 <= num_bands <= 4))
+    )
+    return StoredImage(name, num_bands, num_bands - has_alpha, "uint8" if is_small else dtype, is_photo, nodata)
+
+
+def _load_tiff(source: str | Path | bytes, page: int | None) -> np.ndarray:
+    try:
+        from atrous.images.tiff import read_page
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "atrous":
+            raise
+        raise MachineError(
+            f"TIFFs of other than 8-bit RGB or grey need the package {error.name}", describe_install(error.name, "tiff")
+        ) from error
+    return read_page(source, page)
+
+
+def _find_deep_png(source: ImageInput) -> int:
+    """Return the samples of a PNG in colour of 16 bits, of which Pillow would keep 8; 0 for all else."""
+    head = b""
+    if isinstance(source, bytes):
+        head = source[:26]
+    elif isinstance(source, str | Path) and Path(source).is_file():
+        with Path(source).open("rb") as file:
+            head = file.read(26)
+    is_deep = head.startswith(_PNG_MAGIC) and len(head) == 26 and head[24] == 16
+    return _DEEP_PNG.get(head[25], 0) if is_deep else 0

@@ -1,0 +1,188 @@
+"""Tags of TIFFs, read without decoding any pixels and without the package that decodes them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import TiffImagePlugin
+
+from atrous.core.errors import DataError
+from atrous.core.system_errors import describe_reason, raise_shortage
+from atrous.core.words import describe_count
+from atrous.images.traits import MOST_PAGES
+
+WIDTH, HEIGHT, BITS, PHOTOMETRIC, ORIENTATION, NUM_BANDS, EXTRA_SAMPLES, SAMPLE_FORMAT, NODATA = (
+    256,
+    257,
+    258,
+    262,
+    274,
+    277,
+    338,
+    339,
+    42113,
+)
+"""Codes of tags; the last one is GDAL's, for the value that stands for no data."""
+PALETTE = 3
+"""The photometric interpretation of images with a palette."""
+_SUBFILE, _REDUCED_OR_MASK = 254, 5
+_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_BIG = 43
+_KINDS = {1: "uint", 2: "int", 3: "float", 4: "uint"}
+
+Tags = Mapping[int, Any]
+"""Values of tags by their codes: numbers, tuples of them, texts or bytes."""
+
+
+def is_tiff(source: object) -> bool:
+    """Whether a path or bytes are a TIFF, by their first bytes; False for what cannot be read and for all else."""
+    if isinstance(source, bytes):
+        return source[:4] in _MAGICS
+    if not isinstance(source, str | Path):
+        return False
+    try:
+        with Path(source).open("rb") as file:
+            return file.read(4) in _MAGICS
+    except OSError:
+        return False
+
+
+def read_tags(source: str | Path | bytes, page: int | None = None) -> Tags:
+    """Read the tags of a page of a TIFF.
+
+    Args:
+        source: A path, or the file as bytes.
+        page: The page, from 1; overviews and masks of other pages do not count. None: the only one.
+    Raises:
+        DataError: The file is damaged, has several pages of which none is named, or has no such page.
+    """
+    name = str(source) if isinstance(source, str | Path) else "image in memory"
+    with _open(source) as file, _naming(name):
+        pages = list(_iter_pages(file))
+    if page is None and len(pages) > 1:
+        raise DataError(
+            f"{name}: {describe_count(len(pages), 'page')}, and one image is wanted",
+            "Name it: data.page: 1. Or save the page as a file of its own.",
+            "multi-page-image",
+        )
+    require_page(name, page, len(pages))
+    return pages[(page or 1) - 1]
+
+
+def count_tiff_pages(source: str | Path | bytes) -> int:
+    """Return how many pages a TIFF has, overviews and masks of other pages not counted.
+
+    Raises:
+        DataError: The file is damaged.
+    """
+    name = str(source) if isinstance(source, str | Path) else "image in memory"
+    with _open(source) as file, _naming(name):
+        return sum(1 for _ in _iter_pages(file))
+
+
+def require_page(name: str, page: int | None, count: int) -> None:
+    """Refuse a page that a file does not have.
+
+    Args:
+        name: Name of the file.
+        page: The page, from 1, or None.
+        count: How many pages there are.
+    Raises:
+        DataError: There are fewer pages.
+    """
+    if page is not None and page > count:
+        raise DataError(
+            f"{name}: {describe_count(count, 'page')}, and page {page} is wanted",
+            f"Allowed for this file: data.page from 1 to {count}.",
+        )
+
+
+def read_dtype(tags: Tags) -> str:
+    """Return the type of the samples as numpy names it, such as "uint16" or "uint1".
+
+    Args:
+        tags: Tags of the page.
+    """
+    bits, kind = tags.get(BITS, (1,)), tags.get(SAMPLE_FORMAT, (1,))
+    return f"{_KINDS.get(_first(kind), 'complex')}{_first(bits)}"
+
+
+def read_nodata(tags: Tags) -> float | None:
+    """Return the value that stands for no data, as GDAL writes it; None if none is named.
+
+    Args:
+        tags: Tags of the page.
+    """
+    try:
+        return float(str(tags[NODATA]).strip("\0 ").split(" ")[0])
+    except (KeyError, ValueError):
+        return None
+
+
+def _first(value: Any) -> int:
+    return int(value[0] if isinstance(value, tuple) else value)
+
+
+@contextmanager
+def _open(source: str | Path | bytes) -> Iterator[BinaryIO]:
+    if isinstance(source, bytes):
+        yield io.BytesIO(source)
+        return
+    try:
+        file = Path(source).open("rb")
+    except OSError as error:
+        raise DataError(f"{source}: cannot be read: {error.strerror}", "Check the file and its permissions.") from error
+    with file:
+        yield file
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # a damaged file may break anything here
+        raise_shortage(error, name)
+        raise DataError(
+            f"{name}: cannot be decoded: {describe_reason(error)}", "Replace the file, or remove it with its pair."
+        ) from error
+
+
+def _iter_pages(file: BinaryIO) -> Iterator[Tags]:
+    """Yield the tags of each page that is neither an overview nor a mask of another one, at most `MOST_PAGES`."""
+    head = file.read(8)
+    if _BIG in (head[2], head[3]):
+        head += file.read(8)
+    directory = TiffImagePlugin.ImageFileDirectory_v2(head)
+    seen: set[int] = set()
+    position, found = directory.next, 0
+    while position and position not in seen and found < MOST_PAGES:
+        seen.add(position)
+        file.seek(position)
+        directory = TiffImagePlugin.ImageFileDirectory_v2(head)
+        directory.load(file)
+        tags = dict(directory)
+        if not found or not int(tags.get(_SUBFILE, 0)) & _REDUCED_OR_MASK:
+            found += 1
+            yield tags
+        position = directory.next
+    if not found:
+        raise ValueError("no page in it")
+
+
+def turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Return an image as its orientation says that it is shown.
+
+    Args:
+        pixels: The image as stored, (H, W, ...).
+        orientation: From 1 (as it is) to 8, as EXIF numbers them.
+    """
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels[:, ::-1] if orientation in (2, 3, 6, 7) else pixels

@@ -299,6 +299,9 @@ def list_pass(training: TrainingConfig, space: LabelSpace, statistics: MaskStati
 def require_augmentation(dataset: SegmentationDataset, training: TrainingConfig) -> None:
     """Refuse an augmentation that the images of a data set cannot have.
 
+    Args:
+        dataset: The training data.
+        training: How they are augmented.
     Raises:
         ConfigError: Colours are to be jittered, and the images are not RGB of 8 bits.
     """

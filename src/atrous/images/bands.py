@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -182,7 +181,7 @@ def _take_bands(samples: np.ndarray, num_colours: int, form: ImageForm, name: st
         return colours
     if colours.dtype == np.uint8:
         return np.asarray(Image.fromarray(np.ascontiguousarray(colours)).convert("L"))[..., None]
-    luma = cv2.transform(colours.astype(np.float32), np.array([_LUMA], dtype=np.float32))[..., None]
+    luma = (colours.astype(np.float32) @ np.array(_LUMA, dtype=np.float32))[..., None]
     return luma.round().astype(colours.dtype) if colours.dtype.kind in "iu" else luma.astype(colours.dtype)
 
 

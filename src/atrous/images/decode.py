@@ -305,7 +305,16 @@ def _read_tiff_sides(file: BinaryIO) -> tuple[int, int]:
 
 @contextmanager
 def open_image(source: ImageInput, content: bytes | None = None) -> Iterator[tuple[Image.Image, str]]:
-    """Open a source, yield it with its name for messages, and turn whatever a decoder raises into one error."""
+    """Open a source, yield it with its name for messages, and turn whatever a decoder raises into one error.
+
+    Args:
+        source: What `load_image` takes, but no array.
+        content: The bytes of the file, if they have been read.
+    Raises:
+        DataError: The file is missing, not an image, broken or hostile.
+        UsageError: An object of another type.
+        MachineError: Not enough memory to decode it.
+    """
     name = _name_source(source)
     try:
         if isinstance(source, Image.Image):
@@ -371,8 +380,12 @@ def ignore_size_warnings() -> None:
         warnings.simplefilter("ignore", category, append=True)
 
 
-def read_bytes(source: str | Path | bytes | BinaryIO | np.ndarray) -> bytes:
-    """Return the encoded file that a path, bytes or a stream hold."""
+def read_bytes(source: str | Path | bytes | BinaryIO) -> bytes:
+    """Return the encoded file that a path, bytes or a stream hold.
+
+    Raises:
+        UsageError: An object of another type.
+    """
     file = _as_file(source)
     return file.read_bytes() if isinstance(file, Path) else file.getvalue()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
@@ -104,7 +103,9 @@ def load_samples(source: ImageInput, page: int | None = None) -> np.ndarray:
             return turn_upright(_load_tiff(source, page), int(tags.get(ORIENTATION, 1)))
     with open_image(source) as (image, name):
         choose_page(source, image, name, page)
-        if _find_deep_png(source) and not isinstance(source, Image.Image):
+        if _find_deep_png(source) and not isinstance(source, Image.Image | np.ndarray):
+            import cv2  # which takes long to load, and few files need it
+
             found = cv2.imdecode(np.frombuffer(read_bytes(source), np.uint8), cv2.IMREAD_UNCHANGED)
             if found is None or found.ndim != 3:
                 raise DataError(f"{name}: cannot be decoded", "Replace the file, or remove it with its pair.")
@@ -168,10 +169,10 @@ def find_empty(samples: np.ndarray, nodata: float | None) -> np.ndarray:
     """Return which values are no data: the value that stands for it, and what is no finite number.
 
     Args:
-        samples: Values of an image, of any shape.
+        samples: Values of an image.
         nodata: The value that stands for no data, or None; ignored if their type cannot hold it.
-    Returns:
-        bool, of the shape of the samples.
+    Shapes:
+        in any; out the same, bool.
     """
     is_empty = ~np.isfinite(samples) if samples.dtype.kind == "f" else np.zeros(samples.shape, dtype=bool)
     if nodata is None:

@@ -186,7 +186,15 @@ class Segmenter(nn.Module):
         return replace(self.geometry(view.shape[2], view.shape[3]), stride=stride)
 
     def make_blank(self, batch: int, height: int, width: int) -> Tensor:
-        """Return images of zeros as the network takes them, (B, C, H, W) in the type in which files store them."""
+        """Return images of zeros in the type in which files store them.
+
+        Args:
+            batch: Number of images.
+            height: Their height in pixels.
+            width: Their width in pixels.
+        Shapes:
+            out (B, C, H, W).
+        """
         form = self.backbone.input_spec.form
         shape = (batch, form.channels, height, width)
         return torch.zeros(shape, dtype=getattr(torch, form.dtype), device=self.mean.device)

@@ -29,6 +29,7 @@ ExcludePattern = Annotated[str, Field(pattern=r"[^\s./\\]")]
 Place = Annotated[str, Field(pattern=r"\S")]
 Scale = Annotated[float, Field(ge=1e-3, le=1e3)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+ImageValue = Annotated[float, Field(ge=-1e12, le=1e12)]
 Band = Annotated[int, Field(ge=1, le=MOST_BANDS)]
 Rate = Annotated[int, Field(ge=1, le=LARGEST_SIDE_PX)]
 
@@ -107,7 +108,7 @@ class DataConfig(Section):
     """Masks in colour: the id of each colour, such as {[255, 0, 0]: 1}, or a file: labelmap.txt, or CSV."""
     channels: Annotated[tuple[Band, ...], Field(min_length=1)] | Literal["rgb", "grey"] | None = None
     """Bands of the images, from 1, such as [3, 2, 1, 4]; or rgb or grey. Default: what the files hold."""
-    value_range: tuple[float, float] | None = None
+    value_range: tuple[ImageValue, ImageValue] | None = None
     """Stored values that become 0 and 1, such as [0, 4095]. Default: those of the type; photos become 8 bits."""
     page: Annotated[int, Field(ge=1, le=MOST_PAGES)] | None = None
     """Page of image files that hold several, from 1. Default: such files are refused."""

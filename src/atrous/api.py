@@ -19,7 +19,6 @@ from atrous.core.data_source import PYTHON_SOURCE
 from atrous.core.errors import ConfigError, UsageError, note_on_stop
 from atrous.core.files import save_json, shorten_paths
 from atrous.core.inference_options import InferenceOptions, Opening
-from atrous.core.inputs import ImageForm
 from atrous.core.output_folder import require_folder, require_place, require_replaceable
 from atrous.core.provenance import collect_provenance
 from atrous.core.records import MessageCallback, Note, NoteCollector, ProgressCallback, Scores, send_message
@@ -513,7 +512,7 @@ def export(
     path = _choose_export_folder(model, opened) / f"{_name_export(model)}{suffix}" if out is None else Path(out)
     if out is None:
         require_export_place(path, format, overwrite=overwrite)
-    images = _find_calibration(calibrate, opened.run, opened.card.form) if int8 else None
+    images = _find_calibration(calibrate, opened) if int8 else None
     with note_on_stop(lambda error: f"{path} was not written." * isinstance(error, KeyboardInterrupt)):
         parity = export_network(
             opened.network,
@@ -542,13 +541,13 @@ def _choose_export_folder(model: Loadable, opened: Model) -> Path:
     return place.parent if place.is_file() else Path()
 
 
-def _find_calibration(source: str | Path | None, run: RunFolder | None, form: ImageForm) -> list[np.ndarray]:
+def _find_calibration(source: str | Path | None, model: Model) -> list[np.ndarray]:
     if source is not None:
-        return read_images(source, form)
-    if run is None:
+        return read_images(source, model.card.form)
+    if model.run is None:
         raise UsageError("int8: no images to calibrate by", "Give a folder of them: `calibrate=photos/`.")
     hint = "Give a folder of images: `calibrate=photos/`."
-    return sample_images(rebuild_splits(run.path, needed=(), hint=hint).train, form)
+    return sample_images(rebuild_splits(model.run.path, needed=(), hint=hint).train, model.card.form)
 
 
 def _name_models(models: Sequence[Loadable]) -> list[str]:

@@ -135,7 +135,7 @@ def inspect_image(path: Path, *, content: bytes | None = None) -> tuple[ImageHea
         DataError: It cannot be read: the file is missing, truncated or damaged, or of a type that is not read.
         MachineError: Not enough memory to decode it, or a TIFF needs a package that is not installed.
     """
-    if not is_tiff(path):
+    if not is_tiff(path if content is None else content):
         return check_image(path, content=content)
     stored = read_stored(path, page=1)
     header, traits = check_image(path, content=content) if stored.is_photo else (None, None)

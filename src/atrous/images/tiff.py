@@ -208,7 +208,7 @@ class TiffImage:
             DataError: The file is broken.
         """
         for number in range(-(-self.height // self._step)):
-            with self._naming_the_file():
+            with _naming(self._path):
                 yield self._decode(number)
 
     def _decode(self, number: int) -> np.ndarray:

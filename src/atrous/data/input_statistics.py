@@ -7,6 +7,7 @@ import numpy as np
 from atrous.core.errors import DataError
 from atrous.core.inputs import InputSpec
 from atrous.core.labels import IGNORE_INDEX
+from atrous.core.words import describe_count
 from atrous.data.contracts import SegmentationDataset
 from atrous.data.samples import find_form, read_sample
 
@@ -40,7 +41,8 @@ def measure_input(dataset: SegmentationDataset, seed: int) -> InputSpec:
         squares += np.square(values).sum(axis=0)
         pixels += len(values)
     if not pixels:
-        raise DataError(f"{dataset.name}: no labelled pixel in {count} images", "Check the masks and data.ignore.")
+        shown = describe_count(count, "image")
+        raise DataError(f"{dataset.name}: no labelled pixel in {shown}", "Check the masks and data.ignore.")
     mean = total / pixels
     std = np.sqrt(np.maximum(squares / pixels - mean**2, 0.0))
     std[std < _SMALLEST_STD] = 1.0

@@ -131,12 +131,15 @@ def _recognise(root: Path, request: DataRequest) -> _Layout:
         return replace(layout, notes=(*layout.notes, Note("template-found", message)))
     listed = [f"{name}/" for name in sorted(folders)]
     guess = guess_places(root)
-    known = f"Name the files in data.images and data.masks, such as labels/{STEM}_mask.png. Known are:\n  {LAYOUTS}"
-    fix = "Two of them look like images and masks. If they are, write:" if guess else known
-    message = f"{root}: unknown layout; folders inside: {shorten_list(listed) or 'none'}"
-    raise build_error(
-        [Finding("unknown-layout", "error", 1, message, fix=f"{suggest_conversion(root)}{fix}", settings=guess)]
+    likely = (
+        f"{guess['images']} and {guess['masks']} look like images and masks; if they are, write that. " if guess else ""
     )
+    fix = (
+        f"{suggest_conversion(root)}{likely}"
+        f"Name the files in data.images and data.masks, such as labels/{STEM}_mask.png. Known are:\n  {LAYOUTS}"
+    )
+    message = f"{root}: unknown layout; folders inside: {shorten_list(listed) or 'none'}"
+    raise build_error([Finding("unknown-layout", "error", 1, message, fix=fix, settings=guess)])
 
 
 def _read_kinds(root: Path, request: DataRequest, image_name: str, mask_name: str) -> _Layout:

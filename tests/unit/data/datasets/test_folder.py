@@ -115,6 +115,8 @@ def test_unknown_layout_lists_what_is_there_and_what_is_known(tmp_path):
     with pytest.raises(DataError, match=r"folders inside: one/, two/") as caught:
         build_folder(tmp_path)
     assert "images/ and masks/" in caught.value.hint
+    assert caught.value.findings[0].settings == {"images": "one", "masks": "two"}
+    assert "data:\n  images: one\n  masks: two" in caught.value.hint
 
 
 def lay_out(root, layout, names):

@@ -47,13 +47,16 @@ def parse_options(description: str, add: Callable[[argparse.ArgumentParser], Non
     return options
 
 
-def take_turns(sides: Mapping[str, Side], rounds: int, *, warm_up: int = 1) -> dict[str, list[float]]:
+def take_turns(
+    sides: Mapping[str, Side], rounds: int, *, warm_up: int = 1, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """Run all candidates in turns.
 
     Args:
         sides: Candidates by name.
         rounds: Timed turns.
         warm_up: Untimed runs of each candidate.
+        clock: Returns the seconds. `time.process_time` does not count the time in which other processes run.
     Returns: The seconds of each candidate, turn by turn.
     """
     for run in sides.values():
@@ -62,9 +65,9 @@ def take_turns(sides: Mapping[str, Side], rounds: int, *, warm_up: int = 1) -> d
     times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, run in sides.items():
-            begun = time.perf_counter()
+            begun = clock()
             run()
-            times[name].append(time.perf_counter() - begun)
+            times[name].append(clock() - begun)
     return times
 
 

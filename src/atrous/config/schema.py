@@ -176,6 +176,12 @@ class TrainingConfig(Section):
     """Range of the random scale."""
     flip: bool = True
     """Whether images are mirrored left-right at random."""
+    flip_vertical: bool = False
+    """Whether images are mirrored upside down at random: for images without an up, such as aerial ones."""
+    quarter_turns: bool = False
+    """Whether images are turned by 0, 90, 180 or 270 degrees at random; likewise."""
+    rotation: Annotated[float, Field(ge=0.0, le=180.0)] = 0.0
+    """Largest angle of a random rotation to either side, in degrees."""
     jitter: Fraction = 0.0
     """Strength of random brightness, contrast, saturation and hue; 0 in the paper's recipe."""
     optimizer: str = "adamw"
@@ -253,6 +259,8 @@ class OutputConfig(Section):
     """auto, cpu, cuda, cuda:1, mps."""
     workers: Annotated[int, Field(ge=0, le=256)] | None = None
     """Processes that read and augment. Default: 0 on a CPU, else the usable cores, at most 8."""
+    cache_mib: Annotated[int, Field(ge=0, le=2**30)] | None = None
+    """Memory in MiB for decoded training images. Default: an eighth of the machine's; 0 for none."""
     logger: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
     """Trackers in addition to metrics.csv."""
     log_model: bool = False

@@ -119,6 +119,11 @@ def find_memory_mib() -> int:
     return compute_total_bytes() // 2**20
 
 
+def compute_cache_bytes() -> int:
+    """Return the memory in bytes that data which could be read again may take: an eighth of the total."""
+    return compute_total_bytes() // 8
+
+
 def _read_meminfo(field: str) -> int | None:
     """Return a field of /proc/meminfo in bytes; None without such a file or field."""
     path = PROC / "meminfo"

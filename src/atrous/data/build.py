@@ -319,6 +319,7 @@ def build_stream(
     one_pass: np.ndarray | None = None,
     *,
     input_spec: InputSpec | None = None,
+    cache_bytes: int = 0,
 ) -> Stream:
     """Build the endless stream of augmented samples.
 
@@ -327,6 +328,7 @@ def build_stream(
         training: Crop, augmentation and seed.
         one_pass: The images of one pass as `list_pass` lists them, (N,). Default: each image once.
         input_spec: The images of the network; beyond the border of one that is no photo is its mean. Default: photos.
+        cache_bytes: Memory for decoded images.
     Raises:
         ConfigError: See `require_augmentation`.
         DataError: The data set is empty.
@@ -335,8 +337,17 @@ def build_stream(
 
     require_augmentation(dataset, training)
     padding = PADDING_COLOUR if input_spec is None or input_spec.form.is_photo else input_spec.stored_mean
-    augmentation = Augmentation(training.crop, training.scale_range, training.flip, training.jitter, padding)
-    return Stream(dataset, augmentation, training.seed, one_pass)
+    augmentation = Augmentation(
+        training.crop,
+        training.scale_range,
+        training.flip,
+        training.jitter,
+        flip_vertical=training.flip_vertical,
+        quarter_turns=training.quarter_turns,
+        rotation=training.rotation,
+        padding=padding,
+    )
+    return Stream(dataset, augmentation, training.seed, one_pass, cache_bytes=cache_bytes)
 
 
 def build_loader(
@@ -348,6 +359,7 @@ def build_loader(
     num_places: int,
     workers: int,
     input_spec: InputSpec | None = None,
+    cache_bytes: int = 0,
 ) -> Iterator[Batch]:
     """Build the batches of a part of the stream; see `iter_batches`.
 
@@ -359,10 +371,13 @@ def build_loader(
         num_places: Number of positions, a multiple of the batch size.
         workers: Processes that read and augment; 0 reads in this one.
         input_spec: See `build_stream`.
+        cache_bytes: Memory for decoded images, of all these processes together.
     """
     from atrous.data.sampling import iter_batches
 
-    stream = build_stream(dataset, training, one_pass, input_spec=input_spec)
+    stream = build_stream(
+        dataset, training, one_pass, input_spec=input_spec, cache_bytes=cache_bytes // max(workers, 1)
+    )
     return iter_batches(stream, batch=training.batch, start_place=start_place, num_places=num_places, workers=workers)
 
 

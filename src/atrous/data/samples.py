@@ -98,12 +98,20 @@ def read_sample(dataset: SegmentationDataset, index: int) -> Sample:
         )
     num_classes = dataset.label_space.num_classes
     if labels.dtype == np.uint16:
-        is_valid = (labels + np.uint16(1)).max(initial=0) <= num_classes  # IGNORE_INDEX wraps around to 0
+        is_valid = _are_indices(labels, num_classes)
     else:
         is_valid = not labels.size or bool(((labels >= 0) & (labels < num_classes) | (labels == IGNORE_INDEX)).all())
     if not is_valid:
         raise _describe_range(labels, num_classes, where)
     return sample if labels.dtype == np.uint16 else Sample(sample.key, image, labels.astype(np.uint16))
+
+
+def _are_indices(labels: np.ndarray, num_classes: int) -> bool:
+    """Whether all labels, uint16, are class indices or `IGNORE_INDEX`."""
+    if num_classes > np.iinfo(np.int16).max:
+        return bool((labels + np.uint16(1)).max(initial=0) <= num_classes)  # IGNORE_INDEX wraps around to 0
+    signed = labels.view(np.int16)  # IGNORE_INDEX is -1; nothing is copied, which takes longer than the comparison
+    return bool(signed.max(initial=0) < num_classes and signed.min(initial=0) >= -1)
 
 
 def require_mask(dataset: SegmentationDataset, index: int) -> np.ndarray:

@@ -22,8 +22,8 @@ from atrous.core.seeds import compute_epoch_order, sample_generator
 from atrous.core.system_errors import describe_reason, describe_shortage
 from atrous.core.words import describe_count
 from atrous.data.augment.pipeline import Augmentation
+from atrous.data.cached import SampleCache
 from atrous.data.contracts import SegmentationDataset
-from atrous.data.samples import read_sample
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Batch:
     """Samples of consecutive places.
 
     Args:
-        images: (B, 3, H, W) uint8 RGB; of images that are not of 8 bits (B, C, H, W) float32, the stored values.
+        images: (B, 3, H, W) uint8 RGB; of images that are not of 8 bits (B, C, H, W) float32, the stored values. The
+            channels are last in memory.
         labels: (B, H, W) int64 class indices, IGNORE_INDEX where ignored.
         keys: Names of the samples, (B,).
         places: Their places in the stream, (B,).
@@ -53,12 +54,19 @@ class Stream:
         augmentation: How a sample is cropped and changed.
         seed: Seed of order and augmentation.
         one_pass: Indices of the images in one pass, (N,). Default: each image once.
+        cache_bytes: Memory for decoded images, in each process that reads the stream.
     Raises:
         DataError: The data set is empty.
     """
 
     def __init__(
-        self, dataset: SegmentationDataset, augmentation: Augmentation, seed: int, one_pass: np.ndarray | None = None
+        self,
+        dataset: SegmentationDataset,
+        augmentation: Augmentation,
+        seed: int,
+        one_pass: np.ndarray | None = None,
+        *,
+        cache_bytes: int = 0,
     ) -> None:
         if len(dataset) == 0:
             raise DataError(f"{dataset.name}: no images to train on")
@@ -66,6 +74,7 @@ class Stream:
         self.augmentation = augmentation
         self.seed = seed
         self.one_pass = np.arange(len(dataset)) if one_pass is None else one_pass
+        self._cache = SampleCache(dataset, cache_bytes)
         self._epoch = -1
         self._order = np.empty(0, dtype=np.int64)
 
@@ -80,7 +89,7 @@ class Stream:
         if epoch != self._epoch:
             self._order = self.one_pass[compute_epoch_order(self.seed, epoch, len(self.one_pass))]
             self._epoch = epoch
-        sample = read_sample(self.dataset, int(self._order[position]))
+        sample = self._cache.read(int(self._order[position]))
         image, labels = self.augmentation(sample.image, sample.labels, sample_generator(self.seed, place))
         return Sample(sample.key, image, labels)
 
@@ -189,9 +198,9 @@ def _collate(items: Sequence[tuple[int, Sample | AtrousError]]) -> Batch | Atrou
         if isinstance(sample, AtrousError):
             return sample
         samples.append(sample)
-    images = np.stack([sample.image.transpose(2, 0, 1) for sample in samples])
+    images = np.stack([sample.image for sample in samples])
     return Batch(
-        images=torch.from_numpy(images if images.dtype == np.uint8 else images.astype(np.float32)),
+        images=torch.from_numpy(images if images.dtype == np.uint8 else images.astype(np.float32)).permute(0, 3, 1, 2),
         labels=torch.from_numpy(np.stack([sample.labels for sample in samples]).astype(np.int64)),
         keys=tuple(sample.key for sample in samples),
         places=tuple(place for place, _ in items),

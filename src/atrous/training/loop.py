@@ -83,6 +83,7 @@ def _iter_steps(training: Training) -> Generator[tuple[list[Batch], float], None
         num_places=(total - start) * per_step,
         workers=training.workers,
         input_spec=training.network.input_spec,
+        cache_bytes=training.cache_bytes,
     )
     warmup = round(settings.warmup_fraction * total)
     for step in range(start, total):

@@ -16,14 +16,14 @@ from lightning.fabric import Fabric
 from atrous.config.schema import Config, TrainingConfig
 from atrous.core.errors import ConfigError, DataError
 from atrous.core.inputs import InputSpec
-from atrous.core.machine import count_usable_cores
+from atrous.core.machine import compute_cache_bytes, count_usable_cores
 from atrous.core.records import MessageCallback, Note
 from atrous.core.run_folder import RunFolder
 from atrous.core.words import describe_count
 from atrous.data.build import build_loader, compute_fingerprint, list_pass
 from atrous.data.contracts import Splits
 from atrous.data.input_statistics import describe_input, measure_input
-from atrous.data.samples import find_form
+from atrous.data.samples import find_form, read_sample
 from atrous.data.sampling import Batch
 from atrous.data.statistics import MaskStatistics, compute_class_weights
 from atrous.inference.precision import computes_bf16
@@ -73,6 +73,7 @@ class Training:
         plan: Length of the training.
         state: Where the training stands; changes with every step.
         workers: Processes that read images.
+        cache_bytes: Memory for decoded images, of all these processes together.
         wait: Seconds that steps waited for images; grows with every step.
         started: `time.monotonic()` at the start of this sitting.
     """
@@ -92,6 +93,7 @@ class Training:
     plan: Plan
     state: TrainState
     workers: int
+    cache_bytes: int
     wait: DataWait
     started: float
 
@@ -166,6 +168,7 @@ def prepare_training(
     else:
         plan = _plan(splits, one_pass, step, averaged, validator, journal, started)
     workers = choose_workers(config.output.workers, fabric.device)
+    cache_bytes = _choose_cache_bytes(config.output.cache_mib, splits, statistics, workers, journal.log)
     return Training(
         config,
         settings,
@@ -182,6 +185,7 @@ def prepare_training(
         plan,
         state,
         workers,
+        cache_bytes,
         DataWait(workers),
         started,
     )
@@ -320,6 +324,33 @@ def choose_workers(workers: int | None, device: torch.device) -> int:
     if workers is not None:
         return workers
     return 0 if device.type == "cpu" else min(count_usable_cores(), MAX_WORKERS)
+
+
+def _choose_cache_bytes(
+    cache_mib: int | None, splits: Splits, statistics: MaskStatistics, workers: int, on_message: MessageCallback
+) -> int:
+    """Choose the memory for decoded training images, and report it.
+
+    Args:
+        cache_mib: The memory in MiB that was asked for, or None.
+        splits: The data. Samples of the user's own code are not kept: it may change them, or keep them itself.
+        statistics: Pixels of the training images.
+        workers: Processes that read images, each of which keeps its own.
+        on_message: Receives the message.
+    """
+    budget = compute_cache_bytes() if cache_mib is None else cache_mib * 2**20
+    if not budget or not splits.is_repeatable or splits.train.image_path(0) is None:
+        return 0
+    sample = read_sample(splits.train, 0)
+    pixel_bytes = (sample.image.nbytes + sample.labels.nbytes) / sample.labels.size
+    needed = (int(statistics.pixels.sum()) + statistics.ignored_pixels) * pixel_bytes * max(workers, 1)
+    size = f"{needed / 2**20:,.0f} MiB"
+    on_message(
+        f"decoded images are kept in memory: {size}"
+        if needed <= budget
+        else f"decoded images are kept in memory as far as they fit: {budget / 2**20:,.0f} of {size} (output.cache_mib)"
+    )
+    return budget
 
 
 def build_task(

@@ -25,6 +25,20 @@ def test_encode_agrees_with_a_naive_loop_and_decode_undoes_it():
     np.testing.assert_array_equal(SPACE.decode(indices[valid]), mask[valid])
 
 
+@pytest.mark.parametrize("num_classes", [2, 200, 253, 254, 256])
+def test_masks_of_bytes_encode_as_wider_ones_do(num_classes):
+    ids = tuple(np.random.default_rng(0).permutation(256)[:num_classes].tolist())
+    space = LabelSpace(tuple(map(str, range(num_classes))), ids, ignored_ids=tuple({*range(256)} - {*ids, 7}))
+    known = np.array([number for number in range(256) if number in (*ids, *space.ignored_ids)], np.uint8)
+    mask = np.random.default_rng(1).choice(known, (50, 60))
+    encoded = space.encode(mask)
+    assert encoded.dtype == np.uint16
+    np.testing.assert_array_equal(encoded, space.encode(mask.astype(np.uint16)))
+    if 7 not in known:
+        with pytest.raises(DataError, match=r"7 \(1 pixel\)"):
+            space.encode(np.array([[7, known[0]]], np.uint8))
+
+
 def test_an_image_in_place_of_a_mask_is_a_short_message():
     with pytest.raises(DataError) as caught:
         SPACE.encode(np.arange(256, dtype=np.uint8).reshape(16, 16))

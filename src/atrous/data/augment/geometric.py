@@ -1,8 +1,13 @@
-"""Scale, crop and mirror an image with its labels, by one map for both."""
+"""Scale, crop, mirror and rotate an image with its labels, by one map for both.
+
+A crop is cut out of the image first and scaled after that, so that no pixel is scaled in vain. Its window consists of
+whole pixels of the image, and its scale follows: what is drawn, up to half a pixel in the side of the window.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -12,68 +17,163 @@ from atrous.core.labels import IGNORE_INDEX
 
 PADDING_COLOUR = (124, 116, 104)
 """RGB beyond the border of the image: the mean of ImageNet, which is near 0 after normalisation."""
-MOST_BANDS_AT_ONCE = 4
 MAX_SIDE_PX = 32_766
-"""Longest side that OpenCV before version 5 can warp: its coordinates are 16-bit."""
+"""Longest side that OpenCV before version 5 can rotate: its coordinates are 16-bit."""
+_MOST_CHANNELS = 4
+"""Channels that OpenCV scales and rotates at once in all its versions."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """One axis of a crop: the pixels of the image that it shows, and those of the crop that show them.
+
+    Args:
+        start: The first of the image's pixels.
+        length: Their number, >= 1.
+        before: Padding before the first of the crop's pixels.
+        size: Their number, >= 1.
+    """
+
+    start: int
+    length: int
+    before: int
+    size: int
+
+    @property
+    def step(self) -> float:
+        """Pixels of the image per pixel of the crop."""
+        return self.length / self.size
+
+    @property
+    def offset(self) -> float:
+        """The point of the image that the centre of the crop's first pixel shows; pixels are areas."""
+        return self.start + (0.5 - self.before) * self.step - 0.5
 
 
 @dataclass(frozen=True)
 class CropGeometry:
-    """Which part of the scaled image becomes the crop.
+    """Which part of the image becomes the crop.
+
+    It is first rotated, then mirrored, then turned.
 
     Args:
         crop: Side of the crop in pixels.
-        scale: Size of the scaled image / size of the image.
-        top: First row of the crop in the scaled image; negative if rows above the image are padding.
-        left: First column likewise.
+        rows: Its vertical axis.
+        columns: Its horizontal axis.
         flip: Whether the crop is mirrored left-right.
+        flip_vertical: Whether the crop is mirrored upside down.
+        quarter_turns: Number of turns by 90 degrees, anticlockwise.
+        rotation: Angle in degrees by which the crop is rotated about its centre, anticlockwise. What then comes into
+            view is taken from the image.
     """
 
     crop: int
-    scale: float
-    top: int
-    left: int
-    flip: bool
+    rows: Span
+    columns: Span
+    flip: bool = False
+    flip_vertical: bool = False
+    quarter_turns: int = 0
+    rotation: float = 0.0
+
+    def find_window(self, size: tuple[int, int]) -> tuple[slice, slice]:
+        """Return the rows and the columns of an image of this size that the crop needs."""
+        spans = (self.rows, self.columns)
+        if not self.rotation:
+            return tuple(slice(span.start, span.start + span.length) for span in spans)  # type: ignore[return-value]
+        last = self.crop - 1
+        corners = self.compute_matrix() @ np.array([[0, last, 0, last], [0, 0, last, last], [1, 1, 1, 1]])
+        window = []
+        for points, side in zip(corners[::-1], size, strict=True):
+            start = min(max(int(np.floor(points.min())) - 1, 0), side - 1)
+            window.append(slice(start, max(min(int(np.ceil(points.max())) + 2, side), start + 1)))
+        return window[0], window[1]
+
+    @property
+    def mirror(self) -> int | None:
+        """OpenCV's number for how the crop is mirrored; None if it is not."""
+        return {(True, False): 1, (False, True): 0, (True, True): -1}.get((self.flip, self.flip_vertical))
 
     def compute_matrix(self) -> np.ndarray:
-        """Return the map from (x, y) in the crop to the image, whose pixels are areas with centres at half a pixel.
+        """Return the map from (x, y) in the crop, before it is turned and mirrored, to the image.
 
         Shapes:
-            out (M, M + 1) with M = 2: a matrix and an offset.
+            out (2, 3): a matrix and an offset.
         """
-        step = 1.0 / self.scale
-        first_x = (self.left + 0.5) * step - 0.5
-        first_y = (self.top + 0.5) * step - 0.5
-        if self.flip:
-            return np.array([[-step, 0.0, first_x + (self.crop - 1) * step], [0.0, step, first_y]])
-        return np.array([[step, 0.0, first_x], [0.0, step, first_y]])
+        cosine, sine = np.cos(np.radians(self.rotation)), np.sin(np.radians(self.rotation))
+        centre = np.full(2, (self.crop - 1) / 2)
+        turn = np.array([[cosine, -sine], [sine, cosine]])
+        steps = np.array([self.columns.step, self.rows.step])
+        offset = np.array([self.columns.offset, self.rows.offset]) + steps * (centre - turn @ centre)
+        return np.column_stack([steps[:, None] * turn, offset])
+
+    def shift(self, top: int, left: int) -> CropGeometry:
+        """Return the same crop of an image whose first rows and columns are missing.
+
+        Args:
+            top: Number of missing rows.
+            left: Number of missing columns.
+        """
+        rows, columns = replace(self.rows, start=self.rows.start - top), self.columns
+        return replace(self, rows=rows, columns=replace(columns, start=columns.start - left))
 
 
 def draw_geometry(
-    size: tuple[int, int], crop: int, scale_range: tuple[float, float], flip: bool, generator: np.random.Generator
+    size: tuple[int, int],
+    crop: int,
+    scale_range: tuple[float, float],
+    generator: np.random.Generator,
+    *,
+    flip: bool = True,
+    flip_vertical: bool = False,
+    quarter_turns: bool = False,
+    rotation: float = 0.0,
+    centre: tuple[int, int] | None = None,
 ) -> CropGeometry:
-    """Draw the scale (uniform), the position (uniform over all without needless padding) and mirroring.
+    """Draw the scale (uniform), the position (uniform over all without needless padding), and the rest.
 
     The number of draws does not depend on the options, so switching one off leaves the others unchanged.
 
     Args:
         size: Height and width of the image.
-        crop: Side of the crop in pixels.
-        scale_range: Smallest and largest scale.
-        flip: Whether the crop may be mirrored.
+        crop: Side of the square crop in pixels.
+        scale_range: Smallest and largest scale: size of the scaled image / size of the image.
         generator: Source of the draws.
+        flip: Whether the crop may be mirrored left-right.
+        flip_vertical: Whether the crop may be mirrored upside down.
+        quarter_turns: Whether it may be turned by 90, 180 and 270 degrees.
+        rotation: Largest angle in degrees by which it is rotated to either side.
+        centre: Row and column of the pixel that the crop is centred on, as far as it needs no padding for that.
+            Default: drawn.
     """
-    scale = float(generator.uniform(*scale_range))
-    rooms = [round(side * scale) - crop for side in size]
-    top, left = (int(generator.integers(min(room, 0), max(room, 0), endpoint=True)) for room in rooms)
-    mirrored = bool(generator.random() < 0.5)
-    return CropGeometry(crop, scale, top, left, flip and mirrored)
+    draws = generator.random(7).tolist()
+    scale = scale_range[0] + (scale_range[1] - scale_range[0]) * draws[0]
+    top, left = (None, None) if centre is None else centre
+    return CropGeometry(
+        crop,
+        _place_span(size[0], crop, scale, draws[1], top),
+        _place_span(size[1], crop, scale, draws[2], left),
+        flip=flip and draws[3] < 0.5,
+        flip_vertical=flip_vertical and draws[4] < 0.5,
+        quarter_turns=int(4 * draws[5]) if quarter_turns else 0,
+        rotation=rotation * (2.0 * draws[6] - 1.0),
+    )
+
+
+def _place_span(side: int, crop: int, scale: float, place: float, centre: int | None) -> Span:
+    """Return an axis of a crop at a place from 0 to 1, 1 excluded, or centred on a pixel."""
+    scaled = max(round(side * scale), 1)
+    if scaled <= crop:
+        return Span(0, side, int(place * (crop - scaled + 1)), scaled)
+    length = min(max(round(crop / scale), 1), side)
+    last = side - length
+    start = int(place * (last + 1)) if centre is None else min(max(centre - length // 2, 0), last)
+    return Span(start, length, 0, crop)
 
 
 def apply_geometry(
     image: np.ndarray, labels: np.ndarray, geometry: CropGeometry, padding: tuple[float, ...] = PADDING_COLOUR
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sample the crop in one pass: the image bilinear, labels nearest, so that no new id can appear.
+    """Sample the crop: the image bilinear, labels nearest, so that no new id can appear.
 
     Args:
         image: The image.
@@ -84,59 +184,93 @@ def apply_geometry(
         in (H, W, C) uint8, uint16 or float32 and (H, W) uint16; out the same types, (N, N, C) and (N, N), N the side
         of the crop, IGNORE_INDEX beyond the border.
     Raises:
-        DataError: The crop, or the part of the image that it shows, is longer than OpenCV can warp.
+        DataError: A rotated crop shows a part of the image that is longer than OpenCV can rotate.
     """
-    matrix, size = geometry.compute_matrix(), (geometry.crop, geometry.crop)
-    if max(*labels.shape, geometry.crop) > MAX_SIDE_PX:
-        image, labels, matrix = _cut_out(image, labels, geometry)
-    return (
-        _warp_image(image, matrix, size, padding),
-        cv2.warpAffine(
-            labels,
-            matrix,
-            size,
-            flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_CONSTANT,
-            borderValue=IGNORE_INDEX,
-        ),
-    )
+    rows, columns = geometry.find_window((labels.shape[0], labels.shape[1]))
+    image, labels = image[rows, columns], labels[rows, columns]
+    if geometry.rotation:
+        image, labels = _rotate(image, labels, geometry.shift(rows.start, columns.start), padding)
+        down, across = -1 if geometry.flip_vertical else 1, -1 if geometry.flip else 1
+        image, labels = image[::down, ::across], labels[::down, ::across]
+    else:
+        image, labels = _scale_image(image, geometry, padding), _scale_labels(labels, geometry)
+    image, labels = (np.rot90(pixels, geometry.quarter_turns) for pixels in (image, labels))
+    return np.ascontiguousarray(image), np.ascontiguousarray(labels)
 
 
-def _warp_image(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], padding: tuple[float, ...]) -> np.ndarray:
-    """Sample an image (H, W, C), four bands at a time, since OpenCV's border has no more."""
+def _scale_image(window: np.ndarray, geometry: CropGeometry, padding: tuple[float, ...]) -> np.ndarray:
+    crop = np.empty((geometry.crop, geometry.crop, window.shape[2]), dtype=window.dtype)
+    shown = crop[_surround(crop, geometry, padding)]
+    size = (geometry.columns.size, geometry.rows.size)
+    for few, into in zip(_iter_channels(window), _iter_channels(shown), strict=True):
+        if geometry.mirror is None and few is window:
+            cv2.resize(few, size, dst=into, interpolation=cv2.INTER_LINEAR)
+        else:
+            scaled = cv2.resize(np.ascontiguousarray(few), size, interpolation=cv2.INTER_LINEAR)
+            scaled = scaled if geometry.mirror is None else cv2.flip(scaled, geometry.mirror)
+            into[:] = scaled.reshape(into.shape)
+    return crop
+
+
+def _scale_labels(window: np.ndarray, geometry: CropGeometry) -> np.ndarray:
+    """Return for each pixel the label of the pixel in which its centre is."""
+    places = []
+    for span, is_mirrored in ((geometry.rows, geometry.flip_vertical), (geometry.columns, geometry.flip)):
+        inside = np.clip(np.arange(geometry.crop) - span.before, 0, span.size - 1)
+        place = (2 * inside + 1) * span.length // (2 * span.size)
+        places.append(place[::-1] if is_mirrored else place)
+    crop = window[places[0]][:, places[1]]
+    _surround(crop, geometry, (IGNORE_INDEX,))
+    return crop
+
+
+def _surround(crop: np.ndarray, geometry: CropGeometry, values: tuple[float, ...]) -> tuple[slice, slice]:
+    """Fill the padding of a crop before any turn, and return the part of it that shows the image.
+
+    Args:
+        crop: The crop, (N, N) or (N, N, C), changed in place.
+        geometry: Its geometry.
+        values: Padding, one value or one for each channel.
+    """
     parts = []
-    for first in range(0, image.shape[2], MOST_BANDS_AT_ONCE):
-        bands = slice(first, first + MOST_BANDS_AT_ONCE)
-        part = cv2.warpAffine(
-            image[..., bands],
-            matrix,
-            size,
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_CONSTANT,
-            borderValue=padding[bands],
-        )
-        parts.append(part if part.ndim == 3 else part[..., None])
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+    for span, is_mirrored in ((geometry.rows, geometry.flip_vertical), (geometry.columns, geometry.flip)):
+        before = geometry.crop - span.before - span.size if is_mirrored else span.before
+        parts.append(slice(before, before + span.size))
+    rows, columns = parts
+    line = np.empty(crop.shape[1:], dtype=crop.dtype)
+    line[:] = values if crop.ndim == 3 else values[0]
+    crop[: rows.start], crop[rows.stop :] = line, line  # whole rows are copied much faster than single pixels
+    crop[rows, : columns.start], crop[rows, columns.stop :] = line[: columns.start], line[columns.stop :]
+    return rows, columns
 
 
-def _cut_out(
-    image: np.ndarray, labels: np.ndarray, geometry: CropGeometry
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the part of an image and its labels that a crop shows, with a margin, and the map to that part."""
-    matrix = geometry.compute_matrix()
-    parts: list[slice] = []
-    for axis, side in ((0, labels.shape[1]), (1, labels.shape[0])):
-        ends = matrix[axis, 2], matrix[axis, 2] + matrix[axis, axis] * (geometry.crop - 1)
-        start = min(max(int(np.floor(min(ends))) - 2, 0), side - 1)
-        stop = max(min(int(np.ceil(max(ends))) + 3, side), start + 1)
-        matrix[axis, 2] -= start
-        parts.append(slice(start, stop))
-    columns, rows = parts
-    longest = max(geometry.crop, columns.stop - columns.start, rows.stop - rows.start)
+def _iter_channels(image: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield an image (H, W, C) with a few channels at a time."""
+    if image.shape[2] <= _MOST_CHANNELS:
+        yield image
+        return
+    for first in range(0, image.shape[2], _MOST_CHANNELS):
+        yield image[..., first : first + _MOST_CHANNELS]
+
+
+def _rotate(
+    image: np.ndarray, labels: np.ndarray, geometry: CropGeometry, padding: tuple[float, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    longest = max(geometry.crop, *labels.shape)
     if longest > MAX_SIDE_PX:
         raise DataError(
-            f"a crop of {geometry.crop:,} pixels at scale {geometry.scale:.3g} takes {longest:,} pixels of an image "
-            f"{labels.shape[0]}x{labels.shape[1]} (height x width), more than {MAX_SIDE_PX:,}",
-            "Cut the images into tiles, or use a smaller training.crop or a larger training.scale_range.",
+            f"a rotated crop of {geometry.crop:,} pixels takes {longest:,} pixels of an image, more than "
+            f"{MAX_SIDE_PX:,}",
+            "Set training.rotation to 0, or use a smaller training.crop or a larger training.scale_range.",
         )
-    return image[rows, columns], labels[rows, columns], matrix
+    matrix, size = geometry.compute_matrix(), (geometry.crop, geometry.crop)
+
+    def warp(pixels: np.ndarray, values: list[float], method: int) -> np.ndarray:
+        flags = method | cv2.WARP_INVERSE_MAP
+        return cv2.warpAffine(pixels, matrix, size, flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=values)
+
+    turned = np.empty((*size, image.shape[2]), dtype=image.dtype)
+    colours = _iter_channels(np.array(padding)[None, None])
+    for few, into, colour in zip(_iter_channels(image), _iter_channels(turned), colours, strict=True):
+        into[:] = warp(np.ascontiguousarray(few), colour.ravel().tolist(), cv2.INTER_LINEAR).reshape(into.shape)
+    return turned, warp(labels, [IGNORE_INDEX], cv2.INTER_NEAREST)

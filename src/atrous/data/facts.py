@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,7 +19,7 @@ from atrous.core.labels import LabelSpace
 from atrous.core.machine import count_usable_cores
 from atrous.core.records import Progress, ProgressCallback
 from atrous.data.contracts import SegmentationDataset
-from atrous.data.facts_cache import FactsCache, MaskFacts, count_ids
+from atrous.data.facts_cache import NOTHING, FactsCache, MaskFacts, count_ids
 from atrous.data.mask_reader import PLAIN, MaskReader
 from atrous.data.samples import is_thread_safe, require_mask
 from atrous.images.decode import ImageHeader
@@ -27,8 +28,11 @@ from atrous.images.traits import ImageTraits
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+MOST_WAITING = 256
+"""Items that threads have been given, whose results have not been taken."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class ItemFacts:
     """What is known of one image and its mask.
 
@@ -57,7 +61,7 @@ class ItemFacts:
     digest: str | None = None
     mask_digest: str | None = None
     traits: ImageTraits | None = None
-    colours: Mapping[int, int] = field(default_factory=dict)
+    colours: Mapping[int, int] = field(default_factory=lambda: NOTHING)
 
 
 @dataclass(frozen=True)
@@ -145,8 +149,14 @@ def iter_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> I
         items: Its arguments.
     """
     pool = ThreadPoolExecutor(max_workers=count_usable_cores())
+    running: deque[Future[Result]] = deque()
     try:
-        yield from pool.map(function, items)
+        for item in items:  # not all at once: of a million, those that wait would take more memory than the results
+            running.append(pool.submit(function, item))
+            if len(running) > MOST_WAITING:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -178,7 +188,7 @@ def _read_files(
     key: str, image_path: Path | None, mask_path: Path | None, cache: FactsCache, reader: MaskReader
 ) -> ItemFacts:
     image = mask = image_error = mask_error = digest = mask_digest = traits = None
-    colours: Mapping[int, int] = {}
+    colours = NOTHING
     if image_path is not None:
         try:
             (image, traits), digest = cache.read_image(image_path), cache.read_digest(image_path)

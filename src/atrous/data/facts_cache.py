@@ -10,8 +10,10 @@ import contextlib
 import hashlib
 import json
 import os
+import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +33,10 @@ MAX_FOLDERS = 500
 """Folders of images or masks that are remembered; the ones not used for longest are dropped."""
 MAX_FILES = 200_000
 """Files of one folder that are remembered."""
+MOST_KEPT = 100_000
+"""Facts that are kept in memory, of whatever folders; more are on the disk alone."""
+MOST_LATEST, MOST_NEW = 1000, 10_000
+"""Hashes of the latest files, which are kept in any case, and facts of one folder that are written together."""
 MAX_IDS = 1000
 """Masks with more ids are not remembered: they are images, and their line would be long."""
 FEWEST_BLENDED = 5
@@ -40,12 +46,15 @@ MOST_BYTES = 2**26
 SETTLED_S = 2.0
 """Files younger than this are not remembered: a second change within the clock's resolution would go unnoticed."""
 
+NOTHING: Mapping[int, int] = {}
+"""No numbers: one object for all masks, of which there may be a million."""
+
 _FORMAT = "facts-7"
 _WASTE = 2
 """Lines / files from which a cache file is written again."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MaskFacts:
     """What one mask holds.
 
@@ -62,8 +71,8 @@ class MaskFacts:
     size: tuple[int, int]
     counts: dict[int, int]
     mode: str = ""
-    solid: dict[int, int] = field(default_factory=dict)
-    colours: dict[int, int] = field(default_factory=dict)
+    solid: Mapping[int, int] = field(default_factory=lambda: NOTHING)
+    colours: Mapping[int, int] = field(default_factory=lambda: NOTHING)
     palette: str = ""
 
 
@@ -101,9 +110,12 @@ class FactsCache:
         folder = folder or find_cache_folder()
         self._folder = None if folder is None else folder / _FORMAT
         self._known: dict[str, dict[tuple[str, str], list[Any]]] = {}
+        self._num_known = 0
+        self._latest: dict[tuple[str, str], list[Any]] = {}
         self._new: dict[str, list[list[Any]]] = {}
         self._wasteful: set[str] = set()
         self._absolute: dict[str, str] = {}
+        self._headers: dict[ImageHeader, ImageHeader] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> FactsCache:
@@ -150,11 +162,16 @@ class FactsCache:
         stamp = _require_stamp(path)
         with contextlib.suppress(TypeError, ValueError, OverflowError):
             height, width, mode, is_turned, traits = self._find("image", path, stamp)
-            return ImageHeader(int(height), int(width), str(mode), bool(is_turned)), ImageTraits.from_json(traits)
+            header = ImageHeader(int(height), int(width), sys.intern(str(mode)), bool(is_turned))
+            return self._share(header), ImageTraits.from_json(traits)
         header, traits = inspect_image(path, content=self._read_content(path, stamp))
         facts = [header.height, header.width, header.mode, header.is_turned, traits.to_json()]
         self._remember("image", path, stamp, facts)
-        return header, traits
+        return self._share(header), traits
+
+    def _share(self, header: ImageHeader) -> ImageHeader:
+        """Return one object for all equal headers, of which a data set may have a million."""
+        return self._headers.setdefault(header, header)
 
     def read_digest(self, path: Path) -> str:
         """Return a hash of a file, in hexadecimal.
@@ -190,16 +207,8 @@ class FactsCache:
         if self._folder is None:
             return
         with self._lock, contextlib.suppress(OSError):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            for folder, entries in self._new.items():
-                path = _locate(self._folder, folder)
-                if folder in self._wasteful:
-                    rows = list(self._known[folder].values())[-MAX_FILES:]
-                    save_text(path, "".join(_format_line(row) for row in rows))
-                else:
-                    _append(path, "".join(_format_line(row) for row in entries))
-            self._new.clear()
-            self._wasteful.clear()
+            for folder in list(self._new):
+                self._save_folder(folder)
             files = sorted(self._folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
             for path in files[:-MAX_FOLDERS]:
                 path.unlink(missing_ok=True)
@@ -209,8 +218,11 @@ class FactsCache:
         folder, name = self._locate_file(path)
         with self._lock:
             if folder not in self._known:
+                self._forget()
                 self._load(folder)
             entry = self._known[folder].get((kind, name))
+            if entry is None and kind == "digest":
+                entry = self._latest.get((folder, name))
         return entry[5] if entry is not None and entry[2:5] == stamp else None
 
     def _locate_file(self, path: Path) -> tuple[str, str]:
@@ -229,11 +241,13 @@ class FactsCache:
         except OSError:
             return
         num_read = 0
+        before = self._num_known
         for line in lines:
             with contextlib.suppress(ValueError, TypeError, RecursionError):
                 kind, name, size, modified_ns, changed_ns, facts = json.loads(line)
                 known[str(kind), str(name)] = [kind, name, size, modified_ns, changed_ns, facts]
                 num_read += 1
+        self._num_known = before + len(known)
         if num_read < sum(bool(line) for line in lines) or num_read > _WASTE * len(known) or len(known) > MAX_FILES:
             self._wasteful.add(folder)
             self._new[folder] = []
@@ -242,9 +256,45 @@ class FactsCache:
         folder, name = self._locate_file(path)
         entry = [kind, name, *stamp, facts]
         with self._lock:
-            self._known[folder][kind, name] = entry
+            if folder in self._known and self._num_known < MOST_KEPT:
+                self._num_known += (kind, name) not in self._known[folder]
+                self._known[folder][kind, name] = entry
+            elif kind == "digest":  # which is asked for right after
+                self._latest[folder, name] = entry
+                if len(self._latest) > MOST_LATEST:
+                    del self._latest[next(iter(self._latest))]
             if time.time_ns() - stamp[1] >= SETTLED_S * 1e9:
                 self._new.setdefault(folder, []).append(entry)
+                if len(self._new[folder]) >= MOST_NEW:
+                    with contextlib.suppress(OSError):
+                        self._save_folder(folder)
+
+    def _forget(self) -> None:
+        """Forget the folders that were read first, as long as too much is kept in memory; they are on the disk."""
+        while self._num_known >= MOST_KEPT and self._known:
+            folder = next(iter(self._known))
+            with contextlib.suppress(OSError):
+                self._save_folder(folder)
+            self._num_known -= len(self._known.pop(folder))
+            self._new.pop(folder, None)
+
+    def _save_folder(self, folder: str) -> None:
+        """Write what is new of a folder.
+
+        Raises:
+            OSError: The disk is full or read-only.
+        """
+        entries = self._new.pop(folder, None)
+        if self._folder is None or entries is None:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = _locate(self._folder, folder)
+        if folder in self._wasteful:
+            self._wasteful.discard(folder)
+            rows = {**self._known.get(folder, {}), **{(entry[0], entry[1]): entry for entry in entries}}
+            save_text(path, "".join(_format_line(row) for row in list(rows.values())[-MAX_FILES:]))
+        else:
+            _append(path, "".join(_format_line(row) for row in entries))
 
 
 def _require_stamp(path: Path) -> Stamp:
@@ -266,12 +316,13 @@ def _hash_file(path: Path) -> str:
 def _describe_mask(mask: StoredMask) -> MaskFacts:
     size, counts = count_ids(mask.values)
     palette = mask.palette
-    colours = {
+    colours: Mapping[int, int] = {
         number: int.from_bytes(palette[3 * number : 3 * number + 3], "big")
         for number in counts
         if 0 <= 3 * number < len(palette)
     }
-    solid = count_solid(mask.values) if len(counts) >= FEWEST_BLENDED else {}
+    solid = count_solid(mask.values) if len(counts) >= FEWEST_BLENDED else NOTHING
+    colours = colours or NOTHING
     return MaskFacts(size, counts, mask.mode, solid, colours, xxhash.xxh3_64_hexdigest(palette) if palette else "")
 
 
@@ -285,8 +336,10 @@ def _parse_mask(facts: Any) -> MaskFacts:
     pixels = {int(number): int(count) for number, count in counts}
     if min(pixels.values()) < 1 or sum(pixels.values()) != height * width:
         raise ValueError("the pixels of all ids are not those of the mask")
-    inside, shown = ({int(number): int(value) for number, value in table} for table in (solid, colours))
-    return MaskFacts((int(height), int(width)), pixels, str(mode), inside, shown, str(palette))
+    inside, shown = (
+        {int(number): int(value) for number, value in table} if table else NOTHING for table in (solid, colours)
+    )
+    return MaskFacts((int(height), int(width)), pixels, sys.intern(str(mode)), inside, shown, str(palette))
 
 
 def _locate(cache: Path, folder: str) -> Path:

@@ -15,7 +15,7 @@ from atrous.images.decode import IMAGE_SUFFIXES
 Unlabelled = Literal["error", "background", "ignore"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pair:
     """The file of an image and the file of its mask.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -10,11 +10,9 @@ from typing import ClassVar
 import numpy as np
 
 from atrous.core.errors import DataError
-from atrous.core.findings import require_no_errors
 from atrous.core.inputs import PHOTO, ImageForm
 from atrous.core.labels import IGNORE_INDEX, LabelSpace
 from atrous.core.records import Note, Sample
-from atrous.data.checks.folders import list_duplicates
 from atrous.data.classes import find_background
 from atrous.data.contracts import DataRequest, Splits, describe_dataset
 from atrous.data.division import Division, divide_pairs
@@ -117,17 +115,6 @@ def find_pairs(
         replace(inventory, unlabelled=unlabelled) for inventory in take_inventory(list(folders.values()), exclusion)
     )
     return {split: inventory.pairs for split, inventory in zip(folders, inventories, strict=True)}, inventories
-
-
-def require_single_files(names: Iterable[tuple[Path, ...]]) -> None:
-    """Refuse files that differ in their suffix alone, of which only one can belong to a pair.
-
-    Args:
-        names: The files of each name.
-    Raises:
-        DataError: A name has several files.
-    """
-    require_no_errors(list_duplicates(names))
 
 
 def build_pair_splits(

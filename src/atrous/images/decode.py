@@ -50,7 +50,7 @@ _TIFF_TYPES = {1: "unsigned", 2: "signed", 3: "float", 5: "complex signed", 6: "
 _ARRAY_SHAPES = "(H, W), (H, W, 3) or (H, W, 4)"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageHeader:
     """What the header of an image says, read without decoding the pixels.
 

@@ -19,7 +19,7 @@ _MOST_MEASURED = 2**16
 _SUBFILE_TAG, _REDUCED_OR_MASK = 254, 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageTraits:
     """What checks compare between images.
 

@@ -101,7 +101,8 @@ def _check(
     try:
         splits = splits or find_splits(config, progress=progress)
     except DataError as error:
-        found = error.findings or (Finding("unknown-layout", "error", 1, error.message, fix=error.hint),)
+        code = error.code or "unknown-layout"
+        found = error.findings or (Finding(code, "error", 1, error.message, fix=error.hint),)
         return CheckResult(source, findings=found), ()
     for note in splits.notes:
         send_message(on_message, note)

@@ -16,7 +16,7 @@ from atrous.core.split_options import DEFAULT_SHARE
 from atrous.core.words import describe_count
 from atrous.data.checks.survey import Survey
 from atrous.data.checks.trials import propose_split
-from atrous.data.inventory import FolderListing, Inventory
+from atrous.data.inventory import FolderListing
 from atrous.images.decode import IMAGE_SUFFIXES
 
 _PAIRING = "A mask has the name and the sub-folder of its image, up to the suffix."
@@ -172,15 +172,7 @@ def check_foreign_files(survey: Survey) -> Iterator[Finding]:
 
 def check_excluded_files(survey: Survey) -> Iterator[Finding]:
     """Find the files that the user excluded, and patterns that leave out nothing."""
-    yield from list_excluded(survey.inventories)
-
-
-def list_excluded(inventories: Sequence[Inventory]) -> Iterator[Finding]:
-    """List the files that the user excluded from some folders, and patterns that leave out nothing.
-
-    Args:
-        inventories: What is in the folders.
-    """
+    inventories = survey.inventories
     listings = [listing for inventory in inventories for listing in (inventory.images, inventory.masks)]
     files = sorted({path for listing in listings for paths in listing.excluded.values() for path in paths})
     yield from _list_files("excluded-files", "note", "file", "skipped by data.exclude", files)

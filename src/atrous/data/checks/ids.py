@@ -178,7 +178,8 @@ def check_named_class_empty(survey: Survey) -> Iterator[Finding]:
     if mapping and ignored:
         low, high = totals
         message += f": the masks hold only {low} and {high}, and {high} is ignored"
-    fix = mapping or f"Name only classes that occur; or add images of {shorten_list(empty)}."
+    occurring = ", ".join(name for name, number in zip(space.names, space.ids, strict=True) if number in present)
+    fix = mapping or f"Name only classes that occur: {occurring}; or add images of the rest."
     settings = (
         _find_binary(survey)
         or propose_split(survey, "named-class-empty", {*space.ids} - present)

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from atrous.core.errors import DataError
-from atrous.core.findings import shorten_list
 from atrous.core.labels import LabelSpace
-from atrous.core.words import describe_count
-from atrous.data.checks.folders import list_excluded
 from atrous.data.classes import select_classes
 from atrous.data.contracts import DEFAULT_REQUEST, DataRequest, Splits
-from atrous.data.inventory import STEM, FileSet, Inventory, Pair, take_inventory
-from atrous.data.pairs import build_pair_splits, require_single_files
+from atrous.data.inventory import STEM, FileSet, Inventory, take_inventory
+from atrous.data.pairs import build_pair_splits
 
 _FOLDERS = ("leftImg8bit", "gtFine")
 IMAGE_END, MASK_END = "_leftImg8bit", "_gtFine_labelIds"
@@ -57,18 +53,24 @@ def build_cityscapes(root: Path, request: DataRequest = DEFAULT_REQUEST) -> Spli
         root: The folder of the data set.
         request: What is wanted; its classes are registered names to keep, or new names by registered id.
     Raises:
-        DataError: The folder is missing or has another layout, or files do not pair.
+        DataError: The folder is missing or has another layout.
         ConfigError: The request has classes that Cityscapes does not have.
     """
     space, notes = select_classes(CITYSCAPES, request.classes, request.ignore)
     images, masks = ({path.name for path in (root / kind).glob("*") if path.is_dir()} for kind in _FOLDERS)
     splits, skipped = request.choose_splits(images & masks, f"{root}, with splits in leftImg8bit/ and in gtFine/")
     inventories = {split: take_cityscapes_inventory(root, split, request) for split in splits}
-    pairs = {split: require_cityscapes_pairs(inventory) for split, inventory in inventories.items()}
-    excluded = [finding.to_note() for finding in list_excluded(list(inventories.values()))]
+    pairs = {split: inventory.pairs for split, inventory in inventories.items()}
     layout = f"Cityscapes' (leftImg8bit/ and gtFine/, {' and '.join(splits)})"
     return build_pair_splits(
-        root, "cityscapes", space, pairs, request, layout=layout, notes=(*notes, *skipped, *excluded)
+        root,
+        "cityscapes",
+        space,
+        pairs,
+        request,
+        layout=layout,
+        notes=(*notes, *skipped),
+        inventories=tuple(inventories.values()),
     )
 
 
@@ -84,21 +86,3 @@ def take_cityscapes_inventory(root: Path, split: str, request: DataRequest = DEF
         FileSet(root / kind / split, STEM + end) for kind, end in zip(_FOLDERS, (IMAGE_END, MASK_END), strict=True)
     )
     return take_inventory([(f"{split}/", images, masks)], request.find_exclusion(root))[0]
-
-
-def require_cityscapes_pairs(inventory: Inventory) -> tuple[Pair, ...]:
-    """Return the pairs of a split, sorted by key.
-
-    Raises:
-        DataError: There is no pair, an image or a mask has no partner, or several files have one name.
-    """
-    require_single_files([*inventory.images.files.values(), *inventory.masks.files.values()])
-    alone = sorted(map(str, (*inventory.images_without_mask, *inventory.masks_without_image)))
-    if alone or not inventory.pairs:
-        raise DataError(
-            f"{describe_count(len(alone), 'file')} without a partner: {shorten_list(alone)}"
-            if alone
-            else f"no images in {inventory.images.folder}",
-            f"NAME{IMAGE_END}.png in leftImg8bit/ goes with NAME{MASK_END}.png in gtFine/.",
-        )
-    return inventory.pairs

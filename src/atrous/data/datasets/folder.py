@@ -108,8 +108,8 @@ def _recognise(root: Path, request: DataRequest) -> _Layout:
     if {"JPEGImages", "SegmentationClass"} <= folders:
         note = Note("looks-like-voc", "VOC's layout: if this is PASCAL VOC, voc=PATH knows its names and colours")
         if (root / "ImageSets" / "Segmentation").is_dir():
-            pairs, skipped = find_voc_pairs(root, request)
-            return _Layout("VOC's", pairs, (note, *skipped))
+            pairs, skipped, inventories = find_voc_pairs(root, request)
+            return _Layout("VOC's", pairs, (note, *skipped), inventories=inventories)
         where = {train: ("", root / "JPEGImages", root / "SegmentationClass")}
         return _pair(root, request, "VOC's without lists", where, note, has_splits=False)
     if (kinds := find_kinds(root)) is not None:

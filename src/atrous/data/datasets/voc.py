@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from atrous.core.errors import DataError
@@ -9,11 +10,10 @@ from atrous.core.findings import shorten_list
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Note
 from atrous.core.words import describe_count
-from atrous.data.checks.folders import list_excluded
 from atrous.data.classes import select_classes
 from atrous.data.contracts import DEFAULT_REQUEST, DataRequest, Splits
-from atrous.data.inventory import Pair, take_inventory
-from atrous.data.pairs import build_pair_splits, require_single_files
+from atrous.data.inventory import FolderListing, Inventory, Pair, take_inventory
+from atrous.data.pairs import build_pair_splits
 
 VOC = LabelSpace(
     names=(
@@ -41,22 +41,32 @@ def build_voc(root: Path, request: DataRequest = DEFAULT_REQUEST) -> Splits:
         ConfigError: The request has classes that VOC does not have.
     """
     space, notes = select_classes(VOC, request.classes, request.ignore)
-    pairs, skipped = find_voc_pairs(root, request)
+    pairs, skipped, inventories = find_voc_pairs(root, request)
     lists = " and ".join(f"{split}.txt" for split in pairs)
     return build_pair_splits(
-        root, "voc", space, pairs, request, layout=f"VOC's (ImageSets/Segmentation/{lists})", notes=(*notes, *skipped)
+        root,
+        "voc",
+        space,
+        pairs,
+        request,
+        layout=f"VOC's (ImageSets/Segmentation/{lists})",
+        notes=(*notes, *skipped),
+        inventories=inventories,
     )
 
 
-def find_voc_pairs(root: Path, request: DataRequest) -> tuple[dict[str, tuple[Pair, ...]], tuple[Note, ...]]:
+def find_voc_pairs(
+    root: Path, request: DataRequest
+) -> tuple[dict[str, tuple[Pair, ...]], tuple[Note, ...], tuple[Inventory, ...]]:
     """Pair the files that each of the wanted lists names, in the order of the list; and say which lists are skipped.
+
+    What of a listed name has no partner is in the inventories.
 
     Args:
         root: The folder that holds JPEGImages/, SegmentationClass/ and ImageSets/.
         request: Which lists; for every pair, lists without names do not count.
     Raises:
-        DataError: A list is missing or empty, an image or mask that it names is missing, or several files have its
-            name; all files at once.
+        DataError: A list is missing or empty, or names files of which neither an image nor a mask exists; all at once.
     """
     folder = root / "ImageSets" / "Segmentation"
     existing = [path.stem for path in folder.glob("*.txt") if not request.every_pair or _read_list(path)]
@@ -64,26 +74,39 @@ def find_voc_pairs(root: Path, request: DataRequest) -> tuple[dict[str, tuple[Pa
     keys = {split: _read_list(folder / f"{split}.txt") for split in splits}
     empty = [str(folder / f"{split}.txt") for split in splits if not keys[split]]
     if empty:
-        raise DataError(f"{' and '.join(empty)}: no image named", "Write the names of the images, one a line.")
+        hint = "Write the names of the images, one a line."
+        raise DataError(f"{' and '.join(empty)}: no image named", hint, "empty-split")
     (inventory,) = take_inventory([("", root / "JPEGImages", root / "SegmentationClass")], request.find_exclusion(root))
     images, masks = inventory.images.files, inventory.masks.files
-    left_out = inventory.images.excluded.keys() - images.keys()
+    left_out = (inventory.images.excluded.keys() | inventory.masks.excluded.keys()) - (images.keys() | masks.keys())
     keys = {split: [key for key in names if key not in left_out] for split, names in keys.items()}
-    listed = list(dict.fromkeys(key for split in splits for key in keys[split]))
-    missing = [
-        f"{name}/{key}"
-        for name, files in (("JPEGImages", images), ("SegmentationClass", masks))
-        for key in listed
-        if key not in files
-    ]
+    missing = [key for names in keys.values() for key in names if key not in images and key not in masks]
     if missing:
         raise DataError(
-            f"{describe_count(len(missing), 'file')} of the lists not found in {root}: {shorten_list(missing)}",
+            f"{describe_count(len(missing), 'name')} of the lists without a file in JPEGImages/ or SegmentationClass/ "
+            f"of {root}: {shorten_list(list(dict.fromkeys(missing)))}",
             "Add the files, or remove their names from the lists.",
         )
-    require_single_files([files[key] for key in listed for files in (images, masks)])
-    pairs = {split: tuple(Pair(key, images[key][0], masks[key][0]) for key in keys[split]) for split in splits}
-    return pairs, (*notes, *(finding.to_note() for finding in list_excluded([inventory])))
+    inventories = tuple(
+        _keep_listed(inventory, {*names}, is_first=not number) for number, names in enumerate(keys.values())
+    )
+    pairs = {
+        split: tuple(Pair(key, images[key][0], masks[key][0]) for key in names if key in images and key in masks)
+        for split, names in keys.items()
+    }
+    return pairs, notes, inventories
+
+
+def _keep_listed(inventory: Inventory, keys: set[str], *, is_first: bool) -> Inventory:
+    """Return the part of an inventory that a list names; what is skipped is in that of the first list."""
+    images, masks = (
+        replace(
+            listing if is_first else FolderListing(listing.folder, {}),
+            files={key: paths for key, paths in listing.files.items() if key in keys},
+        )
+        for listing in (inventory.images, inventory.masks)
+    )
+    return replace(inventory, images=images, masks=masks)
 
 
 def _read_list(path: Path) -> list[str]:

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from atrous.config.schema import DataConfig
 from atrous.core.errors import DataError
 from atrous.core.labels import IGNORE_INDEX
+from atrous.data.build import build_splits
 from atrous.data.contracts import DataRequest
 from atrous.data.datasets.cityscapes import CITYSCAPES, build_cityscapes
 
@@ -55,8 +57,8 @@ def test_files_without_a_partner_are_named(tmp_path):
     add(tmp_path, "train", "ulm_000000_000019")
     alone = add(tmp_path, "train", "ulm_000001_000019", kinds=("image",))["image"]
     add(tmp_path, "val", "bonn_000001_000019")
-    with pytest.raises(DataError, match="1 file without a partner") as caught:
-        build_cityscapes(tmp_path)
+    with pytest.raises(DataError, match="1 image without a mask") as caught:
+        build_splits(DataConfig(source=f"cityscapes={tmp_path}"))
     assert str(alone) in caught.value.message
 
 
@@ -67,8 +69,8 @@ def test_a_missing_split_is_told_with_those_that_there_are(tmp_path):
     assert len(build_cityscapes(tmp_path, DataRequest(every_pair=True)).train) == 1
     (tmp_path / "leftImg8bit" / "val").mkdir()
     (tmp_path / "gtFine" / "val").mkdir()
-    with pytest.raises(DataError, match="no images in"):
-        build_cityscapes(tmp_path)
+    with pytest.raises(DataError, match="no pairs in"):
+        build_splits(DataConfig(source=f"cityscapes={tmp_path}"))
 
 
 def test_several_files_of_one_name_are_refused(tmp_path):
@@ -76,4 +78,4 @@ def test_several_files_of_one_name_are_refused(tmp_path):
     add(tmp_path, "val", "bonn_000001_000019")
     image.with_suffix(".jpg").write_bytes(image.read_bytes())
     with pytest.raises(DataError, match=f"1 name with several files: {image.with_suffix('.jpg')} and {image}"):
-        build_cityscapes(tmp_path)
+        build_splits(DataConfig(source=f"cityscapes={tmp_path}"))

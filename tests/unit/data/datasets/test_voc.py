@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from atrous.config.schema import DataConfig
 from atrous.core.errors import DataError
 from atrous.core.labels import IGNORE_INDEX
 from atrous.core.split_options import SplitOptions
+from atrous.data.build import build_splits
 from atrous.data.contracts import DataRequest
 from atrous.data.datasets.voc import VOC, build_voc
 
@@ -65,7 +67,12 @@ def test_missing_list_names_the_others(root):
 def test_listed_files_that_are_missing_are_all_named(root):
     (root / "JPEGImages" / "2007_a.jpg").unlink()
     (root / "SegmentationClass" / "2007_c.png").unlink()
-    with pytest.raises(DataError, match=r"2 files .*JPEGImages/2007_a, SegmentationClass/2007_c"):
+    with pytest.raises(DataError) as caught:
+        build_splits(DataConfig(source=f"voc={root}"))
+    assert f"1 image without a mask: {root}/JPEGImages/2007_c.jpg" in caught.value.message
+    assert f"1 mask without an image: {root}/SegmentationClass/2007_a.png" in caught.value.message
+    (root / "SegmentationClass" / "2007_a.png").unlink()
+    with pytest.raises(DataError, match=r"1 name of the lists without a file .*: 2007_a"):
         build_voc(root)
 
 
@@ -79,7 +86,7 @@ def test_an_empty_list_is_named_and_for_every_pair_it_does_not_count(root):
 @pytest.mark.parametrize(("folder", "suffix"), [("JPEGImages", ".png"), ("SegmentationClass", ".tif")])
 def test_several_files_of_a_listed_name_are_refused_and_others_do_not_matter(root, folder, suffix):
     for key in ("2007_unlisted", "2007_c"):
-        build_voc(root)
+        build_splits(DataConfig(source=f"voc={root}"))
         Image.new("L", (4, 1)).save(root / folder / f"{key}{suffix}")
     with pytest.raises(DataError, match=r"1 name with several files: .*2007_c\..* and .*2007_c\."):
-        build_voc(root)
+        build_splits(DataConfig(source=f"voc={root}"))

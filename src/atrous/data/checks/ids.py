@@ -89,14 +89,14 @@ def _find_binary(survey: Survey) -> dict[str, Any]:
 
     Of named classes the high id becomes the one that has no pixel.
     """
-    ids, _, _ = _drop_strays(survey)
+    ids, strays, _ = _drop_strays(survey)
     space = survey.splits[0].label_space if survey.splits else None
     if space is None or not suggest_mapping(ids, space.ignored_ids):
         return {}
     if not survey.are_classes_named:
         return {"label_map": {ids[1]: 1}, "classes": {0: "background", 1: "object"}}
     empty = [number for number in space.ids if number not in ids]
-    if len(empty) != 1 or ids[1] in space.ids:
+    if strays or len(empty) != 1 or ids[1] in space.ids:
         return {}
     rest = [number for number in space.ignored_ids if number != ids[1]]
     return {"label_map": {ids[1]: empty[0]}} | ({"ignore": rest} if ids[1] in space.ignored_ids else {})
@@ -174,10 +174,10 @@ def check_named_class_empty(survey: Survey) -> Iterator[Finding]:
     space, totals = train.label_space, train.sum_pixels()
     message = f"{train.name}: no valid pixel of {shorten_list(empty)} in {describe_count(len(train.items), 'mask')}"
     mapping = suggest_mapping(totals, space.ignored_ids)
-    ignored = [number for number in totals if number in space.ignored_ids]
-    if mapping and ignored:
+    if mapping:
         low, high = totals
-        message += f": the masks hold only {low} and {high}, and {high} is ignored"
+        message += f": the masks hold only {low} and {high}"
+        message += f", and {high} is ignored" if high in space.ignored_ids else ""
     occurring = ", ".join(name for name, number in zip(space.names, space.ids, strict=True) if number in present)
     fix = mapping or f"Name only classes that occur: {occurring}; or add images of the rest."
     settings = (

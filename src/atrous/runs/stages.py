@@ -232,9 +232,9 @@ def prepare_stages(
             num_classes, longest = stage.splits.train.label_space.num_classes, stage.statistics.longest_side_px
             settled, remark = settle_crop(stage_config, num_classes, longest, is_given=given_crops[number - 1])
             stage = replace(stage, config=settled)
-            if remark is not None and remark not in stage.notes:
-                send_message(on_message, remark)
-                stage = replace(stage, notes=(*stage.notes, remark))
+            if remark is not None and (note := remark.to_note()) not in stage.notes:
+                send_message(on_message, note)
+                stage = replace(stage, notes=(*stage.notes, note))
         require_trainable(stage.config, stage.splits, stage.statistics)
         stages.append(stage)
     return stages, _keep_crops(config, [stage.config.training.crop for stage in stages])

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
 from atrous.config.schema import Config, TrainingConfig
 from atrous.core.errors import ConfigError
+from atrous.core.findings import Finding
 from atrous.core.inputs import InputSpec
-from atrous.core.records import Note
 from atrous.core.words import describe_count
 from atrous.networks.build import build_network
 from atrous.networks.rates import RATE_STRIDE
@@ -21,7 +23,7 @@ CROP_STEP_PX = 32
 
 def settle_crop(
     config: Config, num_classes: int, longest_side_px: int, *, is_given: bool
-) -> tuple[Config, Note | None]:
+) -> tuple[Config, Finding | None]:
     """Return settings whose crop follows the size of the images, unless one is given, and what has to be said of it.
 
     Args:
@@ -36,7 +38,10 @@ def settle_crop(
     is_chosen = not is_given and config.model.image_pooling != "crop_window"
     if is_chosen:
         config = set_crop(config, choose_crop(network, longest_side_px))
-    return config, describe_crop(network, config.training.crop, longest_side_px, is_chosen=is_chosen)
+    found = describe_crop(network, config.training.crop, longest_side_px, is_chosen=is_chosen)
+    if found is not None and found.command:
+        found = replace(found, command=found.command.replace("DATA", shlex.quote(config.data.source), 1))
+    return config, found
 
 
 def set_crop(config: Config, crop: int) -> Config:
@@ -117,7 +122,7 @@ def choose_crop(network: Segmenter, longest_side_px: int) -> int:
     return min(TrainingConfig().crop, max(_round_up(longest_side_px), find_smallest_crop(network)))
 
 
-def describe_crop(network: Segmenter, crop: int, longest_side_px: int, *, is_chosen: bool) -> Note | None:
+def describe_crop(network: Segmenter, crop: int, longest_side_px: int, *, is_chosen: bool) -> Finding | None:
     """Say how a crop goes with small images; nothing where images are not smaller.
 
     Args:
@@ -129,15 +134,21 @@ def describe_crop(network: Segmenter, crop: int, longest_side_px: int, *, is_cho
     covering, longest = _round_up(longest_side_px), describe_count(longest_side_px, "pixel")
     if crop <= covering:
         message = f"crop {crop}: no image has more than {longest} a side"
-        return Note("crop-chosen", message) if is_chosen and crop < TrainingConfig().crop else None
+        return Finding("crop-chosen", "note", 1, message) if is_chosen and crop < TrainingConfig().crop else None
     message = f"crop {crop} is larger than every image, which has at most {longest} a side"
     if covering < find_smallest_crop(network):
         rates = propose_rates(network, covering)
         message += f"; rates {_join(network.head.rates)} need {find_smallest_crop(network)}"
         advice = f"`crop={covering}` `set` model.head.rates='{rates}'" if rates else ""
+        command = "atrous train DATA --crop N --set model.head.rates='RATES'".replace("RATES", str(rates))
     else:
         advice = f"`crop={covering}`"
-    return Note("crop-larger-than-images", f"{message}; {advice} is faster" if advice else message)
+        command = "atrous train DATA --crop N"
+    message = f"{message}; {advice} is faster" if advice else message
+    code = "crop-larger-than-images"
+    if is_chosen or not advice:  # no smaller one is possible
+        return Finding(code, "note", 1, message)
+    return Finding(code, "warning", 1, message, fix=f"Write {advice}.", command=command.replace("N", str(covering)))
 
 
 def _round_up(side: int) -> int:

@@ -56,13 +56,14 @@ def test_the_crop_that_is_chosen_follows_the_images_and_says_so(name, longest, c
     assert choose_crop(network, longest) == crop
     require_cells(network, crop)
     said = describe_crop(network, crop, longest, is_chosen=True)
-    assert said is None if words is None else words in said
+    assert said is None if words is None else (words in said.message and said.severity == "note")
 
 
 def test_a_given_crop_that_is_larger_than_every_image_is_remarked_on():
     said = describe_crop(build("fcn-resnet18"), 353, 64, is_chosen=False)
     assert said.code == "crop-larger-than-images"
-    assert "`crop=65`" in said
+    assert "`crop=65`" in said.message
+    assert (said.severity, said.command) == ("warning", "atrous train DATA --crop 65")
 
 
 def test_at_the_refused_crop_the_side_taps_have_no_gradient_and_at_the_remedy_they_do():

@@ -200,6 +200,16 @@ def save_12_bits(root: Path) -> None:
     Image.fromarray(draw_noise(9, *SIZE, below=4096).astype(np.uint16)).save(first_image(root))
 
 
+def save_all_in_12_bits(root: Path) -> None:
+    for number, mask in enumerate(list_masks(root)):
+        Image.fromarray(draw_noise(number, *SIZE, below=4096).astype(np.uint16)).save(find_image(mask))
+
+
+def save_half_grey(root: Path) -> None:
+    for number, mask in enumerate(list_masks(root, "train")[:4] + list_masks(root, "val")[:2]):
+        save(find_image(mask), draw_noise(number, *SIZE))
+
+
 def add_profile(root: Path) -> None:
     path = first_image(root)
     Image.open(path).save(path, icc_profile=b"Adobe RGB (1998)")
@@ -400,8 +410,8 @@ CASES: dict[str, dict[str, Kind]] = {
     "near-duplicate-across-splits": {"one": copy_brighter, "clips": film},
     "same-group-across-splits": {"clips": film_two_scenes},
     "dark-images": {"one": lambda root: save(first_image(root), draw_noise(9, below=16))},
-    "unused-levels": {"one": save_12_bits},
-    "mixed-modes": {"grey": lambda root: save(first_image(root), draw_noise(9, *SIZE))},
+    "unused-levels": {"one": save_12_bits, "all": save_all_in_12_bits},
+    "mixed-modes": {"grey": lambda root: save(first_image(root), draw_noise(9, *SIZE)), "half": save_half_grey},
     "ignored-ids": {"void": lambda root: save(first_mask(root), draw_mask(0, 1, 255))},
     "exif-rotated": {"half a turn": turn},
     "icc-profile": {"Adobe": add_profile},

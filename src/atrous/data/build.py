@@ -248,6 +248,8 @@ def _begin_survey(config: DataConfig, splits: Splits) -> Survey:
         source="DATA" if source is None else str(source),
         excluded=config.exclude,
         split=config.split,
+        is_range_given=config.value_range is not None,
+        are_channels_given=config.channels is not None,
     )
 
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ MOST_BYTES = 2**26
 SETTLED_S = 2.0
 """Files younger than this are not remembered: a second change within the clock's resolution would go unnoticed."""
 
-NOTHING: Mapping[int, int] = {}
+NOTHING: Mapping[int, int] = MappingProxyType({})
 """No numbers: one object for all masks, of which there may be a million."""
 
 _FORMAT = "facts-7"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from atrous.core.findings import Finding, shorten_list
 from atrous.core.words import describe_count
@@ -29,7 +30,7 @@ def check_multi_page_image(survey: Survey) -> Iterator[Finding]:
 def check_dark_images(survey: Survey) -> Iterator[Finding]:
     """Find images that are black or nearly so."""
     files = _list_images(survey, lambda traits: traits.bits == 8 and traits.brightest < DARK)
-    if files:
+    if files and not survey.is_range_given:
         message = f"{describe_count(len(files), 'image')} nearly black everywhere: {shorten_list(files)}"
         fix = "Look at them: they may be empty, or of another range of values than 0 to 255."
         yield Finding("dark-images", "warning", len(files), message, tuple(files), fix, survey.exclude(files))
@@ -39,14 +40,20 @@ def check_unused_levels(survey: Survey) -> Iterator[Finding]:
     """Find 16-bit images that use a small part of their range, so that they are nearly black."""
     limit = SIXTEEN_BITS / UNUSED_FACTOR
     files = _list_images(survey, lambda traits: traits.bits == 16 and traits.peak < limit)
-    if files:
+    if files and not survey.is_range_given:
         peak = max(item.traits.peak for item in _list_items(survey) if item.traits and item.traits.bits == 16)
         message = (
             f"{describe_count(len(files), 'image')} of 16 bits with no value above {SIXTEEN_BITS // UNUSED_FACTOR}, "
             f"so nearly black: {shorten_list(files)}"
         )
-        fix = f"The largest value of all 16-bit images is {peak}: scale them so that it becomes {SIXTEEN_BITS}."
-        yield Finding("unused-levels", "warning", len(files), message, tuple(files), fix, survey.exclude(files))
+        top = 2 ** int(peak).bit_length() - 1
+        fix = (
+            f"The largest value of all 16-bit images is {peak:g}. Say which values are black and white, such as 0 and "
+            f"{top}, or look at the files: they may be empty."
+        )
+        is_whole = all(item.traits is None or item.traits.bits == 16 for item in _list_items(survey))
+        settings: Mapping[str, Any] = {"value_range": [0, top]} if is_whole else survey.exclude(files)
+        yield Finding("unused-levels", "warning", len(files), message, tuple(files), fix, settings)
 
 
 def check_mixed_modes(survey: Survey) -> Iterator[Finding]:
@@ -57,13 +64,15 @@ def check_mixed_modes(survey: Survey) -> Iterator[Finding]:
             is_grey = item.image.mode in ("1", "L", "LA") or item.image.mode.startswith("I")
             kind = ("16-bit " if item.traits.bits == 16 else "") + ("grey" if is_grey else "in colour")
             kinds.setdefault(kind, []).append(str(item.image_path))
-    if len(kinds) > 1:
+    if len(kinds) > 1 and not survey.are_channels_given:
         ordered = sorted(kinds.items(), key=lambda row: len(row[1]))
         words = [f"{describe_count(len(files), 'image')} {kind} ({files[0]})" for kind, files in ordered]
         count, files = len(ordered[0][1]), tuple(ordered[0][1])
         message = f"images of different kinds: {', '.join(words)}"
         fix = "Check that they come from one source. A network sees grey as three equal channels."
-        yield Finding("mixed-modes", "warning", count, message, files, fix, survey.exclude(files))
+        settings: Mapping[str, Any] = survey.exclude(files)
+        settings = settings or {"channels": "rgb"}
+        yield Finding("mixed-modes", "warning", count, message, files, fix, settings)
 
 
 def check_icc_profile(survey: Survey) -> Iterator[Finding]:

@@ -31,6 +31,8 @@ class Survey:
         source: How a command names the data.
         excluded: Patterns of files that the user leaves out already.
         split: How the images were divided.
+        is_range_given: Whether the user said which values of the images are black and white.
+        are_channels_given: Whether the user said which channels the images have.
         is_weighted: Whether a training weighs rare classes higher.
         is_trial: Whether this is a division that was tried out, of which no other one is proposed.
     """
@@ -43,6 +45,8 @@ class Survey:
     source: str = "DATA"
     excluded: tuple[str, ...] = ()
     split: SplitOptions = DEFAULT_SPLIT
+    is_range_given: bool = False
+    are_channels_given: bool = False
     is_weighted: bool = False
     is_trial: bool = False
 

@@ -215,6 +215,8 @@ class TrainingConfig(Section):
     stage before scored lowest."""
     hard_repeats: Annotated[int, Field(ge=2, le=1000)] = 2
     """How often such an image appears in an epoch."""
+    rare_crops: Fraction = 0.0
+    """Share of the crops that are centred on a pixel of a class, drawn the more often the rarer it is."""
     auxiliary_weight: NotNegative = 0.4
     """Weight of the auxiliary head's loss."""
     norm: Literal["trained", "frozen"] = "trained"

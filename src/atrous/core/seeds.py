@@ -9,7 +9,7 @@ import numpy as np
 
 MAX_SEED = 2**32 - 1
 """Largest seed of a run: the seeds that follow from it, of any step of any run, are below 2**63, as PyTorch wants."""
-_ORDER, _SAMPLE = 0, 1
+_ORDER, _SAMPLE, _RARE = 0, 1, 2
 
 
 def compute_step_seed(seed: int, step: int) -> int:
@@ -30,6 +30,16 @@ def sample_generator(seed: int, place: int) -> np.random.Generator:
         place: Position of the sample in the stream, >= 0.
     """
     return np.random.default_rng((seed, _SAMPLE, place))
+
+
+def rare_generator(seed: int, place: int) -> np.random.Generator:
+    """Return the generator that decides whether a sample is centred on a rare class, and on which.
+
+    Args:
+        seed: Seed of the run.
+        place: Position of the sample in the stream, >= 0.
+    """
+    return np.random.default_rng((seed, _RARE, place))
 
 
 def compute_epoch_order(seed: int, epoch: int, length: int) -> np.ndarray:

@@ -29,6 +29,7 @@ from atrous.data.facts import DatasetFacts, read_facts
 from atrous.data.facts_cache import FactsCache
 from atrous.data.joined import JoinedDataset
 from atrous.data.mask_reader import MaskReader
+from atrous.data.rare import plan_rare_crops
 from atrous.data.samples import find_form, require_dataset
 from atrous.data.statistics import MaskStatistics, compute_statistics
 
@@ -321,6 +322,7 @@ def build_stream(
     one_pass: np.ndarray | None = None,
     *,
     input_spec: InputSpec | None = None,
+    statistics: MaskStatistics | None = None,
     cache_bytes: int = 0,
 ) -> Stream:
     """Build the endless stream of augmented samples.
@@ -330,6 +332,7 @@ def build_stream(
         training: Crop, augmentation and seed.
         one_pass: The images of one pass as `list_pass` lists them, (N,). Default: each image once.
         input_spec: The images of the network; beyond the border of one that is no photo is its mean. Default: photos.
+        statistics: What the masks hold, for crops that are centred on rare classes. Default: none are.
         cache_bytes: Memory for decoded images.
     Raises:
         ConfigError: See `require_augmentation`.
@@ -349,7 +352,8 @@ def build_stream(
         rotation=training.rotation,
         padding=padding,
     )
-    return Stream(dataset, augmentation, training.seed, one_pass, cache_bytes=cache_bytes)
+    rare_crops = None if statistics is None else plan_rare_crops(training.rare_crops, statistics)
+    return Stream(dataset, augmentation, training.seed, one_pass, rare_crops=rare_crops, cache_bytes=cache_bytes)
 
 
 def build_loader(
@@ -361,6 +365,7 @@ def build_loader(
     num_places: int,
     workers: int,
     input_spec: InputSpec | None = None,
+    statistics: MaskStatistics | None = None,
     cache_bytes: int = 0,
 ) -> Iterator[Batch]:
     """Build the batches of a part of the stream; see `iter_batches`.
@@ -373,12 +378,18 @@ def build_loader(
         num_places: Number of positions, a multiple of the batch size.
         workers: Processes that read and augment; 0 reads in this one.
         input_spec: See `build_stream`.
+        statistics: See `build_stream`.
         cache_bytes: Memory for decoded images, of all these processes together.
     """
     from atrous.data.sampling import iter_batches
 
     stream = build_stream(
-        dataset, training, one_pass, input_spec=input_spec, cache_bytes=cache_bytes // max(workers, 1)
+        dataset,
+        training,
+        one_pass,
+        input_spec=input_spec,
+        statistics=statistics,
+        cache_bytes=cache_bytes // max(workers, 1),
     )
     return iter_batches(stream, batch=training.batch, start_place=start_place, num_places=num_places, workers=workers)
 

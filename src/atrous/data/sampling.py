@@ -24,6 +24,7 @@ from atrous.core.words import describe_count
 from atrous.data.augment.pipeline import Augmentation
 from atrous.data.cached import SampleCache
 from atrous.data.contracts import SegmentationDataset
+from atrous.data.rare import RareCrops
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Stream:
         augmentation: How a sample is cropped and changed.
         seed: Seed of order and augmentation.
         one_pass: Indices of the images in one pass, (N,). Default: each image once.
+        rare_crops: Which samples are centred on a rare class instead of drawn from the pass. Default: none.
         cache_bytes: Memory for decoded images, in each process that reads the stream.
     Raises:
         DataError: The data set is empty.
@@ -66,6 +68,7 @@ class Stream:
         seed: int,
         one_pass: np.ndarray | None = None,
         *,
+        rare_crops: RareCrops | None = None,
         cache_bytes: int = 0,
     ) -> None:
         if len(dataset) == 0:
@@ -74,6 +77,7 @@ class Stream:
         self.augmentation = augmentation
         self.seed = seed
         self.one_pass = np.arange(len(dataset)) if one_pass is None else one_pass
+        self.rare_crops = rare_crops
         self._cache = SampleCache(dataset, cache_bytes)
         self._epoch = -1
         self._order = np.empty(0, dtype=np.int64)
@@ -89,8 +93,10 @@ class Stream:
         if epoch != self._epoch:
             self._order = self.one_pass[compute_epoch_order(self.seed, epoch, len(self.one_pass))]
             self._epoch = epoch
-        sample = self._cache.read(int(self._order[position]))
-        image, labels = self.augmentation(sample.image, sample.labels, sample_generator(self.seed, place))
+        rare = None if self.rare_crops is None else self.rare_crops.draw(self.seed, place)
+        sample = self._cache.read(int(self._order[position]) if rare is None else rare.index)
+        centre = None if rare is None else rare.find_centre(sample.labels)
+        image, labels = self.augmentation(sample.image, sample.labels, sample_generator(self.seed, place), centre)
         return Sample(sample.key, image, labels)
 
 

@@ -97,13 +97,14 @@ def preview_training(loaded: LoadedConfig) -> Path:
     require_place(path)
     require_own(path)
     splits = build_splits(config.data)
-    space, one_pass = splits.train.label_space, None
+    space, one_pass, statistics = splits.train.label_space, None, None
     is_crop_given = list_given_crops(loaded)[0]
-    if not is_crop_given or not isinstance(config.training.hard_classes, str):
+    if not is_crop_given or config.training.rare_crops or not isinstance(config.training.hard_classes, str):
         statistics, _ = check_training_data(config.data, splits)
         one_pass = list_pass(config.training, space, statistics)
         if not is_crop_given:
             config, _ = settle_crop(config, space.num_classes, statistics.longest_side_px, is_given=False)
     spec = None if find_form(splits.train).is_photo else measure_input(splits.train, config.training.seed)
-    save_preview(build_stream(splits.train, config.training, one_pass, input_spec=spec), space, path)
+    stream = build_stream(splits.train, config.training, one_pass, input_spec=spec, statistics=statistics)
+    save_preview(stream, space, path)
     return path

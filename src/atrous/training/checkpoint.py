@@ -34,6 +34,7 @@ class TrainState:
         best_step: The step of the best validation, or None before the first.
         best_scores: That validation's scores.
         losses: Losses since the last validation.
+        seen: Pixels of each class in all crops, (K,), where the settings choose the crops; else empty.
     """
 
     step: int = 0
@@ -41,6 +42,7 @@ class TrainState:
     best_step: int | None = None
     best_scores: Scores | None = None
     losses: tuple[float, ...] = ()
+    seen: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON."""
@@ -50,7 +52,8 @@ class TrainState:
     def from_json(cls, value: dict[str, Any]) -> TrainState:
         """Build a state from `to_json`'s form."""
         scores = Scores.from_json(value["best_scores"]) if value["best_scores"] else None
-        return cls(**(value | {"best_scores": scores, "losses": tuple(value["losses"])}))
+        seen = tuple(value.get("seen", ()))  # earlier checkpoints have none
+        return cls(**(value | {"best_scores": scores, "losses": tuple(value["losses"]), "seen": seen}))
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,14 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from atrous.config.run_settings import list_settings
 from atrous.core.metrics_file import save_metrics
 from atrous.core.provenance import collect_provenance, collect_versions
 from atrous.core.records import Note, Scores, list_notes
 from atrous.core.words import describe_count
+from atrous.data.rare import describe_seen
 from atrous.networks.model_file import ModelCard, find_input_form, load_model, save_model
 from atrous.training.outlook import describe_outlook
 from atrous.training.prepare import Training
@@ -32,6 +35,10 @@ def conclude_training(training: Training, *, interrupted: bool) -> dict[str, Any
         world = training.world
         best = world.broadcast(load_model(run.model)[0].state_dict() if world.is_writer else None)
         training.averaged.network.load_state_dict(best)
+    if state.seen:
+        names = training.splits.train.label_space.names
+        message = describe_seen(np.array(state.seen), training.statistics.pixels, names)
+        training.journal.log(Note("classes-seen", message))
     examples: list[dict[str, Any]] = []
     if state.best_scores is not None:
         notes = [*state.best_scores.notes, *training.validator.compare_pooling(state.best_scores)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 
 import torch
@@ -14,7 +14,7 @@ from atrous.core.seeds import compute_step_seed
 from atrous.data.build import build_loader
 from atrous.data.sampling import Batch
 from atrous.networks.model_file import save_model
-from atrous.training.checkpoint import Checkpoint, save_checkpoint
+from atrous.training.checkpoint import Checkpoint, TrainState, save_checkpoint
 from atrous.training.conclude import build_card
 from atrous.training.optimizers import set_lr_factor
 from atrous.training.prepare import Training
@@ -56,6 +56,8 @@ def run_steps(training: Training) -> bool:
             training.averaged.update(training.network, state.step)
             state.step += 1
             state.losses += (loss,)
+            if training.counts_classes:
+                _count_classes(state, batches, training.splits.train.label_space.num_classes)
             wait.add(waited_s, time.monotonic() - begun)
             if wait.steps == reported:
                 training.journal.log(wait.describe())
@@ -71,6 +73,14 @@ def run_steps(training: Training) -> bool:
         return stop.requested
 
 
+def _count_classes(state: TrainState, batches: Sequence[Batch], num_classes: int) -> None:
+    """Add the pixels of each class in the crops of a step to those seen before."""
+    seen = torch.tensor(state.seen or [0] * num_classes)
+    for batch in batches:
+        seen += torch.bincount(batch.labels[batch.labels < num_classes], minlength=num_classes)
+    state.seen = tuple(seen.tolist())
+
+
 def _iter_steps(training: Training) -> Generator[tuple[list[Batch], float], None, None]:
     """Yield the batches of each remaining step with the seconds waited for them; set learning rate and dropout seed."""
     settings, start, total = training.config.training, training.state.step, training.plan.total_steps
@@ -83,6 +93,7 @@ def _iter_steps(training: Training) -> Generator[tuple[list[Batch], float], None
         num_places=(total - start) * per_step,
         workers=training.workers,
         input_spec=training.network.input_spec,
+        statistics=training.statistics,
         cache_bytes=training.cache_bytes,
     )
     warmup = round(settings.warmup_fraction * total)

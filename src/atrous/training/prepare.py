@@ -23,6 +23,7 @@ from atrous.core.words import describe_count
 from atrous.data.build import build_loader, compute_fingerprint, list_pass
 from atrous.data.contracts import Splits
 from atrous.data.input_statistics import describe_input, measure_input
+from atrous.data.rare import plan_rare_crops
 from atrous.data.samples import find_form, read_sample
 from atrous.data.sampling import Batch
 from atrous.data.statistics import MaskStatistics, compute_class_weights
@@ -62,6 +63,7 @@ class Training:
         settings: Those that a resumed run has to keep, as JSON, of the run as a whole.
         splits: The data.
         fingerprint: Hash of the data, see `compute_fingerprint`.
+        statistics: What the training masks hold.
         one_pass: Images of a pass over the training data by index, (n,) int64.
         run: The run's folder.
         world: The processes that train together.
@@ -82,6 +84,7 @@ class Training:
     settings: Mapping[str, Any]
     splits: Splits
     fingerprint: str
+    statistics: MaskStatistics
     one_pass: np.ndarray
     run: RunFolder
     world: World
@@ -96,6 +99,11 @@ class Training:
     cache_bytes: int
     wait: DataWait
     started: float
+
+    @property
+    def counts_classes(self) -> bool:
+        """Whether the pixels of each class in the crops are counted: where settings give classes more of them."""
+        return self.config.training.rare_crops > 0 or self.config.training.hard_classes != "none"
 
     def count_seconds(self) -> float:
         """Return the seconds spent on this training in all its sittings."""
@@ -167,6 +175,8 @@ def prepare_training(
         journal.log(f"resumed after step {checkpoint.step:,}")
     else:
         plan = _plan(splits, one_pass, step, averaged, validator, journal, started)
+    if rare_crops := plan_rare_crops(training.rare_crops, statistics):
+        journal.log(Note("rare-crops", rare_crops.describe(space.names)))
     workers = choose_workers(config.output.workers, fabric.device)
     cache_bytes = _choose_cache_bytes(config.output.cache_mib, splits, statistics, workers, journal.log)
     return Training(
@@ -174,6 +184,7 @@ def prepare_training(
         settings,
         splits,
         fingerprint,
+        statistics,
         one_pass,
         journal.run,
         world,

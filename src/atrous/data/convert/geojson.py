@@ -7,6 +7,7 @@ to the right and y down from the upper left corner of the image. Later polygons 
 from __future__ import annotations
 
 import functools
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from atrous.core.files import save_json
+from atrous.core.files import save_text
 from atrous.data.convert.contracts import (
     AnnotatedImage,
     AnnotationError,
@@ -162,7 +163,8 @@ def _cut_holes(patches: Sequence[Patch]) -> Patch:
 def _write(export: Export) -> None:
     """Write a file for each image, with a polygon for each region."""
     for item in export.images:
-        save_json(export.folder / f"{item.key}.geojson", _describe_image(item, export))
+        text = json.dumps(_describe_image(item, export), separators=(",", ":"), allow_nan=False)
+        save_text(export.folder / f"{item.key}.geojson", text + "\n")
 
 
 def _describe_image(item: LabelledImage, export: Export) -> dict[str, Any]:

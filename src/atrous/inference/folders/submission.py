@@ -59,6 +59,19 @@ BENCHMARKS = {
 """Source: the development kit of VOC 2012, section 8; evalPixelLevelSemanticLabeling.py of cityscapesScripts."""
 
 
+def require_benchmark(name: str) -> Benchmark:
+    """Return what a server takes.
+
+    Args:
+        name: voc or cityscapes.
+    Raises:
+        UsageError: There is no such server.
+    """
+    if name not in BENCHMARKS:
+        raise UsageError(f"there is no submission {name!r}", describe_choices(name, list(BENCHMARKS)))
+    return BENCHMARKS[name]
+
+
 def build_submission(name: str, files: Sequence[ImageFile], space: LabelSpace) -> DerivedFiles:
     """Return the files for a server.
 
@@ -69,9 +82,7 @@ def build_submission(name: str, files: Sequence[ImageFile], space: LabelSpace) -
     Raises:
         UsageError: There is no such server, the model has other classes, or an image is none of the benchmark's.
     """
-    if name not in BENCHMARKS:
-        raise UsageError(f"there is no submission {name!r}", describe_choices(name, list(BENCHMARKS)))
-    benchmark = BENCHMARKS[name]
+    benchmark = require_benchmark(name)
     known = dict(zip(benchmark.space.ids, benchmark.space.names, strict=True))
     others = [
         f"{number} {text}" for number, text in zip(space.ids, space.names, strict=True) if known.get(number) != text

@@ -33,7 +33,9 @@ def run(
         float | None, typer.Option("--max-minutes", help="Length in minutes from start to report, instead of epochs.")
     ] = None,
     crop: Annotated[int | None, typer.Option("--crop", help="Side of the training crop in pixels.")] = None,
-    batch: Annotated[int | None, typer.Option("--batch", help="Images per forward pass.")] = None,
+    batch: Annotated[
+        str | None, typer.Option("--batch", help="Images per forward pass; auto: as memory allows, at most 16.")
+    ] = None,
     lr: Annotated[float | None, typer.Option("--lr", help="Initial learning rate.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of order, augmentation and weights.")] = None,
     class_weights: Annotated[
@@ -82,7 +84,7 @@ def run(
             "training.iterations": iterations,
             "training.max_minutes": max_minutes,
             "training.crop": crop,
-            "training.batch": batch,
+            "training.batch": int(batch) if batch is not None and batch.isdecimal() else batch,
             "training.lr": lr,
             "training.seed": seed,
             "training.class_weights": _parse_class_weights(class_weights),

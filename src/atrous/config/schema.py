@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from atrous.core.errors import ConfigError
 from atrous.core.inference_options import InferenceOptions, Precision
 from atrous.core.inputs import MOST_BANDS
 from atrous.core.labels import USUAL_VOID_ID
@@ -166,8 +167,8 @@ class TrainingConfig(Section):
     """Optimiser steps."""
     max_minutes: Annotated[float, Field(gt=0.0, le=1e7)] | None = None
     """Wall-clock minutes from start to report; a few steps are timed, then the number of steps is fixed."""
-    batch: Annotated[int, Field(ge=1, le=10**9)] = 8
-    """Images in a forward pass, per process."""
+    batch: Annotated[int, Field(ge=1, le=10**9)] | Literal["auto"] = 8
+    """Images in a forward pass, per process; auto: as many as the memory holds with ease, at most 16."""
     accumulate: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Forward passes in an optimiser step."""
     crop: Annotated[int, Field(ge=1, le=LARGEST_SIDE_PX)] = 353
@@ -237,6 +238,17 @@ class TrainingConfig(Section):
     """Whether training on a CPU uses the project's faster and smaller backward passes; off: plain modules."""
     deterministic: bool = False
     """Whether only deterministic operations are used; slower, and warned about where there is none."""
+
+    @property
+    def batch_size(self) -> int:
+        """Images in a forward pass.
+
+        Raises:
+            ConfigError: `batch` is auto, and no training has chosen it yet.
+        """
+        if self.batch == "auto":
+            raise ConfigError("training.batch is auto, and a number is needed here", "Give one: `batch=8`.")
+        return self.batch
 
 
 @dataclass(frozen=True)

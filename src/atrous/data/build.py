@@ -391,7 +391,9 @@ def build_loader(
         statistics=statistics,
         cache_bytes=cache_bytes // max(workers, 1),
     )
-    return iter_batches(stream, batch=training.batch, start_place=start_place, num_places=num_places, workers=workers)
+    return iter_batches(
+        stream, batch=training.batch_size, start_place=start_place, num_places=num_places, workers=workers
+    )
 
 
 def find_source(config: DataConfig) -> DataSource:

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import TiffImagePlugin
+
+from atrous.images.tiff_tags import is_tiff, read_tags
 
 _ORIENTATION, _SCALE, _TIE_POINT, _TRANSFORM, _KEYS, _NUMBERS = 274, 33550, 33922, 34264, 34735, 34736
 _MODEL, _RASTER, _GEOGRAPHIC, _PROJECTED, _UNIT, _UNIT_SIZE = 1024, 1025, 2048, 3072, 3076, 3077
 _IS_PROJECTED, _IS_POINT, _OWN = 1, 2, 32767
-_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_BIG = 43
 _METRES = {9001: 1.0, 9002: 0.3048, 9003: 1200 / 3937}
 """Metre, foot and foot of the US survey."""
 _DISTORTED = (3395, 3857, 3785, 900913)
@@ -67,15 +66,10 @@ class Place:
 
 def read_place(path: Path) -> Place | None:
     """Return where an image is; None for a file that is no GeoTIFF, is turned by an orientation tag, or is damaged."""
+    if not is_tiff(path):
+        return None
     with suppress(Exception):  # damaged tags may break anything; who reads the pixels reports it
-        with path.open("rb") as file:
-            head = file.read(16)
-            if head[:4] not in _MAGICS:
-                return None
-            tags = TiffImagePlugin.ImageFileDirectory_v2(head if _BIG in (head[2], head[3]) else head[:8])
-            file.seek(tags.next)
-            tags.load(file)
-            return find_place({code: tags[code] for code in tags if code >= _ORIENTATION})
+        return find_place(read_tags(path, page=1))
     return None
 
 

@@ -42,18 +42,11 @@ def plan_training(loaded: LoadedConfig) -> list[str]:
 
 def _require_memory(stage: Stage) -> None:
     """Refuse a crop and a batch that do not fit, as the start of the training would."""
-    import torch
-
-    from atrous.training.crop import build_trainable
+    from atrous.training.batch import build_on_device
     from atrous.training.memory import require_memory
-    from atrous.training.prepare import build_fabric
 
-    fabric = build_fabric(stage.config)
-    with torch.random.fork_rng(devices=()):  # the caller's random numbers stay as they are
-        train = stage.splits.train
-        spec = None if find_form(train).is_photo else measure_input(train, stage.config.training.seed)
-        network = build_trainable(stage.config, train.label_space.num_classes, spec)
-    require_memory(network.to(fabric.device), stage.config.training, fabric)
+    network, fabric = build_on_device(stage.config, stage.splits.train)
+    require_memory(network, stage.config.training, fabric)
 
 
 def _describe_stage(stage: Stage) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from atrous.config.load import LoadedConfig
 from atrous.config.run_settings import list_settings, make_absolute, save_run_config
-from atrous.config.schema import Config
+from atrous.config.schema import Config, TrainingConfig
 from atrous.config.stages import list_stages
 from atrous.core.data_source import PYTHON_SOURCE
 from atrous.core.errors import ConfigError, TrainingDiverged, UsageError, note_on_stop
@@ -197,6 +197,7 @@ def prepare_stages(
         ConfigError: The settings of a stage are impossible.
         DataError: The data cannot be used for training.
     """
+    from atrous.training.batch import settle_batch
     from atrous.training.crop import settle_crop
     from atrous.training.feasibility import require_feasible, require_trainable
 
@@ -231,13 +232,15 @@ def prepare_stages(
         if not is_resumed:
             num_classes, longest = stage.splits.train.label_space.num_classes, stage.statistics.longest_side_px
             settled, remark = settle_crop(stage_config, num_classes, longest, is_given=given_crops[number - 1])
+            settled, other = settle_batch(settled, stage.splits.train)
             stage = replace(stage, config=settled)
-            if remark is not None and (note := remark.to_note()) not in stage.notes:
-                send_message(on_message, note)
-                stage = replace(stage, notes=(*stage.notes, note))
+            for said in (None if remark is None else remark.to_note(), other):
+                if said is not None and said not in stage.notes:
+                    send_message(on_message, said)
+                    stage = replace(stage, notes=(*stage.notes, said))
         require_trainable(stage.config, stage.splits, stage.statistics)
         stages.append(stage)
-    return stages, _keep_crops(config, [stage.config.training.crop for stage in stages])
+    return stages, _keep_chosen(config, [stage.config.training for stage in stages])
 
 
 def _require_outside(run: RunFolder, splits: Splits) -> None:
@@ -266,14 +269,17 @@ def list_given_crops(loaded: LoadedConfig) -> list[bool]:
     return [is_common or "training.crop" in settings for settings in loaded.config.stages or ({},)]
 
 
-def _keep_crops(config: Config, crops: Sequence[int]) -> Config:
-    """Return the settings of a run with the crop of each of its stages."""
-    from atrous.training.crop import set_crop
-
-    if len(set(crops)) == 1 and not any("training.crop" in stage for stage in config.stages):
-        return set_crop(config, crops[0])
-    stages = [{**stage, "training.crop": crop} for stage, crop in zip(config.stages, crops, strict=True)]
-    return config.model_copy(update={"stages": tuple(stages)})
+def _keep_chosen(config: Config, trainings: Sequence[TrainingConfig]) -> Config:
+    """Return the settings of a run with the crop and the batch of each of its stages."""
+    is_open = "auto" in (config.training.batch, *(stage.get("training.batch") for stage in config.stages))
+    for name in ("crop", "batch") if is_open else ("crop",):
+        key, values = f"training.{name}", [getattr(training, name) for training in trainings]
+        if len(set(values)) == 1 and not any(key in stage for stage in config.stages):
+            config = config.model_copy(update={"training": config.training.model_copy(update={name: values[0]})})
+        else:
+            stages = [{**stage, key: value} for stage, value in zip(config.stages, values, strict=True)]
+            config = config.model_copy(update={"stages": tuple(stages)})
+    return config
 
 
 def _find_splits(config: Config, run: RunFolder, progress: ProgressCallback | None, *, is_resumed: bool) -> Splits:

@@ -57,4 +57,4 @@ def time_step(config: Config, num_classes: int) -> float:
         if fabric.device.type == "cuda":
             torch.cuda.synchronize(fabric.device)
         seconds = time.perf_counter() - begun
-    return seconds * training.batch * training.accumulate / TIMED_IMAGES
+    return seconds * training.batch_size * training.accumulate / TIMED_IMAGES

@@ -99,7 +99,7 @@ def _plan_row(row: Row, base: Base, num_classes: int) -> PlannedRow:
         training = loaded.config.training
         network = build_network(loaded.config.model, num_classes).eval()
         require_cells(network, training.crop)
-        step_flops = count_flops(network, training.crop) * training.batch * training.accumulate
+        step_flops = count_flops(network, training.crop) * training.batch_size * training.accumulate
         network.output_stride = row.inference.get("output_stride", network.output_stride)
     except ConfigError as error:
         reason = "; ".join(error.message.splitlines())

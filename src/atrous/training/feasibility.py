@@ -17,6 +17,7 @@ from atrous.losses.build import build_loss
 from atrous.networks.device import find_device
 from atrous.networks.segmenter import Segmenter
 from atrous.networks.weights import require_weights
+from atrous.training.batch import set_batch
 from atrous.training.compilation import require_compiler
 from atrous.training.crop import build_trainable
 from atrous.training.names import require_names
@@ -40,7 +41,7 @@ def require_feasible(config: Config, *, is_resumed: bool = False) -> None:
     require_names(config, is_resumed=is_resumed)
     with torch.device("meta"):  # no memory and no random numbers
         network = build_trainable(config, num_classes=2)
-        build_optimizer(network, config.training)
+        build_optimizer(network, set_batch(config, 1).training if config.training.batch == "auto" else config.training)
     build_loss(config.training.loss, config.training.loss_options)
     device = find_device(config.output.device)
     if config.output.workers or (config.output.workers is None and device.type != "cpu"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import numpy as np
@@ -21,6 +22,10 @@ COPIES = 4
 """Tensors of the size of a weight, at least: the weight, its gradient, a mean of its gradients, and its average."""
 SAMPLE_BYTES = 11
 """Bytes of a pixel in a batch: three of the image, eight of its label."""
+CHOSEN_SHARE = 0.5
+"""Share of the memory that a chosen batch may need: what is counted is less than what a step takes."""
+MOST_CHOSEN = 16
+"""Largest batch that is chosen: the paper's."""
 
 
 def require_memory(network: Segmenter, training: TrainingConfig, fabric: Fabric) -> None:
@@ -36,15 +41,9 @@ def require_memory(network: Segmenter, training: TrainingConfig, fabric: Fabric)
     Raises:
         MachineError: It does not fit; the message names what would.
     """
-    fixed = COPIES * sum(parameter.nbytes for parameter in network.parameters())
-    probes = [measure_kept_bytes(network, side, training, fabric) for side in PROBE_SIDES_PX]
-    coefficients = np.polyfit(PROBE_SIDES_PX, probes, len(PROBE_SIDES_PX) - 1)
+    fixed, count_bytes = _measure_step(network, training, fabric)
     available = compute_device_bytes(fabric.device)
-
-    def count_bytes(crop: int) -> float:
-        return float(np.polyval(coefficients, crop)) + SAMPLE_BYTES * crop**2
-
-    needed = fixed + training.batch * count_bytes(training.crop)
+    needed = fixed + training.batch_size * count_bytes(training.crop)
     if needed <= available:
         return
     batch = int((available - fixed) / count_bytes(training.crop))
@@ -56,6 +55,32 @@ def require_memory(network: Segmenter, training: TrainingConfig, fabric: Fabric)
         if batch >= 1
         else f"Use at most `crop={crop}` with `batch=1`, or a smaller `model`.",
     )
+
+
+def choose_batch(network: Segmenter, training: TrainingConfig, fabric: Fabric) -> int:
+    """Return how many images a forward pass of a training has if the user leaves it open.
+
+    Args:
+        network: The network that learns; it stays as it is.
+        training: The crop.
+        fabric: Device and precision.
+    Returns: 1 to `MOST_CHOSEN`.
+    """
+    fixed, count_bytes = _measure_step(network, training, fabric)
+    room = CHOSEN_SHARE * compute_device_bytes(fabric.device) - fixed
+    return min(max(int(room / count_bytes(training.crop)), 1), MOST_CHOSEN)
+
+
+def _measure_step(network: Segmenter, training: TrainingConfig, fabric: Fabric) -> tuple[int, Callable[[int], float]]:
+    """Return the bytes that a step needs for the weights, and those for an image, by the side of its crop."""
+    fixed = COPIES * sum(parameter.nbytes for parameter in network.parameters())
+    probes = [measure_kept_bytes(network, side, training, fabric) for side in PROBE_SIDES_PX]
+    coefficients = np.polyfit(PROBE_SIDES_PX, probes, len(PROBE_SIDES_PX) - 1)
+
+    def count_bytes(crop: int) -> float:
+        return float(np.polyval(coefficients, crop)) + SAMPLE_BYTES * crop**2
+
+    return fixed, count_bytes
 
 
 def measure_kept_bytes(network: Segmenter, side: int, training: TrainingConfig, fabric: Fabric) -> float:

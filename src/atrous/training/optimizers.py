@@ -98,7 +98,7 @@ def choose_rates(training: TrainingConfig, weights: str) -> Rates:
             )
         rule = Rates(training.lr, training.lr, 0.0)
     if training.lr == "auto":
-        images = training.batch * training.accumulate
+        images = training.batch_size * training.accumulate
         backbone = rule.backbone * (images / BATCH) ** _BATCH_POWER[training.optimizer]
     else:
         backbone = training.lr

@@ -225,14 +225,14 @@ def _build_network(
     journal.log(f"precision: {fabric.strategy.precision.precision} on {fabric.device}")
     cells = count_cells(training.crop, network.output_stride, aligned=network.aligned)
     journal.log(
-        f"batch norm: {training.norm}, {training.batch * cells * cells:,} values per norm at the deepest level, "
-        f"{training.batch} in the image-level branch"
+        f"batch norm: {training.norm}, {training.batch_size * cells * cells:,} values per norm at the deepest level, "
+        f"{training.batch_size} in the image-level branch"
     )
     pooled = any(isinstance(module, PooledConvNormAct) for module in network.modules())
-    if pooled and training.norm == "trained" and training.batch < FEWEST_VALUES_PER_NORM:
+    if pooled and training.norm == "trained" and training.batch_size < FEWEST_VALUES_PER_NORM:
         message = (
-            f"image-level branch: a batch of {training.batch} is too small for its batch norm, so that its running "
-            f"statistics are used; with a batch of {FEWEST_VALUES_PER_NORM} or more it would be trained"
+            f"image-level branch: a batch of {training.batch_size} is too small for its batch norm, so that its "
+            f"running statistics are used; with a batch of {FEWEST_VALUES_PER_NORM} or more it would be trained"
         )
         journal.log(Note("few-values-per-norm", message))
     return network.to(memory_format=torch.channels_last)
@@ -263,7 +263,7 @@ def _plan(
         max_minutes=training.max_minutes,
         validations=training.validations,
         num_train=len(one_pass),
-        samples_per_step=training.batch * training.accumulate * step.world.size,
+        samples_per_step=training.batch_size * training.accumulate * step.world.size,
         elapsed_s=lambda: time.monotonic() - started,
         measure=measure,
     )
@@ -287,7 +287,7 @@ def _plan(
 def _read_first_steps(
     splits: Splits, training: TrainingConfig, one_pass: np.ndarray, steps: int, input_spec: InputSpec
 ) -> Iterator[list[Batch]]:
-    num_places = steps * training.batch * training.accumulate
+    num_places = steps * training.batch_size * training.accumulate
     loader = build_loader(
         splits.train, training, one_pass, start_place=0, num_places=num_places, workers=0, input_spec=input_spec
     )

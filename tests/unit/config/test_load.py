@@ -74,7 +74,7 @@ def test_a_doubled_key_is_refused_with_its_line(tmp_path):
         ("training:\n  lr: fast\n", "2: training.lr is 'fast'", "Allowed: a number or 'auto'."),
         ("training:\n  lr: .inf\n", "2: training.lr is inf", "Allowed: a finite number or 'auto'."),
         ("training:\n  crop: 3.5\n", "2: training.crop is 3.5", "Allowed: a whole number."),
-        ("training:\n  batch: true\n", "2: training.batch is True", "Allowed: a whole number."),
+        ("training:\n  batch: true\n", "2: training.batch is True", "Allowed: a whole number or 'auto'."),
         ("training:\n  lr: '0.1'\n", "2: training.lr is '0.1'", "Allowed: a number or 'auto'."),
         ("training: 3\n", "1: training is 3", "Allowed: a mapping: write `training:`"),
         ("model:\n  resize: up\n", "2: model.resize is 'up'", "Allowed: 'aligned' or 'half_pixel'"),

@@ -63,7 +63,6 @@ def run(
     from atrous.core.output_folder import require_folder
     from atrous.display.console import build_console
     from atrous.inference.folders.inputs import require_input
-    from atrous.inference.folders.submission import require_benchmark
     from atrous.networks.model_source import find_model
 
     wanted = None if formats is None else tuple(formats.split(","))
@@ -71,6 +70,8 @@ def run(
         if name not in FORMATS:
             raise UsageError(f"--format got {name!r}", describe_choices(name, FORMATS))
     if submission is not None:
+        from atrous.inference.folders.submission import require_benchmark
+
         require_benchmark(submission)
     for source in inputs:
         require_input(source)

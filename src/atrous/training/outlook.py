@@ -14,14 +14,17 @@ from atrous.training.journal import Row
 LEAST_CHANGE = 0.01
 """A smaller change of mIoU between validations is not told from chance."""
 LEAST_VALIDATIONS = 4
+FEW_PASSES = 20.0
+"""With fewer passes over the images a longer training often scores higher, although the curve is flat at its end."""
 COMMAND = "`atrous train --recipe {recipe} --weights {weights} --epochs {epochs} --out {out}`"
 
 
 def describe_outlook(rows: Sequence[Row], run: RunFolder, config: Config, epochs: float) -> Note | None:
     """Compare the last validation with the best one and with that at three quarters of the steps.
 
-    The learning rate falls to zero towards the end of every training, so some gain in the last quarter is usual; the
-    note says how large it was, and which command trains on from the weights.
+    The learning rate falls to zero towards the end of every training. Some gain in the last quarter is therefore usual,
+    and a flat end alone does not say that a longer training would end there too. The note says how large the gain was,
+    and which command trains on from the weights.
 
     Args:
         rows: The validations in order, each with `step`, `loss` (mean of the steps since the one before) and `miou`.
@@ -51,20 +54,15 @@ def describe_outlook(rows: Sequence[Row], run: RunFolder, config: Config, epochs
             f"unsteady: the mIoU was best at step {rows[mious.index(best)]['step']:,}, whose weights are kept, and is "
             f"{lost:.3f} lower at the end. A lower learning rate may help",
         )
+    since = f"since step {rows[middle]['step']:,}"
+    longer = "" if config.stages else f" To train on from its weights: {_describe_longer(run, config, 2 * epochs)}"
     if gain >= LEAST_CHANGE:
-        longer = (
-            ""
-            if config.stages
-            else f". To train on from its weights, twice as long: {_describe_longer(run, config, 2 * epochs)}"
-        )
-        return Note(
-            "still-improving",
-            f"still improving: the mIoU rose by {gain:.3f} since step {rows[middle]['step']:,}{longer}",
-        )
+        return Note("still-improving", f"still improving: the mIoU rose by {gain:.3f} {since}.{longer}")
+    change = f"levelled off: the mIoU changed by {gain:+.3f} {since}, while the learning rate fell to 0"
+    if epochs < FEW_PASSES:
+        return Note("levelled-off", f"{change}. After {epochs:.1f} passes over the images more may still help.{longer}")
     return Note(
-        "levelled-off",
-        f"levelled off: the mIoU changed by {gain:+.3f} since step {rows[middle]['step']:,}; a longer training will "
-        "probably not score higher",
+        "levelled-off", f"{change}. After {epochs:.0f} passes more images are likelier to help than more passes"
     )
 
 

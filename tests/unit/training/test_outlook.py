@@ -72,6 +72,16 @@ def test_a_run_with_stages_gets_no_command(tmp_path):
     rows = [{"step": number, "miou": 0.1 * number, "loss": 1.0 / number} for number in range(1, 6)]
     config = Config.model_validate({"data": {"source": "shapes"}, "stages": [{"training.epochs": 3.0}, {}]})
     note = describe_outlook(rows, RunFolder(tmp_path), config, 1234.5)
-    assert note.endswith("since step 3")
+    assert note.endswith("since step 3.")
     single = config.model_copy(update={"stages": ()})
     assert "--epochs 2469.0 --out" in describe_outlook(rows, RunFolder(tmp_path), single, 1234.5)
+
+
+@pytest.mark.parametrize(("epochs", "advises_more"), [(4.5, True), (40.0, False)])
+def test_a_flat_end_after_few_passes_does_not_say_that_more_are_useless(epochs, advises_more, tmp_path):
+    """The learning rate falls to 0 at the end of every training, and the curve is flat there however short it was."""
+    rows = [{"step": number, "miou": 0.6, "loss": 1.0 / number} for number in range(1, 6)]
+    note = describe_outlook(rows, RunFolder(tmp_path), Config.model_validate({"data": {"source": "shapes"}}), epochs)
+    assert note.code == "levelled-off"
+    assert ("atrous train" in note) == advises_more
+    assert ("more images" in note) != advises_more

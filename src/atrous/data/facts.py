@@ -15,13 +15,14 @@ import numpy as np
 import xxhash
 
 from atrous.core.errors import DataError
+from atrous.core.inputs import PHOTO, ImageForm
 from atrous.core.labels import LabelSpace
 from atrous.core.machine import count_usable_cores
 from atrous.core.records import Progress, ProgressCallback
 from atrous.data.contracts import SegmentationDataset
 from atrous.data.facts_cache import NOTHING, FactsCache, MaskFacts, count_ids
 from atrous.data.mask_reader import PLAIN, MaskReader
-from atrous.data.samples import is_thread_safe, require_mask
+from atrous.data.samples import find_form, is_thread_safe, require_mask
 from atrous.images.decode import ImageHeader
 from atrous.images.traits import ImageTraits
 
@@ -72,11 +73,13 @@ class DatasetFacts:
         name: Name of the data set.
         label_space: Its classes.
         items: Facts of each sample, in the order of the data set.
+        form: How images become arrays.
     """
 
     name: str
     label_space: LabelSpace
     items: tuple[ItemFacts, ...]
+    form: ImageForm = PHOTO
 
     def sum_pixels(self) -> dict[int, int]:
         """Return the pixels of each id in all masks that can be read."""
@@ -127,7 +130,7 @@ def read_facts(
         found.append(item)
         if progress is not None:
             progress(Progress(f"reading {dataset.name}", len(found), len(dataset)))
-    return DatasetFacts(dataset.name, dataset.label_space, tuple(found))
+    return DatasetFacts(dataset.name, dataset.label_space, tuple(found), find_form(dataset))
 
 
 def hash_array(array: np.ndarray) -> str:

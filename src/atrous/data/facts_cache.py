@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any
@@ -26,6 +26,7 @@ from atrous.core.cache_folder import find_cache_folder
 from atrous.core.errors import DataError
 from atrous.core.files import Stamp, read_stamp, save_text
 from atrous.images.decode import ImageHeader, StoredMask, load_stored_mask
+from atrous.images.place import TIFF_SUFFIXES, read_place
 from atrous.images.samples import inspect_image
 from atrous.images.traits import ImageTraits
 
@@ -49,7 +50,7 @@ SETTLED_S = 2.0
 NOTHING: Mapping[int, int] = MappingProxyType({})
 """No numbers: one object for all masks, of which there may be a million."""
 
-_FORMAT = "facts-7"
+_FORMAT = "facts-8"
 _WASTE = 2
 """Lines / files from which a cache file is written again."""
 
@@ -66,6 +67,7 @@ class MaskFacts:
             few numbers.
         colours: The colour of each number in the palette, red * 65536 + green * 256 + blue; empty without a palette.
         palette: A hash of the whole palette; empty without one.
+        place: Where it is on the Earth, as `Place.to_numbers` says; empty if it does not say.
     """
 
     size: tuple[int, int]
@@ -74,6 +76,7 @@ class MaskFacts:
     solid: Mapping[int, int] = field(default_factory=lambda: NOTHING)
     colours: Mapping[int, int] = field(default_factory=lambda: NOTHING)
     palette: str = ""
+    place: tuple[float, ...] = ()
 
 
 def count_ids(mask: np.ndarray) -> tuple[tuple[int, int], dict[int, int]]:
@@ -148,9 +151,11 @@ class FactsCache:
             return _parse_mask(self._find(kind, path, stamp))
         content = self._read_content(path, stamp)
         facts = _describe_mask(load_stored_mask(path, content=content, in_colours=kind == "colours"))
+        place = read_place(path) if path.suffix.lower() in TIFF_SUFFIXES else None
+        facts = replace(facts, place=() if place is None else place.to_numbers())
         if len(facts.counts) <= MAX_IDS:
             tables = [[list(row) for row in table.items()] for table in (facts.counts, facts.solid, facts.colours)]
-            self._remember(kind, path, stamp, [list(facts.size), facts.mode, *tables, facts.palette])
+            self._remember(kind, path, stamp, [list(facts.size), facts.mode, *tables, facts.palette, list(facts.place)])
         return facts
 
     def read_image(self, path: Path) -> tuple[ImageHeader, ImageTraits]:
@@ -332,14 +337,15 @@ def _parse_mask(facts: Any) -> MaskFacts:
     Raises:
         TypeError, ValueError, OverflowError: They have another form or contradict each other.
     """
-    (height, width), mode, counts, solid, colours, palette = facts
+    (height, width), mode, counts, solid, colours, palette, place = facts
     pixels = {int(number): int(count) for number, count in counts}
     if min(pixels.values()) < 1 or sum(pixels.values()) != height * width:
         raise ValueError("the pixels of all ids are not those of the mask")
     inside, shown = (
         {int(number): int(value) for number, value in table} if table else NOTHING for table in (solid, colours)
     )
-    return MaskFacts((int(height), int(width)), pixels, sys.intern(str(mode)), inside, shown, str(palette))
+    where = tuple(map(float, place))
+    return MaskFacts((int(height), int(width)), pixels, sys.intern(str(mode)), inside, shown, str(palette), where)
 
 
 def _locate(cache: Path, folder: str) -> Path:

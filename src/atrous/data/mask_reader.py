@@ -57,7 +57,8 @@ class MaskReader:
             _refuse_unknown({packed: n for packed, n in facts.counts.items() if packed not in ids}, path)
         if not ids:
             return facts
-        return MaskFacts(facts.size, _map_counts(facts.counts, ids), facts.mode, _map_counts(facts.solid, ids))
+        counts, solid = _map_counts(facts.counts, ids), _map_counts(facts.solid, ids)
+        return MaskFacts(facts.size, counts, facts.mode, solid, place=facts.place)
 
     def keep_declared(self, ids: Collection[int]) -> set[int]:
         """Return those of the ids in some masks that may be classes where none is named.

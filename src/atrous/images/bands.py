@@ -49,18 +49,23 @@ def load_bands(source: ImageInput, form: ImageForm = PHOTO) -> Bands:
     if form.is_photo and not is_tiff(source):  # of all others no header tells more than the decoder itself
         return Bands(load_image(source, form.page), None)
     stored = read_stored(source, form.page)
+    if misfit := describe_misfit(stored, form):
+        raise DataError(
+            f"{stored.name}: {misfit}",
+            "Give images like those that the model was trained on, or train a model on images like this one.",
+        )
     if form.is_photo and stored.is_photo and stored.nodata is None:
         return Bands(load_image(source, form.page), None)
     if form.is_photo and stored.is_photo and stored.dtype == "uint8":
         taken = load_image(source, form.page)
     else:
-        taken = _take_bands(load_samples(source, form.page), stored.num_colours, form, stored.name)
+        taken = _take_bands(load_samples(source, form.page), stored.num_colours, form)
     is_empty = find_empty(taken, stored.nodata)
     is_missing = np.asarray(is_empty.all(axis=2))
     if form.is_photo and (stored.is_photo or taken.dtype in (np.uint8, np.uint16)):
         image = np.array(load_image(source, form.page) if stored.is_photo else load_image(taken))
     else:
-        image = _convert(taken, form, stored.name)
+        image = np.array(taken, dtype=form.dtype, order="C")
     if is_empty.any():
         image[is_empty] = form.value_range[0]
     return Bands(image, is_missing if is_missing.any() else None)
@@ -143,6 +148,26 @@ def choose_form(
     return ImageForm(bands, dtype, value_range or whole, page)
 
 
+def describe_misfit(stored: StoredImage, form: ImageForm) -> str:
+    """Say why a file cannot be read in a form, naming what both have; nothing if it can.
+
+    Args:
+        stored: What `read_stored` says of the file.
+        form: The form.
+    """
+    has, wanted = f"{describe_count(stored.num_bands, 'band')} of {stored.dtype}", form.describe()
+    if isinstance(form.bands, tuple):
+        wanted += f" ({', '.join(str(band + 1) for band in form.bands)} of the file)"
+        fits = max(form.bands) < stored.num_bands
+    else:
+        fits = stored.num_colours in (1, 3)
+    if form.is_photo:
+        fits = stored.is_photo or (fits and stored.dtype in ("uint8", "uint16"))
+    else:
+        fits = fits and form.dtype in ("float32", stored.dtype)
+    return "" if fits else f"has {has}, and {wanted} {'are' if form.channels > 1 else 'is'} wanted"
+
+
 def _take_array(pixels: np.ndarray, form: ImageForm) -> Bands:
     """Return an array in memory as an image of a form, which it must have already."""
     image = pixels[..., None] if pixels.ndim == 2 else pixels
@@ -158,22 +183,10 @@ def _take_array(pixels: np.ndarray, form: ImageForm) -> Bands:
     return Bands(np.where(is_empty, np.float32(form.value_range[0]), image), is_missing if is_missing.any() else None)
 
 
-def _take_bands(samples: np.ndarray, num_colours: int, form: ImageForm, name: str) -> np.ndarray:
+def _take_bands(samples: np.ndarray, num_colours: int, form: ImageForm) -> np.ndarray:
     """Return the bands (H, W, C) of a file with samples (H, W, S), the first `num_colours` of which are no alpha."""
-    num_bands = samples.shape[2]
     if isinstance(form.bands, tuple):
-        if max(form.bands) >= num_bands:
-            wanted = ", ".join(str(band + 1) for band in form.bands)
-            raise DataError(
-                f"{name}: has {describe_count(num_bands, 'band')}, and the bands {wanted} are wanted",
-                "Give images with these bands, or train a model on images like this one.",
-            )
         return samples[..., form.bands]
-    if num_colours not in (1, 3):
-        raise DataError(
-            f"{name}: has {describe_count(num_colours, 'band')}, and {form.describe()} is wanted",
-            f"Name the bands, such as data.channels: [{', '.join(map(str, range(1, min(num_colours, 3) + 1)))}].",
-        )
     colours = samples[..., :num_colours]
     if form.bands == "rgb":
         return np.repeat(colours, 3, axis=2) if num_colours == 1 else colours
@@ -183,13 +196,3 @@ def _take_bands(samples: np.ndarray, num_colours: int, form: ImageForm, name: st
         return np.asarray(Image.fromarray(np.ascontiguousarray(colours)).convert("L"))[..., None]
     luma = (colours.astype(np.float32) @ np.array(_LUMA, dtype=np.float32))[..., None]
     return luma.round().astype(colours.dtype) if colours.dtype.kind in "iu" else luma.astype(colours.dtype)
-
-
-def _convert(samples: np.ndarray, form: ImageForm, name: str) -> np.ndarray:
-    """Return samples in the type of a form, as a copy; integers are never scaled to another type."""
-    if form.dtype != "float32" and samples.dtype != form.dtype:
-        raise DataError(
-            f"{name}: values of {samples.dtype}, and {form.dtype} is wanted",
-            "Save the image with this type, or train a model on images like this one.",
-        )
-    return np.array(samples, dtype=form.dtype, order="C")

@@ -16,6 +16,9 @@ from atrous.images.tiff_tags import is_tiff, read_tags
 _ORIENTATION, _SCALE, _TIE_POINT, _TRANSFORM, _KEYS, _NUMBERS = 274, 33550, 33922, 34264, 34735, 34736
 _MODEL, _RASTER, _GEOGRAPHIC, _PROJECTED, _UNIT, _UNIT_SIZE = 1024, 1025, 2048, 3072, 3076, 3077
 _IS_PROJECTED, _IS_POINT, _OWN = 1, 2, 32767
+TIFF_SUFFIXES = (".tif", ".tiff")
+MOST_SHIFT_PX = 0.1
+"""Distance of two corners up to which they are one place: rounding of coordinates is far less."""
 _METRES = {9001: 1.0, 9002: 0.3048, 9003: 1200 / 3937}
 """Metre, foot and foot of the US survey."""
 _DISTORTED = (3395, 3857, 3785, 900913)
@@ -36,6 +39,10 @@ class Place:
     matrix: tuple[tuple[float, float, float], tuple[float, float, float]]
     epsg: int | None
     unit_m: float | None
+
+    def to_numbers(self) -> tuple[float, ...]:
+        """Return the six numbers of the matrix, row by row, and that of the reference system, 0 if it has none."""
+        return (*self.matrix[0], *self.matrix[1], float(self.epsg or 0))
 
     @property
     def pixel_m2(self) -> float | None:
@@ -62,6 +69,25 @@ class Place:
         """
         matrix = np.array(self.matrix)
         return np.asarray((coordinates - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T, np.float64)
+
+
+def describe_shift(one: tuple[float, ...], other: tuple[float, ...], size: tuple[int, int]) -> str:
+    """Say how the places of two images of one size differ; nothing if they are one place, or one has none.
+
+    Args:
+        one: A place, as `Place.to_numbers` says.
+        other: Another one.
+        size: Height and width of both images in pixels.
+    """
+    if not one or not other:
+        return ""
+    if one[6] and other[6] and one[6] != other[6]:
+        return f"EPSG:{other[6]:.0f} instead of EPSG:{one[6]:.0f}"
+    matrices = [np.array(place[:6]).reshape(2, 3) for place in (one, other)]
+    corners = np.array([(x, y, 1) for x in (0, size[1]) for y in (0, size[0])], dtype=np.float64)
+    shift = np.linalg.solve(matrices[0][:, :2], (corners @ (matrices[1] - matrices[0]).T).T)  # in pixels, (2, 4)
+    farthest = float(np.abs(shift).max())
+    return f"moved by {farthest:.3g} pixels" if farthest > MOST_SHIFT_PX else ""
 
 
 def read_place(path: Path) -> Place | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
@@ -13,12 +14,13 @@ from atrous.core.install import describe_install
 from atrous.images.decode import (
     ImageHeader,
     ImageInput,
-    build_header,
     check_image,
     choose_page,
+    load_header,
     open_image,
     read_bytes,
 )
+from atrous.images.place import read_place
 from atrous.images.tiff_tags import (
     BITS,
     EXTRA_SAMPLES,
@@ -136,16 +138,26 @@ def inspect_image(path: Path, *, content: bytes | None = None) -> tuple[ImageHea
         MachineError: Not enough memory to decode it, or a TIFF needs a package that is not installed.
     """
     if not is_tiff(path if content is None else content):
-        return check_image(path, content=content)
-    stored = read_stored(path, page=1)
-    header, traits = check_image(path, content=content) if stored.is_photo else (None, None)
-    if header is not None and traits is not None and stored.nodata is None:
-        return header, traits
+        header, traits = check_image(path, content=content)
+        depth = _find_deep_png(path if content is None else content)
+        return header, replace(traits, dtype="uint16") if depth else traits
+    stored, place = read_stored(path, page=1), read_place(path)
+    known: dict[str, Any] = {
+        "dtype": stored.dtype,
+        "num_bands": stored.num_bands,
+        "num_colours": stored.num_colours,
+        "is_photo": stored.is_photo,
+        "place": () if place is None else place.to_numbers(),
+    }
+    if stored.is_photo:
+        header, traits = check_image(path, content=content)
+        if stored.nodata is None:
+            return header, replace(traits, **known)
     samples = load_samples(path, page=1)[..., : stored.num_colours]
     is_valid = ~find_empty(samples, stored.nodata).all(axis=2)
-    missing = 1.0 - float(is_valid.mean())
-    if header is not None and traits is not None:
-        return header, replace(traits, missing=missing)
+    known["missing"] = 1.0 - float(is_valid.mean())
+    if stored.is_photo:
+        return header, replace(traits, **known)
     seen = samples[is_valid][:, None] if is_valid.any() else np.zeros((1, 1, stored.num_colours), samples.dtype)
     seen = np.where(np.isfinite(seen), seen, 0)
     values = measure_values(seen)
@@ -153,16 +165,9 @@ def inspect_image(path: Path, *, content: bytes | None = None) -> tuple[ImageHea
     visible = samples[..., :3] if stored.num_colours >= 3 else samples[..., 0]
     shown = np.clip((np.nan_to_num(visible).astype(np.float64) - low) * (255.0 / ((high - low) or 1.0)), 0, 255)
     traits = compute_traits(Image.fromarray(shown.astype(np.uint8)), count_tiff_pages(path))
-    bits = 8 * np.dtype(samples.dtype).itemsize
-    return build_header(read_tags(path, page=1)), replace(
-        traits,
-        bits=bits,
-        peak=float(seen.max()) if bits > 8 else 0,
-        num_bands=stored.num_colours,
-        dtype=stored.dtype,
-        values=values if bits > 8 else (),
-        missing=missing,
-    )
+    bits = 8 * samples.dtype.itemsize
+    known |= {"bits": bits, "peak": float(seen.max()) if bits > 8 else 0, "values": values if bits > 8 else ()}
+    return load_header(path), replace(traits, **known)
 
 
 def find_empty(samples: np.ndarray, nodata: float | None) -> np.ndarray:

@@ -30,10 +30,13 @@ class ImageTraits:
         peak: The largest stored value of an image of more bits; 0 for others.
         num_pages: Pages or frames, overviews not counted.
         has_profile: Whether it has a colour profile other than sRGB, which is not applied.
-        num_bands: Bands that are no alpha, of images that are no photos; 0 of photos, RGB or grey of 8 or 16 bits.
         dtype: Type of the values as numpy names it.
+        num_bands: Bands, alpha among them.
+        num_colours: Those that are no alpha.
+        is_photo: Whether it is RGB or grey, of 8 or 16 bits.
         values: Of images of more than 8 bits, by band, what 1 % and 99 % of the values do not exceed.
         missing: Share of the pixels without data: the nodata value of a GeoTIFF, or no finite number.
+        place: Where it is on the Earth, as `Place.to_numbers` says; empty if it does not say.
         fingerprint: Whether each of 9 x 9 blocks is brighter than its left and its upper neighbour, as
             `FINGERPRINT_BITS` bits; 0 for an image of one brightness.
     """
@@ -44,10 +47,13 @@ class ImageTraits:
     peak: float = 0
     num_pages: int = 1
     has_profile: bool = False
-    num_bands: int = 0
     dtype: str = "uint8"
+    num_bands: int = 3
+    num_colours: int = 3
+    is_photo: bool = True
     values: tuple[tuple[float, float], ...] = ()
     missing: float = 0.0
+    place: tuple[float, ...] = ()
     fingerprint: int = 0
 
     def to_json(self) -> list[Any]:
@@ -62,7 +68,7 @@ class ImageTraits:
             TypeError, ValueError: It is of another form.
         """
         (red, green, blue), brightest, bits, peak, num_pages, has_profile, *bands, fingerprint = value
-        num_bands, dtype, values, missing = bands
+        dtype, num_bands, num_colours, is_photo, values, missing, place = bands
         return cls(
             (int(red), int(green), int(blue)),
             int(brightest),
@@ -70,10 +76,13 @@ class ImageTraits:
             float(peak),
             int(num_pages),
             bool(has_profile),
-            int(num_bands),
             str(dtype),
+            int(num_bands),
+            int(num_colours),
+            bool(is_photo),
             tuple((float(low), float(high)) for low, high in values),
             float(missing),
+            tuple(map(float, place)),
             int(fingerprint, 16),
         )
 

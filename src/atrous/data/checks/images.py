@@ -20,11 +20,19 @@ SIXTEEN_BITS = 65535
 
 def check_multi_page_image(survey: Survey) -> Iterator[Finding]:
     """Find images with several pages or frames, of which only the first would be read."""
-    files = _list_images(survey, lambda traits: traits.num_pages > 1)
-    if files:
-        message = f"{describe_count(len(files), 'image')} with several pages or frames: {shorten_list(files)}"
-        fix = "Save each page as an image of its own; only the first would be read."
-        yield Finding("multi-page-image", "error", len(files), message, tuple(files), fix, survey.exclude(files))
+    page = max((split.form.page or 0 for split in survey.splits), default=0)
+    files = _list_images(survey, lambda traits: traits.num_pages < page if page else traits.num_pages > 1)
+    if not files:
+        return
+    count = describe_count(len(files), "image")
+    if page:
+        message = f"{count} without a page {page}: {shorten_list(files)}"
+        fix = "Name a page that all images have in data.page."
+    else:
+        message = f"{count} with several pages or frames: {shorten_list(files)}"
+        fix = "Save each page as an image of its own, or name the page to read of all of them: data.page: 1."
+    settings: dict[str, Any] = {**survey.exclude(files)} or ({} if page else {"page": 1})
+    yield Finding("multi-page-image", "error", len(files), message, tuple(files), fix, settings)
 
 
 def check_dark_images(survey: Survey) -> Iterator[Finding]:
@@ -39,7 +47,7 @@ def check_dark_images(survey: Survey) -> Iterator[Finding]:
 def check_unused_levels(survey: Survey) -> Iterator[Finding]:
     """Find 16-bit images that use a small part of their range, so that they are nearly black."""
     limit = SIXTEEN_BITS / UNUSED_FACTOR
-    files = _list_images(survey, lambda traits: traits.bits == 16 and traits.peak < limit)
+    files = _list_images(survey, lambda traits: traits.dtype == "uint16" and traits.peak < limit)
     if files and not survey.is_range_given:
         peak = max(item.traits.peak for item in _list_items(survey) if item.traits and item.traits.bits == 16)
         message = (
@@ -58,6 +66,8 @@ def check_unused_levels(survey: Survey) -> Iterator[Finding]:
 
 def check_mixed_modes(survey: Survey) -> Iterator[Finding]:
     """Find that some images are grey and others in colour, or that they differ in their bits per channel."""
+    if any(not split.form.is_photo for split in survey.splits):
+        return  # which keep their bands and their type; images of another kind are channels-differ
     kinds: dict[str, list[str]] = {}
     for item in _list_items(survey):
         if item.image and item.traits:

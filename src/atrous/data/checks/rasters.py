@@ -1,0 +1,119 @@
+"""Checks of rasters: bands, ranges of values, pixels without data, and places on the Earth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from atrous.core.findings import Finding, shorten_list
+from atrous.core.words import describe_count
+from atrous.data.checks.survey import Survey
+from atrous.data.facts import ItemFacts
+from atrous.images.bands import describe_misfit
+from atrous.images.place import describe_shift
+from atrous.images.samples import StoredImage
+from atrous.images.traits import ImageTraits
+
+_DEPTHS = (1023, 4095, 16383)
+"""Largest values of 10, 12 and 14 bits, as sensors give them."""
+
+
+def check_channels_differ(survey: Survey) -> Iterator[Finding]:
+    """Find images that lack a band of the others, or store values of another type."""
+    lines, files = [], []
+    for split in survey.splits:
+        for item in split.items:
+            if item.traits is None or item.image_path is None:
+                continue
+            traits = item.traits
+            stored = StoredImage(item.key, traits.num_bands, traits.num_colours, traits.dtype, traits.is_photo)
+            if misfit := describe_misfit(stored, split.form):
+                files.append(str(item.image_path))
+                lines.append(f"{item.image_path} {misfit}")
+    if files:
+        message = f"{describe_count(len(files), 'image')} with other bands or another type: {shorten_list(lines)}"
+        fix = "Save all images with the same bands and type, or name bands that all of them have in data.channels."
+        yield Finding("channels-differ", "error", len(files), message, tuple(files), fix, survey.exclude(files))
+
+
+def check_place_mismatch(survey: Survey) -> Iterator[Finding]:
+    """Find masks that are at another place on the Earth than their image."""
+    lines, files = [], []
+    for item in (item for split in survey.splits for item in split.items):
+        if item.traits is None or item.mask is None or item.image is None or item.mask_path is None:
+            continue
+        size = (item.image.height, item.image.width)
+        if size == item.mask.size and (shift := describe_shift(item.traits.place, item.mask.place, size)):
+            files.append(str(item.mask_path))
+            lines.append(f"{item.mask_path} is {shift}")
+    if files:
+        message = f"{describe_count(len(files), 'mask')} at another place than the image: {shorten_list(lines)}"
+        fix = "Warp each mask to the grid of its image, by the nearest pixel: rio warp MASK OUT --like IMAGE."
+        yield Finding("place-mismatch", "error", len(files), message, tuple(files), fix, survey.exclude(files))
+
+
+def check_nodata(survey: Survey) -> Iterator[Finding]:
+    """Find images with pixels that hold no data, which are neither trained on nor scored."""
+    found = [item for item in _list_items(survey) if item.traits is not None and item.traits.missing > 0]
+    if found:
+        share = sum(item.traits.missing for item in found if item.traits is not None) / len(found)
+        files = [str(item.image_path) for item in found]
+        message = (
+            f"{describe_count(len(files), 'image')} with pixels without data, {share:.2%} of their pixels, which are "
+            f"neither trained on nor scored: {shorten_list(files)}"
+        )
+        fix = "If they do hold data, take the nodata value out of the files: rio edit-info --unset-nodata FILE."
+        yield Finding("nodata", "warning", len(files), message, tuple(files), fix, survey.exclude(files))
+
+
+def check_band_values(survey: Survey) -> Iterator[Finding]:
+    """Say which values images of more than 8 bits hold, and what their range may be said to be."""
+    measured = [item.traits for item in _list_items(survey) if item.traits is not None and item.traits.values]
+    if not measured or survey.is_range_given:
+        return
+    bands = _summarise(measured)
+    listed = ", ".join(f"{low:g} to {high:g}" for low, high in bands)
+    count = describe_count(len(measured), "image")
+    message = f"{count} of more than 8 bits: 1 % to 99 % of the values of each band are {listed}"
+    low, high = propose_range(survey)
+    fix = "To say what is shown as black and white, and to keep all levels:"
+    yield Finding("band-values", "note", len(measured), message, (), fix, {"value_range": [low, high]})
+
+
+def propose_range(survey: Survey) -> tuple[float, float]:
+    """Propose the values that become 0 and 1: those of the depth of a sensor, or what nearly all values are within.
+
+    Args:
+        survey: What is known of the data, with an image of more than 8 bits.
+    """
+    measured = [item.traits for item in _list_items(survey) if item.traits is not None and item.traits.values]
+    bands = _summarise(measured)
+    low, high = min(low for low, _ in bands), max(high for _, high in bands)
+    peak = max(traits.peak for traits in measured)
+    if all(traits.dtype == "uint16" for traits in measured):
+        depth = next((depth for depth in _DEPTHS if peak <= depth), 0)
+        return 0, depth or _round_out(high, math.ceil)
+    low = 0.0 if 0 <= low < high / 4 else _round_out(low, math.floor)
+    high = _round_out(high, math.ceil)
+    return low, high if high > low else low + 1
+
+
+def _round_out(value: float, direction: object) -> float:
+    """Return a number with two digits that is not inside of it: `math.floor` or `math.ceil` says where to."""
+    if not value:
+        return value
+    step = 10.0 ** (math.floor(math.log10(abs(value))) - 1)
+    rounded = (math.ceil if direction is math.ceil else math.floor)(value / step) * step
+    return round(rounded) if step >= 1 else round(rounded, 12)
+
+
+def _summarise(measured: list[ImageTraits]) -> list[tuple[float, float]]:
+    """Return the lowest 1 % and the highest 99 % of each band over all images with the most common number of bands."""
+    counts = [len(traits.values) for traits in measured]
+    num_bands = max(set(counts), key=counts.count)
+    rows = [traits.values for traits in measured if len(traits.values) == num_bands]
+    return [(min(low for low, _ in band), max(high for _, high in band)) for band in zip(*rows, strict=True)]
+
+
+def _list_items(survey: Survey) -> list[ItemFacts]:
+    return [item for split in survey.splits for item in split.items]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import ExifTags, Image
 from ruamel.yaml import YAML
 
@@ -311,6 +312,51 @@ def link_folder(root: Path) -> None:
 
 
 Kind = Callable[[Path], object]
+
+
+def save_raster(path: Path, pixels: np.ndarray, nodata: str = "", corner: tuple[float, float] | None = None) -> Path:
+    """Write a TIFF in place of a PNG; its pixels are 10 m wide if it has a corner."""
+    tags: list[tuple[int, object, int, object, bool]] = []
+    if nodata:
+        tags.append((42113, "s", 0, nodata, True))
+    if corner is not None:
+        tags += [(33550, "d", 3, (10.0, 10.0, 0.0), True), (33922, "d", 6, (0.0, 0.0, 0.0, *corner, 0.0), True)]
+    path.unlink()
+    kind = "rgb" if pixels.ndim == 3 and pixels.shape[2] == 3 else "minisblack"
+    target = path.with_suffix(".tif")
+    tifffile.imwrite(target, pixels, photometric=kind, planarconfig=(pixels.ndim == 3 and 1) or None, extratags=tags)
+    return target
+
+
+def load(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path))
+
+
+def add_band(root: Path) -> None:
+    path = first_image(root)
+    pixels = load(path)
+    save_raster(path, np.dstack([pixels, pixels[..., :2]]))
+
+
+def move_mask(root: Path) -> None:
+    mask = first_mask(root)
+    save_raster(first_image(root), load(first_image(root)), corner=(500_000.0, 4_000_000.0))
+    save_raster(mask, load(mask), corner=(500_100.0, 4_000_000.0))
+
+
+def leave_no_data(root: Path) -> None:
+    path = first_image(root)
+    pixels = load(path).copy()
+    pixels[:4] = 7
+    save_raster(path, pixels, nodata="7")
+
+
+def save_16_bits(root: Path) -> None:
+    generator = np.random.default_rng(3)
+    for mask in list_masks(root):
+        save_raster(find_image(mask), generator.integers(0, 60_000, (*SIZE, 4)).astype(np.uint16))
+
+
 CASES: dict[str, dict[str, Kind]] = {
     "unlisted-folder": {"locked": lock_folder},
     "duplicate-name": {
@@ -409,9 +455,13 @@ CASES: dict[str, dict[str, Kind]] = {
     },
     "near-duplicate-across-splits": {"one": copy_brighter, "clips": film},
     "same-group-across-splits": {"clips": film_two_scenes},
+    "channels-differ": {"one": add_band},
+    "place-mismatch": {"one": move_mask},
+    "nodata": {"one": leave_no_data},
     "dark-images": {"one": lambda root: save(first_image(root), draw_noise(9, below=16))},
     "unused-levels": {"one": save_12_bits, "all": save_all_in_12_bits},
     "mixed-modes": {"grey": lambda root: save(first_image(root), draw_noise(9, *SIZE)), "half": save_half_grey},
+    "band-values": {"four bands": save_16_bits},
     "ignored-ids": {"void": lambda root: save(first_mask(root), draw_mask(0, 1, 255))},
     "exif-rotated": {"half a turn": turn},
     "icc-profile": {"Adobe": add_profile},
@@ -466,7 +516,7 @@ def find_severity(code: str) -> str:
 
 NOTES = (
     *("ignored-ids", "exif-rotated", "icc-profile", "hidden-files", "foreign-files", "excluded-files"),
-    *("linked-folders", "special-files"),
+    *("linked-folders", "special-files", "band-values"),
 )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +23,9 @@ from atrous.data.inventory import Exclusion, Inventory, Unlabelled
 from atrous.data.mask_reader import PLAIN, MaskReader
 from atrous.images.bands import choose_form
 from atrous.images.samples import read_stored
+
+MOST_LOOKED_AT = 9
+"""Images whose headers decide which form all have."""
 
 
 class SegmentationDataset(Protocol):
@@ -127,21 +130,29 @@ class DataRequest:
         """Return what is skipped of the data in a folder."""
         return Exclusion(root, tuple(self.exclude))
 
-    def choose_form(self, images: Iterable[Path]) -> ImageForm:
-        """Return the form of the images of some data: by the first one that can be read.
+    def choose_form(self, images: Sequence[Path]) -> ImageForm:
+        """Return the form of the images of some data: the one of most of a few of them.
 
         Args:
             images: The images.
         Raises:
-            DataError: It lacks a band.
+            DataError: Those that can be read lack a band that is wanted.
         """
-        for path in images:
-            with suppress(DataError):  # which the checks of the data report
+        found: Counter[ImageForm] = Counter()
+        problem: DataError | None = None
+        for index in range(min(len(images), MOST_LOOKED_AT)):
+            path = images[index * len(images) // min(len(images), MOST_LOOKED_AT)]
+            try:
                 stored = read_stored(path, self.page)
-                break
-        else:
-            return PHOTO
-        return choose_form(stored, self.channels, self.value_range, self.page)
+            except DataError:  # which the checks of the data report
+                continue
+            try:
+                found[choose_form(stored, self.channels, self.value_range, self.page)] += 1
+            except DataError as error:
+                problem = problem or error
+        if problem is not None and not found:
+            raise problem
+        return max(found, key=found.__getitem__, default=PHOTO)
 
     def choose_splits(self, existing: Collection[str], place: str) -> tuple[tuple[str, ...], tuple[Note, ...]]:
         """Return the names of the splits to read, and which are skipped: both, or those that are divided again.

@@ -148,7 +148,7 @@ def build_pair_splits(
         ConfigError: Numbers in the masks become an id that is neither a class nor ignored, or no class is background.
     """
     request.mask_reader.require_known(space)
-    form = request.choose_form(pair.image for listed in pairs.values() for pair in listed)
+    form = request.choose_form([pair.image for listed in pairs.values() for pair in listed])
     if form != PHOTO:
         notes = (*notes, Note("image-form", f"images: {form.describe()}{_describe_values(form)}"))
     if any(pair.mask is None for listed in pairs.values() for pair in listed):

@@ -48,7 +48,7 @@ def check_place_mismatch(survey: Survey) -> Iterator[Finding]:
             lines.append(f"{item.mask_path} is {shift}")
     if files:
         message = f"{describe_count(len(files), 'mask')} at another place than the image: {shorten_list(lines)}"
-        fix = "Warp each mask to the grid of its image, by the nearest pixel: rio warp MASK OUT --like IMAGE."
+        fix = "Warp each mask to the grid of its image, by the nearest pixel (gdalwarp -r near)."
         yield Finding("place-mismatch", "error", len(files), message, tuple(files), fix, survey.exclude(files))
 
 
@@ -62,7 +62,7 @@ def check_nodata(survey: Survey) -> Iterator[Finding]:
             f"{describe_count(len(files), 'image')} with pixels without data, {share:.2%} of their pixels, which are "
             f"neither trained on nor scored: {shorten_list(files)}"
         )
-        fix = "If they do hold data, take the nodata value out of the files: rio edit-info --unset-nodata FILE."
+        fix = "If they do hold data, take the nodata value out of the files (gdal_edit.py -unsetnodata)."
         yield Finding("nodata", "warning", len(files), message, tuple(files), fix, survey.exclude(files))
 
 

@@ -97,7 +97,7 @@ def test_images_in_memory_become_the_same_array() -> None:
     array = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)
     tensor = torch.from_numpy(array).permute(2, 0, 1)
     for value in (array, Image.fromarray(array), tensor, tensor / 255, (tensor / 255).double()):
-        np.testing.assert_array_equal(convert_image(value), array)
+        np.testing.assert_array_equal(convert_image(value).image, array)
 
 
 @pytest.mark.parametrize(

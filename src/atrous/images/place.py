@@ -72,7 +72,7 @@ class Place:
 
 
 def describe_shift(one: tuple[float, ...], other: tuple[float, ...], size: tuple[int, int]) -> str:
-    """Say how the places of two images of one size differ; nothing if they are one place, or one has none.
+    """Say how two images of one size differ in where they are; nothing if they agree, or one does not say.
 
     Args:
         one: A place, as `Place.to_numbers` says.

@@ -47,7 +47,7 @@ def check_dark_images(survey: Survey) -> Iterator[Finding]:
 def check_unused_levels(survey: Survey) -> Iterator[Finding]:
     """Find 16-bit images that use a small part of their range, so that they are nearly black."""
     limit = SIXTEEN_BITS / UNUSED_FACTOR
-    files = _list_images(survey, lambda traits: traits.dtype == "uint16" and traits.peak < limit)
+    files = _list_images(survey, lambda traits: (traits.bits, traits.dtype) == (16, "uint16") and traits.peak < limit)
     if files and not survey.is_range_given:
         peak = max(item.traits.peak for item in _list_items(survey) if item.traits and item.traits.bits == 16)
         message = (

@@ -14,9 +14,6 @@ from atrous.images.place import describe_shift
 from atrous.images.samples import StoredImage
 from atrous.images.traits import ImageTraits
 
-_DEPTHS = (1023, 4095, 16383)
-"""Largest values of 10, 12 and 14 bits, as sensors give them."""
-
 
 def check_channels_differ(survey: Survey) -> Iterator[Finding]:
     """Find images that lack a band of the others, or store values of another type."""
@@ -81,7 +78,7 @@ def check_band_values(survey: Survey) -> Iterator[Finding]:
 
 
 def propose_range(survey: Survey) -> tuple[float, float]:
-    """Propose the values that become 0 and 1: those of the depth of a sensor, or what nearly all values are within.
+    """Propose the values that become 0 and 1: all numbers of as many bits as are used, or what nearly all values are within.
 
     Args:
         survey: What is known of the data, with an image of more than 8 bits.
@@ -91,8 +88,7 @@ def propose_range(survey: Survey) -> tuple[float, float]:
     low, high = min(low for low, _ in bands), max(high for _, high in bands)
     peak = max(traits.peak for traits in measured)
     if all(traits.dtype == "uint16" for traits in measured):
-        depth = next((depth for depth in _DEPTHS if peak <= depth), 0)
-        return 0, depth or _round_out(high, math.ceil)
+        return 0, 2 ** int(peak).bit_length() - 1
     low = 0.0 if 0 <= low < high / 4 else _round_out(low, math.floor)
     high = _round_out(high, math.ceil)
     return low, high if high > low else low + 1

@@ -78,7 +78,7 @@ def check_band_values(survey: Survey) -> Iterator[Finding]:
 
 
 def propose_range(survey: Survey) -> tuple[float, float]:
-    """Propose the values that become 0 and 1: all numbers of as many bits as are used, or what nearly all values are within.
+    """Propose the values that become 0 and 1: all that the bits in use can hold, or what nearly all values are within.
 
     Args:
         survey: What is known of the data, with an image of more than 8 bits.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pickle
 import re
@@ -13,7 +14,14 @@ import torch
 
 from atrous.cli.main import main
 from atrous.core.errors import ModelFileError
-from atrous.training.checkpoint import FORMAT_VERSION, Checkpoint, load_checkpoint, load_settings, save_checkpoint
+from atrous.training.checkpoint import (
+    FORMAT_VERSION,
+    Checkpoint,
+    TrainState,
+    load_checkpoint,
+    load_settings,
+    save_checkpoint,
+)
 
 
 def build():
@@ -41,6 +49,14 @@ def test_what_is_saved_comes_back_bit_by_bit(tmp_path):
     assert loaded.optimizer["param_groups"] == saved.optimizer["param_groups"]
     buffers = [state["state"][0]["momentum_buffer"] for state in (loaded.optimizer, saved.optimizer)]
     assert torch.equal(*buffers)
+
+
+def test_the_classes_that_were_seen_are_counted_on_after_a_resume():
+    state = TrainState(step=3, losses=(0.5,), seen=(10, 0, 7))
+    value = json.loads(json.dumps(state.to_json()))
+    assert TrainState.from_json(value) == state
+    del value["seen"]  # as earlier versions wrote it
+    assert TrainState.from_json(value).seen == ()
 
 
 def test_a_file_that_cannot_be_written_leaves_the_former_one(tmp_path):

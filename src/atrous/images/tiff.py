@@ -20,6 +20,7 @@ from atrous.core.files import atomic_path
 from atrous.core.labels import LabelSpace
 from atrous.core.system_errors import describe_reason, raise_shortage
 from atrous.images.palette import build_colour_table
+from atrous.images.tiff_tags import NODATA
 
 GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
 """Tags that georeference a GeoTIFF. GDAL's 42113 (no data) is not copied: it names a colour there, an id here."""
@@ -93,6 +94,57 @@ def _naming(name: object) -> Iterator[None]:
     except Exception as error:  # a decoder may raise anything on a broken file; what matters is which file it was
         raise_shortage(error, str(name))
         raise DataError(f"{name}: cannot be decoded: {describe_reason(error)}", "Replace the file.") from error
+
+
+GeoTag = tuple[int, int, int, bytes, bool]
+"""A tag in the form that tifffile writes: code, type, number of values, their bytes, and whether it is written once."""
+
+
+def _read_geo_tags(file: Any) -> list[GeoTag]:
+    page = file.pages.first
+    found = []
+    for tag in (page.tags[code] for code in GEO_TAGS if code in page.tags):
+        file.filehandle.seek(tag.valueoffset)
+        found.append((tag.code, tag.dtype, tag.count, file.filehandle.read(tag.valuebytecount), True))
+    return found
+
+
+def save_placed_labels(
+    path: Path, labels: np.ndarray, image: Path, label_space: LabelSpace | None = None, *, void_id: int | None = None
+) -> None:
+    """Write the ids of an image that is in memory as a TIFF with the georeference of its file.
+
+    Args:
+        path: The file; written atomically.
+        labels: Ids, (H, W) uint8 or uint16.
+        image: The GeoTIFF that was labelled.
+        label_space: The classes, whose colours are the palette. Default: grey.
+        void_id: The id of pixels without data, which is named as the nodata value; None if there are none.
+    Raises:
+        DataError: The GeoTIFF is broken.
+    """
+    with _naming(image), tifffile.TiffFile(image) as file:
+        tags, byteorder = _read_geo_tags(file), file.byteorder
+    nodata = [] if void_id is None else [(NODATA, "s", 0, str(void_id), True)]
+    with atomic_path(path) as temporary:
+        tifffile.imwrite(
+            temporary,
+            labels,
+            **_describe_kind(labels.dtype, label_space),
+            compression="zlib",
+            byteorder=byteorder,
+            metadata=None,
+            software=False,
+            extratags=[*tags, *nodata],
+            maxworkers=1,
+        )
+
+
+def _describe_kind(dtype: np.dtype[Any], label_space: LabelSpace | None) -> dict[str, Any]:
+    if dtype != np.uint8 or label_space is None:
+        return {"photometric": "minisblack"}
+    colours = build_colour_table(label_space, 256).T.astype(np.uint16) * 257  # (3, 256), of 16 bits
+    return {"photometric": "palette", "colormap": colours}
 
 
 class TiffImage:
@@ -258,13 +310,9 @@ class TiffImage:
         rgb = np.repeat(samples.astype(np.uint8), 3 if self._is_grey else 1, axis=-1)
         return 255 - rgb if self._page.photometric == PHOTOMETRIC.MINISWHITE else rgb
 
-    def read_geo_tags(self) -> list[tuple[int, int, int, bytes, bool]]:
+    def read_geo_tags(self) -> list[GeoTag]:
         """Return the tags that georeference the image, as raw bytes in the form that tifffile writes."""
-        tags = [self._page.tags[code] for code in GEO_TAGS if code in self._page.tags]
-        return [
-            (tag.code, tag.dtype, tag.count, self._read_bytes(tag.valueoffset, tag.valuebytecount), True)
-            for tag in tags
-        ]
+        return _read_geo_tags(self._file)
 
     @property
     def byteorder(self) -> Any:
@@ -284,10 +332,6 @@ def save_label_tiff(
         label_space: The classes, whose colours are the palette. Default: grey.
     """
     first = next(bands)
-    kind: dict[str, Any] = {"photometric": "minisblack"}
-    if first.dtype == np.uint8 and label_space is not None:
-        colours = build_colour_table(label_space, 256).T.astype(np.uint16) * 257  # (3, 256), of 16 bits
-        kind = {"photometric": "palette", "colormap": colours}
     size = (image.height, image.width)
     is_big = image.height * image.width * first.itemsize > BIG_TIFF_BYTES
     with (
@@ -300,7 +344,7 @@ def save_label_tiff(
             dtype=first.dtype,
             tile=(TILE_SIDE, TILE_SIDE),
             compression="zlib",
-            **kind,
+            **_describe_kind(first.dtype, label_space),
             metadata=None,
             software=False,
             extratags=image.read_geo_tags(),

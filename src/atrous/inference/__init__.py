@@ -24,5 +24,10 @@ HUGE_FORMATS = Registry(
 )
 """What labels a file whose image is larger than memory, and writes the labels, a part at a time."""
 
+PLACED_FORMATS = Registry(
+    "format with a place", (("tiff", "atrous.images.tiff:save_placed_labels"),), extras={"tiff": "tiff"}
+)
+"""What writes the labels of an image with its place on the Earth."""
+
 CONVERTERS = Registry("conversion", (("onnx", "atrous.graphs.onnx_file:convert_to_onnx"),), extras={"onnx": "onnx"})
 """What makes a graph of a network for runtimes other than PyTorch."""

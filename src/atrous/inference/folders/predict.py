@@ -145,6 +145,7 @@ def predict_image(
         window,
         source,
         labeller.form,
+        is_missing,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from atrous.core.arguments import refuse_wrong_types
-from atrous.core.errors import UsageError
+from atrous.core.errors import MachineError, UsageError
 from atrous.core.files import read_stamp
 from atrous.core.inputs import PHOTO, ImageForm
 from atrous.core.labels import LabelSpace
@@ -25,12 +25,25 @@ from atrous.images.encode import (
     save_probabilities,
 )
 from atrous.images.legend import draw_legend
+from atrous.images.place import read_place
+from atrous.inference import PLACED_FORMATS
 from atrous.inference.folders.inputs import ImageFile, require_safe_output
 from atrous.inference.folders.record import FolderRecord
 
 SHOWN_PX, LEAST_LEGEND_PX = 768, 320
 """Longest side of the overlay that a notebook shows, and least width of its legend."""
 _SHOWN_CLASSES = 3
+
+
+def keeps_place(image: Path) -> bool:
+    """Whether the labels of an image are written as a GeoTIFF: it is one, and what writes such files is installed."""
+    if read_place(image) is None:
+        return False
+    try:
+        PLACED_FORMATS.load("tiff")
+    except MachineError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -49,13 +62,14 @@ class OutputForm:
     confidence: bool = False
     probabilities: bool = False
 
-    def list_names(self, key: str) -> list[str]:
+    def list_names(self, key: str, source: Path | None = None) -> list[str]:
         """Return the names of the files, that of the labels first.
 
         Args:
             key: What they begin with, a path without suffix.
+            source: The image's file; labels of a GeoTIFF are one too.
         """
-        names = [f"{key}.png"]
+        names = [f"{key}{'.tif' if source is not None and keeps_place(source) else '.png'}"]
         names += [f"{key}_overlay.jpg"] * self.overlay
         names += [f"{key}_confidence.png"] * self.confidence
         names += [f"{key}_probabilities.npy"] * self.probabilities
@@ -77,6 +91,7 @@ class Prediction:
         window: Side in pixels of the windows that were labelled one by one, or None for the whole image at once.
         source: The image's file, or None for an image in memory.
         form: What the image is.
+        is_missing: (H, W) bool, its pixels without data; None if there are none.
     """
 
     key: str
@@ -88,6 +103,7 @@ class Prediction:
     window: int | None = None
     source: Path | None = None
     form: ImageForm = PHOTO
+    is_missing: np.ndarray | None = None
 
     def __repr__(self) -> str:
         height, width = self.labels.shape
@@ -130,6 +146,8 @@ class Prediction:
     ) -> list[Path]:
         """Write `<key>.png`, whose pixel values are ids, and what else is wanted; and probabilities if there are any.
 
+        Labels of a GeoTIFF are written as `<key>.tif`, at the same place on the Earth.
+
         Args:
             folder: Where to; made where it does not exist.
             overlay: Whether to write the image with its labels over it, `<key>_overlay.jpg`.
@@ -149,7 +167,7 @@ class Prediction:
                 "Export the model again, without `argmax=True`.",
             )
         form = OutputForm(palette, overlay, confidence, self.probabilities is not None)
-        place, names = Path(folder), form.list_names(self.key)
+        place, names = Path(folder), form.list_names(self.key, self.source)
         if self.source is not None:
             require_safe_output([], [ImageFile(self.source, self.key)], place)
         row, record = self.describe(names), FolderRecord(place)
@@ -186,9 +204,14 @@ class Prediction:
             form: Which files.
         Returns: The files, that of the labels first.
         """
-        files = [folder / name for name in form.list_names(self.key)]
+        files = [folder / name for name in form.list_names(self.key, self.source)]
         rest = iter(files[1:])
-        save_index_image(files[0], self.labels, self.label_space if form.palette else None)
+        palette = self.label_space if form.palette else None
+        if files[0].suffix == ".tif" and self.source is not None:
+            void_id = None if self.is_missing is None else self.label_space.void_id
+            PLACED_FORMATS.load("tiff")(files[0], self.labels, self.source, palette, void_id=void_id)
+        else:
+            save_index_image(files[0], self.labels, palette)
         if form.overlay:
             save_overlay(next(rest), draw_overlay(show_bands(self.image, self.form), self.labels, self.label_space))
         if form.confidence and self.confidence is not None:

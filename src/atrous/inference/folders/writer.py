@@ -142,7 +142,7 @@ def save_predictions(
         for folder in {(output / file.key).parent for file in files} - {output}:
             remove_temporaries(folder)
         work = _Work(labeller, output, form, header, report, FolderRecord(output))
-        names = {file: [f"{file.key}.tif"] if file in huge else form.list_names(file.key) for file in files}
+        names = {file: [f"{file.key}.tif"] if file in huge else form.list_names(file.key, file.path) for file in files}
         if not overwrite:
             work.record.require_free({"": [name for made in derived for name in made.names]})
         left = work.find_left(names, overwrite=overwrite)
@@ -282,7 +282,7 @@ class _Work:
                 for prediction in predictions:
                     if len(pending) == most:
                         finish()
-                    self.record.claim(self.form.list_names(prediction.key))
+                    self.record.claim(self.form.list_names(prediction.key, prediction.source))
                     pending.append(_Saving(prediction))
                     pending[-1].start(pool, self.folder, self.form)
                 while pending:
@@ -336,8 +336,9 @@ class _Work:
     def note(self, prediction: Prediction) -> None:
         """Record an image that was labelled, once."""
         latest = self.report.done[-1]["files"][0] if self.report.done else None
-        if latest != f"{prediction.key}.png":
-            self.add(prediction.key, prediction.describe(self.form.list_names(prediction.key)))
+        names = self.form.list_names(prediction.key, prediction.source)
+        if latest != names[0]:
+            self.add(prediction.key, prediction.describe(names))
 
     def add(self, key: str, row: dict[str, Any]) -> None:
         """Record an image that was labelled, and remove its files of other settings.

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from atrous.core.errors import DataError
 from atrous.core.records import Progress, ProgressCallback
 from atrous.images.tiff import TiffImage, save_label_tiff
 from atrous.inference.labelling.labeller import Labeller
@@ -38,6 +39,11 @@ def label_tiff(
         DataError: The image is broken, or of a kind that is not read.
         MachineError: The memory does not suffice.
     """
+    if not labeller.form.is_photo:
+        raise DataError(
+            f"{path}: is larger than memory, and the model takes {labeller.form.describe()}",
+            "Cut it into smaller images: only RGB or grey of 8 or 16 bits is read in parts.",
+        )
     with TiffImage(path) as image:
         window = labeller.find_streamed_window(image.height, image.width)
         total = len(compute_starts(image.height, window)) * len(compute_starts(image.width, window))

@@ -52,7 +52,8 @@ def test_rows_count_the_pixels_of_every_class(labeller: Labeller, tmp_path: Path
     save_predictions(labeller, [tmp_path / "in"], tmp_path / "out", **options)
     rows = read_rows(tmp_path / "out" / "areas.csv")
     for image, key, m2 in (("a.png", "a", None), ("b.tif", "b", 1.0)):
-        labels = np.array(Image.open(tmp_path / "out" / f"{key}.png"))
+        (path,) = (tmp_path / "out").glob(f"{key}.[pt][ni][gf]")
+        labels = np.array(Image.open(path))
         own = [row for row in rows if row["image"] == image]
         assert [int(row["id"]) for row in own][: len(TINY_SPACE.ids)] == list(TINY_SPACE.ids)
         assert sum(int(row["pixels"]) for row in own) == labels.size

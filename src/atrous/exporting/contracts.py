@@ -21,7 +21,7 @@ class Format(Protocol):
 
     Args:
         program: The traced program.
-        calibration: Images for 8-bit calibration, (H, W, 3) uint8 each. None: the graph computes in fp32.
+        calibration: Images for 8-bit calibration, (H, W, C) each. None: the graph computes in fp32.
     Raises:
         ConfigError: Calibration images are given, but the format does not support 8 bits.
     """

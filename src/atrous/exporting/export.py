@@ -139,7 +139,7 @@ def export_network(
 
 
 def _batch(images: Sequence[np.ndarray]) -> Iterator[Tensor]:
-    """Yield each image (H, W, 3) as a batch (1, 3, H, W)."""
+    """Yield each image (H, W, C) as a batch (1, C, H, W)."""
     for image in images:
         yield torch.from_numpy(image).permute(2, 0, 1)[None]
 

@@ -15,13 +15,13 @@ from atrous.graphs.trace import INPUT_NAME
 
 
 class _Images(CalibrationDataReader):  # type: ignore[misc]
-    """Feeds images (H, W, 3) uint8 to the graph."""
+    """Feeds images (H, W, C) in the graph's type to it."""
 
     def __init__(self, images: Iterable[np.ndarray]) -> None:
         self._images = iter(images)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        """Return the next image (1, 3, H, W), or None after the last."""
+        """Return the next image (1, C, H, W), or None after the last."""
         image = next(self._images, None)
         return None if image is None else {INPUT_NAME: np.ascontiguousarray(image.transpose(2, 0, 1)[None])}
 
@@ -35,7 +35,7 @@ def quantise(model: onnx.ModelProto, images: Iterable[np.ndarray]) -> onnx.Model
 
     Args:
         model: The graph in fp32, with folded batch norms.
-        images: Calibration images, (H, W, 3) uint8 each.
+        images: Calibration images, (H, W, C) each, in the form of the network.
     """
     with tempfile.TemporaryDirectory() as folder:
         plain, prepared, quantised = (Path(folder) / f"{name}.onnx" for name in ("plain", "prepared", "quantised"))

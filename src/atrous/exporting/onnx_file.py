@@ -18,7 +18,7 @@ class OnnxFile:
 
     Args:
         program: The traced program.
-        calibration: Images for 8-bit calibration, (H, W, 3) uint8 each. None: the graph computes in fp32.
+        calibration: Images for 8-bit calibration, (H, W, C) each. None: the graph computes in fp32.
     """
 
     suffix = ".onnx"

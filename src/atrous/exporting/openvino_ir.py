@@ -22,7 +22,7 @@ class OpenVinoIR:
 
     Args:
         program: The traced program.
-        calibration: Images for 8-bit calibration, (H, W, 3) uint8 each. None: the graph computes in fp32.
+        calibration: Images for 8-bit calibration, (H, W, C) each. None: the graph computes in fp32.
     """
 
     suffix = ".xml"

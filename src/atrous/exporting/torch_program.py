@@ -19,7 +19,7 @@ class TorchProgramFile:
 
     Args:
         program: The traced program.
-        calibration: Has to be None: the format computes in fp32. Otherwise images, (H, W, 3) uint8 each.
+        calibration: Has to be None: the format computes in fp32. Otherwise images, (H, W, C) each.
     Raises:
         ConfigError: Calibration images are given.
     """

@@ -62,7 +62,7 @@ class Backend(Protocol):
         """Return the likeliest class of each pixel; errors as for a call.
 
         Shapes:
-            in (B, 3, H, W) uint8; out (B, H, W) class indices.
+            in (B, C, H, W) as for a call; out (B, H, W) class indices.
         """
         ...
 

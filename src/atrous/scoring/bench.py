@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from atrous.core.errors import UsageError
 from atrous.core.files import load_json
+from atrous.core.inputs import DTYPE_RANGES, PHOTO, ImageForm
 from atrous.core.records import Progress, ProgressCallback
 from atrous.core.words import describe_count
 from atrous.data.contracts import SegmentationDataset
@@ -121,8 +122,8 @@ def _time_candidates(
     progress: ProgressCallback | None,
 ) -> list[BenchRow]:
     """Time every candidate at one size."""
-    image = draw_image(height, width)
-    runs = [_build_run(labeller, image) for _, _, labeller in candidates]
+    images = {form: draw_image(height, width, form) for form in {labeller.form for _, _, labeller in candidates}}
+    runs = [_build_run(labeller, images[labeller.form]) for _, _, labeller in candidates]
     for run in runs:
         for _ in range(WARM_UP_RUNS):
             run()
@@ -161,18 +162,26 @@ def is_bench_file(path: Path) -> bool:
     return isinstance(content, dict) and {"rows", "rounds", "machine"} <= set(content)
 
 
-def draw_image(height: int, width: int) -> np.ndarray:
-    """Return soft blobs of random colours, (H, W, 3) uint8: labels with borders, but nothing to recognise.
+def draw_image(height: int, width: int, form: ImageForm = PHOTO) -> np.ndarray:
+    """Return soft blobs of random values: labels with borders, but nothing to recognise.
 
     Args:
         height: Height in pixels.
         width: Width in pixels.
+        form: Bands, type and range of values of the image.
+    Shapes:
+        out (H, W, C) in the form's type.
     """
-    coarse = np.random.default_rng(0).integers(0, 256, (height // BLOB_PX + 2, width // BLOB_PX + 2, 3), dtype=np.uint8)
+    size = (height // BLOB_PX + 2, width // BLOB_PX + 2, form.channels)
+    coarse = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
     smooth = F.interpolate(
         torch.from_numpy(coarse).permute(2, 0, 1)[None].float(), size=(height, width), mode="bicubic"
-    )  # (1, 3, H, W)
-    return np.ascontiguousarray(smooth[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy())
+    )  # (1, C, H, W)
+    low, high = form.value_range
+    values = smooth[0].permute(1, 2, 0).clamp(0, 255).numpy() * ((high - low) / 255) + low
+    if form.dtype != "float32":
+        values = values.round().clip(*DTYPE_RANGES[form.dtype])
+    return np.ascontiguousarray(values.astype(form.dtype))
 
 
 def _build_run(labeller: Labeller, image: np.ndarray) -> Callable[[], None]:

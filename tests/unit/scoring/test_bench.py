@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +14,13 @@ import atrous
 from atrous import api
 from atrous.cli.bench import parse_size
 from atrous.cli.main import main
+from atrous.config.schema import ModelConfig
 from atrous.core.errors import UsageError
+from atrous.core.inputs import ImageForm, InputSpec
 from atrous.core.labels import LabelSpace
 from atrous.core.load_compiled import load_compiled
 from atrous.inference import engine
+from atrous.networks.build import build_network
 from atrous.networks.model_file import ModelCard, save_model
 from atrous.scoring.bench import bench, draw_image, measure_peak_mib
 
@@ -65,10 +69,39 @@ def test_memory_counts_what_a_run_held_and_gave_back():
     assert 45 < measure_peak_mib(lambda: np.ones(50 * 2**20, dtype=np.uint8), torch.device("cpu")) < 60
 
 
-def test_a_image_has_the_size_and_more_than_one_colour():
+def test_an_image_has_the_size_and_more_than_one_colour():
     image = draw_image(50, 70)
     assert image.shape == (50, 70, 3)
     assert np.unique(image.reshape(-1, 3), axis=0).shape[0] > 100
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_an_image_has_the_bands_the_type_and_the_values_of_its_form(dtype):
+    form = ImageForm((0, 1, 2, 3, 4), dtype, (20.0, 220.0))
+    image = draw_image(50, 70, form)
+    assert (image.shape, image.dtype) == ((50, 70, 5), dtype)
+    assert 20 <= image.min() < 60
+    assert 180 < image.max() <= 220
+    photo_bands = draw_image(50, 70, ImageForm((0, 1, 2), dtype, (0.0, 255.0)))
+    np.testing.assert_allclose(photo_bands, draw_image(50, 70), atol=0.5)
+    assert draw_image(9, 9, ImageForm((0,), "uint16", (-1e6, 1e6))).max() == 65535
+
+
+@pytest.mark.filterwarnings("ignore")  # the exporter's own
+def test_models_of_other_images_and_their_files_are_timed_beside_those_of_photos(model_file, tmp_path):
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    torch.manual_seed(0)
+    spec = InputSpec((0.25,) * 5, (0.5,) * 5, ImageForm((0, 1, 2, 3, 4), "uint16", (0.0, 4095.0)))
+    network = build_network(ModelConfig(name="fcn-tiny"), 3, spec).eval()
+    statistics = {"mean": list(spec.mean), "std": list(spec.std)}
+    space = LabelSpace(("a", "b", "c"))
+    card = ModelCard({"name": "fcn-tiny"}, space, normalisation=statistics, input_form=spec.form)
+    path = tmp_path / "bands.safetensors"
+    save_model(path, network, card)
+    exported, _ = api.export(path, tmp_path / "bands.onnx")
+    found = api.bench([model_file, path, exported], [(33, 47)], rounds=1, device="cpu", progress=False)
+    names = [Path(row["name"]).name for row in found["rows"]]
+    assert names == ["small.safetensors", "bands.safetensors", "bands.onnx"]
 
 
 def test_the_command_prints_one_object_and_leaves_figures(model_file, tmp_path, capsys):

@@ -100,7 +100,7 @@ class GraphBackend:
 
     @abstractmethod
     def _run(self, images: Tensor) -> Tensor:
-        """Return the graph's output for images (B, 3, H, W) uint8."""
+        """Return the graph's output for images (B, C, H, W) in the type that it takes."""
 
     def __call__(self, images: Tensor) -> Cells:
         """Run the graph on a batch of images. Floats are rounded to the integers that the graph takes, if it does.
@@ -121,7 +121,7 @@ class GraphBackend:
         """Return the likeliest class of each pixel; errors as for a call.
 
         Shapes:
-            in (B, 3, H, W) uint8; out (B, H, W) class indices.
+            in (B, C, H, W), see `Backend`; out (B, H, W) class indices.
         """
         if not self.labels_only:
             cells = self(images)

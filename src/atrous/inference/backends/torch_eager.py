@@ -67,7 +67,7 @@ class TorchEager:
         """Run the network on a batch of images.
 
         Shapes:
-            in (B, 3, H, W) uint8, or floats in [0, 1]; out cells with logits (B, K, h, w).
+            in (B, C, H, W), see `Backend`; out cells with logits (B, K, h, w).
         Raises:
             MemoryShort: The images do not fit in memory.
         """
@@ -96,7 +96,7 @@ class TorchEager:
         """Return the likeliest class of each pixel; errors as for a call.
 
         Shapes:
-            in (B, 3, H, W) uint8; out (B, H, W) class indices.
+            in (B, C, H, W), see `Backend`; out (B, H, W) class indices.
         """
         cells = self(images)
         return enlarge_logits(cells.logits, cells.geometry).argmax(dim=1)

@@ -128,7 +128,7 @@ def test_a_loaded_model_knows_its_run(run: Path, tmp_path: Path) -> None:
     model = atrous.load(run / "model.safetensors")
     assert model.run.path == run
     assert atrous.evaluate(model).data.endswith("val")
-    assert len(api._find_calibration(None, model.run)) == 8
+    assert len(api._find_calibration(None, model)) == 8
     copy = tmp_path / "model.safetensors"
     copy.write_bytes((run / "model.safetensors").read_bytes())
     alone = atrous.load(copy)

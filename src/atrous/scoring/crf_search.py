@@ -69,11 +69,12 @@ def search_crf(
         require_crf_memory(height, width, labeller.label_space.num_classes, labeller.backend.device)
         shown = show_bands(sample.image, labeller.form)
         pixels = torch.from_numpy(np.ascontiguousarray(shown.transpose(2, 0, 1)))  # (3, H, W)
-        bands = [found.band for found in labeller.iter_labels(sample.image)]
-        probs = torch.cat([band.compute_probs() for band in bands if band is not None], dim=1)  # (K, H, W)
+        found = list(labeller.iter_labels(sample.image))
+        probs = torch.cat([each.band.compute_probs() for each in found if each.band is not None], dim=1)  # (K, H, W)
+        plain = np.concatenate([each.indices for each in found])  # not from `probs`, whose rounding makes ties
         for field, matrix in zip(fields, matrices, strict=True):
-            marginals = probs if field is None else refine(field, probs, pixels)
-            matrix.update(sample.labels, marginals.argmax(dim=0).cpu().numpy().astype(np.uint16))
+            refined = plain if field is None else refine(field, probs, pixels).argmax(dim=0).cpu().numpy()
+            matrix.update(sample.labels, refined.astype(np.uint16))
         if progress is not None:
             progress(Progress("searching", done, len(chosen), ""))
     trials = [

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from atrous.core.errors import DataError, UsageError
-from atrous.core.inputs import DTYPE_RANGES, PHOTO, ImageForm
+from atrous.core.inputs import DTYPE_RANGES, MOST_BANDS, PHOTO, ImageForm
 from atrous.core.words import describe_count
 from atrous.images.decode import ImageInput, load_image
 from atrous.images.samples import StoredImage, find_empty, load_samples, read_stored
@@ -121,13 +121,18 @@ def choose_form(
         value_range: Stored values that become 0 and 1. None: the range of the type.
         page: See `ImageForm`.
     Raises:
-        DataError: The file lacks one of the bands.
+        DataError: The file lacks one of the bands, or has more than are taken and none is named.
     """
     is_plain = stored.is_photo and value_range is None
     if is_plain and (channels is None or (channels == "rgb" and stored.dtype == "uint8")):
         return ImageForm(page=page)
     bands: Literal["rgb", "grey"] | tuple[int, ...]
     if channels is None:
+        if stored.num_colours > MOST_BANDS:
+            raise DataError(
+                f"{stored.name}: has {describe_count(stored.num_bands, 'band')}, and at most {MOST_BANDS:,} are taken",
+                "Name those to take: data.channels: [1, 2, 3].",
+            )
         bands = tuple(range(stored.num_colours))
     elif isinstance(channels, str):
         bands = "rgb" if channels == "rgb" else "grey"

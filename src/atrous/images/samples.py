@@ -11,6 +11,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from atrous.core.errors import DataError, MachineError
 from atrous.core.install import describe_install
+from atrous.core.words import describe_count
 from atrous.images.decode import (
     ImageHeader,
     ImageInput,
@@ -42,6 +43,9 @@ _ALPHA = (1, 2)
 _DEEP_PNG = {2: 3, 6: 4}
 """Samples of a PNG in colour, by its kind of colour."""
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_TIFF_DTYPES = {f"{kind}{bits}" for kind in ("uint", "int") for bits in (8, 16, 32, 64)} | {
+    f"float{bits}" for bits in (16, 32, 64)
+}
 _PILLOW_DTYPES = {"I": "int32", "F": "float32"}
 
 
@@ -102,7 +106,11 @@ def load_samples(source: ImageInput, page: int | None = None) -> np.ndarray:
     if isinstance(source, str | Path | bytes) and is_tiff(source):
         tags = read_tags(source, page)
         if tags.get(PHOTOMETRIC) != PALETTE:
-            return turn_upright(_load_tiff(source, page), int(tags.get(ORIENTATION, 1)))
+            samples = _load_tiff(source, page)
+            if samples.shape[2] != tags.get(NUM_BANDS, 1):
+                name = _name_tiff(source)
+                raise DataError(f"{name}: its tags contradict each other in the number of bands", "Replace the file.")
+            return turn_upright(samples, int(tags.get(ORIENTATION, 1)))
     with open_image(source) as (image, name):
         choose_page(source, image, name, page)
         if _find_deep_png(source) and not isinstance(source, Image.Image | np.ndarray):
@@ -190,8 +198,7 @@ def find_empty(samples: np.ndarray, nodata: float | None) -> np.ndarray:
 
 
 def _read_stored_tiff(source: str | Path | bytes, page: int | None) -> StoredImage:
-    name = str(source) if isinstance(source, str | Path) else "image in memory"
-    tags = read_tags(source, page)
+    name, tags = _name_tiff(source), read_tags(source, page)
     num_bands, dtype, photometric = int(tags.get(NUM_BANDS, 1)), read_dtype(tags), tags.get(PHOTOMETRIC)
     extra = tags.get(EXTRA_SAMPLES, ())
     extra = extra if isinstance(extra, tuple) else (extra,)
@@ -203,11 +210,20 @@ def _read_stored_tiff(source: str | Path | bytes, page: int | None) -> StoredIma
     if len(set(bits if isinstance(bits, tuple) else (bits,))) > 1 or dtype.startswith("complex"):
         raise DataError(f"{name}: bands of different types or of complex numbers", "Save them as bands of one type.")
     is_small = dtype in ("uint1", "uint2", "uint4")
+    if not (is_small or dtype in _TIFF_DTYPES) or num_bands < 1:
+        raise DataError(
+            f"{name}: {describe_count(num_bands, 'band')} of {dtype}, which is not read",
+            "Save it with one band or more of 8, 16, 32 or 64 bits.",
+        )
     is_photo = is_small or (
         dtype in ("uint8", "uint16")
         and (num_bands - has_alpha == 1 or (photometric not in (0, 1) and 3 <= num_bands <= 4))
     )
     return StoredImage(name, num_bands, num_bands - has_alpha, "uint8" if is_small else dtype, is_photo, nodata)
+
+
+def _name_tiff(source: str | Path | bytes) -> str:
+    return "image in memory" if isinstance(source, bytes) else str(source)
 
 
 def _load_tiff(source: str | Path | bytes, page: int | None) -> np.ndarray:

@@ -30,6 +30,9 @@ WIDTH, HEIGHT, BITS, PHOTOMETRIC, ORIENTATION, NUM_BANDS, EXTRA_SAMPLES, SAMPLE_
 """Codes of tags; the last one is GDAL's, for the value that stands for no data."""
 PALETTE = 3
 """The photometric interpretation of images with a palette."""
+_NEEDED, _SINGLE = (WIDTH, HEIGHT), (PHOTOMETRIC, ORIENTATION, NUM_BANDS)
+_SEVERAL = (BITS, SAMPLE_FORMAT, EXTRA_SAMPLES)
+"""Tags with one whole number for each band; those above have one."""
 _SUBFILE, _REDUCED_OR_MASK = 254, 5
 _MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BIG = 43
@@ -48,7 +51,7 @@ def is_tiff(source: object) -> bool:
     try:
         with Path(source).open("rb") as file:
             return file.read(4) in _MAGICS
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a zero byte in the path
         return False
 
 
@@ -71,7 +74,10 @@ def read_tags(source: str | Path | bytes, page: int | None = None) -> Tags:
             "multi-page-image",
         )
     require_page(name, page, len(pages))
-    return pages[(page or 1) - 1]
+    tags = pages[(page or 1) - 1]
+    with _naming(name):
+        _require_numbers(tags)
+    return tags
 
 
 def count_tiff_pages(source: str | Path | bytes) -> int:
@@ -122,6 +128,14 @@ def read_nodata(tags: Tags) -> float | None:
         return float(str(tags[NODATA]).strip("\0 ").split(" ")[0])
     except (KeyError, ValueError):
         return None
+
+
+def _require_numbers(tags: Tags) -> None:
+    for code in (*_NEEDED, *_SINGLE, *_SEVERAL):
+        value = tags.get(code, None if code in _NEEDED else 1)
+        values = value if code in _SEVERAL and isinstance(value, tuple) else (value,)
+        if not all(isinstance(number, int) for number in values) or not (values or code == EXTRA_SAMPLES):
+            raise ValueError(f"its tag {code} holds no whole number")
 
 
 def _first(value: Any) -> int:
@@ -179,9 +193,9 @@ def turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
     Args:
         pixels: The image as stored, (H, W, ...).
-        orientation: From 1 (as it is) to 8, as EXIF numbers them.
+        orientation: From 1 (as it is) to 8, as EXIF numbers them; all else means nothing.
     """
-    if orientation >= 5:
+    if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]

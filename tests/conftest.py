@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -27,6 +28,9 @@ from tiny import RUN_OPTIONS, RUN_SIDE, TINY, TINY_SPACE, build_tiny
 
 torch.set_num_threads(1)  # tests compute little: threads would wait for each other, and two workers share two cores
 os.environ["OMP_NUM_THREADS"] = "1"  # in the processes that tests start
+for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:  # inherited from nohup, or from a shell's `&`
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -28,6 +28,7 @@ MOST_MEMBERS = 2**22
 _PIECE_BYTES = _HEADER_BYTES = 2**20
 """What tarfile may read at once: more is asked for only by a header that says so, before any member is known."""
 _BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OverflowError)
+"""What the two modules raise for damaged archives; NotImplementedError is zipfile's for an unknown compression."""
 Kind = Literal["zip", "tar", "tar.gz"]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from atrous.core.findings import Finding, shorten_list
 from atrous.core.words import describe_count
@@ -17,36 +17,37 @@ from atrous.images.traits import ImageTraits
 
 def check_channels_differ(survey: Survey) -> Iterator[Finding]:
     """Find images that lack a band of the others, or store values of another type."""
-    lines, files = [], []
+    found = {}
     for split in survey.splits:
         for item in split.items:
-            if item.traits is None or item.image_path is None:
+            if (traits := item.traits) is None or item.image_path is None:
                 continue
-            traits = item.traits
             stored = StoredImage(item.key, traits.num_bands, traits.num_colours, traits.dtype, traits.is_photo)
             if misfit := describe_misfit(stored, split.form):
-                files.append(str(item.image_path))
-                lines.append(f"{item.image_path} {misfit}")
-    if files:
-        message = f"{describe_count(len(files), 'image')} with other bands or another type: {shorten_list(lines)}"
-        fix = "Save all images with the same bands and type, or name bands that all of them have in data.channels."
-        yield Finding("channels-differ", "error", len(files), message, tuple(files), fix, survey.exclude(files))
+                found[str(item.image_path)] = misfit
+    fix = "Save all images with the same bands and type, or name bands that all of them have in data.channels."
+    yield from _report(survey, "channels-differ", "image", "with other bands or another type", found, fix)
 
 
 def check_place_mismatch(survey: Survey) -> Iterator[Finding]:
     """Find masks that are at another place on the Earth than their image."""
-    lines, files = [], []
-    for item in (item for split in survey.splits for item in split.items):
+    found = {}
+    for item in _list_items(survey):
         if item.traits is None or item.mask is None or item.image is None or item.mask_path is None:
             continue
         size = (item.image.height, item.image.width)
         if size == item.mask.size and (shift := describe_shift(item.traits.place, item.mask.place, size)):
-            files.append(str(item.mask_path))
-            lines.append(f"{item.mask_path} is {shift}")
-    if files:
-        message = f"{describe_count(len(files), 'mask')} at another place than the image: {shorten_list(lines)}"
-        fix = "Warp each mask to the grid of its image, by the nearest pixel (gdalwarp -r near)."
-        yield Finding("place-mismatch", "error", len(files), message, tuple(files), fix, survey.exclude(files))
+            found[str(item.mask_path)] = f"is {shift}"
+    fix = "Warp each mask to the grid of its image, by the nearest pixel (gdalwarp -r near)."
+    yield from _report(survey, "place-mismatch", "mask", "at another place than the image", found, fix)
+
+
+def _report(survey: Survey, code: str, noun: str, what: str, found: Mapping[str, str], fix: str) -> Iterator[Finding]:
+    """Report files that are wrong, each with what is wrong with it; nothing if there are none."""
+    if found:
+        listed = shorten_list([f"{file} {reason}" for file, reason in found.items()])
+        message = f"{describe_count(len(found), noun)} {what}: {listed}"
+        yield Finding(code, "error", len(found), message, tuple(found), fix, survey.exclude(list(found)))
 
 
 def check_nodata(survey: Survey) -> Iterator[Finding]:
@@ -94,12 +95,12 @@ def propose_range(survey: Survey) -> tuple[float, float]:
     return low, high if high > low else low + 1
 
 
-def _round_out(value: float, direction: object) -> float:
-    """Return a number with two digits that is not inside of it: `math.floor` or `math.ceil` says where to."""
+def _round_out(value: float, round_to: Callable[[float], int]) -> float:
+    """Return a value at two digits, rounded down by `math.floor` or up by `math.ceil`."""
     if not value:
         return value
     step = 10.0 ** (math.floor(math.log10(abs(value))) - 1)
-    rounded = (math.ceil if direction is math.ceil else math.floor)(value / step) * step
+    rounded = round_to(value / step) * step
     return round(rounded) if step >= 1 else round(rounded, 12)
 
 

@@ -30,7 +30,7 @@ from atrous.data.convert.contracts import (
 )
 from atrous.data.convert.files import iter_heads, read_json, read_label
 from atrous.data.convert.shapes import fill_polygon, join_patches, read_points
-from atrous.data.convert.tracing import TOLERANCE_PX, Outline, find_outlines
+from atrous.data.convert.tracing import FARTHEST_PX, Outline, find_outlines
 from atrous.images.place import Place, read_place
 
 _COLLECTION = re.compile(r'"type"\s*:\s*"FeatureCollection"')
@@ -38,8 +38,6 @@ _NUMBER = re.compile(r"EPSG:.*?([0-9]+)$")
 _WGS84 = 4326
 _LABELS = ("class", "label", "name", "classification")
 """Properties that may name the class; in one of QuPath's it has a name of its own."""
-FARTHEST_PX = 0.25 + TOLERANCE_PX
-"""How far an outline may be from the edges of its pixels: it goes through their outermost quarters."""
 
 
 def _recognise(source: Path) -> bool:
@@ -185,7 +183,7 @@ def _describe_image(item: LabelledImage, export: Export) -> dict[str, Any]:
         name = "OGC:1.3:CRS84" if place.epsg == _WGS84 else f"EPSG::{place.epsg}"
         content |= {"coordinates": f"EPSG:{place.epsg}"}
         content |= {"crs": {"type": "name", "properties": {"name": f"urn:ogc:def:crs:{name}"}}}
-    return content | {"farthest_px": FARTHEST_PX, "features": features}
+    return content | {"farthest_px": round(FARTHEST_PX, 2), "features": features}
 
 
 def _describe_outline(outline: Outline, name: str, place: Place | None) -> dict[str, Any]:

@@ -34,8 +34,7 @@ def test_every_region_is_found_but_only_those_are_needed_that_differ_from_what_i
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_centres_of_a_region_and_no_others_are_inside_its_edge(seed, monkeypatch):
-    monkeypatch.setattr("atrous.data.convert.tracing.TOLERANCE_PX", 0.24)
+def test_the_centres_of_a_region_and_no_others_are_inside_its_edge(seed):
     for outline in find_outlines(np.random.default_rng(seed).integers(0, 3, (12, 15))):
         patch = fill_polygon(outline.trace_edge(), 12, 15)
         whole = np.zeros((12, 15), bool)
@@ -45,12 +44,30 @@ def test_the_centres_of_a_region_and_no_others_are_inside_its_edge(seed, monkeyp
         assert whole.sum() == outline.filled.sum()
 
 
-def test_points_are_removed_within_the_tolerance_alone():
-    triangle = np.triu(np.ones((60, 60), np.uint8)) * 2
-    (outline,) = find_needed_outlines(triangle, 0)
-    points = outline.trace_centres()
-    assert len(points) < 8
-    assert TOLERANCE_PX < 0.5
+def measure_area(points):
+    x, y = points.T
+    return abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
+
+
+def test_an_outline_runs_along_the_sides_of_pixels_and_cuts_corners_alone():
+    mask = np.zeros((20, 30), np.uint8)
+    mask[4:14, 5:25] = 1
+    (outline,) = find_needed_outlines(mask, 0)
+    points = outline.trace_edge()
+    assert points.min(axis=0).tolist() == [5, 4]
+    assert points.max(axis=0).tolist() == [25, 14]
+    assert measure_area(points) == 200 - 4 / 8
+
+
+def test_an_outline_of_a_slope_has_few_points_and_the_area_of_its_pixels():
+    y, x = np.mgrid[:200, :200]
+    triangle, disk = x >= y, (x - 100) ** 2 + (y - 100) ** 2 < 80**2
+    for mask, most in ((triangle, 8), (disk, 240)):
+        (outline,) = find_needed_outlines(mask.astype(np.uint8), 0)
+        points = outline.trace_edge()
+        assert len(points) <= most
+        assert abs(measure_area(points) / mask.sum() - 1) < 0.006
+    assert TOLERANCE_PX < 0.125**0.5  # a larger one could move an outline over the centre of a pixel
 
 
 def test_a_pixel_and_a_row_have_an_outline():

@@ -7,7 +7,12 @@ import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+from atrous.data.file_names import IMAGE_FOLDERS, MASK_FOLDERS
 from atrous.data.inventory import list_folder
+
+ANNOTATION_FOLDERS = frozenset({*MASK_FOLDERS, "segmentationclass", "labelled"})
+"""Folders of masks and other annotations, in lower case."""
+_IMAGE_FOLDERS = frozenset({*IMAGE_FOLDERS, "jpegimages"})
 
 
 class ImageFinder:
@@ -56,7 +61,7 @@ class ImageFinder:
         return found
 
     def find_by_stem(self, text: str, others: Collection[Path] = ()) -> list[Path]:
-        """Return the images that a path without suffix may mean.
+        """Return the images that a path without suffix may mean; a folder of annotations is one of images beside it.
 
         Args:
             text: The path.
@@ -64,16 +69,17 @@ class ImageFinder:
         """
         parts = _split(text)
         found = [path for path in self._by_stem.get(parts[-1], []) if path not in others] if parts else []
-        return _choose(found, parts[:-1])
+        above = [part for part in parts[:-1] if part.lower() not in ANNOTATION_FOLDERS]
+        return _choose(found, parts[:-1], above)
 
 
 def _split(text: str) -> list[str]:
     return [_normalise(part) for part in re.split(r"[\\/]+", text) if part not in ("", ".", "..")]
 
 
-def _choose(paths: list[Path], folders: Sequence[str]) -> list[Path]:
-    """Return the paths whose last folders agree most."""
-    agreeing = [_count_agreeing(path, folders) for path in paths]
+def _choose(paths: list[Path], *folders: Sequence[str]) -> list[Path]:
+    """Return the paths whose last folders agree most with one of some lists of folders."""
+    agreeing = [max(_count_agreeing(path, names) for names in folders) for path in paths]
     return [path for path, count in zip(paths, agreeing, strict=True) if count == max(agreeing)]
 
 
@@ -85,7 +91,7 @@ def _count_agreeing(path: Path, folders: Sequence[str]) -> int:
     own = [_normalise(part) for part in path.parent.parts]
     count = 0
     for mine, other in zip(reversed(own), reversed(folders), strict=False):
-        if mine != other:
+        if mine != other and (mine.lower() not in _IMAGE_FOLDERS or other.lower() not in ANNOTATION_FOLDERS):
             break
         count += 1
     return count

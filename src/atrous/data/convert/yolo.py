@@ -85,13 +85,12 @@ def _read(request: Request) -> Annotations:
 
 
 def _find_image(file: Path, request: Request) -> Path | None:
-    """Return the image of a text file: of the same name, in a folder where "images" replaces "labels".
+    """Return the image of a text file: of the same name, beside it or in a folder of images beside its own.
 
     Raises:
         AnnotationError: There are several.
     """
-    parts = ["images" if part == "labels" else part for part in file.with_suffix("").parts]
-    found = request.finder.find_by_stem("/".join(parts))
+    found = request.finder.find_by_stem(file.with_suffix("").as_posix())
     if len(found) > 1:
         count = describe_count(len(found), "image")
         raise AnnotationError("missing-image", f"{count} are named {file.stem!r}, such as {found[0]}")

@@ -2,7 +2,7 @@
 
 Images become (H, W, 3) uint8 RGB: the EXIF orientation is applied, grey is repeated, alpha is dropped (colours under
 transparent pixels stay as stored). Of 16 bits, grey is divided by 257 and rounded; of colours the upper byte is kept,
-as Pillow does. Masks become (H, W) ids and are never rotated.
+as Pillow does. AVIF, HEIF and JPEG XL are read by `extra_formats`. Masks become (H, W) ids and are never rotated.
 
 Every guard against broken and hostile input is in `open_image`: allowed formats, decompression bombs, truncated files
 and metadata that a decoder cannot parse.
@@ -27,6 +27,7 @@ from atrous.core.errors import DataError, MachineError, UsageError
 from atrous.core.paths import refuse_empty
 from atrous.core.system_errors import describe_reason, raise_shortage
 from atrous.core.words import describe_count
+from atrous.images.extra_formats import EXTRA_SUFFIXES, open_extra
 from atrous.images.file_kinds import identify_format
 from atrous.images.stored_values import read_colours, read_numbers
 from atrous.images.tiff_tags import HEIGHT, NUM_BANDS, WIDTH, Tags, is_tiff, read_dtype, read_tags, require_page
@@ -35,7 +36,7 @@ from atrous.images.traits import ImageTraits, compute_traits, count_pages, list_
 ImageInput = str | Path | bytes | BinaryIO | Image.Image | np.ndarray
 """Anything that holds one image: a path, an encoded file in memory, a binary stream, a PIL image or its pixels."""
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", *EXTRA_SUFFIXES})
 """File suffixes of images and masks, in lower case."""
 
 HUGE_PX = 64_000_000
@@ -220,7 +221,8 @@ def check_image(source: ImageInput, *, content: bytes | None = None) -> tuple[Im
     with open_image(source, content) as (image, name):
         _require_known_range(image, name)
         header, num_pages = _read_header(image), count_pages(image)
-        image.draft(None, (1, 1))  # a JPEG is decoded at an eighth of its size, which is faster
+        if image.format in ("JPEG", "MPO"):  # a HEIF file would give a thumbnail, and hide damage to the image itself
+            image.draft(None, (1, 1))  # a JPEG is decoded at an eighth of its size, which is faster
         image.load()
         return header, compute_traits(image, num_pages)
 
@@ -266,8 +268,7 @@ def choose_page(source: ImageInput, image: Image.Image, name: str, page: int | N
     elif not isinstance(source, Image.Image):
         numbers = list_pages(image)
         require_page(name, page, len(numbers))
-        if page > 1:
-            image.seek(numbers[page - 1])
+        image.seek(numbers[page - 1])  # page 1 too: a HEIF file opens at the one that it calls its primary image
 
 
 def is_huge_tiff(path: Path) -> bool:
@@ -322,7 +323,7 @@ def open_image(source: ImageInput, content: bytes | None = None) -> Iterator[tup
         else:
             ignore_size_warnings()
             file = _as_file(source) if content is None else io.BytesIO(content)
-            with Image.open(file, formats=_FORMATS) as image:
+            with _open_file(file, name) as image:
                 yield image, name
     except (DataError, UsageError, MachineError):
         raise
@@ -351,6 +352,15 @@ def open_image(source: ImageInput, content: bytes | None = None) -> Iterator[tup
     except Exception as error:  # a decoder may raise anything on a broken file; what matters is which file it was
         raise_shortage(error, name)
         raise _describe_broken(name, error) from error
+
+
+def _open_file(file: Path | io.BytesIO, name: str) -> Image.Image:
+    try:
+        return Image.open(file, formats=_FORMATS)
+    except UnidentifiedImageError:
+        if (image := open_extra(file, name)) is None:
+            raise
+        return image
 
 
 def _describe_unknown(source: ImageInput) -> str:

@@ -1,4 +1,4 @@
-"""Formats of files that are not read as images, by their first bytes, so that a message can name them."""
+"""Formats of files that Pillow alone does not read as images, by their first bytes, so that a message can name them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ _STARTS = (
     (4, b"ftypavis", "an AVIF animation"),
     (4, b"ftypheic", "a HEIC image"),
     (4, b"ftypheix", "a HEIC image"),
+    (4, b"ftyphevc", "a HEIC image"),
+    (4, b"ftypheim", "a HEIC image"),
+    (4, b"ftypheis", "a HEIC image"),
     (4, b"ftypmif1", "a HEIF image"),
+    (4, b"ftypmsf1", "a HEIF image"),
     (4, b"ftyp", "a video"),
     (0, b"GIF8", "a GIF image"),
     (0, b"8BPS", "a Photoshop document"),
@@ -27,7 +31,8 @@ _STARTS = (
     (128, b"DICM", "a DICOM image"),
     (0, b"version https://git-lfs", "a pointer of Git LFS: the file itself was not fetched"),
 )
-_LONGEST = 160
+LONGEST_START = 160
+"""Bytes from the beginning of a file that tell its format."""
 
 
 def identify_format(path: Path) -> str:
@@ -37,5 +42,11 @@ def identify_format(path: Path) -> str:
         OSError: It cannot be read.
     """
     with path.open("rb") as file:
-        head = file.read(_LONGEST)
-    return next((name for start, mark, name in _STARTS if head[start:].startswith(mark)), "")
+        return identify_start(file.read(LONGEST_START))
+
+
+def identify_start(head: bytes) -> str:
+    """Return what a file is by its first `LONGEST_START` bytes, as `identify_format` does."""
+    name = next((name for start, mark, name in _STARTS if head[start:].startswith(mark)), "")
+    brands = head[16 : int.from_bytes(head[:4], "big")]  # formats that a HEIF file is of besides
+    return "an AVIF image" if name == "a HEIF image" and b"avif" in brands else name

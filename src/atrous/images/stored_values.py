@@ -11,6 +11,14 @@ from atrous.core.words import describe_count
 _SAMPLE_FORMAT_TAG, _SIGNED = 339, (2,)
 _SCALES = {2: 85, 4: 17}
 """By what Pillow multiplies grey values of fewer than 8 bits."""
+_LOSSY_FORMATS = {
+    "JPEG": "a JPEG",
+    "MPO": "a JPEG",
+    "AVIF": "an AVIF image",
+    "HEIF": "a HEIF image",
+    "JXL": "a JPEG XL image",
+}
+"""Formats that are lossy, or do not say whether they are."""
 _AS_NUMBERS = "A mask holds one whole number per pixel: write grey values or palette indices."
 _LOSSY = "Its values are changed at every edge; export the masks as PNG."
 
@@ -142,8 +150,8 @@ def _read_grey(channels: np.ndarray, mode: str, name: str) -> np.ndarray:
 
 def _refuse_lossy(image: Image.Image, name: str) -> None:
     compression = image.info.get("compression", "")
-    if image.format in ("JPEG", "MPO") or compression in ("jpeg", "tiff_jpeg", "webp"):
-        kind = "a JPEG" if image.format in ("JPEG", "MPO") else f"compressed as {compression}"
+    if image.format in _LOSSY_FORMATS or compression in ("jpeg", "tiff_jpeg", "webp"):
+        kind = _LOSSY_FORMATS.get(image.format or "", f"compressed as {compression}")
         raise DataError(f"{name}: the mask is {kind}, which blurs ids at every edge", _LOSSY, "lossy-mask")
 
 

@@ -138,7 +138,7 @@ def count_pages(image: Image.Image) -> int:
 
 def list_pages(image: Image.Image) -> list[int]:
     """Return the numbers of the frames of an opened file that are pages: overviews in a TIFF are none."""
-    if image.format not in ("TIFF", "WEBP", "PNG"):
+    if image.format not in ("TIFF", "WEBP", "PNG", "AVIF", "HEIF"):
         return [0]
     num_frames = min(int(getattr(image, "n_frames", 1)), MOST_PAGES)
     if image.format != "TIFF" or num_frames == 1:

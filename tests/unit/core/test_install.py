@@ -22,7 +22,7 @@ def read_packages(command: str) -> list[str]:
     return [re.split(r"[<>=!~\[]", word)[0] for word in words[4:]]
 
 
-@pytest.mark.parametrize("extra", ["fast", "lite", "onnx", "openvino", "tiff"])
+@pytest.mark.parametrize("extra", ["fast", "formats", "lite", "onnx", "openvino", "tiff"])
 def test_an_extra_is_installed_by_its_packages(extra):
     named = [re.split(r"[<>=!~\[]", line)[0] for line in EXTRAS[extra]]
     assert sorted(read_packages(describe_install("any", extra))) == sorted(named)

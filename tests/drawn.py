@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -62,3 +63,43 @@ def encode_jxl(pixels: np.ndarray, orientation: int) -> bytes:
     bits = f"{size}{extra}{depth_and_colours}1".ljust(32, "0")
     header = bytes(int(bits[at : at + 8][::-1], 2) for at in range(0, len(bits), 8))
     return file.getvalue()[:start] + header + file.getvalue()[end:]
+
+
+SRGB_CURVE = struct.pack(
+    ">4s4xHxx5i", b"para", 3, *(round(65536 * v) for v in (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045))
+)
+COLORANTS = {
+    "srgb": ((0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.7141)),
+    "p3": ((0.51512, 0.2412, -0.00105), (0.29198, 0.69225, 0.04189), (0.1571, 0.06657, 0.78407)),
+    "adobe": ((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457)),
+}
+"""XYZ of red, green and blue, adapted to D50."""
+
+
+def gamma_curve(gamma: float) -> bytes:
+    """A tone curve of a profile that is a power."""
+    return struct.pack(">4s4xIHxx", b"curv", 1, round(256 * gamma))
+
+
+def build_profile(colours: str, curve: bytes = SRGB_CURVE, name: str = "of a test") -> bytes:
+    """A profile of colours in `COLORANTS`, or of "grey"."""
+
+    def xyz(values: tuple[float, ...]) -> bytes:
+        return struct.pack(">4s4x3i", b"XYZ ", *(round(65536 * value) for value in values))
+
+    text = name.encode() + b"\0"
+    tags = {b"desc": struct.pack(">4s4xI", b"desc", len(text)) + text + bytes(78), b"wtpt": xyz((0.9642, 1.0, 0.8249))}
+    if colours == "grey":
+        tags[b"kTRC"] = curve
+    else:
+        for letter, values in zip("rgb", COLORANTS[colours], strict=True):
+            tags |= {f"{letter}XYZ".encode(): xyz(values), f"{letter}TRC".encode(): curve}
+    rows, body = b"", b""
+    for code, content in tags.items():
+        rows += struct.pack(">4sII", code, 132 + 12 * len(tags) + len(body), len(content))
+        body += content + bytes(-len(content) % 4)
+    space = b"GRAY" if colours == "grey" else b"RGB "
+    size = 132 + len(rows) + len(body)
+    white = struct.pack(">3i", *(round(65536 * value) for value in (0.9642, 1.0, 0.8249)))
+    head = struct.pack(">I4xI4s4s4s12x4s28x12s48x", size, 0x02400000, b"mntr", space, b"XYZ ", b"acsp", white)
+    return head + struct.pack(">I", len(tags)) + rows + body

@@ -213,7 +213,7 @@ def save_half_grey(root: Path) -> None:
 
 def add_profile(root: Path) -> None:
     path = first_image(root)
-    Image.open(path).save(path, icc_profile=b"Adobe RGB (1998)")
+    Image.open(path).save(path, icc_profile=b"a profile that is damaged")
 
 
 def save_lossy(root: Path) -> None:

@@ -50,7 +50,7 @@ SETTLED_S = 2.0
 NOTHING: Mapping[int, int] = MappingProxyType({})
 """No numbers: one object for all masks, of which there may be a million."""
 
-_FORMAT = "facts-8"
+_FORMAT = "facts-9"
 _WASTE = 2
 """Lines / files from which a cache file is written again."""
 

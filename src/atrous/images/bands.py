@@ -57,7 +57,7 @@ def load_bands(source: ImageInput, form: ImageForm = PHOTO) -> Bands:
     if form.is_photo and stored.is_photo and stored.nodata is None:
         return Bands(load_image(source, form.page), None)
     if form.is_photo and stored.is_photo and stored.dtype == "uint8":
-        taken = load_image(source, form.page)
+        taken = load_image(source, form.page, as_stored=True)  # which the nodata value is of
     else:
         taken = _take_bands(load_samples(source, form.page), stored.num_colours, form)
     is_empty = find_empty(taken, stored.nodata)

@@ -1,8 +1,9 @@
 """The one decoder of images and masks: files, bytes, streams, PIL images and arrays become arrays.
 
 Images become (H, W, 3) uint8 RGB: the EXIF orientation is applied, grey is repeated, alpha is dropped (colours under
-transparent pixels stay as stored). Of 16 bits, grey is divided by 257 and rounded; of colours the upper byte is kept,
-as Pillow does. AVIF, HEIF and JPEG XL are read by `extra_formats`. Masks become (H, W) ids and are never rotated.
+transparent pixels stay as stored), and colours of a profile other than sRGB are converted to it. Of 16 bits, grey is
+divided by 257 and rounded; of colours the upper byte is kept, as Pillow does. AVIF, HEIF and JPEG XL are read by
+`extra_formats`. Masks become (H, W) ids and are never rotated.
 
 Every guard against broken and hostile input is in `open_image`: allowed formats, decompression bombs, truncated files
 and metadata that a decoder cannot parse.
@@ -29,6 +30,7 @@ from atrous.core.system_errors import describe_reason, raise_shortage
 from atrous.core.words import describe_count
 from atrous.images.extra_formats import EXTRA_SUFFIXES, open_extra
 from atrous.images.file_kinds import identify_format
+from atrous.images.profile import convert_to_srgb
 from atrous.images.stored_values import read_colours, read_numbers
 from atrous.images.tiff_tags import HEIGHT, NUM_BANDS, WIDTH, Tags, is_tiff, read_dtype, read_tags, require_page
 from atrous.images.traits import ImageTraits, compute_traits, count_pages, list_pages
@@ -83,7 +85,7 @@ class StoredMask:
     palette: bytes
 
 
-def load_image(source: ImageInput, page: int | None = None) -> np.ndarray:
+def load_image(source: ImageInput, page: int | None = None, *, as_stored: bool = False) -> np.ndarray:
     """Decode an image as a viewer would show it.
 
     A path, its bytes, a stream of them, the PIL image and the array of its pixels give the same result; an array has
@@ -93,6 +95,7 @@ def load_image(source: ImageInput, page: int | None = None) -> np.ndarray:
         source: A path, an encoded file as bytes or as a binary stream (read from its position to the end), a PIL
             image, or an array of uint8 or uint16: (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA.
         page: Page of a file with several, from 1. None: such files are refused.
+        as_stored: Whether colours of a profile other than sRGB stay as they are.
     Returns:
         (H, W, 3) uint8 RGB.
     Raises:
@@ -111,9 +114,9 @@ def load_image(source: ImageInput, page: int | None = None) -> np.ndarray:
             ImageOps.exif_transpose(image, in_place=True)
         if image.mode.startswith("I;16"):
             return _convert_array(np.asarray(image).astype(np.uint16))
-        if image.mode in ("P", "PA"):
-            return np.array(image.convert("RGBA").convert("RGB"))
-        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+        if as_stored:
+            image.info.pop("icc_profile", None)
+        return np.array(convert_to_srgb(image))
 
 
 def load_mask(source: ImageInput) -> np.ndarray:

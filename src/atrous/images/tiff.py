@@ -20,6 +20,7 @@ from atrous.core.files import atomic_path
 from atrous.core.labels import LabelSpace
 from atrous.core.system_errors import describe_reason, raise_shortage
 from atrous.images.palette import build_colour_table
+from atrous.images.profile import convert_pixels
 from atrous.images.tiff_tags import NODATA
 
 GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
@@ -301,6 +302,13 @@ class TiffImage:
 
     def _convert(self, samples: np.ndarray) -> np.ndarray:
         """Return samples (R, W, S) as (R, W, 3) uint8 RGB, by the rules of `load_image`."""
+        rgb = self._convert_stored(samples)
+        profile = self._page.iccprofile
+        if not profile or (self._is_grey and samples.dtype == np.uint16):
+            return rgb
+        return convert_pixels(rgb[..., 0] if self._is_grey else rgb, bytes(profile))
+
+    def _convert_stored(self, samples: np.ndarray) -> np.ndarray:
         if self._page.photometric == PHOTOMETRIC.PALETTE:
             colours: np.ndarray = self._palette[samples[..., 0]]
             return colours

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
+
+from atrous.images.profile import ProfileUse, convert_to_srgb, find_profile_use
 
 FINGERPRINT_BITS = 144
 MOST_PAGES = 1000
@@ -29,7 +31,7 @@ class ImageTraits:
         bits: Bits per channel, 8, 16 or 32; 8 of RGB images.
         peak: The largest stored value of an image of more bits; 0 for others.
         num_pages: Pages or frames, overviews not counted.
-        has_profile: Whether it has a colour profile other than sRGB, which is not applied.
+        profile: What becomes of a colour profile other than sRGB.
         dtype: Type of the values as numpy names it.
         num_bands: Bands, alpha among them.
         num_colours: Those that are no alpha.
@@ -46,7 +48,7 @@ class ImageTraits:
     bits: int = 8
     peak: float = 0
     num_pages: int = 1
-    has_profile: bool = False
+    profile: ProfileUse = ""
     dtype: str = "uint8"
     num_bands: int = 3
     num_colours: int = 3
@@ -67,7 +69,7 @@ class ImageTraits:
         Raises:
             TypeError, ValueError: It is of another form.
         """
-        (red, green, blue), brightest, bits, peak, num_pages, has_profile, *bands, fingerprint = value
+        (red, green, blue), brightest, bits, peak, num_pages, profile, *bands, fingerprint = value
         dtype, num_bands, num_colours, is_photo, values, missing, place = bands
         return cls(
             (int(red), int(green), int(blue)),
@@ -75,7 +77,7 @@ class ImageTraits:
             int(bits),
             float(peak),
             int(num_pages),
-            bool(has_profile),
+            cast(ProfileUse, str(profile)),
             str(dtype),
             int(num_bands),
             int(num_colours),
@@ -96,12 +98,12 @@ def compute_traits(image: Image.Image, num_pages: int) -> ImageTraits:
     """
     bits, peak, dtype = 8, 0, "uint8"
     values: tuple[tuple[float, float], ...] = ()
-    profile = image.info.get("icc_profile") or b""
+    profile = find_profile_use(image)
     if image.mode.startswith("I;16"):
         pixels = np.asarray(image).astype(np.uint16)
         bits, peak, dtype, values = 16, int(pixels.max(initial=0)), "uint16", measure_values(pixels[..., None])
         image = Image.fromarray((pixels >> 8).astype(np.uint8))
-    rgb = image.convert("RGB")
+    rgb = convert_to_srgb(image)
     box = Image.Resampling.BOX
     blocks = np.asarray(rgb.resize((_BLOCKS, _BLOCKS), box)).reshape(-1, 3).astype(float)
     red, green, blue = blocks.mean(axis=0).round().astype(int).tolist()
@@ -112,7 +114,7 @@ def compute_traits(image: Image.Image, num_pages: int) -> ImageTraits:
         bits,
         peak,
         num_pages,
-        bool(profile) and not any(name in profile for name in (b"sRGB", "sRGB".encode("utf-16-be"))),
+        profile,
         dtype=dtype,
         values=values,
         fingerprint=_compute_fingerprint(cells) if cells.std() >= _FLAT else 0,

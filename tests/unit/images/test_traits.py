@@ -73,9 +73,3 @@ def test_pages_and_frames_count_and_overviews_do_not(tmp_path):
     overview.encoderinfo["tiffinfo"][254] = 1
     image.save(tmp_path / "b.tif", save_all=True, append_images=[overview])
     assert check_image(tmp_path / "b.tif")[1].num_pages == 1
-
-
-def test_profiles_other_than_srgb_are_seen(tmp_path):
-    assert read(tmp_path / "a.png", draw(), icc_profile=b"Adobe RGB (1998)").has_profile
-    assert not read(tmp_path / "b.png", draw(), icc_profile=b"desc sRGB IEC61966-2.1").has_profile
-    assert not read(tmp_path / "c.png", draw()).has_profile

@@ -86,14 +86,17 @@ def check_mixed_modes(survey: Survey) -> Iterator[Finding]:
 
 
 def check_icc_profile(survey: Survey) -> Iterator[Finding]:
-    """Find images with a colour profile other than sRGB, which is not applied."""
-    files = _list_images(survey, lambda traits: traits.has_profile)
-    if files:
-        message = (
-            f"{describe_count(len(files), 'image')} with a colour profile other than sRGB, which is not applied: "
-            f"{shorten_list(files)}"
-        )
-        yield Finding("icc-profile", "note", len(files), message, tuple(files))
+    """Find images with a colour profile other than sRGB, which is applied, or cannot be."""
+    are_photos = all(split.form.is_photo for split in survey.splits)
+    applied = _list_images(survey, lambda traits: traits.profile == "applied")
+    ignored = _list_images(survey, lambda traits: traits.profile == "ignored")
+    for files, words in (
+        (applied, "converted to sRGB" if are_photos else "which does not count: stored values are read"),
+        (ignored, "which cannot be applied: it is damaged or does not fit them"),
+    ):
+        if files:
+            message = f"{describe_count(len(files), 'image')} with a colour profile other than sRGB, {words}: "
+            yield Finding("icc-profile", "note", len(files), message + shorten_list(files), tuple(files))
 
 
 def _list_items(survey: Survey) -> list[ItemFacts]:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from atrous.core.errors import ConfigError
 from atrous.core.words import describe_count
 from atrous.networks.contracts import Backbone, FeatureLevel, FeatureShapes, FixedStride
+from atrous.networks.layers.conv import Conv
 from atrous.networks.shape_rules import ShapeRules
 
 OUTPUT_STRIDES = (4, 8, 16, 32, 64, 128, 256)
@@ -272,6 +273,10 @@ class StridePlanner:
         self.sites = self._probe.sites
         self.native_stride = self.shapes.deepest.native_stride
         self._rehearsed: set[int] = set()
+        for site in self.sites:
+            # One of timm or torchvision keeps its parameters, and becomes as fast as our own.
+            if type(site.module) is nn.Conv2d and _is_centred(site):
+                site.module.__class__ = Conv
         if first_unit_rate == "uniform":
             for site in self.sites:
                 if site.native_out > site.native_in and site.native_out > build_stride and max(site.kernel) > 1:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from atrous.networks.layers import ways
+from atrous.networks.layers.atrous import LIBRARY, convolve
 from atrous.networks.layers.recomputation import norm_act
-from atrous.networks.layers.taps import convolve_by_taps, taps_miss_map
+from atrous.networks.layers.ways import choose_ways, find_taps
 
 
 class Conv(nn.Conv2d):
-    """A convolution that trains as fast at large rates as at small ones.
+    """A convolution that is as fast at large rates as at small ones, on a CPU.
 
-    In training on a CPU its weight gradient skips products with padding, see `taps`. `lean = False` switches that off.
+    An atrous convolution is computed in the way that is the fastest there, see `ways`. In training, a depthwise one
+    computes in fp32 even under autocast: its bf16 gradient is 3 to 4 times slower than the fp32 one, and made a whole
+    training step in bf16 slower than in fp32. `lean = False` switches both off.
 
     Shapes:
         in (B, C, h, w); out (B, C', h', w').
@@ -22,17 +26,27 @@ class Conv(nn.Conv2d):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the convolution."""
-        if self.lean and torch.is_grad_enabled() and self.weight.requires_grad and taps_miss_map(self, features):
-            return convolve_by_taps(features, self.weight, self.bias, self.dilation)
-        return super().forward(features)
+        if not self.lean or features.device.type != "cpu" or features.dim() != 4 or features.numel() == 0:
+            return super().forward(features)
+        is_training = torch.is_grad_enabled() and self.weight.requires_grad
+        if self.groups == self.in_channels > 1 and is_training and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                return self._convolve(features.float(), is_training).to(features.dtype)
+        return self._convolve(features, is_training)
+
+    def _convolve(self, features: Tensor, is_training: bool) -> Tensor:
+        taps = None if _keeps_plain_form(is_training=is_training) else find_taps(self)
+        if taps is None:
+            return super().forward(features)
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else features.dtype
+        chosen = choose_ways(taps, features, dtype=dtype, kind=ways.KIND)
+        if chosen == LIBRARY or (chosen.output == "library" and not torch.is_grad_enabled()):
+            return super().forward(features)
+        return convolve(features, self.weight, self.bias, taps, chosen)
 
 
-class DepthwiseConv(nn.Conv2d):
+class DepthwiseConv(Conv):
     """A filter of its own for each channel, centred, without bias.
-
-    In training on a CPU it computes in fp32 even under autocast: the bf16 gradient of a depthwise convolution is 3 to 4
-    times slower there than the fp32 one, and made a whole training step in bf16 slower than in fp32. `lean = False`
-    switches that off.
 
     Args:
         channels: Channels in and out.
@@ -43,21 +57,11 @@ class DepthwiseConv(nn.Conv2d):
         in (B, C, h, w); out (B, C, h / stride, w / stride).
     """
 
-    lean = True
-
     def __init__(self, channels: int, kernel: int, *, stride: int = 1, rate: int = 1) -> None:
         padding = rate * (kernel // 2)
         super().__init__(
             channels, channels, kernel, stride=stride, padding=padding, dilation=rate, groups=channels, bias=False
         )
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return the convolution."""
-        is_training = torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")
-        if features.device.type != "cpu" or not is_training or not self.lean:
-            return super().forward(features)
-        with torch.autocast("cpu", enabled=False):
-            return super().forward(features.float()).to(features.dtype)
 
 
 class ConvNormAct(nn.Module):
@@ -114,3 +118,13 @@ class AtrousConv(nn.Module):
         """Return the convolution, and of a separable one the 1x1 convolution of it."""
         out: Tensor = self.pointwise(self.spatial(features))
         return out
+
+
+def _keeps_plain_form(*, is_training: bool) -> bool:
+    """Return whether the convolution becomes part of a graph for other sizes or other programs.
+
+    Or of a torch.func transform, which cannot differentiate an autograd function that has no rules for it.
+    """
+    if torch.compiler.is_compiling():
+        return not is_training or torch.compiler.is_exporting()
+    return torch._C._get_tracing_state() is not None or torch._C._are_functorch_transforms_active()

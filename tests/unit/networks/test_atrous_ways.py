@@ -1,0 +1,162 @@
+"""Atrous convolution by tap and by phase is the library's, with both gradients; and the rule that chooses."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from atrous.networks.layers import atrous, ways
+from atrous.networks.layers.atrous import LIBRARY, Taps, Ways, convolve
+from atrous.networks.layers.conv import Conv
+from atrous.networks.layers.ways import choose_ways, find_taps
+
+TABLE = Path(__file__).parents[3] / "results" / "performance" / "atrous_ways.csv"
+COLUMNS = ("kind", "dtype", "batch", "channels", "cells", "kernel", "rate", "is_depthwise", "part")
+KINDS = ("amx", "avx512", "avx2", "other")
+
+
+def draw(*shape: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed + sum(shape))
+    return torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
+
+
+def require_equal_to_library(taps: Taps, chosen: Ways, size: tuple[int, int], channels: int = 4) -> None:
+    """Compare output, both gradients and the gradient of a gradient with PyTorch's, in float64."""
+    filters = channels if taps.groups > 1 else 5
+    inputs = draw(3, channels, *size), draw(filters, channels // taps.groups, *taps.kernel), draw(filters)
+    expected = F.conv2d(*inputs, padding=taps.reach, dilation=taps.rate, groups=taps.groups)
+    found = convolve(*inputs, taps, chosen)
+    torch.testing.assert_close(found, expected)
+    towards = draw(*expected.shape, seed=1).detach()
+    ours, theirs = (torch.autograd.grad(out, inputs, towards, retain_graph=True) for out in (found, expected))
+    torch.testing.assert_close(ours, theirs)
+    twice = []
+    for out in (found, expected):
+        (first,) = torch.autograd.grad(out.square().sum(), inputs[:1], create_graph=True)
+        twice.append(torch.autograd.grad(first.square().sum(), inputs))
+    torch.testing.assert_close(*twice)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "rate", "size"),
+    [
+        ((3, 3), (3, 3), (7, 9)),
+        ((3, 3), (7, 8), (7, 9)),  # vertical side taps reach beyond every cell
+        ((3, 3), (20, 20), (7, 9)),
+        ((5, 3), (2, 4), (9, 5)),
+        ((3, 3), (2, 2), (1, 4)),
+        ((3, 3), (2, 1), (6, 6)),
+    ],
+)
+@pytest.mark.parametrize("way", ["library", "taps", "phases"])
+def test_each_way_is_exact(
+    way: atrous.Way, kernel: tuple[int, int], rate: tuple[int, int], size: tuple[int, int]
+) -> None:
+    require_equal_to_library(Taps(kernel, rate), Ways(way, way, way), size)
+    if way != "taps":
+        require_equal_to_library(Taps(kernel, rate, groups=4), Ways(way, way, way), size)
+        require_equal_to_library(Taps(kernel, rate, groups=2), Ways(way, way, way), size)
+
+
+def test_ways_can_be_mixed() -> None:
+    for each in itertools.product(("library", "taps", "phases"), repeat=3):
+        require_equal_to_library(Taps((3, 3), (2, 3)), Ways(*each), (8, 7))
+
+
+def test_weight_gradient_is_the_same_in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atrous, "BUFFER_BYTES", 1)
+    require_equal_to_library(Taps((3, 3), (3, 3)), Ways(of_weight="taps"), (7, 9))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("is_depthwise", [False, True])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_layer_is_a_plain_convolution_on_every_cpu(
+    kind: str, is_depthwise: bool, layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ways, "KIND", kind)
+    torch.manual_seed(0)
+    shape = {"in_channels": 4, "out_channels": 4, "groups": 4 if is_depthwise else 1}
+    for rate, bias in itertools.product((1, 2, 9), (False, True)):
+        layer = Conv(**shape, kernel_size=3, padding=rate, dilation=rate, bias=bias)
+        plain = nn.Conv2d(**shape, kernel_size=3, padding=rate, dilation=rate, bias=bias)
+        plain.load_state_dict(layer.state_dict())
+        images = [torch.randn(2, 4, 13, 13).contiguous(memory_format=layout) for _ in range(2)]
+        images[1] = images[0].clone(memory_format=torch.preserve_format)
+        for each, image in zip((layer, plain), images, strict=True):
+            each(image.requires_grad_()).square().sum().backward()
+        for ours, theirs in zip(layer.parameters(), plain.parameters(), strict=True):
+            torch.testing.assert_close(ours.grad, theirs.grad)
+        torch.testing.assert_close(images[0].grad, images[1].grad)
+        with torch.inference_mode():
+            torch.testing.assert_close(layer(images[0]), plain(images[0]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("groups", [1, 16])
+def test_autocast_is_as_exact_as_bf16(kind: str, groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ways, "KIND", kind)
+    torch.manual_seed(0)
+    layer = Conv(16, 16, 3, padding=12, dilation=12, bias=False, groups=groups)
+    features = torch.randn(2, 16, 17, 17, requires_grad=True)
+    towards = torch.randn(2, 16, 17, 17)
+    wanted = torch.autograd.grad(layer(features), (features, layer.weight), towards)
+    with torch.autocast("cpu", torch.bfloat16):
+        narrow = features.bfloat16().detach().requires_grad_()
+        out = layer(narrow)
+    assert out.dtype == torch.bfloat16
+    found = torch.autograd.grad(out, (narrow, layer.weight), towards.bfloat16())
+    assert [each.dtype for each in found] == [torch.bfloat16, torch.float32]
+    for ours, exact in zip(found, wanted, strict=True):
+        assert float((ours.float() - exact).abs().max() / exact.abs().max()) < 0.01
+
+
+def test_only_centred_convolutions_of_stride_1_have_other_ways() -> None:
+    def find(kernel: int, padding: int | str, **more: object) -> Taps | None:
+        return find_taps(nn.Conv2d(4, 4, kernel, padding=padding, **more))
+
+    assert find(3, 12, dilation=12) == Taps((3, 3), (12, 12))
+    assert find(3, 2, dilation=2, groups=4) == Taps((3, 3), (2, 2), groups=4)
+    assert find(3, 1) == Taps((3, 3), (1, 1))
+    assert find(1, 0) is None
+    assert find(1, 0, dilation=4) is None
+    assert find(4, 6, dilation=4) is None
+    assert find(3, 36, dilation=36, stride=2) is None
+    assert find(3, 0, dilation=24) is None  # its output is smaller
+    assert find(3, "same", dilation=36) is None
+    assert find(3, 36, dilation=36, padding_mode="reflect") is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_grouped_and_unknown_cpus_keep_the_library(kind: str, dtype: torch.dtype) -> None:
+    features = torch.zeros(1, 8, 65, 65)
+    assert choose_ways(Taps((3, 3), (12, 12), groups=4), features, dtype=dtype, kind=kind) == LIBRARY
+    assert "taps" not in vars(choose_ways(Taps((3, 3), (12, 12), 8), features, dtype=dtype, kind=kind)).values()
+
+
+def test_rule_chooses_what_the_table_measured_as_fastest() -> None:
+    """The whole table in hardly more time than with the fastest ways, and no part of it much slower."""
+    parts: dict[tuple[str, ...], dict[str, float]] = {}
+    with TABLE.open(newline="") as file:
+        for row in csv.DictReader(file):
+            context = tuple(row[key] for key in COLUMNS)
+            parts.setdefault(context, {})[row["side"]] = float(row["least_ms"])
+    totals = {kind: [0.0, 0.0] for kind, *_ in parts}
+    for (kind, dtype, batch, channels, cells, kernel, rate, is_depthwise, part), times in parts.items():
+        groups = int(channels) if is_depthwise == "True" else 1
+        taps = Taps((int(kernel), int(kernel)), (int(rate), int(rate)), groups)
+        features = torch.empty(int(batch), int(channels), int(cells), int(cells), device="meta")
+        chosen = getattr(choose_ways(taps, features, dtype=getattr(torch, dtype), kind=kind), part)
+        best = min(times.values())
+        assert times[chosen] < max(1.5 * best, best + 10), (kind, dtype, channels, cells, rate, part, times)
+        totals[kind][0] += times[chosen]
+        totals[kind][1] += best
+    for kind, (chosen_ms, best_ms) in totals.items():
+        assert chosen_ms < 1.05 * best_ms, (kind, chosen_ms, best_ms)

@@ -60,15 +60,15 @@ class Taps:
         (height, width), (rows, columns) = self.kernel, self.rate
         return rows * (height // 2), columns * (width // 2)
 
-    def compute_seen(self, height: int, width: int) -> float:
+    def compute_seen(self, cells: Pair) -> float:
         """Return the mean share of a map that a tap sees; products with the rest are with padding.
 
         Args:
-            height, width: Cells of the map.
+            cells: Height and width of the map.
         """
         share = 1.0
-        for cells, size, rate in zip((height, width), self.kernel, self.rate, strict=True):
-            share *= sum(count for _, _, count in _list_spans(cells, size, rate)) / (size * cells)
+        for side, size, rate in zip(cells, self.kernel, self.rate, strict=True):
+            share *= sum(count for _, _, count in _list_spans(side, size, rate)) / (size * side)
         return share
 
 

@@ -56,7 +56,7 @@ def choose_ways(taps: Taps, features: Tensor, *, dtype: torch.dtype, kind: Kind)
     # On AVX2, oneDNN's weight gradient is slow at every rate: products by tap are 1.1 to 6 times as fast. Its kernels
     # for depthwise gradients have no rate at all.
     if taps.groups == 1:
-        seen = taps.compute_seen(*features.shape[2:])
+        seen = taps.compute_seen((features.shape[2], features.shape[3]))
         forward: Way = "taps" if kind == "amx" and dtype == torch.bfloat16 and _is_far(taps) else "library"
         of_weight: Way = "taps" if kind == "avx2" or seen <= MOST_SEEN else "library"
         return Ways(output=forward, of_features=forward, of_weight=of_weight)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from atrous.cli.inference_options import JsonOption, QuietOption
+from atrous.core.errors import UsageError
 from atrous.data import PREPARED
 
 
@@ -18,6 +19,10 @@ def run(
         list[Path] | None,
         typer.Argument(metavar="SOURCE...", help="Archives (.tar, .tgz, .zip) and folders with the data."),
     ] = None,
+    download: Annotated[
+        bool,
+        typer.Option("--download", help="Download the archives to the folder OUT-archives, instead of SOURCE."),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Verify everything and write nothing.")] = False,
     quiet: QuietOption = False,
     json: JsonOption = False,
@@ -28,13 +33,20 @@ def run(
     is written.
 
     Example: atrous prepare voc VOCtrainval_11-May-2012.tar benchmark.tgz --out data/voc
+
+    Example: atrous prepare voc --download --out data/voc
     """
     from atrous.cli.console import open_display, print_json
+    from atrous.data.prepare.fetch import fetch_archives
     from atrous.data.prepare.preparation import prepare_dataset
     from atrous.display.console import build_console
 
     layout = PREPARED.load(name)
+    if download and (sources or dry_run):
+        raise UsageError("--download is for a preparation without SOURCE and --dry-run", "Leave out one of them.")
     with open_display(quiet=quiet) as display:
+        if download:
+            sources = fetch_archives(layout, out.with_name(f"{out.name}-archives"), display.progress)
         result = prepare_dataset(name, layout, sources or (), out, dry_run=dry_run, progress=display.progress)
     if json:
         print_json(result.to_json())

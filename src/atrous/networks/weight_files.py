@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import re
-import shutil
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
+from atrous.core.download import DOWNLOAD_ERRORS, download
 from atrous.core.errors import MachineError, ModelFileError
 from atrous.core.files import atomic_path, compute_sha256
 from atrous.core.install import describe_install
-
-TIMEOUT_S = 30
-"""How long a server may stay silent."""
-
-_log = logging.getLogger("atrous")
 
 
 @dataclass(frozen=True)
@@ -126,33 +117,16 @@ def fetch_file(url: str, folder: Path, file_name: str = "") -> Path:
         return path
     try:
         with atomic_path(path) as temporary:
-            _download(url, temporary)
+            download(url, temporary)
             if not compute_sha256(temporary).startswith(digits):
                 raise ModelFileError(
                     f"{url}: the download is not the published file, its SHA-256 does not start with {digits}",
                     f"Nothing was kept; try again, or put the right file at {path}.",
                 )
-    except (HTTPException, OSError) as error:
-        if isinstance(error, HTTPError):  # the error is the open response itself
-            error.close()
+    except DOWNLOAD_ERRORS as error:
         known = f"its SHA-256 starts with {digits}" if digits else "no SHA-256 is published"
         raise MachineError(
             f"{url} cannot be downloaded: {error}",
             f"Put the file at {path} ({known}); a training can start without it: `weights=none`.",
         ) from error
     return path
-
-
-def _download(url: str, path: Path) -> None:
-    """Write a server's response to a file.
-
-    Raises:
-        OSError: The server does not answer, or sends less than it announced.
-    """
-    with urlopen(Request(url, headers={"User-Agent": "atrous"}), timeout=TIMEOUT_S) as answer, path.open("wb") as file:
-        announced = answer.headers["Content-Length"]
-        _log.warning("downloading %s (%s bytes), once", url, announced or "an unknown number of")
-        shutil.copyfileobj(answer, file)
-        size = file.tell()
-    if announced is not None and size != int(announced):
-        raise OSError(f"{size} of {announced} bytes arrived")

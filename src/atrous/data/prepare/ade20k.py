@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from atrous.data.datasets.ade20k import FOLDERS
-from atrous.data.prepare.contracts import Contents, Plan
+from atrous.data.prepare.contracts import Archive, Contents, Plan
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,11 @@ class Ade20kLayout:
     val: int
     origin: str = "ADEChallengeData2016.zip: http://sceneparsing.csail.mit.edu/"
     lists: str = ""
+
+    def list_archives(self) -> tuple[Archive, ...]:
+        """Return the one archive. Source of the hash: the scripts of GluonCV."""
+        url = "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip"
+        return (Archive(url, "sha1", "219e1696abb36c8ba3a3afe7fb2f4b4606a897c7"),)
 
     def plan(self, contents: Contents) -> Plan:
         """Take the images with the numbers from 1 to the official count, and their masks.

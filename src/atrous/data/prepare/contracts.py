@@ -133,6 +133,24 @@ class Plan:
             self.problems.append(f"{count} of {one} also in {other}: {shorten_list(sorted(names))}")
 
 
+@dataclass(frozen=True)
+class Archive:
+    """An archive that its site offers to everyone.
+
+    Args:
+        url: Its address.
+        algorithm: "md5" or "sha1", whichever is published.
+        digest: Its hash by that algorithm, in hexadecimal.
+    """
+
+    url: str
+    algorithm: str
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{self.algorithm} {self.digest}"
+
+
 class Layout(Protocol):
     """A registered data set: where it comes from, what it has to hold, and where that goes."""
 
@@ -144,6 +162,15 @@ class Layout(Protocol):
     @property
     def lists(self) -> str:
         """Form of the paths of files that are read before anything is decided, see `Contents.find`; empty for none."""
+        ...
+
+    def list_archives(self) -> tuple[Archive, ...]:
+        """Return the archives that can be downloaded.
+
+        Raises:
+            UsageError: There are none.
+            MachineError: A package is missing that they need.
+        """
         ...
 
     def plan(self, contents: Contents) -> Plan:

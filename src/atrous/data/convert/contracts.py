@@ -126,6 +126,7 @@ class AnnotatedImage:
         size: Height and width that the annotations are for; None if not known.
         read_mask: Returns the mask of all its pixels, which the regions are drawn over; None if there is none. It
             raises AnnotationError and DataError.
+        name: What the source calls it: a path or a link.
     """
 
     source: str
@@ -134,6 +135,7 @@ class AnnotatedImage:
     regions: tuple[Region, ...]
     size: tuple[int, int] | None = None
     read_mask: Callable[[], LabelledPixels] | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from atrous.data.file_names import IMAGE_FOLDERS, MASK_FOLDERS
 from atrous.data.inventory import list_folder
@@ -47,15 +49,28 @@ class ImageFinder:
         """Return the path of an image below its folder, without suffix."""
         return self._keys[path]
 
+    def rate(self, path: Path, text: str) -> int:
+        """Return how many of the last folders of an image agree with a path that means it.
+
+        Args:
+            path: The image.
+            text: The path, with or without suffix.
+        """
+        folders = split_name(text)[:-1]
+        return max(_count_agreeing(path, names) for names in (folders, _drop_roles(folders)))
+
     def find(self, text: str, beside: Path | None = None) -> list[Path]:
         """Return the images that a path may mean: one if it is clear, none if there is no such image.
 
         Args:
-            text: The path as an annotation has it.
+            text: The path as an annotation has it, or a link.
             beside: Folder of the annotation, whose images are preferred.
         """
-        parts = _split(text)
-        found = _choose(self._by_name.get(parts[-1], []), parts[:-1]) if parts else []
+        for name in (text, read_link(text)):
+            parts = split_name(name)
+            found = _choose(self._by_name.get(parts[-1], []), parts[:-1]) if parts else []
+            if found:
+                break
         if len(found) > 1 and beside is not None:
             found = [path for path in found if path.parent == beside] or found
         return found
@@ -67,14 +82,32 @@ class ImageFinder:
             text: The path.
             others: Files that are no images, such as masks.
         """
-        parts = _split(text)
+        parts = split_name(text)
         found = [path for path in self._by_stem.get(parts[-1], []) if path not in others] if parts else []
-        above = [part for part in parts[:-1] if part.lower() not in ANNOTATION_FOLDERS]
-        return _choose(found, parts[:-1], above)
+        return _choose(found, parts[:-1], _drop_roles(parts[:-1]))
 
 
-def _split(text: str) -> list[str]:
+def read_link(link: str) -> str:
+    """Return the path in a link, without what is percent-encoded or follows it."""
+    try:
+        return unquote(urlsplit(link).path)
+    except ValueError:
+        return link
+
+
+def join_name(folder: Path, text: str) -> str:
+    """Return the path that a file in a folder means: of an absolute path, that path."""
+    is_absolute = re.match(r"[\\/]|[A-Za-z]+:", text) is not None
+    return text if is_absolute else os.path.normpath(folder / text.replace("\\", "/"))
+
+
+def split_name(text: str) -> list[str]:
+    """Return the folders and the name in a path of any system."""
     return [_normalise(part) for part in re.split(r"[\\/]+", text) if part not in ("", ".", "..")]
+
+
+def _drop_roles(folders: Sequence[str]) -> list[str]:
+    return [name for name in folders if name.lower() not in ANNOTATION_FOLDERS]
 
 
 def _choose(paths: list[Path], *folders: Sequence[str]) -> list[Path]:
@@ -88,6 +121,7 @@ def _normalise(name: str) -> str:
 
 
 def _count_agreeing(path: Path, folders: Sequence[str]) -> int:
+    """Return how many of the last folders of a file have the names of some folders."""
     own = [_normalise(part) for part in path.parent.parts]
     count = 0
     for mine, other in zip(reversed(own), reversed(folders), strict=False):

@@ -99,8 +99,9 @@ def test_a_broken_shape_is_listed_and_the_others_are_drawn(shape, code, tmp_path
         "<a>" * 10_000,
         "<annotations><image name='photo.png'><box label='&amp;undefined;&no;'/></image></annotations>",
         "<annotations><track/></annotations>",
+        f"<annotations>{'<track>' * 5000}{'</track>' * 5000}</annotations>",
     ],
-    ids=range(6),
+    ids=range(7),
 )
 def test_xml_that_is_hostile_or_broken_is_one_error(text, tmp_path):
     save_image(tmp_path / "in" / "photo.png")
@@ -117,3 +118,81 @@ def test_sizes_are_compared_and_never_allocated(size, tmp_path):
     else:
         with pytest.raises(DataError, match="10x10"):
             convert_xml(tmp_path, BOX, image=image)
+
+
+def convert_video(folder, *tracks, frames=(0, 1, 2), last=2, filter_text="", names="frame_{:06}.png"):
+    for number in frames:
+        save_image(folder / "in" / "images" / names.format(number))
+    size = f"<original_size><width>{WIDTH}</width><height>{HEIGHT}</height></original_size>"
+    meta = f"<meta><task><stop_frame>{last}</stop_frame>{filter_text}{size}</task></meta>"
+    text = f"<annotations>{meta}{''.join(tracks)}</annotations>"
+    (folder / "in" / "annotations.xml").write_text(text, encoding="utf-8")
+    return atrous.convert(folder / "in", folder / "out", progress=False)
+
+
+def build_track(*frames, label="cat", gone=(), left=1):
+    boxes = "".join(
+        f'<box frame="{number}" outside="{int(number in gone)}" occluded="0" keyframe="1" '
+        f'xtl="{left + number}" ytl="1" xbr="{left + 3 + number}" ybr="4" z_order="0"/>'
+        for number in frames
+    )
+    return f'<track id="5" label="{label}">{boxes}</track>'
+
+
+def test_a_video_is_read_at_the_frames_that_are_images(tmp_path):
+    other = build_track(1, 2, label="dog", gone=(2,), left=6)
+    result = convert_video(tmp_path, build_track(0, 1, 2, 3, 4), other, frames=(0, 2, 1), last=4)
+    assert (result.format, result.images, result.problems) == ("cvat", 3, ())
+    for number in range(3):
+        names = read_names(tmp_path / "out", f"frame_{number:06}")
+        assert (names[1:4, 1 + number : 4 + number] == "cat").all()
+        assert (names == "cat").sum() == 9
+        assert (names == "dog").sum() == 9 * (number == 1)
+
+
+def test_frames_at_which_a_track_is_not_written_are_listed(tmp_path):
+    result = convert_video(tmp_path, build_track(0, 2), build_track(0, 2, label="dog", gone=(0,)))
+    assert [problem.code for problem in result.problems] == ["broken-annotation"]
+    assert "track 5: it is not written at 1 frame, such as 1" in result.problems[0].message
+    assert result.images == 3
+
+
+def test_a_video_of_every_other_frame_has_steps(tmp_path):
+    step = "<frame_filter>step = 2</frame_filter>"
+    assert convert_video(tmp_path, build_track(0, 2), frames=(0, 2, 4), last=5, filter_text=step).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"names": "{:06}.png"}, "no image is a frame of the video"),
+        ({"frames": (1, 2, 3)}, "frame_000003.png is after the last frame, 2"),
+    ],
+)
+def test_a_video_whose_frames_are_not_clear_is_refused(arguments, message, tmp_path):
+    with pytest.raises(DataError, match=message):
+        convert_video(tmp_path, build_track(0, 1, 2), **arguments)
+
+
+def test_the_same_frame_of_two_videos_is_refused(tmp_path):
+    save_image(tmp_path / "in" / "other" / "frame_000001.png")
+    with pytest.raises(DataError, match="convert each video alone"):
+        convert_video(tmp_path, build_track(0, 1, 2))
+
+
+def test_a_broken_track_is_listed_and_the_others_are_drawn(tmp_path):
+    tracks = [
+        '<track id="7" label="cat"><points frame="0" points="1,1"/><points frame="1" points="1,1"/></track>',
+        '<track id="8" label="cat"><box frame="nan" xtl="1"/></track>',
+        '<track id="9"><box frame="0" xtl="1" ytl="1" xbr="4" ybr="4"/></track>',
+        '<track id="10" label="cat"><box frame="0" xtl="1" ytl="1"/></track>',
+        '<track id="11" label="cat"><box frame="1e300" xtl="1" ytl="1" xbr="4" ybr="4"/></track>',
+    ]
+    result = convert_video(tmp_path, *tracks, build_track(0, label="dog"), frames=(0,))
+    assert [problem.code for problem in result.problems] == [
+        "broken-annotation",
+        "broken-annotation",
+        "unknown-label",
+        "broken-annotation",
+    ]
+    assert result.pixels[max(result.pixels)] == 9

@@ -135,9 +135,59 @@ def test_regions_for_several_sizes_are_a_problem(tmp_path):
         convert_results(tmp_path, result("polygonlabels", SQUARE), result("polygonlabels", SQUARE, size=(5, 5)))
 
 
-def test_the_export_json_min_is_named_as_what_it_is(tmp_path):
-    task = {"id": 1, "image": "photo.png", "label": [{"polygonlabels": ["cat"]}], "annotator": 1, "annotation_id": 2}
-    save_image(tmp_path / "in" / "photo.png")
-    (tmp_path / "in" / "tasks.json").write_text(json.dumps([task]), encoding="utf-8")
-    with pytest.raises(DataError, match="export as JSON, not as JSON_MIN"):
-        atrous.convert(tmp_path / "in", tmp_path / "out", progress=False)
+def save_record(folder, *records):
+    save_image(folder / "in" / "photo.png")
+    (folder / "in" / "tasks.json").write_text(json.dumps(records), encoding="utf-8")
+    return atrous.convert(folder / "in", folder / "out", progress=False)
+
+
+def build_record(number, *values, **fields):
+    sides = {"original_height": HEIGHT, "original_width": WIDTH}
+    values = [{**value, **sides} for value in values]
+    return {"id": 1, "image": "/data/upload/3/0123abcd-photo.png", "label": values, "annotation_id": number, **fields}
+
+
+def test_json_min_is_read_and_the_latest_annotation_of_a_task_counts(tmp_path):
+    """Label Studio writes the latest one first."""
+    square = {**SQUARE, "closed": True, "polygonlabels": ["cat"]}
+    box = {"x": 0, "y": 0, "width": 50, "height": 50, "rotation": 0, "rectanglelabels": ["dog"]}
+    new = build_record(2, box, square, created_at="2024-02-01T00:00:00Z", choice="indoors", boxes=[1, "a"])
+    found = save_record(tmp_path, new, build_record(1, square, created_at="2024-01-01T00:00:00Z"))
+    assert (found.format, found.images, found.problems) == ("label-studio", 1, ())
+    assert "1 task with several annotations" in str(found.notes)
+    assert found.label_space.names == ("background", "cat", "dog")
+    assert sum(found.pixels.values()) == HEIGHT * WIDTH
+    assert found.pixels[2] > 0
+
+
+def test_a_brush_in_json_min_is_read(tmp_path):
+    save_image(tmp_path / "in" / "photo.png", 4, 5)
+    value = {"format": "rle", "rle": STROKE, "brushlabels": ["cat"], "original_height": 4, "original_width": 5}
+    record = {"id": 1, "image": "photo.png", "tag": [value], "annotator": 1, "annotation_id": 2}
+    (tmp_path / "in" / "tasks.json").write_text(json.dumps([record]), encoding="utf-8")
+    found = atrous.convert(tmp_path / "in", tmp_path / "out", progress=False)
+    assert (found.problems, found.pixels) == ((), {0: 14, 1: 6})
+
+
+def test_a_region_may_be_labelled_by_a_tool_of_its_own(tmp_path):
+    """Tags such as Polygon beside Labels: one result draws, and one has the same shape and the labels."""
+    sides = {"original_height": HEIGHT, "original_width": WIDTH}
+    drawn = {"id": "a", "type": "polygon", "value": SQUARE, **sides}
+    labelled = {"id": "a", "type": "labels", "value": {**SQUARE, "labels": ["cat"]}, **sides}
+    alone = {"id": "b", "type": "ellipse", "value": {"x": 50, "y": 50, "radiusX": 9, "radiusY": 9}, **sides}
+    found = convert_results(tmp_path, drawn, labelled, alone)
+    assert [(problem.code, "result 3" in problem.message) for problem in found.problems] == [("unknown-label", True)]
+    assert found.pixels[1] > 0
+
+
+def test_what_has_no_area_is_listed_and_what_is_not_drawn_is_left_alone(tmp_path):
+    point = result("keypointlabels", {"x": 1, "y": 1, "width": 1})
+    others = [
+        {"type": "choices", "value": {"choices": ["indoors"]}},
+        {"type": "relation", "from_id": "a", "to_id": "b"},
+        {"type": "number", "value": {"number": 3}},
+    ]
+    mask = result("bitmasklabels", {"imageDataURL": "data:image/png;base64,"})
+    found = convert_results(tmp_path, result("polygonlabels", SQUARE), point, mask, *others)
+    assert ["keypointlabels" in str(found.problems[0]), "bitmasklabels" in str(found.problems[1])] == [True, True]
+    assert len(found.problems) == 2

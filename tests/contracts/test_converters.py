@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from atrous.data.convert.guess import guess_format
 from atrous.data.datasets.folder import build_folder
 
 NAMES = ["../../secret.png", "..\\..\\secret.png", "/etc/passwd", "photo.png/../../../secret.png", "\0", "", "a" * 5000]
+ODD = [None, [], {}, "x", True, -1, 1e300, float("nan"), [[1]], {"a": [1]}, 10**400]
 BROKEN = [b"", b"{", b"\xff\xfe\x00", b"[" * 100_000, b'{"a":' * 100_000, b"<a>", b"null", b"[[1]]", b'{"images": {}}']
 
 
@@ -115,6 +117,26 @@ def test_an_image_of_another_size_is_a_problem_or_is_annotated_relatively(name: 
     save_image(source / "photo.png", 20, 24)
     result = try_to_convert(source, source.parent / "out", name)
     assert result is None or result.problems or (read_names(source.parent / "out")[::2, ::2] == draw_scene()).all()
+
+
+def list_places(value: object, place: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """Return the way to every value in a JSON file."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [place, *(below for key, part in items for below in list_places(part, (*place, key)))]
+
+
+@pytest.mark.parametrize("name", ["labelme", "coco", "geojson", "label-studio"])
+def test_values_of_another_type_are_problems_or_one_error(name: str, source: Path) -> None:
+    file = SAVERS[name](source, "photo.png")
+    text = file.read_text(encoding="utf-8")
+    for number, (*above, last) in enumerate(list_places(json.loads(text))[1:]):
+        content = part = json.loads(text)
+        for key in above:
+            part = part[key]
+        part[last] = ODD[number % len(ODD)]
+        file.write_text(json.dumps(content), encoding="utf-8")
+        with suppress(DataError):
+            atrous.convert(source, source.parent / "out", from_format=name, dry_run=True, progress=False)
 
 
 @pytest.mark.parametrize("name", ["labelme", "coco", "cvat", "label-studio", "yolo"])

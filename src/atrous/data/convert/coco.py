@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 import re
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import numpy as np
 from atrous.core.errors import DataError
 from atrous.core.files import save_json
 from atrous.core.records import Note
+from atrous.core.words import describe_count
 from atrous.data.convert.contracts import (
     BACKGROUND_NAMES,
     IGNORED_NAME,
@@ -36,6 +39,8 @@ from atrous.data.convert.shapes import fill_polygon, fill_runs, join_patches, re
 from atrous.data.convert.tracing import Outline, find_outlines
 
 FILE = "annotations.json"
+_LISTS = ("images", "annotations", "categories")
+"""What a file of objects has; captions have no categories, and files of images alone no annotations."""
 _KEYS = re.compile(r'^\{.*"(?:images|annotations|categories|info)"\s*:', re.DOTALL)
 _SPLIT = re.compile(r"(?<![a-z])(train|val|valid|validation|test)(?![a-z])", re.IGNORECASE)
 
@@ -47,10 +52,16 @@ def _recognise(source: Path) -> bool:
 def _read(request: Request) -> Annotations:
     images: list[AnnotatedImage] = []
     categories: dict[int, str] = {}
+    foreign = 0
     for file in request.iter_files(".json"):
         with request.collecting(file):
             content = read_json(file)
-            if isinstance(content, dict) and isinstance(content.get("images"), list):
+            rows = [content.get(name) for name in _LISTS] if isinstance(content, dict) else []
+            if not rows or not all(isinstance(row, list) for row in rows):
+                foreign += 1
+            elif any(isinstance(row, dict) and "segments_info" in row for row in content["annotations"][:1]):
+                raise AnnotationError("broken-file", "panoptic masks: give the file of instances or stuff instead")
+            else:
                 own = _read_categories(content, file, request)
                 for category, name in own.items():
                     if categories.setdefault(category, name) != name:
@@ -58,7 +69,9 @@ def _read(request: Request) -> Annotations:
                             f"{file}: category {category} is {name!r}, and elsewhere {categories[category]!r}"
                         )
                 images += _read_images(content, own, file, request)
-    return _number(tuple(images), categories)
+    notes = [Note("foreign-files", f"{describe_count(foreign, 'JSON file')} without annotated objects skipped")]
+    numbered = _number(tuple(images), categories)
+    return replace(numbered, notes=(*numbered.notes, *notes[: bool(foreign)]))
 
 
 def _number(images: tuple[AnnotatedImage, ...], categories: dict[int, str]) -> Annotations:
@@ -77,8 +90,7 @@ def _number(images: tuple[AnnotatedImage, ...], categories: dict[int, str]) -> A
 
 def _read_categories(content: dict[str, Any], file: Path, request: Request) -> dict[int, str]:
     found = {}
-    rows = content.get("categories")
-    for row in rows if isinstance(rows, list) else []:
+    for row in content["categories"]:
         number = row.get("id") if isinstance(row, dict) else None
         name = read_label(row.get("name")) if isinstance(row, dict) else ""
         if type(number) is int and name:
@@ -92,9 +104,8 @@ def _read_images(
     content: dict[str, Any], categories: dict[int, str], file: Path, request: Request
 ) -> list[AnnotatedImage]:
     regions: dict[Any, list[Region]] = {}
-    rows = content.get("annotations")
-    known = {row.get("id") for row in content["images"] if isinstance(row, dict) and _is_id(row.get("id"))}
-    for number, row in enumerate(rows if isinstance(rows, list) else [], start=1):
+    known = Counter(row.get("id") for row in content["images"] if isinstance(row, dict) and _is_id(row.get("id")))
+    for number, row in enumerate(content["annotations"], start=1):
         where = f"annotation {row.get('id', number)}" if isinstance(row, dict) else f"annotation {number}"
         with request.collecting(file, where):
             image, region = _read_annotation(row, where, categories)
@@ -104,12 +115,15 @@ def _read_images(
     found = []
     for row in content["images"]:
         with request.collecting(file):
-            found.append(_read_image(row, regions, file, request))
+            image_item = _read_image(row, regions, file, request)
+            if known[row["id"]] > 1:
+                raise AnnotationError("duplicate-name", f"the id {str(row['id'])[:50]} is that of several images")
+            found.append(image_item)
     return found
 
 
 def _is_id(value: Any) -> bool:
-    return isinstance(value, int | str)
+    return isinstance(value, int | str) and not isinstance(value, bool)
 
 
 def _read_image(row: Any, regions: dict[Any, list[Region]], file: Path, request: Request) -> AnnotatedImage:
@@ -128,7 +142,7 @@ def _read_image(row: Any, regions: dict[Any, list[Region]], file: Path, request:
         key = f"{split}/{rest if rest and split in _SPLIT.findall(first.lower()) else key}"
     height, width = row.get("height"), row.get("width")
     size = (height, width) if type(height) is int and type(width) is int else None
-    return AnnotatedImage(str(file), image, key, tuple(regions.get(row["id"], ())), size)
+    return AnnotatedImage(str(file), image, key, tuple(regions.get(row["id"], ())), size, name=row["file_name"])
 
 
 def _read_annotation(row: Any, where: str, categories: dict[int, str]) -> tuple[Any, Region]:
@@ -140,7 +154,7 @@ def _read_annotation(row: Any, where: str, categories: dict[int, str]) -> tuple[
     if not isinstance(row, dict) or not _is_id(row.get("image_id")):
         raise AnnotationError("broken-annotation", "no object with an image_id")
     category = row.get("category_id")
-    if not isinstance(category, int) or category not in categories:
+    if type(category) is not int or category not in categories:
         raise AnnotationError("unknown-label", f"its category_id {str(category)[:50]!r} is not listed")
     segmentation = row.get("segmentation")
     if isinstance(segmentation, dict):

@@ -27,7 +27,7 @@ from atrous.data.convert.contracts import (
     Request,
 )
 from atrous.data.convert.guess import guess_format
-from atrous.data.convert.images import ImageFinder
+from atrous.data.convert.images import ImageFinder, split_name
 from atrous.data.convert.painting import Painter
 from atrous.data.facts import iter_threads
 from atrous.data.writing import open_folder_writer, require_empty
@@ -81,7 +81,8 @@ def convert_annotations(
     problems: list[Problem] = []
 
     def report(problem: Problem) -> None:
-        problems.append(replace(problem, file=problem.file.replace(str(opened), str(source))))
+        file, message = (text.replace(str(opened), str(source)) for text in (problem.file, problem.message))
+        problems.append(Problem(problem.code, file, message))
 
     with open_source(source) as opened, ExitStack() as stack:
         name = options.from_format or guess_format(opened)
@@ -103,7 +104,7 @@ def convert_annotations(
             stack.enter_context(note_on_stop(lambda _: f"{out} is not complete: remove it before the next try."))
             writer = stack.enter_context(open_folder_writer(out, space))
         painter = Painter(annotations.smaller_on_top, ids, space, writer)
-        counts = _convert_images(painter, annotations, report, progress)
+        counts = _convert_images(painter, annotations, finder, report, progress)
         if not counts.images:
             raise _describe_nothing(source, converter, problems)
         kept = space if given is not None else keep_used(space, counts.pixels)
@@ -210,10 +211,15 @@ class _Counts:
 
 
 def _convert_images(
-    painter: Painter, annotations: Annotations, report: Callable[[Problem], None], progress: ProgressCallback
+    painter: Painter,
+    annotations: Annotations,
+    finder: ImageFinder,
+    report: Callable[[Problem], None],
+    progress: ProgressCallback,
 ) -> _Counts:
     counts = _Counts()
-    items = _drop_doubles(_shorten_keys(annotations.images), report)
+    items = _drop_strangers(_shorten_keys(annotations.images), finder, report)
+    items = _drop_doubles(items, report)
     for number, (item, painted) in enumerate(zip(items, iter_threads(painter.convert, items), strict=True), start=1):
         for problem in painted.problems:
             report(problem)
@@ -238,6 +244,29 @@ def _shorten_keys(items: Sequence[AnnotatedImage]) -> list[AnnotatedImage]:
             depth += 1
     keys = ["/".join([_SPLIT_NAMES.get(first, first) if rest else first, *rest]) for first, *rest in parts]
     return [replace(item, key=key) for item, key in zip(items, keys, strict=True)]
+
+
+def _drop_strangers(
+    items: Sequence[AnnotatedImage], finder: ImageFinder, report: Callable[[Problem], None]
+) -> list[AnnotatedImage]:
+    """Return the items without those whose own image is missing, so that another one of its name was found."""
+    names: dict[Path, dict[tuple[str, ...], int]] = {}
+    for item in items:
+        if isinstance(item.image, Path):
+            own = names.setdefault(item.image, {})
+            own[tuple(split_name(item.name))] = finder.rate(item.image, item.name)
+    kept = []
+    for item in items:
+        rates = names[item.image] if isinstance(item.image, Path) else {(): 0}
+        best = [name for name, rate in rates.items() if rate == max(rates.values())]
+        if len(rates) == 1 or best == [tuple(split_name(item.name))]:
+            kept.append(item)
+        else:
+            message = (
+                f"there is no image {item.name[-100:]!r}: {item.image} may be that of {'/'.join(best[0])[-100:]!r}"
+            )
+            report(Problem("missing-image", item.source, message))
+    return kept
 
 
 def _drop_doubles(items: Sequence[AnnotatedImage], report: Callable[[Problem], None]) -> list[AnnotatedImage]:

@@ -29,6 +29,7 @@ from atrous.data.convert.contracts import (
     Request,
 )
 from atrous.data.convert.files import iter_heads, read_json, read_label
+from atrous.data.convert.images import join_name
 from atrous.data.convert.shapes import fill_polygon, join_patches, read_points
 from atrous.data.convert.tracing import FARTHEST_PX, Outline, find_outlines
 from atrous.images.place import Place, read_place
@@ -62,8 +63,9 @@ def _read_image(content: Any, file: Path, request: Request) -> AnnotatedImage:
     """
     if not isinstance(content, dict) or not isinstance(content.get("features"), list):
         raise AnnotationError("broken-annotation", "no collection of features")
-    name = content.get("image")
-    image = request.find_image(name, file.parent) if isinstance(name, str) else None
+    path = content.get("image")
+    name = join_name(file.parent, path) if isinstance(path, str) else ""
+    image = request.find_image(name, file.parent)
     found = [image] if image is not None else request.finder.find_by_stem(file.with_suffix("").as_posix())
     if len(found) != 1:
         reason = "there is no image of the name" if not found else "several images have the name"
@@ -75,7 +77,8 @@ def _read_image(content: Any, file: Path, request: Request) -> AnnotatedImage:
             regions.append(_read_feature(feature, f"feature {number}", place))
     height, width = content.get("height"), content.get("width")
     size = (height, width) if place is None and type(height) is int and type(width) is int else None
-    return AnnotatedImage(str(file), found[0], request.finder.get_key(found[0]), tuple(regions), size)
+    own = name if image is not None else file.with_suffix("").as_posix()
+    return AnnotatedImage(str(file), found[0], request.finder.get_key(found[0]), tuple(regions), size, name=own)
 
 
 def _find_place(content: dict[str, Any], image: Path) -> Place | None:

@@ -96,7 +96,12 @@ def read_link(link: str) -> str:
 
 
 def join_name(folder: Path, text: str) -> str:
-    """Return the path that a file in a folder means: of an absolute path, that path."""
+    """Return the path that a file means by a name: below its own folder, unless the name is absolute.
+
+    Args:
+        folder: Folder of the file.
+        text: The name.
+    """
     is_absolute = re.match(r"[\\/]|[A-Za-z]+:", text) is not None
     return text if is_absolute else os.path.normpath(folder / text.replace("\\", "/"))
 

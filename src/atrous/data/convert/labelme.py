@@ -32,6 +32,7 @@ from atrous.data.convert.contracts import (
     Request,
 )
 from atrous.data.convert.files import iter_heads, read_json, read_label
+from atrous.data.convert.images import join_name
 from atrous.data.convert.shapes import draw_shape, read_points
 from atrous.data.convert.tracing import find_needed_outlines
 from atrous.images.decode import load_header, load_mask
@@ -82,7 +83,8 @@ def _read_image(content: dict[str, Any], file: Path, request: Request) -> Annota
             regions.append(_read_shape(shape, where, request.line_width_px))
     height, width = content.get("imageHeight"), content.get("imageWidth")
     size = (height, width) if type(height) is int and type(width) is int else None
-    name = content.get("imagePath")
+    path = content.get("imagePath")
+    name = join_name(file.parent, path) if isinstance(path, str) else ""
     found = request.find_image(name, file.parent)
     if found is not None:
         image: Path | Callable[[], bytes] = found
@@ -91,8 +93,8 @@ def _read_image(content: dict[str, Any], file: Path, request: Request) -> Annota
         image = functools.partial(_read_embedded, file)
         key = file.relative_to(request.root).with_suffix("").as_posix()
     else:
-        raise AnnotationError("missing-image", f"there is no image {str(name)[:200]!r}")
-    return AnnotatedImage(str(file), image, key, tuple(regions), size)
+        raise AnnotationError("missing-image", f"there is no image {str(path)[:200]!r}")
+    return AnnotatedImage(str(file), image, key, tuple(regions), size, name=name)
 
 
 def _read_shape(shape: Any, where: str, line_width_px: int) -> Region:
@@ -110,7 +112,7 @@ def _read_shape(shape: Any, where: str, line_width_px: int) -> Region:
     if kind == "mask":
         points = read_points(shape.get("points"), 2)
         return Region(label, where, functools.partial(_draw_mask, shape.get("mask"), points))
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise AnnotationError("broken-annotation", f"its shape_type is {str(kind)[:50]!r}")
     drawn_as, least = _KINDS[kind]
     points = read_points(shape.get("points"), least)

@@ -16,6 +16,8 @@ from atrous.images.decode import load_header
 
 ROUNDING_PX = 1.0
 """How far outside the image coordinates may be: tools round them, or mean the centres of pixels."""
+LARGEST_PX = 2**28
+"""More pixels than Pillow decodes; the header of a TIFF may ask for any number of them."""
 _JPEG_START = b"\xff\xd8"
 
 
@@ -136,11 +138,13 @@ def _describe_problem(item: AnnotatedImage, region: Region, error: AnnotationErr
 
 
 def _require_size(annotated: tuple[int, int], size: tuple[int, int], *, is_turned: bool) -> None:
-    """Refuse annotations for an image of another size.
+    """Refuse annotations for an image of another size, or for one that is too large.
 
     Raises:
-        AnnotationError: The sizes differ.
+        AnnotationError: The sizes differ, or no mask of this size can be held.
     """
+    if size[0] * size[1] > LARGEST_PX:
+        raise AnnotationError("unreadable-image", f"{size[0]}x{size[1]} pixels (height x width): cut it into tiles")
     if annotated != size:
         line = f"annotated at {annotated[0]}x{annotated[1]} (height x width), the image is {size[0]}x{size[1]}"
         turned = " after its EXIF orientation: it was annotated unrotated"

@@ -19,6 +19,8 @@ from atrous.data.convert.contracts import AnnotationError, Patch
 
 FARTHEST = 1e6
 """Largest coordinate, in pixels: no image is as large, and drawing takes as long as a shape is large."""
+LARGEST_RADIUS = 20_000
+"""Largest radius of a circle, in pixels: Pillow takes seconds for a larger one, even if the image has a part of it."""
 CROSSINGS_AT_ONCE = 2**20
 
 
@@ -175,10 +177,14 @@ def draw_shape(kind: str, points: np.ndarray, line_width_px: int, height: int, w
         width: Its width.
     Shapes:
         points (N, 2) float64.
+    Raises:
+        AnnotationError: The radius of a circle is too large.
     """
     beyond_px = _measure_beyond(points, height, width)
     if kind in ("circle", "point"):
         radius = math.dist(*points[:2]) if kind == "circle" else line_width_px / 2
+        if radius > LARGEST_RADIUS:
+            raise AnnotationError("outside", f"its radius is {radius:g} pixels, more than {LARGEST_RADIUS:,}")
         points = np.array([points[0] - radius, points[0] + radius])
     margin = line_width_px + 1
     low, high = np.floor(points.min(axis=0)) - margin, np.ceil(points.max(axis=0)) + margin + 1
@@ -194,7 +200,8 @@ def draw_shape(kind: str, points: np.ndarray, line_width_px: int, height: int, w
     elif kind == "line":
         draw.line(corners, fill=1, width=line_width_px)
     else:
-        (x0, y0), (x1, y1) = corners[:2]
-        box = (min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
+        low_x, low_y = points.min(axis=0) - (left, top)  # a rectangle may also have all of its corners
+        high_x, high_y = points.max(axis=0) - (left, top)
+        box = (float(low_x), float(low_y), float(high_x), float(high_y))
         (draw.rectangle if kind == "rectangle" else draw.ellipse)(box, fill=1, outline=1)
     return Patch(top, left, np.asarray(canvas).astype(bool), beyond_px)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,12 @@ def _read(request: Request) -> Annotations:
             for row, line in enumerate(text.splitlines(), start=1):
                 with request.collecting(file, f"line {row}"):
                     if line.strip():
-                        class_number, points = _read_line(line, len(names))
+                        class_number, points = _read_line(line, names)
                         numbers.add(class_number)
                         label = names.get(class_number, name_unnamed(class_number + 1))
                         regions.append(Region(label, f"line {row}", functools.partial(_draw, points)))
-            images.append(AnnotatedImage(str(file), found, request.finder.get_key(found), tuple(regions)))
+            key, name = request.finder.get_key(found), file.with_suffix("").as_posix()
+            images.append(AnnotatedImage(str(file), found, key, tuple(regions), name=name))
         request.progress(Progress("reading annotations", number, len(files)))
     annotated = {item.image for item in images}
     folders = {path.parent for path in annotated if isinstance(path, Path)}
@@ -78,7 +80,7 @@ def _read(request: Request) -> Annotations:
     if unnamed := sorted(numbers - set(names)):
         message = f"no {_NAMES[0]} or {_NAMES[-1]} names the classes {', '.join(map(str, unnamed[:20]))}"
         notes.append(Note("classes-not-named", message))
-    classes = {number + 1: names.get(number, name_unnamed(number + 1)) for number in {*names, *numbers}}
+    classes = {number + 1: names.get(number, name_unnamed(number + 1)) for number in sorted({*names, *numbers})}
     if len(set(classes.values())) < len(classes) or 255 in classes:
         return Annotations(tuple(images), names=tuple(classes.values()), smaller_on_top=True, notes=tuple(notes))
     return Annotations(tuple(images), classes=classes, smaller_on_top=True, notes=tuple(notes))
@@ -97,7 +99,7 @@ def _find_image(file: Path, request: Request) -> Path | None:
     return found[0] if found else None
 
 
-def _read_line(line: str, num_names: int) -> tuple[int, np.ndarray]:
+def _read_line(line: str, names: Mapping[int, str]) -> tuple[int, np.ndarray]:
     """Return the number of a class and its polygon in fractions of the image.
 
     Raises:
@@ -106,8 +108,8 @@ def _read_line(line: str, num_names: int) -> tuple[int, np.ndarray]:
     first, *numbers = line.split()
     if not (first.isdecimal() and len(first) < 6 and int(first) <= HIGHEST_CLASS):
         raise AnnotationError("unknown-label", f"its class is {first[:50]!r}")
-    if num_names and int(first) >= num_names:
-        raise AnnotationError("unknown-label", f"its class {first} is not among {num_names} names")
+    if names and int(first) not in names:
+        raise AnnotationError("unknown-label", f"its class {first} is not among {describe_count(len(names), 'name')}")
     if len(numbers) == 4:
         raise AnnotationError("too-few-points", "a box of object detection, not a polygon")
     try:

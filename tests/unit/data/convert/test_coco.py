@@ -146,3 +146,37 @@ def test_strings_of_run_lengths_are_those_of_coco():
         mask = generator.random((37, 53)) < share
         text = coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
         assert (fill_runs(decode_counts(text), 37, 53, by_column=True) == mask).all()
+
+
+def test_captions_and_lists_of_images_beside_the_objects_are_skipped_and_counted(tmp_path):
+    (tmp_path / "in").mkdir()
+    images = [{"id": 7, "file_name": "photo.png", "height": HEIGHT, "width": WIDTH}]
+    captions = {"images": images, "annotations": [{"image_id": 7, "caption": "a cat"}]}
+    (tmp_path / "in" / "a_captions.json").write_text(json.dumps(captions), encoding="utf-8")
+    plain = {"images": images, "categories": [{"id": 1, "name": "cat"}]}
+    (tmp_path / "in" / "a_image_info.json").write_text(json.dumps(plain), encoding="utf-8")
+    result = convert_rows(tmp_path, (1, SQUARE))
+    assert (result.problems, result.pixels) == ((), {0: 111, 1: 9})
+    assert "2 JSON files without annotated objects" in str(result.notes)
+
+
+def test_panoptic_masks_are_refused_by_their_name(tmp_path):
+    row = {"image_id": 7, "file_name": "photo.png", "segments_info": [{"id": 5, "category_id": 1}]}
+    with pytest.raises(DataError, match="panoptic"):
+        convert_rows(tmp_path, annotations=[row])
+
+
+def test_images_that_share_an_id_are_not_converted(tmp_path):
+    save_image(tmp_path / "in" / "other.png")
+    images = [
+        {"id": number, "file_name": name} for number, name in ((7, "photo.png"), (7, "other.png"), (8, "photo.png"))
+    ]
+    result = convert_rows(tmp_path, (1, SQUARE), images=images)
+    assert [problem.code for problem in result.problems] == ["duplicate-name", "duplicate-name"]
+    assert (result.images, result.pixels) == (1, {0: 120})
+
+
+def test_a_crowd_is_of_its_class(tmp_path):
+    crowd = {"size": [10, 12], "counts": [0, 60, 60]}
+    rows = [{"id": 1, "image_id": 7, "category_id": 1, "iscrowd": 1, "segmentation": crowd}]
+    assert convert_rows(tmp_path, annotations=rows).pixels == {0: 60, 1: 60}

@@ -171,3 +171,28 @@ def test_what_was_converted_can_be_trained_on(source, tmp_path):
     splits = build_splits(load_config(options={"data.source": str(tmp_path / "out")}).config.data)
     assert splits.train.label_space.names == ("background", "cat", "dog")
     assert (len(splits.train), len(splits.val)) == (1, 1)
+
+
+@pytest.mark.parametrize("form", ["labelme", "coco", "cvat", "geojson", "yolo"])
+def test_an_image_that_is_missing_is_not_replaced_by_another_of_its_name(form, tmp_path):
+    for number, place in enumerate(("a", "b")):
+        (tmp_path / "in" / place).mkdir(parents=True)
+        name = f"{place}/photo.png" if form in ("coco", "cvat") else "photo.png"
+        file = SAVERS[form](tmp_path / "in" / place, name)
+        if not number and form != "coco":  # whose files would contradict each other
+            file.write_text(file.read_text(encoding="utf-8").replace('"cat"', '"cow"'), encoding="utf-8")
+    if form == "yolo":
+        (tmp_path / "in" / "a" / "photo.txt").write_text("0 0 0 1 0 1 1 0 1\n", encoding="utf-8")
+    save_image(tmp_path / "in" / "b" / "photo.png")
+    result = atrous.convert(tmp_path / "in", tmp_path / "out", from_format=form, progress=False)
+    assert [(problem.code, "photo" in problem.message) for problem in result.problems] == [("missing-image", True)]
+    assert (read_names(tmp_path / "out") == draw_scene()).all()
+
+
+def test_names_that_cannot_be_told_apart_are_both_listed(tmp_path):
+    save_image(tmp_path / "in" / "images" / "photo.png")
+    for place in ("a", "b"):
+        (tmp_path / "in" / place).mkdir()
+        SAVERS["cvat"](tmp_path / "in" / place, f"{place}/photo.png")
+    with pytest.raises(DataError, match=r"2 problems.*may be that of"):
+        atrous.convert(tmp_path / "in", tmp_path / "out", progress=False)

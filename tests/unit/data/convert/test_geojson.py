@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image, TiffImagePlugin
 
 import atrous
 from annotated import save_image
+from atrous.core.errors import DataError
 
 UTM = (1, 1, 0, 2, 1024, 0, 1, 1, 3072, 0, 1, 32633)
 DEGREES = (1, 1, 0, 2, 1024, 0, 1, 2, 2048, 0, 1, 4326)
@@ -126,3 +128,17 @@ def test_coordinates_of_another_system_are_refused(crs, tmp_path):
     source = write(tmp_path / "in", {"crs": crs, "features": []}, "photo.tif")
     with pytest.raises(atrous.AtrousError, match="its coordinates are of"):
         atrous.convert(source, tmp_path / "out", progress=False)
+
+
+def test_an_image_whose_header_asks_for_gigabytes_is_listed(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    tags = [(256, 200_000), (257, 200_000), (258, 8), (259, 1), (262, 1), (273, 8), (277, 5), (278, 200_000), (279, 9)]
+    entries = b"".join(struct.pack("<HHII", code, 4, 1, value) for code, value in tags)
+    (folder / "a.tif").write_bytes(struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(100))
+    square = [[0, 0], [4, 0], [4, 4], [0, 4], [0, 0]]
+    feature = {"properties": {"class": "roof"}, "geometry": {"type": "Polygon", "coordinates": [square]}}
+    content = {"type": "FeatureCollection", "image": "a.tif", "features": [feature]}
+    (folder / "a.geojson").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="200000x200000 pixels"):
+        atrous.convert(folder, tmp_path / "out", progress=False)

@@ -37,6 +37,7 @@ def shape(kind, points=BOX, label="cat", **fields):
 @pytest.mark.parametrize(
     ("drawn", "pixels"),
     [
+        (shape("rectangle", [[1, 1], [3, 1], [3, 3], [1, 3]]), 9),
         (shape("polygon", [[1, 1], [3, 1], [3, 3], [1, 3]]), 9),
         (shape(None, [[1, 1], [3, 1], [3, 3], [1, 3]]), 9),
         (shape("oriented_rectangle", [[1, 1], [3, 1], [3, 3], [1, 3]]), 9),
@@ -51,6 +52,12 @@ def test_every_shape_is_drawn(drawn, pixels, tmp_path):
     result = convert_shapes(tmp_path, drawn)
     assert result.problems == ()
     assert result.pixels[1] == pytest.approx(pixels, abs=4 if drawn["shape_type"] == "circle" else 0)
+
+
+def test_a_circle_that_would_take_minutes_is_listed(tmp_path):
+    result = convert_shapes(tmp_path, shape("circle", [[5, 5], [9e5, 5]]), shape("rectangle"))
+    assert [problem.code for problem in result.problems] == ["outside"]
+    assert result.pixels[1] == 9
 
 
 def test_a_line_has_the_width_that_is_wanted(tmp_path):

@@ -113,3 +113,12 @@ def test_two_images_of_one_name_are_a_problem(tmp_path):
     save_image(tmp_path / "in" / "images" / "a.jpg", 10, 10)
     with pytest.raises(DataError, match="2 images are named 'a'"):
         run(tmp_path)
+
+
+def test_names_by_number_may_have_gaps(tmp_path):
+    save_image(tmp_path / "in" / "photo.png")
+    (tmp_path / "in" / "data.yaml").write_text("names: {1: cat, 5: dog}\n", encoding="utf-8")
+    (tmp_path / "in" / "photo.txt").write_text("5 0 0 1 0 1 1 0 1\n2 0 0 1 0 1 1 0 1\n", encoding="utf-8")
+    result = atrous.convert(tmp_path / "in", tmp_path / "out", progress=False)
+    assert (result.label_space.ids, result.label_space.names) == ((6,), ("dog",))
+    assert [(problem.code, "line 2" in problem.message) for problem in result.problems] == [("unknown-label", True)]

@@ -429,11 +429,11 @@ def bench(
     with open_call(progress, on_message) as display:
         candidates, dataset, refusal = [], None, None
         for name, model in zip(_name_models(models), models, strict=True):
-            opened = _open(
-                model, {"device": device, "trust": trust, "backend": backends[0] if len(backends) == 1 else None}
-            )
+            backend = backends[0] if len(backends) == 1 else None
+            opened = _open(model, {"device": device, "trust": trust, "backend": backend})
             if data is not None and dataset is None:
-                dataset = find_scored_data(data, opened.run, opened.label_space, data_root, display.on_message)
+                known = opened.run, opened.label_space, data_root, display.on_message, opened.card.form
+                dataset = find_scored_data(data, *known)
             own_precisions = ("auto",) if opened.is_exported else precisions
             # Each converts the network once.
             by_backend = {backend: opened.reopen(backend=backend) for backend in backends}
@@ -596,5 +596,5 @@ def _prepare_scoring(
     update_options(InferenceOptions(), options)  # refused before anything is loaded
     opened = _open(model, opening).as_validated(on_message)
     chosen = update_options(opened.validation_options, options)
-    dataset = find_scored_data(data, opened.run, opened.label_space, data_root, on_message)
+    dataset = find_scored_data(data, opened.run, opened.label_space, data_root, on_message, opened.card.form)
     return opened.build_labeller(chosen, on_message=on_message), dataset

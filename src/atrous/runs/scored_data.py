@@ -13,6 +13,7 @@ from atrous.config.stages import list_stages
 from atrous.core.data_source import FOLDER, SETTINGS_NAME
 from atrous.core.errors import AtrousError, DataError, UsageError
 from atrous.core.findings import shorten_list
+from atrous.core.inputs import PHOTO, ImageForm
 from atrous.core.labels import LabelSpace, name_unnamed
 from atrous.core.records import MessageCallback, Note, send_message
 from atrous.core.run_folder import RunFolder
@@ -20,8 +21,11 @@ from atrous.core.words import describe_count
 from atrous.data.build import build_all_pairs, find_source
 from atrous.data.contracts import SegmentationDataset
 from atrous.data.digests import find_shared_files
-from atrous.data.samples import require_dataset
+from atrous.data.samples import find_form, require_dataset
 from atrous.runs.kept_images import rebuild_splits
+
+_READING = (("label_map", "colours"), ("unlabelled",), ("page",))
+"""Settings of how files are read. Of those in one group the data say all or none."""
 
 
 def find_scored_data(
@@ -30,8 +34,12 @@ def find_scored_data(
     space: LabelSpace,
     root: str | Path | None,
     on_message: MessageCallback | None,
+    form: ImageForm = PHOTO,
 ) -> SegmentationDataset:
     """Return the data that a model is scored on.
+
+    Files are read as the data's own atrous.yaml says. What it does not say is read as the run reads it. Classes and the
+    form of images are the model's in any case: settings that contradict them are refused.
 
     Args:
         data: A data set or its source. Default: the validation data of the model's run.
@@ -39,10 +47,11 @@ def find_scored_data(
         space: The model's classes, which the data has.
         root: Folder in which registered data sets are looked for.
         on_message: Receives messages about automatic choices and findings.
+        form: The form of images that the model takes.
     Raises:
         UsageError: No data is given, and the model's run is not known; or a Python data set has another form.
         DataError: Nothing at the place, no known layout, files that do not pair, or classes that the data's own
-            atrous.yaml calls by other names than the model.
+            atrous.yaml calls by other names than the model, or bands or a range of values that are not the model's.
     """
     if data is not None and not isinstance(data, str | Path):
         if not require_dataset(data):
@@ -58,14 +67,56 @@ def find_scored_data(
     _require_same_names(own, space, run)
     reading = _find_reading(own, run, on_message)
     classes = dict(zip(space.ids, space.names, strict=True))
-    label_map = reading.get("data.label_map", own.config.data.label_map)
-    of_model = [number for number in space.ignored_ids if number not in label_map]
-    ignored = tuple(dict.fromkeys((*of_model, *(own.config.data.ignore or ()))))
+    ignored = _find_ignored(own, space, reading, on_message)
     given = {**place, **reading, "data.classes": classes, "data.ignore": ignored}
     dataset = build_all_pairs(load_config(options=given).config.data, on_message)
+    _require_same_form(own, dataset, form)
     if run is not None:
         _warn_of_seen_images(run.path, dataset, on_message)
     return dataset
+
+
+def _find_ignored(
+    own: LoadedConfig, space: LabelSpace, reading: Mapping[str, Any], on_message: MessageCallback | None
+) -> tuple[int, ...]:
+    """Return the values that are not scored: those of the model, unless they are mapped, and those of the data.
+
+    Raises:
+        DataError: The data name a class by an id that the model ignores.
+    """
+    data = own.config.data
+    label_map = reading.get("data.label_map", data.label_map)
+    of_model = [number for number in space.ignored_ids if number not in label_map]
+    named = data.classes if isinstance(data.classes, Mapping) else dict(enumerate(data.classes or ()))
+    clashes = [f"{number} {named[number]!r}" for number in of_model if number in named]
+    if clashes and find_source(data).dataset == FOLDER:
+        raise DataError(
+            f"{data.source}: {own.sources['data.classes']} names {shorten_list(clashes)}, and the model ignores it",
+            f"To leave it out of the score, put it into data.ignore of the data's {SETTINGS_NAME}, and not into "
+            "data.classes.",
+        )
+    if own.sources["data.ignore"] != "default" and (more := sorted({*of_model} - {*(data.ignore or ())})):
+        message = (
+            f"ids ignored: those of {own.sources['data.ignore']}, and as the model does "
+            f"{shorten_list([str(number) for number in more])}"
+        )
+        send_message(on_message, Note("ignored-by-the-model", message))
+    return tuple(dict.fromkeys((*of_model, *(data.ignore or ()))))
+
+
+def _require_same_form(own: LoadedConfig, dataset: SegmentationDataset, form: ImageForm) -> None:
+    """Refuse bands and a range of values that the data name and the model does not take: it reads its own."""
+    theirs = find_form(dataset)
+    for key, there, wanted in (
+        ("data.channels", theirs.bands, form.bands),
+        ("data.value_range", theirs.value_range, form.value_range),
+    ):
+        if own.sources[key] != "default" and there != wanted:
+            raise DataError(
+                f"{own.config.data.source}: {key} ({own.sources[key]}) means {theirs.describe()}, and the model takes "
+                f"{form.describe()}",
+                f"If the files hold what the model was trained on, remove {key} there; if not, save them in that form.",
+            )
 
 
 def _require_same_names(own: LoadedConfig, space: LabelSpace, run: RunFolder | None) -> None:
@@ -99,26 +150,29 @@ def _require_same_names(own: LoadedConfig, space: LabelSpace, run: RunFolder | N
 
 
 def _find_reading(own: LoadedConfig, run: RunFolder | None, on_message: MessageCallback | None) -> dict[str, Any]:
-    """Return how the run reads masks, if the data do not say it for themselves; if they do, say what differs."""
+    """Return how the run reads files, where the data do not say it for themselves; where they do, say what differs."""
     trained = _find_trained_data(run) if run is not None else None
     if trained is None:
         return {}
-    data, theirs = own.config.data, {"label_map": trained.label_map, "colours": trained.colours}
+    data, theirs = own.config.data, trained.model_dump(include={key for keys in _READING for key in keys})
     if isinstance(trained.colours, str):  # a file beside the data of the run
         theirs["colours"] = str((find_source(trained).root or Path()).absolute() / trained.colours)
-    if all(own.sources[f"data.{key}"] == "default" for key in theirs):
-        taken = {f"data.{key}": value for key, value in theirs.items() if value}
-        if taken:
-            message = f"masks are read as those of the run: {' and '.join(taken)} of its settings"
-            send_message(on_message, Note("read-as-the-run", message))
-        return taken
-    differing = [f"data.{key}" for key in theirs if getattr(data, key) != getattr(trained, key)]
+    taken: dict[str, Any] = {}
+    differing: list[str] = []
+    for keys in _READING if find_source(data).dataset == FOLDER else _READING[:1]:
+        if all(own.sources[f"data.{key}"] == "default" for key in keys):
+            taken |= {f"data.{key}": theirs[key] for key in keys if theirs[key] != getattr(data, key)}
+        else:
+            differing += [f"data.{key}" for key in keys if getattr(data, key) != getattr(trained, key)]
+    if taken:
+        message = f"files are read as those of the run: {' and '.join(taken)} of its settings"
+        send_message(on_message, Note("read-as-the-run", message))
     if differing:
         message = (
-            f"masks are read as {SETTINGS_NAME} of {data.source} says; the run has other {' and '.join(differing)}"
+            f"files are read as {SETTINGS_NAME} of {data.source} says; the run has other {' and '.join(differing)}"
         )
         send_message(on_message, Note("read-as-the-data", message))
-    return {}
+    return taken
 
 
 def _find_trained_data(run: RunFolder) -> DataConfig | None:

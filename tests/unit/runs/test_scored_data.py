@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -11,10 +13,12 @@ from PIL import Image
 
 import atrous
 from atrous.cli.main import main
+from atrous.config.schema import DataConfig
 from atrous.core.errors import DataError
+from atrous.core.inputs import PHOTO, ImageForm
 from atrous.core.labels import LabelSpace
 from atrous.core.run_folder import RunFolder
-from atrous.runs.scored_data import find_scored_data
+from atrous.runs.scored_data import _READING, find_scored_data
 
 SPACE = LabelSpace(("cat", "dog", "class 7"), ids=(0, 1, 7))
 
@@ -99,7 +103,7 @@ def test_masks_are_read_as_the_run_reads_them_unless_the_data_say_how(folder, tm
     told: list[str] = []
     dataset = find_scored_data(folder, run, space, None, told.append)
     assert set(np.unique(dataset.get(0).labels)) == {0, 1}
-    assert "masks are read as those of the run: data.label_map of its settings" in told
+    assert "files are read as those of the run: data.label_map of its settings" in told
     (folder / "atrous.yaml").write_text("data: {label_map: {255: 0}}\n")
     assert set(np.unique(find_scored_data(folder, run, space, None, told.append).get(0).labels)) == {0}
     assert any("the run has other data.label_map" in line for line in told)
@@ -115,3 +119,80 @@ def test_a_table_of_colours_beside_the_data_of_the_run_is_found(folder, tmp_path
     run.config.write_text(f"data: {{source: '{tmp_path}', colours: labelmap.txt}}\n")
     dataset = find_scored_data(folder, run, LabelSpace(("road", "car")), None, None)
     assert set(np.unique(dataset.get(0).labels)) == {0, 1}
+
+
+def write_run(folder: Path, **data: object) -> RunFolder:
+    run = RunFolder(folder / "run")
+    run.path.mkdir(exist_ok=True)
+    run.config.write_text(json.dumps({"data": {"source": str(folder / "elsewhere"), **data}}))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("settings", "mentioned"),
+    [
+        ("ignore: [9]", "ids ignored: those of .*atrous.yaml:2, and as the model does 254, 255"),
+        ("ignore: [254, 255]", ""),
+        ("classes: {0: cat, 1: dog}", ""),
+    ],
+)
+def test_what_the_model_ignores_beside_the_data_is_said(folder, settings, mentioned):
+    (folder / "atrous.yaml").write_text(f"data:\n  {settings}\n")
+    told: list[str] = []
+    space = LabelSpace(("cat", "dog"), ignored_ids=(254, 255))
+    find_scored_data(folder, None, space, None, told.append)
+    assert bool([line for line in told if re.match(mentioned or "ids ignored", line)]) == bool(mentioned)
+
+
+def test_a_class_of_the_data_that_the_model_ignores_is_refused(folder):
+    (folder / "atrous.yaml").write_text("data:\n  classes: {0: cat, 1: dog, 254: snow}\n")
+    with pytest.raises(DataError, match="names 254 'snow', and the model ignores it"):
+        find_scored_data(folder, None, LabelSpace(("cat", "dog"), ignored_ids=(254, 255)), None, None)
+
+
+def test_unlabelled_images_and_pages_are_read_as_the_run_reads_them_unless_the_data_say_how(folder, tmp_path):
+    (folder / "masks" / "1.png").unlink()
+    pages = [Image.fromarray(np.full((33, 33, 3), value, np.uint8)) for value in (40, 200)]
+    (folder / "images" / "0.png").unlink()
+    pages[0].save(folder / "images" / "0.tif", save_all=True, append_images=pages[1:])
+    (folder / "images" / "1.png").unlink()
+    pages[0].save(folder / "images" / "1.tif", save_all=True, append_images=pages[1:])
+    run, space, told = write_run(tmp_path, unlabelled="background", page=2), LabelSpace(("cat", "dog")), []
+    dataset = find_scored_data(folder, run, space, None, told.append)
+    assert "files are read as those of the run: data.unlabelled and data.page of its settings" in told
+    assert len(dataset) == 2
+    assert dataset.get(0).image[0, 0, 0] == 200
+    (folder / "atrous.yaml").write_text("data: {unlabelled: ignore, page: 1}\n")
+    dataset = find_scored_data(folder, run, space, None, told.append)
+    assert len(dataset) == 1
+    assert dataset.get(0).image[0, 0, 0] == 40
+    assert "the run has other data.unlabelled and data.page" in " ".join(told)
+
+
+@pytest.mark.parametrize(
+    ("settings", "form", "refused"),
+    [
+        ("channels: [3, 2, 1]", PHOTO, "data.channels"),
+        ("channels: [3, 2, 1]", ImageForm((2, 1, 0)), ""),
+        ("channels: [1, 2, 3]", ImageForm((2, 1, 0)), "data.channels"),
+        ("channels: rgb", PHOTO, ""),
+        ("value_range: [0, 100]", PHOTO, "data.value_range"),
+        ("value_range: [0, 100]", ImageForm((0, 1, 2), value_range=(0, 100)), ""),
+        ("value_range: [0, 50]", ImageForm((0, 1, 2), value_range=(0, 100)), "data.value_range"),
+        ("ignore: [9]", ImageForm((2, 1, 0)), ""),
+    ],
+)
+def test_bands_and_a_range_that_are_not_the_models_are_refused(folder, settings, form, refused):
+    (folder / "atrous.yaml").write_text(f"data:\n  {settings}\n")
+    if not refused:
+        assert len(find_scored_data(folder, None, SPACE, None, None, form)) == 2
+        return
+    with pytest.raises(DataError, match=rf"{refused} \(.*atrous.yaml:2\) means .*, and the model takes"):
+        find_scored_data(folder, None, SPACE, None, None, form)
+
+
+def test_every_setting_of_how_files_are_read_is_compared():
+    """A new setting of data has to be taken over, compared, or to be of the place and the choice of files alone."""
+    compared = {key for keys in _READING for key in keys} | {"classes", "ignore", "channels", "value_range"}
+    of_files = {"source", "root", "images", "masks", "pairs", "split", "exclude", "options"}
+    assert compared | of_files == {*DataConfig.model_fields}

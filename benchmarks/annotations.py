@@ -1,6 +1,6 @@
 """Converters compared with the code of the tools whose formats they read and write.
 
-    python -m venv tools && tools/bin/pip install . pycocotools labelme label-studio-sdk datumaro rasterio
+    python -m venv tools && tools/bin/pip install . pycocotools labelme label-studio-sdk datumaro cvat-sdk rasterio
     tools/bin/python benchmarks/annotations.py voc_animals/
 
 Each tool draws random scenes, or masks of a folder in VOC's layout that were written as its annotations, and so does
@@ -178,7 +178,8 @@ def check_labelme(photographs: Photographs, place: Path) -> Iterator[Row]:
 
 
 def check_label_studio(photographs: Photographs, place: Path) -> Iterator[Row]:
-    """Compare brush strokes with Label Studio's own encoder and decoder."""
+    """Compare brush strokes with Label Studio's own encoder and decoder, and its two forms of JSON."""
+    from label_studio_sdk.converter import Converter
     from label_studio_sdk.converter.brush import decode_rle, mask2rle
 
     found = []
@@ -189,6 +190,34 @@ def check_label_studio(photographs: Photographs, place: Path) -> Iterator[Row]:
         ours = decode_brush(rle, mask.size * 4)
         found += [measure_iou(ours, decode_rle(rle)), measure_iou(ours.reshape(*SIZE, 4)[..., 3], mask)]
     yield "label-studio-sdk: brush strokes", min(found), 1.0
+    labels = "".join(f'<Label value="{name}"/>' for name in CLASSES.values())
+    kinds = ("BrushLabels", "PolygonLabels")
+    tools = "".join(f'<{kind} name="{kind}" toName="image">{labels}</{kind}>' for kind in kinds)
+    tasks = []
+    for number, (image, generator) in enumerate(iter_scenes(place / "images"), start=1):
+        results = []
+        for _ in range(SHAPES):
+            points, label = draw_polygon(generator), [CLASSES[int(generator.integers(1, 4))]]
+            mask = np.zeros(SIZE, np.uint8)
+            (left, top), (right, bottom) = points.min(axis=0).astype(int), points.max(axis=0).astype(int)
+            mask[top : bottom + 1, left : right + 1] = 255
+            stroke = {"format": "rle", "rle": mask2rle(mask), "brushlabels": label}
+            outline = {"points": (points / SIZE[::-1] * 100).tolist(), "polygonlabels": label}
+            tool, value = (
+                ("PolygonLabels", outline) if number % 3 else ("BrushLabels", stroke)
+            )  # JSON_MIN forgets their order
+            sides = {"original_height": SIZE[0], "original_width": SIZE[1]}
+            results.append({"from_name": tool, "to_name": "image", "type": tool.lower(), "value": value, **sides})
+        annotation = {"id": number, "result": results, "created_at": "2024-01-01", "completed_by": {"id": 1}}
+        tasks.append({"id": number, "data": {"image": f"/data/{image.name}"}, "annotations": [annotation]})
+    source = place / "images" / "tasks.json"
+    source.write_text(json.dumps(tasks))
+    whole = convert(place / "images", "label-studio", CLASSES)
+    config = f'<View><Image name="image" value="$image"/>{tools}</View>'
+    converter = Converter(config, project_dir=str(place), download_resources=False)
+    converter.convert_to_json_min(str(source), str(place / "min"), is_dir=False)
+    source.write_text((place / "min" / "result.json").read_text())
+    yield "label-studio-sdk: JSON_MIN", compare(convert(place / "images", "label-studio", CLASSES), whole), 1.0
 
 
 def check_rasterio(photographs: Photographs, place: Path) -> Iterator[Row]:
@@ -236,8 +265,11 @@ def check_cvat(photographs: Photographs, place: Path) -> Iterator[Row]:
             points, label = draw_polygon(generator), int(generator.integers(1, 4))
             (left, top), (right, bottom) = points.min(axis=0).round(), points.max(axis=0).round()
             box = datumaro.Bbox(left, top, right - left, bottom - top, label=label, z_order=order)
-            is_box = generator.random() < 0.3
-            shapes.append(box if is_box else datumaro.Polygon(points.ravel().tolist(), label=label, z_order=order))
+            mask = datumaro.Mask(
+                np.hypot(*np.indices(SIZE)) % 9 < generator.uniform(0, 0.5), label=label, z_order=order
+            )
+            polygon = datumaro.Polygon(points.ravel().tolist(), label=label, z_order=order)
+            shapes.append([box, mask, polygon, polygon][int(generator.integers(4))])
         media = datumaro.Image.from_file(str(image))
         items.append(datumaro.DatasetItem(image.stem, media=media, annotations=shapes))
     colours = {0: (0, 0, 0), 1: (250, 50, 83), 2: (36, 179, 83), 3: (51, 221, 255)}
@@ -254,6 +286,22 @@ def check_cvat(photographs: Photographs, place: Path) -> Iterator[Row]:
     yield "datumaro: random shapes as Segmentation mask", compare(convert(place / "voc", "voc", CLASSES), masks), 1.0
 
 
+def check_cvat_masks(photographs: Photographs, place: Path) -> Iterator[Row]:
+    """Compare run lengths of masks with CVAT's own encoder."""
+    from cvat_sdk.masks import encode_mask
+
+    masks, elements = {}, []
+    for image, generator in iter_scenes(place):
+        mask = generator.random(SIZE) < generator.random()
+        *runs, left, top, right, bottom = encode_mask(mask)
+        box = f'left="{left}" top="{top}" width="{right - left + 1}" height="{bottom - top + 1}"'
+        shape = f'<mask label="cat" rle="{str(runs)[1:-1]}" {box} z_order="0"/>'
+        elements.append(f'<image name="{image.name}" width="{SIZE[1]}" height="{SIZE[0]}">{shape}</image>')
+        masks[image.stem] = mask.astype(np.uint8)
+    (place / "annotations.xml").write_text(f"<annotations>{''.join(elements)}</annotations>")
+    yield "cvat-sdk: masks of CVAT for images", compare(convert(place, "cvat", CLASSES), masks), 1.0
+
+
 CHECKS: dict[str, Callable[[Photographs, Path], Iterator[Row]]] = {
     "atrous": check_round_trips,
     "pycocotools": check_coco,
@@ -261,6 +309,7 @@ CHECKS: dict[str, Callable[[Photographs, Path], Iterator[Row]]] = {
     "label-studio-sdk": check_label_studio,
     "rasterio": check_rasterio,
     "datumaro": check_cvat,
+    "cvat-sdk": check_cvat_masks,
 }
 
 

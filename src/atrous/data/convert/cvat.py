@@ -15,6 +15,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 import numpy as np
 
+from atrous.core.errors import DataError
 from atrous.core.files import save_text
 from atrous.core.labels import VOID_COLOUR
 from atrous.core.words import describe_count
@@ -37,6 +38,7 @@ FILE = "annotations.xml"
 _WITHOUT_AREA = ("points", "cuboid", "skeleton")
 _FRAME = re.compile(r"frame_(\d{6,9})", re.IGNORECASE)
 """The name of an image that CVAT saves of a video, without suffix."""
+_NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _STEP = re.compile(r"step\s*=\s*(\d{1,6})")
 
 
@@ -252,18 +254,31 @@ def _read_number(shape: Element, name: str, default: str = "") -> float:
     return number
 
 
+def _require_text(name: str, what: str) -> None:
+    """Refuse a name that no XML file can hold.
+
+    Raises:
+        DataError: It holds a control character, or bytes that are no text.
+    """
+    if _NOT_XML.search(name):
+        raise DataError(f"{what} {name!r}: a character that XML cannot hold", "Rename it, or choose another format.")
+
+
 def _write(export: Export) -> None:
     """Write polygons, what is in the holes of a region with a larger `z_order`."""
+    space = export.label_space
+    for name in space.names:
+        _require_text(name, "class")
     root = Element("annotations")
     SubElement(root, "version").text = "1.1"
     labels = SubElement(SubElement(SubElement(root, "meta"), "task"), "labels")
-    space = export.label_space
     for name, colour in [*zip(space.names, space.colours, strict=True), (IGNORED_NAME, VOID_COLOUR)]:
         label = SubElement(labels, "label")
         SubElement(label, "name").text = name
         SubElement(label, "color").text = "#{:02x}{:02x}{:02x}".format(*colour)
         SubElement(label, "attributes")
     for index, item in enumerate(export.images):
+        _require_text(item.name, "image")
         numbers = item.read()
         size = {"width": str(numbers.shape[1]), "height": str(numbers.shape[0])}
         image = SubElement(root, "image", {"id": str(index), "name": item.name, **size})

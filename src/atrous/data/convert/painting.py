@@ -147,5 +147,5 @@ def _require_size(annotated: tuple[int, int], size: tuple[int, int], *, is_turne
         raise AnnotationError("unreadable-image", f"{size[0]}x{size[1]} pixels (height x width): cut it into tiles")
     if annotated != size:
         line = f"annotated at {annotated[0]}x{annotated[1]} (height x width), the image is {size[0]}x{size[1]}"
-        turned = " after its EXIF orientation: it was annotated unrotated"
+        turned = " after its EXIF orientation: it was annotated unrotated, so remove that tag from the image"
         raise AnnotationError("wrong-size", line + turned * (is_turned and annotated == size[::-1]))

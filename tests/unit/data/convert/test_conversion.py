@@ -7,9 +7,10 @@ import zipfile
 
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 
 import atrous
-from annotated import SAVERS, draw_scene, read_names, save_image
+from annotated import HEIGHT, SAVERS, WIDTH, draw_scene, read_names, save_image
 from atrous.core.errors import DataError, UsageError
 from atrous.core.labels import LabelSpace
 from atrous.data.convert.contracts import AnnotatedImage, Annotations, Patch, Region
@@ -196,3 +197,20 @@ def test_names_that_cannot_be_told_apart_are_both_listed(tmp_path):
         SAVERS["cvat"](tmp_path / "in" / place, f"{place}/photo.png")
     with pytest.raises(DataError, match=r"2 problems.*may be that of"):
         atrous.convert(tmp_path / "in", tmp_path / "out", progress=False)
+
+
+@pytest.mark.parametrize("form", ["labelme", "coco", "cvat", "label-studio"])
+def test_images_are_annotated_as_they_are_shown(form, tmp_path):
+    """A camera stores what it sees on its side, and says so."""
+    (tmp_path / "in").mkdir()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    stored = Image.new("RGB", (HEIGHT, WIDTH))
+    stored.save(tmp_path / "in" / "photo.png", exif=exif)
+    SAVERS[form](tmp_path / "in", "photo.png")
+    assert atrous.convert(tmp_path / "in", tmp_path / "out", progress=False).problems == ()
+    assert (read_names(tmp_path / "out") == draw_scene()).all()
+    exif[ExifTags.Base.Orientation] = 8
+    stored.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "in" / "photo.png", exif=exif)
+    with pytest.raises(DataError, match="it was annotated unrotated"):
+        atrous.convert(tmp_path / "in", tmp_path / "again", progress=False)

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import atrous
-from annotated import HEIGHT, WIDTH, read_names, save_image
+from annotated import HEIGHT, WIDTH, read_names, save_image, save_mask
 from atrous.core.errors import DataError
 
 BOX = '<box label="cat" xtl="1" ytl="1" xbr="4" ybr="4"/>'
@@ -196,3 +197,15 @@ def test_a_broken_track_is_listed_and_the_others_are_drawn(tmp_path):
         "broken-annotation",
     ]
     assert result.pixels[max(result.pixels)] == 9
+
+
+def test_names_that_xml_cannot_hold_are_refused(tmp_path):
+    image = save_image(tmp_path / "in" / "images" / "a\x01.png")
+    save_mask(tmp_path / "in", image.name, np.eye(10, 12, dtype=np.uint8))
+    with pytest.raises(DataError, match=r"image 'a\\x01.png': a character that XML cannot hold"):
+        atrous.convert(tmp_path / "in", tmp_path / "out", to_format="cvat", progress=False)
+    image.rename(image.with_name("a.png"))
+    (tmp_path / "in" / "masks" / image.name).rename(tmp_path / "in" / "masks" / "a.png")
+    (tmp_path / "in" / "atrous.yaml").write_text('data: {classes: {0: background, 1: "\\x01"}}', encoding="utf-8")
+    with pytest.raises(DataError, match="class"):
+        atrous.convert(tmp_path / "in", tmp_path / "again", to_format="cvat", progress=False)

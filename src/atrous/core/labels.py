@@ -19,8 +19,8 @@ IGNORE_INDEX = 65535
 
 USUAL_VOID_ID = 255
 """The id of void in most data sets."""
-_UNKNOWN = 254
-"""An id that is neither a class nor ignored, in bytes where 255 is ignored."""
+_UNKNOWN = 255
+"""An id that is neither a class nor ignored, in bytes where others are an index + 1, and 0 is ignored."""
 VOID_COLOUR = (224, 224, 192)
 
 
@@ -116,8 +116,10 @@ class LabelSpace:
         """
         if mask.dtype == np.uint8 and self.num_classes < _UNKNOWN:  # the usual mask, in a third of the time
             codes = np.frombuffer(mask.tobytes().translate(self._codes), np.uint8).reshape(mask.shape)
-            if not (codes == _UNKNOWN).any():
-                return np.where(codes == USUAL_VOID_ID, np.uint16(IGNORE_INDEX), codes)
+            if codes.max(initial=0) < _UNKNOWN:
+                labels = codes.astype(np.uint16)
+                labels -= 1  # 0 wraps around to IGNORE_INDEX
+                return labels
         table = self._build_table()
         if mask.dtype in (np.uint8, np.uint16):
             indices = table[mask]
@@ -145,9 +147,9 @@ class LabelSpace:
 
     @cached_property
     def _codes(self) -> bytes:
-        """The index of each id from 0 to 255 as a byte: 255 where ignored, `_UNKNOWN` where there is none."""
+        """The index + 1 of each id from 0 to 255 as a byte: 0 where ignored, `_UNKNOWN` where there is none."""
         table = self._build_table()[:256]
-        return np.where(table < 0, _UNKNOWN, np.minimum(table, USUAL_VOID_ID)).astype(np.uint8).tobytes()
+        return np.where(table < 0, _UNKNOWN, (table + 1) % (IGNORE_INDEX + 1)).astype(np.uint8).tobytes()
 
     def decode(self, indices: np.ndarray, is_void: np.ndarray | None = None) -> np.ndarray:
         """Turn class indices into ids.

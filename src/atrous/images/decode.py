@@ -30,9 +30,20 @@ from atrous.core.system_errors import describe_reason, raise_shortage
 from atrous.core.words import describe_count
 from atrous.images.extra_formats import EXTRA_SUFFIXES, open_extra
 from atrous.images.file_kinds import identify_format
-from atrous.images.profile import convert_to_srgb
+from atrous.images.plain import decode_plain_jpeg
+from atrous.images.profile import convert_to_srgb, find_profile_use
 from atrous.images.stored_values import read_colours, read_numbers
-from atrous.images.tiff_tags import HEIGHT, NUM_BANDS, WIDTH, Tags, is_tiff, read_dtype, read_tags, require_page
+from atrous.images.tiff_tags import (
+    HEIGHT,
+    NUM_BANDS,
+    WIDTH,
+    Tags,
+    is_tiff,
+    read_dtype,
+    read_tags,
+    require_page,
+    turn_upright,
+)
 from atrous.images.traits import ImageTraits, compute_traits, count_pages, list_pages
 
 ImageInput = str | Path | bytes | BinaryIO | Image.Image | np.ndarray
@@ -110,6 +121,8 @@ def load_image(source: ImageInput, page: int | None = None, *, as_stored: bool =
         _require_known_range(image, name)
         if isinstance(source, Image.Image):
             image = ImageOps.exif_transpose(image)  # a copy: the caller's image stays as it is, and at its page
+        elif (pixels := _decode_plain(image, as_stored=as_stored)) is not None:
+            return np.ascontiguousarray(turn_upright(pixels, image.getexif().get(ExifTags.Base.Orientation, 1)))
         else:
             ImageOps.exif_transpose(image, in_place=True)
         if image.mode.startswith("I;16"):
@@ -117,6 +130,11 @@ def load_image(source: ImageInput, page: int | None = None, *, as_stored: bool =
         if as_stored:
             image.info.pop("icc_profile", None)
         return np.array(convert_to_srgb(image))
+
+
+def _decode_plain(image: Image.Image, *, as_stored: bool) -> np.ndarray | None:
+    """Decode an opened JPEG that is plain and has no profile to apply; None of all others."""
+    return decode_plain_jpeg(image) if as_stored or find_profile_use(image) != "applied" else None
 
 
 def load_mask(source: ImageInput) -> np.ndarray:

@@ -88,10 +88,13 @@ class CropGeometry:
             window.append(slice(start, max(min(int(np.ceil(points.max())) + 2, side), start + 1)))
         return window[0], window[1]
 
-    @property
-    def mirror(self) -> int | None:
-        """OpenCV's number for how the crop is mirrored; None if it is not."""
-        return {(True, False): 1, (False, True): 0, (True, True): -1}.get((self.flip, self.flip_vertical))
+    def find_shown(self) -> tuple[slice, slice]:
+        """Return the rows and the columns of the crop, mirrored but not turned, that show the image."""
+        parts = []
+        for span, is_mirrored in ((self.rows, self.flip_vertical), (self.columns, self.flip)):
+            before = self.crop - span.before - span.size if is_mirrored else span.before
+            parts.append(slice(before, before + span.size))
+        return parts[0], parts[1]
 
     def compute_matrix(self) -> np.ndarray:
         """Return the map from (x, y) in the crop, before it is turned and mirrored, to the image.
@@ -203,25 +206,30 @@ def _scale_image(window: np.ndarray, geometry: CropGeometry, padding: tuple[floa
     shown = crop[_surround(crop, geometry, padding)]
     size = (geometry.columns.size, geometry.rows.size)
     for few, into in zip(_iter_channels(window), _iter_channels(shown), strict=True):
-        if geometry.mirror is None and few is window:
+        few = _mirror(few, geometry)
+        if into is shown:
             cv2.resize(few, size, dst=into, interpolation=cv2.INTER_LINEAR)
         else:
-            scaled = cv2.resize(np.ascontiguousarray(few), size, interpolation=cv2.INTER_LINEAR)
-            scaled = scaled if geometry.mirror is None else cv2.flip(scaled, geometry.mirror)
-            into[:] = scaled.reshape(into.shape)
+            into[:] = cv2.resize(few, size, interpolation=cv2.INTER_LINEAR).reshape(into.shape)
     return crop
 
 
 def _scale_labels(window: np.ndarray, geometry: CropGeometry) -> np.ndarray:
     """Return for each pixel the label of the pixel in which its centre is."""
     places = []
-    for span, is_mirrored in ((geometry.rows, geometry.flip_vertical), (geometry.columns, geometry.flip)):
-        inside = np.clip(np.arange(geometry.crop) - span.before, 0, span.size - 1)
-        place = (2 * inside + 1) * span.length // (2 * span.size)
-        places.append(place[::-1] if is_mirrored else place)
-    crop = window[places[0]][:, places[1]]
+    for span, shown in zip((geometry.rows, geometry.columns), geometry.find_shown(), strict=True):
+        inside = np.clip(np.arange(geometry.crop) - shown.start, 0, span.size - 1)
+        places.append((2 * inside + 1) * span.length // (2 * span.size))
+    crop: np.ndarray = _mirror(window, geometry).take(places[1], axis=1, mode="clip")[places[0]]
     _surround(crop, geometry, (IGNORE_INDEX,))
     return crop
+
+
+def _mirror(window: np.ndarray, geometry: CropGeometry) -> np.ndarray:
+    """Mirror the part of an image that a crop shows, (H, W) or (H, W, C) with a few channels."""
+    mirror = {(True, False): 1, (False, True): 0, (True, True): -1}.get((geometry.flip, geometry.flip_vertical))
+    mirrored: np.ndarray = window if mirror is None else cv2.flip(window, mirror)
+    return np.ascontiguousarray(mirrored)
 
 
 def _surround(crop: np.ndarray, geometry: CropGeometry, values: tuple[float, ...]) -> tuple[slice, slice]:
@@ -232,11 +240,7 @@ def _surround(crop: np.ndarray, geometry: CropGeometry, values: tuple[float, ...
         geometry: Its geometry.
         values: Padding, one value or one for each channel.
     """
-    parts = []
-    for span, is_mirrored in ((geometry.rows, geometry.flip_vertical), (geometry.columns, geometry.flip)):
-        before = geometry.crop - span.before - span.size if is_mirrored else span.before
-        parts.append(slice(before, before + span.size))
-    rows, columns = parts
+    rows, columns = geometry.find_shown()
     line = np.empty(crop.shape[1:], dtype=crop.dtype)
     line[:] = values if crop.ndim == 3 else values[0]
     crop[: rows.start], crop[rows.stop :] = line, line  # whole rows are copied much faster than single pixels

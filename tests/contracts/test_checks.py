@@ -14,6 +14,7 @@ import tifffile
 from PIL import ExifTags, Image
 from ruamel.yaml import YAML
 
+import atrous
 from atrous.config.load import load_config
 from atrous.core.errors import DataError
 from atrous.core.findings import FILES_KEPT, CheckResult, format_settings
@@ -23,6 +24,7 @@ from atrous.data.checks.survey import Survey
 from atrous.runs.check import check_data
 
 SIZE = (16, 24)
+TRAINING = {"model": "fcn-tiny", "weights": "none", "iterations": 1, "crop": 33, "batch": 2, "progress": False}
 NAMED = "data: {classes: {0: road, 1: car}}\n"
 
 
@@ -311,6 +313,37 @@ def link_folder(root: Path) -> None:
         (root / kind / "val" / "loop").symlink_to(root / kind)
 
 
+def add_pairs(root: Path, count: int) -> list[Path]:
+    """Add sound pairs to train, and return their images."""
+    for number in range(100, 100 + count):
+        save(root / "masks" / "train" / f"{number}.png", draw_mask(0, 1))
+        save(root / "images" / "train" / f"{number}.png", draw_noise(number))
+    return sorted((root / "images" / "train").glob("1??.png"))
+
+
+def break_many(root: Path, size: int | None) -> None:
+    for image in add_pairs(root, 90)[:45]:
+        image.write_bytes(image.read_bytes()[:size])
+
+
+def break_many_masks(root: Path) -> None:
+    for image in add_pairs(root, 90)[:45]:
+        save(root / "masks" / "train" / image.name, draw_mask(0, 1)[:-1])
+
+
+def colour_in_60(root: Path) -> None:
+    colours = np.random.default_rng(4).permutation(256**3)[:60].astype(">u4").view(np.uint8).reshape(60, 4)[:, 1:]
+    colours[0] = 0
+    write_masks(root, colours[np.arange(SIZE[0] * SIZE[1]) // 7].reshape(*SIZE, 3))
+
+
+def draw_strays() -> np.ndarray:
+    """A mask of two classes with a pixel each of thirty other ids."""
+    mask = draw_mask(0, 1).copy()
+    mask[::8, ::2].flat[:24] = np.arange(10, 34)
+    return mask
+
+
 Kind = Callable[[Path], object]
 
 
@@ -371,9 +404,10 @@ CASES: dict[str, dict[str, Kind]] = {
     "unreadable-image": {
         "text": lambda root: first_image(root).write_bytes(b"no image"),
         "empty": lambda root: first_image(root).write_bytes(b""),
+        "many": lambda root: break_many(root, 8),
         "AVIF": lambda root: first_image(root).write_bytes(b"\0\0\0\x1cftypavif" + bytes(64)),
     },
-    "truncated-image": {"PNG": cut_image},
+    "truncated-image": {"PNG": cut_image, "many": lambda root: break_many(root, -60)},
     "unreadable-mask": {
         "empty": lambda root: first_mask(root).write_bytes(b""),
         "cut": lambda root: first_mask(root).write_bytes(first_mask(root).read_bytes()[:48]),
@@ -382,6 +416,7 @@ CASES: dict[str, dict[str, Kind]] = {
     "colour-mask": {
         "RGB": lambda root: colour_masks(root, (0, 0, 0), (255, 0, 0)),
         "without names": lambda root: (name_nothing(root), colour_masks(root, (9, 9, 9), (255, 0, 0), (0, 0, 1))),
+        "sixty": colour_in_60,
         "more than named": lambda root: colour_masks(root, (0, 0, 0), (255, 0, 0), (0, 255, 0)),
     },
     "alpha-mask": {"RGBA": hide_in_alpha},
@@ -390,6 +425,7 @@ CASES: dict[str, dict[str, Kind]] = {
     "size-mismatch": {
         "half": lambda root: save(first_image(root), draw_noise(5, 8, 12, 3)),
         "cut": lambda root: save(first_mask(root), draw_mask(0, 1)[:-1]),
+        "many": break_many_masks,
     },
     "transposed-mask": {"turned": lambda root: save(first_mask(root), draw_mask(0, 1).T)},
     "interpolated-mask": {"smooth": smooth},
@@ -401,6 +437,8 @@ CASES: dict[str, dict[str, Kind]] = {
     "unknown-id": {
         "one mask": lambda root: save(first_mask(root), draw_mask(0, 1, 7)),
         "16 bits": lambda root: write_16_bits(root, 0, 1, 300),
+        "many in one": lambda root: save(first_mask(root), draw_strays()),
+        "many in all": lambda root: write_masks(root, draw_strays()),
         "named too few": lambda root: write_masks(root, draw_mask(0, 1, 2, 3)),
     },
     "binary-255": {
@@ -560,6 +598,22 @@ def test_what_is_printed_solves_it(code, kind, root):
         assert len(dataset)
         for index in range(len(dataset)):
             assert dataset.get(index).labels.shape
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [("truncated-image", "many"), ("colour-mask", "sixty"), ("unknown-id", "many in one"), ("binary-255", "255")],
+)
+def test_a_training_runs_once_the_fix_is_written(code, kind, root, tmp_path_factory):
+    CASES[code][kind](root)
+    folder = tmp_path_factory.mktemp("run") / "run"
+    with pytest.raises(DataError):
+        atrous.train(root, **TRAINING, out=folder)
+    for finding in check(root).findings:
+        if finding.severity == "error":
+            apply_fix(root, finding.to_json()["fix"])
+    run = atrous.train(root, **TRAINING, out=folder)
+    assert 0 <= run.scores.miou <= 1
 
 
 def apply_fix(root: Path, fix: dict[str, str]) -> list[str]:

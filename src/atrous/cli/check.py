@@ -48,9 +48,10 @@ def run(
 
     Example: atrous check photos/
     """
-    from atrous.cli.console import open_display, print_json
+    from atrous.cli.console import open_display, print_json, spell_options
     from atrous.config.load import load_config
     from atrous.core.data_source import require_source
+    from atrous.core.findings import SETTINGS_SHOWN
     from atrous.display.console import build_console
 
     loaded = load_config(options={"data.source": data, "data.root": data_root}, assignments=assignments or [])
@@ -70,7 +71,7 @@ def run(
             console.print(difference or f"settings: {settings}")
         elif sum(bool(finding.settings) for finding in result.findings) > 1:
             console.print(f"{SETTINGS_NAME} with all of these lines; --write writes it, or compares it with yours:")
-            console.print(indent(describe_settings(config, result).rstrip(), "  "))
+            console.print(indent(spell_options(describe_settings(config, result, SETTINGS_SHOWN).rstrip()), "  "))
         console.print(f"report: {out}")
     return result.exit_code
 
@@ -79,6 +80,7 @@ def _print_result(console: Console, result: CheckResult) -> None:
     from rich.text import Text
 
     from atrous.cli.console import spell_options
+    from atrous.core.findings import SETTINGS_SHOWN, format_settings
     from atrous.display.tables import build_table
 
     if result.ids:
@@ -92,10 +94,12 @@ def _print_result(console: Console, result: CheckResult) -> None:
         console.print(table)
     for finding in result.findings:
         console.print(Text(finding.severity, style=_STYLES[finding.severity]) + f" {finding.code}: {finding.message}")
-        fix = finding.to_json()["fix"]
+        fix = finding.to_json()["fix"] | {"yaml": format_settings(finding.settings, SETTINGS_SHOWN)}
         for key, title in (("text", ""), ("command", ""), ("yaml", f"in {SETTINGS_NAME}:\n")):
             if text := fix.get(key):
-                console.print(indent(title + (spell_options(text) if key == "text" else text.rstrip()), "  "))
+                console.print(
+                    indent(title + (text.rstrip() if key == "command" else spell_options(text.rstrip())), "  ")
+                )
     counts = [sum(finding.severity == severity for finding in result.findings) for severity in _STYLES]
     words = [describe_count(count, severity) for severity, count in zip(_STYLES, counts, strict=True)]
     images = f"{describe_count(result.num_images, 'image')}, {describe_count(result.num_pairs, 'pair')}"

@@ -18,6 +18,8 @@ FILES_KEPT = 3
 """Files that a finding names as data."""
 IGNORED, UNKNOWN = "ignored", "unknown"
 """In place of a name, what an id is that is no class."""
+SETTINGS_SHOWN = 40
+"""Entries of one setting that a screen shows; an atrous.yaml that is written holds all."""
 LINES_SHOWN = 5
 """Items that a message lists before it counts the rest."""
 _PLAIN = re.compile(r"(?!(?:true|false|null)$)[A-Za-z][\w-]*")
@@ -167,7 +169,7 @@ def build_error(errors: Sequence[Finding]) -> DataError:
     lines = [finding.message for finding in errors]
     message = lines[0] if len(lines) == 1 else "\n  ".join(["the data cannot be used:", *lines])
     hints = list(dict.fromkeys(finding.fix for finding in errors if finding.fix))
-    if yaml := format_settings(merge_settings(finding.settings for finding in errors)):
+    if yaml := format_settings(merge_settings(finding.settings for finding in errors), SETTINGS_SHOWN):
         hints.append(f"In {SETTINGS_NAME}:\n{yaml}")
     return DataError(message, " ".join(hints).rstrip(), findings=errors)
 
@@ -186,10 +188,22 @@ def merge_settings(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return merged
 
 
-def format_settings(settings: Mapping[str, Any]) -> str:
-    """Return keys of `data` as the lines of an atrous.yaml; empty if there are none."""
-    lines = [f"  {key}: {_format_value(value)}\n" for key, value in settings.items()]
+def format_settings(settings: Mapping[str, Any], most: int | None = None) -> str:
+    """Return keys of `data` as the lines of an atrous.yaml; empty if there are none.
+
+    Args:
+        settings: The keys with their values.
+        most: Entries of one list or table that are written, with the number of the others as a comment. None: all.
+    """
+    lines = [f"  {key}: {_shorten(value, most)}\n" for key, value in settings.items()]
     return "".join(["data:\n", *lines]) if lines else ""
+
+
+def _shorten(value: Any, most: int | None) -> str:
+    if most is None or not isinstance(value, Mapping | list | tuple) or len(value) <= most:
+        return _format_value(value)
+    first = dict(list(value.items())[:most]) if isinstance(value, Mapping) else value[:most]
+    return f"{_format_value(first)}  # and {len(value) - most:,} more: `atrous check` with `write` writes all of them"
 
 
 def _format_value(value: Any) -> str:

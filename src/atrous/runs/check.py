@@ -114,17 +114,18 @@ def _check(
     return result, (splits.train, splits.val)
 
 
-def describe_settings(config: DataConfig, result: CheckResult) -> str:
+def describe_settings(config: DataConfig, result: CheckResult, most: int | None = None) -> str:
     """Return an atrous.yaml that says what was given and what a check found, and solves what settings can solve.
 
     Args:
         config: The settings of the data.
         result: What was found.
+        most: Entries of one list or table that are written; None: all.
     """
     given = config.model_dump(exclude_defaults=True, exclude={"source", "root", "classes", "ignore"})
     merged = merge_settings([given, result.settings])
     ordered = {name: merged[name] for name in DataConfig.model_fields if name in merged}
-    return f"version: {DATA_VERSION}\n{format_settings(ordered)}"
+    return f"version: {DATA_VERSION}\n{format_settings(ordered, most)}"
 
 
 def write_settings(config: DataConfig, result: CheckResult) -> tuple[Path, str]:

@@ -56,3 +56,13 @@ def test_settings_of_several_findings_are_one_section_to_paste():
 def test_long_lists_are_cut():
     assert shorten_list(list("abcdefg")) == "a, b, c, d, e, and 2 more"
     assert shorten_list(["a"]) == "a"
+
+
+def test_long_lists_and_tables_are_shortened_for_a_screen_alone():
+    settings = {"exclude": [f"{number}.png" for number in range(60)], "label_map": dict.fromkeys(range(50), 1)}
+    assert YAML(typ="safe").load(format_settings(settings))["data"] == settings
+    shown = format_settings(settings, 40)
+    assert "# and 20 more" in shown
+    read = YAML(typ="safe").load(shown)["data"]
+    assert read["exclude"] == settings["exclude"][:40]
+    assert read["label_map"] == dict.fromkeys(range(40), 1)

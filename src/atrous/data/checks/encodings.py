@@ -19,7 +19,7 @@ FEWEST_COUNTED = 4
 """Masks that count objects from 1 before this is taken for their form."""
 FEWEST_BLENDS = 3
 """Ids of one mask that are at edges alone, from which they are taken for blends of the ids on both sides."""
-MOST_COLOURS = 40
+MOST_COLOURS = 250
 """Colours of which a fix makes a table: more are blends or photos."""
 MOST_MAPPED = 300
 """Objects that a fix maps to their class."""

@@ -74,7 +74,7 @@ def check_image_without_mask(survey: Survey) -> Iterator[Finding]:
         for path in inventory.images_without_mask
         if path not in named
     )
-    settings: Mapping[str, Any] = survey.exclude(files)
+    settings: Mapping[str, Any] = survey.exclude(files, few=True)
     settings = settings or {"unlabelled": "ignore"}  # which skips all of them
     yield from _list_files("image-without-mask", "error", "image", "without a mask", files, _PAIRING, settings)
     for kind, what in (("background", "read as background"), ("ignore", "skipped")):

@@ -16,7 +16,7 @@ from atrous.data.classes import suggest_mapping
 from atrous.data.facts import DatasetFacts
 
 MOST_IGNORED = 20
-"""Unknown ids that a fix ignores: more are no ids."""
+"""Unknown ids that a fix ignores. The masks that hold more are skipped, unless they are most of the masks."""
 STRAY_SHARE = 0.01
 """Pixels of an id / those of the highest id, below which the masks have two values in spite of it."""
 
@@ -55,7 +55,7 @@ def check_unknown_id(survey: Survey) -> Iterator[Finding]:
                 tuple(files),
                 f"Classes are {classes}. Name {shorten_list([str(number) for number in unknown])} in data.classes, "
                 f"or put them into data.ignore. {suggest_mapping(totals, space.ignored_ids)}".strip(),
-                {"ignore": [*space.ignored_ids, *unknown]} if len(unknown) <= MOST_IGNORED else {},
+                (len(unknown) > MOST_IGNORED and survey.exclude(files)) or {"ignore": [*space.ignored_ids, *unknown]},
             )
 
 

@@ -31,7 +31,7 @@ def check_multi_page_image(survey: Survey) -> Iterator[Finding]:
     else:
         message = f"{count} with several pages or frames: {shorten_list(files)}"
         fix = "Save each page as an image of its own, or name the page to read of all of them: data.page: 1."
-    settings: dict[str, Any] = {**survey.exclude(files)} or ({} if page else {"page": 1})
+    settings: dict[str, Any] = {**survey.exclude(files, few=True)} or ({} if page else {"page": 1})
     yield Finding("multi-page-image", "error", len(files), message, tuple(files), fix, settings)
 
 

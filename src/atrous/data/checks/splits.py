@@ -41,7 +41,7 @@ def check_split_overlap(survey: Survey) -> Iterator[Finding]:
     if both:
         names = [(str(val.image_path or val.key), str(train.image_path or train.key)) for val, train in both]
         lines = [val if val == train else f"{val} is {train}" for val, train in names]
-        copies = survey.exclude(sorted({train for _, train in names}))
+        copies = survey.exclude(sorted({train for _, train in names}), few=True)
         yield Finding(
             "split-overlap",
             "error",

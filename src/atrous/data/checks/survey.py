@@ -14,8 +14,8 @@ from atrous.data import CHECKS
 from atrous.data.facts import DatasetFacts
 from atrous.data.inventory import Inventory
 
-MOST_EXCLUDED = 20
-"""Files that a fix leaves out: of more, the reason should be found."""
+FEW_EXCLUDED = 20
+"""Files that a fix leaves out where another fix keeps them."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,15 @@ class Survey:
         """The splits whose facts are known."""
         return tuple(split for split in (self.train, self.val) if split is not None)
 
-    def exclude(self, files: Sequence[str | Path]) -> dict[str, list[str]]:
-        """Return the settings that leave out some files, each with its partner; none if that is no solution: of many.
+    def exclude(self, files: Sequence[str | Path], *, few: bool = False) -> dict[str, list[str]]:
+        """Return the settings that leave out some files, each with its partner; none for more than half of the data.
 
         Args:
             files: Images or masks in the folder of the data.
+            few: Whether there is another solution, so that only a few files are skipped.
         """
         num_items = sum(len(split.items) for split in self.splits) or sum(len(each.pairs) for each in self.inventories)
-        if self.root is None or len(files) > min(MOST_EXCLUDED, num_items / 2):
+        if self.root is None or len(files) > (min(FEW_EXCLUDED, num_items / 2) if few else num_items / 2):
             return {}
         paths = [Path(os.path.relpath(file, self.root)).as_posix() for file in files]
         return {"exclude": [*self.excluded, *(glob.escape(path) for path in paths if not path.startswith("../"))]}

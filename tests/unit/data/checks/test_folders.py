@@ -52,7 +52,7 @@ def test_a_folder_that_is_missing_or_empty_is_an_error_and_no_exception(tmp_path
 def test_what_is_skipped_is_noted(root):
     save(root / "images" / ".ipynb_checkpoints" / "a-checkpoint.png")
     (root / "images" / "notes.txt").touch()
-    (root / "images" / "photo.heic").touch()
+    (root / "images" / "photo.gif").touch()
     (root / "images" / "more").symlink_to(root)
     (root / "masks" / "gone.png").symlink_to(root / "nowhere.png")
     found = check(root)

@@ -20,6 +20,8 @@ from atrous.images.jxl_header import read_jxl_header
 EXTRA_SUFFIXES = (".avif", ".heic", ".heif", ".hif", ".jxl")
 EXTRA = "formats"
 """The optional dependency group of their packages."""
+MISSING_PACKAGE = "missing-package"
+"""Code of the error about a file whose package is not installed: its hint is the command that installs it."""
 _DAMAGED = "damaged or cut off"
 
 
@@ -47,6 +49,7 @@ def open_extra(file: Path | io.BytesIO, name: str) -> Image.Image | None:
         raise DataError(
             f"{name}: {kind}, which is read with the package {package}",
             f"{describe_install(package, EXTRA)} - or save it as PNG.",
+            MISSING_PACKAGE,
         ) from error
 
 

@@ -24,6 +24,7 @@ from atrous.core.registry import describe_choices
 from atrous.core.system_errors import describe_write_error
 from atrous.data import CONVERTERS, WRITTEN
 from atrous.images.decode import HUGE_PX, is_huge_tiff
+from atrous.images.extra_formats import MISSING_PACKAGE
 from atrous.inference import HUGE_FORMATS
 from atrous.inference.folders.annotations import build_annotations
 from atrous.inference.folders.areas import AREAS, build_areas
@@ -79,7 +80,8 @@ class PredictionRecord:
             file: The image.
             error: Why it was skipped.
         """
-        self.skipped.append({"input": str(file.path.absolute()), "reason": error.message})
+        reason = f"{error.message}: {error.hint}" if error.code == MISSING_PACKAGE else error.message
+        self.skipped.append({"input": str(file.path.absolute()), "reason": reason})
 
 
 def save_predictions(

@@ -6,6 +6,7 @@ import _thread
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -235,6 +236,16 @@ def test_the_record_has_the_notes_of_the_call_and_of_what_it_kept(
     assert read_codes() == ["void-id", "precision-bf16"]
     label(labeller, images, tmp_path / "out", notes=[Note("precision-bf16", "y")], overwrite=True)
     assert read_codes() == ["precision-bf16"]
+
+
+def test_a_file_whose_package_is_missing_is_skipped_with_what_installs_it(
+    labeller: Labeller, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (images / "photo.heic").write_bytes(b"\x00\x00\x00\x18ftypheic" + bytes(60))
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    record = label(labeller, images, tmp_path / "out")
+    assert len(record.done) == 3
+    assert re.search(r"a HEIC image, .* pillow-heif: .*-m pip install .*pillow-heif", record.skipped[0]["reason"])
 
 
 def test_a_link_that_leads_nowhere_is_skipped_by_name(labeller: Labeller, images: Path, tmp_path: Path) -> None:

@@ -66,6 +66,15 @@ def test_a_dry_run_reads_the_same_and_writes_nothing(name: str, source: Path) ->
     assert sorted(source.parent.rglob("*")) == before
 
 
+@pytest.mark.parametrize("name", ["labelme", "coco", "cvat", "geojson"])
+def test_images_that_no_annotation_names_are_counted(name: str, source: Path) -> None:
+    SAVERS[name](source, "photo.png")
+    save_image(source / "other" / "stranger.png")
+    result = atrous.convert(source, source.parent / "out", from_format=name, progress=False)
+    assert "images-not-annotated" in {note.code for note in result.notes}
+    assert result.images == 1
+
+
 @pytest.mark.parametrize("name", list(CONVERTERS))
 def test_an_empty_source_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()

@@ -70,8 +70,9 @@ def _read(request: Request) -> Annotations:
                         )
                 images += _read_images(content, own, file, request)
     notes = [Note("foreign-files", f"{describe_count(foreign, 'JSON file')} without annotated objects skipped")]
+    unused = request.list_unused({item.image for item in images}, "an entry in the JSON file")
     numbered = _number(tuple(images), categories)
-    return replace(numbered, notes=(*numbered.notes, *notes[: bool(foreign)]))
+    return replace(numbered, notes=(*numbered.notes, *notes[: bool(foreign)], *unused))
 
 
 def _number(images: tuple[AnnotatedImage, ...], categories: dict[int, str]) -> Annotations:

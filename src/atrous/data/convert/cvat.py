@@ -60,7 +60,8 @@ def _read(request: Request) -> Annotations:
                     images.append(_read_image(element, file, request))
     used = {region.label for image in images for region in image.regions}
     names |= dict.fromkeys(sorted(used))  # a file without its meta element
-    return Annotations(tuple(images), names=tuple(name for name in names if name))
+    notes = request.list_unused({item.image for item in images}, "an entry in the XML file")
+    return Annotations(tuple(images), names=tuple(name for name in names if name), notes=notes)
 
 
 def _read_image(element: Element, file: Path, request: Request) -> AnnotatedImage:

@@ -384,6 +384,10 @@ def leave_no_data(root: Path) -> None:
     save_raster(path, pixels, nodata="7")
 
 
+def leave_no_data_at_all(root: Path) -> None:
+    save_raster(first_image(root), np.full((*SIZE, 3), 7, np.uint8), nodata="7")
+
+
 def save_16_bits(root: Path) -> None:
     generator = np.random.default_rng(3)
     for mask in list_masks(root):
@@ -495,7 +499,7 @@ CASES: dict[str, dict[str, Kind]] = {
     "same-group-across-splits": {"clips": film_two_scenes},
     "channels-differ": {"one": add_band},
     "place-mismatch": {"one": move_mask},
-    "nodata": {"one": leave_no_data},
+    "nodata": {"one": leave_no_data, "all of one": leave_no_data_at_all},
     "dark-images": {"one": lambda root: save(first_image(root), draw_noise(9, below=16))},
     "unused-levels": {"one": save_12_bits, "all": save_all_in_12_bits},
     "mixed-modes": {"grey": lambda root: save(first_image(root), draw_noise(9, *SIZE)), "half": save_half_grey},

@@ -13,16 +13,17 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from atrous.core.errors import DataError, MachineError, UsageError
 from atrous.core.paths import refuse_empty
@@ -33,11 +34,14 @@ from atrous.images.file_kinds import identify_format
 from atrous.images.plain import decode_plain_jpeg
 from atrous.images.profile import convert_to_srgb, find_profile_use
 from atrous.images.stored_values import read_colours, read_numbers
+from atrous.images.tiff_pixels import is_misread, load_tiff_numbers, load_tiff_photo
 from atrous.images.tiff_tags import (
     HEIGHT,
     NUM_BANDS,
     WIDTH,
     Tags,
+    count_tiff_pages,
+    is_big_endian_bigtiff,
     is_tiff,
     read_dtype,
     read_tags,
@@ -58,9 +62,9 @@ HUGE_PX = 64_000_000
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")
 _SWAPPING_ORIENTATIONS = (5, 6, 7, 8)
 _BROKEN = "Replace the file, or remove it with its pair."
-_BANDS_TAG, _BITS_TAG, _TYPE_TAG = 277, 258, 339
-_TIFF_TYPES = {1: "unsigned", 2: "signed", 3: "float", 5: "complex signed", 6: "complex float"}
-"""Kinds of numbers in a TIFF, by the value of the tag SampleFormat."""
+_TIFF_TYPES = {"uint": "unsigned", "int": "signed", "float": "float", "complex": "complex float"}
+"""Kinds of numbers in a TIFF, by numpy's name."""
+_PROFILE_TAG = 34675
 _ARRAY_SHAPES = "(H, W), (H, W, 3) or (H, W, 4)"
 
 
@@ -116,6 +120,11 @@ def load_image(source: ImageInput, page: int | None = None, *, as_stored: bool =
     """
     if isinstance(source, np.ndarray):
         return _convert_array(source)
+    if unread := _find_unread(source, page):
+        if page is None:
+            _require_one_page(count_tiff_pages(unread.file), _name_source(source), "image")
+        if (found := _build_unread_photo(unread, page)) is not None:
+            return _convert_photo(found, as_stored=as_stored)
     with open_image(source) as (image, name):
         choose_page(source, image, name, page)
         _require_known_range(image, name)
@@ -125,11 +134,16 @@ def load_image(source: ImageInput, page: int | None = None, *, as_stored: bool =
             return np.ascontiguousarray(turn_upright(pixels, image.getexif().get(ExifTags.Base.Orientation, 1)))
         else:
             ImageOps.exif_transpose(image, in_place=True)
-        if image.mode.startswith("I;16"):
-            return _convert_array(np.asarray(image).astype(np.uint16))
-        if as_stored:
-            image.info.pop("icc_profile", None)
-        return np.array(convert_to_srgb(image))
+        return _convert_photo(image, as_stored=as_stored)
+
+
+def _convert_photo(image: Image.Image, *, as_stored: bool) -> np.ndarray:
+    """Return an upright image as (H, W, 3) uint8; without its profile if colours stay as stored."""
+    if image.mode.startswith("I;16"):
+        return _convert_array(np.asarray(image).astype(np.uint16))
+    if as_stored:
+        image.info.pop("icc_profile", None)
+    return np.array(convert_to_srgb(image))
 
 
 def _decode_plain(image: Image.Image, *, as_stored: bool) -> np.ndarray | None:
@@ -155,6 +169,8 @@ def load_mask(source: ImageInput) -> np.ndarray:
                 f"cannot read {_describe_value(source)} as a mask", "Give an array (H, W) of uint8 or uint16."
             )
         return source
+    if unread := _find_unread(source, 1):
+        return _load_unread_mask(unread, _name_source(source))
     with open_image(source) as (image, name):
         _refuse_pages(source, image, name)
         return read_numbers(image, name)
@@ -188,6 +204,10 @@ def load_stored_mask(path: Path, *, content: bytes | None = None, in_colours: bo
         DataError: As `load_mask` or `load_mask_colours`.
         MachineError: Not enough memory to decode it.
     """
+    stored = path if content is None else content
+    if not in_colours and (unread := _find_unread(stored, 1)):
+        values = _load_unread_mask(unread, str(path))
+        return StoredMask(values, "F" if read_dtype(unread.tags).startswith("float") else "I", b"")
     with open_image(path, content) as (image, name):
         _refuse_pages(path, image, name)
         mode, palette = image.mode, b""
@@ -239,6 +259,9 @@ def check_image(source: ImageInput, *, content: bytes | None = None) -> tuple[Im
         UsageError: An array, which has no header, or an object of another type.
         MachineError: Not enough memory to decode it.
     """
+    stored = source if content is None else content
+    if (unread := _find_unread(stored, 1)) and (photo := _build_unread_photo(unread, 1)) is not None:
+        return build_header(unread.tags), compute_traits(photo, count_tiff_pages(unread.file))
     with open_image(source, content) as (image, name):
         _require_known_range(image, name)
         header, num_pages = _read_header(image), count_pages(image)
@@ -263,9 +286,55 @@ def _require_known_range(image: Image.Image, name: str) -> None:
         )
 
 
+class _Unread(NamedTuple):
+    """A TIFF that Pillow does not open, or decodes wrongly."""
+
+    file: str | Path | bytes
+    tags: Tags
+
+
+def _find_unread(source: object, page: int | None) -> _Unread | None:
+    """Return a TIFF that Pillow does not open, or decodes wrongly; None of all else, damaged files too."""
+    if not (isinstance(source, str | Path | bytes) and is_tiff(source)):
+        return None
+    try:
+        tags = read_tags(source, page or 1)
+    except DataError:
+        return None
+    if is_misread(tags):
+        return _Unread(source, tags)
+    try:
+        with open_image(source):
+            return None
+    except DataError as error:
+        return _Unread(source, tags) if isinstance(error.__cause__, UnidentifiedImageError) else None
+
+
+def _build_unread_photo(unread: _Unread, page: int | None) -> Image.Image | None:
+    """Return an upright photo of 8 bits, or of 16 bits grey, with its profile; None if the TIFF is no photo."""
+    pixels = load_tiff_photo(*unread, page)
+    if pixels is None:
+        return None
+    is_deep = pixels.ndim == 3 and pixels.dtype == np.uint16
+    image = Image.fromarray((pixels >> 8).astype(np.uint8) if is_deep else np.ascontiguousarray(pixels))
+    if profile := unread.tags.get(_PROFILE_TAG):
+        image.info["icc_profile"] = bytes(profile)
+    return image
+
+
+def _load_unread_mask(unread: _Unread, name: str) -> np.ndarray:
+    _require_one_page(count_tiff_pages(unread.file), name, "mask")
+    return load_tiff_numbers(*unread, name)
+
+
 def _refuse_pages(source: ImageInput, image: Image.Image, name: str, kind: str = "mask") -> None:
     """Refuse a file of which only the first of several pages would be read; a PIL image shows one of its pages."""
-    if not isinstance(source, Image.Image) and (num_pages := count_pages(image)) > 1:
+    if not isinstance(source, Image.Image):
+        _require_one_page(count_pages(image), name, kind)
+
+
+def _require_one_page(num_pages: int, name: str, kind: str) -> None:
+    if num_pages > 1:
         raise DataError(
             f"{name}: {describe_count(num_pages, 'page')} or frames, and one {kind} is wanted",
             "Save the page as a file of its own; in Python it may be a PIL image.",
@@ -376,6 +445,8 @@ def open_image(source: ImageInput, content: bytes | None = None) -> Iterator[tup
 
 
 def _open_file(file: Path | io.BytesIO, name: str) -> Image.Image:
+    if is_big_endian_bigtiff(file if isinstance(file, Path) else file.getbuffer()[:4].tobytes()):
+        raise UnidentifiedImageError  # Pillow would misread its directory
     try:
         return Image.open(file, formats=_FORMATS)
     except UnidentifiedImageError:
@@ -390,13 +461,10 @@ def _describe_unknown(source: ImageInput) -> str:
         if isinstance(source, str | Path):
             if kind := identify_format(Path(source)):
                 return f"{kind}, which is not read"
-            with Path(source).open("rb") as file:
-                tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
-                file.seek(tags.next)
-                tags.load(file)
-            bands, bits = tags.get(_BANDS_TAG, 1), tags.get(_BITS_TAG, (1,))
-            kind = _TIFF_TYPES[tags.get(_TYPE_TAG, (1,))[0]]
-            return f"a TIFF of {describe_count(bands, 'band')} of {bits[0]}-bit {kind} numbers, which is not read"
+            tags = read_tags(source, page=1)
+            kind, bits = re.findall("[a-z]+|[0-9]+", read_dtype(tags))
+            bands = describe_count(int(tags.get(NUM_BANDS, 1)), "band")
+            return f"a TIFF of {bands} of {bits}-bit {_TIFF_TYPES[kind]} numbers, which is not read"
     return "not an image that can be read"
 
 

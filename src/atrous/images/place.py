@@ -99,6 +99,16 @@ def read_place(path: Path) -> Place | None:
     return None
 
 
+def is_georeferenced(path: Path) -> bool:
+    """Whether a file says where it is on the Earth, by a place or by points on the ground; see `read_place`."""
+    if not is_tiff(path):
+        return False
+    with suppress(Exception):
+        tags = read_tags(path, page=1)
+        return tags.get(_ORIENTATION, 1) == 1 and bool(tags.get(_TIE_POINT) or tags.get(_TRANSFORM))
+    return False
+
+
 def find_place(tags: Mapping[int, Any]) -> Place | None:
     """Return the place that the tags of a TIFF name; None if they name none, or one that is no area.
 

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from atrous.core.errors import DataError, MachineError
-from atrous.core.install import describe_install
+from atrous.core.errors import DataError
 from atrous.core.words import describe_count
 from atrous.images.decode import (
     ImageHeader,
@@ -22,13 +21,14 @@ from atrous.images.decode import (
     read_bytes,
 )
 from atrous.images.place import read_place
+from atrous.images.tiff_pixels import load_tiff
 from atrous.images.tiff_tags import (
     BITS,
-    EXTRA_SAMPLES,
     NUM_BANDS,
     ORIENTATION,
     PALETTE,
     PHOTOMETRIC,
+    count_bands,
     count_tiff_pages,
     is_tiff,
     read_dtype,
@@ -38,8 +38,6 @@ from atrous.images.tiff_tags import (
 )
 from atrous.images.traits import ImageTraits, compute_traits, measure_values
 
-_ALPHA = (1, 2)
-"""Kinds of extra samples of a TIFF that are alpha; 0 is a band of no known kind."""
 _DEEP_PNG = {2: 3, 6: 4}
 """Samples of a PNG in colour, by its kind of colour."""
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -106,7 +104,7 @@ def load_samples(source: ImageInput, page: int | None = None) -> np.ndarray:
     if isinstance(source, str | Path | bytes) and is_tiff(source):
         tags = read_tags(source, page)
         if tags.get(PHOTOMETRIC) != PALETTE:
-            samples = _load_tiff(source, page)
+            samples = load_tiff(source, page)
             if samples.shape[2] != tags.get(NUM_BANDS, 1):
                 name = _name_tiff(source)
                 raise DataError(f"{name}: its tags contradict each other in the number of bands", "Replace the file.")
@@ -199,10 +197,7 @@ def find_empty(samples: np.ndarray, nodata: float | None) -> np.ndarray:
 
 def _read_stored_tiff(source: str | Path | bytes, page: int | None) -> StoredImage:
     name, tags = _name_tiff(source), read_tags(source, page)
-    num_bands, dtype, photometric = int(tags.get(NUM_BANDS, 1)), read_dtype(tags), tags.get(PHOTOMETRIC)
-    extra = tags.get(EXTRA_SAMPLES, ())
-    extra = extra if isinstance(extra, tuple) else (extra,)
-    has_alpha = bool(extra) and extra[-1] in _ALPHA and num_bands > 1
+    (num_bands, num_colours), dtype, photometric = count_bands(tags), read_dtype(tags), tags.get(PHOTOMETRIC)
     nodata = read_nodata(tags)
     if photometric == PALETTE:
         return StoredImage(name, 4, 3, "uint8", is_photo=True)
@@ -216,26 +211,13 @@ def _read_stored_tiff(source: str | Path | bytes, page: int | None) -> StoredIma
             "Save it with one band or more of 8, 16, 32 or 64 bits.",
         )
     is_photo = is_small or (
-        dtype in ("uint8", "uint16")
-        and (num_bands - has_alpha == 1 or (photometric not in (0, 1) and 3 <= num_bands <= 4))
+        dtype in ("uint8", "uint16") and (num_colours == 1 or (photometric not in (0, 1) and 3 <= num_bands <= 4))
     )
-    return StoredImage(name, num_bands, num_bands - has_alpha, "uint8" if is_small else dtype, is_photo, nodata)
+    return StoredImage(name, num_bands, num_colours, "uint8" if is_small else dtype, is_photo, nodata)
 
 
 def _name_tiff(source: str | Path | bytes) -> str:
     return "image in memory" if isinstance(source, bytes) else str(source)
-
-
-def _load_tiff(source: str | Path | bytes, page: int | None) -> np.ndarray:
-    try:
-        from atrous.images.tiff import read_page
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] == "atrous":
-            raise
-        raise MachineError(
-            f"TIFFs of other than 8-bit RGB or grey need the package {error.name}", describe_install(error.name, "tiff")
-        ) from error
-    return read_page(source, page)
 
 
 def _find_deep_png(source: ImageInput) -> int:

@@ -85,6 +85,26 @@ def read_colours(image: Image.Image, name: str) -> np.ndarray:
     return np.asarray(red << 16 | green << 8 | blue)
 
 
+def take_numbers(samples: np.ndarray, name: str) -> np.ndarray:
+    """Return what `read_numbers` returns, of the samples of a TIFF.
+
+    Args:
+        samples: Its samples as stored, (H, W, S).
+        name: Its name for messages.
+    Raises:
+        DataError: The mask is in colour, or holds numbers that are not whole.
+    """
+    if samples.shape[2] == 1:
+        values = samples[..., 0]
+        if values.dtype in (np.uint8, np.uint16):
+            return values
+        return _shrink(values if values.dtype.kind in "iu" else _require_whole(values, name))
+    modes = {2: "LA", 3: "RGB", 4: "RGBA"}
+    if samples.dtype != np.uint8 or samples.shape[2] not in modes:
+        raise DataError(f"{name}: the mask has {samples.shape[2]} bands of {samples.dtype}", _AS_NUMBERS)
+    return _read_grey(samples, modes[samples.shape[2]], name)
+
+
 def describe_mode(image: Image.Image, raw_mode: str = "") -> str:
     """Return how a file stores its pixels, as text.
 

@@ -21,7 +21,7 @@ from atrous.core.labels import LabelSpace
 from atrous.core.system_errors import describe_reason, raise_shortage
 from atrous.images.palette import build_colour_table
 from atrous.images.profile import convert_pixels
-from atrous.images.tiff_tags import NODATA
+from atrous.images.tiff_tags import NODATA, read_nodata
 
 GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
 """Tags that georeference a GeoTIFF. GDAL's 42113 (no data) is not copied: it names a colour there, an id here."""
@@ -69,6 +69,9 @@ def read_page(source: str | Path | bytes, page: int | None = None) -> np.ndarray
         if found.imagedepth != 1 or found.dtype is None:
             raise DataError(f"{name}: a volume, or numbers of an unknown type", "Save it as pages of plain numbers.")
         _require_whole(found, name, file.filehandle.size)
+        if found.compression == COMPRESSION.LERC:  # which has values that are missing: decoded, they would be 0
+            raise DataError(f"{name}: is compressed as LERC, which is not read", "Use gdal_translate -co COMPRESS=LZW.")
+        found.nodata = _find_fill(found)
         samples: np.ndarray = found.asarray(maxworkers=1)
         if found.samplesperpixel == 1:
             samples = samples[..., None]
@@ -76,6 +79,15 @@ def read_page(source: str | Path | bytes, page: int | None = None) -> np.ndarray
             samples = np.moveaxis(samples, 0, -1)
         shape = (int(found.imagelength), int(found.imagewidth), int(found.samplesperpixel))
         return samples.reshape(shape)
+
+
+def _find_fill(page: Any) -> float | int:
+    """Return the value of tiles that are not stored: the nodata value where the type can hold it, as GDAL has it."""
+    nodata = read_nodata({NODATA: page.tags.valueof(NODATA)})
+    if nodata is None or page.dtype.kind == "f":
+        return nodata or 0.0
+    limits = np.iinfo(page.dtype)
+    return int(nodata) if nodata == nodata // 1 and limits.min <= nodata <= limits.max else 0
 
 
 def _require_whole(page: Any, name: object, file_size: int) -> None:

@@ -34,8 +34,10 @@ _NEEDED, _SINGLE = (WIDTH, HEIGHT), (PHOTOMETRIC, ORIENTATION, NUM_BANDS)
 _SEVERAL = (BITS, SAMPLE_FORMAT, EXTRA_SAMPLES)
 """Tags with one whole number for each band; those above have one."""
 _SUBFILE, _REDUCED_OR_MASK = 254, 5
+_ALPHA = (1, 2)
+"""Kinds of extra samples that are alpha; 0 is a band of no known kind."""
 _MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_BIG = 43
+_BIG, _BIG_ENDIAN_BIG = 43, b"MM\0+"
 _KINDS = {1: "uint", 2: "int", 3: "float", 4: "uint"}
 
 Tags = Mapping[int, Any]
@@ -44,15 +46,24 @@ Tags = Mapping[int, Any]
 
 def is_tiff(source: object) -> bool:
     """Whether a path or bytes are a TIFF, by their first bytes; False for what cannot be read and for all else."""
+    return _read_magic(source) in _MAGICS
+
+
+def is_big_endian_bigtiff(source: object) -> bool:
+    """Whether a path or bytes are a TIFF of the one kind whose directories Pillow takes for those of another kind."""
+    return _read_magic(source) == _BIG_ENDIAN_BIG
+
+
+def _read_magic(source: object) -> bytes:
     if isinstance(source, bytes):
-        return source[:4] in _MAGICS
+        return source[:4]
     if not isinstance(source, str | Path):
-        return False
+        return b""
     try:
         with open(source, "rb", buffering=0) as file:  # asked of every image: pathlib and buffers would take longer
-            return file.read(4) in _MAGICS
+            return file.read(4)
     except (OSError, ValueError):  # ValueError: a zero byte in the path
-        return False
+        return b""
 
 
 def read_tags(source: str | Path | bytes, page: int | None = None) -> Tags:
@@ -118,6 +129,17 @@ def read_dtype(tags: Tags) -> str:
     return f"{_KINDS.get(_first(kind), 'complex')}{_first(bits)}"
 
 
+def count_bands(tags: Tags) -> tuple[int, int]:
+    """Return the number of bands, and that of the first of them that are no alpha.
+
+    Args:
+        tags: Tags of the page.
+    """
+    num_bands, extra = int(tags.get(NUM_BANDS, 1)), tags.get(EXTRA_SAMPLES, ())
+    extra = extra if isinstance(extra, tuple) else (extra,)
+    return num_bands, num_bands - bool(extra and extra[-1] in _ALPHA and num_bands > 1)
+
+
 def read_nodata(tags: Tags) -> float | None:
     """Return the value that stands for no data, as GDAL writes it; None if none is named.
 
@@ -171,13 +193,16 @@ def _iter_pages(file: BinaryIO) -> Iterator[Tags]:
     head = file.read(8)
     if _BIG in (head[2], head[3]):
         head += file.read(8)
-    directory = TiffImagePlugin.ImageFileDirectory_v2(head)
+    prefix = None
+    if head[:4] == _BIG_ENDIAN_BIG:  # Pillow tells that offsets have 64 bits by the third byte alone
+        head, prefix = b"II+\0" + head[4:], head[:2]
+    directory = TiffImagePlugin.ImageFileDirectory_v2(head, prefix)
     seen: set[int] = set()
     position, found = directory.next, 0
     while position and position not in seen and found < MOST_PAGES:
         seen.add(position)
         file.seek(position)
-        directory = TiffImagePlugin.ImageFileDirectory_v2(head)
+        directory = TiffImagePlugin.ImageFileDirectory_v2(head, prefix)
         directory.load(file)
         tags = dict(directory)
         if not found or not int(tags.get(_SUBFILE, 0)) & _REDUCED_OR_MASK:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from atrous.images.place import find_place, read_place
+from atrous.images.place import find_place, is_georeferenced, read_place
 
 UTM = (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32633)
 DEGREES = (1, 1, 0, 3, 1024, 0, 1, 2, 1025, 0, 1, 1, 2048, 0, 1, 4326)
@@ -98,6 +98,20 @@ def test_mercators_areas_are_not_given():
 )
 def test_what_is_no_place_is_none(tags):
     assert find_place(tags) is None
+
+
+def test_points_on_the_ground_say_where_a_file_is(tmp_path):
+    points = np.array([(0, 0, 0, 4e5, 5e6, 0), (4, 0, 0, 4e5 + 2, 5e6, 0), (0, 3, 0, 4e5, 5e6 - 1, 0)]).ravel()
+    for name, tags, expected in (
+        ("a", make_tags(), True),
+        ("b", {33922: tuple(points.tolist()), 34735: UTM}, True),
+        ("c", make_tags(_274=6), False),
+        ("d", {}, False),
+    ):
+        save(tmp_path / f"{name}.tif", tags)
+        assert is_georeferenced(tmp_path / f"{name}.tif") == expected
+    assert read_place(tmp_path / "b.tif") is None
+    assert not is_georeferenced(tmp_path / "gone.tif")
 
 
 def test_damaged_and_other_files_have_no_place(tmp_path):

@@ -58,7 +58,7 @@ def set_tag(content: bytes, code: int, kind: int, count: int, value: int) -> byt
     raise AssertionError(f"no tag {code}")
 
 
-@pytest.mark.parametrize(("byteorder", "bigtiff"), [("<", False), ("<", True), (">", False)])
+@pytest.mark.parametrize(("byteorder", "bigtiff"), [("<", False), ("<", True), (">", False), (">", True)])
 def test_files_of_either_order_of_bytes_and_size_of_offsets_are_read(byteorder, bigtiff, tmp_path):
     content = encode(bigtiff=bigtiff, byteorder=byteorder)
     path = tmp_path / "a.tif"

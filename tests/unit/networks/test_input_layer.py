@@ -29,6 +29,18 @@ def test_rgb_weights_are_spread_and_rescaled(channels):
     assert adapt_state(backbone, rgb)["layer1.0.conv1.weight"] is rgb["layer1.0.conv1.weight"]
 
 
+@pytest.mark.parametrize("channels", [1, 3, 6])
+@pytest.mark.parametrize("name", ["lite0", "lite2"])
+def test_published_weights_with_names_of_their_own_start_networks_of_any_bands(name, channels):
+    rgb = BACKBONES.load(name)().state_dict()
+    published = {f"published.{number}": tensor for number, tensor in enumerate(rgb.values())}
+    backbone = BACKBONES.load(name)()
+    set_input(backbone, describe(channels))
+    assert list(adapt_state(backbone, backbone.adopt_names(published))) == list(rgb)
+    del published["published.0"]
+    assert list(backbone.adopt_names(published)) == list(published)
+
+
 def test_equal_bands_give_what_grey_gave():
     """An image whose bands are equal is to all networks what it was to that of three bands."""
     rgb = BACKBONES.load("resnet18")()

@@ -25,7 +25,7 @@ from atrous.images.encode import (
     save_probabilities,
 )
 from atrous.images.legend import draw_legend
-from atrous.images.place import read_place
+from atrous.images.place import is_georeferenced
 from atrous.inference import PLACED_FORMATS
 from atrous.inference.folders.inputs import ImageFile, require_safe_output
 from atrous.inference.folders.record import FolderRecord
@@ -36,8 +36,8 @@ _SHOWN_CLASSES = 3
 
 
 def keeps_place(image: Path) -> bool:
-    """Whether the labels of an image are written as a GeoTIFF: it is one, and what writes such files is installed."""
-    if read_place(image) is None:
+    """Whether the labels of an image are written as a GeoTIFF: it is upright, and what writes them is installed."""
+    if not is_georeferenced(image):
         return False
     try:
         PLACED_FORMATS.load("tiff")

@@ -178,8 +178,9 @@ class EfficientNetLite(Backbone):
         """Return the published tensors, which have other names in the same order, under our names."""
         extra = self.list_extra_names()
         own = {name: value for name, value in self.state_dict().items() if name not in extra}
-        shapes = [value.shape for value in own.values()]
-        if own.keys() & state.keys() or shapes != [value.shape for value in state.values()][: len(shapes)]:
+        shapes, given = ([value.shape for value in tensors.values()] for tensors in (own, state))
+        is_first_ours = bool(given) and shapes[0][:1] + shapes[0][2:] == given[0][:1] + given[0][2:]  # of other bands
+        if own.keys() & state.keys() or not is_first_ours or shapes[1:] != given[1 : len(shapes)]:
             return dict(state)
         return dict(zip([*own, *list(state)[len(own) :]], state.values(), strict=True))
 

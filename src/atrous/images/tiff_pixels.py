@@ -1,0 +1,113 @@
+"""Pixels of TIFFs by the package that reads all of them: many Pillow does not open, and some it decodes wrongly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from atrous.core.errors import DataError, MachineError
+from atrous.core.install import describe_install
+from atrous.images.stored_values import take_numbers
+from atrous.images.tiff_tags import (
+    NUM_BANDS,
+    ORIENTATION,
+    PALETTE,
+    PHOTOMETRIC,
+    Tags,
+    count_bands,
+    read_dtype,
+    turn_upright,
+)
+
+COMPRESSION, PLANES = 259, 284
+"""Codes of tags: how pixels are compressed, and whether each band is stored on its own."""
+_LOSSY = (6, 7, 33003, 33005, 34712, 34892, 50001, 50002)
+"""JPEG, JPEG 2000, DNG's lossy JPEG, WebP and JPEG XL."""
+_SEPARATE = 2
+_WHITE_IS_ZERO, _RGB = 0, 2
+
+
+def is_misread(tags: Tags) -> bool:
+    """Whether Pillow decodes a TIFF wrongly, where it opens it: it swaps bytes or joins two numbers in silence.
+
+    Args:
+        tags: Tags of the page.
+    """
+    if tags.get(PHOTOMETRIC) == PALETTE:
+        return False
+    dtype = read_dtype(tags)
+    if dtype == "uint16":
+        return bool(tags.get(PLANES) == _SEPARATE)
+    return dtype not in ("uint1", "uint2", "uint4", "uint8")
+
+
+def load_tiff(source: str | Path | bytes, page: int | None = None) -> np.ndarray:
+    """Decode all samples of a page, (H, W, S), not turned.
+
+    Args:
+        source: A path, or the file as bytes.
+        page: The page, from 1. None: the first one.
+    Raises:
+        DataError: The file is broken or hostile, or of a kind that is not read.
+        MachineError: Not enough memory, or the package is not installed.
+    """
+    try:
+        from atrous.images.tiff import read_page
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "atrous":
+            raise
+        name = "image in memory" if isinstance(source, bytes) else source
+        raise MachineError(
+            f"{name}: TIFFs of other than 8-bit RGB or grey need the package {error.name}",
+            describe_install(error.name, "tiff"),
+        ) from error
+    return read_page(source, page)
+
+
+def load_tiff_photo(source: str | Path | bytes, tags: Tags, page: int | None = None) -> np.ndarray | None:
+    """Decode a TIFF that is grey or RGB, of 8 or 16 bits, upright and with 0 as black.
+
+    Args:
+        source: A path, or the file as bytes.
+        tags: Tags of the page.
+        page: The page, from 1. None: the first one.
+    Returns:
+        (H, W) or (H, W, 3), uint8 or uint16; None if it is none of these.
+    Raises:
+        DataError, MachineError: As `load_tiff`.
+    """
+    num_bands, num_colours = count_bands(tags)
+    photometric = tags.get(PHOTOMETRIC)
+    is_rgb = photometric == _RGB and num_bands in (3, 4)
+    is_grey = photometric in (_WHITE_IS_ZERO, 1) and num_colours == 1
+    if read_dtype(tags) not in ("uint8", "uint16") or not (is_rgb or is_grey):
+        return None
+    samples = turn_upright(load_tiff(source, page), int(tags.get(ORIENTATION, 1)))
+    pixels = samples[..., :3] if is_rgb else samples[..., 0]
+    return np.iinfo(pixels.dtype).max - pixels if photometric == _WHITE_IS_ZERO else pixels
+
+
+def load_tiff_numbers(source: str | Path | bytes, tags: Tags, name: str) -> np.ndarray:
+    """Decode the numbers of a mask as `read_numbers` returns them.
+
+    Args:
+        source: A path, or the file as bytes.
+        tags: Tags of its page.
+        name: Its name for messages.
+    Shapes:
+        out (H, W) integers.
+    Raises:
+        DataError: As `load_tiff`; or the mask is compressed with losses, in colour, or holds fractions.
+        MachineError: As `load_tiff`.
+    """
+    if tags.get(COMPRESSION) in _LOSSY:
+        raise DataError(
+            f"{name}: the mask is compressed with losses, which blurs ids at every edge",
+            "Its values are changed at every edge; export the masks as PNG.",
+            "lossy-mask",
+        )
+    samples = load_tiff(source)
+    if samples.shape[2] != tags.get(NUM_BANDS, 1):
+        raise DataError(f"{name}: its tags contradict each other in the number of bands", "Replace the file.")
+    return take_numbers(samples, name)

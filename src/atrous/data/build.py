@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from atrous.config.options import read_options
 from atrous.config.schema import DataConfig, TrainingConfig, parse_colour
 from atrous.core.data_source import DATASETS, FOLDER, PYTHON_SOURCE, DataSource, list_registered, require_source
@@ -34,8 +36,6 @@ from atrous.data.samples import find_form, require_dataset
 from atrous.data.statistics import MaskStatistics, compute_statistics
 
 if TYPE_CHECKING:  # checks of data need no PyTorch
-    import numpy as np
-
     from atrous.data.sampling import Batch, Stream
 
 _REQUESTED = (
@@ -279,6 +279,8 @@ def compute_fingerprint(splits: Splits, statistics: MaskStatistics) -> str:
 def list_pass(training: TrainingConfig, space: LabelSpace, statistics: MaskStatistics) -> np.ndarray:
     """List the images of one pass over the training data; those that hold a hard class are repeated.
 
+    A block of a raster is listed as often as crops fit into it.
+
     Args:
         training: The settings, which name the hard classes.
         space: The classes.
@@ -296,7 +298,11 @@ def list_pass(training: TrainingConfig, space: LabelSpace, statistics: MaskStati
             raise ConfigError(
                 f"training.hard_classes: the data have no class {name!r}", describe_choices(name, list(space.names))
             )
-    return repeat_images(statistics.presence[:, [space.index_of(name) for name in names]], training.hard_repeats)
+    once = repeat_images(statistics.presence[:, [space.index_of(name) for name in names]], training.hard_repeats)
+    if statistics.block_pixels is None:
+        return once
+    fitting = np.maximum(statistics.block_pixels // training.crop**2, 1)
+    return np.repeat(once, fitting[once])
 
 
 def require_augmentation(dataset: SegmentationDataset, training: TrainingConfig) -> None:

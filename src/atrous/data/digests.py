@@ -11,9 +11,9 @@ from atrous.core.errors import DataError
 from atrous.core.findings import shorten_list
 from atrous.core.words import describe_count
 from atrous.data.contracts import SegmentationDataset, Splits
-from atrous.data.facts import DatasetFacts, hash_array, iter_threads
+from atrous.data.facts import DatasetFacts, hash_array, iter_threads, read_digest
 from atrous.data.facts_cache import FactsCache
-from atrous.data.samples import read_sample
+from atrous.data.samples import find_window, read_sample
 
 MADE_IMAGES = 32
 """Images without a file that are compared, of each split."""
@@ -51,8 +51,8 @@ def find_shared_files(dataset: SegmentationDataset, other: SegmentationDataset) 
     ours, theirs = _list_files(dataset), _list_files(other)
     shared = {size for size, _ in ours.values()} & {size for size, _ in theirs.values()}
     with FactsCache() as cache:
-        known = set(_read_digests(theirs, shared, cache).values())
-        return [index for index, digest in _read_digests(ours, shared, cache).items() if digest in known]
+        known = set(_read_digests(other, theirs, shared, cache).values())
+        return [index for index, digest in _read_digests(dataset, ours, shared, cache).items() if digest in known]
 
 
 def require_unseen(val: SegmentationDataset, train: SegmentationDataset) -> None:
@@ -72,9 +72,15 @@ def require_unseen(val: SegmentationDataset, train: SegmentationDataset) -> None
         )
 
 
-def _read_digests(files: Mapping[int, tuple[int, Path]], sizes: set[int], cache: FactsCache) -> dict[int, str]:
-    chosen = {index: path for index, (size, path) in files.items() if size in sizes}
-    return dict(zip(chosen, iter_threads(cache.read_digest, list(chosen.values())), strict=True))
+def _read_digests(
+    dataset: SegmentationDataset, files: Mapping[int, tuple[int, Path]], sizes: set[int], cache: FactsCache
+) -> dict[int, str]:
+    chosen = [index for index, (size, _) in files.items() if size in sizes]
+
+    def read(index: int) -> str:
+        return read_digest(files[index][1], find_window(dataset, index), cache)
+
+    return dict(zip(chosen, iter_threads(read, chosen), strict=True))
 
 
 def _list_files(dataset: SegmentationDataset) -> dict[int, tuple[int, Path]]:

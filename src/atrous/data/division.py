@@ -24,6 +24,9 @@ from atrous.data.mask_reader import MaskReader
 from atrous.data.split import compute_stratified_split, find_group, join_groups
 from atrous.images.decode import IMAGE_SUFFIXES
 
+FEWEST_WHOLE = 10
+"""Images, from which those that are rasters in blocks are held out as a whole; of fewer, blocks are held out."""
+
 _FORM = "Write an image a line, such as photos/a.jpg, or its name without suffix."
 
 
@@ -109,7 +112,7 @@ def read_ids(
 
     def read(pair: Pair) -> Collection[int]:
         try:
-            return reader.read_facts(pair.mask, cache).counts if pair.mask is not None else {0}
+            return reader.read_facts(pair.mask, cache, pair.window).counts if pair.mask is not None else {0}
         except DataError:
             return ()
 
@@ -158,24 +161,21 @@ def choose_held_out(
 
 def find_copies(paths: Sequence[Path | None]) -> list[str | None]:
     """Return a hash of each file that has the size of another; None for the others, which have no copy."""
-    sizes: dict[int, list[int]] = {}
-    for index, path in enumerate(paths):
+    sizes: dict[int, dict[Path, None]] = {}
+    for path in paths:
         if path is not None and path.is_file():
-            sizes.setdefault(path.stat().st_size, []).append(index)
-    found: list[str | None] = [None] * len(paths)
-    suspects = [index for indices in sizes.values() if len(indices) > 1 for index in indices]
+            sizes.setdefault(path.stat().st_size, {})[path] = None
+    suspects = [path for same in sizes.values() if len(same) > 1 for path in same]
 
-    def read(index: int) -> str | None:
-        path = paths[index]
+    def read(path: Path) -> str | None:
         try:
-            return cache.read_digest(path) if path is not None else None
+            return cache.read_digest(path)
         except DataError:
             return None
 
     with FactsCache() as cache:
-        for index, digest in zip(suspects, iter_threads(read, suspects), strict=True):
-            found[index] = digest
-    return found
+        found = dict(zip(suspects, iter_threads(read, suspects), strict=True))
+    return [None if path is None else found.get(path) for path in paths]
 
 
 def _hold_out(
@@ -186,17 +186,32 @@ def _hold_out(
     *,
     reason: str,
 ) -> Division:
-    copies = find_copies([pair.image for pair in pairs])
-    held, num_groups = choose_held_out([pair.key for pair in pairs], contents, copies, split, names)
+    held, num_groups = choose_held_out([pair.file_key for pair in pairs], contents, _find_equal(pairs), split, names)
     chosen = {*held}
     train = tuple(pair for index, pair in enumerate(pairs) if index not in chosen)
     val = tuple(pair for index, pair in enumerate(pairs) if index in chosen)
     together = f", {describe_count(num_groups, 'group')} kept together" if split.group is not None else ""
+    in_blocks = (
+        "; blocks of a raster are on both sides, and no training window reaches into one that is held out"
+        if {pair.image for pair in train if pair.window} & {pair.image for pair in val}
+        else ""
+    )
     message = (
         f"{reason}{len(val):,} of {describe_count(len(pairs), 'pair')} held out for validation, stratified by class, "
-        f"seed {split.seed}{together}"
+        f"seed {split.seed}{together}{in_blocks}"
     )
     return Division(train, val, (Note("held-out", message),))
+
+
+def _find_equal(pairs: Sequence[Pair]) -> list[str | None]:
+    """Return what pairs that must stay on one side have in common: copies, and blocks of one of many rasters."""
+    copies = find_copies([pair.image for pair in pairs])
+    if len({pair.image for pair in pairs}) >= FEWEST_WHOLE:
+        return [copy or (str(pair.image) if pair.window else None) for pair, copy in zip(pairs, copies, strict=True)]
+    return [
+        copy if copy is None or pair.window is None else copy + pair.window.label
+        for pair, copy in zip(pairs, copies, strict=True)
+    ]
 
 
 def _leave(everything: Mapping[str, Pair], taken: Sequence[Pair] | None) -> tuple[Pair, ...]:
@@ -209,7 +224,7 @@ def _take_listed(path: Path, everything: Mapping[str, Pair], root: Path, exclude
     index: dict[str, list[str]] = {}
     for key, pair in everything.items():
         inside = pair.image.relative_to(root).with_suffix("") if pair.image.is_relative_to(root) else Path(key)
-        for name in {*_list_ends(key), *_list_ends(inside.as_posix())}:
+        for name in {*_list_ends(key), *_list_ends(pair.file_key), *_list_ends(inside.as_posix())}:
             index.setdefault(name, []).append(key)
     left_out = {end for key in excluded for end in _list_ends(key)}
     chosen: dict[str, None] = {}
@@ -217,8 +232,8 @@ def _take_listed(path: Path, everything: Mapping[str, Pair], root: Path, exclude
     for number, text in _read_lines(path):
         name = _strip(text, root)
         keys = index.get(name, [])
-        if len(keys) == 1:
-            chosen[keys[0]] = None
+        if len({everything[key].image for key in keys}) == 1:  # several are the blocks of a raster
+            chosen.update(dict.fromkeys(keys))
         elif keys:
             unclear.append(f"{path}:{number}: {text} is {' and '.join(keys[:2])}")
         elif name not in left_out:

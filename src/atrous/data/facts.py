@@ -20,11 +20,12 @@ from atrous.core.labels import LabelSpace
 from atrous.core.machine import count_usable_cores
 from atrous.core.records import Progress, ProgressCallback
 from atrous.data.contracts import SegmentationDataset
-from atrous.data.facts_cache import NOTHING, FactsCache, MaskFacts, count_ids
+from atrous.data.facts_cache import NOTHING, FactsCache, MaskFacts, count_ids, join_masks
 from atrous.data.mask_reader import PLAIN, MaskReader
-from atrous.data.samples import find_form, is_thread_safe, require_mask
+from atrous.data.samples import find_form, find_window, is_thread_safe, require_mask
 from atrous.images.decode import ImageHeader
 from atrous.images.traits import ImageTraits
+from atrous.images.windows import Window
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -50,6 +51,7 @@ class ItemFacts:
         mask_digest: Hash of the file of the mask, or of the ids of a mask that is made; None if it cannot be read.
         traits: What checks compare between images; None if the image has no file or cannot be read.
         colours: Pixels by colour, red * 65536 + green * 256 + blue, of a mask in colour where ids were expected.
+        window: The part of the files that is meant; None: the whole.
     """
 
     key: str
@@ -63,6 +65,7 @@ class ItemFacts:
     mask_digest: str | None = None
     traits: ImageTraits | None = None
     colours: Mapping[int, int] = field(default_factory=lambda: NOTHING)
+    window: Window | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def read_facts(
 
     def read(index: int) -> ItemFacts:
         key, image_path, mask_path = paths[index]
-        item = _read_files(key, image_path, mask_path, cache, reader)
+        item = _read_files(key, image_path, mask_path, find_window(dataset, index), cache, reader)
         if mask_path is not None:
             return item
         try:
@@ -188,23 +191,85 @@ def describe_size_mismatch(image: Path, header: ImageHeader, mask: Path, mask_si
 
 
 def _read_files(
-    key: str, image_path: Path | None, mask_path: Path | None, cache: FactsCache, reader: MaskReader
+    key: str,
+    image_path: Path | None,
+    mask_path: Path | None,
+    window: Window | None,
+    cache: FactsCache,
+    reader: MaskReader,
 ) -> ItemFacts:
     image = mask = image_error = mask_error = digest = mask_digest = traits = None
     colours = NOTHING
     if image_path is not None:
         try:
-            (image, traits), digest = cache.read_image(image_path), cache.read_digest(image_path)
+            (image, traits), digest = cache.read_image(image_path, window), read_digest(image_path, window, cache)
         except DataError as error:
             image_error = error
     if mask_path is not None:
         try:
-            mask, mask_digest = reader.read_facts(mask_path, cache), cache.read_digest(mask_path)
+            mask = reader.read_facts(mask_path, cache, window)
+            mask_digest = read_digest(mask_path, window, cache)
         except DataError as error:
             mask_error = error
             if error.code == "colour-mask":
                 with suppress(DataError):
-                    colours = cache.read_mask_colours(mask_path).counts
+                    colours = cache.read_mask_colours(mask_path, window).counts
     return ItemFacts(
-        key, image_path, mask_path, image, mask, image_error, mask_error, digest, mask_digest, traits, colours
+        key, image_path, mask_path, image, mask, image_error, mask_error, digest, mask_digest, traits, colours, window
+    )
+
+
+def read_digest(path: Path, window: Window | None, cache: FactsCache) -> str:
+    """Return a hash of a file; of a part of one, with what tells it from the other parts.
+
+    Args:
+        path: The file.
+        window: The part; None: the whole.
+        cache: Facts of files that were read before.
+    Raises:
+        DataError: The file cannot be read.
+    """
+    digest = cache.read_digest(path)
+    return digest if window is None else f"{digest}{window.label}"
+
+
+def join_blocks(facts: DatasetFacts) -> DatasetFacts:
+    """Return the facts with one item for each raster, as findings name files and no parts of them."""
+    groups: dict[str, list[ItemFacts]] = {}
+    for item in facts.items:
+        key = item.key if item.window is None else item.key.removesuffix(item.window.label)
+        groups.setdefault(key, []).append(item)
+    items = tuple(group[0] if group[0].window is None else _join(key, group) for key, group in groups.items())
+    return replace(facts, items=items)
+
+
+def _join(key: str, items: Sequence[ItemFacts]) -> ItemFacts:
+    first, size = items[0], items[0].window.whole if items[0].window else (0, 0)
+    image = next((replace(item.image, height=size[0], width=size[1]) for item in items if item.image), None)
+    digests = [" ".join(text for item in items if (text := getattr(item, name))) for name in ("digest", "mask_digest")]
+    return replace(
+        first,
+        key=key,
+        image=image,
+        mask=join_masks([item.mask for item in items if item.mask], size),
+        image_error=next((item.image_error for item in items if item.image_error), None),
+        mask_error=next((item.mask_error for item in items if item.mask_error), None),
+        digest=digests[0] or None,
+        mask_digest=digests[1] or None,
+        traits=_join_traits(items),
+    )
+
+
+def _join_traits(items: Sequence[ItemFacts]) -> ImageTraits | None:
+    found = [(item.traits, item.image.height * item.image.width) for item in items if item.traits and item.image]
+    if not found:
+        return None
+    traits, areas = [each for each, _ in found], [area for _, area in found]
+    bands = list(zip(*(each.values for each in traits), strict=True))
+    return replace(
+        traits[0],
+        brightest=max(each.brightest for each in traits),
+        peak=max(each.peak for each in traits),
+        missing=float(np.average([each.missing for each in traits], weights=areas)),
+        values=tuple((min(low for low, _ in band), max(high for _, high in band)) for band in bands),
     )

@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -25,10 +25,12 @@ import xxhash
 from atrous.core.cache_folder import find_cache_folder
 from atrous.core.errors import DataError
 from atrous.core.files import Stamp, read_stamp, save_text
-from atrous.images.decode import ImageHeader, StoredMask, load_stored_mask
+from atrous.images.decode import ImageHeader, load_stored_mask
 from atrous.images.place import TIFF_SUFFIXES, read_place
 from atrous.images.samples import inspect_image
+from atrous.images.stored_values import StoredMask
 from atrous.images.traits import ImageTraits
+from atrous.images.windows import Window, inspect_window, load_mask_window
 
 MAX_FOLDERS = 500
 """Folders of images or masks that are remembered; the ones not used for longest are dropped."""
@@ -99,6 +101,25 @@ def count_solid(mask: np.ndarray) -> dict[int, int]:
     return count_ids(own[(own == mask[1:, :-1]) & (own == mask[:-1, 1:])][None])[1]
 
 
+def join_masks(parts: Sequence[MaskFacts], size: tuple[int, int]) -> MaskFacts | None:
+    """Return what some parts of a mask hold together; None of no part.
+
+    Args:
+        parts: The parts.
+        size: Height and width of the whole mask, which may have other parts.
+    """
+    if not parts:
+        return None
+    counts: dict[int, int] = {}
+    solid: dict[int, int] = {}
+    for part in parts:
+        for total, numbers in ((counts, part.counts), (solid, part.solid)):
+            for number, pixels in numbers.items():
+                total[number] = total.get(number, 0) + pixels
+    colours = {number: colour for part in parts for number, colour in part.colours.items()}
+    return replace(parts[0], size=size, counts=dict(sorted(counts.items())), solid=solid, colours=colours)
+
+
 class FactsCache:
     """Reads facts of files, from the cache where the path, size and times of change of a file are those of before.
 
@@ -129,28 +150,38 @@ class FactsCache:
     ) -> None:
         self.save()
 
-    def read_mask_colours(self, path: Path) -> MaskFacts:
+    def read_mask_colours(self, path: Path, window: Window | None = None) -> MaskFacts:
         """Return the colours in a mask, each as the number red * 65536 + green * 256 + blue.
 
+        Args:
+            path: The file.
+            window: The part of it to read. Default: the whole.
         Raises:
             DataError: The file cannot be read as colours.
         """
-        return self._read_mask(path, "colours")
+        return self._read_mask(path, "colours", window)
 
-    def read_mask(self, path: Path) -> MaskFacts:
+    def read_mask(self, path: Path, window: Window | None = None) -> MaskFacts:
         """Return the numbers in a mask.
 
+        Args:
+            path: The file.
+            window: The part of it to read. Default: the whole.
         Raises:
             DataError: The file cannot be read as a mask.
         """
-        return self._read_mask(path, "mask")
+        return self._read_mask(path, "mask", window)
 
-    def _read_mask(self, path: Path, kind: str) -> MaskFacts:
-        stamp = _require_stamp(path)
+    def _read_mask(self, path: Path, about: str, window: Window | None) -> MaskFacts:
+        stamp, kind = _require_stamp(path), _name_kind(about, window)
         with contextlib.suppress(TypeError, ValueError, OverflowError):  # a line of another form
             return _parse_mask(self._find(kind, path, stamp))
-        content = self._read_content(path, stamp)
-        facts = _describe_mask(load_stored_mask(path, content=content, in_colours=kind == "colours"))
+        in_colours = about == "colours"
+        if window is None:
+            stored = load_stored_mask(path, content=self._read_content(path, stamp), in_colours=in_colours)
+        else:
+            stored = load_mask_window(path, window, in_colours=in_colours)
+        facts = _describe_mask(stored)
         place = read_place(path) if path.suffix.lower() in TIFF_SUFFIXES else None
         facts = replace(facts, place=() if place is None else place.to_numbers())
         if len(facts.counts) <= MAX_IDS:
@@ -158,20 +189,26 @@ class FactsCache:
             self._remember(kind, path, stamp, [list(facts.size), facts.mode, *tables, facts.palette, list(facts.place)])
         return facts
 
-    def read_image(self, path: Path) -> tuple[ImageHeader, ImageTraits]:
+    def read_image(self, path: Path, window: Window | None = None) -> tuple[ImageHeader, ImageTraits]:
         """Return header and traits of an image, which has been decoded as a whole: it is neither cut nor damaged.
 
+        Args:
+            path: The file.
+            window: The part of it that is an image of its own. Default: the whole.
         Raises:
             DataError: The file is not an image, or is truncated or damaged.
         """
-        stamp = _require_stamp(path)
+        stamp, kind = _require_stamp(path), _name_kind("image", window)
         with contextlib.suppress(TypeError, ValueError, OverflowError):
-            height, width, mode, is_turned, traits = self._find("image", path, stamp)
+            height, width, mode, is_turned, traits = self._find(kind, path, stamp)
             header = ImageHeader(int(height), int(width), sys.intern(str(mode)), bool(is_turned))
             return self._share(header), ImageTraits.from_json(traits)
-        header, traits = inspect_image(path, content=self._read_content(path, stamp))
+        if window is None:
+            header, traits = inspect_image(path, content=self._read_content(path, stamp))
+        else:
+            header, traits = inspect_window(path, window)
         facts = [header.height, header.width, header.mode, header.is_turned, traits.to_json()]
-        self._remember("image", path, stamp, facts)
+        self._remember(kind, path, stamp, facts)
         return self._share(header), traits
 
     def _share(self, header: ImageHeader) -> ImageHeader:
@@ -300,6 +337,11 @@ class FactsCache:
             save_text(path, "".join(_format_line(row) for row in list(rows.values())[-MAX_FILES:]))
         else:
             _append(path, "".join(_format_line(row) for row in entries))
+
+
+def _name_kind(about: str, window: Window | None) -> str:
+    """Return the kind of some facts: of each window of a file they are of a kind of their own."""
+    return about if window is None else f"{about} {window.height}x{window.width}{window.label}"
 
 
 def _require_stamp(path: Path) -> Stamp:

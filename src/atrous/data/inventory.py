@@ -11,6 +11,7 @@ from typing import Literal
 
 from atrous.core.walking import walk_folder
 from atrous.images.decode import IMAGE_SUFFIXES
+from atrous.images.windows import Window
 
 Unlabelled = Literal["error", "background", "ignore"]
 
@@ -23,11 +24,18 @@ class Pair:
         key: Path without suffix that both share, such as "train/a/photo".
         image: The image file.
         mask: The mask file; None if every pixel is background.
+        window: The part of both that is meant, of a raster that is larger than memory; its label ends the key.
     """
 
     key: str
     image: Path
     mask: Path | None
+    window: Window | None = None
+
+    @property
+    def file_key(self) -> str:
+        """Return the key of the pair of whole files."""
+        return self.key if self.window is None else self.key.removesuffix(self.window.label)
 
 
 @dataclass(frozen=True)

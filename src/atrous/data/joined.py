@@ -11,7 +11,8 @@ from atrous.core.inputs import ImageForm
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Sample
 from atrous.data.contracts import SegmentationDataset, describe_dataset
-from atrous.data.samples import find_form, is_thread_safe, read_as
+from atrous.data.samples import find_form, find_window, is_thread_safe, read_as, read_part
+from atrous.images.windows import Window
 
 
 class JoinedDataset:
@@ -58,6 +59,16 @@ class JoinedDataset:
         """Return the raw ids, (H, W)."""
         part, inner = self._places[index]
         return part.mask(inner)
+
+    def get_part(self, index: int, rows: slice, columns: slice) -> Sample:
+        """Return a part of a sample that has a window."""
+        part, inner = self._places[index]
+        return read_part(part, inner, rows, columns)
+
+    def window(self, index: int) -> Window | None:
+        """Return the part of its files that a sample is, if it is no whole image."""
+        part, inner = self._places[index]
+        return find_window(part, inner)
 
     def image_path(self, index: int) -> Path | None:
         """Return the file of the image, if there is one."""

@@ -15,6 +15,7 @@ from atrous.core.words import describe_count
 from atrous.data.class_tables import Colour
 from atrous.data.facts_cache import FactsCache, MaskFacts
 from atrous.images.decode import load_mask, load_mask_colours
+from atrous.images.windows import Window, load_mask_window
 
 _TABLE_LENGTH = 65536
 
@@ -31,29 +32,36 @@ class MaskReader:
     label_map: Mapping[int, int] = field(default_factory=dict)
     colours: Mapping[Colour, int] | None = None
 
-    def read(self, path: Path) -> np.ndarray:
+    def read(self, path: Path, window: Window | None = None) -> np.ndarray:
         """Return the ids of a mask, (H, W) integers; a number that `label_map` does not name is an id itself.
 
+        Args:
+            path: The file.
+            window: The part of it to read. Default: the whole.
         Raises:
             DataError: The file cannot be read as a mask, or has a colour that is not in the table.
         """
-        if self.colours is None:
-            return self._map_numbers(load_mask(path))
-        return self._map_colours(load_mask_colours(path), path)
+        in_colours = self.colours is not None
+        if window is not None:
+            values = load_mask_window(path, window, in_colours=in_colours).values
+        else:
+            values = load_mask_colours(path) if in_colours else load_mask(path)
+        return self._map_colours(values, path) if in_colours else self._map_numbers(values)
 
-    def read_facts(self, path: Path, cache: FactsCache) -> MaskFacts:
+    def read_facts(self, path: Path, cache: FactsCache, window: Window | None = None) -> MaskFacts:
         """Return what a mask holds, with the pixels of each id.
 
         Args:
             path: The file.
             cache: Facts of files that were read before.
+            window: The part of it to read. Default: the whole.
         Raises:
             DataError: The file cannot be read as a mask, or has a colour that is not in the table.
         """
         if self.colours is None:
-            facts, ids = cache.read_mask(path), self.label_map
+            facts, ids = cache.read_mask(path, window), self.label_map
         else:
-            facts, ids = cache.read_mask_colours(path), self._pack_colours()
+            facts, ids = cache.read_mask_colours(path, window), self._pack_colours()
             _refuse_unknown({packed: n for packed, n in facts.counts.items() if packed not in ids}, path)
         if not ids:
             return facts

@@ -21,6 +21,7 @@ from atrous.data.inventory import KEEP_ALL, Exclusion, FileSet, Inventory, Pair,
 from atrous.data.mask_reader import PLAIN, MaskReader
 from atrous.images.bands import load_bands
 from atrous.images.decode import load_header
+from atrous.images.windows import Window, load_window
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,27 @@ class PairDataset:
         Raises:
             DataError: A file cannot be read, the sizes differ, or the mask holds an id outside the classes.
         """
+        return self._read(self.pairs[index])
+
+    def get_part(self, index: int, rows: slice, columns: slice) -> Sample:
+        """Read a part of a sample that has a window, as `get` does, and nothing else of its files.
+
+        Args:
+            index: Number of the sample.
+            rows: Rows of it, with explicit start and stop.
+            columns: Columns likewise.
+        Raises:
+            DataError: As `get`.
+        """
         pair = self.pairs[index]
-        (image, is_missing), mask = load_bands(pair.image, self.form), self.mask(index)
+        return self._read(replace(pair, window=pair.window.cut(rows, columns) if pair.window else None))
+
+    def _read(self, pair: Pair) -> Sample:
+        if pair.window is not None:
+            image, is_missing = load_window(pair.image, pair.window, self.form)
+        else:
+            image, is_missing = load_bands(pair.image, self.form)
+        mask = self._read_mask(pair)
         if pair.mask is not None and image.shape[:2] != mask.shape:
             size = (mask.shape[0], mask.shape[1])
             raise DataError(
@@ -80,11 +100,21 @@ class PairDataset:
 
     def mask(self, index: int) -> np.ndarray:
         """Return the raw ids, (H, W)."""
-        pair = self.pairs[index]
+        return self._read_mask(self.pairs[index])
+
+    def _read_mask(self, pair: Pair) -> np.ndarray:
         if pair.mask is not None:
-            return self.mask_reader.read(pair.mask)
-        header = load_header(pair.image)
-        return np.full((header.height, header.width), find_background(self.label_space), dtype=np.uint16)
+            return self.mask_reader.read(pair.mask, pair.window)
+        if pair.window is not None:
+            size = pair.window.size
+        else:
+            header = load_header(pair.image)
+            size = header.height, header.width
+        return np.full(size, find_background(self.label_space), dtype=np.uint16)
+
+    def window(self, index: int) -> Window | None:
+        """Return the part of the files that the sample is; None: the whole."""
+        return self.pairs[index].window
 
     def image_path(self, index: int) -> Path:
         """Return the file of the image."""

@@ -17,6 +17,7 @@ from atrous.core.records import Sample
 from atrous.core.system_errors import describe_shortage
 from atrous.core.words import describe_count
 from atrous.data.contracts import SegmentationDataset
+from atrous.images.windows import Window
 
 _ADAPT = "atrous.from_torch adapts a data set of PyTorch or Hugging Face."
 
@@ -30,6 +31,28 @@ def find_form(dataset: SegmentationDataset) -> ImageForm:
     """Return the form of the images of a data set; one that says nothing has photos."""
     form: ImageForm = getattr(dataset, "form", PHOTO)
     return form
+
+
+def find_window(dataset: SegmentationDataset, index: int) -> Window | None:
+    """Return the part of its files that a sample is; None for whole images, as those of data sets that say nothing."""
+    find = getattr(dataset, "window", None)
+    window: Window | None = None if find is None else find(index)
+    return window
+
+
+def read_part(dataset: SegmentationDataset, index: int, rows: slice, columns: slice) -> Sample:
+    """Return a part of a sample of which `find_window` says that it is a part of its files; nothing else is read.
+
+    Args:
+        dataset: What to read.
+        index: Number of the sample, from 0.
+        rows: Rows of the sample, with explicit start and stop.
+        columns: Its columns likewise.
+    Raises:
+        DataError: A file cannot be read, or the mask holds an id outside the classes.
+    """
+    sample: Sample = dataset.get_part(index, rows, columns)  # type: ignore[attr-defined]  # where there are windows
+    return sample
 
 
 def read_as(dataset: SegmentationDataset, form: ImageForm) -> SegmentationDataset:

@@ -24,7 +24,8 @@ from atrous.core.words import describe_count
 from atrous.data.augment.pipeline import Augmentation
 from atrous.data.cached import SampleCache
 from atrous.data.contracts import SegmentationDataset
-from atrous.data.rare import RareCrops
+from atrous.data.rare import RareCrops, RareDraw
+from atrous.data.samples import find_window, read_part
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,25 @@ class Stream:
             self._order = self.one_pass[compute_epoch_order(self.seed, epoch, len(self.one_pass))]
             self._epoch = epoch
         rare = None if self.rare_crops is None else self.rare_crops.draw(self.seed, place)
-        sample = self._cache.read(int(self._order[position]) if rare is None else rare.index)
+        index = int(self._order[position]) if rare is None else rare.index
+        if (window := find_window(self.dataset, index)) is not None:
+            return self._sample_window(index, window.size, rare, sample_generator(self.seed, place))
+        sample = self._cache.read(index)
         centre = None if rare is None else rare.find_centre(sample.labels)
         image, labels = self.augmentation(sample.image, sample.labels, sample_generator(self.seed, place), centre)
         return Sample(sample.key, image, labels)
+
+    def _sample_window(
+        self, index: int, size: tuple[int, int], rare: RareDraw | None, generator: np.random.Generator
+    ) -> Sample:
+        """Return a sample of a block of a raster, of which only the part that the crop shows is read."""
+        dataset = self.dataset
+        centre = None if rare is None else rare.find_centre(dataset.label_space.encode(dataset.mask(index)))
+        geometry = self.augmentation.draw(size, generator, centre)
+        rows, columns = geometry.find_window(size)
+        part = read_part(dataset, index, rows, columns)
+        geometry = geometry.shift(rows.start, columns.start)
+        return Sample(part.key, *self.augmentation.apply(part.image, part.labels, geometry, generator))
 
 
 def repeat_images(is_hard: np.ndarray, repeats: int) -> np.ndarray:

@@ -23,6 +23,8 @@ class MaskStatistics:
         num_masks: Number of masks.
         longest_side_px: Longest side of all masks.
         contents_sha256: Hash of the content of all files of the run and of its masks without a file, of both splits.
+        block_pixels: Pixels of each sample that is a block of a raster, and 0 for whole images, (N,) int64; None if
+            there are no blocks.
     """
 
     pixels: np.ndarray
@@ -31,6 +33,7 @@ class MaskStatistics:
     num_masks: int
     longest_side_px: int
     contents_sha256: str = ""
+    block_pixels: np.ndarray | None = None
 
     @property
     def images(self) -> np.ndarray:
@@ -54,6 +57,7 @@ def compute_statistics(facts: DatasetFacts) -> MaskStatistics:
         ignored={number: totals[number] for number in space.ignored_ids if number in totals},
         num_masks=len(facts.items),
         longest_side_px=max((side for item in facts.items if item.mask for side in item.mask.size), default=0),
+        block_pixels=np.array([item.window.height * item.window.width if item.window else 0 for item in facts.items]),
     )
 
 

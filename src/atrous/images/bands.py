@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
@@ -48,22 +49,56 @@ def load_bands(source: ImageInput, form: ImageForm = PHOTO) -> Bands:
         return Bands(load_image(source), None) if form.is_photo else _take_array(source, form)
     if form.is_photo and not is_tiff(source):  # of all others no header tells more than the decoder itself
         return Bands(load_image(source, form.page), None)
+    stored = require_form(source, form)
+
+    def read_photo(as_stored: bool) -> np.ndarray:
+        return load_image(source, form.page, as_stored=as_stored)
+
+    return build_bands(stored, form, read_photo, lambda: load_samples(source, form.page))
+
+
+def require_form(source: ImageInput, form: ImageForm) -> StoredImage:
+    """Return what the header of an image says, after requiring that the image can be read in a form.
+
+    Args:
+        source: As for `load_image`, but no array.
+        form: The form.
+    Raises:
+        DataError: It cannot, or the file is damaged.
+    """
     stored = read_stored(source, form.page)
     if misfit := describe_misfit(stored, form):
         raise DataError(
             f"{stored.name}: {misfit}",
             "Give images like those that the model was trained on, or train a model on images like this one.",
         )
+    return stored
+
+
+def build_bands(
+    stored: StoredImage,
+    form: ImageForm,
+    read_photo: Callable[[bool], np.ndarray],
+    read_samples: Callable[[], np.ndarray],
+) -> Bands:
+    """Build an image, or a part of one, in the form of a network.
+
+    Args:
+        stored: What `read_stored` says of the image.
+        form: The form, which fits.
+        read_photo: Returns the pixels as `load_image` does, (H, W, 3), with its `as_stored`.
+        read_samples: Returns the same pixels as they are stored, (H, W, S).
+    """
     if form.is_photo and stored.is_photo and stored.nodata is None:
-        return Bands(load_image(source, form.page), None)
+        return Bands(read_photo(False), None)
     if form.is_photo and stored.is_photo and stored.dtype == "uint8":
-        taken = load_image(source, form.page, as_stored=True)  # which the nodata value is of
+        taken = read_photo(True)  # the values that the nodata value is of
     else:
-        taken = _take_bands(load_samples(source, form.page), stored.num_colours, form)
+        taken = _take_bands(read_samples(), stored.num_colours, form)
     is_empty = find_empty(taken, stored.nodata)
     is_missing = np.asarray(is_empty.all(axis=2))
     if form.is_photo and (stored.is_photo or taken.dtype in (np.uint8, np.uint16)):
-        image = np.array(load_image(source, form.page) if stored.is_photo else load_image(taken))
+        image = np.array(read_photo(False) if stored.is_photo else load_image(taken))
     else:
         image = np.array(taken, dtype=form.dtype, order="C")
     if is_empty.any():

@@ -33,7 +33,7 @@ from atrous.images.extra_formats import EXTRA_SUFFIXES, open_extra
 from atrous.images.file_kinds import identify_format
 from atrous.images.plain import decode_plain_jpeg
 from atrous.images.profile import convert_to_srgb, find_profile_use
-from atrous.images.stored_values import read_colours, read_numbers
+from atrous.images.stored_values import StoredMask, read_colours, read_numbers
 from atrous.images.tiff_pixels import is_misread, load_tiff_numbers, load_tiff_photo
 from atrous.images.tiff_tags import (
     HEIGHT,
@@ -83,21 +83,6 @@ class ImageHeader:
     width: int
     mode: str
     is_turned: bool
-
-
-@dataclass(frozen=True)
-class StoredMask:
-    """What the file of a mask holds.
-
-    Args:
-        values: Its numbers or colours, (H, W).
-        mode: Pillow's mode of the file, such as "P".
-        palette: Red, green and blue of each colour of its palette in turn; empty without one.
-    """
-
-    values: np.ndarray
-    mode: str
-    palette: bytes
 
 
 def load_image(source: ImageInput, page: int | None = None, *, as_stored: bool = False) -> np.ndarray:
@@ -361,16 +346,20 @@ def choose_page(source: ImageInput, image: Image.Image, name: str, page: int | N
         image.seek(numbers[page - 1])  # page 1 too: a HEIF file opens at the one that it calls its primary image
 
 
-def is_huge_tiff(path: Path) -> bool:
-    """Whether a file is a TIFF with more than `HUGE_PX` pixels, judged by its header; Pillow might refuse to open it.
+def is_huge_tiff(path: Path, limit: int | None = None) -> bool:
+    """Whether a file is a TIFF with many pixels, judged by its header; Pillow might refuse to open it.
 
     False for a file that cannot be read; loading it reports what is wrong.
+
+    Args:
+        path: The file.
+        limit: How many pixels are not many yet. Default: `HUGE_PX`.
     """
     if path.suffix.lower() not in (".tif", ".tiff"):
         return False
     try:
         with path.open("rb") as file:
-            return math.prod(_read_tiff_sides(file)) > HUGE_PX
+            return math.prod(_read_tiff_sides(file)) > (HUGE_PX if limit is None else limit)
     except (OSError, OverflowError, KeyError, struct.error):
         return False
 

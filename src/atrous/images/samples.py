@@ -147,33 +147,64 @@ def inspect_image(path: Path, *, content: bytes | None = None) -> tuple[ImageHea
         header, traits = check_image(path, content=content)
         depth = _find_deep_png(path if content is None else content)
         return header, replace(traits, dtype="uint16") if depth else traits
-    stored, place = read_stored(path, page=1), read_place(path)
-    known: dict[str, Any] = {
+    stored = read_stored(path, page=1)
+    known = describe_stored(path, stored)
+    if stored.is_photo:
+        header, traits = check_image(path, content=content)
+        if stored.nodata is None:
+            return header, replace(traits, **known)
+    samples = load_samples(path, page=1)[..., : stored.num_colours]
+    known["missing"] = measure_missing(samples, stored)
+    if not stored.is_photo:
+        header, traits = load_header(path), measure_samples(samples, stored, count_tiff_pages(path))
+    return header, replace(traits, **known)
+
+
+def describe_stored(path: Path, stored: StoredImage) -> dict[str, Any]:
+    """Return the traits that the tags of a TIFF say.
+
+    Args:
+        path: The file.
+        stored: What `read_stored` says of it.
+    """
+    place = read_place(path)
+    return {
         "dtype": stored.dtype,
         "num_bands": stored.num_bands,
         "num_colours": stored.num_colours,
         "is_photo": stored.is_photo,
         "place": () if place is None else place.to_numbers(),
     }
-    if stored.is_photo:
-        header, traits = check_image(path, content=content)
-        if stored.nodata is None:
-            return header, replace(traits, **known)
-    samples = load_samples(path, page=1)[..., : stored.num_colours]
+
+
+def measure_missing(samples: np.ndarray, stored: StoredImage) -> float:
+    """Return the share of the pixels without data in any band.
+
+    Args:
+        samples: The numbers of an image without its alpha, (H, W, S).
+        stored: What `read_stored` says of it.
+    """
+    return float(find_empty(samples, stored.nodata).all(axis=2).mean())
+
+
+def measure_samples(samples: np.ndarray, stored: StoredImage, num_pages: int) -> ImageTraits:
+    """Return the traits of an image that is no photo, shown from its darkest values to its brightest.
+
+    Args:
+        samples: Its numbers without alpha, (H, W, S).
+        stored: What `read_stored` says of it.
+        num_pages: See `ImageTraits`.
+    """
     is_valid = ~find_empty(samples, stored.nodata).all(axis=2)
-    known["missing"] = 1.0 - float(is_valid.mean())
-    if stored.is_photo:
-        return header, replace(traits, **known)
     seen = samples[is_valid][:, None] if is_valid.any() else np.zeros((1, 1, stored.num_colours), samples.dtype)
     seen = np.where(np.isfinite(seen), seen, 0)
     values = measure_values(seen)
     low, high = min(low for low, _ in values), max(high for _, high in values)
     visible = samples[..., :3] if stored.num_colours >= 3 else samples[..., 0]
     shown = np.clip((np.nan_to_num(visible).astype(np.float64) - low) * (255.0 / ((high - low) or 1.0)), 0, 255)
-    traits = compute_traits(Image.fromarray(shown.astype(np.uint8)), count_tiff_pages(path))
+    traits = compute_traits(Image.fromarray(shown.astype(np.uint8)), num_pages)
     bits = 8 * samples.dtype.itemsize
-    known |= {"bits": bits, "peak": float(seen.max()) if bits > 8 else 0, "values": values if bits > 8 else ()}
-    return load_header(path), replace(traits, **known)
+    return replace(traits, bits=bits, peak=float(seen.max()) if bits > 8 else 0, values=values if bits > 8 else ())
 
 
 def find_empty(samples: np.ndarray, nodata: float | None) -> np.ndarray:

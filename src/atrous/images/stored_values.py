@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from PIL import Image
 
@@ -22,6 +24,21 @@ _LOSSY_FORMATS = {
 """Formats that are lossy, or do not say whether they are."""
 _AS_NUMBERS = "A mask holds one whole number per pixel: write grey values or palette indices."
 _LOSSY = "Its values are changed at every edge; export the masks as PNG."
+
+
+@dataclass(frozen=True)
+class StoredMask:
+    """What the file of a mask holds.
+
+    Args:
+        values: Its numbers or colours, (H, W).
+        mode: Pillow's mode of the file, such as "P".
+        palette: Red, green and blue of each colour of its palette in turn; empty without one.
+    """
+
+    values: np.ndarray
+    mode: str
+    palette: bytes
 
 
 def read_numbers(image: Image.Image, name: str) -> np.ndarray:
@@ -103,6 +120,32 @@ def take_numbers(samples: np.ndarray, name: str) -> np.ndarray:
     if samples.dtype != np.uint8 or samples.shape[2] not in modes:
         raise DataError(f"{name}: the mask has {samples.shape[2]} bands of {samples.dtype}", _AS_NUMBERS)
     return _read_grey(samples, modes[samples.shape[2]], name)
+
+
+def take_colours(samples: np.ndarray, palette: np.ndarray | None, name: str, *, is_inverted: bool) -> np.ndarray:
+    """Return what `read_colours` returns, of the samples of a TIFF.
+
+    Args:
+        samples: Its samples as stored, (H, W, S).
+        palette: Its palette, (256, 3) uint8; None without one.
+        name: Its name for messages.
+        is_inverted: Whether 0 is white.
+    Raises:
+        DataError: The samples are not of 8 bits.
+    """
+    if samples.dtype != np.uint8 or not 1 <= samples.shape[2] <= 4:
+        raise DataError(
+            f"{name}: the mask has {samples.shape[2]} bands of {samples.dtype}, and data.colours names colours of 8 "
+            "bits",
+            "Save it with 8 bits per channel.",
+        )
+    if palette is not None:
+        channels = palette.astype(np.uint32)[samples[..., 0]]
+    else:
+        channels = (255 - samples if is_inverted else samples).astype(np.uint32)
+        channels = channels[..., :3] if samples.shape[2] >= 3 else np.repeat(channels[..., :1], 3, axis=2)
+    red, green, blue = np.moveaxis(channels, 2, 0)
+    return np.asarray(red << 16 | green << 8 | blue)
 
 
 def describe_mode(image: Image.Image, raw_mode: str = "") -> str:

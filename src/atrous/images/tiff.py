@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import imagecodecs  # noqa: F401  tifffile decodes tiles with it and would only fail at the first one
 import numpy as np
 import tifffile
-from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG
+from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG, TIFF
 
 from atrous.core.errors import AtrousError, DataError
 from atrous.core.files import atomic_path
@@ -21,7 +22,7 @@ from atrous.core.labels import LabelSpace
 from atrous.core.system_errors import describe_reason, raise_shortage
 from atrous.images.palette import build_colour_table
 from atrous.images.profile import convert_pixels
-from atrous.images.tiff_tags import NODATA, read_nodata
+from atrous.images.tiff_tags import AS_TILES, MOST_PX, NODATA, read_nodata
 
 GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
 """Tags that georeference a GeoTIFF. GDAL's 42113 (no data) is not copied: it names a colour there, an id here."""
@@ -30,16 +31,14 @@ TILE_SIDE = 512
 ROWS_AT_ONCE = 256
 """Rows read at a time from an image without tiles and compression, whatever the length of its strips."""
 MOST_BYTES_AT_ONCE = 2**29
-"""Largest row of tiles, or strip, that is decoded: either must be decoded whole."""
+"""Largest tile, or strip, that is decoded: either must be decoded whole."""
 BIG_TIFF_BYTES = 2**32 - 2**25
 """Size of uncompressed labels above which the offsets in a TIFF need 64 bits."""
 
 _GREYS = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE)
+_LOSSY = (COMPRESSION.JPEG, COMPRESSION.OJPEG, COMPRESSION.WEBP)
 _ORIENTATION, _REDUCED_OR_MASK = 274, 5
 
-
-MOST_PX = 178_956_970
-"""Pixels of a page that is read as a whole, as many as Pillow reads of any file."""
 MOST_PAGE_BYTES = 2**34
 
 
@@ -57,11 +56,7 @@ def read_page(source: str | Path | bytes, page: int | None = None) -> np.ndarray
     """
     name = source if isinstance(source, str | Path) else "image in memory"
     with _naming(name), tifffile.TiffFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
-        number, wanted = -1, page or 1
-        while wanted:
-            number += 1
-            wanted -= number == 0 or not int(getattr(file.pages[number], "subfiletype", 0)) & _REDUCED_OR_MASK
-        found: Any = file.pages[number]
+        found = _find_page(file, page)
         num_pixels = int(found.imagelength) * int(found.imagewidth)
         size = num_pixels * int(found.samplesperpixel) * int(found.dtype.itemsize if found.dtype else 8)
         if num_pixels > MOST_PX or size > MOST_PAGE_BYTES:
@@ -79,6 +74,15 @@ def read_page(source: str | Path | bytes, page: int | None = None) -> np.ndarray
             samples = np.moveaxis(samples, 0, -1)
         shape = (int(found.imagelength), int(found.imagewidth), int(found.samplesperpixel))
         return samples.reshape(shape)
+
+
+def _find_page(file: Any, page: int | None) -> Any:
+    """Return a page, counted from 1 without overviews and masks of other pages; the first one where none is named."""
+    number, wanted = -1, page or 1
+    while wanted:
+        number += 1
+        wanted -= number == 0 or not int(getattr(file.pages[number], "subfiletype", 0)) & _REDUCED_OR_MASK
+    return file.pages[number]
 
 
 def _find_fill(page: Any) -> float | int:
@@ -138,7 +142,6 @@ def save_placed_labels(
     """
     with _naming(image), tifffile.TiffFile(image) as file:
         tags, byteorder = _read_geo_tags(file), file.byteorder
-    nodata = [] if void_id is None else [(NODATA, "s", 0, str(void_id), True)]
     with atomic_path(path) as temporary:
         tifffile.imwrite(
             temporary,
@@ -148,9 +151,13 @@ def save_placed_labels(
             byteorder=byteorder,
             metadata=None,
             software=False,
-            extratags=[*tags, *nodata],
+            extratags=[*tags, *_name_nodata(void_id)],
             maxworkers=1,
         )
+
+
+def _name_nodata(void_id: int | None) -> list[tuple[int, str, int, str, bool]]:
+    return [] if void_id is None else [(NODATA, "s", 0, str(void_id), True)]
 
 
 def _describe_kind(dtype: np.dtype[Any], label_space: LabelSpace | None) -> dict[str, Any]:
@@ -161,24 +168,28 @@ def _describe_kind(dtype: np.dtype[Any], label_space: LabelSpace | None) -> dict
 
 
 class TiffImage:
-    """The first page of a TIFF, read a part at a time, with the colours that `load_image` gives.
+    """A page of a TIFF, read a part at a time: only the tiles (or strips) that a part touches are decoded.
 
-    Decoded rows of tiles (or strips) are kept while the parts being read overlap them, so an image that is read from
-    top to bottom is decoded once. `height` and `width` are in pixels.
+    `height` and `width` are in pixels.
 
     Args:
         path: The file.
+        page: The page, from 1, overviews and masks of other pages not counted. None: the first one.
+        keeps_rows: Whether decoded tiles are kept while the parts being read overlap their rows, so that an image that
+            is read from top to bottom is decoded once.
     Raises:
-        DataError: The file is broken or of a kind that is not supported; also raised when a part is read.
+        DataError: The file is broken or cannot be read in parts; also raised when a part is read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, page: int | None = None, *, keeps_rows: bool = False) -> None:
         self._path = path
-        self._rows: dict[int, np.ndarray] = {}
+        self._keeps_rows = keeps_rows
+        self._kept: dict[int, np.ndarray] = {}
         with _naming(self._path):
             self._file = tifffile.TiffFile(path)
         try:
             with _naming(self._path):
+                self._page = _find_page(self._file, page)
                 self._read_head()
         except BaseException:
             self._file.close()
@@ -193,37 +204,49 @@ class TiffImage:
         self._file.close()
 
     def _read_head(self) -> None:
-        page: Any = self._file.pages.first
-        self._page = page
+        page = self._page
         self.height, self.width = int(page.imagelength), int(page.imagewidth)
-        self._is_grey = page.photometric in _GREYS
-        self._require_known_colours()
-        self._num_planes = page.samplesperpixel if page.planarconfig == PLANARCONFIG.SEPARATE else 1
-        self._num_across = -(-self.width // page.tilewidth) if page.is_tiled else 1
-        if page.is_final:
-            self._step = ROWS_AT_ONCE
-        else:
-            self._step = page.tilelength if page.is_tiled else min(page.rowsperstrip, self.height)
-        row_bytes = page.samplesperpixel * page.dtype.itemsize
-        row_bytes *= self._num_across * page.tilewidth if page.is_tiled else self.width
-        if self._step * row_bytes > MOST_BYTES_AT_ONCE:
+        self.num_samples = int(page.samplesperpixel)
+        if page.dtype is None or page.imagedepth != 1 or page.tags.valueof(_ORIENTATION, 1) != 1:
             raise DataError(
-                f"{self._path}: {'tiles' if page.is_tiled else 'strips'} of {self._step} rows are too large to decode",
-                "Save the image in tiles, for example of 512 x 512 pixels.",
+                f"{self._path}: a volume, numbers of an unknown type, or rotated by an orientation tag, which is not "
+                "read in parts",
+                "Save it upright, as one page of plain numbers.",
+            )
+        page.nodata = _find_fill(page)
+        # LERC has values that are missing: decoded, they would be 0
+        if page.compression == COMPRESSION.LERC or (
+            page.compression != COMPRESSION.NONE and page.compression not in TIFF.DECOMPRESSORS
+        ):
+            name = getattr(page.compression, "name", page.compression)
+            raise DataError(f"{self._path}: its compression {name} cannot be decoded", AS_TILES)
+        self._is_grey = page.photometric in _GREYS
+        self._num_planes = self.num_samples if page.planarconfig == PLANARCONFIG.SEPARATE else 1
+        if page.is_tiled:
+            self._step = int(page.tilelength), int(page.tilewidth)
+        else:
+            self._step = min(int(page.rowsperstrip), self.height), self.width
+        sample_bytes = (self.num_samples // self._num_planes) * page.dtype.itemsize
+        if not page.is_final and math.prod(self._step) * sample_bytes > MOST_BYTES_AT_ONCE:
+            kind = "tiles" if page.is_tiled else "strips"
+            raise DataError(
+                f"{self._path}: {kind} of {self._step[0]:,} x {self._step[1]:,} pixels are too large to decode",
+                AS_TILES,
             )
         self._require_whole()
 
-    def _require_known_colours(self) -> None:
+    def require_photo(self) -> None:
+        """Require colours that `read` can turn into RGB.
+
+        Raises:
+            DataError: They are of another kind.
+        """
         page = self._page
         problem = ""
         if page.sampleformat != 1 or page.bitspersample not in (8, 16):
             problem = f"{page.bitspersample} bits a channel of format {page.sampleformat}"
-        elif page.imagedepth != 1 or (_ORIENTATION in page.tags and page.tags[_ORIENTATION].value != 1):
-            problem = "a volume, or rotated by an orientation tag"
         elif page.photometric == PHOTOMETRIC.PALETTE:
-            if page.bitspersample == 8 and page.colormap is not None:
-                self._palette = (page.colormap.T >> 8).astype(np.uint8)  # (256, 3)
-            else:
+            if page.bitspersample != 8 or page.colormap is None:
                 problem = "a palette that does not have 256 colours"
         elif not (self._is_grey and page.samplesperpixel <= 2):
             is_jpeg = page.compression == COMPRESSION.JPEG and page.photometric == PHOTOMETRIC.YCBCR
@@ -239,14 +262,40 @@ class TiffImage:
     def _require_whole(self) -> None:
         """Refuse a truncated file now rather than after an hour of labelling."""
         page = self._page
-        tile_rows = page.tilelength if page.is_tiled else min(page.rowsperstrip, self.height)
-        expected = self._num_planes * self._num_across * -(-self.height // tile_rows)
+        expected = self._num_planes * math.prod(self._count_segments())
         end = max((at + size for at, size in zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
         if len(page.dataoffsets) != expected or end > self._file.filehandle.size:
-            raise DataError(f"{self._path}: the file or its list of tiles is truncated", "Replace the file.")
+            raise DataError(
+                f"{self._path}: the file or its list of tiles is truncated", "Replace the file.", "truncated-image"
+            )
+
+    def _count_segments(self) -> tuple[int, int]:
+        """Return how many tiles or strips a plane has down and across."""
+        return -(-self.height // self._step[0]), -(-self.width // self._step[1])
+
+    @property
+    def palette(self) -> np.ndarray | None:
+        """Colours (256, 3) uint8 of the palette; None without one."""
+        colours = self._page.colormap
+        return None if colours is None else (colours.T >> 8).astype(np.uint8)
+
+    @property
+    def is_lossy(self) -> bool:
+        """Whether the values may differ from those that were saved."""
+        return self._page.compression in _LOSSY
+
+    @property
+    def is_inverted(self) -> bool:
+        """Whether 0 is white."""
+        return bool(self._page.photometric == PHOTOMETRIC.MINISWHITE)
+
+    @property
+    def is_in_strips(self) -> bool:
+        """Whether whole rows are decoded to read some of their columns."""
+        return not self._page.is_tiled and not self._page.is_final
 
     def read(self, rows: slice, columns: slice) -> np.ndarray:
-        """Return a part of the image; parts are read from top to bottom.
+        """Return a part of the image in the colours that `load_image` gives; `require_photo` comes before.
 
         Args:
             rows: Rows of the part, with explicit start and stop.
@@ -256,15 +305,57 @@ class TiffImage:
         Raises:
             DataError: The file is broken.
         """
-        first, last = rows.start // self._step, (rows.stop - 1) // self._step
-        for number in [number for number in self._rows if not first <= number <= last]:
-            del self._rows[number]
-        for number in range(first, last + 1):
-            if number not in self._rows:
-                with _naming(self._path):
-                    self._rows[number] = self._convert(self._decode(number))
-        part = np.concatenate([self._rows[number][:, columns] for number in range(first, last + 1)])
-        return part[rows.start - first * self._step :][: rows.stop - rows.start]
+        return self.convert(self.read_samples(rows, columns))
+
+    def read_samples(self, rows: slice, columns: slice) -> np.ndarray:
+        """Return the numbers of a part of the image as they are stored; missing tiles are the nodata value, or 0.
+
+        Args:
+            rows: Rows of the part, with explicit start and stop.
+            columns: Its columns likewise.
+        Shapes:
+            out (h, w, S).
+        Raises:
+            DataError: The file is broken.
+        """
+        shape = (rows.stop - rows.start, columns.stop - columns.start, self.num_samples)
+        part = np.full(shape, self._page.nodata, dtype=self._page.dtype)
+        with _naming(self._path):
+            if self._page.is_final:
+                self._read_plain(part, rows.start, columns.start)
+            else:
+                self._read_segments(part, rows, columns)
+        return part
+
+    def _read_segments(self, part: np.ndarray, rows: slice, columns: slice) -> None:
+        (tall, wide), (num_down, num_across) = self._step, self._count_segments()
+        down = range(rows.start // tall, -(-rows.stop // tall))
+        self._kept = {index: kept for index, kept in self._kept.items() if index // num_across % num_down in down}
+        num_deep = self.num_samples // self._num_planes
+        across = range(columns.start // wide, -(-columns.stop // wide))
+        for plane, row, column in itertools.product(range(self._num_planes), down, across):
+            segment = self._decode((plane * num_down + row) * num_across + column)
+            if segment is None:
+                continue
+            top, left = row * tall, column * wide
+            first, start = max(rows.start - top, 0), max(columns.start - left, 0)
+            taken = segment[first : rows.stop - top, start : columns.stop - left]
+            at, begin = top + first - rows.start, left + start - columns.start
+            into = part[..., plane : plane + num_deep]
+            into[at : at + taken.shape[0], begin : begin + taken.shape[1]] = taken
+
+    def _read_plain(self, part: np.ndarray, top: int, left: int) -> None:
+        """Read rows that are stored one after another, not compressed: of each only the columns of the part."""
+        page, (height, width, _) = self._page, part.shape
+        num_deep = self.num_samples // self._num_planes
+        pixel_bytes = num_deep * page.dtype.itemsize
+        together = height if width == self.width else 1  # rows without a gap between them
+        for plane, row in itertools.product(range(self._num_planes), range(0, height, together)):
+            at = page.dataoffsets[0] + ((plane * self.height + top + row) * self.width + left) * pixel_bytes
+            data = self._read_bytes(at, together * width * pixel_bytes)
+            values = np.frombuffer(data, page.dtype.newbyteorder(self.byteorder))
+            into = part[row : row + together, :, plane : plane + num_deep]
+            into[:] = values.reshape(into.shape)
 
     def iter_samples(self) -> Iterator[np.ndarray]:
         """Yield the numbers of all pixels as they are stored, a row of tiles at a time, (R, W, S).
@@ -272,63 +363,50 @@ class TiffImage:
         Raises:
             DataError: The file is broken.
         """
-        for number in range(-(-self.height // self._step)):
-            with _naming(self._path):
-                yield self._decode(number)
+        tall = ROWS_AT_ONCE if self._page.is_final else self._step[0]
+        for top in range(0, self.height, tall):
+            yield self.read_samples(slice(top, min(top + tall, self.height)), slice(0, self.width))
 
-    def _decode(self, number: int) -> np.ndarray:
-        """Return the samples of a row of tiles, (R, W, S) uint8 or uint16; missing tiles are black."""
-        page, top = self._page, number * self._step
-        num_rows = min(self._step, self.height - top)
-        samples = np.zeros((num_rows, self.width, page.samplesperpixel), dtype=page.dtype)
-        num_deep = page.samplesperpixel // self._num_planes
-        for plane in range(self._num_planes):
-            into = samples[..., plane : plane + num_deep]
-            if page.is_final:
-                row_bytes = self.width * num_deep * page.dtype.itemsize
-                at = page.dataoffsets[0] + (plane * self.height + top) * row_bytes
-                values = np.frombuffer(
-                    self._read_bytes(at, num_rows * row_bytes), page.dtype.newbyteorder(self.byteorder)
-                )
-                into[:] = values.reshape(into.shape)
-                continue
-            num_down = -(-self.height // self._step)
-            start = (plane * num_down + number) * self._num_across
-            for index in range(start, start + self._num_across):
-                if not page.databytecounts[index]:
-                    continue
-                data = self._read_bytes(page.dataoffsets[index], page.databytecounts[index])
-                tables = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader}
-                decoded, (_, _, _, left, _), _ = page.decode(data, index, **tables)
-                tile = decoded[0, :num_rows, : self.width - left]
-                into[: len(tile), left : left + tile.shape[1]] = tile
-        return samples
+    def _decode(self, index: int) -> np.ndarray | None:
+        """Return the samples of a tile or strip, (h, w, S); None if it is missing."""
+        if index in self._kept:
+            return self._kept[index]
+        page = self._page
+        if not page.databytecounts[index]:
+            return None
+        data = self._read_bytes(page.dataoffsets[index], page.databytecounts[index])
+        decoded = page.decode(data, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader)[0]
+        segment: np.ndarray = decoded[0]
+        if self._keeps_rows:
+            self._kept[index] = segment
+        return segment
 
     def _read_bytes(self, at: int, count: int) -> bytes:
         handle = self._file.filehandle
         handle.seek(at)
         data = handle.read(count)
         if len(data) != count:
-            raise DataError(f"{self._path}: the file is truncated", "Replace the file.")
+            raise DataError(f"{self._path}: the file is truncated", "Replace the file.", "truncated-image")
         return data
 
-    def _convert(self, samples: np.ndarray) -> np.ndarray:
-        """Return samples (R, W, S) as (R, W, 3) uint8 RGB, by the rules of `load_image`."""
-        rgb = self._convert_stored(samples)
+    def convert(self, samples: np.ndarray) -> np.ndarray:
+        """Return samples (h, w, S) as (h, w, 3) uint8 RGB, by the rules of `load_image`."""
+        rgb = self.convert_stored(samples)
         profile = self._page.iccprofile
         if not profile or (self._is_grey and samples.dtype == np.uint16):
             return rgb
         return convert_pixels(rgb[..., 0] if self._is_grey else rgb, bytes(profile))
 
-    def _convert_stored(self, samples: np.ndarray) -> np.ndarray:
-        if self._page.photometric == PHOTOMETRIC.PALETTE:
-            colours: np.ndarray = self._palette[samples[..., 0]]
+    def convert_stored(self, samples: np.ndarray) -> np.ndarray:
+        """Return samples as `convert` does, but in the colours as they are stored, of whatever profile."""
+        if self._page.photometric == PHOTOMETRIC.PALETTE and self.palette is not None:
+            colours: np.ndarray = self.palette[samples[..., 0]]
             return colours
         samples = samples[..., : 1 if self._is_grey else 3]
         if samples.dtype == np.uint16:  # Pillow keeps the upper byte of colours
             samples = (samples.astype(np.uint32) + 128) // 257 if self._is_grey else samples >> 8
         rgb = np.repeat(samples.astype(np.uint8), 3 if self._is_grey else 1, axis=-1)
-        return 255 - rgb if self._page.photometric == PHOTOMETRIC.MINISWHITE else rgb
+        return 255 - rgb if self.is_inverted else rgb
 
     def read_geo_tags(self) -> list[GeoTag]:
         """Return the tags that georeference the image, as raw bytes in the form that tifffile writes."""
@@ -341,7 +419,12 @@ class TiffImage:
 
 
 def save_label_tiff(
-    path: Path, bands: Iterator[np.ndarray], image: TiffImage, label_space: LabelSpace | None = None
+    path: Path,
+    bands: Iterator[np.ndarray],
+    image: TiffImage,
+    label_space: LabelSpace | None = None,
+    *,
+    void_id: int | None = None,
 ) -> None:
     """Write ids as a tiled TIFF as they are computed: grey, or of 8 bits with the class colours as its palette.
 
@@ -350,6 +433,7 @@ def save_label_tiff(
         bands: Ids from top to bottom, (R, W) uint8 or uint16; the R add up to the height of the image.
         image: The image that was labelled, whose georeference is copied.
         label_space: The classes, whose colours are the palette. Default: grey.
+        void_id: The id of pixels without data, which is named as the nodata value; None if there are none.
     """
     first = next(bands)
     size = (image.height, image.width)
@@ -367,7 +451,7 @@ def save_label_tiff(
             **_describe_kind(first.dtype, label_space),
             metadata=None,
             software=False,
-            extratags=image.read_geo_tags(),
+            extratags=[*image.read_geo_tags(), *_name_nodata(void_id)],
             maxworkers=1,  # more workers collect half a gigabyte of tiles before they start
         )
 

@@ -28,6 +28,9 @@ WIDTH, HEIGHT, BITS, PHOTOMETRIC, ORIENTATION, NUM_BANDS, EXTRA_SAMPLES, SAMPLE_
     42113,
 )
 """Codes of tags; the last one is GDAL's, for the value that stands for no data."""
+MOST_PX = 178_956_970
+"""Pixels of a page that is read as a whole, as many as Pillow reads of any file."""
+AS_TILES = "Save it in tiles: gdal_translate -co TILED=YES -co COMPRESS=DEFLATE -co BIGTIFF=IF_SAFER IN OUT.tif."
 PALETTE = 3
 """The photometric interpretation of images with a palette."""
 _NEEDED, _SINGLE = (WIDTH, HEIGHT), (PHOTOMETRIC, ORIENTATION, NUM_BANDS)

@@ -17,7 +17,7 @@ from atrous.core.labels import VOID_COLOUR, LabelSpace
 from atrous.core.output_folder import require_place, require_replaceable
 from atrous.core.words import describe_count
 from atrous.data.contracts import SegmentationDataset
-from atrous.data.samples import find_form
+from atrous.data.samples import find_form, find_window
 from atrous.reports.html import render_page
 from atrous.reports.tables import format_colour
 
@@ -130,11 +130,11 @@ def _draw_sheet(datasets: Sequence[SegmentationDataset]) -> Iterator[Thumbnail]:
 def _draw_findings(findings: Sequence[Finding], datasets: Sequence[SegmentationDataset]) -> dict[str, Thumbnail]:
     """Draw the pairs of the files that errors and warnings name, by the name of the file."""
     wanted = {name for finding in findings if finding.severity != "note" for name in finding.files}
-    drawn = {}
+    drawn: dict[str, Thumbnail] = {}
     for dataset in datasets if wanted else ():
         for index in range(len(dataset)):
             names = {str(dataset.image_path(index)), str(dataset.mask_path(index)), dataset.key(index)} & wanted
-            thumbnail = _draw(dataset, index) if names else None
+            thumbnail = _draw(dataset, index) if names - drawn.keys() else None  # of many blocks the first one
             if thumbnail is not None:
                 drawn.update(dict.fromkeys(names, thumbnail))
     return drawn
@@ -144,11 +144,16 @@ def _draw(dataset: SegmentationDataset, index: int) -> Thumbnail | None:
     """Return an image with its mask; alone if the mask cannot be drawn over it; None if it cannot be read."""
     from atrous.images.bands import load_bands, stretch_bands  # OpenCV; reports of runs are written without it
     from atrous.images.encode import encode_thumbnail
+    from atrous.images.windows import load_window
 
     path, labels = dataset.image_path(index), None
     try:
         form = find_form(dataset)
-        image = dataset.get(index).image if path is None else load_bands(path, form).image
+        window = find_window(dataset, index)
+        if path is None:
+            image = dataset.get(index).image
+        else:
+            image = (load_bands(path, form) if window is None else load_window(path, window, form)).image
     except (DataError, UsageError):
         return None
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from atrous.data.contracts import Splits
 from atrous.data.inventory import Pair
 from atrous.data.mask_reader import MaskReader
 from atrous.data.pairs import PairDataset
+from atrous.images.windows import Window
 
 SplitName = Literal["train", "val"]
 
@@ -41,7 +42,12 @@ def save_images(run: RunFolder, config: DataConfig, splits: Splits) -> None:
     record: dict[str, Any] = {"layout": splits.layout, "label_space": splits.train.label_space.to_json()}
     for name, dataset in (("train", splits.train), ("val", splits.val)):
         files = [
-            (pair.key, os.path.relpath(pair.image, root), pair.mask and os.path.relpath(pair.mask, root))
+            (
+                pair.key,
+                os.path.relpath(pair.image, root),
+                pair.mask and os.path.relpath(pair.mask, root),
+                *(() if pair.window is None else astuple(pair.window)),
+            )
             for pair in dataset.pairs
         ]
         record[name] = {"name": dataset.name, "files": files}
@@ -118,8 +124,8 @@ def _load_images(run: RunFolder, root: Path, reader: MaskReader) -> _KeptImages:
         datasets = {}
         for name in ("train", "val"):
             pairs = tuple(
-                Pair(str(key), root / image, root / mask if mask is not None else None)
-                for key, image, mask in record[name]["files"]
+                Pair(str(key), root / image, root / mask if mask is not None else None, _read_window(*window))
+                for key, image, mask, *window in record[name]["files"]
             )
             datasets[name] = PairDataset(str(record[name]["name"]), space, pairs, reader)
         return _KeptImages(str(record["layout"]), **datasets)
@@ -128,6 +134,13 @@ def _load_images(run: RunFolder, root: Path, reader: MaskReader) -> _KeptImages:
             f"{run.images}: cannot be read: {type(error).__name__}: {error}",
             "Restore the file as the training wrote it; without it the images are chosen again.",
         ) from error
+
+
+def _read_window(*numbers: Any) -> Window | None:
+    if not numbers:
+        return None
+    top, left, height, width, whole = numbers
+    return Window(int(top), int(left), int(height), int(width), (int(whole[0]), int(whole[1])))
 
 
 def _list_missing(dataset: PairDataset) -> list[Path]:

@@ -24,7 +24,7 @@ from atrous.data.build import build_loader, compute_fingerprint, list_pass
 from atrous.data.contracts import Splits
 from atrous.data.input_statistics import describe_input, measure_input
 from atrous.data.rare import plan_rare_crops
-from atrous.data.samples import find_form, read_sample
+from atrous.data.samples import find_form, find_window, read_sample
 from atrous.data.sampling import Batch
 from atrous.data.statistics import MaskStatistics, compute_class_weights
 from atrous.inference.precision import computes_bf16
@@ -268,10 +268,15 @@ def _plan(
         measure=measure,
     )
     if len(one_pass) > len(splits.train):
-        message = (
-            f"images with {', '.join(training.hard_classes)} appear {training.hard_repeats} times per epoch: "
-            f"{describe_count(len(one_pass), 'image')} instead of {len(splits.train):,}"
-        )
+        reasons = []
+        if not isinstance(training.hard_classes, str):
+            listed = ", ".join(training.hard_classes)
+            reasons.append(f"images with {listed} appear {training.hard_repeats} times per epoch")
+        if any(find_window(splits.train, index) for index in range(len(splits.train))):
+            crop = f"{training.crop:,} x {training.crop:,}"
+            reasons.append(f"a block of a raster appears as often as crops of {crop} pixels fit into it")
+        samples = describe_count(len(one_pass), "image")
+        message = f"{'; '.join(reasons)}: {samples} per epoch instead of {len(splits.train):,}"
         journal.log(Note("images-repeated", message))
     epochs = plan.total_steps / plan.steps_per_epoch
     share = f": {min(epochs, 1.0):.0%} of the {describe_count(len(splits.train), 'image')} are seen"
@@ -352,6 +357,8 @@ def _choose_cache_bytes(
     budget = compute_cache_bytes() if cache_mib is None else cache_mib * 2**20
     if not budget or not splits.is_repeatable or splits.train.image_path(0) is None:
         return 0
+    if all(find_window(splits.train, index) for index in range(len(splits.train))):
+        return 0  # of which windows are read, each another one
     sample = read_sample(splits.train, 0)
     pixel_bytes = (sample.image.nbytes + sample.labels.nbytes) / sample.labels.size
     needed = (int(statistics.pixels.sum()) + statistics.ignored_pixels) * pixel_bytes * max(workers, 1)

@@ -15,7 +15,7 @@ from atrous.core.labels import IGNORE_INDEX, LabelSpace
 from atrous.core.records import MessageCallback, Note, ProgressCallback, Scores
 from atrous.core.run_folder import RunFolder
 from atrous.data.contracts import SegmentationDataset
-from atrous.data.samples import read_sample
+from atrous.data.samples import find_window, read_sample
 from atrous.images.bands import show_bands
 from atrous.images.decode import load_header
 from atrous.images.encode import draw_overlay, encode_jpeg, encode_png, save_encoded
@@ -129,6 +129,8 @@ class Validator:
         return (time.perf_counter() - started) * len(self.dataset)
 
     def _read_size(self, index: int) -> tuple[int, int]:
+        if (window := find_window(self.dataset, index)) is not None:
+            return window.size
         path = self.dataset.image_path(index)
         if path is not None:
             header = load_header(path)

@@ -60,7 +60,7 @@ def check_mostly_void(survey: Survey) -> Iterator[Finding]:
             if item.mask is None or not item.mask.counts:
                 continue
             num_void = sum(item.mask.counts.get(number, 0) for number in ignored)
-            num_pixels = item.mask.size[0] * item.mask.size[1]
+            num_pixels = sum(item.mask.counts.values())
             void, total = void + num_void, total + num_pixels
             if num_void >= VOID_SHARE * num_pixels:
                 files.append(str(item.mask_path or item.key))

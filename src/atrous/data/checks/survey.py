@@ -5,13 +5,13 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from atrous.core.findings import Finding
 from atrous.core.split_options import DEFAULT_SPLIT, SplitOptions
 from atrous.data import CHECKS
-from atrous.data.facts import DatasetFacts
+from atrous.data.facts import DatasetFacts, join_blocks
 from atrous.data.inventory import Inventory
 
 FEW_EXCLUDED = 20
@@ -75,6 +75,8 @@ Check = Callable[[Survey], Iterator[Finding]]
 
 def run_checks(survey: Survey) -> list[Finding]:
     """Run every check on some data, in the order of the table."""
+    train, val = (None if split is None else join_blocks(split) for split in (survey.train, survey.val))
+    survey = replace(survey, train=train, val=val)
     findings: list[Finding] = []
     for code in CHECKS:
         check: Check = CHECKS.load(code)

@@ -40,6 +40,8 @@ def propose_split(survey: Survey, code: str, ids: Collection[int] = ()) -> dict[
         return {}
     if len(survey.train.items) + len(survey.val.items) > MOST_ITEMS:
         return {}
+    if any(item.window is not None for split in survey.splits for item in split.items):
+        return {}  # whose blocks are divided, and no files
     items = [item for split in survey.splits for item in split.items if item.mask]
     if any(sum(number in item.mask.counts for item in items if item.mask) < 2 for number in ids):
         return {}

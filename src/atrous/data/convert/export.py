@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from atrous.core.errors import UsageError, note_on_stop
+from atrous.core.errors import DataError, UsageError, note_on_stop
 from atrous.core.files import atomic_path
 from atrous.core.output_folder import hold_folder
 from atrous.core.records import Progress, ProgressCallback
@@ -15,6 +15,7 @@ from atrous.core.registry import describe_choices
 from atrous.data import CONVERTERS, WRITTEN
 from atrous.data.contracts import SegmentationDataset
 from atrous.data.convert.contracts import Converter, Export, LabelledImage
+from atrous.data.samples import find_window
 from atrous.data.writing import require_empty
 from atrous.images.encode import encode_png, save_encoded
 
@@ -54,6 +55,11 @@ def export_dataset(dataset: SegmentationDataset, to_format: str, out: Path, prog
     def iter_images() -> Iterator[LabelledImage]:
         for index in range(len(dataset)):
             key, source = dataset.key(index), dataset.image_path(index)
+            if find_window(dataset, index) is not None:
+                raise DataError(
+                    f"{source}: is read in windows, and annotations are of whole images",
+                    "Cut the image and its mask into smaller ones.",
+                )
             target = out / IMAGES / f"{key}{'.png' if source is None else source.suffix}"
             if source is None:
                 save_encoded(target, encode_png(dataset.get(index).image))

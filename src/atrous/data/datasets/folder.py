@@ -19,6 +19,7 @@ from atrous.data.file_names import find_beside, find_forms, find_kinds, guess_pl
 from atrous.data.inventory import STEM, FileSet, Inventory, Pair, list_folder, take_inventory
 from atrous.data.pair_list import read_pair_list
 from atrous.data.pairs import build_pair_splits, find_pairs
+from atrous.data.rasters import cut_rasters, drop_unlabelled
 
 LAYOUTS = """images/ and masks/ (or labels/, annotations/, gt/), with or without train/ and val/ inside both
   train/images/, train/masks/, val/images/, val/masks/
@@ -61,10 +62,12 @@ def build_folder(root: Path, request: DataRequest = DEFAULT_REQUEST) -> Splits:
         ConfigError: An id is both named and ignored.
     """
     layout = _recognise(root, request)
+    splits, cut_notes = cut_rasters(layout.splits, request.page)
+    layout = replace(layout, splits=splits, notes=(*layout.notes, *cut_notes))
     notes = list(layout.notes)
     pairs = [pair for split in layout.splits.values() for pair in split]
     ids = None
-    if request.classes is None:
+    if request.classes is None or any(pair.window is not None for pair in pairs):
         found = read_ids(pairs, request.mask_reader, request.progress)
         ids = {pair.key: numbers for pair, numbers in zip(pairs, found, strict=True)}
     named = request.classes if request.classes is not None else _read_class_names(root, layout)
@@ -80,11 +83,14 @@ def build_folder(root: Path, request: DataRequest = DEFAULT_REQUEST) -> Splits:
             notes.append(Note("classes-not-named", message))
     else:
         space = name_classes(named, request.ignore)
+    if ids is not None:
+        splits, dropped = drop_unlabelled(splits, ids, space)
+        notes += dropped
     return build_pair_splits(
         root,
         root.resolve().name,
         space,
-        layout.splits,
+        splits,
         request,
         layout=layout.description,
         notes=notes,

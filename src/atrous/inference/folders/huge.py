@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from atrous.core.errors import DataError
 from atrous.core.records import Progress, ProgressCallback
-from atrous.images.tiff import TiffImage, save_label_tiff
+from atrous.images.tiff import save_label_tiff
+from atrous.images.windows import RasterImage
 from atrous.inference.labelling.labeller import Labeller
 from atrous.inference.labelling.tiles import compute_starts
 
@@ -39,12 +40,7 @@ def label_tiff(
         DataError: The image is broken, or of a kind that is not read.
         MachineError: The memory does not suffice.
     """
-    if not labeller.form.is_photo:
-        raise DataError(
-            f"{path}: is larger than memory, and the model takes {labeller.form.describe()}",
-            "Cut it into smaller images: only RGB or grey of 8 or 16 bits is read in parts.",
-        )
-    with TiffImage(path) as image:
+    with RasterImage(path, labeller.form, keeps_rows=True) as image:
         window = labeller.find_streamed_window(image.height, image.width)
         total = len(compute_starts(image.height, window)) * len(compute_starts(image.width, window))
 
@@ -52,19 +48,25 @@ def label_tiff(
             if progress is not None:
                 progress(Progress(f"labelling {path.name}", done, total, f"windows of {window}"))
 
-        ids = labeller.iter_ids(_WatchedImage(image, tell), window, min_confidence=min_confidence)
-        save_label_tiff(target, ids, image, labeller.label_space if palette else None)
+        source = _StreamedImage(image, tell)
+        ids = labeller.iter_ids(source, window, min_confidence=min_confidence, find_missing=source.take_missing)
+        void_id = None if image.stored.nodata is None else labeller.label_space.void_id
+        save_label_tiff(target, ids, image.tiff, labeller.label_space if palette else None, void_id=void_id)
         tell(total)
         return image.height, image.width, window
 
 
 @dataclass
-class _WatchedImage:
-    """An `ImageSource` over a TIFF that reports how many parts were read before each new one."""
+class _StreamedImage:
+    """An `ImageSource` over a TIFF that reports how many parts were read before each new one.
 
-    image: TiffImage
+    It remembers where the parts lack data, until `take_missing` has passed them.
+    """
+
+    image: RasterImage
     tell: Callable[[int], None]
     num_read: int = 0
+    _missing: list[tuple[slice, slice, np.ndarray]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.height, self.width = self.image.height, self.image.width
@@ -72,4 +74,20 @@ class _WatchedImage:
     def read(self, rows: slice, columns: slice) -> Tensor:
         self.tell(self.num_read)
         self.num_read += 1
-        return torch.from_numpy(self.image.read(rows, columns)).permute(2, 0, 1)
+        part, is_missing = self.image.read(rows, columns)
+        if is_missing is not None:
+            self._missing.append((rows, columns, is_missing))
+        values = part if part.dtype == np.uint8 else part.astype(np.float32)
+        return torch.from_numpy(values).permute(2, 0, 1)
+
+    def take_missing(self, rows: slice) -> np.ndarray | None:
+        """Return the pixels without data in some rows, (R, W) bool; None if there are none. Rows come in order."""
+        found: np.ndarray | None = None
+        for its_rows, columns, is_missing in self._missing:
+            first, last = max(rows.start, its_rows.start), min(rows.stop, its_rows.stop)
+            if first < last:
+                found = np.zeros((rows.stop - rows.start, self.width), dtype=bool) if found is None else found
+                part = is_missing[first - its_rows.start : last - its_rows.start]
+                found[first - rows.start : last - rows.start, columns] |= part
+        self._missing = [piece for piece in self._missing if piece[0].stop > rows.stop]
+        return found

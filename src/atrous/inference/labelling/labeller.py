@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple
@@ -284,18 +284,29 @@ class Labeller:
         yield first
         yield from bands
 
-    def iter_ids(self, image: ImageSource, window: int, *, min_confidence: float = 0.0) -> Iterator[np.ndarray]:
+    def iter_ids(
+        self,
+        image: ImageSource,
+        window: int,
+        *,
+        min_confidence: float = 0.0,
+        find_missing: Callable[[slice], np.ndarray | None] = lambda rows: None,
+    ) -> Iterator[np.ndarray]:
         """Label an image that need not be in memory, in windows; DenseCRF is not applied.
 
         Args:
             image: What is labelled.
             window: Side of the windows in pixels.
             min_confidence: Pixels below it, in [0, 1], get the id of void.
+            find_missing: Returns which pixels of some rows have no data, (R, W) bool, and get the id of void; None if
+                there are none.
         Yields: Ids of the data a band at a time, (R, W) uint8 or uint16.
         """
         for band in iter_bands(self._hold(), image, replace(self.protocol, window=window)):
             confidence = band.compute_confidence().cpu().numpy() if min_confidence > 0 else None
-            yield self.decode(_label(band.scores), confidence, min_confidence)
+            indices = _label(band.scores)
+            is_missing = find_missing(slice(band.start_row, band.start_row + len(indices)))
+            yield self.decode(indices, confidence, min_confidence, is_missing)
 
     def decode(
         self,

@@ -61,7 +61,13 @@ class JoinedDataset:
         return part.mask(inner)
 
     def get_part(self, index: int, rows: slice, columns: slice) -> Sample:
-        """Return a part of a sample that has a window."""
+        """Return a part of a sample that has a window.
+
+        Args:
+            index: Number of the sample.
+            rows: Rows of it, with explicit start and stop.
+            columns: Columns likewise.
+        """
         part, inner = self._places[index]
         return read_part(part, inner, rows, columns)
 

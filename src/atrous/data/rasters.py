@@ -59,14 +59,14 @@ def cut_rasters(splits: Splits, page: int | None = None) -> tuple[dict[str, tupl
 def drop_unlabelled(
     splits: Splits, ids: Mapping[str, Collection[int]], space: LabelSpace
 ) -> tuple[dict[str, tuple[Pair, ...]], tuple[Note, ...]]:
-    """Leave out the blocks of rasters in which no pixel is labelled.
+    """Skip the blocks of rasters in which no pixel is labelled.
 
     Args:
         splits: The pairs of each split.
         ids: The ids in the mask of each pair by its key; none of a mask that cannot be read.
         space: What they mean.
     Returns:
-        The other pairs, and how many were left out.
+        The other pairs, and how many were skipped.
     """
     known = {*space.ids}
     empty = {
@@ -81,9 +81,9 @@ def drop_unlabelled(
     }
     if not empty:
         return {split: tuple(pairs) for split, pairs in splits.items()}, ()
-    message = f"{describe_count(len(empty), 'block')} of rasters without a labelled pixel left out"
+    message = f"{describe_count(len(empty), 'block')} of rasters without a labelled pixel skipped"
     left = {split: tuple(pair for pair in pairs if pair.key not in empty) for split, pairs in splits.items()}
-    return left, (Note("blocks-left-out", message),)
+    return left, (Note("blocks-skipped", message),)
 
 
 def _cut(pair: Pair, page: int | None) -> tuple[list[Pair], Note | None]:

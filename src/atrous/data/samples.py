@@ -34,7 +34,12 @@ def find_form(dataset: SegmentationDataset) -> ImageForm:
 
 
 def find_window(dataset: SegmentationDataset, index: int) -> Window | None:
-    """Return the part of its files that a sample is; None for whole images, as those of data sets that say nothing."""
+    """Return the part of its files that a sample is; None for whole images, as those of data sets that say nothing.
+
+    Args:
+        dataset: The data set.
+        index: Number of the sample, from 0.
+    """
     find = getattr(dataset, "window", None)
     window: Window | None = None if find is None else find(index)
     return window

@@ -275,7 +275,11 @@ class TiffImage:
 
     @property
     def palette(self) -> np.ndarray | None:
-        """Colours (256, 3) uint8 of the palette; None without one."""
+        """Colours of the palette; None without one.
+
+        Shapes:
+            out (256, 3) uint8.
+        """
         colours = self._page.colormap
         return None if colours is None else (colours.T >> 8).astype(np.uint8)
 
@@ -390,7 +394,13 @@ class TiffImage:
         return data
 
     def convert(self, samples: np.ndarray) -> np.ndarray:
-        """Return samples (h, w, S) as (h, w, 3) uint8 RGB, by the rules of `load_image`."""
+        """Return samples as RGB, by the rules of `load_image`.
+
+        Args:
+            samples: What `read_samples` gives.
+        Shapes:
+            in (h, w, S); out (h, w, 3) uint8.
+        """
         rgb = self.convert_stored(samples)
         profile = self._page.iccprofile
         if not profile or (self._is_grey and samples.dtype == np.uint16):
@@ -398,7 +408,13 @@ class TiffImage:
         return convert_pixels(rgb[..., 0] if self._is_grey else rgb, bytes(profile))
 
     def convert_stored(self, samples: np.ndarray) -> np.ndarray:
-        """Return samples as `convert` does, but in the colours as they are stored, of whatever profile."""
+        """Return samples as `convert` does, but in the colours as they are stored, of whatever profile.
+
+        Args:
+            samples: The samples.
+        Shapes:
+            in (h, w, S); out (h, w, 3) uint8.
+        """
         if self._page.photometric == PHOTOMETRIC.PALETTE and self.palette is not None:
             colours: np.ndarray = self.palette[samples[..., 0]]
             return colours

@@ -127,6 +127,10 @@ class RasterImage:
 def open_tiff(path: Path, page: int | None = None, *, keeps_rows: bool = False) -> TiffImage:
     """Open a TIFF that is read in parts; see `TiffImage`.
 
+    Args:
+        path: The file.
+        page: Its page, from 1. None: the first one.
+        keeps_rows: See `TiffImage`.
     Raises:
         DataError: The file is no TIFF, is damaged, or cannot be read in parts.
         MachineError: The package that does it is not installed.

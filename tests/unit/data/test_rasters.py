@@ -96,7 +96,7 @@ def test_a_raster_is_divided_into_blocks_that_hold_its_pixels(tmp_path: Path) ->
             np.testing.assert_array_equal(sample.labels, labels[window.rows, window.columns])
             assert sample.key == dataset.key(index) == f"scene@y{window.top}x{window.left}"
     codes = {note.code for note in splits.notes}
-    assert {"rasters-in-windows", "held-out", "blocks-left-out"} <= codes
+    assert {"rasters-in-windows", "held-out", "blocks-skipped"} <= codes
 
 
 @pytest.mark.parametrize("rotation", [0.0, 45.0])

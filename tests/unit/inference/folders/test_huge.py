@@ -215,7 +215,10 @@ def test_tiles_that_are_not_stored_are_black(tmp_path: Path) -> None:
 
 REFUSED: dict[str, tuple[dict[str, object], str]] = {
     "cmyk": ({"photometric": "separated", "shape": (120, 120, 4)}, "SEPARATED"),
-    "float": ({"photometric": "minisblack", "shape": (120, 120), "dtype": np.float32}, "float32, and RGB of uint8 are wanted"),
+    "float": (
+        {"photometric": "minisblack", "shape": (120, 120), "dtype": np.float32},
+        "float32, and RGB of uint8 are wanted",
+    ),
     "turned": ({"extratags": [(274, "H", 1, 6, True)]}, "rotated by an orientation tag"),
     "one long strip": ({"compression": "zlib", "rowsperstrip": 120}, "too large to decode"),
 }

@@ -118,7 +118,7 @@ def test_the_classes_that_the_first_stage_scored_lowest_stand_twice_in_a_pass(wh
     assert holding > 0
     (line,) = [line for line in said if " times per epoch" in line]
     assert line.startswith(
-        f"images with {', '.join(names)} appear 2 times per epoch: {12 + holding} images instead of 12"
+        f"images with {', '.join(names)} appear 2 times per epoch: {12 + holding} images per epoch instead of 12"
     )
     plan = load_checkpoint(run.folder / "last.ckpt").record["plan"]
     assert plan["steps_per_epoch"] == (12 + holding) / 2

@@ -16,7 +16,7 @@ FILES = [
     for path in [place]
     if path.is_file()
     and path.suffix in KINDS
-    and not {"__pycache__", ".git", ".env"} & set(path.parts)
+    and not {"__pycache__", ".git"} & set(path.parts)
     and path != Path(__file__)
 ]
 FOREIGN = re.compile(r"/(?:home|Users|root|work)/\w|\bTODO\b|\bFIXME\b")

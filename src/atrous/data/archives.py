@@ -27,8 +27,8 @@ LARGEST_RATIO, SPARE_BYTES = 200, 2**26
 MOST_MEMBERS = 2**22
 _PIECE_BYTES = _HEADER_BYTES = 2**20
 """What tarfile may read at once: more is asked for only by a header that says so, before any member is known."""
-_BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OverflowError)
-"""What the two modules raise for damaged archives; NotImplementedError is zipfile's for an unknown compression."""
+_BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OverflowError)
+"""What the two modules raise for damaged archives; zipfile says an unknown compression with a RuntimeError."""
 Kind = Literal["zip", "tar", "tar.gz"]
 
 
@@ -258,7 +258,7 @@ def _explain_damage(place: Path | str) -> Iterator[None]:
         yield
     except AtrousError:
         raise
-    except (*_BROKEN, OSError, RuntimeError) as error:
+    except (*_BROKEN, OSError) as error:
         raise_shortage(error)
         is_refused = isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile)
         reason = f"{'cannot be read' if is_refused else 'damaged or cut off'}: {describe_reason(error)}"

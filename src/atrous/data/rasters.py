@@ -68,16 +68,13 @@ def drop_unlabelled(
     Returns:
         The other pairs, and how many were skipped.
     """
-    known = {*space.ids}
     empty = {
         pair.key
         for pairs in splits.values()
         for pair in pairs
         if pair.window is not None
         and ids[pair.key]
-        and not known & {*ids[pair.key]}
-        # unknown ids are no void: the checks report them
-        and {*ids[pair.key]} <= {*space.ignored_ids}
+        and {*ids[pair.key]} <= {*space.ignored_ids}  # unknown ids are no void: the checks report them
     }
     if not empty:
         return {split: tuple(pairs) for split, pairs in splits.items()}, ()

@@ -57,8 +57,13 @@ def compute_statistics(facts: DatasetFacts) -> MaskStatistics:
         ignored={number: totals[number] for number in space.ignored_ids if number in totals},
         num_masks=len(facts.items),
         longest_side_px=max((side for item in facts.items if item.mask for side in item.mask.size), default=0),
-        block_pixels=np.array([item.window.height * item.window.width if item.window else 0 for item in facts.items]),
+        block_pixels=_count_block_pixels(facts),
     )
+
+
+def _count_block_pixels(facts: DatasetFacts) -> np.ndarray | None:
+    sizes = [item.window.size if item.window else (0, 0) for item in facts.items]
+    return np.prod(sizes, axis=1) if any(height for height, _ in sizes) else None
 
 
 def compute_class_weights(pixels: np.ndarray) -> tuple[float, ...]:

@@ -32,7 +32,7 @@ from atrous.core.words import describe_count
 from atrous.images.extra_formats import EXTRA_SUFFIXES, open_extra
 from atrous.images.file_kinds import identify_format
 from atrous.images.plain import decode_plain_jpeg
-from atrous.images.profile import convert_to_srgb, find_profile_use
+from atrous.images.profile import convert_to_srgb, has_other_colours
 from atrous.images.stored_values import StoredMask, read_colours, read_numbers
 from atrous.images.tiff_pixels import is_misread, load_tiff_numbers, load_tiff_photo
 from atrous.images.tiff_tags import (
@@ -115,7 +115,7 @@ def load_image(source: ImageInput, page: int | None = None, *, as_stored: bool =
         _require_known_range(image, name)
         if isinstance(source, Image.Image):
             image = ImageOps.exif_transpose(image)  # a copy: the caller's image stays as it is, and at its page
-        elif (pixels := _decode_plain(image, as_stored=as_stored)) is not None:
+        elif (as_stored or not has_other_colours(image)) and (pixels := decode_plain_jpeg(image)) is not None:
             return np.ascontiguousarray(turn_upright(pixels, image.getexif().get(ExifTags.Base.Orientation, 1)))
         else:
             ImageOps.exif_transpose(image, in_place=True)
@@ -129,11 +129,6 @@ def _convert_photo(image: Image.Image, *, as_stored: bool) -> np.ndarray:
     if as_stored:
         image.info.pop("icc_profile", None)
     return np.array(convert_to_srgb(image))
-
-
-def _decode_plain(image: Image.Image, *, as_stored: bool) -> np.ndarray | None:
-    """Decode an opened JPEG that is plain and has no profile to apply; None of all others."""
-    return decode_plain_jpeg(image) if as_stored or find_profile_use(image) != "applied" else None
 
 
 def load_mask(source: ImageInput) -> np.ndarray:

@@ -39,10 +39,19 @@ def find_profile_use(image: Image.Image) -> ProfileUse:
     Args:
         image: The opened file.
     """
-    profile = image.info.get("icc_profile")
-    if not profile or is_srgb(profile):
+    if not has_other_colours(image):
         return ""
-    return "ignored" if build_transform(profile, image.mode) is None else "applied"
+    return "ignored" if build_transform(image.info["icc_profile"], image.mode) is None else "applied"
+
+
+def has_other_colours(image: Image.Image) -> bool:
+    """Whether an image has a profile of other colours than sRGB, whether or not it can be applied.
+
+    Args:
+        image: The opened file.
+    """
+    profile = image.info.get("icc_profile")
+    return profile is not None and len(profile) > 0 and not is_srgb(profile)
 
 
 def convert_to_srgb(image: Image.Image) -> Image.Image:
@@ -51,10 +60,11 @@ def convert_to_srgb(image: Image.Image) -> Image.Image:
     Args:
         image: The image, of 8 bits a channel; alpha is dropped.
     """
-    profile = image.info.get("icc_profile")
-    if profile and not is_srgb(profile) and (transform := build_transform(profile, image.mode)) is not None:
-        converted: Image.Image = transform.apply(_convert(image, _MODES[profile[16:20]]))
-        return converted
+    if has_other_colours(image):
+        profile = image.info["icc_profile"]
+        if (transform := build_transform(profile, image.mode)) is not None:
+            converted: Image.Image = transform.apply(_convert(image, _MODES[profile[16:20]]))
+            return converted
     return _convert(image, "RGB")
 
 

@@ -22,6 +22,8 @@ _LOSSY_FORMATS = {
     "JXL": "a JPEG XL image",
 }
 """Formats that are lossy, or do not say whether they are."""
+_LOSSY_COMPRESSIONS = (6, 7, 33003, 33005, 34712, 34892, 50001, 50002)
+"""Compressions of a TIFF: JPEG, JPEG 2000, DNG's lossy JPEG, WebP and JPEG XL."""
 _AS_NUMBERS = "A mask holds one whole number per pixel: write grey values or palette indices."
 _LOSSY = "Its values are changed at every edge; export the masks as PNG."
 
@@ -100,6 +102,20 @@ def read_colours(image: Image.Image, name: str) -> np.ndarray:
         channels = np.array(image.convert("RGB"), dtype=np.uint32)
     red, green, blue = np.moveaxis(channels, 2, 0)
     return np.asarray(red << 16 | green << 8 | blue)
+
+
+def refuse_lossy_tiff(compression: object, name: str) -> None:
+    """Refuse a mask that is compressed with losses, or may be.
+
+    Args:
+        compression: The number of its compression in the tags of the TIFF.
+        name: Its name for messages.
+    Raises:
+        DataError: It is.
+    """
+    if compression in _LOSSY_COMPRESSIONS:
+        message = f"{name}: the mask is compressed with losses, which blurs ids at every edge"
+        raise DataError(message, _LOSSY, "lossy-mask")
 
 
 def take_numbers(samples: np.ndarray, name: str) -> np.ndarray:

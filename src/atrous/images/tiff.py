@@ -36,10 +36,10 @@ BIG_TIFF_BYTES = 2**32 - 2**25
 """Size of uncompressed labels above which the offsets in a TIFF need 64 bits."""
 
 _GREYS = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE)
-_LOSSY = (COMPRESSION.JPEG, COMPRESSION.OJPEG, COMPRESSION.WEBP)
 _ORIENTATION, _REDUCED_OR_MASK = 274, 5
 
 MOST_PAGE_BYTES = 2**34
+"""Largest page that is decoded as a whole."""
 
 
 def read_page(source: str | Path | bytes, page: int | None = None) -> np.ndarray:
@@ -64,8 +64,7 @@ def read_page(source: str | Path | bytes, page: int | None = None) -> np.ndarray
         if found.imagedepth != 1 or found.dtype is None:
             raise DataError(f"{name}: a volume, or numbers of an unknown type", "Save it as pages of plain numbers.")
         _require_whole(found, name, file.filehandle.size)
-        if found.compression == COMPRESSION.LERC:  # which has values that are missing: decoded, they would be 0
-            raise DataError(f"{name}: is compressed as LERC, which is not read", "Use gdal_translate -co COMPRESS=LZW.")
+        _require_decoder(found, name)
         found.nodata = _find_fill(found)
         samples: np.ndarray = found.asarray(maxworkers=1)
         if found.samplesperpixel == 1:
@@ -92,6 +91,14 @@ def _find_fill(page: Any) -> float | int:
         return nodata or 0.0
     limits = np.iinfo(page.dtype)
     return int(nodata) if nodata == nodata // 1 and limits.min <= nodata <= limits.max else 0
+
+
+def _require_decoder(page: Any, name: object) -> None:
+    """Refuse compressions without a decoder, and LERC, whose missing values would be decoded as 0."""
+    is_known = page.compression == COMPRESSION.NONE or page.compression in TIFF.DECOMPRESSORS
+    if not is_known or page.compression == COMPRESSION.LERC:
+        kind = getattr(page.compression, "name", page.compression)
+        raise DataError(f"{name}: its compression {kind} cannot be decoded", AS_TILES)
 
 
 def _require_whole(page: Any, name: object, file_size: int) -> None:
@@ -214,12 +221,7 @@ class TiffImage:
                 "Save it upright, as one page of plain numbers.",
             )
         page.nodata = _find_fill(page)
-        # LERC has values that are missing: decoded, they would be 0
-        if page.compression == COMPRESSION.LERC or (
-            page.compression != COMPRESSION.NONE and page.compression not in TIFF.DECOMPRESSORS
-        ):
-            name = getattr(page.compression, "name", page.compression)
-            raise DataError(f"{self._path}: its compression {name} cannot be decoded", AS_TILES)
+        _require_decoder(page, self._path)
         self._is_grey = page.photometric in _GREYS
         self._num_planes = self.num_samples if page.planarconfig == PLANARCONFIG.SEPARATE else 1
         if page.is_tiled:
@@ -261,13 +263,9 @@ class TiffImage:
 
     def _require_whole(self) -> None:
         """Refuse a truncated file now rather than after an hour of labelling."""
-        page = self._page
-        expected = self._num_planes * math.prod(self._count_segments())
-        end = max((at + size for at, size in zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
-        if len(page.dataoffsets) != expected or end > self._file.filehandle.size:
-            raise DataError(
-                f"{self._path}: the file or its list of tiles is truncated", "Replace the file.", "truncated-image"
-            )
+        if len(self._page.dataoffsets) != self._num_planes * math.prod(self._count_segments()):
+            raise DataError(f"{self._path}: its list of tiles is truncated", "Replace the file.", "truncated-image")
+        _require_whole(self._page, self._path, self._file.filehandle.size)
 
     def _count_segments(self) -> tuple[int, int]:
         """Return how many tiles or strips a plane has down and across."""
@@ -284,9 +282,9 @@ class TiffImage:
         return None if colours is None else (colours.T >> 8).astype(np.uint8)
 
     @property
-    def is_lossy(self) -> bool:
-        """Whether the values may differ from those that were saved."""
-        return self._page.compression in _LOSSY
+    def compression(self) -> int:
+        """The number of its compression in the tags."""
+        return int(self._page.compression)
 
     @property
     def is_inverted(self) -> bool:

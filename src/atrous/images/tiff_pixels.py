@@ -8,7 +8,7 @@ import numpy as np
 
 from atrous.core.errors import DataError, MachineError
 from atrous.core.install import describe_install
-from atrous.images.stored_values import take_numbers
+from atrous.images.stored_values import refuse_lossy_tiff, take_numbers
 from atrous.images.tiff_tags import (
     NUM_BANDS,
     ORIENTATION,
@@ -22,8 +22,6 @@ from atrous.images.tiff_tags import (
 
 COMPRESSION, PLANES = 259, 284
 """Codes of tags: how pixels are compressed, and whether each band is stored on its own."""
-_LOSSY = (6, 7, 33003, 33005, 34712, 34892, 50001, 50002)
-"""JPEG, JPEG 2000, DNG's lossy JPEG, WebP and JPEG XL."""
 _SEPARATE = 2
 _WHITE_IS_ZERO, _RGB = 0, 2
 
@@ -101,12 +99,7 @@ def load_tiff_numbers(source: str | Path | bytes, tags: Tags, name: str) -> np.n
         DataError: As `load_tiff`; or the mask is compressed with losses, in colour, or holds fractions.
         MachineError: As `load_tiff`.
     """
-    if tags.get(COMPRESSION) in _LOSSY:
-        raise DataError(
-            f"{name}: the mask is compressed with losses, which blurs ids at every edge",
-            "Its values are changed at every edge; export the masks as PNG.",
-            "lossy-mask",
-        )
+    refuse_lossy_tiff(tags.get(COMPRESSION), name)
     samples = load_tiff(source)
     if samples.shape[2] != tags.get(NUM_BANDS, 1):
         raise DataError(f"{name}: its tags contradict each other in the number of bands", "Replace the file.")

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,8 +16,8 @@ from atrous.core.inputs import PHOTO, ImageForm
 from atrous.core.install import describe_install
 from atrous.images.bands import Bands, build_bands, require_form
 from atrous.images.decode import ImageHeader, build_header
-from atrous.images.samples import describe_stored, measure_missing, measure_samples, read_stored
-from atrous.images.stored_values import StoredMask, take_colours, take_numbers
+from atrous.images.samples import StoredImage, describe_stored, measure_missing, measure_samples, read_stored
+from atrous.images.stored_values import StoredMask, refuse_lossy_tiff, take_colours, take_numbers
 from atrous.images.tiff_tags import read_tags
 from atrous.images.traits import ImageTraits, compute_traits
 
@@ -75,37 +74,19 @@ class Window:
         return Window(self.top + rows.start, self.left + columns.start, height, width, self.whole)
 
 
+@dataclass(frozen=True)
 class RasterImage:
-    """An image larger than memory that is read in the form of a network.
+    """An image larger than memory that is read in the form of a network; see `open_raster`.
 
     Args:
-        path: The TIFF.
         form: Which bands, of which type.
-        keeps_rows: See `TiffImage`.
-    Raises:
-        DataError: The file is damaged, cannot be read in parts, or has other bands than the form.
-        MachineError: The package that reads TIFFs in parts is not installed.
+        stored: What its header says.
+        tiff: The opened TIFF.
     """
 
-    def __init__(self, path: Path, form: ImageForm = PHOTO, *, keeps_rows: bool = False) -> None:
-        self.form = form
-        self.stored = require_form(path, form)
-        self.tiff = open_tiff(path, form.page, keeps_rows=keeps_rows)
-        self.height, self.width = self.tiff.height, self.tiff.width
-        try:
-            if form.is_photo and self.stored.is_photo:
-                self.tiff.require_photo()
-        except BaseException:
-            self.tiff.__exit__(None, None, None)
-            raise
-
-    def __enter__(self) -> RasterImage:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.tiff.__exit__(kind, error, trace)
+    form: ImageForm
+    stored: StoredImage
+    tiff: TiffImage
 
     def read(self, rows: slice, columns: slice) -> Bands:
         """Return a part of what `load_bands` gives for the whole image.
@@ -122,6 +103,25 @@ class RasterImage:
             return self.tiff.convert_stored(samples) if as_stored else self.tiff.convert(samples)
 
         return build_bands(self.stored, self.form, read_photo, lambda: samples)
+
+
+@contextmanager
+def open_raster(path: Path, form: ImageForm = PHOTO, *, keeps_rows: bool = False) -> Iterator[RasterImage]:
+    """Open an image larger than memory for a block.
+
+    Args:
+        path: The TIFF.
+        form: Which bands, of which type.
+        keeps_rows: See `TiffImage`.
+    Raises:
+        DataError: The file is damaged, cannot be read in parts, or has other bands than the form.
+        MachineError: The package that reads TIFFs in parts is not installed.
+    """
+    stored = require_form(path, form)
+    with open_tiff(path, form.page, keeps_rows=keeps_rows) as tiff:
+        if form.is_photo and stored.is_photo:
+            tiff.require_photo()
+        yield RasterImage(form, stored, tiff)
 
 
 def open_tiff(path: Path, page: int | None = None, *, keeps_rows: bool = False) -> TiffImage:
@@ -154,10 +154,10 @@ def load_window(path: Path, window: Window, form: ImageForm = PHOTO) -> Bands:
         window: The part.
         form: Which bands, of which type.
     Raises:
-        DataError: As `RasterImage`, or the image has another size than the window was made for.
+        DataError: As `open_raster`, or the image has another size than the window was made for.
         MachineError: Memory or a package is missing.
     """
-    with RasterImage(path, form) as image:
+    with open_raster(path, form) as image:
         _require_size(path, image.tiff, window)
         return image.read(window.rows, window.columns)
 
@@ -175,12 +175,7 @@ def load_mask_window(path: Path, window: Window, *, in_colours: bool = False) ->
     """
     with _open_window(path, window) as tiff:
         samples, palette = tiff.read_samples(window.rows, window.columns), tiff.palette
-        if tiff.is_lossy:
-            raise DataError(
-                f"{path}: the mask is compressed with losses, which blurs ids at every edge",
-                "Export the masks as TIFF with deflate, or as PNG.",
-                "lossy-mask",
-            )
+        refuse_lossy_tiff(tiff.compression, str(path))
         if in_colours:
             values = take_colours(samples, palette, str(path), is_inverted=tiff.is_inverted)
         else:

@@ -7,6 +7,15 @@ from dataclasses import dataclass
 from atrous.data.datasets.ade20k import FOLDERS
 from atrous.data.prepare.contracts import Archive, Contents, Plan
 
+_ARCHIVES = (
+    Archive(
+        "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",
+        "sha1",
+        "219e1696abb36c8ba3a3afe7fb2f4b4606a897c7",
+    ),
+)
+"""Source of the hash: the scripts of GluonCV."""
+
 
 @dataclass(frozen=True)
 class Ade20kLayout:
@@ -21,11 +30,7 @@ class Ade20kLayout:
     val: int
     origin: str = "ADEChallengeData2016.zip: http://sceneparsing.csail.mit.edu/"
     lists: str = ""
-
-    def list_archives(self) -> tuple[Archive, ...]:
-        """Return the one archive. Source of the hash: the scripts of GluonCV."""
-        url = "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip"
-        return (Archive(url, "sha1", "219e1696abb36c8ba3a3afe7fb2f4b4606a897c7"),)
+    archives: tuple[Archive, ...] = _ARCHIVES
 
     def plan(self, contents: Contents) -> Plan:
         """Take the images with the numbers from 1 to the official count, and their masks.

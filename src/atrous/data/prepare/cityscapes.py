@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from atrous.core.errors import UsageError
 from atrous.core.findings import shorten_list
 from atrous.data.prepare.contracts import Archive, Contents, Plan
 
@@ -27,16 +26,7 @@ class CityscapesLayout:
         " (needs an account)"
     )
     lists: str = ""
-
-    def list_archives(self) -> tuple[Archive, ...]:
-        """Return nothing: there are none for everyone.
-
-        Raises:
-            UsageError: Always.
-        """
-        raise UsageError(
-            "cityscapes cannot be downloaded: it has archives that need an account", f"Get it yourself: {self.origin}."
-        )
+    archives: tuple[Archive, ...] = ()
 
     def plan(self, contents: Contents) -> Plan:
         """Take the images of each city with their masks; a city in another split than its own is a problem.

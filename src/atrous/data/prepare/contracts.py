@@ -164,13 +164,9 @@ class Layout(Protocol):
         """Form of the paths of files that are read before anything is decided, see `Contents.find`; empty for none."""
         ...
 
-    def list_archives(self) -> tuple[Archive, ...]:
-        """Return the archives that can be downloaded.
-
-        Raises:
-            UsageError: There are none.
-            MachineError: A package is missing that they need.
-        """
+    @property
+    def archives(self) -> tuple[Archive, ...]:
+        """Those that can be downloaded by everyone, with a published hash."""
         ...
 
     def plan(self, contents: Contents) -> Plan:

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from atrous.core.download import DOWNLOAD_ERRORS, download
-from atrous.core.errors import DataError, MachineError, note_on_stop
+from atrous.core.errors import DataError, MachineError, UsageError, note_on_stop
 from atrous.core.output_folder import hold_folder
 from atrous.core.records import Progress, ProgressCallback
 from atrous.core.system_errors import describe_write_error, is_write_error
@@ -28,11 +28,17 @@ def fetch_archives(layout: Layout, folder: Path, progress: ProgressCallback) -> 
     Raises:
         UsageError: Its archives cannot be downloaded.
         DataError: A file is not the official one.
-        MachineError: A server does not answer, a transfer broke off, the disk is full, or a package is missing.
+        MachineError: A server does not answer, a transfer broke off, or the disk is full.
     """
-    archives = layout.list_archives()
+    if not layout.archives:
+        raise UsageError(
+            "these data cannot be downloaded: no archive with a published hash is offered to everyone",
+            f"Get it yourself: {layout.origin}.",
+        )
     with hold_folder(folder), note_on_stop(lambda _: "Run the same command again: it continues the download."):
-        return [_fetch(layout, archive, folder / archive.url.rsplit("/", 1)[-1], progress) for archive in archives]
+        return [
+            _fetch(layout, archive, folder / archive.url.rsplit("/", 1)[-1], progress) for archive in layout.archives
+        ]
 
 
 def _fetch(layout: Layout, archive: Archive, path: Path, progress: ProgressCallback) -> Path:

@@ -14,6 +14,20 @@ from atrous.data.prepare.sbd import convert_sbd_mask, require_mat_reader
 _LISTS = "ImageSets/Segmentation"
 _NAME = re.compile(r"[0-9]{4}_[0-9]{6}")
 
+_ARCHIVES = (
+    Archive(
+        "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+        "md5",
+        "6cd6e144f989b92b3379bac3b3de84fd",
+    ),
+    Archive(
+        "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz",
+        "md5",
+        "82b4d87ceb2ed10f6038a1cba92111cb",
+    ),
+)
+"""VOC and SBD. Source of the hashes: torchvision's VOCSegmentation and SBDataset."""
+
 
 @dataclass(frozen=True)
 class VocLayout:
@@ -35,26 +49,7 @@ class VocLayout:
         "benchmark.tgz: https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/"
     )
     lists: str = rf"{_LISTS}/(?:train|val)\.txt"
-
-    def list_archives(self) -> tuple[Archive, ...]:
-        """Return the archives of VOC and SBD. Source of the hashes: torchvision's VOCSegmentation and SBDataset.
-
-        Raises:
-            MachineError: scipy is missing, which SBD's masks need.
-        """
-        require_mat_reader()
-        return (
-            Archive(
-                "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
-                "md5",
-                "6cd6e144f989b92b3379bac3b3de84fd",
-            ),
-            Archive(
-                "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz",
-                "md5",
-                "82b4d87ceb2ed10f6038a1cba92111cb",
-            ),
-        )
+    archives: tuple[Archive, ...] = _ARCHIVES
 
     def plan(self, contents: Contents) -> Plan:
         """Take what the lists of train and val name, and of SBD what is not in val.

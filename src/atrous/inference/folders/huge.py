@@ -12,7 +12,7 @@ from torch import Tensor
 
 from atrous.core.records import Progress, ProgressCallback
 from atrous.images.tiff import save_label_tiff
-from atrous.images.windows import RasterImage
+from atrous.images.windows import RasterImage, open_raster
 from atrous.inference.labelling.labeller import Labeller
 from atrous.inference.labelling.tiles import compute_starts
 
@@ -40,9 +40,10 @@ def label_tiff(
         DataError: The image is broken, or of a kind that is not read.
         MachineError: The memory does not suffice.
     """
-    with RasterImage(path, labeller.form, keeps_rows=True) as image:
-        window = labeller.find_streamed_window(image.height, image.width)
-        total = len(compute_starts(image.height, window)) * len(compute_starts(image.width, window))
+    with open_raster(path, labeller.form, keeps_rows=True) as image:
+        height, width = image.tiff.height, image.tiff.width
+        window = labeller.find_streamed_window(height, width)
+        total = len(compute_starts(height, window)) * len(compute_starts(width, window))
 
         def tell(done: int) -> None:
             if progress is not None:
@@ -53,7 +54,7 @@ def label_tiff(
         void_id = None if image.stored.nodata is None else labeller.label_space.void_id
         save_label_tiff(target, ids, image.tiff, labeller.label_space if palette else None, void_id=void_id)
         tell(total)
-        return image.height, image.width, window
+        return height, width, window
 
 
 @dataclass
@@ -69,7 +70,7 @@ class _StreamedImage:
     _missing: list[tuple[slice, slice, np.ndarray]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.height, self.width = self.image.height, self.image.width
+        self.height, self.width = self.image.tiff.height, self.image.tiff.width
 
     def read(self, rows: slice, columns: slice) -> Tensor:
         self.tell(self.num_read)

@@ -26,9 +26,8 @@ class Conv(nn.Conv2d):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the convolution."""
-        if not self.lean or not isinstance(features, Tensor):  # torch.fx traces with what stands for a tensor
-            return super().forward(features)
-        if features.device.type != "cpu" or features.dim() != 4 or features.numel() == 0:
+        is_tensor = isinstance(features, Tensor)  # torch.fx traces with what stands for one
+        if not (self.lean and is_tensor and features.device.type == "cpu" and features.dim() == 4 and features.numel()):
             return super().forward(features)
         is_training = torch.is_grad_enabled() and self.weight.requires_grad
         if self.groups == self.in_channels > 1 and is_training and torch.is_autocast_enabled("cpu"):

@@ -1,7 +1,8 @@
 """The rule that says how an atrous convolution is computed on the machine at hand.
 
-It is read off results/performance/atrous_ways.csv, which `benchmarks/atrous_ways.py` measures, and is a function of the
-machine, the dtype and the shape alone: a continued training computes what the first part would have.
+It is a function of the machine, the dtype and the shape alone: a continued training computes what the first part would
+have. For AVX2 it is read off results/performance/atrous_ways.csv, which `benchmarks/atrous_ways.py` measures, for
+AVX512 off weight_gradient.csv there, and for AMX off the figures of docs/decisions/019.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from atrous.core.machine import find_cpu_features
-from atrous.networks.layers.atrous import LIBRARY, Taps, Way, Ways
+from atrous.networks.layers.atrous import LIBRARY, Taps, Ways
 
 Kind = Literal["amx", "avx512", "avx2", "other"]
 """Kind of a CPU, by what its fastest kernels use."""
@@ -53,13 +54,13 @@ def choose_ways(taps: Taps, features: Tensor, *, dtype: torch.dtype, kind: Kind)
         dtype: What it computes in.
         kind: The CPU.
     """
-    # On AVX2, oneDNN's weight gradient is slow at every rate: products by tap are 1.1 to 6 times as fast. Its kernels
+    # On AVX2, oneDNN's weight gradient is slow at every rate: products by tap are 1.3 to 4.7 times as fast. Its kernels
     # for depthwise gradients have no rate at all.
     if taps.groups == 1:
         seen = taps.compute_seen((features.shape[2], features.shape[3]))
-        forward: Way = "taps" if kind == "amx" and dtype == torch.bfloat16 and _is_far(taps) else "library"
-        of_weight: Way = "taps" if kind == "avx2" or seen <= MOST_SEEN else "library"
-        return Ways(output=forward, of_features=forward, of_weight=of_weight)
+        is_slow = kind == "amx" and dtype == torch.bfloat16 and _is_far(taps)
+        is_slow_in_weight = kind == "avx2" or seen <= MOST_SEEN
+        return Ways(output="taps" if is_slow else "library", of_weight="taps" if is_slow_in_weight else "library")
     if taps.groups == features.shape[1] and max(taps.rate) > 1 and kind == "avx2":
         return Ways(output="phases" if _is_far(taps) else "library", of_features="phases", of_weight="phases")
     return LIBRARY

@@ -12,7 +12,10 @@ import pytest
 
 
 class Server:
-    """A web server over a folder, which can continue a file; what is under `short/` breaks off half way."""
+    """A web server over a folder, which can continue a file.
+
+    What is under `short/` breaks off half way; what is under `bare/` is sent whole, as a part without a place or size.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -36,6 +39,12 @@ class Server:
                     super().do_GET()
                     return
                 content = file.read_bytes()
+                if self.path.startswith("/bare/"):
+                    self.send_response(206)
+                    self.send_header("Content-Length", "many")
+                    self.end_headers()
+                    self.wfile.write(content)
+                    return
                 start = int(server.ranges[-1].removeprefix("bytes=").removesuffix("-") or 0)
                 if start >= len(content):
                     self.send_error(416)

@@ -44,10 +44,10 @@ def download(url: str, path: Path, *, progress: ProgressCallback | None = None) 
             return
         raise
     with answer:
-        is_continued = answer.status == 206 and answer.headers["Content-Range"].startswith(f"bytes {start}-")
+        is_continued = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {start}-")
         done = start if is_continued else 0
-        announced = answer.headers["Content-Length"]
-        total = None if announced is None else done + int(announced)
+        announced = answer.headers.get("Content-Length", "")
+        total = done + int(announced) if announced.isdecimal() else None
         if not is_continued:
             _log.warning("downloading %s (%s bytes), once", url, announced or "an unknown number of")
         with path.open("ab" if is_continued else "wb") as file:

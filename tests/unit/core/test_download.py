@@ -36,6 +36,10 @@ def test_a_server_that_cannot_continue_sends_the_whole(tmp_path: Path, monkeypat
         (tmp_path / "a.partial").write_bytes(b"of another file")
         download(f"{server.address}/whole/a.bin", tmp_path / "a.partial")
         assert (tmp_path / "a.partial").read_bytes() == CONTENT
+        (tmp_path / "a.partial").write_bytes(b"of another file")
+        server.publish(tmp_path / "source", "a.bin")
+        download(f"{server.address}/bare/a.bin", tmp_path / "a.partial")
+        assert (tmp_path / "a.partial").read_bytes() == CONTENT
         (tmp_path / "b.partial").write_bytes(b"kept")
         with pytest.raises(DOWNLOAD_ERRORS, match="404"):
             download(f"{server.address}/b.bin", tmp_path / "b.partial")

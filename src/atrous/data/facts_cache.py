@@ -1,7 +1,7 @@
 """Facts of files, kept on the disk between commands: a file that has not changed is decoded once.
 
-The cache is one file of JSON lines for each folder of images or masks. Lines are appended in a single write, so several
-processes may use it at once; lines that cannot be read are ignored, and the file is written again without them.
+The cache is a SQLite database, of which memory holds a few pages. Several processes may use it at once; rows that
+cannot be read are ignored, and a file that is no database is replaced.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import sqlite3
 import sys
 import threading
 import time
@@ -24,7 +25,7 @@ import xxhash
 
 from atrous.core.cache_folder import find_cache_folder
 from atrous.core.errors import DataError
-from atrous.core.files import Stamp, read_stamp, save_text
+from atrous.core.files import Stamp, read_stamp
 from atrous.images.decode import ImageHeader, load_stored_mask
 from atrous.images.place import TIFF_SUFFIXES, read_place
 from atrous.images.samples import inspect_image
@@ -32,14 +33,10 @@ from atrous.images.stored_values import StoredMask
 from atrous.images.traits import ImageTraits
 from atrous.images.windows import Window, inspect_window, load_mask_window
 
-MAX_FOLDERS = 500
-"""Folders of images or masks that are remembered; the ones not used for longest are dropped."""
-MAX_FILES = 200_000
-"""Files of one folder that are remembered."""
-MOST_KEPT = 100_000
-"""Facts that are kept in memory, of whatever folders; more are on the disk alone."""
-MOST_LATEST, MOST_NEW = 1000, 10_000
-"""Hashes of the latest files, which are kept in any case, and facts of one folder that are written together."""
+MOST_FACTS = 5_000_000
+"""Facts that are remembered; those that were written first are dropped."""
+MOST_NEW = 10_000
+"""Facts that are written together."""
 MAX_IDS = 1000
 """Masks with more ids are not remembered: they are images, and their line would be long."""
 FEWEST_BLENDED = 5
@@ -52,9 +49,13 @@ SETTLED_S = 2.0
 NOTHING: Mapping[int, int] = MappingProxyType({})
 """No numbers: one object for all masks, of which there may be a million."""
 
-_FORMAT = "facts-9"
-_WASTE = 2
-"""Lines / files from which a cache file is written again."""
+_NAME = "facts-10.sqlite"
+_TABLE = "CREATE TABLE IF NOT EXISTS facts (folder BLOB, name BLOB, kind TEXT, row TEXT, UNIQUE (folder, name, kind))"
+_READ = "SELECT row FROM facts WHERE folder = ? AND name = ? AND kind = ?"
+_WRITE = "INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?)"
+_DROP = "DELETE FROM facts WHERE rowid <= (SELECT max(rowid) FROM facts) - ?"
+_Key = tuple[bytes, bytes, str]
+"""A digest of the absolute folder of a file, its name, and the kind of the facts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +132,10 @@ class FactsCache:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        folder = folder or find_cache_folder()
-        self._folder = None if folder is None else folder / _FORMAT
-        self._known: dict[str, dict[tuple[str, str], list[Any]]] = {}
-        self._num_known = 0
-        self._latest: dict[tuple[str, str], list[Any]] = {}
-        self._new: dict[str, list[list[Any]]] = {}
-        self._wasteful: set[str] = set()
-        self._absolute: dict[str, str] = {}
+        self._folder = folder or find_cache_folder()
+        self._database = _open_database(self._folder)
+        self._new: dict[_Key, str] = {}
+        self._folders: dict[str, bytes] = {}
         self._headers: dict[ImageHeader, ImageHeader] = {}
         self._lock = threading.Lock()
 
@@ -149,6 +146,7 @@ class FactsCache:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.save()
+        self._database.close()
 
     def read_mask_colours(self, path: Path, window: Window | None = None) -> MaskFacts:
         """Return the colours in a mask, each as the number red * 65536 + green * 256 + blue.
@@ -245,98 +243,68 @@ class FactsCache:
         return content
 
     def save(self) -> None:
-        """Write what is new; a disk that is full or read-only is no error."""
-        if self._folder is None:
-            return
+        """Write what is new; a disk that is full or read-only is no error, and a damaged cache is removed."""
         with self._lock, contextlib.suppress(OSError):
-            for folder in list(self._new):
-                self._save_folder(folder)
-            files = sorted(self._folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
-            for path in files[:-MAX_FOLDERS]:
-                path.unlink(missing_ok=True)
+            new, self._new = self._new, {}
+            try:
+                with self._database:
+                    self._database.executemany(_WRITE, ((*key, row) for key, row in new.items()))
+                    self._database.execute(_DROP, [MOST_FACTS])
+            except sqlite3.OperationalError:
+                pass
+            except sqlite3.DatabaseError:
+                if self._folder is not None:
+                    (self._folder / _NAME).unlink()
 
     def _find(self, kind: str, path: Path, stamp: Stamp) -> Any:
         """Return the remembered facts of a file; None if it is unknown or has changed."""
-        folder, name = self._locate_file(path)
-        with self._lock:
-            if folder not in self._known:
-                self._forget()
-                self._load(folder)
-            entry = self._known[folder].get((kind, name))
-            if entry is None and kind == "digest":
-                entry = self._latest.get((folder, name))
-        return entry[5] if entry is not None and entry[2:5] == stamp else None
-
-    def _locate_file(self, path: Path) -> tuple[str, str]:
-        """Return the absolute folder of a file and its name; pathlib would take longer than the rest."""
-        parent, name = os.path.split(path)
-        if parent not in self._absolute:
-            self._absolute[parent] = os.path.abspath(parent)
-        return self._absolute[parent], name
-
-    def _load(self, folder: str) -> None:
-        self._known[folder] = known = {}
-        if self._folder is None:
-            return
-        try:
-            lines = _locate(self._folder, folder).read_bytes().splitlines()
-        except OSError:
-            return
-        num_read = 0
-        before = self._num_known
-        for line in lines:
-            with contextlib.suppress(ValueError, TypeError, RecursionError):
-                kind, name, size, modified_ns, changed_ns, facts = json.loads(line)
-                known[str(kind), str(name)] = [kind, name, size, modified_ns, changed_ns, facts]
-                num_read += 1
-        self._num_known = before + len(known)
-        if num_read < sum(bool(line) for line in lines) or num_read > _WASTE * len(known) or len(known) > MAX_FILES:
-            self._wasteful.add(folder)
-            self._new[folder] = []
+        key = self._make_key(kind, path)
+        with self._lock, contextlib.suppress(sqlite3.Error, ValueError, TypeError, RecursionError):
+            found = self._new.get(key)
+            rows = self._database.execute(_READ, key).fetchall() if found is None else [(found,)]
+            for (row,) in rows:
+                known, facts = json.loads(row)
+                return facts if known == stamp else None
+        return None
 
     def _remember(self, kind: str, path: Path, stamp: Stamp, facts: list[Any] | str) -> None:
-        folder, name = self._locate_file(path)
-        entry = [kind, name, *stamp, facts]
-        with self._lock:
-            if folder in self._known and self._num_known < MOST_KEPT:
-                self._num_known += (kind, name) not in self._known[folder]
-                self._known[folder][kind, name] = entry
-            elif kind == "digest":  # which is asked for right after
-                self._latest[folder, name] = entry
-                if len(self._latest) > MOST_LATEST:
-                    del self._latest[next(iter(self._latest))]
-            if time.time_ns() - stamp[1] >= SETTLED_S * 1e9:
-                self._new.setdefault(folder, []).append(entry)
-                if len(self._new[folder]) >= MOST_NEW:
-                    with contextlib.suppress(OSError):
-                        self._save_folder(folder)
-
-    def _forget(self) -> None:
-        """Forget the folders that were read first, as long as too much is kept in memory; they are on the disk."""
-        while self._num_known >= MOST_KEPT and self._known:
-            folder = next(iter(self._known))
-            with contextlib.suppress(OSError):
-                self._save_folder(folder)
-            self._num_known -= len(self._known.pop(folder))
-            self._new.pop(folder, None)
-
-    def _save_folder(self, folder: str) -> None:
-        """Write what is new of a folder.
-
-        Raises:
-            OSError: The disk is full or read-only.
-        """
-        entries = self._new.pop(folder, None)
-        if self._folder is None or entries is None:
+        if time.time_ns() - stamp[1] < SETTLED_S * 1e9:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = _locate(self._folder, folder)
-        if folder in self._wasteful:
-            self._wasteful.discard(folder)
-            rows = {**self._known.get(folder, {}), **{(entry[0], entry[1]): entry for entry in entries}}
-            save_text(path, "".join(_format_line(row) for row in list(rows.values())[-MAX_FILES:]))
-        else:
-            _append(path, "".join(_format_line(row) for row in entries))
+        with self._lock:
+            self._new[self._make_key(kind, path)] = json.dumps([stamp, facts], separators=(",", ":"))
+            is_full = len(self._new) >= MOST_NEW
+        if is_full:
+            self.save()
+
+    def _make_key(self, kind: str, path: Path) -> _Key:
+        parent, name = os.path.split(path)  # pathlib would take longer than the rest
+        if parent not in self._folders:
+            self._folders[parent] = hashlib.sha256(os.fsencode(os.path.abspath(parent))).digest()[:16]
+        return self._folders[parent], os.fsencode(name), kind
+
+
+def _open_database(folder: Path | None) -> sqlite3.Connection:
+    """Open the cache in a folder; where that is not possible, one that ends with this process."""
+    if folder is not None:
+        with contextlib.suppress(OSError, sqlite3.OperationalError):  # no permission, or a disk that is full
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / _NAME
+            try:
+                return _connect(path)
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:  # no database
+                path.unlink()
+                return _connect(path)
+    return _connect("")
+
+
+def _connect(path: Path | str) -> sqlite3.Connection:
+    if path:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    database = sqlite3.connect(path, check_same_thread=False)  # of the threads one calls it at a time
+    database.execute(_TABLE)
+    return database
 
 
 def _name_kind(about: str, window: Window | None) -> str:
@@ -388,21 +356,3 @@ def _parse_mask(facts: Any) -> MaskFacts:
     )
     where = tuple(map(float, place))
     return MaskFacts((int(height), int(width)), pixels, sys.intern(str(mode)), inside, shown, str(palette), where)
-
-
-def _locate(cache: Path, folder: str) -> Path:
-    """Return the file of a cache that remembers a folder of images or masks."""
-    return cache / f"{hashlib.sha256(os.fsencode(folder)).hexdigest()[:32]}.jsonl"
-
-
-def _format_line(entry: list[Any]) -> str:
-    return json.dumps(entry, separators=(",", ":")) + "\n"
-
-
-def _append(path: Path, text: str) -> None:
-    """Append whole lines in one write, after a line break that ends what another process may have left unfinished."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    try:
-        os.write(handle, ("\n" + text).encode("utf-8", "surrogatepass"))
-    finally:
-        os.close(handle)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
-import json
+import gc
 import multiprocessing
 import os
+import sqlite3
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,16 @@ def save(path: Path, values=((0, 3), (3, 3)), changed=AN_HOUR_AGO) -> Path:
     Image.fromarray(np.array(values, np.uint8)).save(path)
     os.utime(path, (changed, changed))
     return path
+
+
+def execute(folder: Path, command: str, values=()) -> list:
+    """Execute a command on the database of the cache in a folder."""
+    [file] = folder.glob("cache/*")
+    database = sqlite3.connect(file)
+    with database:
+        rows = database.execute(command, values).fetchall()
+    database.close()
+    return rows
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int64])
@@ -85,69 +97,92 @@ def test_a_file_put_in_the_place_of_another_is_read_although_size_and_time_are_t
 
 
 @pytest.mark.parametrize(
-    "line",
+    "row",
     [
         "{",
         "null",
         "[[[[",
-        '["mask","m.png"]',
-        '[["mask"],"m.png",1,2,3,4]',
-        "\x00\xff",
-        '["mask","m.png",STAMP,3]',
-        '["mask","m.png",STAMP,[[2],"L",[]]]',
-        '["mask","m.png",STAMP,[[2,2],"L",[[0]]]]',
-        '["mask","m.png",STAMP,null]',
-        '["mask","m.png",STAMP,[[2,2],"L",[[0,Infinity]]]]',
-        '["mask","m.png",STAMP,[[2,2],"L",[[0,-1],[3,5]]]]',
-        '["mask","m.png",STAMP,[[2,2],"L",[[0,1]]]]',
+        "[" * 100_000,
+        "[STAMP]",
+        "\x00",
+        None,
+        5,
+        b"\xff",
+        "[STAMP,3]",
+        '[STAMP,[[2],"L",[]]]',
+        '[STAMP,[[2,2],"L",[[0]]]]',
+        "[STAMP,null]",
+        '[STAMP,[[2,2],"L",[[0,Infinity]],[],[],"",[]]]',
+        '[STAMP,[[2,2],"L",[[0,-1],[3,5]],[],[],"",[]]]',
+        '[STAMP,[[2,2],"L",[[0,1]],[],[],"",[]]]',
     ],
 )
-def test_a_corrupt_cache_is_ignored_and_written_again(tmp_path, decoded, line):
+def test_a_corrupt_row_is_ignored_and_written_again(tmp_path, decoded, row):
     mask = save(tmp_path / "m.png")
     with FactsCache(tmp_path / "cache") as cache:
         cache.read_mask(mask)
-    [file] = tmp_path.glob("cache/*/*.jsonl")
     status = mask.stat()
-    line = line.replace("STAMP", f"{status.st_size},{status.st_mtime_ns},{status.st_ctime_ns}")
-    file.write_bytes(line.encode("latin-1"))
+    if isinstance(row, str):
+        row = row.replace("STAMP", f"[{status.st_size},{status.st_mtime_ns},{status.st_ctime_ns}]")
+    execute(tmp_path, "UPDATE facts SET row = ?", [row])
     for _ in range(2):
         with FactsCache(tmp_path / "cache") as cache:
             assert cache.read_mask(mask).counts == {0: 1, 3: 3}
     assert len(decoded) == 2
 
 
-def test_a_line_that_another_process_left_unfinished_costs_that_line_alone(tmp_path, decoded):
-    mask, other = save(tmp_path / "m.png"), save(tmp_path / "n.png")
+@pytest.mark.parametrize("damage", [lambda data: b"no database" * 1000, lambda data: data[:4096] + b"\xff" * 8192])
+def test_a_cache_whose_file_is_damaged_is_replaced(tmp_path, decoded, damage):
+    mask = save(tmp_path / "m.png")
     with FactsCache(tmp_path / "cache") as cache:
         cache.read_mask(mask)
-        cache.read_mask(other)
-    [file] = tmp_path.glob("cache/*/*.jsonl")
-    with FactsCache(tmp_path / "cache") as cache:
-        cache.read_image(mask)
-        file.write_bytes(file.read_bytes() + b'["mask","half')  # written meanwhile, and cut off
-    with FactsCache(tmp_path / "cache") as cache:
-        cache.read_mask(mask)
-        cache.read_mask(other)
-        cache.read_image(mask)
-    assert len(decoded) == 2
-    assert all(json.loads(row) for row in file.read_text().splitlines() if row)  # written again without it
+    [file] = tmp_path.glob("cache/*")
+    file.write_bytes(damage(file.read_bytes()))
+    for _ in range(3):
+        with FactsCache(tmp_path / "cache") as cache:
+            assert cache.read_mask(mask).counts == {0: 1, 3: 3}
+    assert 2 <= len(decoded) <= 3  # what is damaged inside is found when it is written to
 
 
-def test_repeated_changes_do_not_let_the_file_grow(tmp_path):
+def test_repeated_changes_do_not_let_the_cache_grow(tmp_path):
     for number in range(20):
         mask = save(tmp_path / "m.png", changed=AN_HOUR_AGO + number)
         with FactsCache(tmp_path / "cache") as cache:
             cache.read_mask(mask)
-    [file] = tmp_path.glob("cache/*/*.jsonl")
-    assert len([row for row in file.read_text().splitlines() if row]) <= 2 * 2 + 2  # of a mask and of its hash
+    assert execute(tmp_path, "SELECT kind FROM facts ORDER BY kind") == [("digest",), ("mask",)]
 
 
-def test_the_oldest_folders_are_dropped(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "MAX_FOLDERS", 3)
-    for number in range(6):
+def test_the_facts_that_were_written_first_are_dropped(tmp_path, monkeypatch, decoded):
+    monkeypatch.setattr(module, "MOST_FACTS", 6)
+    masks = [save(tmp_path / str(number) / "m.png") for number in range(6)]
+    for mask in masks:
         with FactsCache(tmp_path / "cache") as cache:
-            cache.read_mask(save(tmp_path / str(number) / "m.png"))
-    assert len(list(tmp_path.glob("cache/*/*.jsonl"))) == 3
+            cache.read_mask(mask)
+    assert execute(tmp_path, "SELECT count(*) FROM facts") == [(6,)]
+    with FactsCache(tmp_path / "cache") as cache:
+        for mask in masks[3:]:
+            cache.read_mask(mask)
+        assert len(decoded) == 6
+        cache.read_mask(masks[2])
+    assert len(decoded) == 7
+
+
+def test_files_of_folders_in_turns_are_decoded_once_and_take_no_memory(tmp_path, monkeypatch, decoded):
+    monkeypatch.setattr(module, "MOST_NEW", 10)
+    files = [save(tmp_path / f"{number % 2}" / f"{number // 2}.png") for number in range(400)]
+    for _ in range(2):
+        tracemalloc.start()
+        with FactsCache(tmp_path / "cache") as cache:
+            for number, file in enumerate(files):
+                cache.read_mask(file)
+                cache.read_digest(file)
+                if number == 100:
+                    gc.collect()
+                    before, _ = tracemalloc.get_traced_memory()
+            gc.collect()
+            assert tracemalloc.get_traced_memory()[0] - before < 100 * len(files)  # a row is longer
+        tracemalloc.stop()
+    assert len(decoded) == len(files)
 
 
 def test_a_mask_with_very_many_ids_is_not_remembered(tmp_path):
@@ -156,8 +191,7 @@ def test_a_mask_with_very_many_ids_is_not_remembered(tmp_path):
     os.utime(tmp_path / "m.png", (AN_HOUR_AGO, AN_HOUR_AGO))
     with FactsCache(tmp_path / "cache") as cache:
         assert len(cache.read_mask(tmp_path / "m.png").counts) == 4096
-    (file,) = tmp_path.glob("cache/*/*.jsonl")
-    assert [json.loads(line)[0] for line in file.read_text().splitlines() if line] == ["digest"]
+    assert execute(tmp_path, "SELECT kind FROM facts") == [("digest",)]
 
 
 def fill(folder: Path, first: int) -> None:
@@ -179,8 +213,7 @@ def test_several_processes_write_one_cache(tmp_path, decoded):
     with FactsCache(tmp_path / "cache") as cache:
         for number in range(1, 40):
             assert cache.read_mask(tmp_path / f"{number}.png").counts == {0: 3, number: 1}
-    [file] = tmp_path.glob("cache/*/*.jsonl")
-    assert all(len(json.loads(row)) == 6 for row in file.read_text().splitlines() if row)
+    assert execute(tmp_path, "SELECT count(*) FROM facts WHERE kind = 'mask'") == [(40,)]
 
 
 def test_a_cache_that_cannot_be_written_stops_nothing(tmp_path):

@@ -80,7 +80,7 @@ def resolve_source(source: str, root: str | None = None) -> DataSource:
     if equals and "/" not in name and not path.exists():
         return _find_settings(name, expand_path(place))
     if source in DATASETS and source != FOLDER:
-        parent = root or os.environ.get(ROOT_VARIABLE)
+        parent = None if source in DATASETS.find_tagged(DRAWN) else root or os.environ.get(ROOT_VARIABLE)
         return _find_settings(source, expand_path(parent) / source) if parent else DataSource(source, None)
     return _find_settings(FOLDER, path)
 

@@ -24,6 +24,7 @@ def test_every_form_of_a_source(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert resolve_source("camvid") == DataSource("camvid", tmp_path / "sets" / "camvid")
     assert resolve_source("camvid", "/r") == DataSource("camvid", Path("/r/camvid"))
+    assert resolve_source("shapes") == resolve_source("shapes", "/r") == DataSource("shapes", None)  # it has no files
     assert resolve_source("~/photos") == DataSource("folder", tmp_path / "photos")
     assert resolve_source("camvid=~/photos") == DataSource("camvid", tmp_path / "photos")
 

@@ -158,7 +158,7 @@ def choose_form(
     Raises:
         DataError: The file lacks one of the bands, or has more than are taken and none is named.
     """
-    is_plain = stored.is_photo and value_range is None
+    is_plain = stored.is_photo and not stored.has_fourth and value_range is None
     if is_plain and (channels is None or (channels == "rgb" and stored.dtype == "uint8")):
         return ImageForm(page=page)
     bands: Literal["rgb", "grey"] | tuple[int, ...]
@@ -227,7 +227,7 @@ def _take_bands(samples: np.ndarray, num_colours: int, form: ImageForm) -> np.nd
     """Return the bands (H, W, C) of a file with samples (H, W, S), the first `num_colours` of which are no alpha."""
     if isinstance(form.bands, tuple):
         return samples[..., form.bands]
-    colours = samples[..., :num_colours]
+    colours = samples[..., : min(num_colours, 3)]  # of four bands, such as RGB and near infrared, the first three
     if form.bands == "rgb":
         return np.repeat(colours, 3, axis=2) if num_colours == 1 else colours
     if num_colours == 1:

@@ -13,7 +13,7 @@ import numpy as np
 
 from atrous.images.tiff_tags import is_tiff, read_tags
 
-_ORIENTATION, _SCALE, _TIE_POINT, _TRANSFORM, _KEYS, _NUMBERS = 274, 33550, 33922, 34264, 34735, 34736
+_ORIENTATION, _SCALE, _TIE_POINT, _TRANSFORM, _KEYS, _NUMBERS, _RPC = 274, 33550, 33922, 34264, 34735, 34736, 50844
 _MODEL, _RASTER, _GEOGRAPHIC, _PROJECTED, _UNIT, _UNIT_SIZE = 1024, 1025, 2048, 3072, 3076, 3077
 _IS_PROJECTED, _IS_POINT, _OWN = 1, 2, 32767
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -100,12 +100,12 @@ def read_place(path: Path) -> Place | None:
 
 
 def is_georeferenced(path: Path) -> bool:
-    """Whether a file says where it is on the Earth, by a place or by points on the ground; see `read_place`."""
+    """Whether a file says where it is, by a place, points on the ground or a camera model (RPC); see `read_place`."""
     if not is_tiff(path):
         return False
     with suppress(Exception):
         tags = read_tags(path, page=1)
-        return tags.get(_ORIENTATION, 1) == 1 and bool(tags.get(_TIE_POINT) or tags.get(_TRANSFORM))
+        return tags.get(_ORIENTATION, 1) == 1 and any(tags.get(code) for code in (_TIE_POINT, _TRANSFORM, _RPC))
     return False
 
 
@@ -123,7 +123,7 @@ def find_place(tags: Mapping[int, Any]) -> Place | None:
         matrix[:, 2] -= matrix[:, :2].sum(axis=1) / 2
     if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:, :2])) < 1e-300:
         return None
-    is_projected = keys.get(_MODEL) == _IS_PROJECTED
+    is_projected = keys.get(_MODEL, _IS_PROJECTED if _PROJECTED in keys else None) == _IS_PROJECTED
     number = keys.get(_PROJECTED if is_projected else _GEOGRAPHIC)
     epsg = int(number) if number is not None and 0 < number < _OWN else None
     rows = matrix.tolist()
@@ -131,13 +131,14 @@ def find_place(tags: Mapping[int, Any]) -> Place | None:
 
 
 def _read_matrix(tags: Mapping[int, Any]) -> np.ndarray | None:
+    """Return the map from pixels to coordinates as GDAL reads it, also where tags say it twice or break the rules."""
+    scale, tie = tags.get(_SCALE, ()), tags.get(_TIE_POINT, ())
+    if len(scale) >= 2 and len(tie) >= 6:
+        (column, row, _, x, y, _), wide, tall = tie[:6], scale[0], abs(scale[1])
+        return np.array([[wide, 0, x - column * wide], [0, -tall, y + row * tall]], np.float64)
     if len(values := tags.get(_TRANSFORM, ())) == 16:
         return np.array(values, np.float64).reshape(4, 4)[:2][:, [0, 1, 3]]
-    scale, tie = tags.get(_SCALE, ()), tags.get(_TIE_POINT, ())
-    if len(scale) < 2 or len(tie) != 6:
-        return None
-    column, row, _, x, y, _ = tie
-    return np.array([[scale[0], 0, x - column * scale[0]], [0, -scale[1], y + row * scale[1]]], np.float64)
+    return None
 
 
 def _read_keys(tags: Mapping[int, Any]) -> dict[int, float]:

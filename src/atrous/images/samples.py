@@ -28,6 +28,7 @@ from atrous.images.tiff_tags import (
     ORIENTATION,
     PALETTE,
     PHOTOMETRIC,
+    RGB,
     count_bands,
     count_tiff_pages,
     is_tiff,
@@ -56,8 +57,9 @@ class StoredImage:
         num_bands: Samples of a pixel, S.
         num_colours: The first of them that are no alpha.
         dtype: Their type as numpy names it.
-        is_photo: Whether `load_image` reads the file without losing a band: grey or RGB of 8 or 16 bits.
+        is_photo: Whether `load_image` reads the file: grey or RGB of 8 or 16 bits.
         nodata: The value that stands for no data, if a GeoTIFF names one.
+        has_fourth: Whether `load_image` loses a band that is no alpha, such as near infrared beside RGB.
     """
 
     name: str
@@ -66,6 +68,7 @@ class StoredImage:
     dtype: str
     is_photo: bool
     nodata: float | None = None
+    has_fourth: bool = False
 
 
 def read_stored(source: ImageInput, page: int | None = None) -> StoredImage:
@@ -244,7 +247,8 @@ def _read_stored_tiff(source: str | Path | bytes, page: int | None) -> StoredIma
     is_photo = is_small or (
         dtype in ("uint8", "uint16") and (num_colours == 1 or (photometric not in (0, 1) and 3 <= num_bands <= 4))
     )
-    return StoredImage(name, num_bands, num_colours, "uint8" if is_small else dtype, is_photo, nodata)
+    has_fourth = is_photo and num_colours == 4 and photometric == RGB
+    return StoredImage(name, num_bands, num_colours, "uint8" if is_small else dtype, is_photo, nodata, has_fourth)
 
 
 def _name_tiff(source: str | Path | bytes) -> str:

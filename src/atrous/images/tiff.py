@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from atrous.images.palette import build_colour_table
 from atrous.images.profile import convert_pixels
 from atrous.images.tiff_tags import AS_TILES, MOST_PX, NODATA, read_nodata
 
-GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
+GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737, 50844)
 """Tags that georeference a GeoTIFF. GDAL's 42113 (no data) is not copied: it names a colour there, an id here."""
 TILE_SIDE = 512
 """Side of the tiles that labels are written in, in pixels."""
@@ -35,6 +36,7 @@ MOST_BYTES_AT_ONCE = 2**29
 BIG_TIFF_BYTES = 2**32 - 2**25
 """Size of uncompressed labels above which the offsets in a TIFF need 64 bits."""
 
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # without any handler its warnings would be printed
 _GREYS = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE)
 _ORIENTATION, _REDUCED_OR_MASK = 274, 5
 
@@ -49,30 +51,13 @@ def read_page(source: str | Path | bytes, page: int | None = None) -> np.ndarray
         source: A path, or the file as bytes.
         page: The page, from 1, overviews and masks of other pages not counted. None: the first one.
     Returns:
-        (H, W, S) as stored.
+        (H, W, S) as stored; missing tiles are the nodata value, or 0.
     Raises:
         DataError: The file is broken or hostile, or of a kind that is not read.
         MachineError: Not enough memory to decode it.
     """
-    name = source if isinstance(source, str | Path) else "image in memory"
-    with _naming(name), tifffile.TiffFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
-        found = _find_page(file, page)
-        num_pixels = int(found.imagelength) * int(found.imagewidth)
-        size = num_pixels * int(found.samplesperpixel) * int(found.dtype.itemsize if found.dtype else 8)
-        if num_pixels > MOST_PX or size > MOST_PAGE_BYTES:
-            raise DataError(f"{name}: more than {MOST_PX // 10**6} megapixels", "Cut the image into tiles.")
-        if found.imagedepth != 1 or found.dtype is None:
-            raise DataError(f"{name}: a volume, or numbers of an unknown type", "Save it as pages of plain numbers.")
-        _require_whole(found, name, file.filehandle.size)
-        _require_decoder(found, name)
-        found.nodata = _find_fill(found)
-        samples: np.ndarray = found.asarray(maxworkers=1)
-        if found.samplesperpixel == 1:
-            samples = samples[..., None]
-        elif found.planarconfig == PLANARCONFIG.SEPARATE:
-            samples = np.moveaxis(samples, 0, -1)
-        shape = (int(found.imagelength), int(found.imagewidth), int(found.samplesperpixel))
-        return samples.reshape(shape)
+    with TiffImage(source, page, in_parts=False) as image:
+        return image.read_samples(slice(0, image.height), slice(0, image.width))
 
 
 def _find_page(file: Any, page: int | None) -> Any:
@@ -89,8 +74,8 @@ def _find_fill(page: Any) -> float | int:
     nodata = read_nodata({NODATA: page.tags.valueof(NODATA)})
     if nodata is None or page.dtype.kind == "f":
         return nodata or 0.0
-    limits = np.iinfo(page.dtype)
-    return int(nodata) if nodata == nodata // 1 and limits.min <= nodata <= limits.max else 0
+    low, high = (0, 1) if page.dtype.kind == "b" else (np.iinfo(page.dtype).min, np.iinfo(page.dtype).max)
+    return int(nodata) if nodata == nodata // 1 and low <= nodata <= high else 0
 
 
 def _require_decoder(page: Any, name: object) -> None:
@@ -99,13 +84,6 @@ def _require_decoder(page: Any, name: object) -> None:
     if not is_known or page.compression == COMPRESSION.LERC:
         kind = getattr(page.compression, "name", page.compression)
         raise DataError(f"{name}: its compression {kind} cannot be decoded", AS_TILES)
-
-
-def _require_whole(page: Any, name: object, file_size: int) -> None:
-    """Refuse a truncated file before it is decoded: what is missing would be black."""
-    end = max((at + size for at, size in zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
-    if end > file_size:
-        raise DataError(f"{name}: the file is truncated", "Replace the file.", "truncated-image")
 
 
 @contextmanager
@@ -180,24 +158,32 @@ class TiffImage:
     `height` and `width` are in pixels.
 
     Args:
-        path: The file.
+        source: A path, or the file as bytes.
         page: The page, from 1, overviews and masks of other pages not counted. None: the first one.
         keeps_rows: Whether decoded tiles are kept while the parts being read overlap their rows, so that an image that
             is read from top to bottom is decoded once.
+        in_parts: Whether it is read in parts, and not as a whole, which is of limited size.
     Raises:
-        DataError: The file is broken or cannot be read in parts; also raised when a part is read.
+        DataError: The file is broken, or cannot be read in parts or as a whole; also raised when a part is read.
     """
 
-    def __init__(self, path: Path, page: int | None = None, *, keeps_rows: bool = False) -> None:
-        self._path = path
+    def __init__(
+        self, source: str | Path | bytes, page: int | None = None, *, keeps_rows: bool = False, in_parts: bool = True
+    ) -> None:
+        self._path = "image in memory" if isinstance(source, bytes) else str(source)
         self._keeps_rows = keeps_rows
         self._kept: dict[int, np.ndarray] = {}
         with _naming(self._path):
-            self._file = tifffile.TiffFile(path)
+            self._file = tifffile.TiffFile(io.BytesIO(source) if isinstance(source, bytes) else source)
         try:
             with _naming(self._path):
                 self._page = _find_page(self._file, page)
                 self._read_head()
+                if in_parts:
+                    self._require_parts()
+                else:
+                    self._require_fitting()
+                self._require_whole()
         except BaseException:
             self._file.close()
             raise
@@ -214,11 +200,9 @@ class TiffImage:
         page = self._page
         self.height, self.width = int(page.imagelength), int(page.imagewidth)
         self.num_samples = int(page.samplesperpixel)
-        if page.dtype is None or page.imagedepth != 1 or page.tags.valueof(_ORIENTATION, 1) != 1:
+        if page.imagedepth != 1 or page.dtype is None:
             raise DataError(
-                f"{self._path}: a volume, numbers of an unknown type, or rotated by an orientation tag, which is not "
-                "read in parts",
-                "Save it upright, as one page of plain numbers.",
+                f"{self._path}: a volume, or numbers of an unknown type", "Save it as pages of plain numbers."
             )
         page.nodata = _find_fill(page)
         _require_decoder(page, self._path)
@@ -228,6 +212,14 @@ class TiffImage:
             self._step = int(page.tilelength), int(page.tilewidth)
         else:
             self._step = min(int(page.rowsperstrip), self.height), self.width
+
+    def _require_parts(self) -> None:
+        """Refuse what is not read in parts."""
+        page = self._page
+        if page.tags.valueof(_ORIENTATION, 1) != 1:
+            raise DataError(
+                f"{self._path}: rotated by an orientation tag, which is not read in parts", "Save it upright."
+            )
         sample_bytes = (self.num_samples // self._num_planes) * page.dtype.itemsize
         if not page.is_final and math.prod(self._step) * sample_bytes > MOST_BYTES_AT_ONCE:
             kind = "tiles" if page.is_tiled else "strips"
@@ -235,7 +227,15 @@ class TiffImage:
                 f"{self._path}: {kind} of {self._step[0]:,} x {self._step[1]:,} pixels are too large to decode",
                 AS_TILES,
             )
-        self._require_whole()
+
+    def _require_fitting(self) -> None:
+        """Refuse what is too large to be read as a whole."""
+        size = self.height * self.width * self.num_samples * self._page.dtype.itemsize
+        if self.height * self.width > MOST_PX or size > MOST_PAGE_BYTES:
+            raise DataError(
+                f"{self._path}: more than {MOST_PX // 10**6} megapixels, or {MOST_PAGE_BYTES // 2**30} GiB",
+                "Cut the image into tiles.",
+            )
 
     def require_photo(self) -> None:
         """Require colours that `read` can turn into RGB.
@@ -263,9 +263,16 @@ class TiffImage:
 
     def _require_whole(self) -> None:
         """Refuse a truncated file now rather than after an hour of labelling."""
-        if len(self._page.dataoffsets) != self._num_planes * math.prod(self._count_segments()):
+        page, count = self._page, self._num_planes * math.prod(self._count_segments())
+        if min(len(page.dataoffsets), len(page.databytecounts)) < count:
             raise DataError(f"{self._path}: its list of tiles is truncated", "Replace the file.", "truncated-image")
-        _require_whole(self._page, self._path, self._file.filehandle.size)
+        ends = (at + size for at, size in zip(page.dataoffsets, page.databytecounts, strict=False))
+        if max(ends, default=0) > self._file.filehandle.size:
+            raise DataError(f"{self._path}: the file is truncated", "Replace the file.", "truncated-image")
+
+    def _is_missing(self, index: int) -> bool:
+        """Whether a tile or strip is not stored."""
+        return not (self._page.dataoffsets[index] and self._page.databytecounts[index])
 
     def _count_segments(self) -> tuple[int, int]:
         """Return how many tiles or strips a plane has down and across."""
@@ -323,7 +330,7 @@ class TiffImage:
         shape = (rows.stop - rows.start, columns.stop - columns.start, self.num_samples)
         part = np.full(shape, self._page.nodata, dtype=self._page.dtype)
         with _naming(self._path):
-            if self._page.is_final:
+            if self._page.is_final and not self._is_missing(0):
                 self._read_plain(part, rows.start, columns.start)
             else:
                 self._read_segments(part, rows, columns)
@@ -351,12 +358,11 @@ class TiffImage:
         page, (height, width, _) = self._page, part.shape
         num_deep = self.num_samples // self._num_planes
         pixel_bytes = num_deep * page.dtype.itemsize
-        together = height if width == self.width else 1  # rows without a gap between them
+        together = ROWS_AT_ONCE if width == self.width else 1  # rows without a gap between them
         for plane, row in itertools.product(range(self._num_planes), range(0, height, together)):
             at = page.dataoffsets[0] + ((plane * self.height + top + row) * self.width + left) * pixel_bytes
-            data = self._read_bytes(at, together * width * pixel_bytes)
-            values = np.frombuffer(data, page.dtype.newbyteorder(self.byteorder))
             into = part[row : row + together, :, plane : plane + num_deep]
+            values = np.frombuffer(self._read_bytes(at, into.nbytes), page.dtype.newbyteorder(self.byteorder))
             into[:] = values.reshape(into.shape)
 
     def iter_samples(self) -> Iterator[np.ndarray]:
@@ -374,7 +380,7 @@ class TiffImage:
         if index in self._kept:
             return self._kept[index]
         page = self._page
-        if not page.databytecounts[index]:
+        if self._is_missing(index):
             return None
         data = self._read_bytes(page.dataoffsets[index], page.databytecounts[index])
         decoded = page.decode(data, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader)[0]

@@ -14,26 +14,32 @@ from atrous.images.tiff_tags import (
     ORIENTATION,
     PALETTE,
     PHOTOMETRIC,
+    RGB,
     Tags,
     count_bands,
     read_dtype,
     turn_upright,
 )
 
-COMPRESSION, PLANES = 259, 284
-"""Codes of tags: how pixels are compressed, and whether each band is stored on its own."""
+COMPRESSION, PLANES, STRIP_BYTES, TILE_BYTES = 259, 284, 279, 325
+"""Codes of tags: how pixels are compressed, whether each band is stored on its own, and the size of each part."""
 _SEPARATE = 2
-_WHITE_IS_ZERO, _RGB = 0, 2
+_WHITE_IS_ZERO = 0
 
 
 def is_misread(tags: Tags) -> bool:
-    """Whether Pillow decodes a TIFF wrongly, where it opens it: it swaps bytes or joins two numbers in silence.
+    """Whether Pillow decodes a TIFF wrongly, where it opens it, or not at all, since some tiles are not stored.
+
+    It swaps bytes or joins two numbers in silence.
 
     Args:
         tags: Tags of the page.
     """
     if tags.get(PHOTOMETRIC) == PALETTE:
         return False
+    sizes = tags.get(TILE_BYTES) or tags.get(STRIP_BYTES) or ()
+    if 0 in (sizes if isinstance(sizes, tuple) else (sizes,)):
+        return True
     dtype = read_dtype(tags)
     if dtype == "uint16":
         return bool(tags.get(PLANES) == _SEPARATE)
@@ -77,7 +83,7 @@ def load_tiff_photo(source: str | Path | bytes, tags: Tags, page: int | None = N
     """
     num_bands, num_colours = count_bands(tags)
     photometric = tags.get(PHOTOMETRIC)
-    is_rgb = photometric == _RGB and num_bands in (3, 4)
+    is_rgb = photometric == RGB and num_bands in (3, 4)
     is_grey = photometric in (_WHITE_IS_ZERO, 1) and num_colours == 1
     if read_dtype(tags) not in ("uint8", "uint16") or not (is_rgb or is_grey):
         return None

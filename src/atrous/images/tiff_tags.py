@@ -31,8 +31,8 @@ WIDTH, HEIGHT, BITS, PHOTOMETRIC, ORIENTATION, NUM_BANDS, EXTRA_SAMPLES, SAMPLE_
 MOST_PX = 178_956_970
 """Pixels of a page that is read as a whole, as many as Pillow reads of any file."""
 AS_TILES = "Save it in tiles: gdal_translate -co TILED=YES -co COMPRESS=DEFLATE -co BIGTIFF=IF_SAFER IN OUT.tif."
-PALETTE = 3
-"""The photometric interpretation of images with a palette."""
+RGB, PALETTE = 2, 3
+"""Photometric interpretations."""
 _NEEDED, _SINGLE = (WIDTH, HEIGHT), (PHOTOMETRIC, ORIENTATION, NUM_BANDS)
 _SEVERAL = (BITS, SAMPLE_FORMAT, EXTRA_SAMPLES)
 """Tags with one whole number for each band; those above have one."""

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from atrous.config.schema import DataConfig, TrainingConfig
+from atrous.core.errors import DataError
+from atrous.core.inference_options import InferenceOptions
 from atrous.core.labels import IGNORE_INDEX
 from atrous.core.run_folder import RunFolder
 from atrous.data.augment.pipeline import Augmentation
@@ -16,8 +19,12 @@ from atrous.data.rare import plan_rare_crops
 from atrous.data.rasters import list_blocks
 from atrous.data.sampling import Stream
 from atrous.images.windows import Window, load_window
+from atrous.inference.build import build_labeller
+from atrous.inference.engine import Engine
+from atrous.networks.segmenter import Segmenter
 from atrous.runs.check import check_data
 from atrous.runs.kept_images import find_images, save_images
+from atrous.scoring.count import count
 
 tifffile = pytest.importorskip("tifffile", reason="tifffile is not installed")
 
@@ -116,7 +123,8 @@ def test_no_training_window_touches_a_held_out_block(
         held_out = cover(list_windows(splits.val)) > 0
         crop, low = int(random.integers(9, 100)), float(random.uniform(0.3, 1))
         augmentation = Augmentation(crop, (low, 2.0), rotation=rotation, quarter_turns=True, padding=PADDING)
-        stream = Stream(splits.train, augmentation, seed)
+        statistics, _ = check_training_data(DataConfig(source=str(tmp_path)), splits)
+        stream = Stream(splits.train, augmentation, seed, rare_crops=plan_rare_crops(0.5, statistics))
         read.clear()
         for place in range(40):
             stream.sample(place)
@@ -221,3 +229,57 @@ def test_what_cannot_be_read_in_windows_is_named(tmp_path: Path, monkeypatch: py
     splits = build(tmp_path)
     assert [note for note in splits.notes if note.code == "raster-read-whole"]
     assert len(splits.train) + len(splits.val) == 1
+    monkeypatch.setattr("atrous.data.rasters.MOST_PX", SIZE[0] * SIZE[1] - 1)
+    with pytest.raises(DataError, match=r"scene.tif is larger than memory. .*strips of 300 x 390 pixels") as caught:
+        build(tmp_path)
+    assert "gdal_translate" in caught.value.hint
+
+
+@pytest.mark.parametrize("limit", [SIZE[0] * SIZE[1], SIZE[0] * SIZE[1] - 1])
+def test_a_mask_in_another_format_is_read_whole_or_refused(
+    limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, mask = write_pair(tmp_path)
+    (tmp_path / "masks" / "scene.tif").unlink()
+    Image.fromarray(mask).save(tmp_path / "masks" / "scene.png")
+    monkeypatch.setattr("atrous.data.rasters.MOST_PX", limit)
+    if limit < SIZE[0] * SIZE[1]:
+        with pytest.raises(DataError, match=r"scene.tif is larger than memory. .*scene.png: is no TIFF"):
+            build(tmp_path)
+    else:
+        splits = build(tmp_path)
+        assert len(splits.train) + len(splits.val) == 1
+
+
+@pytest.mark.parametrize(("strips", "width", "is_slow"), [(7, 390, True), (7, 128, False), (None, 390, False)])
+def test_slow_strips_are_told(
+    strips: int | None, width: int, is_slow: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atrous.images.decode.HUGE_PX", 1_000)
+    for folder, bands in (("images", 6), ("masks", 1)):
+        (tmp_path / folder).mkdir()
+        layout = {"rowsperstrip": strips} if strips and bands == 1 else {"tile": (32, 32)}
+        pixels = np.zeros((300, width, bands), np.uint8)
+        tifffile.imwrite(
+            tmp_path / folder / "scene.tif", pixels if bands > 1 else pixels[..., 0], photometric="minisblack",
+            compression="zlib", metadata=None, planarconfig="contig" if bands > 1 else None, **layout,
+        )  # fmt: skip
+    told = [str(note) for note in build(tmp_path).notes if note.code == "raster-in-strips"]
+    assert len(told) == is_slow
+    assert not told or "about 6 times faster" in told[0]
+
+
+def test_blocks_are_scored_alone(tmp_path: Path, tiny_network: Segmenter) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*SIZE, 3)).astype(np.uint8)
+    mask = np.kron(np.random.default_rng(1).integers(0, 3, (30, 39)), np.ones((10, 10))).astype(np.uint8)
+    for folder, pixels, kind in (("images", image, "rgb"), ("masks", mask, "minisblack")):
+        (tmp_path / folder).mkdir()
+        tifffile.imwrite(tmp_path / folder / "scene.tif", pixels, photometric=kind, tile=(32, 32), metadata=None)
+    val = build(tmp_path).val
+    labeller = build_labeller(Engine(tiny_network, device="cpu"), val.label_space, InferenceOptions())
+    expected = np.zeros((3, 3), dtype=np.int64)
+    for window in list_windows(val):
+        alone = np.ascontiguousarray(image[window.rows, window.columns])
+        found, truth = labeller.label_image(alone).indices, mask[window.rows, window.columns]
+        expected += np.bincount(truth.ravel() * 3 + found.ravel(), minlength=9).reshape(3, 3)
+    np.testing.assert_array_equal(count(labeller, val).total.counts, expected)

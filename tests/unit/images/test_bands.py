@@ -19,11 +19,13 @@ def draw(bands: int, dtype: str, *, seed: int = 0) -> np.ndarray:
     return (np.random.default_rng(seed).random((9, 11, bands)) * 200).astype(dtype)
 
 
-def encode_tiff(pixels: np.ndarray, *, nodata: str = "", planar: str = "contig", kind: str = "minisblack") -> bytes:
+def encode_tiff(
+    pixels: np.ndarray, *, nodata: str = "", planar: str = "contig", kind: str = "minisblack", **options: object
+) -> bytes:
     file = io.BytesIO()
     tags = [(42113, "s", 0, nodata, True)] if nodata else []
     stored = pixels if planar == "contig" else np.moveaxis(pixels, 2, 0)
-    tifffile.imwrite(file, stored, photometric=kind, planarconfig=planar, extratags=tags, metadata=None)
+    tifffile.imwrite(file, stored, photometric=kind, planarconfig=planar, extratags=tags, metadata=None, **options)
     return file.getvalue()
 
 
@@ -50,6 +52,21 @@ def test_photos_are_read_as_before(suffix):
     Image.fromarray(draw(3, "uint8")).save(file, suffix)
     assert choose_form(read_stored(file.getvalue())) == PHOTO
     np.testing.assert_array_equal(load_bands(file.getvalue(), PHOTO).image, load_image(file.getvalue()))
+
+
+@pytest.mark.parametrize("nodata", ["", "7"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_near_infrared_beside_rgb_is_not_lost(dtype, nodata):
+    pixels = draw(4, dtype)
+    source = encode_tiff(pixels, kind="rgb", nodata=nodata, extrasamples=[0])
+    form = choose_form(read_stored(source))
+    assert (form.bands, form.dtype) == ((0, 1, 2, 3), dtype)
+    np.testing.assert_array_equal(
+        load_bands(source, form).image, np.where(pixels == 7, 0, pixels) if nodata else pixels
+    )
+    seen = load_bands(source, PHOTO).image  # a model of photos takes the three that it knows
+    expected = pixels[..., :3] >> (8 if dtype == "uint16" else 0)
+    np.testing.assert_array_equal(seen, np.where(pixels[..., :3] == 7, 0, expected) if nodata else expected)
 
 
 def test_twelve_bits_in_sixteen_keep_their_levels():

@@ -114,6 +114,30 @@ def test_points_on_the_ground_say_where_a_file_is(tmp_path):
     assert not is_georeferenced(tmp_path / "gone.tif")
 
 
+@pytest.mark.parametrize(
+    ("tags", "rows"),
+    [
+        ({33550: (2.0, -3.0, 0.0)}, (-3.0, 5_000_000.0)),
+        ({33922: (*TIE, 5.0, 5.0, 0.0, 0.0, 0.0, 0.0)}, (-0.25, 5_000_000.0)),
+        ({34264: (1.0, 0.0, 0.0, 7.0, 0.0, -1.0, 0.0, 9.0, *(0.0,) * 8)}, (-0.25, 5_000_000.0)),
+    ],
+)
+def test_tags_that_break_the_rules_are_read_as_gdal_reads_them(tags, rows):
+    assert find_place(make_tags() | tags).matrix[1] == (0.0, *rows)
+
+
+def test_a_projected_system_needs_no_kind():
+    assert find_place(make_tags((1, 1, 0, 1, 3072, 0, 1, 32633))).epsg == 32633
+
+
+def test_a_camera_model_says_where_a_file_is(tmp_path):
+    info = TiffImagePlugin.ImageFileDirectory_v2()
+    info.tagtype[50844], info[50844] = 12, (1.0,) * 92
+    Image.new("L", (4, 3)).save(tmp_path / "a.tif", tiffinfo=info)
+    assert is_georeferenced(tmp_path / "a.tif")
+    assert read_place(tmp_path / "a.tif") is None
+
+
 def test_damaged_and_other_files_have_no_place(tmp_path):
     save(tmp_path / "a.tif", make_tags())
     content = (tmp_path / "a.tif").read_bytes()

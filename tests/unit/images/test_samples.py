@@ -107,6 +107,22 @@ def test_the_header_of_a_tiff_tells_what_is_read(bands, kind, dtype, extra, colo
     np.testing.assert_array_equal(load_samples(content), pixels)
 
 
+@pytest.mark.parametrize(("extra", "has_fourth"), [([0], True), ([1], False), ([2], False)])
+def test_a_fourth_band_that_is_no_alpha_is_known(extra, has_fourth):
+    stored = read_stored(encode_tiff(draw(4), "rgb", extrasamples=extra))
+    assert (stored.is_photo, stored.has_fourth) == (True, has_fourth)
+    assert not read_stored(encode(Image.new("CMYK", (4, 3)), "TIFF")).has_fourth
+
+
+@pytest.mark.parametrize("options", [{"rowsperstrip": 3}, {"tile": (16, 16), "compression": "zlib"}])
+def test_a_list_of_too_few_tiles_is_no_black_image(options):
+    content = bytearray(encode_tiff(np.tile(draw(6, "uint16"), (3, 3, 1)), **options))
+    at = content.index(struct.pack("<HH", 324 if "tile" in options else 273, 4))
+    content[at + 4 : at + 8] = struct.pack("<I", 1)
+    with pytest.raises(DataError):
+        load_samples(bytes(content))
+
+
 def test_a_palette_becomes_its_colours():
     image = Image.fromarray(draw(3)).quantize(8)
     for content in (encode(image), encode(image, "TIFF")):

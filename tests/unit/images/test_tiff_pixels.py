@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 
 import numpy as np
 import pytest
@@ -111,6 +112,25 @@ def test_tiles_that_are_not_stored_hold_the_nodata_value(dtype, nodata, fill, tm
         assert is_missing is not None
         assert is_missing[:16, :16].all()
         assert not is_missing[16:].any()
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize(("kind", "bands"), [("rgb", 3), ("minisblack", 1)])
+def test_photos_without_some_of_their_tiles_are_read(kind, bands, compression, tmp_path):
+    tile = np.full((16, 16, bands), 9, np.uint8)
+    stored = tile.tobytes() if compression is None else zlib.compress(tile.tobytes())
+    path, options = tmp_path / "a.tif", {"shape": (32, 32, bands) if bands > 1 else (32, 32), "dtype": np.uint8}
+    tifffile.imwrite(
+        path, iter([stored, b"", b"", b""]), **options, tile=(16, 16), photometric=kind, metadata=None,
+        compression=compression,
+    )  # fmt: skip
+    expected = np.zeros((32, 32, 3), np.uint8)
+    expected[:16, :16] = 9
+    np.testing.assert_array_equal(load_image(path), expected)
+    np.testing.assert_array_equal(load_bands(path, PHOTO).image, expected)
+    assert inspect_image(path)[0].height == 32
+    if bands == 1:
+        np.testing.assert_array_equal(load_mask(path), expected[..., 0])
 
 
 def test_compression_that_loses_missing_values_is_refused():

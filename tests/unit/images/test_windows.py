@@ -145,6 +145,17 @@ def test_missing_tiles_have_no_data(tmp_path: Path) -> None:
     assert 0 < part.is_missing.sum() < part.is_missing.size
 
 
+@pytest.mark.parametrize("code", [273, 279])
+def test_a_missing_strip_is_not_read_from_the_start_of_the_file(code: int, tmp_path: Path) -> None:
+    path = write(tmp_path / "image.tif", draw((*SIZE, 6), "uint16"), "9")
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages.first.tags[code].overwrite(0)
+    form, window = ImageForm(SIX, "uint16", (0, 10)), Window(10, 20, 40, 40, SIZE)
+    for found in (load_bands(path, form), load_window(path, window, form)):
+        assert found.is_missing is not None
+        assert found.is_missing.all()
+
+
 @pytest.mark.parametrize(("dtype", "bands"), [("uint16", 6), ("float32", 6), ("uint8", 3), ("uint16", 1)])
 def test_the_traits_of_a_window_of_all_are_those_of_the_image(dtype: str, bands: int, tmp_path: Path) -> None:
     pixels = draw((*SIZE, bands), dtype)

@@ -76,16 +76,17 @@ def list_cases(*, smoke: bool) -> Iterator[Case]:
         return
     for channels, cells in ((64, 129), (128, 65), (256, 65)):
         yield Case(2, channels, channels, cells, 3, 1)
-    for rate in (1, 2, 4):
-        yield Case(1, 512, 512, 65, 3, rate)
-    for rate in (1, 6, 12, 24, 36):
-        yield Case(1, 2048, 256, 65, 3, rate)
+    for batch, rate in itertools.product((1, 2), (1, 2, 4)):
+        yield Case(batch, 512, 512, 65, 3, rate)
+    for batch, rate in itertools.product((1, 2), (1, 6, 12, 24, 36)):
+        yield Case(batch, 2048, 256, 65, 3, rate)
     for rate in (1, 6, 12, 18):
         yield Case(1, 2048, 256, 33, 3, rate)
     for batch, cells, rate in itertools.product((1, 8), (23, 33), (1, 6, 12, 18)):
         yield Case(batch, 320, 256, cells, 3, rate)
     for batch, rate in itertools.product((1, 8), (1, 2)):
         yield Case(batch, 1152, 1152, 23, 5, rate, is_depthwise=True)
+    yield Case(8, 1152, 1152, 23, 3, 2, is_depthwise=True)
     for kernel, rate in itertools.product((3, 5), (1, 2, 4)):
         yield Case(2, 1152, 1152, 45, kernel, rate, is_depthwise=True)
     for batch, rate in itertools.product((1, 8), (1, 6, 12)):

@@ -1,8 +1,8 @@
 """The rule that says how an atrous convolution is computed on the machine at hand.
 
 It is a function of the machine, the dtype and the shape alone: a continued training computes what the first part would
-have. For AVX2 it is read off results/performance/atrous_ways.csv, which `benchmarks/atrous_ways.py` measures, for
-AVX512 off weight_gradient.csv there, and for AMX off the figures of docs/decisions/019.
+have. For AVX2 and AVX512 it is read off results/performance/atrous_ways.csv, which `benchmarks/atrous_ways.py` measures,
+and for AMX off the figures of docs/decisions/019.
 """
 
 from __future__ import annotations
@@ -13,14 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from atrous.core.machine import find_cpu_features
-from atrous.networks.layers.atrous import LIBRARY, Taps, Ways
+from atrous.networks.layers.atrous import LIBRARY, Taps, Way, Ways
 
 Kind = Literal["amx", "avx512", "avx2", "other"]
 """Kind of a CPU, by what its fastest kernels use."""
-MOST_SEEN = 0.8
-"""Mean share of the map that a tap sees, above which oneDNN's weight gradient is as fast as by tap (AVX512)."""
+MOST_SEEN, MOST_SEEN_OF_SMALL = 0.8, 0.5
+"""Mean share of the map that a tap sees, above which oneDNN's weight gradient is as fast as by tap (AVX512, AMX)."""
+LARGE_MAP = 4000
+"""Cells of a map from which on a product for each tap is large enough to be fast (AVX512, AMX)."""
 FARTHEST_PADDING = 4
-"""Padding in cells up to which oneDNN has fast kernels for atrous convolutions, depthwise (AVX2) or bf16 (AMX)."""
+"""Padding in cells up to which oneDNN has fast kernels for atrous convolutions, depthwise (AVX) or bf16 (AMX)."""
+SMALLEST_PHASE = 4
+"""Cells along a side of a phase, below which the many small phases cost more than they save (AVX512)."""
 
 
 def find_kind() -> Kind:
@@ -54,16 +58,39 @@ def choose_ways(taps: Taps, features: Tensor, *, dtype: torch.dtype, kind: Kind)
         dtype: What it computes in.
         kind: The CPU.
     """
-    # On AVX2, oneDNN's weight gradient is slow at every rate: products by tap are 1.3 to 4.7 times as fast. Its kernels
-    # for depthwise gradients have no rate at all.
+    cells = (features.shape[2], features.shape[3])
     if taps.groups == 1:
-        seen = taps.compute_seen((features.shape[2], features.shape[3]))
         is_slow = kind == "amx" and dtype == torch.bfloat16 and _is_far(taps)
-        is_slow_in_weight = kind == "avx2" or seen <= MOST_SEEN
-        return Ways(output="taps" if is_slow else "library", of_weight="taps" if is_slow_in_weight else "library")
-    if taps.groups == features.shape[1] and max(taps.rate) > 1 and kind == "avx2":
+        of_weight = _choose_for_weight(taps, cells, is_narrow=dtype == torch.bfloat16, kind=kind)
+        return Ways(output="taps" if is_slow else "library", of_weight=of_weight)
+    if taps.groups != features.shape[1] or max(taps.rate) == 1:
+        return LIBRARY
+    # oneDNN's kernels for gradients of depthwise convolutions have no rate.
+    if kind == "avx2":
         return Ways(output="phases" if _is_far(taps) else "library", of_features="phases", of_weight="phases")
+    if kind == "avx512" and _has_large_phases(taps, cells):
+        is_small = max(taps.kernel) <= 3
+        return Ways(
+            output="phases" if _is_far(taps) and not is_small else "library",
+            of_features="phases",
+            of_weight="phases" if is_small else "library",
+        )
     return LIBRARY
+
+
+def _choose_for_weight(taps: Taps, cells: tuple[int, int], *, is_narrow: bool, kind: Kind) -> Way:
+    """Return how the weight gradient of a dense convolution is computed."""
+    if kind == "avx2":  # oneDNN's is slow at every rate: products by tap are 1.3 to 4.7 times as fast
+        return "taps"
+    is_large = cells[0] * cells[1] >= LARGE_MAP
+    # In fp32, oneDNN is as slow on large maps, and the phases are small ones.
+    if kind == "avx512" and is_large and not is_narrow and max(taps.rate) > 1 and _has_large_phases(taps, cells):
+        return "phases"
+    return "taps" if taps.compute_seen(cells) <= (MOST_SEEN if is_large else MOST_SEEN_OF_SMALL) else "library"
+
+
+def _has_large_phases(taps: Taps, cells: tuple[int, int]) -> bool:
+    return min(cells) >= SMALLEST_PHASE * max(taps.rate)
 
 
 def _is_far(taps: Taps) -> bool:

@@ -2,7 +2,7 @@
 
 It is a function of the machine, the dtype and the shape alone: a continued training computes what the first part would
 have. For AVX2 and AVX512 it is read off results/performance/atrous_ways.csv, which `benchmarks/atrous_ways.py` measures,
-and for AMX off the figures of docs/decisions/019.
+and for AMX off figures of docs/decisions/019.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The rule that says how an atrous convolution is computed on the machine at hand.
 
 It is a function of the machine, the dtype and the shape alone: a continued training computes what the first part would
-have. For AVX2 and AVX512 it is read off results/performance/atrous_ways.csv, which `benchmarks/atrous_ways.py` measures,
+have. For AVX2 and AVX512 it is read off results/performance/atrous_ways.csv, measured by `benchmarks/atrous_ways.py`,
 and for AMX off figures of docs/decisions/019.
 """
 

@@ -46,11 +46,9 @@ def main() -> None:
 
     def read_image(path: Path, cache: FactsCache) -> None:
         cache.read_image(path)
-        cache.read_digest(path)
 
     def read_mask(path: Path, cache: FactsCache) -> None:
         PLAIN.read_facts(path, cache)
-        cache.read_digest(path)
 
     for kind, files, read in (("images", images, read_image), ("masks", masks, read_mask)):
         with tempfile.TemporaryDirectory() as folder:

@@ -255,7 +255,7 @@ def _begin_survey(config: DataConfig, splits: Splits) -> Survey:
 
 
 def _hash_contents(*parts: DatasetFacts) -> str:
-    digests = [[(item.digest, item.mask_digest) for item in facts.items] for facts in parts]
+    digests = [[(item.digest, item.mask and item.mask.digest) for item in facts.items] for facts in parts]
     return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
 
 

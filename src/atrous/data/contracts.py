@@ -130,7 +130,7 @@ class DataRequest:
         """Return what is skipped of the data in a folder."""
         return Exclusion(root, tuple(self.exclude))
 
-    def choose_form(self, images: Sequence[Path]) -> ImageForm:
+    def choose_form(self, images: Sequence[str]) -> ImageForm:
         """Return the form of the images of some data: the one of most of a few of them.
 
         Args:
@@ -141,7 +141,7 @@ class DataRequest:
         found: Counter[ImageForm] = Counter()
         problem: DataError | None = None
         for index in range(min(len(images), MOST_LOOKED_AT)):
-            path = images[index * len(images) // min(len(images), MOST_LOOKED_AT)]
+            path = Path(images[index * len(images) // min(len(images), MOST_LOOKED_AT)])
             try:
                 stored = read_stored(path, self.page)
             except DataError:  # which the checks of the data report

@@ -11,7 +11,7 @@ from atrous.core.errors import DataError
 from atrous.core.findings import shorten_list
 from atrous.core.words import describe_count
 from atrous.data.contracts import SegmentationDataset, Splits
-from atrous.data.facts import DatasetFacts, hash_array, iter_threads, read_digest
+from atrous.data.facts import DatasetFacts, hash_array, iter_threads
 from atrous.data.facts_cache import FactsCache
 from atrous.data.samples import find_window, read_sample
 
@@ -78,7 +78,7 @@ def _read_digests(
     chosen = [index for index, (size, _) in files.items() if size in sizes]
 
     def read(index: int) -> str:
-        return read_digest(files[index][1], find_window(dataset, index), cache)
+        return cache.read_digest(files[index][1], find_window(dataset, index))
 
     return dict(zip(chosen, iter_threads(read, chosen), strict=True))
 

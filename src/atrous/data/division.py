@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -112,7 +113,7 @@ def read_ids(
 
     def read(pair: Pair) -> Collection[int]:
         try:
-            return reader.read_facts(pair.mask, cache, pair.window).counts if pair.mask is not None else {0}
+            return reader.read_facts(Path(pair.mask), cache, pair.window).counts if pair.mask is not None else {0}
         except DataError:
             return ()
 
@@ -159,23 +160,23 @@ def choose_held_out(
     return compute_stratified_split(contents, split.share or DEFAULT_SHARE, split.seed, groups), len({*groups})
 
 
-def find_copies(paths: Sequence[Path | None]) -> list[str | None]:
+def find_copies(files: Sequence[str | None]) -> list[str | None]:
     """Return a hash of each file that has the size of another; None for the others, which have no copy."""
-    sizes: dict[int, dict[Path, None]] = {}
-    for path in paths:
-        if path is not None and path.is_file():
-            sizes.setdefault(path.stat().st_size, {})[path] = None
-    suspects = [path for same in sizes.values() if len(same) > 1 for path in same]
+    sizes: dict[int, dict[str, None]] = {}
+    for file in files:
+        if file is not None and os.path.isfile(file):
+            sizes.setdefault(os.path.getsize(file), {})[file] = None
+    suspects = [file for same in sizes.values() if len(same) > 1 for file in same]
 
-    def read(path: Path) -> str | None:
+    def read(file: str) -> str | None:
         try:
-            return cache.read_digest(path)
+            return cache.read_digest(Path(file))
         except DataError:
             return None
 
     with FactsCache() as cache:
         found = dict(zip(suspects, iter_threads(read, suspects), strict=True))
-    return [None if path is None else found.get(path) for path in paths]
+    return [None if file is None else found.get(file) for file in files]
 
 
 def _hold_out(
@@ -207,7 +208,7 @@ def _find_equal(pairs: Sequence[Pair]) -> list[str | None]:
     """Return what pairs that must stay on one side have in common: copies, and blocks of one of many rasters."""
     copies = find_copies([pair.image for pair in pairs])
     if len({pair.image for pair in pairs}) >= FEWEST_WHOLE:
-        return [copy or (str(pair.image) if pair.window else None) for pair, copy in zip(pairs, copies, strict=True)]
+        return [copy or (pair.image if pair.window else None) for pair, copy in zip(pairs, copies, strict=True)]
     return [
         copy if copy is None or pair.window is None else copy + pair.window.label
         for pair, copy in zip(pairs, copies, strict=True)
@@ -223,7 +224,8 @@ def _take_listed(path: Path, everything: Mapping[str, Pair], root: Path, exclude
     """Return the pairs that a file lists, in its order."""
     index: dict[str, list[str]] = {}
     for key, pair in everything.items():
-        inside = pair.image.relative_to(root).with_suffix("") if pair.image.is_relative_to(root) else Path(key)
+        image = Path(pair.image)
+        inside = image.relative_to(root).with_suffix("") if image.is_relative_to(root) else Path(key)
         for name in {*_list_ends(key), *_list_ends(pair.file_key), *_list_ends(inside.as_posix())}:
             index.setdefault(name, []).append(key)
     left_out = {end for key in excluded for end in _list_ends(key)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -40,7 +40,7 @@ class ItemFacts:
 
     Args:
         key: Name of the sample.
-        image_path: File of the image; None if it is made, not read.
+        image_path: File of the image as text; None if it is made, not read.
         mask_path: File of the mask likewise.
         image: Header of the image; None if it has no file or cannot be read.
         mask: Facts of the mask; None if it cannot be read.
@@ -48,21 +48,19 @@ class ItemFacts:
         mask_error: Why the mask cannot be read likewise.
         digest: Hash of the file of the image, or of the pixels of an image that is made where the other split may hold
             the same; None if it cannot be read.
-        mask_digest: Hash of the file of the mask, or of the ids of a mask that is made; None if it cannot be read.
         traits: What checks compare between images; None if the image has no file or cannot be read.
         colours: Pixels by colour, red * 65536 + green * 256 + blue, of a mask in colour where ids were expected.
         window: The part of the files that is meant; None: the whole.
     """
 
     key: str
-    image_path: Path | None
-    mask_path: Path | None
+    image_path: str | None
+    mask_path: str | None
     image: ImageHeader | None = None
     mask: MaskFacts | None = None
     image_error: DataError | None = None
     mask_error: DataError | None = None
     digest: str | None = None
-    mask_digest: str | None = None
     traits: ImageTraits | None = None
     colours: Mapping[int, int] = field(default_factory=lambda: NOTHING)
     window: Window | None = None
@@ -113,21 +111,21 @@ def read_facts(
     """
     indices = range(len(dataset))
     reader: MaskReader = getattr(dataset, "mask_reader", PLAIN)
-    paths = [(dataset.key(index), dataset.image_path(index), dataset.mask_path(index)) for index in indices]
 
-    def read(index: int) -> ItemFacts:
-        key, image_path, mask_path = paths[index]
+    def read(sample: tuple[int, str, str | None, str | None]) -> ItemFacts:
+        index, key, image_path, mask_path = sample
         item = _read_files(key, image_path, mask_path, find_window(dataset, index), cache, reader)
         if mask_path is not None:
             return item
         try:
             mask = require_mask(dataset, index)
-            return replace(item, mask=MaskFacts(*count_ids(mask)), mask_digest=hash_array(mask))
+            return replace(item, mask=MaskFacts(*count_ids(mask), digest=hash_array(mask)))
         except DataError as error:
             return replace(item, mask_error=error)
 
-    in_threads = is_thread_safe(dataset) or all(mask_path is not None for _, _, mask_path in paths)
-    items = iter_threads(read, indices) if in_threads else map(read, indices)
+    in_threads = is_thread_safe(dataset) or all(dataset.mask_path(index) is not None for index in indices)
+    samples = ((index, dataset.key(index), *_name_files(dataset, index)) for index in indices)  # made in this thread
+    items = iter_threads(read, samples) if in_threads else map(read, samples)
     found = []
     for item in items:
         found.append(item)
@@ -147,7 +145,7 @@ def hash_array(array: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def iter_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+def iter_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """Map a function over items on all usable cores, in order.
 
     Args:
@@ -167,7 +165,7 @@ def iter_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> I
         pool.shutdown(cancel_futures=True)
 
 
-def describe_size_mismatch(image: Path, header: ImageHeader, mask: Path, mask_size: tuple[int, int]) -> str:
+def describe_size_mismatch(image: str, header: ImageHeader, mask: str, mask_size: tuple[int, int]) -> str:
     """Describe in one line how an image and its mask differ in size.
 
     Args:
@@ -190,47 +188,39 @@ def describe_size_mismatch(image: Path, header: ImageHeader, mask: Path, mask_si
     return line
 
 
+def _name_files(dataset: SegmentationDataset, index: int) -> tuple[str | None, str | None]:
+    """Return the files of a sample as text: what a data set over pairs holds, since a copy would take memory."""
+    if (name_files := getattr(dataset, "name_files", None)) is not None:
+        files: tuple[str, str | None] = name_files(index)
+        return files
+    image, mask = dataset.image_path(index), dataset.mask_path(index)
+    return None if image is None else str(image), None if mask is None else str(mask)
+
+
 def _read_files(
     key: str,
-    image_path: Path | None,
-    mask_path: Path | None,
+    image_path: str | None,
+    mask_path: str | None,
     window: Window | None,
     cache: FactsCache,
     reader: MaskReader,
 ) -> ItemFacts:
-    image = mask = image_error = mask_error = digest = mask_digest = traits = None
+    image = mask = image_error = mask_error = digest = traits = None
     colours = NOTHING
     if image_path is not None:
         try:
-            (image, traits), digest = cache.read_image(image_path, window), read_digest(image_path, window, cache)
+            image, traits, digest = cache.read_image(Path(image_path), window)
         except DataError as error:
             image_error = error
     if mask_path is not None:
         try:
-            mask = reader.read_facts(mask_path, cache, window)
-            mask_digest = read_digest(mask_path, window, cache)
+            mask = reader.read_facts(Path(mask_path), cache, window)
         except DataError as error:
             mask_error = error
             if error.code == "colour-mask":
                 with suppress(DataError):
-                    colours = cache.read_mask_colours(mask_path, window).counts
-    return ItemFacts(
-        key, image_path, mask_path, image, mask, image_error, mask_error, digest, mask_digest, traits, colours, window
-    )
-
-
-def read_digest(path: Path, window: Window | None, cache: FactsCache) -> str:
-    """Return a hash of a file; of a part of one, with what tells it from the other parts.
-
-    Args:
-        path: The file.
-        window: The part; None: the whole.
-        cache: Facts of files that were read before.
-    Raises:
-        DataError: The file cannot be read.
-    """
-    digest = cache.read_digest(path)
-    return digest if window is None else f"{digest}{window.label}"
+                    colours = cache.read_mask_colours(Path(mask_path), window).counts
+    return ItemFacts(key, image_path, mask_path, image, mask, image_error, mask_error, digest, traits, colours, window)
 
 
 def join_blocks(facts: DatasetFacts) -> DatasetFacts:
@@ -246,7 +236,6 @@ def join_blocks(facts: DatasetFacts) -> DatasetFacts:
 def _join(key: str, items: Sequence[ItemFacts]) -> ItemFacts:
     first, size = items[0], items[0].window.whole if items[0].window else (0, 0)
     image = next((replace(item.image, height=size[0], width=size[1]) for item in items if item.image), None)
-    digests = [" ".join(text for item in items if (text := getattr(item, name))) for name in ("digest", "mask_digest")]
     return replace(
         first,
         key=key,
@@ -254,8 +243,7 @@ def _join(key: str, items: Sequence[ItemFacts]) -> ItemFacts:
         mask=join_masks([item.mask for item in items if item.mask], size),
         image_error=next((item.image_error for item in items if item.image_error), None),
         mask_error=next((item.mask_error for item in items if item.mask_error), None),
-        digest=digests[0] or None,
-        mask_digest=digests[1] or None,
+        digest=" ".join(item.digest for item in items if item.digest) or None,
         traits=_join_traits(items),
     )
 

@@ -27,7 +27,7 @@ from atrous.core.cache_folder import find_cache_folder
 from atrous.core.errors import DataError
 from atrous.core.files import Stamp, read_stamp
 from atrous.images.decode import ImageHeader, load_stored_mask
-from atrous.images.place import TIFF_SUFFIXES, read_place
+from atrous.images.place import TIFF_SUFFIXES, Place, read_place
 from atrous.images.samples import inspect_image
 from atrous.images.stored_values import StoredMask
 from atrous.images.traits import ImageTraits
@@ -71,6 +71,7 @@ class MaskFacts:
         colours: The colour of each number in the palette, red * 65536 + green * 256 + blue; empty without a palette.
         palette: A hash of the whole palette; empty without one.
         place: Where it is on the Earth, as `Place.to_numbers` says; empty if it does not say.
+        digest: A hash of the file, or of the ids of a mask that is no file.
     """
 
     size: tuple[int, int]
@@ -80,15 +81,15 @@ class MaskFacts:
     colours: Mapping[int, int] = field(default_factory=lambda: NOTHING)
     palette: str = ""
     place: tuple[float, ...] = ()
+    digest: str = ""
 
 
 def count_ids(mask: np.ndarray) -> tuple[tuple[int, int], dict[int, int]]:
     """Return the size of a mask (H, W) and the pixels of each id in it."""
     if mask.dtype in (np.uint8, np.uint16) and mask.size:
         flat = mask.ravel()  # runs of one id are counted: there are far fewer than pixels
-        ends = np.flatnonzero(flat[1:] != flat[:-1])
-        lengths = np.diff(ends, prepend=-1, append=flat.size - 1)
-        sums = np.bincount(flat[np.append(ends, flat.size - 1)], weights=lengths)  # exact: floats up to 2**53
+        ends = np.concatenate(([-1], np.flatnonzero(flat[1:] != flat[:-1]), [flat.size - 1]))
+        sums = np.bincount(flat[ends[1:]], weights=ends[1:] - ends[:-1])  # exact: floats up to 2**53
         ids = np.flatnonzero(sums)
         counts = sums[ids].astype(np.int64)
     else:
@@ -118,7 +119,10 @@ def join_masks(parts: Sequence[MaskFacts], size: tuple[int, int]) -> MaskFacts |
             for number, pixels in numbers.items():
                 total[number] = total.get(number, 0) + pixels
     colours = {number: colour for part in parts for number, colour in part.colours.items()}
-    return replace(parts[0], size=size, counts=dict(sorted(counts.items())), solid=solid, colours=colours)
+    digest = " ".join(part.digest for part in parts)
+    return replace(
+        parts[0], size=size, counts=dict(sorted(counts.items())), solid=solid, colours=colours, digest=digest
+    )
 
 
 class FactsCache:
@@ -176,19 +180,20 @@ class FactsCache:
             return _parse_mask(self._find(kind, path, stamp))
         in_colours = about == "colours"
         if window is None:
-            stored = load_stored_mask(path, content=self._read_content(path, stamp), in_colours=in_colours)
+            content = _read_content(path, stamp)
+            stored = load_stored_mask(path, content=content, in_colours=in_colours)
         else:
-            stored = load_mask_window(path, window, in_colours=in_colours)
-        facts = _describe_mask(stored)
+            content, stored = None, load_mask_window(path, window, in_colours=in_colours)
         place = read_place(path) if path.suffix.lower() in TIFF_SUFFIXES else None
-        facts = replace(facts, place=() if place is None else place.to_numbers())
+        facts = _describe_mask(stored, place, self._compute_digest(path, window, content))
         if len(facts.counts) <= MAX_IDS:
             tables = [[list(row) for row in table.items()] for table in (facts.counts, facts.solid, facts.colours)]
-            self._remember(kind, path, stamp, [list(facts.size), facts.mode, *tables, facts.palette, list(facts.place)])
+            row = [list(facts.size), facts.mode, *tables, facts.palette, list(facts.place), facts.digest]
+            self._remember(kind, path, stamp, row)
         return facts
 
-    def read_image(self, path: Path, window: Window | None = None) -> tuple[ImageHeader, ImageTraits]:
-        """Return header and traits of an image, which has been decoded as a whole: it is neither cut nor damaged.
+    def read_image(self, path: Path, window: Window | None = None) -> tuple[ImageHeader, ImageTraits, str]:
+        """Return header, traits and hash of an image, which has been decoded as a whole: it is neither cut nor damaged.
 
         Args:
             path: The file.
@@ -198,49 +203,47 @@ class FactsCache:
         """
         stamp, kind = _require_stamp(path), _name_kind("image", window)
         with contextlib.suppress(TypeError, ValueError, OverflowError):
-            height, width, mode, is_turned, traits = self._find(kind, path, stamp)
+            height, width, mode, is_turned, traits, digest = self._find(kind, path, stamp)
             header = ImageHeader(int(height), int(width), sys.intern(str(mode)), bool(is_turned))
-            return self._share(header), ImageTraits.from_json(traits)
+            return self._share(header), ImageTraits.from_json(traits), str(digest)
         if window is None:
-            header, traits = inspect_image(path, content=self._read_content(path, stamp))
+            content = _read_content(path, stamp)
+            header, traits = inspect_image(path, content=content)
         else:
-            header, traits = inspect_window(path, window)
-        facts = [header.height, header.width, header.mode, header.is_turned, traits.to_json()]
+            content, (header, traits) = None, inspect_window(path, window)
+        digest = self._compute_digest(path, window, content)
+        facts = [header.height, header.width, header.mode, header.is_turned, traits.to_json(), digest]
         self._remember(kind, path, stamp, facts)
-        return self._share(header), traits
+        return self._share(header), traits, digest
 
     def _share(self, header: ImageHeader) -> ImageHeader:
         """Return one object for all equal headers, of which a data set may have a million."""
         return self._headers.setdefault(header, header)
 
-    def read_digest(self, path: Path) -> str:
-        """Return a hash of a file, in hexadecimal.
+    def read_digest(self, path: Path, window: Window | None = None) -> str:
+        """Return a hash of a file, in hexadecimal; of a part of one, with what tells it from the other parts.
 
+        Args:
+            path: The file.
+            window: The part. Default: the whole.
         Raises:
             DataError: The file cannot be read.
         """
+        part = "" if window is None else window.label
         stamp = _require_stamp(path)
         known = self._find("digest", path, stamp)
         if isinstance(known, str):
-            return known
+            return known + part
         try:
             digest = _hash_file(path)
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from error
         self._remember("digest", path, stamp, digest)
-        return digest
+        return digest + part
 
-    def _read_content(self, path: Path, stamp: Stamp) -> bytes | None:
-        """Read a file once, for its facts and for its hash; None of a file that is large or cannot be read."""
-        if stamp[0] > MOST_BYTES:
-            return None
-        try:
-            content = path.read_bytes()
-        except OSError:
-            return None  # who opens it says what is wrong
-        if self._find("digest", path, stamp) is None:
-            self._remember("digest", path, stamp, xxhash.xxh3_128_hexdigest(content))
-        return content
+    def _compute_digest(self, path: Path, window: Window | None, content: bytes | None) -> str:
+        """Return what `read_digest` does, of the content of the file where that has been read."""
+        return self.read_digest(path, window) if content is None else xxhash.xxh3_128_hexdigest(content)
 
     def save(self) -> None:
         """Write what is new; a disk that is full or read-only is no error, and a damaged cache is removed."""
@@ -319,6 +322,14 @@ def _require_stamp(path: Path) -> Stamp:
     return stamp
 
 
+def _read_content(path: Path, stamp: Stamp) -> bytes | None:
+    """Read a file once, for its facts and for its hash; None of a file that is large or cannot be read."""
+    try:
+        return path.read_bytes() if stamp[0] <= MOST_BYTES else None
+    except OSError:
+        return None  # who opens it says what is wrong
+
+
 def _hash_file(path: Path) -> str:
     """Return the XXH3 of a file, which takes a few per cent of the time of decoding it."""
     digest = xxhash.xxh3_128()
@@ -328,7 +339,7 @@ def _hash_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _describe_mask(mask: StoredMask) -> MaskFacts:
+def _describe_mask(mask: StoredMask, place: Place | None, digest: str) -> MaskFacts:
     size, counts = count_ids(mask.values)
     palette = mask.palette
     colours: Mapping[int, int] = {
@@ -336,9 +347,16 @@ def _describe_mask(mask: StoredMask) -> MaskFacts:
         for number in counts
         if 0 <= 3 * number < len(palette)
     }
-    solid = count_solid(mask.values) if len(counts) >= FEWEST_BLENDED else NOTHING
-    colours = colours or NOTHING
-    return MaskFacts(size, counts, mask.mode, solid, colours, xxhash.xxh3_64_hexdigest(palette) if palette else "")
+    return MaskFacts(
+        size,
+        counts,
+        mask.mode,
+        count_solid(mask.values) if len(counts) >= FEWEST_BLENDED else NOTHING,
+        colours or NOTHING,
+        sys.intern(xxhash.xxh3_64_hexdigest(palette)) if palette else "",
+        () if place is None else place.to_numbers(),
+        digest,
+    )
 
 
 def _parse_mask(facts: Any) -> MaskFacts:
@@ -347,12 +365,20 @@ def _parse_mask(facts: Any) -> MaskFacts:
     Raises:
         TypeError, ValueError, OverflowError: They have another form or contradict each other.
     """
-    (height, width), mode, counts, solid, colours, palette, place = facts
+    (height, width), mode, counts, solid, colours, palette, place, digest = facts
     pixels = {int(number): int(count) for number, count in counts}
     if min(pixels.values()) < 1 or sum(pixels.values()) != height * width:
         raise ValueError("the pixels of all ids are not those of the mask")
     inside, shown = (
         {int(number): int(value) for number, value in table} if table else NOTHING for table in (solid, colours)
     )
-    where = tuple(map(float, place))
-    return MaskFacts((int(height), int(width)), pixels, sys.intern(str(mode)), inside, shown, str(palette), where)
+    return MaskFacts(
+        (int(height), int(width)),
+        pixels,
+        sys.intern(str(mode)),
+        inside,
+        shown,
+        sys.intern(str(palette)),
+        tuple(map(float, place)),
+        str(digest),
+    )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import os
+from collections.abc import Collection, Iterable, Iterator
 from itertools import permutations
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from atrous.data.inventory import STEM, FileSet, list_folder
 
@@ -58,14 +59,17 @@ def find_beside(folder: Path) -> tuple[FileSet, FileSet] | None:
     Returns:
         The images and the masks; None if the names do not tell them apart.
     """
-    files = {name: paths for name, paths in list_folder(folder).files.items() if "/" not in name}
+    listing = list_folder(folder).keep(lambda name: "/" not in name)
+    files = listing.files
     for form in _MASK_FORMS:
         masks = {name for name in files if _strip(name, form) in files}
         if masks and 4 * len(masks) >= len(files):  # a few images may have no mask
             return FileSet(folder, "*", but_not=form), FileSet(folder, form)
-    suffixes = [{path.suffix.lower() for path in paths} for paths in files.values()]
-    if any(len(found) == 2 for found in suffixes) and set().union(*suffixes) in ({".jpg", ".png"}, {".jpeg", ".png"}):
-        photos = next(path.suffix for paths in files.values() for path in paths if path.suffix.lower() != ".png")
+    photos = next((suffix for suffix in map(_find_suffix, listing.all_files) if suffix.lower() != ".png"), "")
+    kinds = ({".jpg", ".png"}, {".jpeg", ".png"})
+    if _list_suffixes(listing.all_files) in kinds and any(
+        _list_suffixes(each) in kinds for each in listing.doubled.values()
+    ):
         return FileSet(folder, f"*{photos}"), FileSet(folder, "*.png")
     return None
 
@@ -81,42 +85,49 @@ def guess_places(root: Path) -> dict[str, str]:
     folders = [path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
     if len(folders) > MOST_GUESSED:
         return {}
-    listed = {folder.name: files for folder in folders if (files := list_folder(folder).files)}
+    listed = {folder.name: listing for folder in folders if (listing := list_folder(folder)).files}
     guesses = []
-    for (images, image_files), (masks, mask_files) in permutations(listed.items(), 2):
-        suffixes = {path.suffix.lower() for paths in mask_files.values() for path in paths}
-        if forms := find_forms(image_files, mask_files):
+    for (images, of_images), (masks, of_masks) in permutations(listed.items(), 2):
+        suffixes = _list_suffixes(of_masks.all_files)
+        if forms := find_forms(of_images.files, of_masks.files):
             ending = suffixes.pop() if len(suffixes) == 1 else ".*"
             named = images if forms[0] == STEM else f"{images}/{forms[0]}.*"
             guesses.append({"images": named, "masks": f"{masks}/{forms[1]}{ending}"})
-        elif suffixes == {".png"} and not _has_suffix(image_files, ".png") and mask_files.keys() & image_files.keys():
+        elif (
+            suffixes == {".png"}
+            and not suffixes & _list_suffixes(of_images.all_files)
+            and (of_masks.files.keys() & of_images.files.keys())
+        ):
             guesses.append({"images": images, "masks": masks})
     return guesses[0] if len(guesses) == 1 else {}
 
 
-def _has_suffix(files: Mapping[str, Sequence[Path]], suffix: str) -> bool:
-    return any(path.suffix.lower() == suffix for paths in files.values() for path in paths)
+def _list_suffixes(files: Iterable[str]) -> set[str]:
+    return {_find_suffix(file).lower() for file in files}
+
+
+def _find_suffix(file: str) -> str:
+    return os.path.splitext(file)[1]
 
 
 def _guess_forms(mask: str, stems: Collection[str]) -> Iterator[str]:
     """Yield the forms by which one mask belongs to an image, those that change the name least first."""
-    name, parent = PurePosixPath(mask).name, PurePosixPath(mask).parent
+    folder, _, name = mask.rpartition("/")
     found = []
-    for stem in map(PurePosixPath, stems):
-        if stem.parent == parent and len(stem.name) < len(name):
-            affix = len(name) - len(stem.name)
-            if name.startswith(stem.name):
-                found.append((affix, STEM + name[len(stem.name) :]))
-            if name.endswith(stem.name):
+    for parent, _, stem in (stem.rpartition("/") for stem in stems):
+        if parent == folder and len(stem) < len(name):
+            affix = len(name) - len(stem)
+            if name.startswith(stem):
+                found.append((affix, STEM + name[len(stem) :]))
+            if name.endswith(stem):
                 found.append((affix, name[:affix] + STEM))
     yield from (form for _, form in sorted(found) if any(map(str.isalpha, form.replace(STEM, ""))))
 
 
 def _strip(name: str, form: str) -> str | None:
     """Return what a form calls the stem of a name, with its folder; None if the name has another form."""
-    path = PurePosixPath(name)
+    folder, slash, last = name.rpartition("/")
     start, _, end = form.partition(STEM)
-    if not (path.name.startswith(start) and path.name.endswith(end) and len(path.name) > len(start) + len(end)):
+    if not (last.startswith(start) and last.endswith(end) and len(last) > len(start) + len(end)):
         return None
-    stem = path.name[len(start) : len(path.name) - len(end)]
-    return stem if path.parent == PurePosixPath(".") else f"{path.parent}/{stem}"
+    return f"{folder}{slash}{last[len(start) : len(last) - len(end)]}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePath
@@ -18,7 +19,7 @@ Unlabelled = Literal["error", "background", "ignore"]
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The file of an image and the file of its mask.
+    """The file of an image and the file of its mask. Both are text: a `Path` takes four times the memory.
 
     Args:
         key: Path without suffix that both share, such as "train/a/photo".
@@ -28,8 +29,8 @@ class Pair:
     """
 
     key: str
-    image: Path
-    mask: Path | None
+    image: str
+    mask: str | None
     window: Window | None = None
 
     @property
@@ -53,10 +54,11 @@ class Exclusion:
     root: Path
     patterns: tuple[str, ...] = ()
 
-    def find_pattern(self, path: Path) -> str | None:
+    def find_pattern(self, file: str | Path) -> str | None:
         """Return the first pattern that leaves out a file; None if it stays."""
         if not self.patterns:
             return None
+        path = Path(file)
         inside = PurePath(path.relative_to(self.root)) if path.is_relative_to(self.root) else PurePath(path)
         ends = [inside, *inside.parents[:-1]]
         return next((pattern for pattern in self.patterns if any(end.match(pattern) for end in ends)), None)
@@ -96,17 +98,22 @@ class FileSet:
     def __str__(self) -> str:
         return f"{self.folder.name}/{self.pattern}"
 
-    def find_key(self, path: Path) -> str | None:
-        """Return what a file of the folder shares with its partner; None if it has another form."""
-        inside = path.relative_to(self.folder)
-        if self.but_not and FileSet(self.folder, self.but_not).find_key(path) is not None:
+    def find_key(self, inside: str) -> str | None:
+        """Return what a file shares with its partner; None if it has another form.
+
+        Args:
+            inside: Path of the file in the folder.
+        """
+        if self._others is not None and self._others.find_key(inside) is not None:
             return None
-        if not self.pattern:
-            return inside.with_suffix("").as_posix()
-        found = self._expression.fullmatch(inside.as_posix())
-        if found is None:
+        found = self._expression.fullmatch(inside) if self.pattern else None
+        if self.pattern and found is None:
             return None
-        return found["stem"] if STEM in self.pattern else inside.with_suffix("").as_posix()
+        return found["stem"] if found and STEM in self.pattern else os.path.splitext(inside)[0]
+
+    @cached_property
+    def _others(self) -> FileSet | None:
+        return FileSet(self.folder, self.but_not) if self.but_not else None
 
     @cached_property
     def _expression(self) -> re.Pattern[str]:
@@ -131,7 +138,8 @@ class FolderListing:
     Args:
         folder: The folder.
         files: Files with the suffix of an image, by what they share with their partner: their path without suffix, or
-            the stem of a pattern; several if they differ in their suffix.
+            the stem of a pattern.
+        doubled: All files of each name that has several, which differ in their suffix; the first is in `files`.
         unmatched: Files with the suffix of an image whose names have another form than the pattern; they are skipped.
         hidden: Files and folders whose name begins with a dot; they are skipped.
         foreign: Other files, which have no suffix of an image.
@@ -143,15 +151,33 @@ class FolderListing:
     """
 
     folder: Path
-    files: Mapping[str, tuple[Path, ...]]
-    unmatched: tuple[Path, ...] = ()
-    hidden: tuple[Path, ...] = ()
-    foreign: tuple[Path, ...] = ()
-    followed: tuple[Path, ...] = ()
-    links: tuple[Path, ...] = ()
-    special: tuple[Path, ...] = ()
+    files: Mapping[str, str]
+    doubled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unmatched: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+    followed: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
+    special: tuple[str, ...] = ()
     unlisted: tuple[str, ...] = ()
-    excluded: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    excluded: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def all_files(self) -> Iterator[str]:
+        """Every file with the suffix of an image, those of one name after each other."""
+        for key, file in self.files.items():
+            yield from self.doubled.get(key, (file,))
+
+    def keep(self, is_kept: Callable[[str], bool]) -> FolderListing:
+        """Return the listing with the files of some keys alone.
+
+        Args:
+            is_kept: Says of a key whether it stays.
+        """
+        files = {key: file for key, file in self.files.items() if is_kept(key)}
+        doubled = {key: files for key, files in self.doubled.items() if is_kept(key)}
+        excluded = {key: files for key, files in self.excluded.items() if is_kept(key)}
+        return replace(self, files=files, doubled=doubled, excluded=excluded)
 
 
 @dataclass(frozen=True)
@@ -174,34 +200,31 @@ class Inventory:
 
     def keep(self, start: str) -> Inventory:
         """Return the part whose keys have a start, such as "train/"."""
-        images, masks = (
-            replace(
-                listing,
-                files={key: paths for key, paths in listing.files.items() if key.startswith(start)},
-                excluded={key: paths for key, paths in listing.excluded.items() if key.startswith(start)},
-            )
-            for listing in (self.images, self.masks)
-        )
+        images, masks = (listing.keep(lambda key: key.startswith(start)) for listing in (self.images, self.masks))
         return replace(self, images=images, masks=masks)
+
+    @property
+    def num_pairs(self) -> int:
+        """How many pairs there are."""
+        images, masks = self.images.files, self.masks.files
+        return len(images) if self.unlabelled == "background" else sum(key in masks for key in images)
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
         """Images and masks with the same name, sorted by key; with them images that are background as a whole."""
         images, masks = self.images.files, self.masks.files
         keys = images.keys() if self.unlabelled == "background" else images.keys() & masks.keys()
-        return tuple(
-            Pair(self.prefix + key, images[key][0], masks[key][0] if key in masks else None) for key in sorted(keys)
-        )
+        return tuple(Pair(self.prefix + key, images[key], masks.get(key)) for key in sorted(keys))
 
     @property
-    def images_without_mask(self) -> list[Path]:
+    def images_without_mask(self) -> list[str]:
         """Images that no mask belongs to, sorted."""
-        return sorted(self.images.files[key][0] for key in self.images.files.keys() - self.masks.files.keys())
+        return sorted(self.images.files[key] for key in self.images.files.keys() - self.masks.files.keys())
 
     @property
-    def masks_without_image(self) -> list[Path]:
+    def masks_without_image(self) -> list[str]:
         """Masks that no image belongs to, sorted."""
-        return sorted(self.masks.files[key][0] for key in self.masks.files.keys() - self.images.files.keys())
+        return sorted(self.masks.files[key] for key in self.masks.files.keys() - self.images.files.keys())
 
 
 def find_root(path: Path, key: str) -> Path:
@@ -241,9 +264,8 @@ def _leave_out_partners(listing: FolderListing, other: FolderListing) -> FolderL
     alone = listing.files.keys() & (other.excluded.keys() - other.files.keys())
     if not alone:
         return listing
-    left = {key: paths for key, paths in listing.files.items() if key not in alone}
-    moved = {key: (*listing.excluded.get(key, ()), *listing.files[key]) for key in alone}
-    return replace(listing, files=left, excluded={**listing.excluded, **moved})
+    moved = {key: (*listing.excluded.get(key, ()), *listing.doubled.get(key, (listing.files[key],))) for key in alone}
+    return replace(listing.keep(lambda key: key not in alone), excluded={**listing.excluded, **moved})
 
 
 def list_folder(place: Path | FileSet, exclusion: Exclusion = KEEP_ALL) -> FolderListing:
@@ -255,48 +277,52 @@ def list_folder(place: Path | FileSet, exclusion: Exclusion = KEEP_ALL) -> Folde
     """
     wanted = place if isinstance(place, FileSet) else FileSet(place)
     folder = wanted.folder
-    unmatched: list[Path] = []
-    files: dict[str, list[Path]] = {}
-    excluded: dict[str, list[Path]] = {}
-    hidden: list[Path] = []
-    foreign: list[Path] = []
-    followed: list[Path] = []
-    links: list[Path] = []
-    special: list[Path] = []
+    files: dict[str, str] = {}
+    doubled: dict[str, list[str]] = {}
+    excluded: dict[str, list[str]] = {}
+    unmatched: list[str] = []
+    hidden: list[str] = []
+    foreign: list[str] = []
+    followed: list[str] = []
+    links: list[str] = []
+    special: list[str] = []
     errors: list[OSError] = []
 
     def add_link(path: Path, is_followed: bool) -> None:
-        (followed if is_followed else links).append(path)
+        (followed if is_followed else links).append(str(path))
 
     for walked, folders, names in walk_folder(folder, on_link=add_link, on_error=errors.append):
-        hidden += [Path(walked, name) for name in folders if name.startswith(".")]
+        paths = (Path(walked), Path(walked).relative_to(folder))
+        outer, inner = ("" if path == Path() else str(path) for path in paths)
+        hidden += [os.path.join(outer, name) for name in folders if name.startswith(".")]
         for name in names:
-            path = Path(walked, name)
+            path = os.path.join(outer, name)
+            is_image = os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
             if name.startswith("."):
                 hidden.append(path)
             elif exclusion.find_pattern(path) is not None:
-                if path.suffix.lower() in IMAGE_SUFFIXES and (key := wanted.find_key(path)) is not None:
+                if is_image and (key := wanted.find_key(os.path.join(inner, name))) is not None:
                     excluded.setdefault(key, []).append(path)
-            elif path.is_symlink() and not path.exists():
+            elif not os.path.exists(path) and os.path.islink(path):
                 links.append(path)
-            elif path.suffix.lower() not in IMAGE_SUFFIXES:
+            elif not is_image:
                 foreign.append(path)
-            elif not path.is_file():
+            elif not os.path.isfile(path):
                 special.append(path)
-            elif (key := wanted.find_key(path)) is not None:
-                files.setdefault(key, []).append(path)
-            else:
+            elif (key := wanted.find_key(os.path.join(inner, name))) is None:
                 unmatched.append(path)
-    unlisted = tuple(f"{error.filename}: {error.strerror}" for error in errors)
+            elif (first := files.setdefault(key, path)) != path:
+                doubled.setdefault(key, [first]).append(path)
     return FolderListing(
         folder,
-        {key: tuple(paths) for key, paths in files.items()},
+        files,
+        {key: tuple(paths) for key, paths in doubled.items()},
         tuple(unmatched),
         tuple(hidden),
         tuple(foreign),
         tuple(followed),
         tuple(links),
         tuple(special),
-        unlisted,
+        tuple(f"{error.filename}: {error.strerror}" for error in errors),
         {key: tuple(paths) for key, paths in excluded.items()},
     )

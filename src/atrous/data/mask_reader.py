@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from atrous.core.findings import shorten_list
 from atrous.core.labels import LabelSpace
 from atrous.core.words import describe_count
 from atrous.data.class_tables import Colour
-from atrous.data.facts_cache import FactsCache, MaskFacts
+from atrous.data.facts_cache import NOTHING, FactsCache, MaskFacts
 from atrous.images.decode import load_mask, load_mask_colours
 from atrous.images.windows import Window, load_mask_window
 
@@ -66,7 +66,7 @@ class MaskReader:
         if not ids:
             return facts
         counts, solid = _map_counts(facts.counts, ids), _map_counts(facts.solid, ids)
-        return MaskFacts(facts.size, counts, facts.mode, solid, place=facts.place)
+        return replace(facts, counts=counts, solid=solid, colours=NOTHING, palette="")
 
     def keep_declared(self, ids: Collection[int]) -> set[int]:
         """Return those of the ids in some masks that may be classes where none is named.

@@ -51,7 +51,7 @@ def read_pair_list(path: Path, exclusion: Exclusion) -> ListedPairs:
             excluded += 1
             continue
         missing += [f"{path}:{number}: {file}" for file in (image, mask) if not file.is_file()]
-        pairs.setdefault(row["split"], []).append(Pair(key, image, mask))
+        pairs.setdefault(row["split"], []).append(Pair(key, str(image), str(mask)))
     if missing:
         raise DataError(
             f"{describe_count(len(missing), 'file')} listed that do not exist: {shorten_list(missing)}",

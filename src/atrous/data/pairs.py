@@ -72,7 +72,7 @@ class PairDataset:
 
     def _read(self, pair: Pair) -> Sample:
         if pair.window is not None:
-            image, is_missing = load_window(pair.image, pair.window, self.form)
+            image, is_missing = load_window(Path(pair.image), pair.window, self.form)
         else:
             image, is_missing = load_bands(pair.image, self.form)
         mask = self._read_mask(pair)
@@ -104,7 +104,7 @@ class PairDataset:
 
     def _read_mask(self, pair: Pair) -> np.ndarray:
         if pair.mask is not None:
-            return self.mask_reader.read(pair.mask, pair.window)
+            return self.mask_reader.read(Path(pair.mask), pair.window)
         if pair.window is not None:
             size = pair.window.size
         else:
@@ -116,13 +116,18 @@ class PairDataset:
         """Return the part of the files that the sample is; None: the whole."""
         return self.pairs[index].window
 
+    def name_files(self, index: int) -> tuple[str, str | None]:
+        """Return the files of image and mask as text."""
+        return self.pairs[index].image, self.pairs[index].mask
+
     def image_path(self, index: int) -> Path:
         """Return the file of the image."""
-        return self.pairs[index].image
+        return Path(self.pairs[index].image)
 
     def mask_path(self, index: int) -> Path | None:
         """Return the file of the mask; None if every pixel is background."""
-        return self.pairs[index].mask
+        mask = self.pairs[index].mask
+        return None if mask is None else Path(mask)
 
 
 def find_pairs(

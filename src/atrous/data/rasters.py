@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise, product
+from pathlib import Path
 
 from atrous.core.errors import AtrousError, DataError
 from atrous.core.findings import shorten_list
@@ -39,13 +40,13 @@ def cut_rasters(splits: Splits, page: int | None = None) -> tuple[dict[str, tupl
     for split, pairs in splits.items():
         cut: list[Pair] = []
         for pair in pairs:
-            blocks, note = _cut(pair, page) if is_huge_tiff(pair.image) else ([pair], None)
+            blocks, note = _cut(pair, page) if is_huge_tiff(Path(pair.image)) else ([pair], None)
             cut += blocks
             if note is not None:
                 notes.append(note)
             if (window := blocks[0].window) is not None:
                 height, width = window.whole
-                lines.append(f"{pair.image.name}, {height:,} x {width:,} pixels in {len(blocks):,} blocks")
+                lines.append(f"{Path(pair.image).name}, {height:,} x {width:,} pixels in {len(blocks):,} blocks")
         found[split] = tuple(cut)
     if lines:
         message = (
@@ -88,9 +89,10 @@ def _cut(pair: Pair, page: int | None) -> tuple[list[Pair], Note | None]:
     size: tuple[int, int] | None = None
     try:
         in_strips = False
-        for path, number in ((pair.image, page), (pair.mask, 1)):
-            if path is None:
+        for file, number in ((pair.image, page), (pair.mask, 1)):
+            if file is None:
                 continue
+            path = Path(file)
             if not is_tiff(path):
                 raise DataError(f"{path}: is no TIFF, and only TIFFs are read in parts", AS_TILES)
             with open_tiff(path, number) as tiff:
@@ -98,7 +100,7 @@ def _cut(pair: Pair, page: int | None) -> tuple[list[Pair], Note | None]:
                     raise _describe_sizes(pair, size, (tiff.height, tiff.width))
                 size, in_strips = (tiff.height, tiff.width), in_strips or tiff.is_in_strips
     except AtrousError as error:
-        if is_huge_tiff(pair.image, MOST_PX):
+        if is_huge_tiff(Path(pair.image), MOST_PX):
             code = error.code if isinstance(error, DataError) and error.code else "unreadable-image"
             raise DataError(f"{pair.image} is larger than memory. {error.message}", error.hint, code) from error
         return [pair], Note("raster-read-whole", f"{pair.image} is read as a whole. {error.message}: {error.hint}")

@@ -100,7 +100,7 @@ def find_images(run: RunFolder, data: DataConfig, *, needed: tuple[SplitName, ..
         return replace(splits, notes=(*splits.notes, Note("images-chosen-again", message)))
     kept = _load_images(run, source.root, build_mask_reader(data))
     datasets = {"train": kept.train, "val": kept.val}
-    missing = [str(path) for name in needed for path in _list_missing(datasets[name])]
+    missing = [file for name in needed for file in _list_missing(datasets[name])]
     if missing:
         raise DataError(
             f"{describe_count(len(missing), 'file')} of {run.path} not found: {shorten_list(missing)}",
@@ -124,7 +124,7 @@ def _load_images(run: RunFolder, root: Path, reader: MaskReader) -> _KeptImages:
         datasets = {}
         for name in ("train", "val"):
             pairs = tuple(
-                Pair(str(key), root / image, root / mask if mask is not None else None, _read_window(*window))
+                Pair(str(key), str(root / image), None if mask is None else str(root / mask), _read_window(*window))
                 for key, image, mask, *window in record[name]["files"]
             )
             datasets[name] = PairDataset(str(record[name]["name"]), space, pairs, reader)
@@ -143,14 +143,21 @@ def _read_window(*numbers: Any) -> Window | None:
     return Window(int(top), int(left), int(height), int(width), (int(whole[0]), int(whole[1])))
 
 
-def _list_missing(dataset: PairDataset) -> list[Path]:
+def _list_missing(dataset: PairDataset) -> list[str]:
     return [
-        path for pair in dataset.pairs for path in (pair.image, pair.mask) if path is not None and not path.is_file()
+        file
+        for pair in dataset.pairs
+        for file in (pair.image, pair.mask)
+        if file is not None and not os.path.isfile(file)
     ]
 
 
 def _drop_missing(dataset: PairDataset) -> tuple[Pair, ...]:
-    return tuple(pair for pair in dataset.pairs if pair.image.is_file() and (pair.mask is None or pair.mask.is_file()))
+    return tuple(
+        pair
+        for pair in dataset.pairs
+        if os.path.isfile(pair.image) and (pair.mask is None or os.path.isfile(pair.mask))
+    )
 
 
 def _describe_changes(data: DataConfig, source: DataSource, kept: _KeptImages) -> tuple[Note, ...]:
@@ -165,7 +172,7 @@ def _describe_changes(data: DataConfig, source: DataSource, kept: _KeptImages) -
     except AtrousError as error:
         reason = error.message.splitlines()[0]
         return (Note("data-changed", f"{source} has changed since the training: {reason}; its former images are used"),)
-    found = {dataset.image_path(index) for dataset in (splits.train, splits.val) for index in range(len(dataset))}
+    found = {str(dataset.image_path(index)) for dataset in (splits.train, splits.val) for index in range(len(dataset))}
     if added := found - known:
         count = describe_count(len(added), "image")
         return (Note("images-added", f"{count} added to {source} since the training are not used"),)

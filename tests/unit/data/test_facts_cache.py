@@ -112,9 +112,9 @@ def test_a_file_put_in_the_place_of_another_is_read_although_size_and_time_are_t
         '[STAMP,[[2],"L",[]]]',
         '[STAMP,[[2,2],"L",[[0]]]]',
         "[STAMP,null]",
-        '[STAMP,[[2,2],"L",[[0,Infinity]],[],[],"",[]]]',
-        '[STAMP,[[2,2],"L",[[0,-1],[3,5]],[],[],"",[]]]',
-        '[STAMP,[[2,2],"L",[[0,1]],[],[],"",[]]]',
+        '[STAMP,[[2,2],"L",[[0,Infinity]],[],[],"",[],""]]',
+        '[STAMP,[[2,2],"L",[[0,-1],[3,5]],[],[],"",[],""]]',
+        '[STAMP,[[2,2],"L",[[0,1]],[],[],"",[],""]]',
     ],
 )
 def test_a_corrupt_row_is_ignored_and_written_again(tmp_path, decoded, row):
@@ -149,16 +149,16 @@ def test_repeated_changes_do_not_let_the_cache_grow(tmp_path):
         mask = save(tmp_path / "m.png", changed=AN_HOUR_AGO + number)
         with FactsCache(tmp_path / "cache") as cache:
             cache.read_mask(mask)
-    assert execute(tmp_path, "SELECT kind FROM facts ORDER BY kind") == [("digest",), ("mask",)]
+    assert execute(tmp_path, "SELECT kind FROM facts ORDER BY kind") == [("mask",)]
 
 
 def test_the_facts_that_were_written_first_are_dropped(tmp_path, monkeypatch, decoded):
-    monkeypatch.setattr(module, "MOST_FACTS", 6)
+    monkeypatch.setattr(module, "MOST_FACTS", 3)
     masks = [save(tmp_path / str(number) / "m.png") for number in range(6)]
     for mask in masks:
         with FactsCache(tmp_path / "cache") as cache:
             cache.read_mask(mask)
-    assert execute(tmp_path, "SELECT count(*) FROM facts") == [(6,)]
+    assert execute(tmp_path, "SELECT count(*) FROM facts") == [(3,)]
     with FactsCache(tmp_path / "cache") as cache:
         for mask in masks[3:]:
             cache.read_mask(mask)
@@ -175,7 +175,6 @@ def test_files_of_folders_in_turns_are_decoded_once_and_take_no_memory(tmp_path,
         with FactsCache(tmp_path / "cache") as cache:
             for number, file in enumerate(files):
                 cache.read_mask(file)
-                cache.read_digest(file)
                 if number == 100:
                     gc.collect()
                     before, _ = tracemalloc.get_traced_memory()
@@ -191,7 +190,7 @@ def test_a_mask_with_very_many_ids_is_not_remembered(tmp_path):
     os.utime(tmp_path / "m.png", (AN_HOUR_AGO, AN_HOUR_AGO))
     with FactsCache(tmp_path / "cache") as cache:
         assert len(cache.read_mask(tmp_path / "m.png").counts) == 4096
-    assert execute(tmp_path, "SELECT kind FROM facts") == [("digest",)]
+    assert execute(tmp_path, "SELECT kind FROM facts") == []
 
 
 def fill(folder: Path, first: int) -> None:

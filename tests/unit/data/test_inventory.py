@@ -35,9 +35,9 @@ def test_of_files_with_one_name_the_excluded_one_goes_and_the_pair_stays(tmp_pat
     touch(tmp_path, "images/a.png", "images/a.jpg", "masks/a.png", "images/b.png", "masks/b.png")
     exclusion = Exclusion(tmp_path, ("images/a.png", "masks/b.png"))
     (inventory,) = take_inventory([("", tmp_path / "images", tmp_path / "masks")], exclusion)
-    assert [(pair.image.name, pair.mask.name) for pair in inventory.pairs] == [("a.jpg", "a.png")]
+    assert [(Path(pair.image).name, Path(pair.mask).name) for pair in inventory.pairs] == [("a.jpg", "a.png")]
     assert inventory.images_without_mask == inventory.masks_without_image == []
-    assert {path.name for path in inventory.images.excluded["b"]} == {"b.png"}
+    assert {Path(file).name for file in inventory.images.excluded["b"]} == {"b.png"}
 
 
 @pytest.mark.parametrize(
@@ -57,4 +57,4 @@ def test_the_files_of_a_pattern_and_what_they_share_with_their_partner(pattern, 
     touch(tmp_path, "a.jpg", "a_mask.png", "b_mask.tif", "deep/c_mask.png", "deep/deep.png")
     listing = list_folder(FileSet(tmp_path, pattern))
     assert sorted(listing.files) == keys
-    assert sorted(path.relative_to(tmp_path).as_posix() for path in listing.unmatched) == unmatched
+    assert sorted(Path(file).relative_to(tmp_path).as_posix() for file in listing.unmatched) == unmatched

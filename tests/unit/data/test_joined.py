@@ -13,7 +13,7 @@ def test_parts_follow_one_another_and_a_key_counts_once(tmp_path):
     pairs = []
     for number in range(3):
         Image.fromarray(np.full((2, 2), number, np.uint8)).save(tmp_path / f"{number}.png")
-        pairs.append(Pair(str(number), tmp_path / f"{number}.png", tmp_path / f"{number}.png"))
+        pairs.append(Pair(str(number), *2 * [str(tmp_path / f"{number}.png")]))
     space = LabelSpace(("a", "b", "c"))
     one, other = PairDataset("x train", space, tuple(pairs[:2])), PairDataset("x val", space, tuple(pairs[1:]))
 

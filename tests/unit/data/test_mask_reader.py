@@ -40,7 +40,7 @@ def test_numbers_become_classes_as_one_by_one(seed, tmp_path):
     image = tmp_path / "i.png"
     Image.new("RGB", mask.shape[::-1]).save(image)
     reader = MaskReader(label_map)
-    dataset = PairDataset("mine", space, (Pair("a", image, path),), reader)
+    dataset = PairDataset("mine", space, (Pair("a", str(image), str(path)),), reader)
 
     np.testing.assert_array_equal(dataset.get(0).labels, expected)
     np.testing.assert_array_equal(space.encode(dataset.mask(0)), expected)

@@ -66,7 +66,7 @@ def test_everything_that_does_not_pair_is_listed_at_once(tmp_path):
 def test_size_mismatch_names_both_files_and_sizes(tmp_path):
     save(tmp_path / "a.png", np.zeros((4, 6, 3)))
     save(tmp_path / "m.png", np.zeros((4, 5)))
-    dataset = PairDataset("mine", LabelSpace(("x",)), (Pair("a", tmp_path / "a.png", tmp_path / "m.png"),))
+    dataset = PairDataset("mine", LabelSpace(("x",)), (Pair("a", str(tmp_path / "a.png"), str(tmp_path / "m.png")),))
     with pytest.raises(DataError, match=r"a\.png is 4x6 .*m\.png is 4x5") as caught:
         dataset.get(0)
     assert "never resized" in caught.value.hint
@@ -77,7 +77,7 @@ def test_id_outside_the_classes_names_file_value_and_count(tmp_path):
     ids = np.zeros((4, 6))
     ids[0, :3] = 9
     save(tmp_path / "m.png", ids)
-    dataset = PairDataset("mine", LabelSpace(("x",)), (Pair("a", tmp_path / "a.png", tmp_path / "m.png"),))
+    dataset = PairDataset("mine", LabelSpace(("x",)), (Pair("a", str(tmp_path / "a.png"), str(tmp_path / "m.png")),))
     with pytest.raises(DataError, match=r"m\.png: .*9 \(3 pixels\)"):
         dataset.get(0)
 
@@ -86,7 +86,7 @@ def test_labels_are_indices_and_the_data_set_pickles(tmp_path):
     save(tmp_path / "a.png", np.zeros((1, 3, 3)))
     save(tmp_path / "m.png", [[7, 40, 255]])
     space = LabelSpace(("x", "y"), ids=(7, 40))
-    dataset = PairDataset("mine", space, (Pair("a", tmp_path / "a.png", tmp_path / "m.png"),))
+    dataset = PairDataset("mine", space, (Pair("a", str(tmp_path / "a.png"), str(tmp_path / "m.png")),))
     for copy in (dataset, pickle.loads(pickle.dumps(dataset))):
         np.testing.assert_array_equal(copy.get(0).labels, [[0, 1, IGNORE_INDEX]])
         np.testing.assert_array_equal(copy.mask(0), [[7, 40, 255]])

@@ -15,7 +15,7 @@ def test_the_sheet_shows_16_pairs_and_a_legend(tmp_path):
     Image.fromarray(np.full((30, 30, 3), 77, np.uint8)).save(tmp_path / "p.png")
     Image.fromarray(np.ones((30, 30), np.uint8)).save(tmp_path / "m.png")
     space = LabelSpace(("ground", *(f"a long class name {number}" for number in range(12))))
-    dataset = PairDataset("mine", space, (Pair("p", tmp_path / "p.png", tmp_path / "m.png"),))
+    dataset = PairDataset("mine", space, (Pair("p", str(tmp_path / "p.png"), str(tmp_path / "m.png")),))
     stream = Stream(dataset, Augmentation(crop=20, scale_range=(1.0, 1.0)), 0)
 
     save_preview(stream, space, tmp_path / "out" / "preview.png")

@@ -29,7 +29,7 @@ def dataset(tmp_path) -> PairDataset:
         image, mask = tmp_path / f"{number}_image.png", tmp_path / f"{number}.png"
         Image.fromarray(generator.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(image)
         Image.fromarray(generator.choice([0, 1, 255], (20, 24)).astype(np.uint8)).save(mask)
-        pairs.append(Pair(str(number), image, mask))
+        pairs.append(Pair(str(number), str(image), str(mask)))
     return PairDataset("mine", LabelSpace(("a", "b")), tuple(pairs))
 
 
@@ -99,7 +99,7 @@ def test_no_batch_is_ever_incomplete(dataset):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_error_names_its_file_and_nothing_else(dataset, workers):
-    path = dataset.pairs[2].image
+    path = dataset.image_path(2)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(DataError) as caught:
         read(dataset, workers=workers)

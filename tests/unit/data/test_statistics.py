@@ -20,7 +20,7 @@ def test_counts_agree_with_a_naive_loop(tmp_path):
         image, path = tmp_path / f"{number}.jpg", tmp_path / f"{number}.png"
         Image.new("RGB", (7, 6)).save(image)
         Image.fromarray(mask.astype(np.uint8)).save(path)
-        pairs.append(Pair(str(number), image, path))
+        pairs.append(Pair(str(number), str(image), str(path)))
     dataset = PairDataset("mine train", LabelSpace(("a", "b", "c"), ids=(0, 4, 9)), tuple(pairs))
 
     statistics = compute_statistics(read_facts(dataset, FactsCache(tmp_path / "cache")))

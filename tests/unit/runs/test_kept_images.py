@@ -138,12 +138,12 @@ def test_an_unfinished_folder_does_not_hide_the_images_of_the_run(case):
 def test_images_that_are_gone_are_named_where_they_are_needed(case):
     _, run = case
     splits = rebuild_splits(run.folder)
-    splits.train.pairs[0].image.unlink()
+    splits.train.image_path(0).unlink()
     assert atrous.evaluate(run).miou == run.scores.miou  # it was not trained for this
     with pytest.raises(DataError, match="1 file of ") as caught:
         atrous.train(resume=run.folder)
-    assert str(splits.train.pairs[0].image) in caught.value.message
-    splits.val.pairs[0].mask.unlink()
+    assert splits.train.pairs[0].image in caught.value.message
+    splits.val.mask_path(0).unlink()
     with pytest.raises(DataError, match="not found") as caught:
         atrous.evaluate(run)
     assert f"atrous eval {run.folder} DATA" in caught.value.hint

@@ -85,7 +85,7 @@ def check_interpolated_mask(survey: Survey) -> Iterator[Finding]:
     lines, files = [], []
     for item in (item for split in survey.splits for item in split.items):
         if blends := find_blends(survey, item):
-            files.append(str(item.mask_path or item.key))
+            files.append(item.mask_path or item.key)
             lines.append(f"{files[-1]}: {shorten_list([str(number) for number in blends])}")
     if files:
         message = f"{describe_count(len(files), 'mask')} with ids that occur at edges alone: {shorten_list(lines)}"
@@ -167,7 +167,7 @@ def check_instance_mask(survey: Survey) -> Iterator[Finding]:
     items = find_instances(survey)
     if items:
         most = max(max(_list_objects(survey, item)) for item in items)
-        names = [str(item.mask_path or item.key) for item in items]
+        names = [item.mask_path or item.key for item in items]
         lines = [f"{name}: 1 to {max(_list_objects(survey, item))}" for name, item in zip(names, items, strict=True)]
         message = (
             f"{describe_count(len(items), 'mask')} number objects from 1 in each mask, up to {most}: "

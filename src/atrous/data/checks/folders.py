@@ -7,7 +7,7 @@ import os
 import shlex
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,30 +38,22 @@ def check_unlisted_folder(survey: Survey) -> Iterator[Finding]:
 def check_duplicate_name(survey: Survey) -> Iterator[Finding]:
     """Find files that differ in their suffix alone, of which only one can belong to a pair."""
     for number, listings in enumerate(zip(*[(each.images, each.masks) for each in survey.inventories], strict=True)):
-        suffixes = Counter(path.suffix for each in listings for paths in each.files.values() for path in paths)
-        doubled = [paths for each in listings for paths in each.files.values() if len(paths) > 1]
+        doubled = sorted(files for each in listings for files in each.doubled.values())
+        if not doubled:
+            continue
+        suffixes = Counter(Path(file).suffix for each in listings for file in each.all_files)
         # Of images the usual kind of file is kept; of masks the kind without losses.
-        kept = [
-            max(paths, key=lambda path: (number and path.suffix.lower() == ".png", suffixes[path.suffix]))
-            for paths in doubled
-        ]
-        others = [path for paths, keep in zip(doubled, kept, strict=True) for path in paths if path != keep]
-        yield from list_duplicates(doubled, survey.exclude(others))
-
-
-def list_duplicates(names: Iterable[tuple[Path, ...]], settings: Mapping[str, Any] | None = None) -> Iterator[Finding]:
-    """List names that have several files.
-
-    Args:
-        names: The files of each name.
-        settings: What leaves out all files of a name but one.
-    """
-    doubled = sorted(paths for paths in names if len(paths) > 1)
-    if doubled:
-        lines = [" and ".join(map(str, paths)) for paths in doubled]
-        message = f"{describe_count(len(doubled), 'name')} with several files: {shorten_list(lines)}"
+        kept = {
+            max(map(Path, files), key=lambda path: (number and path.suffix.lower() == ".png", suffixes[path.suffix]))
+            for files in doubled
+        }
+        others = [file for files in doubled for file in files if Path(file) not in kept]
+        message = (
+            f"{describe_count(len(doubled), 'name')} with several files: "
+            f"{shorten_list([' and '.join(files) for files in doubled])}"
+        )
         fix = "Look at them and keep one file per name."
-        yield Finding("duplicate-name", "error", len(doubled), message, _names(doubled[0]), fix, settings or {})
+        yield Finding("duplicate-name", "error", len(doubled), message, doubled[0], fix, survey.exclude(others))
 
 
 def check_image_without_mask(survey: Survey) -> Iterator[Finding]:
@@ -105,22 +97,24 @@ def check_name_differs_by_encoding(survey: Survey) -> Iterator[Finding]:
     yield from _list_near_names("name-differs-by-encoding", "in the Unicode form of their letters", found)
 
 
-def _list_near_names(code: str, what: str, found: Sequence[tuple[Path, Path]]) -> Iterator[Finding]:
+def _list_near_names(code: str, what: str, found: Sequence[tuple[str, str]]) -> Iterator[Finding]:
     if found:
         lines = [f"{image} and {mask}" for image, mask in found]
         message = f"{describe_count(len(found), 'pair')} with names that differ {what}: {shorten_list(lines)}"
-        files = tuple(str(path) for pair in found for path in pair)
-        moves = [["mv", "-n", "--", str(mask), str(mask.with_stem(image.stem))] for image, mask in found[:_MOST_MOVES]]
+        files = tuple(file for pair in found for file in pair)
+        moves = [
+            ["mv", "-n", "--", mask, str(Path(mask).with_stem(Path(image).stem))] for image, mask in found[:_MOST_MOVES]
+        ]
         fix = "Give both the same name."
         yield Finding(code, "error", len(found), message, files, fix, command=" && ".join(map(shlex.join, moves)))
 
 
-def _find_near_names(survey: Survey) -> list[tuple[Path, Path]]:
+def _find_near_names(survey: Survey) -> list[tuple[str, str]]:
     """Pair images and masks that have no partner by their names without regard to case and Unicode form."""
     pairs = []
     for inventory in survey.inventories:
         images, masks = (
-            {unicodedata.normalize("NFC", key).casefold(): listing.files[key][0] for key in keys}
+            {unicodedata.normalize("NFC", key).casefold(): listing.files[key] for key in keys}
             for listing, keys in (
                 (inventory.images, inventory.images.files.keys() - inventory.masks.files.keys()),
                 (inventory.masks, inventory.masks.files.keys() - inventory.images.files.keys()),
@@ -130,16 +124,16 @@ def _find_near_names(survey: Survey) -> list[tuple[Path, Path]]:
     return pairs
 
 
-def _compose(path: Path) -> str:
-    return unicodedata.normalize("NFC", path.stem)
+def _compose(file: str) -> str:
+    return unicodedata.normalize("NFC", Path(file).stem)
 
 
 def check_empty_split(survey: Survey) -> Iterator[Finding]:
     """Find folders of images and masks without a single pair, and splits without one."""
-    empty = [inventory for inventory in survey.inventories if not inventory.pairs]
+    empty = [inventory for inventory in survey.inventories if not inventory.num_pairs]
     if empty and not (survey.split.is_divided and len(empty) < len(survey.inventories)):
         places = [f"{inventory.images.folder} and {inventory.masks.folder}" for inventory in empty]
-        num_pairs = sum(len(inventory.pairs) for inventory in survey.inventories)
+        num_pairs = sum(inventory.num_pairs for inventory in survey.inventories)
         settings = {"split": {"val": DEFAULT_SHARE}} if num_pairs > 1 else {}
         fix = f"{_PAIRING} Or hold out a share of the pairs that there are." if settings else _PAIRING
         message = f"no pairs in {'; '.join(places)}"
@@ -165,9 +159,10 @@ def check_foreign_files(survey: Survey) -> Iterator[Finding]:
     files = [path for listing in _list_folders(survey) for path in listing.foreign]
     kinds = ", ".join(sorted(IMAGE_SUFFIXES))
     yield from _list_files("foreign-files", "note", "other file", f"skipped (images are {kinds})", files)
-    taken = {path for listing in _list_folders(survey) for paths in listing.files.values() for path in paths}
-    unmatched = sorted({path for listing in _list_folders(survey) for path in listing.unmatched} - taken)
-    yield from _list_files("foreign-files", "note", "image", "skipped, with names of another form", unmatched)
+    unmatched = {path for listing in _list_folders(survey) for path in listing.unmatched}
+    for listing in _list_folders(survey) if unmatched else ():
+        unmatched.difference_update(listing.all_files)
+    yield from _list_files("foreign-files", "note", "image", "skipped, with names of another form", sorted(unmatched))
 
 
 def check_excluded_files(survey: Survey) -> Iterator[Finding]:
@@ -208,14 +203,10 @@ def _list_files(
     severity: Severity,
     noun: str,
     what: str,
-    files: Sequence[Path],
+    files: Sequence[str],
     fix: str = "",
     settings: Mapping[str, Any] | None = None,
 ) -> Iterator[Finding]:
     if files:
-        message = f"{describe_count(len(files), noun)} {what}: {shorten_list([str(path) for path in files])}"
-        yield Finding(code, severity, len(files), message, _names(files), fix, settings or {})
-
-
-def _names(files: Sequence[Path]) -> tuple[str, ...]:
-    return tuple(map(str, files))
+        message = f"{describe_count(len(files), noun)} {what}: {shorten_list(list(files))}"
+        yield Finding(code, severity, len(files), message, tuple(files), fix, settings or {})

@@ -40,7 +40,7 @@ def check_unknown_id(survey: Survey) -> Iterator[Finding]:
                 number: n for number, n in (item.mask.counts if item.mask else {}).items() if number not in known
             }
             if strange and not find_blends(survey, item):
-                name = str(item.mask_path or item.key)
+                name = item.mask_path or item.key
                 lines.append(f"{name}: {_describe_counts(strange)}")
                 files.append(name)
         if lines:

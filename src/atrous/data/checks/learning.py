@@ -63,7 +63,7 @@ def check_mostly_void(survey: Survey) -> Iterator[Finding]:
             num_pixels = sum(item.mask.counts.values())
             void, total = void + num_void, total + num_pixels
             if num_void >= VOID_SHARE * num_pixels:
-                files.append(str(item.mask_path or item.key))
+                files.append(item.mask_path or item.key)
                 lines.append(f"{files[-1]} ({100 * num_void / num_pixels:.0f} %)")
         if void > VOID_SHARE_OF_ALL * total:
             message = f"{split.name}: {100 * void / total:.0f} % of all pixels have ignored ids"

@@ -52,13 +52,15 @@ def _report(survey: Survey, code: str, noun: str, what: str, found: Mapping[str,
 
 def check_nodata(survey: Survey) -> Iterator[Finding]:
     """Find images with pixels that hold no data, which are neither trained on nor scored, and those without any."""
-    missing = {str(item.image_path): item.traits.missing for item in _list_items(survey) if item.traits is not None}
+    missing = {
+        str(item.image_path): item.traits.missing for item in _list_items(survey) if item.traits and item.traits.missing
+    }
     empty = [file for file, share in missing.items() if share == 1]
     if empty:
         message = f"{describe_count(len(empty), 'image')} without any data: {shorten_list(empty)}"
         fix = "Leave them out; or, if they do hold data, take the nodata value out (gdal_edit.py -unsetnodata)."
         yield Finding("nodata", "warning", len(empty), message, tuple(empty), fix, survey.exclude(empty))
-    files = [file for file, share in missing.items() if 0 < share < 1]
+    files = [file for file, share in missing.items() if share < 1]
     if files:
         share = sum(missing[file] for file in files) / len(files)
         message = (

@@ -39,7 +39,7 @@ def check_split_overlap(survey: Survey) -> Iterator[Finding]:
     trained = {item.digest: item for item in reversed(survey.train.items) if item.digest is not None}
     both = [(item, trained[item.digest]) for item in survey.val.items if item.digest in trained]
     if both:
-        names = [(str(val.image_path or val.key), str(train.image_path or train.key)) for val, train in both]
+        names = [(val.image_path or val.key, train.image_path or train.key) for val, train in both]
         lines = [val if val == train else f"{val} is {train}" for val, train in names]
         copies = survey.exclude(sorted({train for _, train in names}), few=True)
         yield Finding(
@@ -57,11 +57,12 @@ def check_split_overlap(survey: Survey) -> Iterator[Finding]:
 def check_near_duplicate_across_splits(survey: Survey) -> Iterator[Finding]:
     """Find validation images that look like a training image: the next frame of a film, or a copy saved again."""
     train, val = _list_comparable(survey)
-    nearest = _find_nearest(val, train)
+    distinct = {item.digest: item for item in val}
+    nearest = dict(zip(distinct, _find_nearest(list(distinct.values()), train), strict=True))
     names = [
         (str(item.image_path), str(train[near].image_path))
-        for item, near in zip(val, nearest, strict=True)
-        if near is not None
+        for item in val
+        if (near := nearest[item.digest]) is not None
     ]
     if survey.train and survey.val and names:
         message = (
@@ -116,13 +117,13 @@ def check_same_group_across_splits(survey: Survey) -> Iterator[Finding]:
 
 
 def _list_comparable(survey: Survey) -> tuple[list[ItemFacts], list[ItemFacts]]:
-    """Return the images of both splits that have a fingerprint, without those of the validation that are copies."""
+    """Return the images of both splits that have a fingerprint, without copies of training images, in either."""
     train, val = (
         [item for item in split.items if item.traits and item.traits.fingerprint] if split else []
         for split in (survey.train, survey.val)
     )
-    copies = {item.digest for item in train}
-    return train, [item for item in val if item.digest not in copies]
+    distinct = {item.digest: item for item in reversed(train)}
+    return list(reversed(distinct.values())), [item for item in val if item.digest not in distinct]
 
 
 def _find_nearest(items: Sequence[ItemFacts], others: Sequence[ItemFacts]) -> list[int | None]:

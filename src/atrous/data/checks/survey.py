@@ -62,7 +62,7 @@ class Survey:
             files: Images or masks in the folder of the data.
             few: Whether there is another solution, so that only a few files are skipped.
         """
-        num_items = sum(len(split.items) for split in self.splits) or sum(len(each.pairs) for each in self.inventories)
+        num_items = sum(len(split.items) for split in self.splits) or sum(each.num_pairs for each in self.inventories)
         if self.root is None or len(files) > (min(FEW_EXCLUDED, num_items / 2) if few else num_items / 2):
             return {}
         paths = [Path(os.path.relpath(file, self.root)).as_posix() for file in files]

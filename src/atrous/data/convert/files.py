@@ -23,7 +23,7 @@ def find_files(source: Path, suffix: str) -> list[Path]:
         source: A file or a folder.
         suffix: In lower case, with its dot.
     """
-    files = list_folder(source).foreign if source.is_dir() else (source,)
+    files = map(Path, list_folder(source).foreign) if source.is_dir() else (source,)
     return [file for file in files if file.suffix.lower() == suffix and file.is_file()]
 
 

@@ -32,8 +32,9 @@ class ImageFinder:
         self._by_name: dict[str, list[Path]] = {}
         self._by_stem: dict[str, list[Path]] = {}
         for root in roots:
-            for key, paths in list_folder(root).files.items():
-                for path in paths:
+            listing = list_folder(root)
+            for key, file in listing.files.items():
+                for path in map(Path, listing.doubled.get(key, (file,))):
                     if path not in self._keys:
                         self._keys[path] = key
                         self._by_name.setdefault(_normalise(path.name), []).append(path)

@@ -32,7 +32,7 @@ TOLERANCE = 16
 
 def find_masks(source: Path) -> list[Path]:
     """Return the masks in a source: files in a folder of masks, or with a name that ends as those of masks do."""
-    files = [path for paths in list_folder(source).files.values() for path in paths] if source.is_dir() else []
+    files = [Path(file) for file in list_folder(source).all_files] if source.is_dir() else []
     folders = {path: {part.lower() for part in path.relative_to(source).parts[:-1]} for path in files}
     return [
         path

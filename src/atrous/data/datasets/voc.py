@@ -91,7 +91,7 @@ def find_voc_pairs(
         _keep_listed(inventory, {*names}, is_first=not number) for number, names in enumerate(keys.values())
     )
     pairs = {
-        split: tuple(Pair(key, images[key][0], masks[key][0]) for key in names if key in images and key in masks)
+        split: tuple(Pair(key, images[key], masks[key]) for key in names if key in images and key in masks)
         for split, names in keys.items()
     }
     return pairs, notes, inventories
@@ -100,11 +100,11 @@ def find_voc_pairs(
 def _keep_listed(inventory: Inventory, keys: set[str], *, is_first: bool) -> Inventory:
     """Return the part of an inventory that a list names; what is skipped is in that of the first list."""
     images, masks = (
-        replace(
-            listing if is_first else FolderListing(listing.folder, {}),
-            files={key: paths for key, paths in listing.files.items() if key in keys},
-        )
+        replace(listing, files=kept.files, doubled=kept.doubled)
+        if is_first
+        else FolderListing(listing.folder, kept.files, kept.doubled)
         for listing in (inventory.images, inventory.masks)
+        for kept in (listing.keep(keys.__contains__),)
     )
     return replace(inventory, images=images, masks=masks)
 

@@ -21,7 +21,7 @@ def check(folder, masks, space=SPACE) -> dict[str, Finding]:
         image, path = folder / f"{number}.jpg", folder / f"{number}.png"
         Image.new("RGB", mask.size, "white").save(image)
         mask.save(path)
-        pairs.append(Pair(str(number), image, path))
+        pairs.append(Pair(str(number), str(image), str(path)))
     dataset = PairDataset("mine train", space, tuple(pairs))
     with FactsCache(folder / "cache") as cache:
         facts = read_facts(dataset, cache)
@@ -81,7 +81,8 @@ def test_encodings_are_told_by_what_is_in_the_file(tmp_path):
     check(tmp_path, [Image.fromarray(np.array([[0, 1]], np.uint8))] * 2, space)
     Image.fromarray(np.array([[0, 1]], np.uint8)).save(tmp_path / "0.png", format="JPEG")
     facts = read_facts(
-        PairDataset("x", space, (Pair("0", tmp_path / "0.jpg", tmp_path / "0.png"),)), FactsCache(tmp_path / "other")
+        PairDataset("x", space, (Pair("0", str(tmp_path / "0.jpg"), str(tmp_path / "0.png")),)),
+        FactsCache(tmp_path / "other"),
     )
     codes = {finding.code for finding in run_checks(Survey(train=facts, are_classes_named=True))}
     assert "lossy-mask" in codes

@@ -21,7 +21,7 @@ def build(folder, masks, space, sizes=None, name="mine train") -> PairDataset:
         image, path = folder / f"{number}.jpg", folder / f"{number}.png"
         Image.fromarray(np.asarray(mask, np.uint8)).save(path)
         Image.new("RGB", (sizes or {}).get(number, np.asarray(mask).shape[::-1]), "white").save(image)
-        pairs.append(Pair(str(number), image, path))
+        pairs.append(Pair(str(number), str(image), str(path)))
     return PairDataset(name, space, tuple(pairs))
 
 

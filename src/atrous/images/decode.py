@@ -31,7 +31,7 @@ from atrous.core.system_errors import describe_reason, raise_shortage
 from atrous.core.words import describe_count
 from atrous.images.extra_formats import EXTRA_SUFFIXES, open_extra
 from atrous.images.file_kinds import identify_format
-from atrous.images.plain import decode_plain_jpeg
+from atrous.images.plain import decode_plain_jpeg, load_bare_jpeg, load_plain_indices, read_opened
 from atrous.images.profile import convert_to_srgb, has_other_colours
 from atrous.images.stored_values import StoredMask, read_colours, read_numbers
 from atrous.images.tiff_pixels import is_misread, load_tiff_numbers, load_tiff_photo
@@ -105,6 +105,8 @@ def load_image(source: ImageInput, page: int | None = None, *, as_stored: bool =
     """
     if isinstance(source, np.ndarray):
         return _convert_array(source)
+    if page in (None, 1) and (pixels := load_bare_jpeg(source)) is not None:
+        return pixels
     if unread := _find_unread(source, page):
         if page is None:
             _require_one_page(count_tiff_pages(unread.file), _name_source(source), "image")
@@ -115,11 +117,17 @@ def load_image(source: ImageInput, page: int | None = None, *, as_stored: bool =
         _require_known_range(image, name)
         if isinstance(source, Image.Image):
             image = ImageOps.exif_transpose(image)  # a copy: the caller's image stays as it is, and at its page
-        elif (as_stored or not has_other_colours(image)) and (pixels := decode_plain_jpeg(image)) is not None:
+        elif (as_stored or not has_other_colours(image)) and (pixels := _decode_jpeg(image)) is not None:
             return np.ascontiguousarray(turn_upright(pixels, image.getexif().get(ExifTags.Base.Orientation, 1)))
         else:
             ImageOps.exif_transpose(image, in_place=True)
         return _convert_photo(image, as_stored=as_stored)
+
+
+def _decode_jpeg(image: Image.Image) -> np.ndarray | None:
+    """Return the pixels of an opened JPEG as stored, (H, W, 3) uint8; None if Pillow has to decode them."""
+    is_usual = image.format == "JPEG" and image.mode in ("RGB", "L")
+    return decode_plain_jpeg(read_opened(image)) if is_usual else None
 
 
 def _convert_photo(image: Image.Image, *, as_stored: bool) -> np.ndarray:
@@ -149,6 +157,8 @@ def load_mask(source: ImageInput) -> np.ndarray:
                 f"cannot read {_describe_value(source)} as a mask", "Give an array (H, W) of uint8 or uint16."
             )
         return source
+    if (indices := load_plain_indices(source)) is not None:
+        return indices
     if unread := _find_unread(source, 1):
         return _load_unread_mask(unread, _name_source(source))
     with open_image(source) as (image, name):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from atrous.core.errors import DataError
 from atrous.core.words import describe_count
-from atrous.images.plain import inflate_palette
+from atrous.images.plain import load_plain_indices, read_opened
 
 _SAMPLE_FORMAT_TAG, _SIGNED = 339, (2,)
 _SCALES = {2: 85, 4: 17}
@@ -56,7 +56,7 @@ def read_numbers(image: Image.Image, name: str) -> np.ndarray:
     """
     _refuse_lossy(image, name)
     raw_mode = _find_raw_mode(image)  # before the pixels are loaded: then it is forgotten
-    if (indices := inflate_palette(image)) is not None:
+    if image.format == "PNG" and (indices := load_plain_indices(read_opened(image))) is not None:
         return indices
     if image.mode in ("1", "P"):
         values = np.array(image, dtype=np.uint8)

@@ -17,6 +17,7 @@ from atrous.config.schema import Config, TrainingConfig
 from atrous.core.errors import ConfigError, DataError
 from atrous.core.inputs import InputSpec
 from atrous.core.machine import compute_cache_bytes, count_usable_cores
+from atrous.core.spinning import describe_spinning
 from atrous.core.records import MessageCallback, Note
 from atrous.core.run_folder import RunFolder
 from atrous.core.words import describe_count
@@ -223,6 +224,7 @@ def _build_network(
     if training.norm == "frozen":
         freeze_norms(network)
     journal.log(f"precision: {fabric.strategy.precision.precision} on {fabric.device}")
+    journal.log(describe_spinning())
     cells = count_cells(training.crop, network.output_stride, aligned=network.aligned)
     journal.log(
         f"batch norm: {training.norm}, {training.batch_size * cells * cells:,} values per norm at the deepest level, "

@@ -1,0 +1,145 @@
+"""How long waiting threads should spin: work on an idle machine and beside another program, for several bounds.
+
+    python benchmarks/busy.py                               # half an hour, on a machine with nothing else to do
+    python benchmarks/busy.py --only train-lite0,crf
+    python benchmarks/busy.py --smoke                       # checks that the script runs
+
+OpenMP reads its settings when it loads, so each figure is measured in a process of its own; the bounds take turns, and
+so do the idle and the busy machine. A busy machine has one loop in Python beside the work. `default` is what OpenMP
+does by itself, `passive` sleeps at once, a number is GOMP_SPINCOUNT. Works: a training step of the default network
+(batch 8, 353 pixels) and of ResNet-50's (batch 2, 513 pixels), a prediction of ResNet-50's (513 pixels), the dense CRF
+of 21 classes on 500 x 375 pixels; a training step of torchvision's mobilenet_v3_small (batch 8, 224 pixels) stands
+beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+from densecrf import compute_probabilities, run_ours
+from harness import Side, parse_options, report
+from training import build_default_step, build_own_step, build_torchvision, convert_torchvision, draw_batch
+
+import atrous
+from atrous.core.spinning import OWN_SETTINGS, SETTING
+from atrous.scoring.bench import draw_image
+
+BOUNDS = ("default", "20000", "5000", "1000", "passive")
+SECONDS = 8.0
+"""Time for the repetitions in a process, but for the first two."""
+CPU = torch.device("cpu")
+
+
+def build_prediction() -> Side:
+    """Return a prediction of ResNet-50's network."""
+    model = atrous.build("deeplabv3-resnet50", classes=21, weights="none", output_stride=8)
+    image = draw_image(513, 513)
+    return lambda: model.predict(image)
+
+
+def build_crf() -> Side:
+    """Return the dense CRF of an image."""
+    image = draw_image(375, 500)
+    probabilities = compute_probabilities(image[..., 0] // 12, seed=0)
+    return lambda: run_ours(image, probabilities, "cpu")
+
+
+def build_mobilenet() -> Side:
+    """Return a training step of torchvision's smallest classifier."""
+    from torchvision.models import mobilenet_v3_small
+
+    network = mobilenet_v3_small(weights=None)
+    optimizer = torch.optim.SGD(network.parameters(), 0.01)
+    images = torch.randn(8, 3, 224, 224)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        network(images).square().mean().backward()
+        optimizer.step()
+
+    return step
+
+
+WORKS: dict[str, Callable[[], Side]] = {
+    "train-lite0": lambda: build_default_step(8, 353, CPU, compiled=False),
+    "train-resnet50": lambda: build_own_step(convert_torchvision(build_torchvision()), draw_batch(2, 513), CPU),
+    "predict-resnet50": build_prediction,
+    "crf": build_crf,
+    "mobilenet": build_mobilenet,
+}
+
+
+def measure_here(work: str, seconds: float) -> float:
+    """Return the median seconds of a work in this process."""
+    run = WORKS[work]()
+    run()
+    run()
+    times: list[float] = []
+    while len(times) < 2 or sum(times) < seconds:
+        begun = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times)
+
+
+def measure(work: str, bound: str, seconds: float) -> float:
+    """Return the median seconds of a work in a process with a bound."""
+    environment = {name: value for name, value in os.environ.items() if name not in OWN_SETTINGS}
+    environment |= {} if bound == "default" else {SETTING: bound}
+    if bound == "passive":
+        environment = environment | {"OMP_WAIT_POLICY": "passive"}
+        del environment[SETTING]
+    command = [sys.executable, __file__, "--work", work, "--seconds", str(seconds)]
+    found = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    return float(found.stdout.split()[-1])
+
+
+@contextlib.contextmanager
+def load(*, busy: bool) -> Iterator[None]:
+    """Keep one core busy."""
+    if not busy:
+        yield
+        return
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this script."""
+    parser.add_argument("--only", default=",".join(WORKS), help=f"any of {', '.join(WORKS)}")
+    parser.add_argument("--smoke", action="store_true", help="one work and two bounds, to test the script")
+    parser.add_argument("--work", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=float, default=SECONDS, help=argparse.SUPPRESS)
+
+
+def main() -> None:
+    """Measure every work with every bound."""
+    options = parse_options(__doc__, add_options)
+    if options.work:
+        print(measure_here(options.work, options.seconds))
+        return
+    works, bounds = (["crf"], BOUNDS[:2]) if options.smoke else (options.only.split(","), BOUNDS)
+    seconds, rounds = (0.1, 1) if options.smoke else (options.seconds, options.rounds)
+    for work in works:
+        times: dict[str, dict[str, list[float]]] = {"idle": {}, "busy": {}}
+        for _, bound, machine in itertools.product(range(rounds), bounds, times):
+            with load(busy=machine == "busy"):
+                times[machine].setdefault(bound, []).append(measure(work, bound, seconds))
+        for machine, found in times.items():
+            report("busy", {"work": work, "machine": machine}, found, reference="default", options=options)
+
+
+if __name__ == "__main__":
+    main()

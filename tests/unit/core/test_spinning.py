@@ -1,0 +1,82 @@
+"""Waiting threads of the command line spin for a bounded time, as OpenMP itself reports; a library changes nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from atrous.core import spinning
+from atrous.core.spinning import OWN_SETTINGS, SETTING, TURNS, TURNS_OF_BUSY, bound_spinning, describe_spinning
+
+COMMAND_LINE = "import sys; sys.argv = ['atrous', '--version']; from atrous.__main__ import run; run(); import torch"
+LIBRARY = "import atrous; atrous.build; import torch"
+is_bounded = pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() != "x86_64", reason="torch comes with another OpenMP than GNU's"
+)
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in OWN_SETTINGS:
+        monkeypatch.setenv(name, "")  # so that what a test sets is undone
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(sys, "modules", {name: found for name, found in sys.modules.items() if name != "torch"})
+
+
+def find_turns(program: str, **own: str) -> str:
+    """Run a program; return the turns that OpenMP reports when it loads."""
+    environment = {**os.environ, "OMP_DISPLAY_ENV": "verbose", **own}
+    run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    (line,) = [line for line in run.stderr.splitlines() if SETTING in line]
+    return line.partition("'")[2].rstrip("'")
+
+
+@is_bounded
+def test_openmp_of_the_command_line_has_a_bound() -> None:
+    assert find_turns(COMMAND_LINE) in (str(TURNS), str(TURNS_OF_BUSY))
+
+
+@is_bounded
+def test_a_library_leaves_its_process_alone() -> None:
+    assert find_turns(LIBRARY) not in (str(TURNS), str(TURNS_OF_BUSY))
+
+
+@is_bounded
+def test_own_settings_are_kept() -> None:
+    assert find_turns(COMMAND_LINE, GOMP_SPINCOUNT="777") == "777"
+    assert find_turns(COMMAND_LINE, OMP_WAIT_POLICY="passive") == "0"
+
+
+@is_bounded
+@pytest.mark.parametrize(("load", "turns"), [(0.0, TURNS), (1.3, TURNS), (1.5, TURNS_OF_BUSY), (64.0, TURNS_OF_BUSY)])
+def test_the_bound_follows_the_load_of_the_usable_cores(
+    load: float, turns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 5})
+    bound_spinning()
+    assert os.environ[SETTING] == str(turns)
+    assert describe_spinning() == f"waiting threads: {SETTING}={turns}"
+
+
+@pytest.mark.parametrize("own", OWN_SETTINGS)
+def test_each_own_setting_counts_even_if_empty(own: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(own, "")
+    bound_spinning()
+    assert {name for name in OWN_SETTINGS if name in os.environ} == {own}
+
+
+def test_nothing_is_set_where_it_would_come_too_late_or_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, system, machine in (("torch", "linux", "x86_64"), ("", "darwin", "x86_64"), ("", "linux", "aarch64")):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "platform", system)
+            patch.setattr(platform, "machine", lambda machine=machine: machine)
+            if module:
+                patch.setitem(sys.modules, module, spinning)
+            bound_spinning()
+            assert SETTING not in os.environ
+            assert (f"set {SETTING}={TURNS} before torch" in describe_spinning()) == bool(module)

@@ -17,9 +17,9 @@ from atrous.config.schema import Config, TrainingConfig
 from atrous.core.errors import ConfigError, DataError
 from atrous.core.inputs import InputSpec
 from atrous.core.machine import compute_cache_bytes, count_usable_cores
-from atrous.core.spinning import describe_spinning
 from atrous.core.records import MessageCallback, Note
 from atrous.core.run_folder import RunFolder
+from atrous.core.spinning import describe_spinning
 from atrous.core.words import describe_count
 from atrous.data.build import build_loader, compute_fingerprint, list_pass
 from atrous.data.contracts import Splits

@@ -5,11 +5,11 @@
     python benchmarks/busy.py --smoke                       # checks that the script runs
 
 OpenMP reads its settings when it loads, so each figure is measured in a process of its own; the bounds take turns, and
-so do the idle and the busy machine. A busy machine has one loop in Python beside the work. `default` is what OpenMP
-does by itself, `passive` sleeps at once, a number is GOMP_SPINCOUNT. Works: a training step of the default network
-(batch 8, 353 pixels) and of ResNet-50's (batch 2, 513 pixels), a prediction of ResNet-50's (513 pixels), the dense CRF
-of 21 classes on 500 x 375 pixels; a training step of torchvision's mobilenet_v3_small (batch 8, 224 pixels) stands
-beside them.
+so do the idle and the busy machine. A busy machine has one loop in Python beside the work. `default` is OpenMP without
+a setting, `passive` sleeps at once, a number is GOMP_SPINCOUNT. Works: a training step of the default network (batch 8,
+353 pixels) and of ResNet-50's (batch 2, 513 pixels), a prediction of ResNet-50's (513 pixels), the dense CRF of 21
+classes on 500 x 375 pixels; and, for comparison, a training step of torchvision's mobilenet_v3_small (batch 8, 224
+pixels).
 """
 
 from __future__ import annotations

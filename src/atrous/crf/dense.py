@@ -53,12 +53,12 @@ class DenseCRF(nn.Module):
             pixels: half at the sender and half at the receiver ("symmetric"), at the sender ("before"), at the receiver
             ("after"), or not at all ("none").
     Shapes:
-        logits (K, H, W) floats, the logarithms of probabilities up to a constant per pixel; image (3, H, W) uint8 RGB;
-        out (K, H, W) marginals, which sum to 1 over the classes.
+        logits (K, H, W) floats, the logarithms of probabilities up to a constant per pixel; image (3, H, W) uint8 or
+        uint16 RGB; out (K, H, W) marginals, which sum to 1 over the classes.
     Raises:
         ConfigError: A standard deviation is not positive, the number of iterations is negative, or the normalisation is
             unknown.
-        UsageError: The image is not uint8 of the size of the logits, or a weight does not match the number of classes.
+        UsageError: The image is not of 8 or 16 bits and the size of the logits, or a weight does not match the classes.
     Source: Krähenbühl and Koltun 2011 (arXiv 1210.5644); normalisation and learning as in the same authors' 2013
         "Parameter Learning and Convergent Inference for Dense Random Fields"; as a layer Zheng et al. 2015.
     """
@@ -100,15 +100,16 @@ class DenseCRF(nn.Module):
 
         Args:
             logits: Logarithms of probabilities, up to a constant per pixel, (K, H, W).
-            image: The image, (3, H, W) uint8 RGB.
+            image: The image, (3, H, W) uint8 RGB; or uint16, of which 65535 is as bright as 255 of uint8.
         Raises:
-            UsageError: The image is not uint8 of the size of the logits, or a weight does not match the classes.
+            UsageError: The image is not of 8 or 16 bits and the size of the logits, or a weight does not match the
+                classes.
         """
         num_classes, height, width = logits.shape
-        if image.dtype != torch.uint8 or image.shape != (3, height, width):
+        if image.dtype not in (torch.uint8, torch.uint16) or image.shape != (3, height, width):
             raise UsageError(
                 f"DenseCRF got an image of {tuple(image.shape)} {image.dtype} for logits {tuple(logits.shape)}",
-                f"Give an image of shape (3, {height}, {width}) and dtype uint8.",
+                f"Give an image of shape (3, {height}, {width}) and dtype uint8 or uint16.",
             )
         for name, weight in self.named_parameters():
             if weight.shape not in {(), (num_classes,), (num_classes, num_classes)}:
@@ -134,7 +135,7 @@ class DenseCRF(nn.Module):
             indexing="ij",
         )
         place = torch.stack((columns, rows)).reshape(2, -1)  # (2, H * W)
-        colour = image.reshape(3, -1).to(dtype)
+        colour = image.reshape(3, -1).to(dtype) / (257 if image.dtype == torch.uint16 else 1)
         both = torch.cat((place / self.bilateral_xy_px, colour / self.bilateral_rgb))
         return _build_kernel(place / self.gaussian_xy_px, self.normalisation), _build_kernel(both, self.normalisation)
 
@@ -148,7 +149,7 @@ def refine(crf: DenseCRF, probs: Tensor, image: Tensor) -> Tensor:
         probs: Class probabilities.
         image: The image, on any device.
     Shapes:
-        probs (K, H, W) float32, image (3, H, W) uint8; out (K, H, W).
+        probs (K, H, W) float32, image (3, H, W) uint8 or uint16; out (K, H, W).
     """
     marginals: Tensor = crf(probs.clamp_min(LEAST_PROBABILITY).log(), image.to(probs.device))
     return marginals

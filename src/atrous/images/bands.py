@@ -106,20 +106,23 @@ def build_bands(
     return Bands(image, is_missing if is_missing.any() else None)
 
 
-def show_bands(image: np.ndarray, form: ImageForm) -> np.ndarray:
+def show_bands(image: np.ndarray, form: ImageForm, *, deep: bool = False) -> np.ndarray:
     """Return the visible bands of an image as people see them, from black at the lower end of the range to white.
 
     Args:
-        image: An image of this form.
+        image: An image of this form; a photo stays as it is.
         form: Its form.
+        deep: Whether white is 65535, which keeps levels that 8 bits cannot tell apart.
     Shapes:
-        in (H, W, C); out (H, W, 3) uint8 RGB.
+        in (H, W, C); out (H, W, 3) uint8 RGB, or uint16.
     """
     if form.is_photo:
         return image
     low, high = form.value_range
+    dtype = np.uint16 if deep else np.uint8
+    white = float(np.iinfo(dtype).max)
     seen = image[..., form.visible_bands].astype(np.float32)
-    shown = np.clip((seen - low) * (255.0 / (high - low)), 0.0, 255.0).round().astype(np.uint8)
+    shown = np.clip((seen - low) * (white / (high - low)), 0.0, white).round().astype(dtype)
     return np.ascontiguousarray(np.broadcast_to(shown, (*image.shape[:2], 3)))
 
 

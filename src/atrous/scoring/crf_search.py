@@ -13,7 +13,6 @@ from atrous.core.records import Progress, ProgressCallback
 from atrous.crf.dense import DenseCRF, refine, require_crf_memory
 from atrous.data.contracts import SegmentationDataset
 from atrous.data.samples import read_as, read_sample
-from atrous.images.bands import show_bands
 from atrous.inference.labelling.labeller import Labeller
 from atrous.metrics.confusion import ConfusionMatrix, compute_miou
 from atrous.scoring.count import require_same_classes
@@ -67,8 +66,7 @@ def search_crf(
         sample = read_sample(dataset, index)
         height, width = sample.labels.shape
         require_crf_memory(height, width, labeller.label_space.num_classes, labeller.backend.device)
-        shown = show_bands(sample.image, labeller.form)
-        pixels = torch.from_numpy(np.ascontiguousarray(shown.transpose(2, 0, 1)))  # (3, H, W)
+        pixels = labeller.show(sample.image)
         found = list(labeller.iter_labels(sample.image))
         probs = torch.cat([each.band.compute_probs() for each in found if each.band is not None], dim=1)  # (K, H, W)
         plain = np.concatenate([each.indices for each in found])  # not from `probs`, whose rounding makes ties

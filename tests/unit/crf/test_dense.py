@@ -208,6 +208,15 @@ def test_impossible_settings_are_refused_by_name(options: dict[str, Any], words:
     assert caught.value.hint
 
 
+def test_16_bits_are_as_bright_as_8_and_finer() -> None:
+    crf, (logits, image) = DenseCRF(), draw(3, 12, 15)
+    torch.testing.assert_close(crf(logits, image.to(torch.int32).mul(257).to(torch.uint16)), crf(logits, image))
+    steps = torch.zeros_like(image, dtype=torch.int32)
+    steps[:, :, 8:] = 100  # less than half a level of 8 bits
+    sharp = DenseCRF(bilateral_rgb=0.05)
+    assert not torch.equal(sharp(logits, steps.to(torch.uint16)), sharp(logits, torch.zeros_like(image)))
+
+
 def test_images_and_weights_that_do_not_fit_are_refused() -> None:
     with pytest.raises(UsageError, match=r"image of \(3, 24, 18\) torch.float32"):
         DenseCRF()(LOGITS, IMAGE / 255)

@@ -173,6 +173,13 @@ def test_people_see_the_first_three_bands_within_the_range():
     np.testing.assert_array_equal(show_bands(image, form), [[[0, 128, 255], [0, 255, 64]]])
 
 
+def test_levels_that_8_bits_join_are_told_apart_in_16():
+    form = ImageForm((0,), "uint16", (0, 4095))
+    levels = np.arange(4096, dtype=np.uint16).reshape(64, 64, 1)
+    assert [len(np.unique(show_bands(levels, form, deep=deep))) for deep in (False, True)] == [256, 4096]
+    assert show_bands(levels, form, deep=True).max() == 65535
+
+
 def test_a_truncated_file_is_refused():
     with pytest.raises(DataError, match=r"cannot be decoded|truncated"):
         load_bands(encode_tiff(draw(6, "uint16"))[:-400], ImageForm(tuple(range(6)), "uint16", (0, 100)))

@@ -262,9 +262,19 @@ class Labeller:
                 yield LabelBand(_label(band.scores) if band.indices is None else band.indices, band)
             return
         probs = torch.cat([band.compute_probs() for band in bands], dim=1)  # (K, H, W)
-        colours = _to_tensor(show_bands(image, self.form))
-        refined = Band(0, refine(self.crf, probs, colours), are_logits=False)
+        refined = Band(0, refine(self.crf, probs, self.show(image)), are_logits=False)
         yield LabelBand(_label(refined.scores), refined, indices_before_crf=_label(probs))
+
+    def show(self, image: np.ndarray) -> Tensor:
+        """Return the colours of an image that DenseCRF sees, of 8 or 16 bits.
+
+        Args:
+            image: The image in the labeller's form.
+        Shapes:
+            in (H, W, C); out (3, H, W).
+        """
+        shown = show_bands(image, self.form, deep=True)
+        return torch.from_numpy(np.require(shown.transpose(2, 0, 1), requirements=("C", "W")))
 
     def _iter_bands(self, pixels: Tensor, cells: Cells | None) -> Iterator[Band]:
         """Yield the bands of an image (3, H, W), in smaller windows if the memory runs out before the first band."""

@@ -15,9 +15,12 @@ import atrous
 from atrous.config.schema import ModelConfig
 from atrous.core.errors import ConfigError, DataError, MachineError, OutputError, UsageError
 from atrous.core.inference_options import InferenceOptions
+from atrous.core.inputs import ImageForm, InputSpec
 from atrous.core.labels import VOID_COLOUR, LabelSpace
 from atrous.core.records import Progress, Sample
+from atrous.crf.dense import refine
 from atrous.data.datasets.shapes import build_shapes
+from atrous.images.bands import show_bands
 from atrous.inference.build import build_labeller
 from atrous.inference.engine import Engine
 from atrous.inference.folders.predict import predict, predict_image
@@ -478,3 +481,23 @@ def test_classes_of_network_and_data_must_be_as_many(network: Segmenter) -> None
 def test_auto_is_fp32_on_the_device_that_is_there(network: Segmenter) -> None:
     assert wrap(network).protocol.precision == "fp32"
     assert find_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_densecrf_sees_levels_that_8_bits_join() -> None:
+    form = ImageForm((0,), "uint16", (0, 4095))
+    torch.manual_seed(0)
+    config = ModelConfig(name="fcn-resnet18", weights="none")
+    network = build_network(config, 5, input_spec=InputSpec((0.5,), (0.25,), form)).eval()
+    labeller = wrap(network, crf={"bilateral_rgb": 0.05})
+    image = np.full((40, 50, 1), 1000, np.uint16)
+    image[:, 25:] += 3
+    assert len(np.unique(show_bands(image, form))) == 1
+    found = labeller.label_image(image, probabilities=True).probabilities
+    plain = wrap(network).label_image(image, probabilities=True).probabilities
+    assert labeller.crf is not None
+    shown = torch.from_numpy((image.astype(np.float64) / 4095 * 65535).round().astype(np.uint16))
+    shown = shown.permute(2, 0, 1).expand(3, 40, 50)
+    expected = refine(labeller.crf, torch.from_numpy(plain.astype(np.float32)), shown)
+    np.testing.assert_allclose(found, expected.detach().numpy(), atol=0.01)
+    flat = refine(labeller.crf, torch.from_numpy(plain.astype(np.float32)), shown[:, :1, :1].expand(3, 40, 50))
+    assert np.abs(flat.detach().numpy() - found).max() > 0.05

@@ -28,7 +28,7 @@ from atrous.inference.exported import ExportedFile, is_exported, read_file
 from atrous.inference.folders.predict import predict
 from atrous.inference.folders.prediction import Prediction
 from atrous.inference.labelling.labeller import Labeller
-from atrous.inference.precision import choose_precision
+from atrous.inference.precision import choose_precision, describe_slow_precision
 from atrous.networks.model_file import ModelCard, describe_network_card, load_model
 from atrous.networks.segmenter import Segmenter
 
@@ -254,6 +254,9 @@ class Model:
         precision = self.opening.precision
         if precision == "auto" and not self.is_exported:
             precision = self._choose_precision(on_message)
+        slow = describe_slow_precision(precision, self.engine.device.type)
+        if slow is not None:
+            send_message(on_message, slow)
         return build_labeller(
             self.engine, self.label_space, options or InferenceOptions(), precision=precision, on_message=on_message
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from atrous.core.machine import find_cpu_features
+from atrous.core.records import Note
 from atrous.networks.model_file import ModelCard
 
 MOST_MIOU_LOST = 0.001
@@ -20,6 +21,19 @@ def computes_bf16(device_type: str) -> bool:
     if device_type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device_type == "cpu" and "avx512_bf16" in find_cpu_features()
+
+
+def describe_slow_precision(precision: str, device_type: str) -> Note | None:
+    """Return a note where a precision was chosen by name that the device does not compute in hardware; else None.
+
+    Args:
+        precision: fp32, bf16 or another one.
+        device_type: As for `computes_bf16`.
+    """
+    if precision != "bf16" or computes_bf16(device_type):
+        return None
+    what = "CPU has no instructions for it (avx512_bf16)" if device_type == "cpu" else f"{device_type} device lacks it"
+    return Note("bf16-slow", f"precision bf16: this {what}, and takes several times as long as in fp32")
 
 
 def choose_precision(card: ModelCard, device_type: str) -> str:

@@ -28,7 +28,7 @@ from atrous.data.rare import plan_rare_crops
 from atrous.data.samples import find_form, find_window, read_sample
 from atrous.data.sampling import Batch
 from atrous.data.statistics import MaskStatistics, compute_class_weights
-from atrous.inference.precision import computes_bf16
+from atrous.inference.precision import computes_bf16, describe_slow_precision
 from atrous.losses.build import build_loss
 from atrous.networks.contracts import AtrousPlan, count_cells
 from atrous.networks.device import find_device
@@ -224,6 +224,9 @@ def _build_network(
     if training.norm == "frozen":
         freeze_norms(network)
     journal.log(f"precision: {fabric.strategy.precision.precision} on {fabric.device}")
+    slow = describe_slow_precision(training.precision, fabric.device.type)
+    if slow is not None:
+        journal.log(slow)
     journal.log(describe_spinning())
     cells = count_cells(training.crop, network.output_stride, aligned=network.aligned)
     journal.log(

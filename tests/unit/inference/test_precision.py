@@ -7,6 +7,7 @@ import torch
 
 import atrous
 from atrous.core.inference_options import Opening
+from atrous.core.records import Note
 from atrous.inference import precision
 from atrous.inference.precision import choose_precision, computes_bf16
 from atrous.networks.model_file import ModelCard
@@ -58,3 +59,23 @@ def test_a_device_that_is_unknown_or_limited_gains_nothing(monkeypatch: pytest.M
     assert computes_bf16("cpu") == bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
     assert not computes_bf16("cpu")
+
+
+def test_bf16_by_name_is_a_note_where_the_cpu_has_no_instructions_for_it(
+    tiny_network: Segmenter, tiny_card: ModelCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(named: str) -> list[str]:
+        said: list[str] = []
+        atrous.Model(tiny_network, tiny_card, Opening(precision=named)).build_labeller(on_message=said.append)
+        return said
+
+    for name, value in (("ATEN_CPU_CAPABILITY", "avx2"), ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            (note,) = build("bf16")
+            assert isinstance(note, Note)
+            assert note.code == "bf16-slow"
+            assert "several times as long as in fp32" in note
+            assert build("fp32") == build("auto") == []
+    monkeypatch.setattr(precision, "computes_bf16", lambda device_type: True)
+    assert build("bf16") == []

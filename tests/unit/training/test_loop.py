@@ -126,3 +126,10 @@ def test_a_batch_too_small_for_the_image_level_norm_is_noted(tmp_path, batch, no
     training = prepare(tmp_path, **options, **{"training.batch": batch})
     codes = [note.code for note in training.journal.notes]
     assert ("few-values-per-norm" in codes) == is_noted
+
+
+@pytest.mark.parametrize(("precision", "is_noted"), [("bf16", True), ("fp32", False), ("auto", False)])
+def test_bf16_on_a_cpu_without_it_is_noted(tmp_path, precision, is_noted, monkeypatch):
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    training = prepare(tmp_path, **{"training.precision": precision})
+    assert ("bf16-slow" in [note.code for note in training.journal.notes]) == is_noted

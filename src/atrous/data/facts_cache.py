@@ -52,6 +52,7 @@ NOTHING: Mapping[int, int] = MappingProxyType({})
 _NAME = "facts-10.sqlite"
 _TABLE = "CREATE TABLE IF NOT EXISTS facts (folder BLOB, name BLOB, kind TEXT, row TEXT, UNIQUE (folder, name, kind))"
 _READ = "SELECT row FROM facts WHERE folder = ? AND name = ? AND kind = ?"
+_READ_ANY = "SELECT 1 FROM facts WHERE folder = ? LIMIT 1"
 _WRITE = "INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?)"
 _DROP = "DELETE FROM facts WHERE rowid <= (SELECT max(rowid) FROM facts) - ?"
 _Key = tuple[bytes, bytes, str]
@@ -140,6 +141,7 @@ class FactsCache:
         self._database = _open_database(self._folder)
         self._new: dict[_Key, str] = {}
         self._folders: dict[str, bytes] = {}
+        self._unknown: set[bytes] = set()
         self._headers: dict[ImageHeader, ImageHeader] = {}
         self._lock = threading.Lock()
 
@@ -249,6 +251,7 @@ class FactsCache:
         """Write what is new; a disk that is full or read-only is no error, and a damaged cache is removed."""
         with self._lock, contextlib.suppress(OSError):
             new, self._new = self._new, {}
+            self._unknown.clear()
             try:
                 with self._database:
                     self._database.executemany(_WRITE, ((*key, row) for key, row in new.items()))
@@ -263,9 +266,10 @@ class FactsCache:
         """Return the remembered facts of a file; None if it is unknown or has changed."""
         key = self._make_key(kind, path)
         with self._lock, contextlib.suppress(sqlite3.Error, ValueError, TypeError, RecursionError):
-            found = self._new.get(key)
-            rows = self._database.execute(_READ, key).fetchall() if found is None else [(found,)]
-            for (row,) in rows:
+            row = self._new.get(key)
+            if row is None and key[0] not in self._unknown:
+                row = next(iter(self._database.execute(_READ, key).fetchall()), (None,))[0]
+            if row is not None:
                 known, facts = json.loads(row)
                 return facts if known == stamp else None
         return None
@@ -273,8 +277,9 @@ class FactsCache:
     def _remember(self, kind: str, path: Path, stamp: Stamp, facts: list[Any] | str) -> None:
         if time.time_ns() - stamp[1] < SETTLED_S * 1e9:
             return
+        key, row = self._make_key(kind, path), json.dumps([stamp, facts], separators=(",", ":"))
         with self._lock:
-            self._new[self._make_key(kind, path)] = json.dumps([stamp, facts], separators=(",", ":"))
+            self._new[key] = row
             is_full = len(self._new) >= MOST_NEW
         if is_full:
             self.save()
@@ -282,7 +287,11 @@ class FactsCache:
     def _make_key(self, kind: str, path: Path) -> _Key:
         parent, name = os.path.split(path)  # pathlib would take longer than the rest
         if parent not in self._folders:
-            self._folders[parent] = hashlib.sha256(os.fsencode(os.path.abspath(parent))).digest()[:16]
+            folder = hashlib.sha256(os.fsencode(os.path.abspath(parent))).digest()[:16]
+            with self._lock, contextlib.suppress(sqlite3.Error):
+                if not self._database.execute(_READ_ANY, [folder]).fetchall():
+                    self._unknown.add(folder)  # a first check need not look for each of its files
+            self._folders[parent] = folder
         return self._folders[parent], os.fsencode(name), kind
 
 

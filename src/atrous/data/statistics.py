@@ -50,13 +50,16 @@ class MaskStatistics:
 def compute_statistics(facts: DatasetFacts) -> MaskStatistics:
     """Count classes in the facts of a data set whose masks can all be read."""
     space, totals = facts.label_space, facts.sum_pixels()
-    presence = [[number in item.mask.counts for number in space.ids] for item in facts.items if item.mask]
+    masks = [item.mask for item in facts.items if item.mask]
+    presence = np.zeros((len(masks), space.num_classes), dtype=bool)
+    for row, mask in enumerate(masks):
+        presence[row] = [number in mask.counts for number in space.ids]
     return MaskStatistics(
         pixels=np.array([totals.get(number, 0) for number in space.ids], dtype=np.int64),
-        presence=np.array(presence, dtype=bool).reshape(-1, space.num_classes),
+        presence=presence,
         ignored={number: totals[number] for number in space.ignored_ids if number in totals},
         num_masks=len(facts.items),
-        longest_side_px=max((side for item in facts.items if item.mask for side in item.mask.size), default=0),
+        longest_side_px=max((side for mask in masks for side in mask.size), default=0),
         block_pixels=_count_block_pixels(facts),
     )
 

@@ -11,7 +11,7 @@ from atrous.core.labels import VOID_COLOUR, LabelSpace
 from atrous.core.output_folder import require_replaceable
 from atrous.data.samples import find_form
 from atrous.data.sampling import Stream
-from atrous.images.bands import show_bands
+from atrous.images.bands import stretch_bands
 from atrous.images.encode import encode_png, read_png_text, save_encoded
 from atrous.images.legend import draw_legend
 from atrous.images.palette import colour_labels
@@ -55,7 +55,7 @@ def save_preview(stream: Stream, label_space: LabelSpace, path: Path, count: int
         row, column = divmod(place, _COLUMNS)
         top, left = _GAP_PX + row * (_CELL_PX + _GAP_PX), _GAP_PX + column * (pair_width + _GAP_PX)
         colours = colour_labels(sample.labels, label_space)
-        image = show_bands(sample.image, form)
+        image = stretch_bands(sample.image, form)
         for offset, cell, method in ((0, image, cv2.INTER_AREA), (1, colours, cv2.INTER_NEAREST_EXACT)):
             start = left + offset * (_CELL_PX + _GAP_PX // 2)
             small = cv2.resize(cell, (_CELL_PX, _CELL_PX), interpolation=method)

@@ -17,6 +17,8 @@ from atrous.images.samples import StoredImage, find_empty, load_samples, read_st
 from atrous.images.tiff_tags import is_tiff
 from atrous.images.traits import measure_values
 
+LEAST_SHOWN = 32
+"""Share of the range, as its reciprocal, that an image shows from black to white at least."""
 _LUMA = (0.299, 0.587, 0.114)
 
 
@@ -127,7 +129,10 @@ def show_bands(image: np.ndarray, form: ImageForm, *, deep: bool = False) -> np.
 
 
 def stretch_bands(image: np.ndarray, form: ImageForm) -> np.ndarray:
-    """Return the visible bands of an image as people see them, from its own darkest values to its brightest.
+    """Return the visible bands of an image for people, from its own darkest values to its brightest.
+
+    Pixels at the lower end of the range, which those without data are, do not count. Differences of less than a 32nd
+    of the range, such as noise, are not stretched further.
 
     Args:
         image: An image of this form; a photo stays as it is.
@@ -137,9 +142,15 @@ def stretch_bands(image: np.ndarray, form: ImageForm) -> np.ndarray:
     """
     if form.is_photo:
         return image
-    values = measure_values(image[..., form.visible_bands])
+    start, end = form.value_range
+    seen = image[..., form.visible_bands]
+    seen = seen[(seen != start).any(axis=2)]  # (N, V)
+    if not len(seen):
+        return show_bands(image, form)
+    values = measure_values(seen[:, None])
     low, high = min(low for low, _ in values), max(high for _, high in values)
-    return show_bands(image, replace(form, value_range=(low, high if high > low else low + 1.0)))
+    middle, half = (low + high) / 2, max(high - low, (end - start) / LEAST_SHOWN) / 2
+    return show_bands(image, replace(form, value_range=(middle - half, middle + half)))
 
 
 def choose_form(

@@ -16,7 +16,7 @@ from atrous.core.records import MessageCallback, Note, ProgressCallback, Scores
 from atrous.core.run_folder import RunFolder
 from atrous.data.contracts import SegmentationDataset
 from atrous.data.samples import find_window, read_sample
-from atrous.images.bands import show_bands
+from atrous.images.bands import stretch_bands
 from atrous.images.decode import load_header
 from atrous.images.encode import draw_overlay, encode_jpeg, encode_png, save_encoded
 from atrous.images.palette import colour_labels
@@ -148,7 +148,7 @@ class Validator:
         drawn = {}
         for index in places.tolist():
             sample = read_sample(self.dataset, index)
-            image = _shrink(show_bands(sample.image, self.labeller.form), smooth=True)
+            image = _shrink(stretch_bands(sample.image, self.labeller.form), smooth=True)
             truth = _shrink(sample.labels, smooth=False)
             predicted = _shrink(self.labeller.label_image(sample.image, confidence=False)[0], smooth=False)
             drawn[sample.key] = np.hstack([_overlay(image, labels, space) for labels in (truth, predicted)])
@@ -170,7 +170,7 @@ class Validator:
             sample = read_sample(self.dataset, indices[key])
             predicted = self.labeller.label_image(sample.image, confidence=False)[0]
             views = {
-                "image": show_bands(sample.image, self.labeller.form),
+                "image": stretch_bands(sample.image, self.labeller.form),
                 "truth": colour_labels(sample.labels, self.dataset.label_space),
                 "prediction": colour_labels(predicted, self.dataset.label_space),
             }

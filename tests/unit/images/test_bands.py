@@ -10,7 +10,7 @@ from PIL import Image
 
 from atrous.core.errors import DataError, UsageError
 from atrous.core.inputs import PHOTO, ImageForm
-from atrous.images.bands import choose_form, load_bands, show_bands
+from atrous.images.bands import choose_form, load_bands, show_bands, stretch_bands
 from atrous.images.decode import load_image
 from atrous.images.samples import read_stored
 
@@ -171,6 +171,26 @@ def test_people_see_the_first_three_bands_within_the_range():
     form = ImageForm((0, 1, 2, 3), "uint16", (100.0, 300.0))
     image = np.array([[[100, 200, 300, 9], [0, 65535, 150, 9]]], np.uint16)
     np.testing.assert_array_equal(show_bands(image, form), [[[0, 128, 255], [0, 255, 64]]])
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_images_that_use_little_of_their_range_are_seen(dtype):
+    form = ImageForm((0, 1, 2), dtype, (0, 8192))
+    image = np.random.default_rng(0).integers(600, 1301, (50, 60, 3)).astype(dtype)
+    image[:, :20] = 0  # no data
+    shown = stretch_bands(image, form)
+    assert (shown[:, :20] == 0).all()
+    assert np.percentile(shown[:, 20:], 5) < 20
+    assert np.percentile(shown[:, 20:], 95) > 235
+
+
+def test_noise_is_not_stretched_and_nothing_fails_on_flat_images():
+    form = ImageForm((0,), "uint16", (0, 4096))
+    noise = np.random.default_rng(0).integers(1000, 1008, (50, 60, 1)).astype(np.uint16)
+    shown = stretch_bands(noise, form)
+    assert 110 <= shown.min() <= shown.max() <= 145
+    assert set(np.unique(stretch_bands(np.full((4, 5, 1), 9, np.uint16), form))) <= {127, 128}
+    assert stretch_bands(np.zeros((4, 5, 1), np.uint16), form).max() == 0
 
 
 def test_levels_that_8_bits_join_are_told_apart_in_16():

@@ -81,7 +81,7 @@ def check_band_values(survey: Survey) -> Iterator[Finding]:
     count = describe_count(len(measured), "image")
     message = f"{count} of more than 8 bits: 1 % to 99 % of the values of each band are {listed}"
     low, high = propose_range(survey)
-    fix = "To say what is shown as black and white, and to keep all levels:"
+    fix = "To say which values become 0 and 1, and to keep all levels:"
     yield Finding("band-values", "note", len(measured), message, (), fix, {"value_range": [low, high]})
 
 

@@ -15,7 +15,7 @@ from atrous.core.files import read_stamp
 from atrous.core.inputs import PHOTO, ImageForm
 from atrous.core.labels import LabelSpace
 from atrous.core.output_folder import open_folder
-from atrous.images.bands import show_bands
+from atrous.images.bands import stretch_bands
 from atrous.images.encode import (
     draw_overlay,
     encode_png,
@@ -118,7 +118,7 @@ class Prediction:
         """Return the image with its labels over it and a legend, which a notebook shows."""
         step = -(-max(self.labels.shape) // SHOWN_PX)
         labels = self.labels[::step, ::step]
-        image = show_bands(np.ascontiguousarray(self.image[::step, ::step]), self.form)
+        image = stretch_bands(np.ascontiguousarray(self.image[::step, ::step]), self.form)
         overlay = draw_overlay(image, labels, self.label_space)
         space, found = self.label_space, set(np.unique(self.labels).tolist())
         classes = zip(space.names, space.colours, space.ids, strict=True)
@@ -213,7 +213,7 @@ class Prediction:
         else:
             save_index_image(files[0], self.labels, palette)
         if form.overlay:
-            save_overlay(next(rest), draw_overlay(show_bands(self.image, self.form), self.labels, self.label_space))
+            save_overlay(next(rest), draw_overlay(stretch_bands(self.image, self.form), self.labels, self.label_space))
         if form.confidence and self.confidence is not None:
             save_confidence(next(rest), self.confidence)
         if form.probabilities and self.probabilities is not None:

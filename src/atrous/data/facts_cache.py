@@ -14,11 +14,11 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import xxhash
@@ -37,6 +37,8 @@ MOST_FACTS = 5_000_000
 """Facts that are remembered; those that were written first are dropped."""
 MOST_NEW = 10_000
 """Facts that are written together."""
+MOST_SHARED = 10_000
+"""Headers, sizes and tables of colours of which there is one object."""
 MAX_IDS = 1000
 """Masks with more ids are not remembered: they are images, and their line would be long."""
 FEWEST_BLENDED = 5
@@ -45,6 +47,8 @@ MOST_BYTES = 2**26
 """Bytes of a file that is read as a whole, once for its facts and its hash; a larger one is read twice, in parts."""
 SETTLED_S = 2.0
 """Files younger than this are not remembered: a second change within the clock's resolution would go unnoticed."""
+
+Shared = TypeVar("Shared")
 
 NOTHING: Mapping[int, int] = MappingProxyType({})
 """No numbers: one object for all masks, of which there may be a million."""
@@ -142,7 +146,7 @@ class FactsCache:
         self._new: dict[_Key, str] = {}
         self._folders: dict[str, bytes] = {}
         self._unknown: set[bytes] = set()
-        self._headers: dict[ImageHeader, ImageHeader] = {}
+        self._shared: dict[Hashable, Any] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> FactsCache:
@@ -179,7 +183,7 @@ class FactsCache:
     def _read_mask(self, path: Path, about: str, window: Window | None) -> MaskFacts:
         stamp, kind = _require_stamp(path), _name_kind(about, window)
         with contextlib.suppress(TypeError, ValueError, OverflowError):  # a line of another form
-            return _parse_mask(self._find(kind, path, stamp))
+            return self._share_parts(_parse_mask(self._find(kind, path, stamp)))
         in_colours = about == "colours"
         if window is None:
             content = _read_content(path, stamp)
@@ -192,7 +196,7 @@ class FactsCache:
             tables = [[list(row) for row in table.items()] for table in (facts.counts, facts.solid, facts.colours)]
             row = [list(facts.size), facts.mode, *tables, facts.palette, list(facts.place), facts.digest]
             self._remember(kind, path, stamp, row)
-        return facts
+        return self._share_parts(facts)
 
     def read_image(self, path: Path, window: Window | None = None) -> tuple[ImageHeader, ImageTraits, str]:
         """Return header, traits and hash of an image, which has been decoded as a whole: it is neither cut nor damaged.
@@ -207,7 +211,7 @@ class FactsCache:
         with contextlib.suppress(TypeError, ValueError, OverflowError):
             height, width, mode, is_turned, traits, digest = self._find(kind, path, stamp)
             header = ImageHeader(int(height), int(width), sys.intern(str(mode)), bool(is_turned))
-            return self._share(header), ImageTraits.from_json(traits), str(digest)
+            return self._share(header, header), ImageTraits.from_json(traits), str(digest)
         if window is None:
             content = _read_content(path, stamp)
             header, traits = inspect_image(path, content=content)
@@ -216,11 +220,18 @@ class FactsCache:
         digest = self._compute_digest(path, window, content)
         facts = [header.height, header.width, header.mode, header.is_turned, traits.to_json(), digest]
         self._remember(kind, path, stamp, facts)
-        return self._share(header), traits, digest
+        return self._share(header, header), traits, digest
 
-    def _share(self, header: ImageHeader) -> ImageHeader:
-        """Return one object for all equal headers, of which a data set may have a million."""
-        return self._headers.setdefault(header, header)
+    def _share_parts(self, facts: MaskFacts) -> MaskFacts:
+        size, colours = self._share(facts.size, facts.size), self._share((*facts.colours.items(),), facts.colours)
+        return replace(facts, size=size, colours=colours)
+
+    def _share(self, key: Hashable, value: Shared) -> Shared:
+        """Return one object for all that are equal, of which a data set may have a million."""
+        shared: Shared = self._shared.get(key, value)
+        if len(self._shared) < MOST_SHARED:
+            self._shared[key] = shared
+        return shared
 
     def read_digest(self, path: Path, window: Window | None = None) -> str:
         """Return a hash of a file, in hexadecimal; of a part of one, with what tells it from the other parts.

@@ -185,14 +185,12 @@ class Inventory:
     """A folder of images beside a folder of masks.
 
     Args:
-        prefix: What the keys of the pairs begin with, such as "train/".
         images: The folder of images.
         masks: The folder of masks.
         exclusion: What the user excluded from both.
         unlabelled: What an image without a mask is: an error, background as a whole, or skipped (ignore).
     """
 
-    prefix: str
     images: FolderListing
     masks: FolderListing
     exclusion: Exclusion = KEEP_ALL
@@ -214,7 +212,7 @@ class Inventory:
         """Images and masks with the same name, sorted by key; with them images that are background as a whole."""
         images, masks = self.images.files, self.masks.files
         keys = images.keys() if self.unlabelled == "background" else images.keys() & masks.keys()
-        return tuple(Pair(self.prefix + key, images[key], masks.get(key)) for key in sorted(keys))
+        return tuple(Pair(key, images[key], masks.get(key)) for key in sorted(keys))
 
     @property
     def images_without_mask(self) -> list[str]:
@@ -253,10 +251,9 @@ def take_inventory(
     """
     inventories = []
     for prefix, *both in folders:
-        images, masks = (list_folder(folder, exclusion) for folder in both)
-        inventories.append(
-            Inventory(prefix, _leave_out_partners(images, masks), _leave_out_partners(masks, images), exclusion)
-        )
+        keys: dict[str, str] = {}
+        images, masks = (list_folder(folder, exclusion, prefix, keys) for folder in both)
+        inventories.append(Inventory(_leave_out_partners(images, masks), _leave_out_partners(masks, images), exclusion))
     return tuple(inventories)
 
 
@@ -268,13 +265,18 @@ def _leave_out_partners(listing: FolderListing, other: FolderListing) -> FolderL
     return replace(listing.keep(lambda key: key not in alone), excluded={**listing.excluded, **moved})
 
 
-def list_folder(place: Path | FileSet, exclusion: Exclusion = KEEP_ALL) -> FolderListing:
+def list_folder(
+    place: Path | FileSet, exclusion: Exclusion = KEEP_ALL, prefix: str = "", keys: dict[str, str] | None = None
+) -> FolderListing:
     """List the files in a folder and its sub-folders; a folder that cannot be listed is recorded.
 
     Args:
         place: The folder, or some of its files.
         exclusion: What is skipped.
+        prefix: What all keys begin with.
+        keys: Receives the keys; of one that is in it already no copy is made.
     """
+    known = {} if keys is None else keys
     wanted = place if isinstance(place, FileSet) else FileSet(place)
     folder = wanted.folder
     files: dict[str, str] = {}
@@ -302,7 +304,7 @@ def list_folder(place: Path | FileSet, exclusion: Exclusion = KEEP_ALL) -> Folde
                 hidden.append(path)
             elif exclusion.find_pattern(path) is not None:
                 if is_image and (key := wanted.find_key(os.path.join(inner, name))) is not None:
-                    excluded.setdefault(key, []).append(path)
+                    excluded.setdefault(prefix + key, []).append(path)
             elif not os.path.exists(path) and os.path.islink(path):
                 links.append(path)
             elif not is_image:
@@ -311,8 +313,8 @@ def list_folder(place: Path | FileSet, exclusion: Exclusion = KEEP_ALL) -> Folde
                 special.append(path)
             elif (key := wanted.find_key(os.path.join(inner, name))) is None:
                 unmatched.append(path)
-            elif (first := files.setdefault(key, path)) != path:
-                doubled.setdefault(key, [first]).append(path)
+            elif (first := files.setdefault(known.setdefault(prefix + key, prefix + key), path)) != path:
+                doubled.setdefault(prefix + key, [first]).append(path)
     return FolderListing(
         folder,
         files,

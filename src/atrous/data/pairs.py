@@ -194,7 +194,7 @@ def build_pair_splits(
         sides = Division(tuple(pairs[train]), tuple(pair for split in others for pair in pairs[split]))
     else:
         train, val = request.split.train_name, request.split.val_name
-        excluded = {each.prefix + key for each in inventories for key in each.images.excluded}
+        excluded = {key for each in inventories for key in each.images.excluded}
         sides = divide_pairs(root, pairs, space, request, has_splits=has_splits, excluded=excluded, ids=ids)
     return Splits(
         PairDataset(f"{name} {train}", space, sides.train, request.mask_reader, form),

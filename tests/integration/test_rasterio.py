@@ -12,8 +12,8 @@ import pytest
 from atrous.images.bands import choose_form, load_bands
 from atrous.images.decode import load_mask
 from atrous.images.place import is_georeferenced, read_place
-from atrous.images.samples import find_empty, load_samples, read_stored
-from atrous.images.windows import Window, load_mask_window, load_window, open_tiff
+from atrous.images.samples import find_empty, inspect_image, load_samples, read_stored
+from atrous.images.windows import Window, inspect_window, load_mask_window, load_window, open_tiff
 
 rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
 tiff = pytest.importorskip("atrous.images.tiff", reason="tifffile is not installed")
@@ -177,6 +177,54 @@ def test_tiles_that_are_not_stored_are_what_rasterio_says(dtype, count, compress
             np.testing.assert_array_equal(
                 load_mask_window(path, window).values, expected[window.rows, window.columns, 0]
             )
+
+
+@pytest.mark.parametrize("overviews", [(), (2, 4)])
+@pytest.mark.parametrize("layout", [{"TILED": "YES", "BLOCKXSIZE": 16, "BLOCKYSIZE": 16}, {"BLOCKYSIZE": 5}])
+@pytest.mark.parametrize(
+    ("dtype", "count", "nodata", "kind"),
+    [
+        ("uint8", 1, None, {}),
+        ("uint8", 3, None, {"PHOTOMETRIC": "RGB"}),
+        ("uint8", 3, None, {"PHOTOMETRIC": "YCBCR", "COMPRESS": "JPEG"}),
+        ("uint16", 3, 9, {"PHOTOMETRIC": "RGB"}),
+        ("int16", 6, None, {"COMPRESS": "LZW"}),
+    ],
+)
+def test_a_mask_in_the_file_says_which_pixels_have_data(dtype, count, nodata, kind, layout, overviews, tmp_path):
+    path, window = tmp_path / "a.tif", Window(3, 7, 50, 40, (60, 70))
+    generator = np.random.default_rng(0)
+    pixels = generator.integers(1, 100, (count, 60, 70)).astype(dtype)
+    is_jpeg = kind.get("COMPRESS") == "JPEG"
+    if is_jpeg:  # decoders differ in the last bits: less where there is no noise
+        pixels = np.arange(70, dtype=dtype)[None, None].repeat(60, 1).repeat(count, 0)
+    is_valid = np.ones((60, 70), bool)
+    is_valid[20:45, 30:] = False
+    place = {"crs": 32633, "transform": rasterio.Affine(*range(6)), "nodata": nodata}
+    options = layout | kind | ({"BLOCKYSIZE": 16} if "COMPRESS" in kind and "TILED" not in layout else {})
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+        with rasterio.open(path, "w", "GTiff", 70, 60, count, dtype=dtype, **place, **options) as file:
+            file.write(pixels)
+            file.write_mask(is_valid)
+        if overviews:
+            with rasterio.open(path, "r+") as file:
+                file.build_overviews(overviews)
+    with rasterio.open(path) as file:
+        np.testing.assert_array_equal(file.read_masks(1) > 0, is_valid)
+        expected = np.moveaxis(file.read(), 0, 2)
+    stored = read_stored(path)
+    is_missing = ~is_valid | ((pixels == nodata).all(axis=0) if nodata else False)
+    whole, part = load_bands(path, choose_form(stored)), load_window(path, window, choose_form(stored))
+    np.testing.assert_array_equal(whole.is_missing, is_missing)
+    np.testing.assert_array_equal(part.is_missing, is_missing[window.rows, window.columns])
+    np.testing.assert_array_equal(part.image, whole.image[window.rows, window.columns])
+    assert (whole.image[is_missing] == choose_form(stored).value_range[0]).all()
+    np.testing.assert_allclose(load_samples(path), expected, atol=3 * is_jpeg)
+    if dtype == "uint8":
+        colours = np.broadcast_to(expected, (60, 70, 3)).astype(int)
+        np.testing.assert_allclose(whole.image[~is_missing], colours[~is_missing], atol=3 * is_jpeg)
+    for _, traits in (inspect_image(path), inspect_window(path, Window(0, 0, 60, 70, (60, 70)))):
+        assert traits.missing == is_missing.mean()
 
 
 @pytest.mark.parametrize("seed", range(40))

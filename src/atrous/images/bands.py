@@ -13,7 +13,7 @@ from atrous.core.errors import DataError, UsageError
 from atrous.core.inputs import DTYPE_RANGES, MOST_BANDS, PHOTO, ImageForm
 from atrous.core.words import describe_count
 from atrous.images.decode import ImageInput, load_image
-from atrous.images.samples import StoredImage, find_empty, load_samples, read_stored
+from atrous.images.samples import StoredImage, find_empty, load_hidden, load_samples, read_stored
 from atrous.images.tiff_tags import is_tiff
 from atrous.images.traits import measure_values
 
@@ -56,7 +56,13 @@ def load_bands(source: ImageInput, form: ImageForm = PHOTO) -> Bands:
     def read_photo(as_stored: bool) -> np.ndarray:
         return load_image(source, form.page, as_stored=as_stored)
 
-    return build_bands(stored, form, read_photo, lambda: load_samples(source, form.page))
+    return build_bands(
+        stored,
+        form,
+        read_photo,
+        read_samples=lambda: load_samples(source, form.page),
+        read_hidden=lambda: load_hidden(source, form.page),
+    )
 
 
 def require_form(source: ImageInput, form: ImageForm) -> StoredImage:
@@ -81,7 +87,9 @@ def build_bands(
     stored: StoredImage,
     form: ImageForm,
     read_photo: Callable[[bool], np.ndarray],
+    *,
     read_samples: Callable[[], np.ndarray],
+    read_hidden: Callable[[], np.ndarray],
 ) -> Bands:
     """Build an image, or a part of one, in the form of a network.
 
@@ -90,14 +98,17 @@ def build_bands(
         form: The form, which fits.
         read_photo: Returns the pixels as `load_image` does, (H, W, 3), with its `as_stored`.
         read_samples: Returns the same pixels as they are stored, (H, W, S).
+        read_hidden: Returns which of them the mask in the file hides, (H, W) bool, where there is one.
     """
-    if form.is_photo and stored.is_photo and stored.nodata is None:
+    if form.is_photo and stored.is_photo and stored.nodata is None and not stored.has_mask:
         return Bands(read_photo(False), None)
     if form.is_photo and stored.is_photo and stored.dtype == "uint8":
         taken = read_photo(True)  # the values that the nodata value is of
     else:
         taken = _take_bands(read_samples(), stored.num_colours, form)
     is_empty = find_empty(taken, stored.nodata)
+    if stored.has_mask:
+        is_empty |= read_hidden()[..., None]
     is_missing = np.asarray(is_empty.all(axis=2))
     if form.is_photo and (stored.is_photo or taken.dtype in (np.uint8, np.uint16)):
         image = np.array(read_photo(False) if stored.is_photo else load_image(taken))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,10 @@ from atrous.images.decode import (
     read_bytes,
 )
 from atrous.images.place import read_place
-from atrous.images.tiff_pixels import load_tiff
+from atrous.images.tiff_pixels import load_tiff, load_tiff_mask
 from atrous.images.tiff_tags import (
     BITS,
+    HAS_MASK,
     NUM_BANDS,
     ORIENTATION,
     PALETTE,
@@ -59,6 +61,7 @@ class StoredImage:
         dtype: Their type as numpy names it.
         is_photo: Whether `load_image` reads the file: grey or RGB of 8 or 16 bits.
         nodata: The value that stands for no data, if a GeoTIFF names one.
+        has_mask: Whether a mask in the file says which pixels have data.
         has_fourth: Whether `load_image` loses a band that is no alpha, such as near infrared beside RGB.
     """
 
@@ -68,6 +71,7 @@ class StoredImage:
     dtype: str
     is_photo: bool
     nodata: float | None = None
+    has_mask: bool = False
     has_fourth: bool = False
 
 
@@ -154,12 +158,13 @@ def inspect_image(path: Path, *, content: bytes | None = None) -> tuple[ImageHea
     known = describe_stored(path, stored)
     if stored.is_photo:
         header, traits = check_image(path, content=content)
-        if stored.nodata is None:
+        if stored.nodata is None and not stored.has_mask:
             return header, replace(traits, **known)
     samples = load_samples(path, page=1)[..., : stored.num_colours]
-    known["missing"] = measure_missing(samples, stored)
+    is_missing = find_missing(samples, stored, lambda: load_hidden(path, 1))
+    known["missing"] = float(is_missing.mean())
     if not stored.is_photo:
-        header, traits = load_header(path), measure_samples(samples, stored, count_tiff_pages(path))
+        header, traits = load_header(path), measure_samples(samples, is_missing, count_tiff_pages(path))
     return header, replace(traits, **known)
 
 
@@ -180,30 +185,47 @@ def describe_stored(path: Path, stored: StoredImage) -> dict[str, Any]:
     }
 
 
-def measure_missing(samples: np.ndarray, stored: StoredImage) -> float:
-    """Return the share of the pixels without data in any band.
+def load_hidden(source: Any, page: int | None = None) -> np.ndarray:
+    """Return which pixels of a TIFF have no data as the mask in it says, (H, W) bool.
 
     Args:
-        samples: The numbers of an image without its alpha, (H, W, S).
-        stored: What `read_stored` says of it.
+        source: A path, or the file as bytes, of which `read_stored` says that it has a mask.
+        page: Page of a file with several, from 1.
+    Raises:
+        DataError: The file is broken or hostile.
+        MachineError: Not enough memory, or a package is not installed.
     """
-    return float(find_empty(samples, stored.nodata).all(axis=2).mean())
+    return load_tiff_mask(source, read_tags(source, page), page)
 
 
-def measure_samples(samples: np.ndarray, stored: StoredImage, num_pages: int) -> ImageTraits:
+def find_missing(samples: np.ndarray, stored: StoredImage, read_hidden: Callable[[], np.ndarray]) -> np.ndarray:
+    """Return which pixels of an image, or of a part of one, have no data in any band.
+
+    Args:
+        samples: Its numbers without alpha, (H, W, S).
+        stored: What `read_stored` says of the image.
+        read_hidden: Returns which of these pixels the mask in the file hides, (H, W) bool, where there is one.
+    Shapes:
+        out (H, W) bool.
+    """
+    is_missing = np.asarray(find_empty(samples, stored.nodata).all(axis=2))
+    return is_missing | read_hidden() if stored.has_mask else is_missing
+
+
+def measure_samples(samples: np.ndarray, is_missing: np.ndarray, num_pages: int) -> ImageTraits:
     """Return the traits of an image that is no photo, shown from its darkest values to its brightest.
 
     Args:
         samples: Its numbers without alpha, (H, W, S).
-        stored: What `read_stored` says of it.
+        is_missing: Pixels without data, (H, W) bool.
         num_pages: See `ImageTraits`.
     """
-    is_valid = ~find_empty(samples, stored.nodata).all(axis=2)
-    seen = samples[is_valid][:, None] if is_valid.any() else np.zeros((1, 1, stored.num_colours), samples.dtype)
+    num_bands = samples.shape[2]
+    seen = np.zeros((1, 1, num_bands), samples.dtype) if is_missing.all() else samples[~is_missing][:, None]
     seen = np.where(np.isfinite(seen), seen, 0)
     values = measure_values(seen)
     low, high = min(low for low, _ in values), max(high for _, high in values)
-    visible = samples[..., :3] if stored.num_colours >= 3 else samples[..., 0]
+    visible = samples[..., :3] if num_bands >= 3 else samples[..., 0]
     shown = np.clip((np.nan_to_num(visible).astype(np.float64) - low) * (255.0 / ((high - low) or 1.0)), 0, 255)
     traits = compute_traits(Image.fromarray(shown.astype(np.uint8)), num_pages)
     bits = 8 * samples.dtype.itemsize
@@ -232,9 +254,9 @@ def find_empty(samples: np.ndarray, nodata: float | None) -> np.ndarray:
 def _read_stored_tiff(source: str | Path | bytes, page: int | None) -> StoredImage:
     name, tags = _name_tiff(source), read_tags(source, page)
     (num_bands, num_colours), dtype, photometric = count_bands(tags), read_dtype(tags), tags.get(PHOTOMETRIC)
-    nodata = read_nodata(tags)
+    nodata, has_mask = read_nodata(tags), HAS_MASK in tags
     if photometric == PALETTE:
-        return StoredImage(name, 4, 3, "uint8", is_photo=True)
+        return StoredImage(name, 4, 3, "uint8", is_photo=True, has_mask=has_mask)
     bits = tags.get(BITS, (1,))
     if len(set(bits if isinstance(bits, tuple) else (bits,))) > 1 or dtype.startswith("complex"):
         raise DataError(f"{name}: bands of different types or of complex numbers", "Save them as bands of one type.")
@@ -248,7 +270,9 @@ def _read_stored_tiff(source: str | Path | bytes, page: int | None) -> StoredIma
         dtype in ("uint8", "uint16") and (num_colours == 1 or (photometric not in (0, 1) and 3 <= num_bands <= 4))
     )
     has_fourth = is_photo and num_colours == 4 and photometric == RGB
-    return StoredImage(name, num_bands, num_colours, "uint8" if is_small else dtype, is_photo, nodata, has_fourth)
+    return StoredImage(
+        name, num_bands, num_colours, "uint8" if is_small else dtype, is_photo, nodata, has_mask, has_fourth
+    )
 
 
 def _name_tiff(source: str | Path | bytes) -> str:

@@ -38,7 +38,7 @@ BIG_TIFF_BYTES = 2**32 - 2**25
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # without any handler its warnings would be printed
 _GREYS = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE)
-_ORIENTATION, _REDUCED_OR_MASK = 274, 5
+_ORIENTATION, _REDUCED_OR_MASK, _MASK = 274, 5, 4
 
 MOST_PAGE_BYTES = 2**34
 """Largest page that is decoded as a whole."""
@@ -60,13 +60,36 @@ def read_page(source: str | Path | bytes, page: int | None = None) -> np.ndarray
         return image.read_samples(slice(0, image.height), slice(0, image.width))
 
 
-def _find_page(file: Any, page: int | None) -> Any:
-    """Return a page, counted from 1 without overviews and masks of other pages; the first one where none is named."""
+def read_hidden(source: str | Path | bytes, page: int | None = None) -> np.ndarray:
+    """Return which pixels of a page have no data, as its mask in the file says, (H, W) bool.
+
+    Args:
+        source: A path, or the file as bytes.
+        page: The page, which has a mask; see `read_page`.
+    Raises:
+        DataError, MachineError: As `read_page`.
+    """
+    with TiffImage(source, page, in_parts=False) as image:
+        return image.read_hidden(slice(0, image.height), slice(0, image.width))
+
+
+def _find_page(file: Any, page: int | None, *, is_mask: bool) -> Any:
+    """Return a page, counted from 1 without overviews and masks of other pages, or its mask; None: the first page."""
     number, wanted = -1, page or 1
     while wanted:
         number += 1
-        wanted -= number == 0 or not int(getattr(file.pages[number], "subfiletype", 0)) & _REDUCED_OR_MASK
+        wanted -= number == 0 or not _find_kind(file, number)
+    found = file.pages[number]
+    if not is_mask:
+        return found
+    number += 1
+    while _find_kind(file, number) != _MASK or file.pages[number].shape[:2] != (found.imagelength, found.imagewidth):
+        number += 1
     return file.pages[number]
+
+
+def _find_kind(file: Any, number: int) -> int:
+    return int(getattr(file.pages[number], "subfiletype", 0)) & _REDUCED_OR_MASK
 
 
 def _find_fill(page: Any) -> float | int:
@@ -163,13 +186,21 @@ class TiffImage:
         keeps_rows: Whether decoded tiles are kept while the parts being read overlap their rows, so that an image that
             is read from top to bottom is decoded once.
         in_parts: Whether it is read in parts, and not as a whole, which is of limited size.
+        is_mask: Whether the mask of the page is read, which it has.
     Raises:
         DataError: The file is broken, or cannot be read in parts or as a whole; also raised when a part is read.
     """
 
     def __init__(
-        self, source: str | Path | bytes, page: int | None = None, *, keeps_rows: bool = False, in_parts: bool = True
+        self,
+        source: str | Path | bytes,
+        page: int | None = None,
+        *,
+        keeps_rows: bool = False,
+        in_parts: bool = True,
+        is_mask: bool = False,
     ) -> None:
+        self._source, self._number, self._in_parts = source, page, in_parts
         self._path = "image in memory" if isinstance(source, bytes) else str(source)
         self._keeps_rows = keeps_rows
         self._kept: dict[int, np.ndarray] = {}
@@ -177,7 +208,7 @@ class TiffImage:
             self._file = tifffile.TiffFile(io.BytesIO(source) if isinstance(source, bytes) else source)
         try:
             with _naming(self._path):
-                self._page = _find_page(self._file, page)
+                self._page = _find_page(self._file, page, is_mask=is_mask)
                 self._read_head()
                 if in_parts:
                     self._require_parts()
@@ -335,6 +366,20 @@ class TiffImage:
             else:
                 self._read_segments(part, rows, columns)
         return part
+
+    def read_hidden(self, rows: slice, columns: slice) -> np.ndarray:
+        """Return which pixels of a part have no data, as the mask of the page says, which has one.
+
+        Args:
+            rows: Rows of the part, with explicit start and stop.
+            columns: Its columns likewise.
+        Shapes:
+            out (h, w) bool.
+        Raises:
+            DataError: The file is broken.
+        """
+        with TiffImage(self._source, self._number, in_parts=self._in_parts, is_mask=True) as mask:
+            return np.asarray(mask.read_samples(rows, columns)[..., 0] == 0)
 
     def _read_segments(self, part: np.ndarray, rows: slice, columns: slice) -> None:
         (tall, wide), (num_down, num_across) = self._step, self._count_segments()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from atrous.core.errors import DataError, MachineError
 from atrous.core.install import describe_install
 from atrous.images.stored_values import refuse_lossy_tiff, take_numbers
 from atrous.images.tiff_tags import (
+    HAS_MASK,
     NUM_BANDS,
     ORIENTATION,
     PALETTE,
@@ -24,11 +27,11 @@ from atrous.images.tiff_tags import (
 COMPRESSION, PLANES, STRIP_BYTES, TILE_BYTES = 259, 284, 279, 325
 """Codes of tags: how pixels are compressed, whether each band is stored on its own, and the size of each part."""
 _SEPARATE = 2
-_WHITE_IS_ZERO = 0
+_WHITE_IS_ZERO, _YCBCR, _JPEG = 0, 6, 7
 
 
 def is_misread(tags: Tags) -> bool:
-    """Whether Pillow decodes a TIFF wrongly, where it opens it, or not at all, since some tiles are not stored.
+    """Whether Pillow decodes a TIFF wrongly, where it opens it, or fails at a mask or at tiles that are not stored.
 
     It swaps bytes or joins two numbers in silence.
 
@@ -38,7 +41,7 @@ def is_misread(tags: Tags) -> bool:
     if tags.get(PHOTOMETRIC) == PALETTE:
         return False
     sizes = tags.get(TILE_BYTES) or tags.get(STRIP_BYTES) or ()
-    if 0 in (sizes if isinstance(sizes, tuple) else (sizes,)):
+    if HAS_MASK in tags or 0 in (sizes if isinstance(sizes, tuple) else (sizes,)):
         return True
     dtype = read_dtype(tags)
     if dtype == "uint16":
@@ -56,8 +59,33 @@ def load_tiff(source: str | Path | bytes, page: int | None = None) -> np.ndarray
         DataError: The file is broken or hostile, or of a kind that is not read.
         MachineError: Not enough memory, or the package is not installed.
     """
-    try:
+    with _naming_package(source):
         from atrous.images.tiff import read_page
+    return read_page(source, page)
+
+
+def load_tiff_mask(source: str | Path | bytes, tags: Tags, page: int | None = None) -> np.ndarray:
+    """Return which pixels of a page have no data, as its mask in the file says, upright.
+
+    Args:
+        source: A path, or the file as bytes.
+        tags: Tags of the page, which has a mask.
+        page: The page, from 1. None: the first one.
+    Shapes:
+        out (H, W) bool.
+    Raises:
+        DataError, MachineError: As `load_tiff`.
+    """
+    with _naming_package(source):
+        from atrous.images.tiff import read_hidden
+    return turn_upright(read_hidden(source, page), int(tags.get(ORIENTATION, 1)))
+
+
+@contextmanager
+def _naming_package(source: str | Path | bytes) -> Iterator[None]:
+    """Name the package that is not installed, and what installs it."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] == "atrous":
             raise
@@ -66,7 +94,6 @@ def load_tiff(source: str | Path | bytes, page: int | None = None) -> np.ndarray
             f"{name}: TIFFs of other than 8-bit RGB or grey need the package {error.name}",
             describe_install(error.name, "tiff"),
         ) from error
-    return read_page(source, page)
 
 
 def load_tiff_photo(source: str | Path | bytes, tags: Tags, page: int | None = None) -> np.ndarray | None:
@@ -83,7 +110,8 @@ def load_tiff_photo(source: str | Path | bytes, tags: Tags, page: int | None = N
     """
     num_bands, num_colours = count_bands(tags)
     photometric = tags.get(PHOTOMETRIC)
-    is_rgb = photometric == RGB and num_bands in (3, 4)
+    is_jpeg = photometric == _YCBCR and tags.get(COMPRESSION) == _JPEG
+    is_rgb = (photometric == RGB or is_jpeg) and num_bands in (3, 4)
     is_grey = photometric in (_WHITE_IS_ZERO, 1) and num_colours == 1
     if read_dtype(tags) not in ("uint8", "uint16") or not (is_rgb or is_grey):
         return None

@@ -36,7 +36,9 @@ RGB, PALETTE = 2, 3
 _NEEDED, _SINGLE = (WIDTH, HEIGHT), (PHOTOMETRIC, ORIENTATION, NUM_BANDS)
 _SEVERAL = (BITS, SAMPLE_FORMAT, EXTRA_SAMPLES)
 """Tags with one whole number for each band; those above have one."""
-_SUBFILE, _REDUCED_OR_MASK = 254, 5
+_SUBFILE, _REDUCED_OR_MASK, _MASK = 254, 5, 4
+HAS_MASK = -1
+"""Code under which `read_tags` says that a page has a mask: a page that says which of its pixels have data."""
 _ALPHA = (1, 2)
 """Kinds of extra samples that are alpha; 0 is a band of no known kind."""
 _MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -192,7 +194,10 @@ def _naming(name: str) -> Iterator[None]:
 
 
 def _iter_pages(file: BinaryIO) -> Iterator[Tags]:
-    """Yield the tags of each page that is neither an overview nor a mask of another one, at most `MOST_PAGES`."""
+    """Yield the tags of each page that is neither an overview nor a mask of another one, at most `MOST_PAGES`.
+
+    Those of a page say that it has a mask once the pages after it have been read.
+    """
     head = file.read(8)
     if _BIG in (head[2], head[3]):
         head += file.read(8)
@@ -201,16 +206,19 @@ def _iter_pages(file: BinaryIO) -> Iterator[Tags]:
         head, prefix = b"II+\0" + head[4:], head[:2]
     directory = TiffImagePlugin.ImageFileDirectory_v2(head, prefix)
     seen: set[int] = set()
-    position, found = directory.next, 0
+    position, found, page = directory.next, 0, dict[int, Any]()
     while position and position not in seen and found < MOST_PAGES:
         seen.add(position)
         file.seek(position)
         directory = TiffImagePlugin.ImageFileDirectory_v2(head, prefix)
         directory.load(file)
         tags = dict(directory)
-        if not found or not int(tags.get(_SUBFILE, 0)) & _REDUCED_OR_MASK:
-            found += 1
+        kind = int(tags.get(_SUBFILE, 0)) & _REDUCED_OR_MASK
+        if not found or not kind:
+            found, page = found + 1, tags
             yield tags
+        elif kind == _MASK and all(tags.get(code) == page.get(code) for code in _NEEDED):
+            page[HAS_MASK] = True
         position = directory.next
     if not found:
         raise ValueError("no page in it")

@@ -16,7 +16,7 @@ from atrous.core.inputs import PHOTO, ImageForm
 from atrous.core.install import describe_install
 from atrous.images.bands import Bands, build_bands, require_form
 from atrous.images.decode import ImageHeader, build_header
-from atrous.images.samples import StoredImage, describe_stored, measure_missing, measure_samples, read_stored
+from atrous.images.samples import StoredImage, describe_stored, find_missing, measure_samples, read_stored
 from atrous.images.stored_values import StoredMask, refuse_lossy_tiff, take_colours, take_numbers
 from atrous.images.tiff_tags import read_tags
 from atrous.images.traits import ImageTraits, compute_traits
@@ -102,7 +102,13 @@ class RasterImage:
         def read_photo(as_stored: bool) -> np.ndarray:
             return self.tiff.convert_stored(samples) if as_stored else self.tiff.convert(samples)
 
-        return build_bands(self.stored, self.form, read_photo, lambda: samples)
+        return build_bands(
+            self.stored,
+            self.form,
+            read_photo,
+            read_samples=lambda: samples,
+            read_hidden=lambda: self.tiff.read_hidden(rows, columns),
+        )
 
 
 @contextmanager
@@ -200,11 +206,12 @@ def inspect_window(path: Path, window: Window) -> tuple[ImageHeader, ImageTraits
             tiff.require_photo()
         samples = tiff.read_samples(window.rows, window.columns)
         shown = Image.fromarray(tiff.convert(samples)) if stored.is_photo else None
-    samples = samples[..., : stored.num_colours]
+        samples = samples[..., : stored.num_colours]
+        is_missing = find_missing(samples, stored, lambda: tiff.read_hidden(window.rows, window.columns))
     if stored.is_photo and stored.dtype == "uint16" and stored.num_colours == 1:
         shown = Image.fromarray(samples[..., 0])
-    traits = measure_samples(samples, stored, 1) if shown is None else compute_traits(shown, 1)
-    known = describe_stored(path, stored) | {"missing": measure_missing(samples, stored), "fingerprint": 0}
+    traits = measure_samples(samples, is_missing, 1) if shown is None else compute_traits(shown, 1)
+    known = describe_stored(path, stored) | {"missing": float(is_missing.mean()), "fingerprint": 0}
     mode = shown.mode if shown is not None else build_header(read_tags(path, page=1)).mode
     return ImageHeader(*window.size, mode, is_turned=False), replace(traits, **known)
 

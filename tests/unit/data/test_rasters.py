@@ -235,6 +235,15 @@ def test_what_cannot_be_read_in_windows_is_named(tmp_path: Path, monkeypatch: py
     assert "gdal_translate" in caught.value.hint
 
 
+def test_a_raster_whose_mask_has_another_size_is_read_whole_and_reported(tmp_path: Path) -> None:
+    _, mask = write_pair(tmp_path)
+    tifffile.imwrite(tmp_path / "masks" / "scene.tif", mask[:, :-1], tile=(32, 32), metadata=None)
+    splits = build(tmp_path)
+    assert list_windows(splits.val) == []
+    assert "is 300x390 (height x width), " in str(next(n for n in splits.notes if n.code == "raster-read-whole"))
+    assert "size-mismatch" in {finding.code for finding in check_data(DataConfig(source=str(tmp_path))).findings}
+
+
 @pytest.mark.parametrize("limit", [SIZE[0] * SIZE[1], SIZE[0] * SIZE[1] - 1])
 def test_a_mask_in_another_format_is_read_whole_or_refused(
     limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

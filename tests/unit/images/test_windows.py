@@ -7,9 +7,9 @@ import pytest
 
 from atrous.core.errors import DataError
 from atrous.core.inputs import PHOTO, ImageForm
-from atrous.images.bands import Bands, load_bands
+from atrous.images.bands import Bands, choose_form, load_bands
 from atrous.images.decode import load_stored_mask
-from atrous.images.samples import inspect_image
+from atrous.images.samples import inspect_image, read_stored
 from atrous.images.windows import Window, inspect_window, load_mask_window, load_window
 
 tifffile = pytest.importorskip("tifffile", reason="tifffile is not installed")
@@ -64,6 +64,14 @@ def require_equal(part: Bands, whole: Bands, window: Window) -> None:
     missing = np.zeros(SIZE, dtype=bool) if whole.is_missing is None else whole.is_missing
     here = np.zeros(window.size, dtype=bool) if part.is_missing is None else part.is_missing
     np.testing.assert_array_equal(here, missing[window.rows, window.columns])
+
+
+def test_a_part_of_a_window_is_a_window_of_the_image() -> None:
+    pixels, window = np.arange(np.prod(SIZE)).reshape(SIZE), Window(20, 30, 40, 50, SIZE)
+    part = window.cut(slice(3, 17), slice(5, 50))
+    assert (part.size, part.whole, part.label) == ((14, 45), SIZE, "@y23x35")
+    expected = pixels[window.rows, window.columns][3:17, 5:50]
+    np.testing.assert_array_equal(pixels[part.rows, part.columns], expected)
 
 
 @pytest.mark.parametrize("dtype", KINDS)
@@ -143,6 +151,27 @@ def test_missing_tiles_have_no_data(tmp_path: Path) -> None:
     np.testing.assert_array_equal(part.image, whole.image[window.rows, window.columns])
     np.testing.assert_array_equal(part.is_missing, whole.is_missing[window.rows, window.columns])
     assert 0 < part.is_missing.sum() < part.is_missing.size
+
+
+@pytest.mark.parametrize(("dtype", "bands"), [("uint8", 3), ("uint8", 1), ("uint16", 3), ("uint16", 6), ("float32", 2)])
+def test_a_mask_in_the_file_says_which_pixels_have_no_data(dtype: str, bands: int, tmp_path: Path) -> None:
+    path, is_valid = tmp_path / "image.tif", np.ones(SIZE, dtype=np.uint8)
+    is_valid[70:100, 20:90] = 0
+    pixels = draw((*SIZE, bands), dtype, 3)
+    kind = {"photometric": "rgb" if bands == 3 else "minisblack", "planarconfig": "contig" if bands > 1 else None}
+    with tifffile.TiffWriter(path) as file:
+        file.write(pixels if bands > 1 else pixels[..., 0], tile=(32, 32), metadata=None, **kind)
+        file.write(draw((20, 30), "uint8"), photometric="minisblack", subfiletype=1, metadata=None)  # an overview
+        file.write(is_valid.astype(bool), photometric=4, subfiletype=4, metadata=None, rowsperstrip=9)
+        file.write(is_valid[:40].astype(bool), photometric=4, subfiletype=4, metadata=None)  # of no page here
+    form = choose_form(read_stored(path))
+    whole = load_bands(path, form)
+    np.testing.assert_array_equal(whole.is_missing, is_valid == 0)
+    assert (whole.image[is_valid == 0] == form.value_range[0]).all()
+    for window in draw_windows():
+        require_equal(load_window(path, window, form), whole, window)
+    for _, traits in (inspect_image(path), inspect_window(path, Window(0, 0, *SIZE, SIZE))):
+        assert traits.missing == (is_valid == 0).mean()
 
 
 @pytest.mark.parametrize("code", [273, 279])

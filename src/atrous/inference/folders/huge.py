@@ -51,7 +51,8 @@ def label_tiff(
 
         source = _StreamedImage(image, tell)
         ids = labeller.iter_ids(source, window, min_confidence=min_confidence, find_missing=source.take_missing)
-        void_id = None if image.stored.nodata is None else labeller.label_space.void_id
+        may_lack = image.stored.nodata is not None or image.stored.has_mask or image.stored.dtype.startswith("float")
+        void_id = labeller.label_space.void_id if may_lack else None
         save_label_tiff(target, ids, image.tiff, labeller.label_space if palette else None, void_id=void_id)
         tell(total)
         return height, width, window

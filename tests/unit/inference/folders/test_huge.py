@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
 
+from atrous.config.schema import ModelConfig
 from atrous.core.errors import DataError, MachineError, UsageError
 from atrous.core.inference_options import InferenceOptions
+from atrous.core.inputs import ImageForm, InputSpec
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Progress
 from atrous.images.decode import load_image
@@ -23,6 +26,7 @@ from atrous.inference.exported import read_file
 from atrous.inference.folders.predict import predict, predict_image
 from atrous.inference.folders.writer import save_predictions
 from atrous.inference.labelling.labeller import Labeller
+from atrous.networks.build import build_network
 from atrous.networks.segmenter import Segmenter
 
 SPACE = LabelSpace(("sky", "road", "car"), ids=(0, 7, 200))
@@ -135,6 +139,20 @@ def test_labels_are_compressed_tiles_with_the_classes_colours(labeller: Labeller
         ids = np.asarray(seen)
     for number, colour in zip(SPACE.ids, SPACE.colours, strict=True):
         assert (colours[ids == number] == colour).all()
+
+
+def test_labels_of_floats_name_the_value_of_pixels_without_data(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    form = ImageForm((0, 1), "float32", (0, 1))
+    config = ModelConfig(name="fcn-resnet18", weights="none")
+    network = build_network(config, 3, input_spec=InputSpec((0.5,) * 2, (0.25,) * 2, form)).eval()
+    image = np.random.default_rng(0).random((170, 211, 2), dtype=np.float32)
+    image[100:, 50:90] = np.nan
+    path = write(tmp_path / "in" / "huge.tif", image, "minisblack", tile=(32, 32), planarconfig="contig")
+    labels = label(wrap(network, window=WINDOW), path, tmp_path / "out")
+    np.testing.assert_array_equal(labels == 255, np.isnan(image).all(axis=2))
+    with tifffile.TiffFile(tmp_path / "out" / "huge.tif") as file:
+        assert file.pages.first.tags[42113].value == "255"
 
 
 def test_it_is_recorded_and_shows_where_it_stands(tiny_network: Segmenter, tmp_path: Path) -> None:

@@ -3,11 +3,13 @@
     python benchmarks/input.py --voc PATH/TO/VOC             # JPEGImages/, SegmentationClass/, ImageSets/Segmentation/
 
 Every pipeline reads the same files and gives the same crops: scale 0.5 to 2, side 513, mirrored or not, as uint8
-tensors. `pillow` is Pillow with torchvision.transforms.v2, `opencv` is OpenCV; both scale the whole image and then crop
-it. `albumentations` is the library of this name, if it is installed; it draws its crops itself. `atrous` decodes every
-image, `cached` has decoded them before. Seconds are those of the process, so other load counts little. `difference` is
-the mean absolute difference of pixels, of 255, from what Pillow makes of the window that the crop shows; `equal_labels`
-is the share of equal labels. A whole image that is scaled first has crops at other fractions of a pixel.
+tensors. `v2` is Pillow with torchvision.transforms.v2 on tensors, which is its fastest form and the reference; `v2_pil`
+is the same on Pillow's images, and `opencv` is OpenCV. All three scale the whole image and then crop it. `opencv_first`
+crops it with OpenCV first. `albumentations` is the library of this name, if it is installed; it draws its crops itself.
+`atrous` decodes every image, `cached` has decoded them before. Seconds are those of the process, so other load counts
+little. `difference` is the mean absolute difference of pixels, of 255, from what Pillow makes of the window that the
+crop shows; `equal_labels` is the share of equal labels. A whole image that is scaled first has crops at other fractions
+of a pixel.
 """
 
 from __future__ import annotations
@@ -65,17 +67,22 @@ def main() -> None:
     def find_geometry(place: int) -> CropGeometry:
         return stream.augmentation.draw(sizes[place], sample_generator(training.seed, place))
 
-    def read_pillow(place: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def read_v2(place: int, *, as_tensors: bool) -> tuple[torch.Tensor, torch.Tensor]:
         crop = WholeCrop.find(geometries[place], *sizes[place])
         image, mask = Image.open(images[place]).convert("RGB"), Image.open(masks[place])
+        if as_tensors:
+            image, mask = functional.pil_to_tensor(image), functional.pil_to_tensor(mask)
+        nearest = v2.InterpolationMode.NEAREST_EXACT if as_tensors else v2.InterpolationMode.NEAREST
         image = functional.resize(image, crop.size, interpolation=v2.InterpolationMode.BILINEAR)
-        mask = functional.resize(mask, crop.size, interpolation=v2.InterpolationMode.NEAREST)
+        mask = functional.resize(mask, crop.size, interpolation=nearest)
         image = functional.pad(image, crop.padding, fill=PADDING_COLOUR)
         mask = functional.pad(mask, crop.padding, fill=VOID)
         image, mask = (functional.crop(each, *crop.start, options.crop, options.crop) for each in (image, mask))
         if geometries[place].flip:
             image, mask = functional.hflip(image), functional.hflip(mask)
-        return functional.pil_to_tensor(image), functional.pil_to_tensor(mask)[0]
+        if not as_tensors:
+            image, mask = functional.pil_to_tensor(image), functional.pil_to_tensor(mask)
+        return image, mask[0]
 
     def read_window(place: int) -> tuple[torch.Tensor, torch.Tensor]:
         geometry = geometries[place]
@@ -92,18 +99,24 @@ def main() -> None:
             parts.append(functional.pil_to_tensor(functional.hflip(part) if geometry.flip else part))
         return parts[0], parts[1][0]
 
-    def read_opencv(place: int) -> tuple[torch.Tensor, torch.Tensor]:
-        crop = WholeCrop.find(geometries[place], *sizes[place])
+    def read_opencv(place: int, *, is_cropped_first: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        geometry = geometries[place]
+        crop = WholeCrop.find(geometry, *sizes[place])
         image = cv2.cvtColor(cv2.imread(str(images[place])), cv2.COLOR_BGR2RGB)
         mask = np.asarray(Image.open(masks[place]))
-        image = cv2.resize(image, crop.size[::-1], interpolation=cv2.INTER_LINEAR)
-        mask = cv2.resize(mask, crop.size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+        size = crop.size[::-1]
+        if is_cropped_first:
+            window, size = geometry.find_window(sizes[place]), [geometry.columns.size, geometry.rows.size]
+            image, mask = image[window], mask[window]
+        image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+        mask = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
         left, top, right, bottom = crop.padding
         image = cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_CONSTANT, value=PADDING_COLOUR)
         mask = cv2.copyMakeBorder(mask, top, bottom, left, right, cv2.BORDER_CONSTANT, value=VOID)
-        rows, columns = (slice(start, start + options.crop) for start in crop.start)
-        image, mask = image[rows, columns], mask[rows, columns]
-        if geometries[place].flip:
+        if not is_cropped_first:
+            rows, columns = (slice(start, start + options.crop) for start in crop.start)
+            image, mask = image[rows, columns], mask[rows, columns]
+        if geometry.flip:
             image, mask = cv2.flip(image, 1), cv2.flip(mask, 1)
         return to_tensors(image, mask)
 
@@ -114,8 +127,10 @@ def main() -> None:
     sizes = [Image.open(path).size[::-1] for path in images]
     geometries = [find_geometry(place) for place in range(options.count)]
     pipelines: dict[str, Pipeline] = {
-        "pillow": read_pillow,
-        "opencv": read_opencv,
+        "v2": partial(read_v2, as_tensors=True),
+        "v2_pil": partial(read_v2, as_tensors=False),
+        "opencv": partial(read_opencv, is_cropped_first=False),
+        "opencv_first": partial(read_opencv, is_cropped_first=True),
         "atrous": partial(read_stream, stream),
         "cached": partial(read_stream, cached),
     }
@@ -137,7 +152,7 @@ def main() -> None:
         name: {"images_per_s": f"{options.count / np.median(times[name]):.0f}", **compared.get(name, {})}
         for name in pipelines
     }
-    report("input", {"crop": options.crop}, times, reference="pillow", options=options, more=more)
+    report("input", {"crop": options.crop}, times, reference="v2", options=options, more=more)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.reduction import ForkingPickler
 
 import cv2
@@ -159,7 +159,7 @@ def iter_batches(stream: Stream, *, batch: int, start_place: int, num_places: in
             batch_or_error: Batch | AtrousError = pickle.loads(item) if isinstance(item, bytes) else item
             if isinstance(batch_or_error, AtrousError):
                 raise batch_or_error
-            yield batch_or_error
+            yield replace(batch_or_error, labels=batch_or_error.labels.long())
     except (RuntimeError, OSError, EOFError) as error:
         is_of_dataset = str(error).startswith("Caught ")  # torch's first word on an exception of a worker's own
         if not workers or isinstance(error, AtrousError) or is_of_dataset:
@@ -215,6 +215,7 @@ class _PlaceDataset(Dataset[Sample]):
 
 
 def _collate(items: Sequence[tuple[int, Sample | AtrousError]]) -> Batch | AtrousError:
+    """Return a batch whose labels are uint16 still: this is what a worker process hands over."""
     samples = []
     for _, sample in items:
         if isinstance(sample, AtrousError):
@@ -223,7 +224,7 @@ def _collate(items: Sequence[tuple[int, Sample | AtrousError]]) -> Batch | Atrou
     images = np.stack([sample.image for sample in samples])
     return Batch(
         images=torch.from_numpy(images if images.dtype == np.uint8 else images.astype(np.float32)).permute(0, 3, 1, 2),
-        labels=torch.from_numpy(np.stack([sample.labels for sample in samples]).astype(np.int64)),
+        labels=torch.from_numpy(np.stack([sample.labels for sample in samples])),
         keys=tuple(sample.key for sample in samples),
         places=tuple(place for place, _ in items),
     )

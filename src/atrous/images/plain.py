@@ -9,11 +9,15 @@ from __future__ import annotations
 import math
 import re
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+try:
+    from zlib_ng import zlib_ng as zlib
+except ImportError:  # slower
+    import zlib
 
 _JFIF = b"\xff\xd8\xff\xe0\0\x10JFIF\0"
 _SCAN, _END, _FRAME = b"\xff\xda", b"\xff\xd9", b"\xff\xc0"

@@ -5,6 +5,7 @@ import gc
 import itertools
 import multiprocessing.synchronize
 import os
+import pickle
 import re
 import time
 
@@ -18,7 +19,7 @@ from atrous.core.labels import IGNORE_INDEX, LabelSpace
 from atrous.data.augment.pipeline import Augmentation
 from atrous.data.inventory import Pair
 from atrous.data.pairs import PairDataset
-from atrous.data.sampling import Stream, iter_batches, repeat_images
+from atrous.data.sampling import Stream, _collate_and_share, iter_batches, repeat_images
 
 
 @pytest.fixture
@@ -44,6 +45,15 @@ def assert_equal(left, right):
         assert one.places == other.places
         assert torch.equal(one.images, other.images)
         assert torch.equal(one.labels, other.labels)
+
+
+def test_a_worker_hands_over_5_bytes_a_pixel(dataset):
+    """Images of 8 bits as 3 bytes and labels as 2; what it pickles besides are references to shared memory."""
+    stream = Stream(dataset, Augmentation(crop=17), 3)
+    handed = pickle.loads(_collate_and_share([(place, stream.sample(place)) for place in range(4)]))
+    assert handed.images.untyped_storage().nbytes() + handed.labels.untyped_storage().nbytes() == 4 * 5 * 17**2
+    assert handed.images.is_shared()
+    assert handed.labels.is_shared()
 
 
 def test_batches_have_the_promised_form(dataset):

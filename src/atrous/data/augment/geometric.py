@@ -18,7 +18,7 @@ from atrous.core.labels import IGNORE_INDEX
 PADDING_COLOUR = (124, 116, 104)
 """RGB beyond the border of the image: the mean of ImageNet, which is near 0 after normalisation."""
 MAX_SIDE_PX = 32_766
-"""Longest side that OpenCV before version 5 can rotate: its coordinates are 16-bit."""
+"""Longest side that OpenCV before version 5 can scale and rotate: its coordinates are 16-bit."""
 _MOST_CHANNELS = 4
 """Channels that OpenCV scales and rotates at once in all its versions."""
 
@@ -187,10 +187,11 @@ def apply_geometry(
         in (H, W, C) uint8, uint16 or float32 and (H, W) uint16; out the same types, (N, N, C) and (N, N), N the side
         of the crop, IGNORE_INDEX beyond the border.
     Raises:
-        DataError: A rotated crop shows a part of the image that is longer than OpenCV can rotate.
+        DataError: The crop shows a part of the image that is longer than OpenCV can scale or rotate.
     """
     rows, columns = geometry.find_window((labels.shape[0], labels.shape[1]))
     image, labels = image[rows, columns], labels[rows, columns]
+    _require_short(max(labels.shape), geometry)
     if geometry.rotation:
         image, labels = _rotate(image, labels, geometry.shift(rows.start, columns.start), padding)
         down, across = -1 if geometry.flip_vertical else 1, -1 if geometry.flip else 1
@@ -199,6 +200,16 @@ def apply_geometry(
         image, labels = _scale_image(image, geometry, padding), _scale_labels(labels, geometry)
     image, labels = (np.rot90(pixels, geometry.quarter_turns) for pixels in (image, labels))
     return np.ascontiguousarray(image), np.ascontiguousarray(labels)
+
+
+def _require_short(length: int, geometry: CropGeometry) -> None:
+    longest = max(geometry.crop, length)
+    if longest > MAX_SIDE_PX:
+        kind, less = ("rotated crop", "Set training.rotation to 0, or use") if geometry.rotation else ("crop", "Use")
+        raise DataError(
+            f"a {kind} of {geometry.crop:,} pixels takes {longest:,} pixels of an image, more than {MAX_SIDE_PX:,}",
+            f"{less} a smaller training.crop or a larger training.scale_range.",
+        )
 
 
 def _scale_image(window: np.ndarray, geometry: CropGeometry, padding: tuple[float, ...]) -> np.ndarray:
@@ -216,20 +227,17 @@ def _scale_image(window: np.ndarray, geometry: CropGeometry, padding: tuple[floa
 
 def _scale_labels(window: np.ndarray, geometry: CropGeometry) -> np.ndarray:
     """Return for each pixel the label of the pixel in which its centre is."""
-    places = []
-    for span, shown in zip((geometry.rows, geometry.columns), geometry.find_shown(), strict=True):
-        inside = np.clip(np.arange(geometry.crop) - shown.start, 0, span.size - 1)
-        places.append((2 * inside + 1) * span.length // (2 * span.size))
-    crop: np.ndarray = _mirror(window, geometry).take(places[1], axis=1, mode="clip")[places[0]]
-    _surround(crop, geometry, (IGNORE_INDEX,))
+    crop = np.empty((geometry.crop, geometry.crop), dtype=window.dtype)
+    shown = crop[_surround(crop, geometry, (IGNORE_INDEX,))]
+    size = (geometry.columns.size, geometry.rows.size)
+    cv2.resize(_mirror(window, geometry), size, dst=shown, interpolation=cv2.INTER_NEAREST_EXACT)
     return crop
 
 
 def _mirror(window: np.ndarray, geometry: CropGeometry) -> np.ndarray:
     """Mirror the part of an image that a crop shows, (H, W) or (H, W, C) with a few channels."""
     mirror = {(True, False): 1, (False, True): 0, (True, True): -1}.get((geometry.flip, geometry.flip_vertical))
-    mirrored: np.ndarray = window if mirror is None else cv2.flip(window, mirror)
-    return np.ascontiguousarray(mirrored)
+    return window if mirror is None else cv2.flip(window, mirror)
 
 
 def _surround(crop: np.ndarray, geometry: CropGeometry, values: tuple[float, ...]) -> tuple[slice, slice]:
@@ -260,13 +268,6 @@ def _iter_channels(image: np.ndarray) -> Iterator[np.ndarray]:
 def _rotate(
     image: np.ndarray, labels: np.ndarray, geometry: CropGeometry, padding: tuple[float, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    longest = max(geometry.crop, *labels.shape)
-    if longest > MAX_SIDE_PX:
-        raise DataError(
-            f"a rotated crop of {geometry.crop:,} pixels takes {longest:,} pixels of an image, more than "
-            f"{MAX_SIDE_PX:,}",
-            "Set training.rotation to 0, or use a smaller training.crop or a larger training.scale_range.",
-        )
     matrix, size = geometry.compute_matrix(), (geometry.crop, geometry.crop)
 
     def warp(pixels: np.ndarray, values: list[float], method: int) -> np.ndarray:

@@ -188,8 +188,19 @@ def test_a_crop_is_centred_as_far_as_the_image_reaches(centre, start):
     assert (geometry.rows.length, geometry.columns.length) == (13, 13)
 
 
-def test_what_cannot_be_rotated_is_refused_with_its_size():
+@pytest.mark.parametrize(("rotation", "kind"), [(0.0, "crop"), (1.0, "rotated crop")])
+def test_what_cannot_be_scaled_or_rotated_is_refused_with_its_size(rotation, kind):
     labels = np.zeros((2, 40_000), np.uint16)
-    geometry = CropGeometry(4000, Span(0, 2, 0, 1), Span(0, 40_000, 0, 4000), rotation=1.0)
-    with pytest.raises(DataError, match=r"a rotated crop of 4,000 pixels takes 40,000 pixels"):
+    geometry = CropGeometry(4000, Span(0, 2, 0, 1), Span(0, 40_000, 0, 4000), rotation=rotation)
+    with pytest.raises(DataError, match=rf"a {kind} of 4,000 pixels takes 40,000 pixels"):
         apply_geometry(np.zeros((*labels.shape, 3), np.uint8), labels, geometry)
+
+
+@pytest.mark.parametrize("sides", [(32_766, 513), (32_766, 999), (1, 513), (317, 999)])
+def test_labels_of_the_longest_windows_are_those_of_the_nearest_pixels(sides):
+    length, size = sides
+    labels = np.arange(length, dtype=np.uint16)[None]
+    geometry = CropGeometry(size, Span(0, 1, 0, 1), Span(0, length, 0, size))
+    _, cropped = apply_geometry(np.zeros((1, length, 3), np.uint8), labels, geometry)
+    centres = (np.arange(size) + 0.5) * length / size
+    assert np.abs(cropped[0] + 0.5 - centres).max() <= 0.52

@@ -10,15 +10,13 @@ import typer
 
 from atrous.cli.inference_options import DataRootOption, JsonOption, QuietOption
 from atrous.core.data_source import SETTINGS_NAME
-from atrous.core.words import describe_count
+from atrous.core.words import describe_count, escape_unprintable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from atrous.core.findings import CheckResult
 
-_OTHERS_SHOWN = 10
-"""Ids that are not classes and are listed: masks that are photos hold hundreds."""
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
@@ -56,7 +54,7 @@ def run(
 
     loaded = load_config(options={"data.source": data, "data.root": data_root}, assignments=assignments or [])
     config = loaded.config.data
-    require_source(config.source, config.root)  # before anything heavy is imported
+    has_own = require_source(config.source, config.root).settings is not None  # before anything heavy is imported
     with open_display(quiet=quiet) as display:
         from atrous.runs.check import check_data, describe_settings, write_settings
 
@@ -69,9 +67,10 @@ def run(
         if written is not None:
             settings, difference = written
             console.print(difference or f"settings: {settings}")
-        elif sum(bool(finding.settings) for finding in result.findings) > 1:
+        elif (number := sum(bool(finding.settings) for finding in result.findings)) and (has_own or number > 1):
             console.print(f"{SETTINGS_NAME} with all of these lines; --write writes it, or compares it with yours:")
-            console.print(indent(spell_options(describe_settings(config, result, SETTINGS_SHOWN).rstrip()), "  "))
+            most = None if has_own else SETTINGS_SHOWN  # for --write replaces no file
+            console.print(indent(spell_options(describe_settings(config, result, most).rstrip()), "  "))
         console.print(f"report: {out}")
     return result.exit_code
 
@@ -80,21 +79,23 @@ def _print_result(console: Console, result: CheckResult) -> None:
     from rich.text import Text
 
     from atrous.cli.console import spell_options
-    from atrous.core.findings import SETTINGS_SHOWN, format_settings
+    from atrous.core.findings import OTHERS_SHOWN, SETTINGS_SHOWN, list_fixes
     from atrous.display.tables import build_table
 
     if result.ids:
-        title = f"{result.data} ({result.layout})"
+        title = escape_unprintable(f"{result.data} ({result.layout})")
         table = build_table("class", "id", "pixels", "share", "images", "first mask", title=title)
         classes = [row for row in result.ids if row.is_class]
         others = [row for row in result.ids if not row.is_class]
-        for row in (*classes, *others[:_OTHERS_SHOWN]):
-            share = f"{100 * row.share:.2f} %"
-            table.add_row(row.name, str(row.id), f"{row.pixels:,}", share, f"{row.images:,}", row.first_file)
+        for row in (*classes, *others[:OTHERS_SHOWN]):
+            share, first = f"{100 * row.share:.2f} %", escape_unprintable(row.first_file)
+            table.add_row(row.name, str(row.id), f"{row.pixels:,}", share, f"{row.images:,}", first)
+        if rest := others[OTHERS_SHOWN:]:
+            pixels, share = sum(row.pixels for row in rest), f"{100 * sum(row.share for row in rest):.2f} %"
+            table.add_row(f"{len(rest):,} more", "", f"{pixels:,}", share, "", "")
         console.print(table)
-    for finding in result.findings:
+    for finding, fix in zip(result.findings, list_fixes(result.findings, SETTINGS_SHOWN), strict=True):
         console.print(Text(finding.severity, style=_STYLES[finding.severity]) + f" {finding.code}: {finding.message}")
-        fix = finding.to_json()["fix"] | {"yaml": format_settings(finding.settings, SETTINGS_SHOWN)}
         for key, title in (("text", ""), ("command", ""), ("yaml", f"in {SETTINGS_NAME}:\n")):
             if text := fix.get(key):
                 console.print(

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from atrous.core.data_source import SETTINGS_NAME
 from atrous.core.errors import SKIPPED_EXIT_CODE, DataError
 from atrous.core.records import Note
+from atrous.core.words import escape_unprintable
 
 Severity = Literal["error", "warning", "note"]
 """An error stops a training, a warning may cost accuracy, a note says what was done."""
@@ -20,9 +21,11 @@ IGNORED, UNKNOWN = "ignored", "unknown"
 """In place of a name, what an id is that is no class."""
 SETTINGS_SHOWN = 40
 """Entries of one setting that a screen shows; an atrous.yaml that is written holds all."""
+OTHERS_SHOWN = 10
+"""Ids that are not classes and are listed: masks that are photos hold hundreds."""
 LINES_SHOWN = 5
 """Items that a message lists before it counts the rest."""
-_PLAIN = re.compile(r"(?!(?:true|false|null)$)[A-Za-z][\w-]*")
+_PLAIN = re.compile(r"(?!(?i:true|false|null)$)[A-Za-z][\w-]*")
 """Texts that YAML reads as themselves without quotes."""
 
 
@@ -52,6 +55,7 @@ class Finding:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "files", tuple(self.files[:FILES_KEPT]))
+        object.__setattr__(self, "message", escape_unprintable(self.message))
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON; the fix has the keys "text", "yaml" and "command" that are not empty."""
@@ -174,6 +178,31 @@ def build_error(errors: Sequence[Finding]) -> DataError:
     return DataError(message, " ".join(hints).rstrip(), findings=errors)
 
 
+def list_fixes(findings: Iterable[Finding], most: int | None = None) -> list[dict[str, str]]:
+    """Return the fix of each finding as text, each sentence, command and line of an atrous.yaml once.
+
+    Args:
+        findings: The findings in the order in which they are shown.
+        most: See `format_settings`.
+    Returns:
+        For each the keys "text", "command" and "yaml" that are not empty; a text names the finding that has its lines.
+    """
+    texts: set[str] = set()
+    solved: dict[tuple[str, str], str] = {}
+    shown = []
+    for finding in findings:
+        text = "" if finding.fix in texts else finding.fix
+        solution = (finding.command, format_settings(finding.settings, most))
+        if before := solved.get(solution):
+            same = f"{'The lines' if finding.settings else 'The command'} of {before} above"
+            text, solution = f"{text} {same} {'do' if finding.settings else 'does'} it.".strip(), ("", "")
+        elif any(solution):
+            solved[solution] = finding.code
+        texts.add(finding.fix)
+        shown.append({"text": text, "command": solution[0], "yaml": solution[1]})
+    return [{key: text for key, text in fix.items() if text} for fix in shown]
+
+
 def merge_settings(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the keys of `data` of several parts as one: lists and mappings of one key are joined."""
     merged: dict[str, Any] = {}
@@ -213,7 +242,7 @@ def _format_value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_format_value, value)) + "]"
     if isinstance(value, str):
-        return value if _PLAIN.fullmatch(value) else json.dumps(value, ensure_ascii=False)
+        return value if _PLAIN.fullmatch(value) else escape_unprintable(json.dumps(value, ensure_ascii=False))
     return json.dumps(value)
 
 

@@ -39,7 +39,7 @@ CHECKS = Registry(
         ("palettes-differ", "atrous.data.checks.encodings:check_palettes_differ"),
         ("instance-mask", "atrous.data.checks.encodings:check_instance_mask"),
         ("unknown-id", "atrous.data.checks.ids:check_unknown_id"),
-        ("binary-255", "atrous.data.checks.ids:check_binary_255"),
+        ("binary-255", "atrous.data.checks.binary:check_binary_255"),
         ("single-class", "atrous.data.checks.ids:check_single_class"),
         ("no-labelled-pixel", "atrous.data.checks.ids:check_no_labelled_pixel"),
         ("named-class-empty", "atrous.data.checks.ids:check_named_class_empty"),

@@ -20,6 +20,7 @@ from atrous.core.inputs import InputSpec
 from atrous.core.labels import LabelSpace
 from atrous.core.records import MessageCallback, Note, ProgressCallback, send_message
 from atrous.core.registry import describe_choices
+from atrous.core.words import spell_path
 from atrous.data.adapter import AdaptedDataset
 from atrous.data.augment.geometric import PADDING_COLOUR
 from atrous.data.augment.pipeline import Augmentation
@@ -246,9 +247,10 @@ def _begin_survey(config: DataConfig, splits: Splits) -> Survey:
         splits.inventories,
         are_classes_named=config.classes is not None or source is None or source.dataset != FOLDER,
         root=None if source is None else source.root,
-        source="DATA" if source is None else str(source),
+        source="DATA" if source is None else spell_path(str(source)),
         excluded=config.exclude,
         split=config.split,
+        is_ignore_given=config.ignore is not None or source is None or source.dataset != FOLDER,
         is_range_given=config.value_range is not None,
         are_channels_given=config.channels is not None,
     )

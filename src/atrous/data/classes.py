@@ -9,6 +9,8 @@ from atrous.core.labels import IGNORE_INDEX, LabelSpace, name_unnamed
 from atrous.core.records import Note
 from atrous.core.registry import describe_choices
 
+LOWEST_HIGH = 100
+"""Values from this on are seldom ids of classes beside 0 alone: they were chosen to be seen."""
 Classes = Mapping[int, str] | Sequence[str] | None
 """Class names by id, or in the order of ids; None if they are not named."""
 
@@ -70,7 +72,7 @@ def suggest_mapping(found: Iterable[int], ignore: Sequence[int]) -> str:
         What to write, as text; empty for other masks.
     """
     ids = sorted(set(found))
-    if len(ids) != 2 or ids[0] != 0 or ids[1] < 100:
+    if len(ids) != 2 or ids[0] != 0 or ids[1] < LOWEST_HIGH:
         return ""
     rest = [number for number in ignore if number != ids[1]]
     without = f", ignore: {rest}" if ids[1] in ignore and list(ignore) != [ids[1]] else ""

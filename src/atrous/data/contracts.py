@@ -6,17 +6,18 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from atrous.core.data_source import SETTINGS_NAME
 from atrous.core.errors import DataError
+from atrous.core.findings import Finding
 from atrous.core.inputs import PHOTO, ImageForm
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Note, ProgressCallback, Sample
 from atrous.core.registry import nearest_name
-from atrous.core.split_options import DEFAULT_SPLIT, SplitOptions, is_list
+from atrous.core.split_options import DEFAULT_SHARE, DEFAULT_SPLIT, SplitOptions, is_list
 from atrous.core.words import describe_count
 from atrous.data.classes import Classes
 from atrous.data.inventory import Exclusion, Inventory, Unlabelled
@@ -193,12 +194,19 @@ class DataRequest:
             for option, name in (("train", split.train_name), ("val", split.val_name))
             if name in missing
         ]
-        raise DataError(
-            f"{place}: no split {' and no split '.join(missing)}; there are: {', '.join(sorted(existing))}",
+        message = f"{place}: no split {' and no split '.join(missing)}; there are: {', '.join(sorted(existing))}"
+        hint = (
             f"Choose one: {' '.join(options)}, or the same keys in {SETTINGS_NAME}."
             if others
-            else "Add it, or hold out a share of the images: `set` data.split.val=0.2.",
+            else "Add it, or hold out a share of the images: `set` data.split.val=0.2."
         )
+        chosen = {name: name if name in existing else _guess_split(name, others) for name in wanted}
+        if all(chosen.values()) and len({*chosen.values()}) == 2:
+            settings: dict[str, Any] = {"train": chosen[split.train_name], "val": chosen[split.val_name]}
+        else:
+            settings = {"val": DEFAULT_SHARE}
+        finding = Finding("unknown-layout", "error", 1, message, fix=hint, settings={"split": settings})
+        raise DataError(message, hint, finding.code, findings=[finding])
 
     def _take(self, there: tuple[str, ...], existing: Collection[str]) -> tuple[tuple[str, ...], tuple[Note, ...]]:
         others = sorted(set(existing) - set(there))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -225,20 +225,30 @@ def _read_files(
 
 def join_blocks(facts: DatasetFacts) -> DatasetFacts:
     """Return the facts with one item for each raster, as findings name files and no parts of them."""
-    groups: dict[str, list[ItemFacts]] = {}
-    for item in facts.items:
-        key = item.key if item.window is None else item.key.removesuffix(item.window.label)
+    return replace(facts, items=join_items(facts.items))
+
+
+def join_items(items: Sequence[ItemFacts]) -> tuple[ItemFacts, ...]:
+    """Return one item for each raster, and the other items as they are.
+
+    Args:
+        items: Images with their masks; rasters in blocks, or joined already, as those of each split are.
+    """
+    if all(item.window is None for item in items):
+        return tuple(items)
+    groups: dict[Hashable, list[ItemFacts]] = {}
+    for number, item in enumerate(items):
+        key = number if item.window is None else (item.image_path, item.key.removesuffix(item.window.label))
         groups.setdefault(key, []).append(item)
-    items = tuple(group[0] if group[0].window is None else _join(key, group) for key, group in groups.items())
-    return replace(facts, items=items)
+    return tuple(group[0] if group[0].window is None else _join(group) for group in groups.values())
 
 
-def _join(key: str, items: Sequence[ItemFacts]) -> ItemFacts:
+def _join(items: Sequence[ItemFacts]) -> ItemFacts:
     first, size = items[0], items[0].window.whole if items[0].window else (0, 0)
     image = next((replace(item.image, height=size[0], width=size[1]) for item in items if item.image), None)
     return replace(
         first,
-        key=key,
+        key=first.key if first.window is None else first.key.removesuffix(first.window.label),
         image=image,
         mask=join_masks([item.mask for item in items if item.mask], size),
         image_error=next((item.image_error for item in items if item.image_error), None),
@@ -249,7 +259,11 @@ def _join(key: str, items: Sequence[ItemFacts]) -> ItemFacts:
 
 
 def _join_traits(items: Sequence[ItemFacts]) -> ImageTraits | None:
-    found = [(item.traits, item.image.height * item.image.width) for item in items if item.traits and item.image]
+    found = [
+        (item.traits, sum(item.mask.counts.values()) if item.mask else item.image.height * item.image.width)
+        for item in items
+        if item.traits and item.image
+    ]
     if not found:
         return None
     traits, areas = [each for each, _ in found], [area for _, area in found]

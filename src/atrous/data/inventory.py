@@ -91,9 +91,12 @@ class FileSet:
             root: The folder that the text is relative to.
             text: Such as "images/", "photos/*.jpg" or "labels/{stem}_mask.png".
         """
-        parts = PurePath(text).parts
-        fixed = next((number for number, part in enumerate(parts) if set("*?{") & set(part)), len(parts))
-        return cls(root.joinpath(*parts[:fixed]), "/".join(parts[fixed:]))
+        folder, parts = root, PurePath(text).parts
+        for number, part in enumerate(parts):
+            if set("*?{") & set(part) and not (folder / part).is_dir():  # a folder may be called "who?"
+                return cls(folder, "/".join(parts[number:]))
+            folder = folder / part
+        return cls(folder)
 
     def __str__(self) -> str:
         return f"{self.folder.name}/{self.pattern}"

@@ -17,7 +17,7 @@ def build_colour_table(label_space: LabelSpace, length: int) -> np.ndarray:
         out (N, 3) uint8, N = length.
     """
     table = np.full((length, 3), VOID_COLOUR, dtype=np.uint8)
-    table[list(label_space.ids)] = label_space.colours
+    table[list(label_space.ids)] = np.array(label_space.colours, dtype=np.uint8).reshape(-1, 3)
     return table
 
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from atrous.core.errors import DataError, UsageError
 from atrous.core.files import save_text
-from atrous.core.findings import CheckResult, Finding, format_settings
+from atrous.core.findings import OTHERS_SHOWN, CheckResult, ClassCount, Finding, list_fixes
 from atrous.core.labels import VOID_COLOUR, LabelSpace
 from atrous.core.output_folder import require_place, require_replaceable
-from atrous.core.words import describe_count
+from atrous.core.words import describe_count, escape_unprintable
 from atrous.data.contracts import SegmentationDataset
 from atrous.data.samples import find_form, find_window
 from atrous.reports.html import render_page
@@ -74,8 +74,8 @@ def _build_page(result: CheckResult, datasets: Sequence[SegmentationDataset]) ->
     drawn = _draw_findings(result.findings, datasets)
     return {
         "mark": MARK,
-        "title": result.data,
-        "layout": result.layout,
+        "title": escape_unprintable(result.data),
+        "layout": escape_unprintable(result.layout),
         "summary": ", ".join(describe_count(count, word) for word, count in counts.items()),
         "verdict": _VERDICTS[worst],
         "facts": [
@@ -89,12 +89,12 @@ def _build_page(result: CheckResult, datasets: Sequence[SegmentationDataset]) ->
                 "severity": finding.severity,
                 "code": finding.code,
                 "message": finding.message,
-                "fix": finding.fix,
-                "command": finding.command,
-                "yaml": format_settings(finding.settings).rstrip(),
+                "fix": fix.get("text", ""),
+                "command": fix.get("command", ""),
+                "yaml": fix.get("yaml", "").rstrip(),
                 "images": [drawn[name] for name in finding.files if name in drawn],
             }
-            for finding in result.findings
+            for finding, fix in zip(result.findings, list_fixes(result.findings), strict=True)
         ],
         "ids": [
             {
@@ -106,7 +106,7 @@ def _build_page(result: CheckResult, datasets: Sequence[SegmentationDataset]) ->
                 "pixels": f"{row.pixels:,}",
                 "images": f"{row.images:,}",
             }
-            for row in result.ids
+            for row in _list_ids(result)
         ],
         "legend": [(name, colours[number]) for name, number in zip(space.names, space.ids, strict=True)][
             :LEGEND_CLASSES
@@ -115,6 +115,12 @@ def _build_page(result: CheckResult, datasets: Sequence[SegmentationDataset]) ->
         "sheet_words": f"{describe_count(len(shown), 'image')} of {num_pairs:,}, at equal distances. "
         "Pixels of no class show the image alone.",
     }
+
+
+def _list_ids(result: CheckResult) -> list[ClassCount]:
+    """Return the classes, and the first of the other ids: masks that are photos hold hundreds."""
+    others = [row for row in result.ids if not row.is_class]
+    return [*(row for row in result.ids if row.is_class), *others[:OTHERS_SHOWN]]
 
 
 def _draw_sheet(datasets: Sequence[SegmentationDataset]) -> Iterator[Thumbnail]:
@@ -164,5 +170,5 @@ def _draw(dataset: SegmentationDataset, index: int) -> Thumbnail | None:
         pass
     shown = stretch_bands(image, form)
     content = base64.b64encode(encode_thumbnail(shown, labels, dataset.label_space, _SIDE_PX)).decode("ascii")
-    caption = dataset.key(index) + ("" if labels is not None else " (without its mask)")
+    caption = escape_unprintable(dataset.key(index)) + ("" if labels is not None else " (without its mask)")
     return Thumbnail(f"data:image/jpeg;base64,{content}", caption)

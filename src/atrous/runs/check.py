@@ -14,6 +14,7 @@ from atrous.core.data_source import PYTHON_SOURCE, SETTINGS_NAME
 from atrous.core.errors import DataError, UsageError
 from atrous.core.files import save_text
 from atrous.core.findings import IGNORED, UNKNOWN, CheckResult, ClassCount, Finding, format_settings, merge_settings
+from atrous.core.labels import LabelSpace
 from atrous.core.records import MessageCallback, ProgressCallback, send_message
 from atrous.data.build import find_source, find_splits, read_splits, survey_data
 from atrous.data.checks.survey import run_checks
@@ -21,8 +22,6 @@ from atrous.data.contracts import SegmentationDataset, Splits
 from atrous.data.facts import DatasetFacts
 from atrous.display.progress import open_call
 from atrous.reports.check_page import require_page_place, write_check_page
-
-_ORDER = ("error", "warning", "note")
 
 
 @refuse_wrong_types
@@ -107,10 +106,12 @@ def _check(
     for note in splits.notes:
         send_message(on_message, note)
     survey = survey_data(config, splits, progress)
-    findings = sorted(run_checks(survey), key=lambda finding: _ORDER.index(finding.severity))
+    findings = run_checks(survey)
     num_pairs = sum(len(split.items) for split in survey.splits)
     num_images = sum(len(inventory.images.files) for inventory in splits.inventories) or num_pairs
-    result = CheckResult(source, splits.layout, num_images, num_pairs, _count_ids(survey.splits), tuple(findings))
+    space = next((split.label_space for split in survey.drop(findings).splits), splits.train.label_space)
+    ids = _count_ids(survey.splits, space)
+    result = CheckResult(source, splits.layout, num_images, num_pairs, ids, tuple(findings))
     return result, (splits.train, splits.val)
 
 
@@ -154,9 +155,8 @@ def write_settings(config: DataConfig, result: CheckResult) -> tuple[Path, str]:
     return path, "\n".join(lines)
 
 
-def _count_ids(splits: Sequence[DatasetFacts]) -> tuple[ClassCount, ...]:
+def _count_ids(splits: Sequence[DatasetFacts], space: LabelSpace) -> tuple[ClassCount, ...]:
     """Count the classes in their order, then the other ids in theirs."""
-    space = splits[0].label_space
     names = dict(zip(space.ids, space.names, strict=True))
     pixels, images, first = dict.fromkeys(space.ids, 0), dict.fromkeys(space.ids, 0), dict[int, str]()
     for item in (item for split in splits for item in split.items if item.mask):

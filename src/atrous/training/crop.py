@@ -12,7 +12,7 @@ from atrous.config.schema import Config, TrainingConfig
 from atrous.core.errors import ConfigError
 from atrous.core.findings import Finding
 from atrous.core.inputs import InputSpec
-from atrous.core.words import describe_count
+from atrous.core.words import describe_count, spell_path
 from atrous.networks.build import build_network
 from atrous.networks.rates import RATE_STRIDE
 from atrous.networks.segmenter import Segmenter
@@ -40,7 +40,7 @@ def settle_crop(
         config = set_crop(config, choose_crop(network, longest_side_px))
     found = describe_crop(network, config.training.crop, longest_side_px, is_chosen=is_chosen)
     if found is not None and found.command:
-        found = replace(found, command=found.command.replace("DATA", shlex.quote(config.data.source), 1))
+        found = replace(found, command=found.command.replace("DATA", shlex.quote(spell_path(config.data.source)), 1))
     return config, found
 
 

@@ -4,7 +4,42 @@ import pytest
 from ruamel.yaml import YAML
 
 from atrous.core.errors import DataError
-from atrous.core.findings import Finding, format_settings, merge_settings, require_no_errors, shorten_list
+from atrous.core.findings import Finding, format_settings, list_fixes, merge_settings, require_no_errors, shorten_list
+
+TEXTS = (
+    *(
+        "true",
+        "True",
+        "FALSE",
+        "null",
+        "Null",
+        "NULL",
+        "yes",
+        "1e3",
+        "~",
+        "a: b",
+        "#1",
+        "-x",
+        "it's",
+        '"',
+        "new\nline",
+        " a",
+    ),
+    *(
+        "\x7f",
+        "\x1b[31m",
+        "\x85",
+        "\u2028",
+        "\ufeff",
+        "\u202e",
+        "ü",
+        "u\u0308",
+        "\U0001f600",
+        "\U000e0001",
+        "a\\b",
+        "{x}",
+    ),
+)
 
 
 def test_a_finding_names_the_first_files_and_is_plain_json():
@@ -66,3 +101,28 @@ def test_long_lists_and_tables_are_shortened_for_a_screen_alone():
     read = YAML(typ="safe").load(shown)["data"]
     assert read["exclude"] == settings["exclude"][:40]
     assert read["label_map"] == dict.fromkeys(range(40), 1)
+
+
+def test_each_sentence_and_each_line_is_shown_once():
+    findings = [
+        Finding("a", "warning", 1, "one", fix="Do this.", settings={"value_range": [0, 4095]}),
+        Finding("b", "note", 1, "two", fix="Or this.", settings={"value_range": [0, 4095]}),
+        Finding("c", "error", 1, "three", fix="Do this."),
+        Finding("d", "error", 1, "four", fix="Do it.", command="mv a b"),
+        Finding("d", "error", 1, "five", fix="Do it.", command="mv a b"),
+    ]
+    assert list_fixes(findings) == [
+        {"text": "Do this.", "yaml": "data:\n  value_range: [0, 4095]\n"},
+        {"text": "Or this. The lines of a above do it."},
+        {},
+        {"text": "Do it.", "command": "mv a b"},
+        {"text": "The command of d above does it."},
+    ]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_any_text_is_read_as_it_was_written(text):
+    settings = {"classes": {0: text}, "exclude": [text], "images": text}
+    written = format_settings(settings)
+    assert YAML(typ="safe", pure=True).load(written) == {"data": settings}
+    assert all(line.isprintable() for line in written.splitlines())

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 import atrous
-from atrous.core.words import add_article, describe_count
+from atrous.core.words import add_article, describe_count, escape_unprintable, spell_command, spell_path
 
 PLURALS = re.compile(
     r"(?<!x )(?<!run )(?<!\()\{\} (images|pairs|masks|files|classes|steps|weights|tensors|problems|seeds|trainings|"
@@ -52,3 +54,20 @@ def test_no_message_counts_by_itself():
                 text = "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
                 found += [f"{path.name}:{node.lineno}: {text}" for match in [PLURALS.search(text)] if match]
     assert found == []
+
+
+def test_what_no_screen_shows_is_escaped():
+    assert escape_unprintable("a\x1b[31m\nü\udcff\u2028\U000e0001 b") == r"a\u001b[31m\u000aü\udcff\u2028\U000e0001 b"
+
+
+@pytest.mark.parametrize(
+    "word", ["a b", "it's", "-x", "$(id)", "new\nline", "\x1b[31m", "tab\t", "ü", os.fsdecode(b"\xff\xfe")]
+)
+def test_a_command_gives_each_word_as_one_argument(word):
+    command = spell_command(["printf", "%s", word])
+    assert command.isprintable()
+    assert subprocess.run(["bash", "-c", command], capture_output=True, check=True).stdout == os.fsencode(word)
+
+
+def test_no_path_is_an_option():
+    assert (spell_path("-data"), spell_path("data")) == ("./-data", "data")

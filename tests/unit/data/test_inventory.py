@@ -58,3 +58,14 @@ def test_the_files_of_a_pattern_and_what_they_share_with_their_partner(pattern, 
     listing = list_folder(FileSet(tmp_path, pattern))
     assert sorted(listing.files) == keys
     assert sorted(Path(file).relative_to(tmp_path).as_posix() for file in listing.unmatched) == unmatched
+
+
+def test_a_folder_that_exists_is_no_pattern(tmp_path):
+    touch(tmp_path, "who?/a.jpg", "{x} [1]/a.png", "real/a_mask.png")
+    parsed = [FileSet.parse(tmp_path, text) for text in ("who?", "{x} [1]/{stem}.png", "re*/{stem}_mask.png", "?eal")]
+    assert [(files.folder, files.pattern) for files in parsed] == [
+        (tmp_path / "who?", ""),
+        (tmp_path / "{x} [1]", "{stem}.png"),
+        (tmp_path, "re*/{stem}_mask.png"),
+        (tmp_path, "?eal"),
+    ]

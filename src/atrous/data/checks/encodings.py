@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import count
@@ -10,22 +9,20 @@ from typing import Any
 
 from atrous.core.findings import Finding, shorten_list
 from atrous.core.labels import name_unnamed
-from atrous.core.words import describe_count
+from atrous.core.words import describe_count, spell_command, spell_path
+from atrous.data.checks.binary import FEWEST_BLENDS, find_binary, find_thin
 from atrous.data.checks.files import list_errors
 from atrous.data.checks.survey import Survey
 from atrous.data.facts import ItemFacts
 
 FEWEST_COUNTED = 4
 """Masks that count objects from 1 before this is taken for their form."""
-FEWEST_BLENDS = 3
-"""Ids of one mask that are at edges alone, from which they are taken for blends of the ids on both sides."""
+FEWEST_LEVELS, LEVELS_SOLID = 20, 0.3
+"""Ids of one mask, and the share of its pixels in areas of one id, from which and below which it is no mask at all."""
 MOST_COLOURS = 250
 """Colours of which a fix makes a table: more are blends or photos."""
 MOST_MAPPED = 300
 """Objects that a fix maps to their class."""
-BLEND_SHARE, BLEND_SOLID = 0.02, 0.1
-"""Most that a blend has of the pixels of a mask, and most of its pixels that are inside an area. Of the classes of
-photos and street scenes, thin poles included, none is so thin."""
 
 
 def check_lossy_mask(survey: Survey) -> Iterator[Finding]:
@@ -42,10 +39,9 @@ def check_colour_mask(survey: Survey) -> Iterator[Finding]:
 def _propose_colours(survey: Survey) -> dict[str, Any]:
     """Return a table of the colours that masks hold, black first and the others by their pixels; none of many."""
     totals: Counter[int] = Counter()
-    items = [item for split in survey.splits for item in split.items]
-    for item in items:
+    for item in survey.items:
         totals.update(item.colours)
-    if not totals or len(totals) > MOST_COLOURS or any(item.mask and not item.mask.colours for item in items):
+    if not totals or len(totals) > MOST_COLOURS or any(item.mask and not item.mask.colours for item in survey.items):
         return {}
     order = sorted(totals, key=lambda colour: (colour != 0, -totals[colour], colour))
     return _name_colours(survey, dict(zip(order, _list_ids(survey), strict=False)))
@@ -81,16 +77,39 @@ def check_multi_page_mask(survey: Survey) -> Iterator[Finding]:
 
 
 def check_interpolated_mask(survey: Survey) -> Iterator[Finding]:
-    """Find masks with ids between those of classes at the edges: resized, smoothed, or once compressed with losses."""
+    """Find masks with ids between those of classes at the edges, and masks of many ids that form no areas.
+
+    The former were resized, smoothed, or once compressed with losses; the latter are photos. Masks of 0 and one high id
+    are left to `check_binary_255`, which says what the ids between are.
+    """
+    yield from _report_photos(survey)
     lines, files = [], []
-    for item in (item for split in survey.splits for item in split.items):
-        if blends := find_blends(survey, item):
+    for item in survey.items if not find_binary(survey) else ():
+        if not _is_photo(item) and (blends := find_blends(survey, item)):
             files.append(item.mask_path or item.key)
             lines.append(f"{files[-1]}: {shorten_list([str(number) for number in blends])}")
     if files:
         message = f"{describe_count(len(files), 'mask')} with ids that occur at edges alone: {shorten_list(lines)}"
         fix = "They are blends of other ids: export the masks again as PNG, without smoothing, and resized by nearest."
         yield Finding("interpolated-mask", "error", len(files), message, tuple(files), fix, survey.exclude(files))
+
+
+def _report_photos(survey: Survey) -> Iterator[Finding]:
+    found = {
+        str(item.mask_path or item.key): item.mask.counts for item in survey.items if item.mask and _is_photo(item)
+    }
+    if found:
+        lines = [f"{file} ({len(counts):,} values)" for file, counts in found.items()]
+        message = f"{describe_count(len(found), 'mask')} like photos, with many values and hardly an area of one: "
+        fix = "They hold no labels: replace them, or leave them out."
+        message += shorten_list(lines)
+        yield Finding("interpolated-mask", "error", len(found), message, tuple(found), fix, survey.exclude([*found]))
+
+
+def _is_photo(item: ItemFacts) -> bool:
+    if item.mask is None or item.mask_path is None or len(item.mask.counts) < FEWEST_LEVELS:
+        return False
+    return sum(item.mask.solid.values()) < LEVELS_SOLID * sum(item.mask.counts.values())
 
 
 def find_blends(survey: Survey, item: ItemFacts) -> list[int]:
@@ -100,17 +119,10 @@ def find_blends(survey: Survey, item: ItemFacts) -> list[int]:
         survey: What is known of the data.
         item: An image and its mask.
     """
-    if item.mask is None or not item.mask.solid:
+    if item.mask is None:
         return []
-    counts, solid = item.mask.counts, item.mask.solid
-    num_pixels = item.mask.size[0] * item.mask.size[1]
-    ids = [number for number in counts if number not in survey.splits[0].label_space.ignored_ids]
-    thin = {
-        number
-        for number in ids
-        if counts[number] < BLEND_SHARE * num_pixels and solid.get(number, 0) < BLEND_SOLID * counts[number]
-    }
-    main = [number for number in ids if number not in thin]
+    thin = find_thin(item.mask) - {*survey.splits[0].label_space.ignored_ids}
+    main = [number for number in item.mask.counts if number not in thin]
     blends = sorted(number for number in thin if main and min(main) < number < max(main))
     return blends if len(blends) >= FEWEST_BLENDS else []
 
@@ -119,7 +131,7 @@ def check_palettes_differ(survey: Survey) -> Iterator[Finding]:
     """Find colours that are different ids in different masks, because each mask has a palette of its own."""
     seen: dict[int, tuple[int, ItemFacts]] = {}
     lines, files = [], []
-    for item in (item for split in survey.splits for item in split.items):
+    for item in survey.items:
         for number, colour in item.mask.colours.items() if item.mask else ():
             other_number, other = seen.setdefault(colour, (number, item))
             if other_number != number and other.mask and item.mask and other.mask.palette != item.mask.palette:
@@ -143,14 +155,10 @@ def check_palettes_differ(survey: Survey) -> Iterator[Finding]:
 def _propose_palette(survey: Survey) -> dict[str, Any]:
     """Return a table of the colours in palettes, each with the id that it has in most masks; none of many."""
     votes = Counter(
-        (colour, number)
-        for split in survey.splits
-        for item in split.items
-        for number, colour in (item.mask.colours.items() if item.mask else ())
+        (colour, number) for item in survey.items for number, colour in (item.mask.colours.items() if item.mask else ())
     )
     num_colours = len({colour for colour, _ in votes})
-    items = [item for split in survey.splits for item in split.items]
-    if num_colours > MOST_COLOURS or any(item.mask and not item.mask.colours for item in items):
+    if num_colours > MOST_COLOURS or any(item.mask and not item.mask.colours for item in survey.items):
         return {}
     ids: dict[int, int] = {}
     for (colour, number), _ in sorted(votes.items(), key=lambda row: (-row[1], row[0])):
@@ -173,8 +181,8 @@ def check_instance_mask(survey: Survey) -> Iterator[Finding]:
             f"{describe_count(len(items), 'mask')} number objects from 1 in each mask, up to {most}: "
             f"{shorten_list(lines)}"
         )
-        source = str(survey.root or "DATA")
-        convert = "atrous convert SOURCE --from instances --out converted".replace("SOURCE", shlex.quote(source))
+        source = spell_path(str(survey.root or "DATA"))
+        convert = spell_command(["atrous", "convert", source, "--from", "instances", "--out", "converted"])
         fix = (
             "Write masks in which all objects of a class have one id. If all are of one class, map them to it, or "
             f"convert the masks: {convert}"
@@ -192,7 +200,7 @@ def find_instances(survey: Survey) -> list[ItemFacts]:
     That is so if the ids of every mask, without 0 and the ignored ones, are 1, 2, 3 and so on without a gap, if the
     masks end at many different numbers, and if some of these numbers are no named class.
     """
-    items = [item for split in survey.splits for item in split.items if item.mask]
+    items = [item for item in survey.items if item.mask]
     ends = []
     for item in items:
         objects = _list_objects(survey, item)

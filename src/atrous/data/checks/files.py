@@ -48,7 +48,7 @@ def check_transposed_mask(survey: Survey) -> Iterator[Finding]:
 
 def _list_mismatches(survey: Survey) -> Iterator[tuple[str, str, bool]]:
     """Yield the image of each pair with two sizes, its description, and whether one size is the other transposed."""
-    for item in (item for split in survey.splits for item in split.items):
+    for item in survey.items:
         if item.image and item.mask and item.image_path and item.mask_path:
             line = describe_size_mismatch(item.image_path, item.image, item.mask_path, item.mask.size)
             size = (item.image.height, item.image.width)
@@ -58,14 +58,11 @@ def _list_mismatches(survey: Survey) -> Iterator[tuple[str, str, bool]]:
 
 def check_exif_rotated(survey: Survey) -> Iterator[Finding]:
     """Find images that are rotated by their EXIF orientation."""
-    for split in survey.splits:
-        files = [str(item.image_path) for item in split.items if item.image and item.image.is_turned]
-        if files:
-            message = (
-                f"{split.name}: {describe_count(len(files), 'image')} with an EXIF orientation, "
-                "which is applied to images and not to masks"
-            )
-            yield Finding("exif-rotated", "note", len(files), message, tuple(files))
+    files = [str(item.image_path) for item in survey.items if item.image and item.image.is_turned]
+    if files:
+        count = describe_count(len(files), "image")
+        message = f"{count} with an EXIF orientation, which is applied to images and not to masks"
+        yield Finding("exif-rotated", "note", len(files), message, tuple(files))
 
 
 def list_errors(survey: Survey, code: str, words: str, settings: Mapping[str, Any] | None = None) -> Iterator[Finding]:
@@ -80,8 +77,7 @@ def list_errors(survey: Survey, code: str, words: str, settings: Mapping[str, An
     noun = "image" if code.endswith("image") else "mask"
     found = [
         (path, error)
-        for split in survey.splits
-        for item in split.items
+        for item in survey.items
         for path, error, kind in (
             (item.image_path, item.image_error, "image"),
             (item.mask_path, item.mask_error, "mask"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 
 from atrous.core.findings import Finding, Severity, shorten_list
 from atrous.core.split_options import DEFAULT_SHARE
-from atrous.core.words import describe_count
+from atrous.core.words import describe_count, spell_command
 from atrous.data.checks.survey import Survey
 from atrous.data.checks.trials import propose_split
 from atrous.data.inventory import FolderListing
@@ -30,7 +29,7 @@ def check_unlisted_folder(survey: Survey) -> Iterator[Finding]:
     if lines:
         message = f"{describe_count(len(lines), 'folder')} cannot be listed: {shorten_list(lines)}"
         locked = [line.rpartition(": ")[0] for line in lines if line.endswith(os.strerror(errno.EACCES))]
-        command = shlex.join(["chmod", "u+rx", "--", *locked]) if len(locked) == len(lines) else ""
+        command = spell_command(["chmod", "u+rx", "--", *locked]) if len(locked) == len(lines) else ""
         fix = "Check the folder and its permissions."
         yield Finding("unlisted-folder", "error", len(lines), message, tuple(locked), fix, command=command)
 
@@ -53,7 +52,7 @@ def check_duplicate_name(survey: Survey) -> Iterator[Finding]:
             f"{shorten_list([' and '.join(files) for files in doubled])}"
         )
         fix = "Look at them and keep one file per name."
-        yield Finding("duplicate-name", "error", len(doubled), message, doubled[0], fix, survey.exclude(others))
+        yield Finding("duplicate-name", "error", len(doubled), message, doubled[0], fix, survey.leave_out(others))
 
 
 def check_image_without_mask(survey: Survey) -> Iterator[Finding]:
@@ -81,7 +80,7 @@ def check_mask_without_image(survey: Survey) -> Iterator[Finding]:
         path for inventory in survey.inventories for path in inventory.masks_without_image if path not in named
     )
     yield from _list_files(
-        "mask-without-image", "error", "mask", "without an image", files, _PAIRING, survey.exclude(files)
+        "mask-without-image", "error", "mask", "without an image", files, _PAIRING, survey.leave_out(files)
     )
 
 
@@ -106,7 +105,7 @@ def _list_near_names(code: str, what: str, found: Sequence[tuple[str, str]]) -> 
             ["mv", "-n", "--", mask, str(Path(mask).with_stem(Path(image).stem))] for image, mask in found[:_MOST_MOVES]
         ]
         fix = "Give both the same name."
-        yield Finding(code, "error", len(found), message, files, fix, command=" && ".join(map(shlex.join, moves)))
+        yield Finding(code, "error", len(found), message, files, fix, command=" && ".join(map(spell_command, moves)))
 
 
 def _find_near_names(survey: Survey) -> list[tuple[str, str]]:

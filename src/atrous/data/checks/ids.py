@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from atrous.core.findings import Finding, shorten_list
 from atrous.core.labels import USUAL_VOID_ID, name_unnamed
 from atrous.core.words import describe_count
+from atrous.data.checks.binary import describe_counts, find_binary, find_two_codings, sum_pixels
 from atrous.data.checks.encodings import find_blends, find_instances
 from atrous.data.checks.survey import Survey
 from atrous.data.checks.trials import propose_split
@@ -17,8 +17,6 @@ from atrous.data.facts import DatasetFacts
 
 MOST_IGNORED = 20
 """Unknown ids that a fix ignores. The masks that hold more are skipped, unless they are most of the masks."""
-STRAY_SHARE = 0.01
-"""Pixels of an id / those of the highest id, below which the masks have two values in spite of it."""
 
 
 _TWO_NEEDED = (
@@ -29,77 +27,31 @@ _TWO_NEEDED = (
 
 def check_unknown_id(survey: Survey) -> Iterator[Finding]:
     """Find masks with ids that are neither a class nor ignored, and no sign of another encoding."""
-    if find_instances(survey) or _find_binary(survey):
+    if not survey.splits or find_instances(survey) or find_binary(survey) or find_two_codings(survey):
         return
-    for split in survey.splits:
-        space = split.label_space
-        known = {*space.ids, *space.ignored_ids}
-        lines, files = [], []
-        for item in split.items:
-            strange = {
-                number: n for number, n in (item.mask.counts if item.mask else {}).items() if number not in known
-            }
-            if strange and not find_blends(survey, item):
-                name = item.mask_path or item.key
-                lines.append(f"{name}: {_describe_counts(strange)}")
-                files.append(name)
-        if lines:
-            totals = split.sum_pixels()
-            unknown = [number for number in totals if number not in known]
-            classes = shorten_list([f"{number} {name}" for number, name in zip(space.ids, space.names, strict=True)])
-            yield Finding(
-                "unknown-id",
-                "error",
-                len(lines),
-                f"{describe_count(len(lines), 'mask')} with ids outside the classes: {shorten_list(lines)}",
-                tuple(files),
-                f"Classes are {classes}. Name {shorten_list([str(number) for number in unknown])} in data.classes, "
-                f"or put them into data.ignore. {suggest_mapping(totals, space.ignored_ids)}".strip(),
-                (len(unknown) > MOST_IGNORED and survey.exclude(files)) or {"ignore": [*space.ignored_ids, *unknown]},
-            )
-
-
-def check_binary_255(survey: Survey) -> Iterator[Finding]:
-    """Find masks of 0 and one high id, such as 255, whose classes are not named."""
-    ids, strays, totals = _drop_strays(survey)
-    if survey.are_classes_named or not ids:
-        return
-    ignored = survey.splits[0].label_space.ignored_ids
-    if fix := suggest_mapping(ids, ignored):
-        message = f"the masks hold only the ids 0 and {ids[1]}" + (
-            f", and {ids[1]} is ignored" if ids[1] in ignored else ""
+    space = survey.splits[0].label_space
+    known = {*space.ids, *space.ignored_ids}
+    lines, files, totals = [], [], sum_pixels(survey)
+    unknown = [number for number in totals if number not in known]
+    for item in survey.items:
+        strange = {number: item.mask.counts[number] for number in unknown if item.mask and number in item.mask.counts}
+        if strange and not find_blends(survey, item):
+            name = item.mask_path or item.key
+            lines.append(f"{name}: {describe_counts(strange)}")
+            files.append(name)
+    if lines:
+        classes = shorten_list([f"{number} {name}" for number, name in zip(space.ids, space.names, strict=True)])
+        are_few = len(unknown) > MOST_IGNORED and len(files) <= len(survey.items) / 2
+        yield Finding(
+            "unknown-id",
+            "error",
+            len(lines),
+            f"{describe_count(len(lines), 'mask')} with ids outside the classes: {shorten_list(lines)}",
+            tuple(files),
+            f"Classes are {classes}. Name {shorten_list([str(number) for number in unknown])} in data.classes, "
+            f"or put them into data.ignore. {suggest_mapping(totals, space.ignored_ids)}".strip(),
+            (are_few and survey.exclude(files)) or {"ignore": [*space.ignored_ids, *unknown]},
         )
-        if strays:
-            message += f"; and few pixels between: {_describe_counts({number: totals[number] for number in strays})}"
-        yield Finding("binary-255", "error", 1, message, fix=fix, settings=_find_binary(survey))
-
-
-def _drop_strays(survey: Survey) -> tuple[list[int], list[int], Counter[int]]:
-    """Return the ids in all masks, those of few pixels between two that have all others, and the pixels of each."""
-    totals: Counter[int] = Counter()
-    for split in survey.splits:
-        totals.update(split.sum_pixels())
-    ids = sorted(totals)
-    strays = [number for number in ids[1:-1] if totals[number] < STRAY_SHARE * totals[ids[-1]]]
-    return [number for number in ids if number not in strays], strays, totals
-
-
-def _find_binary(survey: Survey) -> dict[str, Any]:
-    """Return the settings that make a class of the high id in masks of 0 and one high id; none for other masks.
-
-    Of named classes the high id becomes the one that has no pixel.
-    """
-    ids, strays, _ = _drop_strays(survey)
-    space = survey.splits[0].label_space if survey.splits else None
-    if space is None or not suggest_mapping(ids, space.ignored_ids):
-        return {}
-    if not survey.are_classes_named:
-        return {"label_map": {ids[1]: 1}, "classes": {0: "background", 1: "object"}}
-    empty = [number for number in space.ids if number not in ids]
-    if strays or len(empty) != 1 or ids[1] in space.ids:
-        return {}
-    rest = [number for number in space.ignored_ids if number != ids[1]]
-    return {"label_map": {ids[1]: empty[0]}} | ({"ignore": rest} if ids[1] in space.ignored_ids else {})
 
 
 def check_single_class(survey: Survey) -> Iterator[Finding]:
@@ -107,7 +59,7 @@ def check_single_class(survey: Survey) -> Iterator[Finding]:
     ids = _find_unnamed(survey)
     if ids:
         ignored = [number for number in ids if number in survey.splits[0].label_space.ignored_ids]
-        if len(ids) - len(ignored) < 2 and not suggest_mapping(ids, ignored):
+        if len(ids) - len(ignored) == 1 and not suggest_mapping(ids, ignored):
             message = f"the masks hold only the {'ids' if len(ids) > 1 else 'id'} {' and '.join(map(str, ids))}" + (
                 f", and {' and '.join(map(str, ignored))} is ignored" if ignored else ""
             )
@@ -116,8 +68,7 @@ def check_single_class(survey: Survey) -> Iterator[Finding]:
     elif survey.splits and survey.splits[0].label_space.num_classes == 1:
         space = survey.splits[0].label_space
         message = f"{space.names[0]!r} is the only class, so there is nothing to tell it from"
-        present = {number for split in survey.splits for number in split.sum_pixels()}
-        ignored = sorted(present & {*space.ignored_ids})
+        ignored = sorted(sum_pixels(survey).keys() & {*space.ignored_ids})
         settings = _propose_background(survey, list(space.ids), ignored)
         yield Finding("single-class", "warning", 1, message, fix=_TWO_NEEDED, settings=settings)
 
@@ -136,17 +87,18 @@ def _propose_background(survey: Survey, ids: Sequence[int], ignored: Sequence[in
 
 
 def check_no_labelled_pixel(survey: Survey) -> Iterator[Finding]:
-    """Find that the masks to train on hold no pixel of any class."""
-    if survey.train is None or not any(item.mask for item in survey.train.items):
-        return
-    if not _find_present(survey.train):
-        totals = survey.train.sum_pixels()
+    """Find that the masks to train on, or those to score, hold no pixel of any class."""
+    empty = [split for split in survey.splits if any(item.mask for item in split.items) and not _find_present(split)]
+    if empty:
+        totals = sum_pixels(survey)
+        held = {number: totals[number] for split in empty for number in split.sum_pixels()}
         yield Finding(
             "no-labelled-pixel",
             "error",
-            len(survey.train.items),
-            f"{survey.train.name}: the masks hold no pixel of any class, only {_describe_counts(totals) or 'nothing'}",
-            fix=suggest_mapping(totals, survey.train.label_space.ignored_ids)
+            sum(len(split.items) for split in empty),
+            f"{' and '.join(split.name for split in empty)}: the masks hold no pixel of any class, only "
+            f"{describe_counts(held) or 'nothing'}",
+            fix=suggest_mapping(totals, empty[0].label_space.ignored_ids)
             or "Name the ids of the masks in data.classes, or add images with labels.",
             settings=propose_split(survey, "no-labelled-pixel") or _stop_ignoring(survey, totals),
         )
@@ -179,19 +131,22 @@ def check_named_class_empty(survey: Survey) -> Iterator[Finding]:
         message += f": the masks hold only {low} and {high}"
         message += f", and {high} is ignored" if high in space.ignored_ids else ""
     occurring = ", ".join(name for name, number in zip(space.names, space.ids, strict=True) if number in present)
-    fix = mapping or f"Name only classes that occur: {occurring}; or add images of the rest."
+    if len(present) > 1:
+        fix = f"Name only classes that occur: {occurring}; or add images of the rest."
+    else:
+        fix = f"Add masks of the rest: {occurring} alone is nothing to be told apart."
     settings = (
-        _find_binary(survey)
+        find_binary(survey)
         or propose_split(survey, "named-class-empty", {*space.ids} - present)
-        or _leave_out(survey, present)
+        or (_leave_out(survey, present) if len(present) > 1 else {})
     )
-    yield Finding("named-class-empty", "error", len(empty), message, fix=fix, settings=settings)
+    yield Finding("named-class-empty", "error", len(empty), message, fix=mapping or fix, settings=settings)
 
 
 def _leave_out(survey: Survey, kept: Collection[int]) -> dict[str, Any]:
     """Return the settings that name some of the classes alone, and ignore the pixels of the others."""
     space = survey.splits[0].label_space
-    held = {number for split in survey.splits for number in split.sum_pixels()}
+    held = sum_pixels(survey)
     classes = {number: name for name, number in zip(space.names, space.ids, strict=True) if number in kept}
     unnamed = [number for number in space.ids if number in held and number not in kept]
     return {"classes": classes} | ({"ignore": sorted({*space.ignored_ids, *unnamed})} if unnamed else {})
@@ -202,6 +157,8 @@ def check_class_in_one_split_only(survey: Survey) -> Iterator[Finding]:
     if survey.train is None or survey.val is None:
         return
     train, val = _find_present(survey.train), _find_present(survey.val)
+    if not train or not val:  # of empty masks, check_no_labelled_pixel says it
+        return
     code = "class-in-one-split-only"
     settings = {} if train == val else propose_split(survey, code, train ^ val)
     if not settings and len(train & val) > 1:
@@ -222,7 +179,7 @@ def check_ignored_ids(survey: Survey) -> Iterator[Finding]:
         totals = split.sum_pixels()
         ignored = {number: totals[number] for number in split.label_space.ignored_ids if number in totals}
         if ignored:
-            message = f"{split.name}: ignored ids: {_describe_counts(ignored)}"
+            message = f"{split.name}: ignored ids: {describe_counts(ignored)}"
             yield Finding("ignored-ids", "note", len(ignored), message)
 
 
@@ -230,7 +187,7 @@ def _find_unnamed(survey: Survey) -> list[int]:
     """Return the ids in all masks, sorted, if the classes are not named."""
     if survey.are_classes_named:
         return []
-    return sorted({number for split in survey.splits for number in split.sum_pixels()})
+    return [*sum_pixels(survey)]
 
 
 def _find_present(split: DatasetFacts) -> set[int]:
@@ -246,7 +203,3 @@ def _describe_classes(split: DatasetFacts, present: set[int], among: set[int] | 
         for name, number in rows
         if number not in present and (among is None or number in among)
     ]
-
-
-def _describe_counts(counts: Mapping[int, int]) -> str:
-    return shorten_list([f"{number} ({describe_count(count, 'pixel')})" for number, count in sorted(counts.items())])

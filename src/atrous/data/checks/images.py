@@ -8,7 +8,6 @@ from typing import Any
 from atrous.core.findings import Finding, shorten_list
 from atrous.core.words import describe_count
 from atrous.data.checks.survey import Survey
-from atrous.data.facts import ItemFacts
 from atrous.images.traits import ImageTraits
 
 DARK = 24
@@ -41,7 +40,10 @@ def check_dark_images(survey: Survey) -> Iterator[Finding]:
     if files and not survey.is_range_given:
         message = f"{describe_count(len(files), 'image')} nearly black everywhere: {shorten_list(files)}"
         fix = "Look at them: they may be empty, or of another range of values than 0 to 255."
-        yield Finding("dark-images", "warning", len(files), message, tuple(files), fix, survey.exclude(files))
+        top = 2 ** max(item.traits.brightest for item in survey.items if item.traits).bit_length() - 1
+        are_all = len(files) == len(survey.items)
+        settings: Mapping[str, Any] = {"value_range": [0, max(top, 1)]} if are_all else survey.exclude(files)
+        yield Finding("dark-images", "warning", len(files), message, tuple(files), fix, settings)
 
 
 def check_unused_levels(survey: Survey) -> Iterator[Finding]:
@@ -49,7 +51,7 @@ def check_unused_levels(survey: Survey) -> Iterator[Finding]:
     limit = SIXTEEN_BITS / UNUSED_FACTOR
     files = _list_images(survey, lambda traits: (traits.bits, traits.dtype) == (16, "uint16") and traits.peak < limit)
     if files and not survey.is_range_given:
-        peak = max(item.traits.peak for item in _list_items(survey) if item.traits and item.traits.bits == 16)
+        peak = max(item.traits.peak for item in survey.items if item.traits and item.traits.bits == 16)
         message = (
             f"{describe_count(len(files), 'image')} of 16 bits with no value above {SIXTEEN_BITS // UNUSED_FACTOR}, "
             f"so nearly black: {shorten_list(files)}"
@@ -59,7 +61,7 @@ def check_unused_levels(survey: Survey) -> Iterator[Finding]:
             f"The largest value of all 16-bit images is {peak:g}. Say which values are black and white, such as 0 and "
             f"{top}, or look at the files: they may be empty."
         )
-        is_whole = all(item.traits is None or item.traits.bits == 16 for item in _list_items(survey))
+        is_whole = all(item.traits is None or item.traits.bits == 16 for item in survey.items)
         settings: Mapping[str, Any] = {"value_range": [0, top]} if is_whole else survey.exclude(files)
         yield Finding("unused-levels", "warning", len(files), message, tuple(files), fix, settings)
 
@@ -69,7 +71,7 @@ def check_mixed_modes(survey: Survey) -> Iterator[Finding]:
     if any(not split.form.is_photo for split in survey.splits):
         return  # which keep their bands and their type; images of another kind are channels-differ
     kinds: dict[str, list[str]] = {}
-    for item in _list_items(survey):
+    for item in survey.items:
         if item.image and item.traits:
             is_grey = item.image.mode in ("1", "L", "LA") or item.image.mode.startswith("I")
             kind = ("16-bit " if item.traits.bits == 16 else "") + ("grey" if is_grey else "in colour")
@@ -99,9 +101,5 @@ def check_icc_profile(survey: Survey) -> Iterator[Finding]:
             yield Finding("icc-profile", "note", len(files), message + shorten_list(files), tuple(files))
 
 
-def _list_items(survey: Survey) -> list[ItemFacts]:
-    return [item for split in survey.splits for item in split.items]
-
-
 def _list_images(survey: Survey, is_unusual: Callable[[ImageTraits], bool]) -> list[str]:
-    return [str(item.image_path) for item in _list_items(survey) if item.traits and is_unusual(item.traits)]
+    return [str(item.image_path) for item in survey.items if item.traits and is_unusual(item.traits)]

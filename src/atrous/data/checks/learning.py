@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
 from atrous.core.findings import Finding, shorten_list
-from atrous.core.words import describe_count
+from atrous.core.words import describe_count, spell_command
 from atrous.data.checks.survey import Survey
 
 RARE_PIXELS = 1e-4
@@ -46,7 +45,7 @@ def check_rare_class(survey: Survey) -> Iterator[Finding]:
             yield Finding("rare-class", "note", len(rare), f"{message}; rare classes weigh more in the loss")
             return
         fix = "Add images of them, leave them out, or weigh them higher: `class_weights=auto`."
-        command = "atrous train DATA --class-weights auto".replace("DATA", shlex.quote(survey.source))
+        command = spell_command(["atrous", "train", survey.source, "--class-weights", "auto"])
         yield Finding("rare-class", "warning", len(rare), message, fix=fix, command=command)
 
 
@@ -65,6 +64,8 @@ def check_mostly_void(survey: Survey) -> Iterator[Finding]:
             if num_void >= VOID_SHARE * num_pixels:
                 files.append(item.mask_path or item.key)
                 lines.append(f"{files[-1]} ({100 * num_void / num_pixels:.0f} %)")
+        if void == total:
+            continue  # which check_no_labelled_pixel says
         if void > VOID_SHARE_OF_ALL * total:
             message = f"{split.name}: {100 * void / total:.0f} % of all pixels have ignored ids"
             fix = (

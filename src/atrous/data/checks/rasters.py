@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from atrous.core.findings import Finding, shorten_list
 from atrous.core.words import describe_count
 from atrous.data.checks.survey import Survey
-from atrous.data.facts import ItemFacts
 from atrous.images.bands import describe_misfit
 from atrous.images.place import describe_shift
 from atrous.images.samples import StoredImage
@@ -32,7 +31,7 @@ def check_channels_differ(survey: Survey) -> Iterator[Finding]:
 def check_place_mismatch(survey: Survey) -> Iterator[Finding]:
     """Find masks that are at another place on the Earth than their image."""
     found = {}
-    for item in _list_items(survey):
+    for item in survey.items:
         if item.traits is None or item.mask is None or item.image is None or item.mask_path is None:
             continue
         size = (item.image.height, item.image.width)
@@ -53,7 +52,7 @@ def _report(survey: Survey, code: str, noun: str, what: str, found: Mapping[str,
 def check_nodata(survey: Survey) -> Iterator[Finding]:
     """Find images with pixels that hold no data, which are neither trained on nor scored, and those without any."""
     missing = {
-        str(item.image_path): item.traits.missing for item in _list_items(survey) if item.traits and item.traits.missing
+        str(item.image_path): item.traits.missing for item in survey.items if item.traits and item.traits.missing
     }
     empty = [file for file, share in missing.items() if share == 1]
     if empty:
@@ -73,7 +72,7 @@ def check_nodata(survey: Survey) -> Iterator[Finding]:
 
 def check_band_values(survey: Survey) -> Iterator[Finding]:
     """Say which values images of more than 8 bits hold, and what their range may be said to be."""
-    measured = [item.traits for item in _list_items(survey) if item.traits is not None and item.traits.values]
+    measured = [item.traits for item in survey.items if item.traits is not None and item.traits.values]
     if not measured or survey.is_range_given:
         return
     bands = _summarise(measured)
@@ -81,7 +80,7 @@ def check_band_values(survey: Survey) -> Iterator[Finding]:
     count = describe_count(len(measured), "image")
     message = f"{count} of more than 8 bits: 1 % to 99 % of the values of each band are {listed}"
     low, high = propose_range(survey)
-    fix = "To say which values become 0 and 1, and to keep all levels:"
+    fix = "Say which values become 0 and 1, and all levels are kept."
     yield Finding("band-values", "note", len(measured), message, (), fix, {"value_range": [low, high]})
 
 
@@ -91,7 +90,7 @@ def propose_range(survey: Survey) -> tuple[float, float]:
     Args:
         survey: What is known of the data, with an image of more than 8 bits.
     """
-    measured = [item.traits for item in _list_items(survey) if item.traits is not None and item.traits.values]
+    measured = [item.traits for item in survey.items if item.traits is not None and item.traits.values]
     bands = _summarise(measured)
     low, high = min(low for low, _ in bands), max(high for _, high in bands)
     peak = max(traits.peak for traits in measured)
@@ -117,7 +116,3 @@ def _summarise(measured: list[ImageTraits]) -> list[tuple[float, float]]:
     num_bands = max(set(counts), key=counts.count)
     rows = [traits.values for traits in measured if len(traits.values) == num_bands]
     return [(min(low for low, _ in band), max(high for _, high in band)) for band in zip(*rows, strict=True)]
-
-
-def _list_items(survey: Survey) -> list[ItemFacts]:
-    return [item for split in survey.splits for item in split.items]

@@ -152,14 +152,16 @@ def _read_kinds(root: Path, request: DataRequest, image_name: str, mask_name: st
     """Pair images/ with masks/; folders in both that are named as splits are splits, and never mixed."""
     images, masks = root / image_name, root / mask_name
     inside = _list_folders(images), _list_folders(masks)
-    both = f"{image_name}/ and {mask_name}/"
+    names = f"{image_name}/ and {mask_name}/"
     if (inside[0] | inside[1]) & {request.split.train_name, request.split.val_name, *SPLIT_NAMES}:
         place = f"{root}, with splits in {image_name}/ and in {mask_name}/"
-        splits, notes = request.choose_splits(inside[0] & inside[1], place)
-        where = {split: (f"{split}/", *_name_files(images / split, masks / split)) for split in splits}
-        return _pair(root, request, f"{both} with {_join(splits)} inside", where, *notes)
+        lower = {name.lower(): name for name in sorted(inside[1])}
+        both = {name: name if name in inside[1] else lower[name.lower()] for name in inside[0] if name.lower() in lower}
+        splits, notes = request.choose_splits(both.keys(), place)
+        where = {split: (f"{split}/", *_name_files(images / split, masks / both[split])) for split in splits}
+        return _pair(root, request, f"{names} with {_join(splits)} inside", where, *notes)
     where = {request.split.train_name: ("", *_name_files(images, masks))}
-    return _pair(root, request, f"{both} without splits", where, has_splits=False)
+    return _pair(root, request, f"{names} without splits", where, has_splits=False)
 
 
 def _read_class_names(root: Path, layout: _Layout) -> Mapping[int, str] | None:

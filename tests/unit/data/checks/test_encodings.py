@@ -43,7 +43,7 @@ def test_masks_with_blended_edges_are_found_and_others_are_not(tmp_path, how):
         broken = Image.open(tmp_path / "a.jpg")
     else:
         broken = sound.resize((170, 170) if how == "enlarged" else (70, 70), Image.Resampling.BILINEAR)
-    found = check(tmp_path, [sound, broken])
+    found = check(tmp_path, [sound, broken, sound])
     assert found["interpolated-mask"].count == 1
     assert found["interpolated-mask"].files == (str(tmp_path / "1.png"),)
     assert found["interpolated-mask"].settings == {"exclude": ["1.png"]}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from atrous.config.load import load_config
 from atrous.config.schema import DataConfig
 from atrous.runs.check import check_data
 
@@ -22,3 +23,19 @@ def test_images_with_some_data_are_never_proposed_for_exclusion(tmp_path):
     found = [finding for finding in result.findings if finding.code == "nodata"]
     assert [(finding.severity, finding.count) for finding in found] == [("warning", 1), ("note", 3)]
     assert [dict(finding.settings) for finding in found] == [{"exclude": ["images/3.tif"]}, {}]
+
+
+def test_a_raster_with_blocks_in_both_splits_is_named_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("atrous.images.decode.HUGE_PX", 64 * 64 - 1)
+    monkeypatch.setattr("atrous.data.rasters.BLOCK_PX", 32)
+    rows = np.arange(64)[:, None].repeat(64, axis=1)
+    for name, values in (("images", np.full((64, 64, 3), 5)), ("masks", (rows // 8) % 2 * 7)):
+        (tmp_path / name).mkdir()
+        kind = "rgb" if values.ndim == 3 else "minisblack"
+        tifffile.imwrite(tmp_path / name / "scene.tif", values.astype(np.uint8), photometric=kind)
+    (tmp_path / "atrous.yaml").write_text("data: {classes: {0: road, 1: car}}\n")
+    result = check_data(load_config(options={"data.source": str(tmp_path)}).config.data)
+    found = {finding.code: finding for finding in result.findings}
+    assert (found["dark-images"].count, found["dark-images"].files) == (1, (str(tmp_path / "images/scene.tif"),))
+    assert (found["unknown-id"].count, found["unknown-id"].files) == (1, (str(tmp_path / "masks/scene.tif"),))
+    assert "7 (2,048 pixels)" in found["unknown-id"].message

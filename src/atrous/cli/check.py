@@ -79,18 +79,17 @@ def _print_result(console: Console, result: CheckResult) -> None:
     from rich.text import Text
 
     from atrous.cli.console import spell_options
-    from atrous.core.findings import OTHERS_SHOWN, SETTINGS_SHOWN, list_fixes
+    from atrous.core.findings import SETTINGS_SHOWN, list_fixes
     from atrous.display.tables import build_table
 
     if result.ids:
         title = escape_unprintable(f"{result.data} ({result.layout})")
         table = build_table("class", "id", "pixels", "share", "images", "first mask", title=title)
-        classes = [row for row in result.ids if row.is_class]
-        others = [row for row in result.ids if not row.is_class]
-        for row in (*classes, *others[:OTHERS_SHOWN]):
+        rows, rest = result.list_ids()
+        for row in rows:
             share, first = f"{100 * row.share:.2f} %", escape_unprintable(row.first_file)
             table.add_row(row.name, str(row.id), f"{row.pixels:,}", share, f"{row.images:,}", first)
-        if rest := others[OTHERS_SHOWN:]:
+        if rest:
             pixels, share = sum(row.pixels for row in rest), f"{100 * sum(row.share for row in rest):.2f} %"
             table.add_row(f"{len(rest):,} more", "", f"{pixels:,}", share, "", "")
         console.print(table)

@@ -21,8 +21,8 @@ IGNORED, UNKNOWN = "ignored", "unknown"
 """In place of a name, what an id is that is no class."""
 SETTINGS_SHOWN = 40
 """Entries of one setting that a screen shows; an atrous.yaml that is written holds all."""
-OTHERS_SHOWN = 10
-"""Ids that are not classes and are listed: masks that are photos hold hundreds."""
+OTHERS_SHOWN, UNNAMED_SHOWN = 10, 40
+"""Ids that are not classes, and classes without names, that are listed: masks that are photos hold hundreds."""
 LINES_SHOWN = 5
 """Items that a message lists before it counts the rest."""
 _PLAIN = re.compile(r"(?!(?i:true|false|null)$)[A-Za-z][\w-]*")
@@ -86,6 +86,7 @@ class ClassCount:
         share: Its pixels / all pixels of all masks.
         first_file: The first mask that holds it; empty if none does.
         is_class: Whether it is a class: otherwise it is ignored or unknown.
+        is_named: Whether the user or a registered data set named it.
     """
 
     id: int
@@ -95,6 +96,7 @@ class ClassCount:
     share: float
     first_file: str = ""
     is_class: bool = True
+    is_named: bool = True
 
     @property
     def is_ignored(self) -> bool:
@@ -130,6 +132,14 @@ class CheckResult:
         mapped = solving.get("label_map", {})
         ignored = [row.id for row in self.ids if row.is_ignored and row.id not in mapped]
         return ({"classes": classes, "ignore": ignored} if classes else {}) | solving
+
+    def list_ids(self) -> tuple[list[ClassCount], list[ClassCount]]:
+        """Return the ids that a table shows, and those that it counts."""
+        classes, others = ([row for row in self.ids if row.is_class is wanted] for wanted in (True, False))
+        named, unnamed = ([row for row in classes if row.is_named is wanted] for wanted in (True, False))
+        shown = {row.id for row in (*named, *unnamed[:UNNAMED_SHOWN], *others[:OTHERS_SHOWN])}
+        rows = [*classes, *others]
+        return [row for row in rows if row.id in shown], [row for row in rows if row.id not in shown]
 
     @property
     def exit_code(self) -> int:

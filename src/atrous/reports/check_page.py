@@ -12,7 +12,7 @@ import numpy as np
 
 from atrous.core.errors import DataError, UsageError
 from atrous.core.files import save_text
-from atrous.core.findings import OTHERS_SHOWN, CheckResult, ClassCount, Finding, list_fixes
+from atrous.core.findings import CheckResult, Finding, list_fixes
 from atrous.core.labels import VOID_COLOUR, LabelSpace
 from atrous.core.output_folder import require_place, require_replaceable
 from atrous.core.words import describe_count, escape_unprintable
@@ -71,6 +71,7 @@ def _build_page(result: CheckResult, datasets: Sequence[SegmentationDataset]) ->
     shown = list(_draw_sheet(datasets))
     num_pairs = sum(len(dataset) for dataset in datasets)
     colours = {number: format_colour(colour) for number, colour in zip(space.ids, space.colours, strict=True)}
+    rows, rest = result.list_ids()
     drawn = _draw_findings(result.findings, datasets)
     return {
         "mark": MARK,
@@ -106,8 +107,9 @@ def _build_page(result: CheckResult, datasets: Sequence[SegmentationDataset]) ->
                 "pixels": f"{row.pixels:,}",
                 "images": f"{row.images:,}",
             }
-            for row in _list_ids(result)
+            for row in rows
         ],
+        "rest": f"{describe_count(len(rest), 'more id')}" if rest else "",
         "legend": [(name, colours[number]) for name, number in zip(space.names, space.ids, strict=True)][
             :LEGEND_CLASSES
         ],
@@ -115,12 +117,6 @@ def _build_page(result: CheckResult, datasets: Sequence[SegmentationDataset]) ->
         "sheet_words": f"{describe_count(len(shown), 'image')} of {num_pairs:,}, at equal distances. "
         "Pixels of no class show the image alone.",
     }
-
-
-def _list_ids(result: CheckResult) -> list[ClassCount]:
-    """Return the classes, and the first of the other ids: masks that are photos hold hundreds."""
-    others = [row for row in result.ids if not row.is_class]
-    return [*(row for row in result.ids if row.is_class), *others[:OTHERS_SHOWN]]
 
 
 def _draw_sheet(datasets: Sequence[SegmentationDataset]) -> Iterator[Thumbnail]:

@@ -14,7 +14,7 @@ from atrous.core.data_source import PYTHON_SOURCE, SETTINGS_NAME
 from atrous.core.errors import DataError, UsageError
 from atrous.core.files import save_text
 from atrous.core.findings import IGNORED, UNKNOWN, CheckResult, ClassCount, Finding, format_settings, merge_settings
-from atrous.core.labels import LabelSpace
+from atrous.core.labels import LabelSpace, name_unnamed
 from atrous.core.records import MessageCallback, ProgressCallback, send_message
 from atrous.data.build import find_source, find_splits, read_splits, survey_data
 from atrous.data.checks.survey import run_checks
@@ -175,6 +175,7 @@ def _count_ids(splits: Sequence[DatasetFacts], space: LabelSpace) -> tuple[Class
             pixels[number] / total if total else 0.0,
             first.get(number, ""),
             is_class=number in names,
+            is_named=names.get(number) != name_unnamed(number),
         )
         for number in order
     )

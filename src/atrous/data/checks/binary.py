@@ -105,9 +105,7 @@ def _drop_strays(survey: Survey) -> tuple[list[int], list[int], Counter[int]]:
     ids = [*totals]
     thick = {number for item in survey.items if item.mask for number in item.mask.counts.keys() - find_thin(item.mask)}
     strays = [number for number in ids[1:-1] if totals[number] < STRAY_SHARE * totals[ids[-1]] or number not in thick]
-    if not any(
-        2 * number > ids[-1] for number in strays
-    ):  # blends are on both sides of the middle, unlike thin classes
+    if all(3 * number < ids[-1] for number in strays):  # thin classes: of blends, not all are near 0
         strays = []
     return [number for number in ids if number not in strays], strays, totals
 

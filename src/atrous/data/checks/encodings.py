@@ -216,5 +216,7 @@ def find_instances(survey: Survey) -> list[ItemFacts]:
 
 
 def _list_objects(survey: Survey, item: ItemFacts) -> list[int]:
-    ignored = survey.splits[0].label_space.ignored_ids
-    return sorted(number for number in (item.mask.counts if item.mask else ()) if number and number not in ignored)
+    ids = sorted(number for number in (item.mask.counts if item.mask else ()) if number)
+    if ids == list(range(1, len(ids) + 1)):
+        return ids  # with 255 of more objects, which is no void then
+    return [number for number in ids if number not in survey.splits[0].label_space.ignored_ids]

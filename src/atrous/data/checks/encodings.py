@@ -181,8 +181,8 @@ def check_instance_mask(survey: Survey) -> Iterator[Finding]:
             f"{describe_count(len(items), 'mask')} number objects from 1 in each mask, up to {most}: "
             f"{shorten_list(lines)}"
         )
-        source = spell_path(str(survey.root or "DATA"))
-        convert = spell_command(["atrous", "convert", source, "--from", "instances", "--out", "converted"])
+        source = spell_command([spell_path(str(survey.root or "DATA"))])
+        convert = "atrous convert SOURCE --from instances --out converted".replace("SOURCE", source)
         fix = (
             "Write masks in which all objects of a class have one id. If all are of one class, map them to it, or "
             f"convert the masks: {convert}"

@@ -45,7 +45,7 @@ def check_rare_class(survey: Survey) -> Iterator[Finding]:
             yield Finding("rare-class", "note", len(rare), f"{message}; rare classes weigh more in the loss")
             return
         fix = "Add images of them, leave them out, or weigh them higher: `class_weights=auto`."
-        command = spell_command(["atrous", "train", survey.source, "--class-weights", "auto"])
+        command = "atrous train DATA --class-weights auto".replace("DATA", spell_command([survey.source]))
         yield Finding("rare-class", "warning", len(rare), message, fix=fix, command=command)
 
 

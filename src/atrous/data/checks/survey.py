@@ -155,8 +155,8 @@ _OF_CLASSES = (
 def run_checks(survey: Survey) -> list[Finding]:
     """Run every check on some data, and return errors first, otherwise in the order of the table.
 
-    What a fix leaves out is seen by no later check, and nothing is said of classes that are not known yet: so the fixes
-    of all findings can be carried out together.
+    What a fix leaves out is seen by no later check, and checks of classes wait until it is known how ids are read: so
+    the fixes of all findings can be carried out together.
     """
     train, val = (None if split is None else join_blocks(split) for split in (survey.train, survey.val))
     survey = replace(survey, train=train, val=val)

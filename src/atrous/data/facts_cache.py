@@ -262,7 +262,6 @@ class FactsCache:
         """Write what is new; a disk that is full or read-only is no error, and a damaged cache is removed."""
         with self._lock, contextlib.suppress(OSError):
             new, self._new = self._new, {}
-            self._unknown.clear()
             try:
                 with self._database:
                     self._database.executemany(_WRITE, ((*key, row) for key, row in new.items()))
@@ -301,7 +300,7 @@ class FactsCache:
             folder = hashlib.sha256(os.fsencode(os.path.abspath(parent))).digest()[:16]
             with self._lock, contextlib.suppress(sqlite3.Error):
                 if not self._database.execute(_READ_ANY, [folder]).fetchall():
-                    self._unknown.add(folder)  # a first check need not look for each of its files
+                    self._unknown.add(folder)  # a first check, which reads each file once, need not look for them
             self._folders[parent] = folder
         return self._folders[parent], os.fsencode(name), kind
 

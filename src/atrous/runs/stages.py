@@ -245,18 +245,17 @@ def prepare_stages(
 
 def _require_outside(run: RunFolder, splits: Splits) -> None:
     """Refuse a run folder among images or masks: its own images would be taken for some of them the next time."""
-    files = [
-        (path, dataset.key(index))
-        for dataset in (splits.train, splits.val)
-        for index in range(len(dataset))
-        for path in (dataset.image_path(index), dataset.mask_path(index))
-        if path is not None
-    ]
-    roots = {find_root(path, key) for path, key in files}
+    roots, folders = set[Path](), set[Path]()
+    for dataset in (splits.train, splits.val):
+        for index in range(len(dataset)):
+            for path in (dataset.image_path(index), dataset.mask_path(index)):
+                if path is not None:
+                    roots.add(find_root(path, dataset.key(index)))
+                    folders.add(path.parent)
     # Where the split is a folder of its own, its name begins the keys: the folder above holds more than images.
     roots -= {parent for root in roots for parent in root.parents}
     place = run.path.resolve()
-    for folder in sorted(roots | {path.parent for path, _ in files}):
+    for folder in sorted(roots | folders):
         if place.is_relative_to(folder.resolve()):
             raise UsageError(
                 f"the run folder {run.path} is inside {folder}, a folder of the data", "Choose another `out`."

@@ -261,8 +261,7 @@ class TiffImage:
 
     def _require_fitting(self) -> None:
         """Refuse what is too large to be read as a whole."""
-        size = self.height * self.width * self.num_samples * self._page.dtype.itemsize
-        if self.height * self.width > MOST_PX or size > MOST_PAGE_BYTES:
+        if self.height * self.width > MOST_PX or self._count_bytes() > MOST_PAGE_BYTES:
             raise DataError(
                 f"{self._path}: more than {MOST_PX // 10**6} megapixels, or {MOST_PAGE_BYTES // 2**30} GiB",
                 "Cut the image into tiles.",
@@ -297,13 +296,19 @@ class TiffImage:
         page, count = self._page, self._num_planes * math.prod(self._count_segments())
         if min(len(page.dataoffsets), len(page.databytecounts)) < count:
             raise DataError(f"{self._path}: its list of tiles is truncated", "Replace the file.", "truncated-image")
-        ends = (at + size for at, size in zip(page.dataoffsets, page.databytecounts, strict=False))
+        ends = [at + size for at, size in zip(page.dataoffsets, page.databytecounts, strict=False)]
+        if page.is_final and not self._is_missing(0):  # whatever the size that its tags say
+            ends.append(page.dataoffsets[0] + self._count_bytes())
         if max(ends, default=0) > self._file.filehandle.size:
             raise DataError(f"{self._path}: the file is truncated", "Replace the file.", "truncated-image")
 
     def _is_missing(self, index: int) -> bool:
         """Whether a tile or strip is not stored."""
         return not (self._page.dataoffsets[index] and self._page.databytecounts[index])
+
+    def _count_bytes(self) -> int:
+        """Return how many bytes all samples have."""
+        return self.height * self.width * self.num_samples * int(self._page.dtype.itemsize)
 
     def _count_segments(self) -> tuple[int, int]:
         """Return how many tiles or strips a plane has down and across."""

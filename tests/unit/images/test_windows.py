@@ -10,7 +10,7 @@ from atrous.core.inputs import PHOTO, ImageForm
 from atrous.images.bands import Bands, choose_form, load_bands
 from atrous.images.decode import load_stored_mask
 from atrous.images.samples import inspect_image, read_stored
-from atrous.images.windows import Window, inspect_window, load_mask_window, load_window
+from atrous.images.windows import Window, inspect_window, load_mask_window, load_window, open_tiff
 
 tifffile = pytest.importorskip("tifffile", reason="tifffile is not installed")
 
@@ -172,6 +172,15 @@ def test_a_mask_in_the_file_says_which_pixels_have_no_data(dtype: str, bands: in
         require_equal(load_window(path, window, form), whole, window)
     for _, traits in (inspect_image(path), inspect_window(path, Window(0, 0, *SIZE, SIZE))):
         assert traits.missing == (is_valid == 0).mean()
+
+
+def test_rows_beyond_the_end_of_the_file_are_refused_before_any_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "image.tif", draw((*SIZE, 6), "uint16"))
+    with tifffile.TiffFile(path, mode="r+") as file:
+        for code in (257, 278):
+            file.pages.first.tags[code].overwrite(2**30)
+    with pytest.raises(DataError, match=r"image\.tif: the file is truncated"):
+        open_tiff(path)
 
 
 @pytest.mark.parametrize("code", [273, 279])

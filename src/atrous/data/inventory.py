@@ -302,17 +302,17 @@ def list_folder(
         hidden += [os.path.join(outer, name) for name in folders if name.startswith(".")]
         for name in names:
             path = os.path.join(outer, name)
-            is_image = os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+            is_image, is_file = os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES, os.path.isfile(path)
             if name.startswith("."):
                 hidden.append(path)
             elif exclusion.find_pattern(path) is not None:
                 if is_image and (key := wanted.find_key(os.path.join(inner, name))) is not None:
                     excluded.setdefault(prefix + key, []).append(path)
-            elif not os.path.exists(path) and os.path.islink(path):
+            elif not is_file and os.path.islink(path) and not os.path.exists(path):
                 links.append(path)
             elif not is_image:
                 foreign.append(path)
-            elif not os.path.isfile(path):
+            elif not is_file:
                 special.append(path)
             elif (key := wanted.find_key(os.path.join(inner, name))) is None:
                 unmatched.append(path)

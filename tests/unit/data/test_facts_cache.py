@@ -16,6 +16,7 @@ import atrous.data.facts_cache as module
 from atrous.core.errors import DataError
 from atrous.data.facts_cache import FactsCache, count_ids
 from atrous.images.decode import ImageHeader, load_stored_mask
+from atrous.images.stored_values import StoredMask
 
 AN_HOUR_AGO = time.time() - 3600
 
@@ -191,6 +192,20 @@ def test_a_mask_with_very_many_ids_is_not_remembered(tmp_path):
     with FactsCache(tmp_path / "cache") as cache:
         assert len(cache.read_mask(tmp_path / "m.png").counts) == 4096
     assert execute(tmp_path, "SELECT kind FROM facts") == []
+
+
+def test_pixels_inside_areas_are_counted_from_five_ids_on(tmp_path):
+    with FactsCache(tmp_path / "cache") as cache:
+        for num_ids, expected in ((4, {}), (5, dict.fromkeys(range(5), 1))):
+            mask = save(tmp_path / f"{num_ids}.png", np.arange(num_ids).repeat(2)[None].repeat(2, axis=0))
+            assert cache.read_mask(mask).solid == expected
+
+
+def test_an_id_beyond_the_palette_has_no_colour(tmp_path, monkeypatch):
+    stored = StoredMask(np.array([[0, 1], [2, 2]], np.uint8), "P", bytes((1, 2, 3, 4, 5, 6)))
+    monkeypatch.setattr(module, "load_stored_mask", lambda path, **options: stored)
+    with FactsCache(tmp_path / "cache") as cache:
+        assert cache.read_mask(save(tmp_path / "m.png")).colours == {0: 0x010203, 1: 0x040506}
 
 
 def fill(folder: Path, first: int) -> None:

@@ -25,7 +25,7 @@ from atrous.data.checks.survey import run_checks
 DISTINCT = 20
 MOST_BYTES = 1300
 """What a pair may take: its paths, its key, the facts of two files."""
-MOST_CALLS = {"stat": 10, "lstat": 0, "open": 2}
+MOST_CALLS = {"stat": 6, "lstat": 0, "open": 2}
 """How often the files of a pair may be looked at and opened, both together."""
 
 

@@ -115,6 +115,7 @@ def test_a_file_put_in_the_place_of_another_is_read_although_size_and_time_are_t
         "[STAMP,null]",
         '[STAMP,[[2,2],"L",[[0,Infinity]],[],[],"",[],""]]',
         '[STAMP,[[2,2],"L",[[0,-1],[3,5]],[],[],"",[],""]]',
+        '[STAMP,[[2,2],"L",[[0,0],[3,4]],[],[],"",[],""]]',
         '[STAMP,[[2,2],"L",[[0,1]],[],[],"",[],""]]',
     ],
 )
@@ -201,11 +202,17 @@ def test_pixels_inside_areas_are_counted_from_five_ids_on(tmp_path):
             assert cache.read_mask(mask).solid == expected
 
 
-def test_an_id_beyond_the_palette_has_no_colour(tmp_path, monkeypatch):
-    stored = StoredMask(np.array([[0, 1], [2, 2]], np.uint8), "P", bytes((1, 2, 3, 4, 5, 6)))
+@pytest.mark.parametrize(
+    ("stored", "colours"),
+    [
+        (StoredMask(np.array([[0, 1], [2, 2]], np.uint8), "P", bytes((1, 2, 3, 4, 5, 6))), {0: 0x010203, 1: 0x040506}),
+        (StoredMask(np.array([[-1, 0], [0, 0]]), "I", b""), {}),
+    ],
+)
+def test_an_id_that_is_not_in_the_palette_has_no_colour(tmp_path, monkeypatch, stored, colours):
     monkeypatch.setattr(module, "load_stored_mask", lambda path, **options: stored)
     with FactsCache(tmp_path / "cache") as cache:
-        assert cache.read_mask(save(tmp_path / "m.png")).colours == {0: 0x010203, 1: 0x040506}
+        assert cache.read_mask(save(tmp_path / "m.png")).colours == colours
 
 
 def fill(folder: Path, first: int) -> None:

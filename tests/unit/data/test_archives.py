@@ -3,13 +3,14 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import re
 import tarfile
 import zipfile
 
 import pytest
 
 from atrous.core.errors import DataError, UsageError
-from atrous.data.archives import iter_members
+from atrous.data.archives import iter_members, open_source
 
 FILES = {"a/one.txt": b"1" * 700, "a/b/two.bin": bytes(range(256)) * 2, "three": b"", "./four.txt": b"4"}
 NORMAL = {name.removeprefix("./"): content for name, content in FILES.items()}
@@ -150,3 +151,47 @@ def test_links_of_a_folder_are_followed_once(tmp_path):
     (tmp_path / "x" / "linked").symlink_to(tmp_path / "real")
     (tmp_path / "real" / "loop").symlink_to(tmp_path / "x")
     assert read_all(tmp_path / "x") == {"linked/a": b"1"}
+
+
+def test_files_that_a_program_added_to_a_zip_with_their_mode_are_read(tmp_path):
+    make("folder", tmp_path)
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for name in NORMAL:
+            archive.write(tmp_path / "x" / name, name)
+        archive.mkdir("empty")
+    assert read_all(tmp_path / "x.zip") == NORMAL
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_archive_of_too_many_members_is_refused(kind, tmp_path, monkeypatch):
+    source = make(kind, tmp_path)
+    monkeypatch.setattr("atrous.data.archives.MOST_MEMBERS", len(FILES))
+    assert read_all(source) == NORMAL
+    monkeypatch.setattr("atrous.data.archives.MOST_MEMBERS", len(FILES) - 1)
+    with pytest.raises(DataError, match="holds far more than its size allows"):
+        read_all(source)
+
+
+def test_a_file_with_holes_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"'a/one.txt' is a link, a device or a file with holes"):
+        read_all(save_tar(tmp_path / "x.tar", type=tarfile.GNUTYPE_SPARSE))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("names", [("a", "./a"), ("a", "a/b"), ("a/b", "a")])
+def test_two_members_that_are_one_file_are_refused(kind, names, tmp_path):
+    source = make(kind, tmp_path, dict.fromkeys(names, b"1"))
+    with pytest.raises(DataError, match="occurs twice"), open_source(source):
+        pass
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_archive_is_a_folder_for_a_while_that_errors_do_not_name(kind, tmp_path):
+    source = make(kind, tmp_path)
+    with open_source(source) as folder:
+        assert read_all(folder) == NORMAL
+    assert not folder.exists()
+    with pytest.raises(DataError, match=f"^{re.escape(str(source))}/three: is empty"), open_source(source) as folder:
+        raise DataError(f"{folder / 'three'}: is empty")
+    with open_source(tmp_path) as same:
+        assert same == tmp_path

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,14 @@ def test_of_files_with_one_name_the_excluded_one_goes_and_the_pair_stays(tmp_pat
     assert [(Path(pair.image).name, Path(pair.mask).name) for pair in inventory.pairs] == [("a.jpg", "a.png")]
     assert inventory.images_without_mask == inventory.masks_without_image == []
     assert {Path(file).name for file in inventory.images.excluded["b"]} == {"b.png"}
+
+
+@pytest.mark.parametrize(("unlabelled", "num_pairs"), [("error", 1), ("ignore", 1), ("background", 2)])
+def test_pairs_are_counted_as_they_are_listed(tmp_path, unlabelled, num_pairs):
+    touch(tmp_path, "images/a.png", "images/b.png", "masks/a.png", "masks/c.png")
+    (inventory,) = take_inventory([("", tmp_path / "images", tmp_path / "masks")])
+    inventory = replace(inventory, unlabelled=unlabelled)
+    assert inventory.num_pairs == len(inventory.pairs) == num_pairs
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ Shared = TypeVar("Shared")
 NOTHING: Mapping[int, int] = MappingProxyType({})
 """No numbers: one object for all masks, of which there may be a million."""
 
-_NAME = "facts-10.sqlite"
+_NAME = "facts-11.sqlite"
 _TABLE = "CREATE TABLE IF NOT EXISTS facts (folder BLOB, name BLOB, kind TEXT, row TEXT, UNIQUE (folder, name, kind))"
 _READ = "SELECT row FROM facts WHERE folder = ? AND name = ? AND kind = ?"
 _READ_ANY = "SELECT 1 FROM facts WHERE folder = ? LIMIT 1"

@@ -344,6 +344,15 @@ def colour_as_photos(root: Path) -> None:
         save(path, draw_noise(number))
 
 
+def colour_smoothly(root: Path) -> None:
+    """Masks in two colours whose edges are blends of both."""
+    for number, path in enumerate(list_masks(root)):
+        mask = np.zeros((64, 96, 3), np.uint8)
+        mask[10:40, 10 + number : 60] = (250, 30, 0)
+        save(path, Image.fromarray(mask).resize((48, 32), Image.Resampling.BICUBIC))
+        save(find_image(path), draw_noise(number, 32, 48, 3))
+
+
 def draw_photo(root: Path) -> None:
     name_nothing(root)
     save(first_mask(root), draw_noise(1, *SIZE))
@@ -498,6 +507,7 @@ CASES: dict[str, dict[str, Kind]] = {
         "without names": lambda root: (name_nothing(root), colour_masks(root, (9, 9, 9), (255, 0, 0), (0, 0, 1))),
         "sixty": colour_in_60,
         "photos": colour_as_photos,
+        "smooth": colour_smoothly,
         "more than named": lambda root: colour_masks(root, (0, 0, 0), (255, 0, 0), (0, 255, 0)),
     },
     "alpha-mask": {"RGBA": hide_in_alpha},
@@ -729,6 +739,21 @@ def test_what_nothing_solves_has_an_instruction_and_no_training(code, kind, root
     if found[0].severity == "error":
         assert printed.train(root) == DataError.exit_code
         assert found[0].fix.split(":")[0] in capsys.readouterr().err
+
+
+def test_no_fix_makes_a_class_of_what_may_be_unknown(root):
+    leave_all_void(root)
+    found = [finding for finding in check(root).findings if finding.code == "mostly-void"]
+    assert [(finding.severity, finding.settings) for finding in found] == [("warning", {"ignore": [255]})] * 2
+
+
+def test_blended_colours_become_the_nearer_one(root):
+    colour_smoothly(root)
+    (finding,) = [finding for finding in check(root).findings if finding.code == "colour-mask"]
+    table = finding.settings["colours"]
+    assert {*table.values()} == {0, 1}
+    assert len(table) > 4
+    assert all(number == (colour[0] > 125) for colour, number in table.items())
 
 
 @pytest.mark.parametrize(("code", "kind"), SINGLE)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from itertools import count
+from itertools import combinations, count
 from typing import Any
+
+import numpy as np
 
 from atrous.core.findings import Finding, shorten_list
 from atrous.core.labels import name_unnamed
@@ -21,6 +23,10 @@ FEWEST_LEVELS, LEVELS_SOLID = 20, 0.3
 """Ids of one mask, and the share of its pixels in areas of one id, from which and below which it is no mask at all."""
 MOST_COLOURS = 250
 """Colours of which a fix makes a table: more are blends or photos."""
+BLENDED_SHARE, BLENDED_ERROR, MOST_BLENDED = 0.05, 2.0, 24
+"""Most that a blended colour has of all pixels, how far its channels are from a blend, and colours that blend."""
+PALETTE_STEP = 32
+"""Channels of palettes such as VOC's are multiples of it."""
 MOST_MAPPED = 300
 """Objects that a fix maps to their class."""
 
@@ -43,8 +49,30 @@ def _propose_colours(survey: Survey) -> dict[str, Any]:
         totals.update(item.colours)
     if not totals or len(totals) > MOST_COLOURS or any(item.mask and not item.mask.colours for item in survey.items):
         return {}
-    order = sorted(totals, key=lambda colour: (colour != 0, -totals[colour], colour))
-    return _name_colours(survey, dict(zip(order, _list_ids(survey), strict=False)))
+    nearest = _find_blended(totals)
+    order = sorted(totals.keys() - nearest.keys(), key=lambda colour: (colour != 0, -totals[colour], colour))
+    ids = dict(zip(order, _list_ids(survey), strict=False))
+    return _name_colours(survey, ids | {colour: ids[near] for colour, near in sorted(nearest.items())})
+
+
+def _find_blended(totals: Mapping[int, int]) -> dict[int, int]:
+    """Return the colours that are blends of two others, as at smoothed edges, each with the nearer one of the two.
+
+    Colours of palettes are blends of others by chance, mostly in steps of `PALETTE_STEP`.
+    """
+    found: dict[int, int] = {}
+    main: list[tuple[int, np.ndarray]] = []
+    for colour in sorted(totals, key=lambda colour: (-totals[colour], colour)):
+        values = np.array([*colour.to_bytes(3, "big")], float)
+        is_rare = totals[colour] < BLENDED_SHARE * sum(totals.values()) and bool((values % PALETTE_STEP).any())
+        for (one, first), (other, second) in combinations(main[:MOST_BLENDED], 2) if is_rare else ():
+            share = float((values - first) @ (second - first) / ((second - first) @ (second - first)))
+            if 0 < share < 1 and np.abs(first + share * (second - first) - values).max() <= BLENDED_ERROR:
+                found[colour] = one if share < 0.5 else other
+                break
+        else:
+            main.append((colour, values))
+    return found if len(found) >= FEWEST_BLENDS else {}
 
 
 def _list_ids(survey: Survey) -> Iterator[int]:
@@ -121,8 +149,9 @@ def find_blends(survey: Survey, item: ItemFacts) -> list[int]:
     """
     if item.mask is None:
         return []
-    thin = find_thin(item.mask) - {*survey.splits[0].label_space.ignored_ids}
-    main = [number for number in item.mask.counts if number not in thin]
+    ignored = {*survey.splits[0].label_space.ignored_ids}  # void is at the edge of thin classes without blends
+    thin = find_thin(item.mask) - ignored
+    main = [number for number in item.mask.counts if number not in thin and number not in ignored]
     blends = sorted(number for number in thin if main and min(main) < number < max(main))
     return blends if len(blends) >= FEWEST_BLENDS else []
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from itertools import count
-from typing import Any
 
 from atrous.core.findings import Finding, shorten_list
 from atrous.core.words import describe_count, spell_command
@@ -68,11 +66,16 @@ def check_mostly_void(survey: Survey) -> Iterator[Finding]:
             continue  # which check_no_labelled_pixel says
         if void > VOID_SHARE_OF_ALL * total:
             message = f"{split.name}: {100 * void / total:.0f} % of all pixels have ignored ids"
+            if survey.is_ignore_given:
+                yield Finding(
+                    "mostly-void", "note", max(1, len(files)), f"{message}, as data.ignore says", tuple(files)
+                )
+                continue
             fix = (
                 "They are neither trained on nor scored. Look at some masks: if the ignored id shows what belongs to "
-                "no class, it is the background; if it means 'unknown', nothing has to be done."
+                "no class, map it to the id of a background in data.label_map; if it means 'unknown', name it."
             )
-            settings = _name_void(survey)
+            settings = {"ignore": [*ignored]}
             yield Finding("mostly-void", "warning", max(1, len(files)), message, tuple(files), fix, settings)
         elif lines:
             message = (
@@ -80,19 +83,3 @@ def check_mostly_void(survey: Survey) -> Iterator[Finding]:
             )
             fix = "Label more of these images, or leave them out."
             yield Finding("mostly-void", "warning", len(lines), message, tuple(files), fix, survey.exclude(files))
-
-
-def _name_void(survey: Survey) -> dict[str, Any]:
-    """Return the settings that make the ignored id the background; none where several ids are ignored."""
-    space = survey.splits[0].label_space
-    present = {number for split in survey.splits for number in split.sum_pixels()}
-    ignored = sorted(present & {*space.ignored_ids})
-    if len(ignored) != 1:
-        return {}
-    classes = dict(zip(space.ids, space.names, strict=True))
-    named = [number for number, name in classes.items() if name.lower() == "background"]
-    free = next(number for number in count() if number not in classes and number not in space.ignored_ids)
-    background = named[0] if named else free
-    rest = [number for number in space.ignored_ids if number != ignored[0]]
-    mapped = {"label_map": {ignored[0]: background}} if ignored[0] != background else {}
-    return {**mapped, "classes": dict(sorted((classes | {background: "background"}).items())), "ignore": rest}

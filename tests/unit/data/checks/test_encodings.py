@@ -15,7 +15,7 @@ from atrous.data.pairs import PairDataset
 SPACE = LabelSpace(("road", "car"), (0, 200))
 
 
-def check(folder, masks, space=SPACE) -> dict[str, Finding]:
+def check(folder, masks, space=SPACE, *, named=True) -> dict[str, Finding]:
     pairs = []
     for number, mask in enumerate(masks):
         image, path = folder / f"{number}.jpg", folder / f"{number}.png"
@@ -25,7 +25,7 @@ def check(folder, masks, space=SPACE) -> dict[str, Finding]:
     dataset = PairDataset("mine train", space, tuple(pairs))
     with FactsCache(folder / "cache") as cache:
         facts = read_facts(dataset, cache)
-    findings = run_checks(Survey(train=facts, are_classes_named=True, root=folder))
+    findings = run_checks(Survey(train=facts, are_classes_named=named, root=folder))
     return {finding.code: finding for finding in findings}
 
 
@@ -59,6 +59,15 @@ def test_thin_objects_are_no_blends(tmp_path):
         mask[row : row + 2] = 60 + number
     space = LabelSpace(tuple("abcdefg"), (0, 50, 51, 60, 61, 62, 200))
     assert "interpolated-mask" not in check(tmp_path, [Image.fromarray(mask)], space)
+
+
+def test_thin_classes_beside_void_are_no_blends_and_no_masks_of_two_values(tmp_path):
+    mask = np.zeros((60, 80), np.uint8)
+    mask[:, :40] = 255
+    for number in (1, 2, 3):
+        mask[5 * number, 45:70] = number
+    found = check(tmp_path, [Image.fromarray(mask)] * 4, LabelSpace(("ground", "a", "b", "c")), named=False)
+    assert not {"interpolated-mask", "binary-255"} & {*found}
 
 
 def test_palettes_in_another_order_are_found(tmp_path):

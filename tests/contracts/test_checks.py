@@ -753,7 +753,7 @@ def test_blended_colours_become_the_nearer_one(root):
     table = finding.settings["colours"]
     assert {*table.values()} == {0, 1}
     assert len(table) > 4
-    assert all(number == (colour[0] > 125) for colour, number in table.items())
+    assert all(number == (colour[0] >= 125) for colour, number in table.items())
 
 
 @pytest.mark.parametrize(("code", "kind"), SINGLE)

@@ -25,6 +25,10 @@ MOST_COLOURS = 250
 """Colours of which a fix makes a table: more are blends or photos."""
 BLENDED_SHARE, BLENDED_ERROR, MOST_BLENDED = 0.05, 2.0, 24
 """Most that a blended colour has of all pixels, how far its channels are from a blend, and colours that blend."""
+FEWEST_GREYS = 16
+"""Levels of grey that are blends rather than classes."""
+OVERSHOOT = 0.1
+"""Part of the step between two colours by which a sharp interpolation goes beyond them."""
 PALETTE_STEP = 32
 """Channels of palettes such as VOC's are multiples of it."""
 MOST_MAPPED = 300
@@ -67,11 +71,17 @@ def _find_blended(totals: Mapping[int, int]) -> dict[int, int]:
         is_rare = totals[colour] < BLENDED_SHARE * sum(totals.values()) and bool((values % PALETTE_STEP).any())
         for (one, first), (other, second) in combinations(main[:MOST_BLENDED], 2) if is_rare else ():
             share = float((values - first) @ (second - first) / ((second - first) @ (second - first)))
-            if 0 < share < 1 and np.abs(first + share * (second - first) - values).max() <= BLENDED_ERROR:
+            if (
+                -OVERSHOOT < share < 1 + OVERSHOOT
+                and np.abs(first + share * (second - first) - values).max() <= BLENDED_ERROR
+            ):
                 found[colour] = one if share < 0.5 else other
                 break
         else:
             main.append((colour, values))
+    greys = [colour for colour in found if colour % 0x10101 == 0]
+    if len(greys) < FEWEST_GREYS:  # classes may be some levels of grey
+        found = {colour: near for colour, near in found.items() if colour not in greys}
     return found if len(found) >= FEWEST_BLENDS else {}
 
 

@@ -6,6 +6,7 @@ from PIL import Image
 
 from atrous.core.findings import Finding
 from atrous.core.labels import LabelSpace
+from atrous.data.checks.encodings import _find_blended
 from atrous.data.checks.survey import Survey, run_checks
 from atrous.data.facts import read_facts
 from atrous.data.facts_cache import FactsCache
@@ -96,3 +97,12 @@ def test_encodings_are_told_by_what_is_in_the_file(tmp_path):
     codes = {finding.code for finding in run_checks(Survey(train=facts, are_classes_named=True))}
     assert "lossy-mask" in codes
     assert "unreadable-mask" not in codes
+
+
+def test_classes_in_shades_of_grey_or_in_steps_of_a_palette_are_no_blends():
+    greys = {(level << 16) + (level << 8) + level: 10 for level in (50, 100, 150, 200)}
+    palette = {64 << 16: 10, 128 << 16: 500, 192 << 16: 10, 64 << 8: 10, 128 << 8: 500, 64 << 16 | 64 << 8: 10}
+    for table in (greys, palette):
+        assert _find_blended({0: 10_000, 0xFFFFFF: 5_000} | table) == {}
+    smooth = {level << 16: 10 for level in (10, 90, 200)}
+    assert _find_blended({0: 10_000, 255 << 16: 5_000} | smooth) == {10 << 16: 0, 90 << 16: 0, 200 << 16: 255 << 16}

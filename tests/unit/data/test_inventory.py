@@ -33,12 +33,27 @@ def test_an_exclusion_is_the_end_of_a_path_inside_the_data(pattern, matching, ot
 
 
 def test_of_files_with_one_name_the_excluded_one_goes_and_the_pair_stays(tmp_path):
-    touch(tmp_path, "images/a.png", "images/a.jpg", "masks/a.png", "images/b.png", "masks/b.png")
+    touch(tmp_path, "images/a.png", "images/a.jpg", "masks/a.png", "images/b.png", "images/b.jpg", "masks/b.png")
     exclusion = Exclusion(tmp_path, ("images/a.png", "masks/b.png"))
     (inventory,) = take_inventory([("", tmp_path / "images", tmp_path / "masks")], exclusion)
     assert [(Path(pair.image).name, Path(pair.mask).name) for pair in inventory.pairs] == [("a.jpg", "a.png")]
     assert inventory.images_without_mask == inventory.masks_without_image == []
-    assert {Path(file).name for file in inventory.images.excluded["b"]} == {"b.png"}
+    assert {Path(file).name for file in inventory.images.excluded["b"]} == {"b.jpg", "b.png"}
+    assert not inventory.images.doubled.keys() & {"a", "b"}
+
+
+def test_keys_of_all_files_begin_as_those_of_their_split(tmp_path):
+    touch(
+        tmp_path, *(f"{kind}/{name}" for kind in ("images", "masks") for name in ("a.png", "b.png", "b.tif", "c.png"))
+    )
+    both = tmp_path / "images", tmp_path / "masks"
+    (inventory,) = take_inventory([("train/", *both)], Exclusion(tmp_path, ("masks/c.png",)))
+    for listing in (inventory.images, inventory.masks):
+        found = [{*listing.files}, {*listing.doubled}, {*listing.excluded}]
+        assert found == [{"train/a", "train/b"}, {"train/b"}, {"train/c"}]
+    kept = inventory.keep("val/")
+    for listing in (kept.images, kept.masks):
+        assert [*listing.files, *listing.doubled, *listing.excluded] == []
 
 
 @pytest.mark.parametrize(("unlabelled", "num_pairs"), [("error", 1), ("ignore", 1), ("background", 2)])

@@ -18,7 +18,7 @@ from atrous.data.contracts import DataRequest
 from atrous.data.prepare.ade20k import Ade20kLayout
 from atrous.data.prepare.camvid import CamvidLayout
 from atrous.data.prepare.cityscapes import CityscapesLayout
-from atrous.data.prepare.preparation import prepare_dataset
+from atrous.data.prepare.preparation import Preparation, prepare_dataset
 from atrous.data.prepare.voc import VocLayout
 
 VOC_KEYS = {"train": ["2007_000032", "2007_000039"], "val": ["2007_000033"]}
@@ -308,3 +308,10 @@ def test_official_numbers_are_those_that_are_published():
     assert count("cityscapes") == {"train": 2975, "val": 500, "test": 1525}
     assert count("ade20k") == {"train": 20210, "val": 2000}
     assert count("camvid") == {"train": 367, "val": 101, "test": 233}
+
+
+@pytest.mark.parametrize(("out", "written"), [(Path("voc"), "voc"), (None, None)])
+def test_a_preparation_as_data_says_where_it_is(out, written):
+    found = Preparation("voc", out, {"train": 2}, num_files=4, num_kept=1, num_bytes=9)
+    splits = {"train": 2}
+    assert found.to_json() == {"name": "voc", "out": written, "splits": splits, "files": 4, "kept": 1, "bytes": 9}

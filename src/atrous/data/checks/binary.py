@@ -73,9 +73,9 @@ def find_two_codings(survey: Survey) -> tuple[int, int] | None:
     if (high in space.ids and survey.are_classes_named) or (high in space.ignored_ids and survey.is_ignore_given):
         return None
     fewest = max(FEWEST_CODED, CODED_SHARE * len(survey.items))
-    held = [{*item.mask.counts} for item in survey.items if item.mask]
+    held = Counter(frozenset(item.mask.counts) for item in survey.items if item.mask)
     is_either = not any({low, high} <= ids for ids in held)
-    return (low, high) if is_either and min(held.count({0, low}), held.count({0, high})) >= fewest else None
+    return (low, high) if is_either and min(held[frozenset({0, low})], held[frozenset({0, high})]) >= fewest else None
 
 
 def find_thin(mask: MaskFacts) -> set[int]:

@@ -8,9 +8,11 @@ import pytest
 
 from atrous.core.errors import DataError, UsageError
 from atrous.core.labels import LabelSpace
-from atrous.data.facts import describe_size_mismatch, iter_threads, read_facts
-from atrous.data.facts_cache import FactsCache
+from atrous.data.facts import DatasetFacts, ItemFacts, describe_size_mismatch, iter_threads, join_blocks, read_facts
+from atrous.data.facts_cache import FactsCache, MaskFacts
 from atrous.images.decode import ImageHeader
+from atrous.images.traits import ImageTraits
+from atrous.images.windows import Window
 
 
 def test_a_mask_of_the_unrotated_image_is_named_as_such():
@@ -90,3 +92,32 @@ def test_threads_keep_order_and_leave_none_behind():
     before = threading.active_count()
     assert list(iter_threads(lambda number: number * number, range(6))) == [0, 1, 4, 9, 16, 25]
     assert threading.active_count() == before
+
+
+def test_the_blocks_of_a_raster_are_joined_to_one_item():
+    windows = [Window(0, 0, 4, 3, (4, 4)), Window(0, 3, 4, 1, (4, 4))]
+    damaged = DataError("cut off")
+    traits = [
+        ImageTraits((1, 1, 1), 40, 16, 900, values=((2, 8), (1, 5)), missing=0.0),
+        ImageTraits((1, 1, 1), 60, 16, 700, values=((3, 9), (0, 4)), missing=1.0),
+    ]
+    items = [
+        ItemFacts(
+            f"r{window.label}",
+            "r.tif",
+            "m.tif",
+            ImageHeader(window.height, window.width, "I;16", False),
+            MaskFacts(window.size, {number: window.height * window.width - 2, 7: 2}, digest=f"m{number}"),
+            damaged if number else None,
+            digest=f"d{number}",
+            traits=own,
+            window=window,
+        )
+        for number, (window, own) in enumerate(zip(windows, traits, strict=True))
+    ]
+    (whole,) = join_blocks(DatasetFacts("x", LabelSpace(("a",)), tuple(items))).items
+    assert (whole.key, whole.image, whole.image_error) == ("r", ImageHeader(4, 4, "I;16", False), damaged)
+    assert (whole.digest, whole.mask.digest) == ("d0 d1", "m0 m1")
+    assert (whole.mask.size, whole.mask.counts) == ((4, 4), {0: 10, 1: 2, 7: 4})
+    assert (whole.traits.brightest, whole.traits.peak, whole.traits.missing) == (60, 900, 0.25)
+    assert whole.traits.values == ((2, 9), (0, 5))

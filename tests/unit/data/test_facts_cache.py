@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 import atrous.data.facts_cache as module
@@ -17,6 +18,7 @@ from atrous.core.errors import DataError
 from atrous.data.facts_cache import FactsCache, count_ids
 from atrous.images.decode import ImageHeader, load_stored_mask
 from atrous.images.stored_values import StoredMask
+from atrous.images.windows import Window
 
 AN_HOUR_AGO = time.time() - 3600
 
@@ -213,6 +215,25 @@ def test_an_id_that_is_not_in_the_palette_has_no_colour(tmp_path, monkeypatch, s
     monkeypatch.setattr(module, "load_stored_mask", lambda path, **options: stored)
     with FactsCache(tmp_path / "cache") as cache:
         assert cache.read_mask(save(tmp_path / "m.png")).colours == colours
+
+
+def test_facts_of_each_window_of_a_file_are_its_own(tmp_path):
+    values = np.arange(64, dtype=np.uint8).reshape(8, 8) // 16 * 60
+    tifffile.imwrite(tmp_path / "m.tif", values, tile=(16, 16))
+    os.utime(tmp_path / "m.tif", (AN_HOUR_AGO, AN_HOUR_AGO))
+    windows = [Window(top, 0, 2, 8, (8, 8)) for top in (0, 2, 4, 6)]
+    for _ in range(2):
+        with FactsCache(tmp_path / "cache") as cache:
+            masks = [cache.read_mask(tmp_path / "m.tif", window) for window in windows]
+            images = [cache.read_image(tmp_path / "m.tif", window) for window in windows]
+        assert [mask.counts for mask in masks] == [{value: 16} for value in (0, 60, 120, 180)]
+        assert [traits.brightest for _, traits, _ in images] == [0, 60, 120, 180]
+        digests = [mask.digest for mask in masks]
+        assert digests == [digest for *_, digest in images]
+        assert len({*digests}) == len(windows)
+        assert {digest.removesuffix(each.label) for digest, each in zip(digests, windows, strict=True)} == {
+            FactsCache(tmp_path / "other").read_digest(tmp_path / "m.tif")
+        }
 
 
 def fill(folder: Path, first: int) -> None:

@@ -6,18 +6,20 @@ Pillow decodes it, or says what is wrong with it.
 
 from __future__ import annotations
 
+import importlib
 import math
 import re
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 try:
-    from zlib_ng import zlib_ng as zlib
+    zlib: Any = importlib.import_module("zlib_ng.zlib_ng")
 except ImportError:  # slower
-    import zlib
+    zlib = importlib.import_module("zlib")
 
 _JFIF = b"\xff\xd8\xff\xe0\0\x10JFIF\0"
 _SCAN, _END, _FRAME = b"\xff\xda", b"\xff\xd9", b"\xff\xc0"

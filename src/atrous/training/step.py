@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,9 @@ from atrous.networks.segmenter import Segmenter
 from atrous.training.norm import start_training
 from atrous.training.task import TrainingTask
 from atrous.training.world import World
+
+BACKWARD = threading.Lock()
+"""Held during a backward pass: Lightning has one variable, for all threads, that says whether it runs one."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,8 @@ class Step:
         for images, labels in moved:
             share = self.task(images.contiguous(memory_format=torch.channels_last), labels, weight)
             # Gradients are averaged over processes, and shares of one loss have to be added up.
-            self.fabric.backward(share * self.world.size)
+            with BACKWARD:
+                self.fabric.backward(share * self.world.size)
             loss += share.item()
         loss = self.world.reduce(torch.tensor(loss, dtype=torch.float64)).item()
         parameters = [p for p in self.network.parameters() if p.grad is not None]

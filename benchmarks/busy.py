@@ -100,10 +100,8 @@ def measure_here(work: str, seconds: float) -> float:
 def measure(work: str, bound: str, seconds: float) -> float:
     """Return the median seconds of a work in a process with a bound."""
     environment = {name: value for name, value in os.environ.items() if name not in OWN_SETTINGS}
-    environment |= {} if bound == "default" else {SETTING: bound}
-    if bound == "passive":
-        environment = environment | {"OMP_WAIT_POLICY": "passive"}
-        del environment[SETTING]
+    if bound != "default":
+        environment["OMP_WAIT_POLICY" if bound == "passive" else SETTING] = bound
     command = [sys.executable, __file__, "--work", work, "--seconds", str(seconds)]
     found = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     return float(found.stdout.split()[-1])
@@ -127,7 +125,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", default=",".join(WORKS), help=f"any of {', '.join(WORKS)}")
     parser.add_argument("--smoke", action="store_true", help="one work and two bounds, to test the script")
     parser.add_argument("--work", default="", help=argparse.SUPPRESS)
-    parser.add_argument("--seconds", type=float, default=SECONDS, help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="least time of the runs in a process")
 
 
 def main() -> None:

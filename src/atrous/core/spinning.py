@@ -1,8 +1,8 @@
 """How long threads that wait for each other spin before they sleep: bounded by the command line, before torch loads.
 
 PyTorch's threads meet after every operation, and GNU's OpenMP lets those that wait spin for about 300,000 turns. Beside
-another busy process that takes most of the time of both; to sleep at once takes as much on an idle machine. A bounded
-spin costs little on either, see docs/performance.md. A turn is one pause instruction.
+another busy process they hold the core that the others wait for. How much several bounds cost and save on an idle and
+on a busy machine is in docs/performance.md. A turn is one pause instruction.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 TURNS, TURNS_OF_BUSY = 20_000, 1_000
 """Turns of waiting threads, on an idle machine and beside other programs."""
 BUSY_LOAD = 0.7
-"""Programs at work in the last minute, for each core, from which on a machine counts as busy."""
+"""Programs at work in the last minute, for each core of the machine, from which on it counts as busy."""
 SETTING = "GOMP_SPINCOUNT"
 OWN_SETTINGS = (SETTING, "OMP_WAIT_POLICY", "KMP_BLOCKTIME")
 """Variables by which people choose this themselves."""
@@ -36,7 +36,9 @@ def describe_spinning() -> str:
         return f"waiting threads: {own}"
     if not _has_gnu_openmp():
         return "waiting threads: default"
-    return f"waiting threads: default, slow beside other programs; set {SETTING}={TURNS} before torch is imported"
+    return (
+        f"waiting threads: default, slow beside other programs; set {SETTING}={TURNS_OF_BUSY} before torch is imported"
+    )
 
 
 def _has_gnu_openmp() -> bool:
@@ -45,4 +47,4 @@ def _has_gnu_openmp() -> bool:
 
 
 def _is_busy() -> bool:
-    return os.getloadavg()[0] > BUSY_LOAD * len(os.sched_getaffinity(0))
+    return os.getloadavg()[0] > BUSY_LOAD * (os.cpu_count() or 1)

@@ -24,16 +24,16 @@ def computes_bf16(device_type: str) -> bool:
 
 
 def describe_slow_precision(precision: str, device_type: str) -> Note | None:
-    """Return a note where a precision was chosen by name that the device does not compute in hardware; else None.
+    """Return a note on bf16, chosen by name, on a CPU without instructions for it; else None.
 
     Args:
         precision: fp32, bf16 or another one.
         device_type: As for `computes_bf16`.
     """
-    if precision != "bf16" or computes_bf16(device_type):
+    if precision != "bf16" or device_type != "cpu" or computes_bf16(device_type):
         return None
-    what = "CPU has no instructions for it (avx512_bf16)" if device_type == "cpu" else f"{device_type} device lacks it"
-    return Note("bf16-slow", f"precision bf16: this {what}, and takes several times as long as in fp32")
+    message = "this CPU has no instructions for it (avx512_bf16): PyTorch takes several times as long as in fp32"
+    return Note("bf16-slow", f"precision bf16: {message}")
 
 
 def choose_precision(card: ModelCard, device_type: str) -> str:

@@ -18,9 +18,10 @@ from atrous.networks.layers.atrous import LIBRARY, Taps, Way, Ways
 Kind = Literal["amx", "avx512", "avx2", "other"]
 """Kind of a CPU, by what its fastest kernels use."""
 MOST_SEEN, MOST_SEEN_OF_SMALL = 0.8, 0.5
-"""Mean share of the map that a tap sees, above which oneDNN's weight gradient is as fast as by tap (AVX512, AMX)."""
+"""Mean share of the map that a tap sees, above which oneDNN's weight gradient is as fast as by tap; the latter of maps
+smaller than `LARGE_MAP` (AVX512)."""
 LARGE_MAP = 4000
-"""Cells of a map from which on a product for each tap is large enough to be fast (AVX512, AMX)."""
+"""Cells of a map from which on a product for each tap is large enough to be fast (AVX512)."""
 FARTHEST_PADDING = 4
 """Padding in cells up to which oneDNN has fast kernels for atrous convolutions, depthwise (AVX) or bf16 (AMX)."""
 SMALLEST_PHASE = 4
@@ -86,7 +87,8 @@ def _choose_for_weight(taps: Taps, cells: tuple[int, int], *, is_narrow: bool, k
     # In fp32, oneDNN is as slow on large maps, and the phases are small ones.
     if kind == "avx512" and is_large and not is_narrow and max(taps.rate) > 1 and _has_large_phases(taps, cells):
         return "phases"
-    return "taps" if taps.compute_seen(cells) <= (MOST_SEEN if is_large else MOST_SEEN_OF_SMALL) else "library"
+    most_seen = MOST_SEEN_OF_SMALL if kind == "avx512" and not is_large else MOST_SEEN
+    return "taps" if taps.compute_seen(cells) <= most_seen else "library"
 
 
 def _has_large_phases(taps: Taps, cells: tuple[int, int]) -> bool:

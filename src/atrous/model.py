@@ -23,6 +23,7 @@ from atrous.core.words import describe_count
 from atrous.data.classes import name_classes
 from atrous.inference import BACKENDS
 from atrous.inference.build import build_labeller
+from atrous.inference.convolutions import ConvolutionWays, list_convolutions
 from atrous.inference.engine import Engine
 from atrous.inference.exported import ExportedFile, is_exported, read_file
 from atrous.inference.folders.predict import predict
@@ -259,6 +260,30 @@ class Model:
             send_message(on_message, slow)
         return build_labeller(
             self.engine, self.label_space, options or InferenceOptions(), precision=precision, on_message=on_message
+        )
+
+    def list_convolutions(
+        self, size: tuple[int, int], *, output_stride: int | None = None
+    ) -> tuple[ConvolutionWays, ...]:
+        """Return which way each atrous convolution is computed here, and its gradients in a training, and why.
+
+        Args:
+            size: Height and width of an image in pixels.
+            output_stride: Input resolution / feature resolution. Default: the model's.
+        Raises:
+            ConfigError: The network cannot have the output stride, or the backend not the precision.
+            UsageError: The model is an exported file.
+        """
+        precision = self._choose_precision(None) if self.opening.precision == "auto" else self.opening.precision
+        network = self.network
+        self.engine.require_precision(precision)
+        return list_convolutions(
+            network,
+            size,
+            precision=precision,
+            device=self.engine.device,
+            output_stride=output_stride,
+            is_plain=self.engine.backend != "torch",
         )
 
     def _choose_precision(self, on_message: MessageCallback | None) -> Literal["fp32", "bf16"]:

@@ -29,6 +29,10 @@ def run(
     rounds: Annotated[
         int, typer.Option("--rounds", min=1, help="Timed runs per candidate, after two for warm-up.")
     ] = 10,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Time nothing: show how each atrous convolution is computed here, and why."),
+    ] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Write bench.json and bench.png into this folder.")] = None,
     device: DeviceOption = None,
     data_root: DataRootOption = None,
@@ -45,6 +49,14 @@ def run(
     """
     wanted = [parse_size(word) for word in sizes.split(",")]
     strides = [None] if output_strides is None else [_parse_stride(word) for word in output_strides.split(",")]
+    if explain:
+        from atrous.cli.bench_explanation import explain_models
+
+        if data is not None or out is not None:
+            raise UsageError("--explain times nothing", "Remove --data and --out.")
+        opening = {"device": device or "auto", "trust": trust}
+        words = precisions.split(","), backends.split(",")
+        return explain_models(models, wanted, strides, *words, opening=opening, quiet=quiet, json=json)
     from atrous.cli.console import open_display, print_json, show_loading
     from atrous.core.data_source import require_source
     from atrous.core.output_folder import require_folder

@@ -10,6 +10,7 @@ import functools
 import itertools
 import os
 from pathlib import Path
+from typing import Literal
 
 from atrous.core.errors import UsageError
 
@@ -17,6 +18,9 @@ CGROUP = Path("/sys/fs/cgroup")
 """Where Linux lists the limits of groups of processes; the group at the top is the container, if there is one."""
 PROC = Path("/proc")
 """Where Linux describes the machine."""
+
+Kind = Literal["amx", "avx512", "avx2", "other"]
+"""Kind of a CPU, by what its fastest kernels use."""
 
 _LAUNCHERS = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 """Variables in which torchrun, mpirun and srun tell each process how many of them they started."""
@@ -95,6 +99,16 @@ def find_cpu_features() -> frozenset[str]:
     if onednn in ("AVX512_CORE", "AVX512_CORE_VNNI"):
         return frozenset(flag for flag in flags if flag not in ("avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8"))
     return flags
+
+
+def find_cpu_kind() -> Kind:
+    """Return the kind of this machine's CPU."""
+    features = find_cpu_features()
+    if "amx_bf16" in features:
+        return "amx"
+    if "avx512f" in features:
+        return "avx512"
+    return "avx2" if "avx2" in features else "other"
 
 
 def compute_total_bytes() -> int:

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
-from atrous.core.machine import count_usable_cores, find_memory_mib
+from atrous.core.machine import count_usable_cores, find_cpu_kind, find_memory_mib
 
 _PACKAGES = ("atrous", "torch", "torchvision", "lightning", "timm", "numpy", "opencv-python-headless", "pillow")
 
@@ -65,9 +65,10 @@ def _run_git(root: Path, *arguments: str) -> str:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return processor, usable cores, usable memory in MiB and the operating system."""
+    """Return processor, its kind, usable cores, usable memory in MiB and the operating system."""
     return {
         "processor": _try(_find_processor),
+        "cpu_kind": _try(find_cpu_kind),
         "cores": _try(count_usable_cores),
         "memory_mib": _try(find_memory_mib),
         "system": f"{platform.system()} {platform.machine()}",

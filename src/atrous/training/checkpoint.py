@@ -65,8 +65,8 @@ class Checkpoint:
         network: The network's tensors.
         averaged: The averaged network's tensors.
         optimizer: The optimiser's state dict.
-        record: Plain values: the plan, the state, the rows of metrics.csv, the hash of the data, and the settings that
-            a resumed run has to keep.
+        record: Plain values: the plan, the state, the rows of metrics.csv, the hash of the data, how convolutions were
+            computed, and the settings that a resumed run has to keep.
     """
 
     step: int

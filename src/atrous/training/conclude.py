@@ -15,6 +15,7 @@ from atrous.core.provenance import collect_provenance, collect_versions
 from atrous.core.records import Note, Scores, list_notes
 from atrous.core.words import describe_count
 from atrous.data.rare import describe_seen
+from atrous.inference.convolutions import describe_convolutions
 from atrous.networks.model_file import ModelCard, find_input_form, load_model, save_model
 from atrous.training.outlook import describe_outlook
 from atrous.training.prepare import Training
@@ -65,6 +66,7 @@ def conclude_training(training: Training, *, interrupted: bool) -> dict[str, Any
         "model": training.config.model.model_dump(mode="json"),
         "label_space": training.splits.val.label_space.to_json(),
         "training": _describe(training, interrupted=interrupted),
+        "convolutions": [each.to_json() for each in training.convolutions],
         "data_fingerprint": training.fingerprint,
         "examples": examples,
         **collect_provenance(),
@@ -114,6 +116,7 @@ def _describe(training: Training, *, interrupted: bool) -> dict[str, Any]:
         "data_wait_fraction": training.wait.share,
         "seed": training.config.training.seed,
         "precision": str(training.step.fabric.strategy.precision.precision),
+        "computed": describe_convolutions(training.convolutions),
         "best_step": state.best_step,
         "parameters": sum(p.numel() for p in training.network.parameters()),
         "interrupted": interrupted,

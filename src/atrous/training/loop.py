@@ -13,6 +13,7 @@ from atrous.core.records import Scores
 from atrous.core.seeds import compute_step_seed
 from atrous.data.build import build_loader
 from atrous.data.sampling import Batch
+from atrous.inference.convolutions import describe_convolutions
 from atrous.networks.model_file import save_model
 from atrous.training.checkpoint import Checkpoint, TrainState, save_checkpoint
 from atrous.training.conclude import build_card
@@ -151,6 +152,7 @@ def _save(training: Training) -> None:
             "rows": training.journal.rows,
             "trackers": training.journal.trackers.run_ids,
             "data": training.fingerprint,
+            "convolutions": describe_convolutions(training.convolutions),
             "settings": dict(training.settings),
         },
     )

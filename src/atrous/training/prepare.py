@@ -28,6 +28,7 @@ from atrous.data.rare import plan_rare_crops
 from atrous.data.samples import find_form, find_window, read_sample
 from atrous.data.sampling import Batch
 from atrous.data.statistics import MaskStatistics, compute_class_weights
+from atrous.inference.convolutions import ConvolutionWays, describe_convolutions, list_convolutions
 from atrous.inference.precision import computes_bf16, describe_slow_precision
 from atrous.losses.build import build_loss
 from atrous.networks.contracts import AtrousPlan, count_cells
@@ -77,6 +78,7 @@ class Training:
         state: Where the training stands; changes with every step.
         workers: Processes that read images.
         cache_bytes: Memory for decoded images, of all these processes together.
+        convolutions: How the atrous convolutions of a step are computed here.
         wait: Seconds that steps waited for images; grows with every step.
         started: `time.monotonic()` at the start of this sitting.
     """
@@ -98,6 +100,7 @@ class Training:
     state: TrainState
     workers: int
     cache_bytes: int
+    convolutions: tuple[ConvolutionWays, ...]
     wait: DataWait
     started: float
 
@@ -149,9 +152,7 @@ def prepare_training(
     one_pass = list_pass(training, space, statistics)
     fabric = build_fabric(config)
     torch.manual_seed(training.seed)
-    spec = None if find_form(splits.train).is_photo else measure_input(splits.train, training.seed)
-    if spec is not None:
-        journal.log(Note("input-measured", describe_input(spec)))
+    spec = _measure_input(splits, training.seed, journal)
     network = _build_network(config, space.num_classes, spec, fabric, journal, with_weights=checkpoint is None)
     averaged = AveragedNetwork(network, training.ema_decay)
     validator = Validator(
@@ -159,11 +160,12 @@ def prepare_training(
     )
     journal.log(validator.describe_memory())
     journal.log(f"optimizer: {describe_rates(training, config.model.weights)}")
-    optimizer = build_optimizer(network, training, config.model.weights)
     task = build_task(training, network, space.names, statistics, journal.log)
+    optimizer = build_optimizer(network, training, config.model.weights)
     step = Step(training, world, fabric, network, *fabric.setup(task, optimizer))
     start_training(network, frozen_norms=training.norm == "frozen")
     require_memory(network, training, fabric)
+    convolutions = _list_convolutions(config, network, fabric, journal, checkpoint)
     state = TrainState()
     if checkpoint:
         with explain_damage(journal.run.checkpoint):
@@ -198,9 +200,19 @@ def prepare_training(
         state,
         workers,
         cache_bytes,
+        convolutions,
         DataWait(workers),
         started,
     )
+
+
+def _measure_input(splits: Splits, seed: int, journal: Journal) -> InputSpec | None:
+    """Return the statistics of images that are no photos, and report them; None for photos."""
+    if find_form(splits.train).is_photo:
+        return None
+    spec = measure_input(splits.train, seed)
+    journal.log(Note("input-measured", describe_input(spec)))
+    return spec
 
 
 def _build_network(
@@ -241,6 +253,21 @@ def _build_network(
         )
         journal.log(Note("few-values-per-norm", message))
     return network.to(memory_format=torch.channels_last)
+
+
+def _list_convolutions(
+    config: Config, network: Segmenter, fabric: Fabric, journal: Journal, checkpoint: Checkpoint | None
+) -> tuple[ConvolutionWays, ...]:
+    """Return how the convolutions of a step are computed here, and report it, also if the run began otherwise."""
+    size, precision = (config.training.crop, config.training.crop), _choose_precision(config, fabric.device)
+    found = list_convolutions(network, size, precision=precision, device=fabric.device, is_training=True)
+    described = describe_convolutions(found)
+    journal.log(described)
+    before = None if checkpoint is None else checkpoint.record.get("convolutions")
+    if before is not None and before != described:
+        message = f"the run began with {before}: from here on its results differ in their rounding"
+        journal.log(Note("other-convolutions", message))
+    return found
 
 
 def _plan(
@@ -312,15 +339,20 @@ def build_fabric(config: Config) -> Fabric:
         MachineError: The device is missing.
     """
     device = find_device(config.output.device)
-    precision = config.training.precision
-    if precision == "auto":
-        precision = "bf16" if computes_bf16(device.type) else "fp32"
+    precision = _choose_precision(config, device)
     with _quiet_lightning():
         return Fabric(
             accelerator=device.type,
             devices=1 if device.index is None else [device.index],
             precision="bf16-mixed" if precision == "bf16" else "32-true",
         )
+
+
+def _choose_precision(config: Config, device: torch.device) -> str:
+    precision = config.training.precision
+    if precision == "auto":
+        return "bf16" if computes_bf16(device.type) else "fp32"
+    return precision
 
 
 @contextmanager

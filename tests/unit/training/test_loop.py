@@ -14,6 +14,7 @@ from atrous.core.metrics_file import is_finished, load_metrics
 from atrous.core.run_folder import RunFolder
 from atrous.data.build import check_training_data
 from atrous.data.datasets.shapes import build_shapes
+from atrous.networks.layers import ways
 from atrous.networks.model_file import load_model, read_card
 from atrous.training.checkpoint import load_checkpoint
 from atrous.training.conclude import conclude_training
@@ -133,3 +134,19 @@ def test_bf16_on_a_cpu_without_it_is_noted(tmp_path, precision, is_noted, monkey
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     training = prepare(tmp_path, **{"training.precision": precision})
     assert ("bf16-slow" in [note.code for note in training.journal.notes]) == is_noted
+
+
+def test_how_convolutions_are_computed_is_recorded_and_compared(tmp_path, monkeypatch):
+    options = {"model.name": "deeplabv3-tiny", "model.head": {"rates": (1, 2)}}
+    monkeypatch.setattr(ways, "KIND", "avx2")
+    training = prepare(tmp_path, **options)
+    run_steps(training)
+    metrics = conclude_training(training, interrupted=False)
+    assert "weight gradient" in metrics["training"]["computed"]
+    assert [each["rate"] for each in metrics["convolutions"]][-1] == (2, 2)
+    checkpoint = load_checkpoint(training.run.checkpoint)
+    again = prepare(tmp_path, checkpoint=checkpoint, **options)
+    assert "other-convolutions" not in [note.code for note in again.journal.notes]
+    monkeypatch.setattr(ways, "KIND", "other")
+    [note] = [each for each in prepare(tmp_path, checkpoint=checkpoint, **options).journal.notes if "conv" in each.code]
+    assert str(note).startswith("the run began with convolutions on avx2: ")

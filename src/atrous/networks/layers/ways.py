@@ -7,16 +7,12 @@ and for AMX off figures of docs/decisions/019.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
-from atrous.core.machine import find_cpu_features
-from atrous.networks.layers.atrous import LIBRARY, Taps, Way, Ways
+from atrous.core.machine import Kind, find_cpu_kind
+from atrous.networks.layers.atrous import Taps, Way, Ways
 
-Kind = Literal["amx", "avx512", "avx2", "other"]
-"""Kind of a CPU, by what its fastest kernels use."""
 MOST_SEEN, MOST_SEEN_OF_SMALL = 0.8, 0.5
 """Mean share of the map that a tap sees, above which oneDNN's weight gradient is as fast as by tap; the latter of maps
 smaller than `LARGE_MAP` (AVX512)."""
@@ -26,19 +22,20 @@ FARTHEST_PADDING = 4
 """Padding in cells up to which oneDNN has fast kernels for atrous convolutions, depthwise (AVX) or bf16 (AMX)."""
 SMALLEST_PHASE = 4
 """Cells along a side of a phase, below which the many small phases cost more than they save (AVX512)."""
-
-
-def find_kind() -> Kind:
-    """Return the kind of this machine's CPU."""
-    features = find_cpu_features()
-    if "amx_bf16" in features:
-        return "amx"
-    if "avx512f" in features:
-        return "avx512"
-    return "avx2" if "avx2" in features else "other"
-
-
-KIND = find_kind()
+Reasoned = tuple[Way, str]
+"""A way, and why it is chosen."""
+FASTEST = "fastest where it was measured"
+UNMEASURED = "other ways are not measured on this kind of CPU"
+GROUPED = "other ways are for dense and depthwise convolutions"
+DENSE = "rate 1: it is dense"
+SEEN = "taps see most of the map"
+MISSED = "taps miss much of the map, which saves products"
+SLOW_WEIGHT = "the library's weight gradient is slow at every rate"
+SLOW_LARGE_MAPS = "the library's fp32 weight gradient is slow on large maps"
+SLOW_FAR = "the library's kernels are slow where taps are far apart"
+SLOW_DEPTHWISE = "the library has no fast depthwise kernel with a rate"
+SMALL_PHASES = "the phases of this map are small"
+KIND: Kind = find_cpu_kind()
 """The kind of this machine, a constant as PyTorch's own choice of kernels is, and one that its compiler can see."""
 
 
@@ -51,44 +48,64 @@ def find_taps(conv: nn.Conv2d) -> Taps | None:
 
 
 def choose_ways(taps: Taps, features: Tensor, *, dtype: torch.dtype, kind: Kind) -> Ways:
-    """Return how a convolution is computed on a CPU.
+    """Return how a convolution is computed on a CPU, without the reasons.
 
     Args:
-        taps: Where it reads.
-        features: Its input, (B, C, h, w).
+        taps: Where the convolution reads.
+        features: Its input, (B, C, h, w), of which the shape alone counts.
+        dtype: What it computes in.
+        kind: The CPU.
+    """
+    output, of_features, of_weight = explain_ways(taps, features, dtype=dtype, kind=kind)
+    return Ways(output[0], of_features[0], of_weight[0])
+
+
+def explain_ways(
+    taps: Taps, features: Tensor, *, dtype: torch.dtype, kind: Kind
+) -> tuple[Reasoned, Reasoned, Reasoned]:
+    """Return how the output, the gradient of the features and that of the weight are computed on a CPU, and why.
+
+    Args:
+        taps: Where the convolution reads.
+        features: Its input, (B, C, h, w), of which the shape alone counts.
         dtype: What it computes in.
         kind: The CPU.
     """
     cells = (features.shape[2], features.shape[3])
     if taps.groups == 1:
         is_slow = kind == "amx" and dtype == torch.bfloat16 and _is_far(taps)
+        plain: Reasoned = ("library", UNMEASURED if kind == "other" else FASTEST)
         of_weight = _choose_for_weight(taps, cells, is_narrow=dtype == torch.bfloat16, kind=kind)
-        return Ways(output="taps" if is_slow else "library", of_weight=of_weight)
-    if taps.groups != features.shape[1] or max(taps.rate) == 1:
-        return LIBRARY
+        of_features: Reasoned = ("library", UNMEASURED) if kind == "amx" else plain
+        return ("taps", SLOW_FAR) if is_slow else plain, of_features, of_weight
+    if taps.groups != features.shape[1]:
+        return (("library", GROUPED),) * 3
+    if max(taps.rate) == 1:
+        return (("library", DENSE),) * 3
     # oneDNN's kernels for gradients of depthwise convolutions have no rate.
+    phases: Reasoned = ("phases", SLOW_DEPTHWISE)
+    far: Reasoned = ("phases", SLOW_FAR)
     if kind == "avx2":
-        return Ways(output="phases" if _is_far(taps) else "library", of_features="phases", of_weight="phases")
-    if kind == "avx512" and _has_large_phases(taps, cells):
-        is_small = max(taps.kernel) <= 3
-        return Ways(
-            output="phases" if _is_far(taps) and not is_small else "library",
-            of_features="phases",
-            of_weight="phases" if is_small else "library",
-        )
-    return LIBRARY
+        return far if _is_far(taps) else ("library", FASTEST), phases, phases
+    if kind != "avx512":
+        return (("library", UNMEASURED),) * 3
+    if not _has_large_phases(taps, cells):
+        return (("library", SMALL_PHASES),) * 3
+    is_small = max(taps.kernel) <= 3
+    output = far if _is_far(taps) and not is_small else ("library", FASTEST)
+    return output, phases, phases if is_small else ("library", FASTEST)
 
 
-def _choose_for_weight(taps: Taps, cells: tuple[int, int], *, is_narrow: bool, kind: Kind) -> Way:
-    """Return how the weight gradient of a dense convolution is computed."""
-    if kind == "avx2":  # oneDNN's is slow at every rate: products by tap are 1.3 to 4.7 times as fast
-        return "taps"
+def _choose_for_weight(taps: Taps, cells: tuple[int, int], *, is_narrow: bool, kind: Kind) -> Reasoned:
+    """Return how the weight gradient of a dense convolution is computed, and why."""
+    if kind == "avx2":  # products by tap are 1.3 to 4.7 times as fast
+        return "taps", SLOW_WEIGHT
     is_large = cells[0] * cells[1] >= LARGE_MAP
     # In fp32, oneDNN is as slow on large maps, and the phases are small ones.
     if kind == "avx512" and is_large and not is_narrow and max(taps.rate) > 1 and _has_large_phases(taps, cells):
-        return "phases"
+        return "phases", SLOW_LARGE_MAPS
     most_seen = MOST_SEEN_OF_SMALL if kind == "avx512" and not is_large else MOST_SEEN
-    return "taps" if taps.compute_seen(cells) <= most_seen else "library"
+    return ("taps", MISSED) if taps.compute_seen(cells) <= most_seen else ("library", SEEN)
 
 
 def _has_large_phases(taps: Taps, cells: tuple[int, int]) -> bool:

@@ -334,7 +334,7 @@ def predict(
         precision: auto, fp32 or bf16; auto is bf16 where it is faster and cost no accuracy in validation, else fp32.
         crf: Whether DenseCRF refines the labels, or its options.
         device: auto, cpu, cuda, cuda:1 or mps.
-        backend: torch, compile, openvino or onnxruntime; auto is torch, or an exported file's own.
+        backend: torch, compile, openvino or onnxruntime; auto is the fastest for these images, or an exported file's.
         trust: Whether to open a .pt2, which can run any code that it holds.
         formats: Any of ids (grey) or labels (with a palette), one of which is always written as `<name>.png`; overlay,
             confidence, areas (what each class covers), labelme, coco, cvat, geojson. Default: ids and overlay;
@@ -364,7 +364,7 @@ def predict(
         opened = _open(model, opening)
         collector = NoteCollector(display.on_message)
         return save_predictions(
-            opened.build_labeller(options, on_message=collector),
+            opened.build_labeller(options, keep_backend=isinstance(model, Model), on_message=collector),
             [inputs] if isinstance(inputs, str | Path) else inputs,
             Path(out),
             formats=formats,

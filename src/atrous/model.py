@@ -26,10 +26,13 @@ from atrous.inference.build import build_labeller
 from atrous.inference.convolutions import ConvolutionWays, list_convolutions
 from atrous.inference.engine import Engine
 from atrous.inference.exported import ExportedFile, is_exported, read_file
+from atrous.inference.fastest import FastestBackend, name_architecture
+from atrous.inference.figures import FigureTable, describe_conditions
 from atrous.inference.folders.predict import predict
 from atrous.inference.folders.prediction import Prediction
 from atrous.inference.labelling.labeller import Labeller
 from atrous.inference.precision import choose_precision, describe_slow_precision
+from atrous.networks.device import count_threads
 from atrous.networks.model_file import ModelCard, describe_network_card, load_model
 from atrous.networks.segmenter import Segmenter
 
@@ -242,12 +245,18 @@ class Model:
         return predict(labeller, source, probabilities=probabilities, min_confidence=min_confidence)
 
     def build_labeller(
-        self, options: InferenceOptions | None = None, *, on_message: MessageCallback | None = None
+        self,
+        options: InferenceOptions | None = None,
+        *,
+        keep_backend: bool = True,
+        on_message: MessageCallback | None = None,
     ) -> Labeller:
         """Build what labels images, with the device, the backend and the precision that the model was opened with.
 
         Args:
             options: How images become labels. Default: see `InferenceOptions`.
+            keep_backend: Whether every image is labelled with the model's backend. Otherwise, if it was not chosen by
+                name, another one may label many images, see `FastestBackend`; the model itself never changes its own.
             on_message: Receives messages about automatic choices.
         Raises:
             ConfigError: The model cannot follow an option.
@@ -258,8 +267,21 @@ class Model:
         slow = describe_slow_precision(precision, self.engine.device.type)
         if slow is not None:
             send_message(on_message, slow)
-        return build_labeller(
+        labeller = build_labeller(
             self.engine, self.label_space, options or InferenceOptions(), precision=precision, on_message=on_message
+        )
+        if not keep_backend and not self.is_exported and self.opening.backend == "auto":
+            labeller.backend = self._find_fastest(labeller.protocol, on_message)
+        return labeller
+
+    def _find_fastest(self, protocol: Protocol, on_message: MessageCallback | None) -> FastestBackend:
+        return FastestBackend(
+            self.engine,
+            protocol.output_stride,
+            protocol.precision,
+            network=name_architecture(self.network, str(self.card.model.get("name", "network"))),
+            table=FigureTable(describe_conditions(count_threads())),
+            on_message=on_message,
         )
 
     def list_convolutions(

@@ -13,13 +13,12 @@ from torch.nn import functional as F
 from atrous.core.errors import ModelFileError
 from atrous.core.inputs import DTYPE_RANGES, PHOTO, ImageForm
 from atrous.core.words import describe_count
+from atrous.inference.agreement import LARGEST_LABEL_SHARE, LARGEST_LOGIT_DIFFERENCE
 from atrous.inference.contracts import Backend
 from atrous.networks.segmenter import Segmenter
 
 SHAPES = ((1, 32, 32), (1, 33, 47), (1, 65, 64), (2, 97, 129), (1, 160, 211))
 """Batch, height and width of the compared images: odd and even sizes, with and without padding."""
-LARGEST_LOGIT_DIFFERENCE = 1e-3
-LARGEST_LABEL_SHARE = 1e-3
 LARGEST_LABEL_SHARE_INT8 = 0.05
 """Limit on real images; the effect on a score has to be measured with `atrous eval`."""
 COARSE_PX = 8

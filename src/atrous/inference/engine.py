@@ -69,6 +69,21 @@ class Engine:
             self._digest = NetworkDigest(source)
             self._pairs: tuple[int, list[tuple[str, str]]] = (0, [])
 
+    def share(self, backend: str) -> Engine:
+        """Return an engine for the same source with another backend; both use what either has folded or converted.
+
+        Args:
+            backend: A name in `BACKENDS`.
+        Raises:
+            ConfigError: The backend does not exist, or cannot run the source.
+            MachineError: It does not run on this engine's device, or a package that it needs is not installed.
+        """
+        other = Engine(self.source, device=str(self.device), backend=backend)
+        other._lock, other._prepared = self._lock, self._prepared
+        if isinstance(self.source, Segmenter):
+            other._digest = self._digest
+        return other
+
     @property
     def converts(self) -> bool:
         """Whether the backend needs the network converted to a graph."""
@@ -106,7 +121,7 @@ class Engine:
         self.require_precision(precision)
         key = output_stride, self.source.pooling_window, precision
         with self._lock:
-            example = self._prepared.backends.get(key) or self.prepare(output_stride, precision)
+            example = self._prepared.backends.get((*key, self.backend)) or self.prepare(output_stride, precision)
         return _LiveBackend(self._lock, partial(self.prepare, output_stride, precision), example)
 
     def require_precision(self, precision: str) -> None:
@@ -136,29 +151,52 @@ class Engine:
         if not isinstance(network, Segmenter):
             raise TypeError("an exported file needs no preparation")
         with self._lock:
-            digest = self._digest.compute()
-            if self._prepared.digest != digest:
-                self._prepared = _Prepared(digest)
-            key = output_stride, network.pooling_window
-            if (*key, precision) not in self._prepared.backends:
+            self._follow(network)
+            key = output_stride, network.pooling_window, precision, self.backend
+            if key not in self._prepared.backends:
                 if self.converts:
-                    if key not in self._prepared.graphs:
-                        copy = self._copy(network, torch.float32, _CPU, output_stride)
-                        self._prepared.graphs[key] = ConvertedNetwork(copy)
-                    runnable: Any = self._prepared.graphs[key]
+                    runnable: Any = self.convert(output_stride)
                 else:
                     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
                     runnable = self._copy(network, dtype, self.device, output_stride)
-                self._prepared.backends[*key, precision] = self._type(runnable, device=self.device, precision=precision)
-            return self._prepared.backends[*key, precision]
+                self._prepared.backends[key] = self._type(runnable, device=self.device, precision=precision)
+            return self._prepared.backends[key]
+
+    @torch.inference_mode(False)
+    def convert(self, output_stride: int) -> ConvertedNetwork:
+        """Return the network in its current state as a graph, the same one until the network changes.
+
+        Args:
+            output_stride: Input resolution / feature resolution.
+        Raises:
+            TypeError: The source is an exported file.
+            ModelFileError: The network cannot be converted.
+            MachineError: A package that the conversion needs is not installed.
+        """
+        network = self.source
+        if not isinstance(network, Segmenter):
+            raise TypeError("an exported file needs no conversion")
+        with self._lock:
+            self._follow(network)
+            key = output_stride, network.pooling_window
+            if key not in self._prepared.graphs:
+                copy = self._copy(network, torch.float32, _CPU, output_stride)
+                self._prepared.graphs[key] = ConvertedNetwork(copy)
+            return self._prepared.graphs[key]
+
+    def _follow(self, network: Segmenter) -> None:
+        """Discard what was prepared for another state of the network."""
+        digest = self._digest.compute()
+        if self._prepared.digest != digest:
+            self._prepared.restart(digest)
 
     def _copy(self, network: Segmenter, dtype: torch.dtype, device: torch.device, output_stride: int) -> Segmenter:
         """Return a folded copy at an output stride; copies of one dtype share their weights."""
         if self._pairs[0] != self._digest.num_structures:
             self._pairs = self._digest.num_structures, find_pairs(network)
-        if dtype not in self._prepared.folded:
-            self._prepared.folded[dtype] = fold_norms(network, device, dtype, pairs=self._pairs[1])
-        copy = copy_network(self._prepared.folded[dtype], share_weights=True)
+        if (dtype, device) not in self._prepared.folded:
+            self._prepared.folded[dtype, device] = fold_norms(network, device, dtype, pairs=self._pairs[1])
+        copy = copy_network(self._prepared.folded[dtype, device], share_weights=True)
         copy.output_stride = output_stride
         copy.pooling_window = network.pooling_window
         return copy
@@ -175,7 +213,7 @@ class Engine:
                 "Remove `precision`, or export the model again, with or without `int8=True`.",
             )
         with self._lock:
-            key = output_stride, None, precision
+            key = output_stride, None, precision, self.backend
             if key not in self._prepared.backends:
                 self._prepared.backends[key] = self._type(file, device=self.device, precision=precision)
             return self._prepared.backends[key]
@@ -187,15 +225,25 @@ class _Prepared:
 
     Args:
         digest: Digest of the network; empty for an exported file.
-        folded: Folded copies by dtype.
+        folded: Folded copies by dtype and device.
         graphs: Converted networks by output stride and pooling window.
-        backends: Backends by output stride, pooling window and precision.
+        backends: Backends by output stride, pooling window, precision and name.
     """
 
     digest: bytes = b""
-    folded: dict[torch.dtype, Segmenter] = field(default_factory=dict)
+    folded: dict[tuple[torch.dtype, torch.device], Segmenter] = field(default_factory=dict)
     graphs: dict[tuple[int, int | None], ConvertedNetwork] = field(default_factory=dict)
-    backends: dict[tuple[int, int | None, str], Backend] = field(default_factory=dict)
+    backends: dict[tuple[int, int | None, str, str], Backend] = field(default_factory=dict)
+
+    def restart(self, digest: bytes) -> None:
+        """Discard everything, for a network that has changed; engines that share this object see it.
+
+        Args:
+            digest: Digest of the network.
+        """
+        self.digest = digest
+        for prepared in (self.folded, self.graphs, self.backends):
+            prepared.clear()
 
 
 class _LiveBackend:

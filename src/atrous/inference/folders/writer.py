@@ -26,6 +26,7 @@ from atrous.data import CONVERTERS, WRITTEN
 from atrous.images.decode import HUGE_PX, is_huge_tiff
 from atrous.images.extra_formats import MISSING_PACKAGE
 from atrous.inference import HUGE_FORMATS
+from atrous.inference.fastest import FastestBackend
 from atrous.inference.folders.annotations import build_annotations
 from atrous.inference.folders.areas import AREAS, build_areas
 from atrous.inference.folders.derived import DerivedFiles, LabelledFile
@@ -137,7 +138,8 @@ def save_predictions(
         asked |= {made.name: not made.takes_huge for made in derived}
         _require_labels_alone(labeller, huge[0], **asked)
         HUGE_FORMATS.load("tiff")  # fails now if its package is missing
-    header = _describe_settings(labeller, form, min_confidence, model_digest)
+    fastest = labeller.backend if isinstance(labeller.backend, FastestBackend) else None
+    header = _describe_settings(labeller, form, min_confidence, model_digest, is_chosen=fastest is None)
     report = PredictionRecord(output)
     way = "run it again to continue"
     with hold_folder(output), note_on_stop(lambda error: f"{report.describe()} in {output}; {way}" * bool(report.done)):
@@ -148,6 +150,8 @@ def save_predictions(
         if not overwrite:
             work.record.require_free({"": [name for made in derived for name in made.names]})
         left = work.find_left(names, overwrite=overwrite)
+        if fastest is not None:
+            fastest.expect(len(left))
         try:
             work.label_whole([file for file in left if file not in huge], len(files), min_confidence, progress)
             for file in left:
@@ -157,6 +161,8 @@ def save_predictions(
             for made in derived:
                 work.derive(made, files, progress)
         finally:
+            if fastest is not None:
+                work.header["backend"] = fastest.describe()
             work.save(notes)
     return report
 
@@ -379,9 +385,18 @@ class _Work:
 
 
 def _describe_settings(
-    labeller: Labeller, form: OutputForm, min_confidence: float, model_digest: str | None
+    labeller: Labeller, form: OutputForm, min_confidence: float, model_digest: str | None, *, is_chosen: bool
 ) -> dict[str, Any]:
-    """Return what decides about the labels, as predictions.json has it, with a digest of all of it."""
+    """Return what decides about the labels, as predictions.json has it, with a digest of all of it.
+
+    Args:
+        labeller: What labels.
+        form: Which files are written.
+        min_confidence: Pixels below it get the id of void.
+        model_digest: Tells models apart.
+        is_chosen: Whether the backend was chosen by name. Otherwise it may differ from call to call, and images that
+            one of them labelled are not labelled again.
+    """
     space = labeller.label_space
     classes = [
         {"name": name, "id": number, "colour": list(colour)}
@@ -390,7 +405,7 @@ def _describe_settings(
     settings = {
         "atrous": collect_versions().get("atrous"),
         "model_digest": model_digest,
-        "protocol": labeller.protocol.to_json(),
+        "protocol": labeller.protocol.to_json() | ({} if is_chosen else {"backend": "auto"}),
         "classes": classes,
         "void_id": space.void_id if min_confidence > 0 else None,
         "min_confidence": min_confidence,

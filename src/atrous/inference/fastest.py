@@ -213,6 +213,8 @@ class FastestBackend:
         Args:
             look: What labels the image.
             images: See `Backend`.
+        Shapes:
+            in (B, C, H, W), see `Backend`; out cells with logits (B, K, h, w).
         """
         with self._lock:
             look.side.num_images += not look.was_used

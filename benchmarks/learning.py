@@ -13,8 +13,8 @@ the data's own validation images are scored once, after the last step.
 A training that was cut off continues at its last checkpoint, in the folder of `--work`; one that is finished is not
 repeated: run the command again. OUT/counts has the pixel counts of every scored image of each training, so that any
 two can be compared later; OUT/learning.csv has a row for each training; OUT/learning_compared.csv has the means of the
-seeds, and the 95 % interval of their difference over images drawn with replacement. DATA holds `camvid/` and
-`voc_animals/`.
+seeds, and the 95 % interval of their difference over images drawn with replacement, if there are ten images or more.
+DATA holds `camvid/` and `voc_animals/`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ from atrous.core.provenance import describe_machine
 from atrous.core.records import Progress
 from atrous.data.contracts import SegmentationDataset, Splits
 from atrous.inference.precision import computes_bf16
-from atrous.metrics.confusion import ConfusionMatrix, compute_baseline
+from atrous.metrics.bootstrap import ClassPixels, Estimate, Resampling
+from atrous.metrics.confusion import ConfusionMatrix, compute_baseline, compute_miou, compute_tally
 from atrous.training.optimizers import choose_rates
 
 RESULTS = Path(__file__).parent.parent / "results" / "learning"
@@ -54,7 +55,6 @@ PEER_RATES = (0.005, 0.01, 0.02, 0.05)
 TIMED_STEPS = 6
 """Steps of each turn whose times count; two more warm up."""
 TURNS = 2
-RESAMPLINGS = 2000
 OURS, PEER = "atrous", "peer"
 RECIPE_FIELDS = (
     *("optimizer", "power", "warmup_fraction", "clip_norm", "ema_decay", "norm_momentum"),
@@ -145,7 +145,7 @@ class Result:
     @property
     def miou(self) -> float:
         """Mean IoU of all images together."""
-        return float(compute_miou(self.counts.sum(0)))
+        return compute_miou(self.counts.sum(0)) or 0.0
 
     @property
     def baseline(self) -> float:
@@ -248,20 +248,7 @@ def count_images(predict: Callable[[np.ndarray], np.ndarray], dataset: Segmentat
     return np.stack(counts)
 
 
-def compute_miou(counts: np.ndarray) -> np.ndarray:
-    """Return the mean IoU over the classes that occur.
-
-    Shapes:
-        in (..., K, K) pixel counts, rows truth; out (...).
-    """
-    hits = np.diagonal(counts, axis1=-2, axis2=-1).astype(np.float64)
-    union = counts.sum(-1) + counts.sum(-2) - hits
-    with np.errstate(invalid="ignore"):
-        miou: np.ndarray = np.nanmean(np.where(union > 0, hits / union, np.nan), axis=-1)
-    return miou
-
-
-def resample_difference(ours: Sequence[np.ndarray], peer: Sequence[np.ndarray]) -> tuple[float, float, float]:
+def resample_difference(ours: Sequence[np.ndarray], peer: Sequence[np.ndarray]) -> Estimate:
     """Return the difference of the mean scores of two sides, with its 95 % interval over images.
 
     Images are drawn with replacement, the same for both sides and all seeds.
@@ -270,16 +257,11 @@ def resample_difference(ours: Sequence[np.ndarray], peer: Sequence[np.ndarray]) 
         ours: Counts of each seed, (N, K, K).
         peer: The same of the other side, in the same order of images.
     """
-    size, generator = len(ours[0]), np.random.default_rng(0)
-    draws = generator.multinomial(size, np.full(size, 1.0 / size), RESAMPLINGS)
-
-    def score(weights: np.ndarray) -> np.ndarray:
-        sides = [[compute_miou(np.tensordot(weights, counts, 1)) for counts in side] for side in (ours, peer)]
-        difference: np.ndarray = np.mean(sides[0], axis=0) - np.mean(sides[1], axis=0)
-        return difference
-
-    low, high = np.quantile(score(draws), (0.025, 0.975))
-    return float(score(np.ones(size))), float(low), float(high)
+    resampling = Resampling(range(len(ours[0])))
+    sides = (
+        [ClassPixels.sum_groups(compute_tally(counts), resampling).iou for counts in side] for side in (ours, peer)
+    )
+    return resampling.estimate_difference(*sides)
 
 
 def plan_steps(task: Task, minutes: float, settings: Mapping[str, Any], work: Path, stored: Path) -> dict[str, int]:
@@ -364,7 +346,7 @@ def compare(
         return rows, []
     means = {side: statistics.fmean(result.miou for result in results) for side, results in sides.items()}
     counts = {side: [result.counts for result in results] for side, results in sides.items()}
-    difference, low, high = resample_difference(counts[OURS], counts[PEER])
+    difference = resample_difference(counts[OURS], counts[PEER])
     compared = {
         **common,
         "recipe": describe_recipe(task, OURS, settings),
@@ -374,9 +356,9 @@ def compare(
         "peer_lr": best[PEER],
         "atrous": f"{means[OURS]:.4f}",
         "peer": f"{means[PEER]:.4f}",
-        "difference": f"{difference:+.4f}",
-        "from": f"{low:+.4f}",
-        "to": f"{high:+.4f}",
+        "difference": f"{difference.value:+.4f}",
+        "from": "" if difference.low is None else f"{difference.low:+.4f}",
+        "to": "" if difference.high is None else f"{difference.high:+.4f}",
     }
     print(", ".join(f"{key} {value}" for key, value in compared.items()), flush=True)
     return rows, [compared]

@@ -42,7 +42,8 @@ def test_it_runs_whole_and_does_not_repeat_what_is_done(learning, tmp_path, monk
     monkeypatch.setattr(sys, "argv", ["learning.py", *words, *places])
     learning.main()
     (row,) = learning.read_table(tmp_path / "out" / "learning_compared.csv")
-    assert float(row["from"]) <= float(row["difference"]) <= float(row["to"])
+    assert abs(float(row["difference"])) < 1
+    assert row["from"] == row["to"] == ""  # three images are too few to say
     capsys.readouterr()
     learning.main()
     assert "steps, seed 3" not in capsys.readouterr().out  # nothing is trained a second time
@@ -103,9 +104,7 @@ def test_scores_are_those_of_atrous_and_intervals_hold_the_difference(learning):
     better = counts + 20 * np.diag([1, 1, 0])
     constant = (np.arange(3) == counts.sum((0, 2)).argmax()) * counts.sum((0, 2))[:, None]
     assert learning.Result(counts, "").baseline == pytest.approx(compute_miou(constant))
-    for one in (counts.sum(0), better[0], np.zeros((3, 3), dtype=np.int64) + np.diag([0, 5, 0])):
-        assert learning.compute_miou(one) == pytest.approx(compute_miou(one))
-    difference, low, high = learning.resample_difference([better], [counts])
-    assert difference == pytest.approx(compute_miou(better.sum(0)) - compute_miou(counts.sum(0)))
-    assert 0 < low < difference < high
-    assert learning.resample_difference([counts], [counts]) == (0, 0, 0)
+    difference = learning.resample_difference([better], [counts])
+    assert difference.value == pytest.approx(compute_miou(better.sum(0)) - compute_miou(counts.sum(0)))
+    assert 0 < difference.low < difference.value < difference.high
+    assert learning.resample_difference([counts], [counts]).interval == (0, 0)

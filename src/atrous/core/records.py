@@ -114,6 +114,7 @@ class ClassScore:
     precision: float | None
     pixels: int
     predicted_pixels: int
+    iou_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,54 @@ class ImageScore:
     miou: float | None
     height: int
     width: int
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """What the 95 % intervals of scores are over, and those of the scores of all classes together.
+
+    Args:
+        unit: What was drawn with replacement: "image", or "group" where clips or scenes are known.
+        count: How many of them.
+        miou: Lower and upper end of the interval of the mIoU; None if there are too few to say.
+        pixel_accuracy: Likewise.
+    """
+
+    unit: str
+    count: int
+    miou: tuple[float, float] | None
+    pixel_accuracy: tuple[float, float] | None
+
+    def describe(self) -> str:
+        """Say what the intervals are over, or why there are none."""
+        if self.unit == "group":
+            over = describe_count(self.count, "group") + " of images (data.split.group)"
+        else:
+            over = describe_count(self.count, "image")
+        if self.miou is None and self.pixel_accuracy is None:
+            return f"no intervals: {over} {'is' if self.count == 1 else 'are'} too few to say"
+        apart = "" if self.unit == "group" else ", each on its own; clips and scenes: data.split.group"
+        return f"95 % intervals over {over}{apart}"
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any] | None) -> Intervals | None:
+        """Build intervals from the form that `Scores.to_json` gives them; None for records without them."""
+        if value is None:
+            return None
+        ends = {name: _read_interval(value[name]) for name in ("miou", "pixel_accuracy")}
+        return cls(value["unit"], value["count"], **ends)
+
+
+def _read_interval(value: Iterable[float] | None) -> tuple[float, float] | None:
+    if value is None:
+        return None
+    low, high = value
+    return low, high
+
+
+def format_interval(interval: tuple[float, float] | None) -> str:
+    """Write an interval for tables, such as "0.713-0.742"; empty without one."""
+    return "" if interval is None else f"{interval[0]:.3f}-{interval[1]:.3f}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -143,6 +192,7 @@ class Scores:
         data: Name of the data and split, such as "camvid val".
         notes: What else a reader must know.
         miou_before_crf: The mIoU of the same pass without DenseCRF, where the protocol has one.
+        intervals: How far the scores may be from those of other images of the same kind; None in older records.
     """
 
     miou: float | None
@@ -157,6 +207,7 @@ class Scores:
     data: str = ""
     notes: tuple[Note, ...] = field(default=())
     miou_before_crf: float | None = None
+    intervals: Intervals | None = None
 
     def __repr__(self) -> str:
         miou = "none" if self.miou is None else f"{self.miou:.4f}"
@@ -172,18 +223,21 @@ class Scores:
         rows = "".join(
             f"<tr><th>{html.escape(row.name)}</th>"
             + "".join(f"<td>{_describe_ratio(ratio)}</td>" for ratio in (row.iou, row.recall, row.precision))
-            + f"<td>{row.pixels:,}</td></tr>"
+            + f"<td>{format_interval(row.iou_interval) or '-'}</td><td>{row.pixels:,}</td></tr>"
             for row in self.classes
         )
         never = f"; never predicted: {', '.join(self.never_predicted)}" if self.never_predicted else ""
+        interval = "" if self.intervals is None else format_interval(self.intervals.miou)
+        between = f" ({interval})" if interval else ""
         lines = [
-            f"mIoU {_describe_ratio(self.miou)}, pixel accuracy {_describe_ratio(self.pixel_accuracy)}; "
+            f"mIoU {_describe_ratio(self.miou)}{between}, pixel accuracy {_describe_ratio(self.pixel_accuracy)}; "
             f"{_describe_ratio(self.baseline_miou)} when always predicting {self.baseline_class!r}{never}",
             f"{self.data}, {describe_count(len(self.images), 'image')}; {self.protocol.describe()}",
+            *(() if self.intervals is None else (self.intervals.describe(),)),
             *self.notes,
         ]
         text = "".join(f"<div>{html.escape(line)}</div>" for line in lines)
-        head = "".join(f"<th>{name}</th>" for name in ("class", "IoU", "recall", "precision", "pixels"))
+        head = "".join(f"<th>{name}</th>" for name in ("class", "IoU", "recall", "precision", "IoU, 95 %", "pixels"))
         return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{text}"
 
     def to_json(self) -> dict[str, Any]:
@@ -200,6 +254,7 @@ class Scores:
             "data": self.data,
             "notes": list_notes(self.notes),
             "miou_before_crf": self.miou_before_crf,
+            "intervals": None if self.intervals is None else asdict(self.intervals),
             "confusion": [list(row) for row in self.confusion],
             "images": [asdict(row) for row in self.images],
         }
@@ -210,7 +265,10 @@ class Scores:
         return cls(
             miou=value["miou"],
             pixel_accuracy=value["pixel_accuracy"],
-            classes=tuple(ClassScore(**row) for row in value["classes"]),
+            classes=tuple(
+                ClassScore(**(row | {"iou_interval": _read_interval(row.get("iou_interval"))}))
+                for row in value["classes"]
+            ),
             confusion=tuple(tuple(row) for row in value["confusion"]),
             images=tuple(ImageScore(**row) for row in value["images"]),
             protocol=Protocol.from_json(value["protocol"]),
@@ -220,6 +278,7 @@ class Scores:
             data=value["data"],
             notes=tuple(Note(**note) for note in value["notes"]),
             miou_before_crf=value.get("miou_before_crf"),
+            intervals=Intervals.from_json(value.get("intervals")),
         )
 
 

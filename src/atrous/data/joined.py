@@ -11,7 +11,7 @@ from atrous.core.inputs import ImageForm
 from atrous.core.labels import LabelSpace
 from atrous.core.records import Sample
 from atrous.data.contracts import SegmentationDataset, describe_dataset
-from atrous.data.samples import find_form, find_window, is_thread_safe, read_as, read_part
+from atrous.data.samples import find_form, find_group_name, find_window, is_thread_safe, read_as, read_part
 from atrous.images.windows import Window
 
 
@@ -75,6 +75,11 @@ class JoinedDataset:
         """Return the part of its files that a sample is, if it is no whole image."""
         part, inner = self._places[index]
         return find_window(part, inner)
+
+    def group(self, index: int) -> str | None:
+        """Return the clip or scene of a sample; None: it is alone."""
+        part, inner = self._places[index]
+        return find_group_name(part, inner)
 
     def image_path(self, index: int) -> Path | None:
         """Return the file of the image, if there is one."""

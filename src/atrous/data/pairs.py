@@ -19,6 +19,7 @@ from atrous.data.division import Division, divide_pairs
 from atrous.data.facts import describe_size_mismatch
 from atrous.data.inventory import KEEP_ALL, Exclusion, FileSet, Inventory, Pair, Unlabelled, take_inventory
 from atrous.data.mask_reader import PLAIN, MaskReader
+from atrous.data.split import NO_GROUPS, Grouping
 from atrous.images.bands import load_bands
 from atrous.images.decode import load_header
 from atrous.images.windows import Window, load_window
@@ -34,6 +35,7 @@ class PairDataset:
         pairs: The files.
         mask_reader: What turns the numbers in the masks into ids.
         form: How the images become arrays.
+        grouping: Which images are of one clip or scene.
     """
 
     name: str
@@ -41,6 +43,7 @@ class PairDataset:
     pairs: tuple[Pair, ...]
     mask_reader: MaskReader = PLAIN
     form: ImageForm = PHOTO
+    grouping: Grouping = NO_GROUPS
     thread_safe: ClassVar[bool] = True
 
     def __repr__(self) -> str:
@@ -115,6 +118,11 @@ class PairDataset:
     def window(self, index: int) -> Window | None:
         """Return the part of the files that the sample is; None: the whole."""
         return self.pairs[index].window
+
+    def group(self, index: int) -> str | None:
+        """Return the clip or scene of a sample, or its file if it is a part of one; None: it is alone."""
+        pair = self.pairs[index]
+        return self.grouping.find(pair.file_key) or (None if pair.window is None else pair.file_key)
 
     def name_files(self, index: int) -> tuple[str, str | None]:
         """Return the files of image and mask as text."""
@@ -196,9 +204,10 @@ def build_pair_splits(
         train, val = request.split.train_name, request.split.val_name
         excluded = {key for each in inventories for key in each.images.excluded}
         sides = divide_pairs(root, pairs, space, request, has_splits=has_splits, excluded=excluded, ids=ids)
+    grouping = Grouping(request.split.group, tuple(pairs))
     return Splits(
-        PairDataset(f"{name} {train}", space, sides.train, request.mask_reader, form),
-        PairDataset(f"{name} {val}", space, sides.val, request.mask_reader, form),
+        PairDataset(f"{name} {train}", space, sides.train, request.mask_reader, form, grouping),
+        PairDataset(f"{name} {val}", space, sides.val, request.mask_reader, form, grouping),
         layout=layout,
         notes=(*notes, *sides.notes),
         inventories=inventories,

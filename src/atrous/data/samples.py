@@ -45,6 +45,18 @@ def find_window(dataset: SegmentationDataset, index: int) -> Window | None:
     return window
 
 
+def find_group_name(dataset: SegmentationDataset, index: int) -> str | None:
+    """Return the clip or scene that a sample is of; None for a sample that is alone, or where the data say nothing.
+
+    Args:
+        dataset: The data set.
+        index: Number of the sample, from 0.
+    """
+    find = getattr(dataset, "group", None)
+    name: str | None = None if find is None else find(index)
+    return name
+
+
 def read_part(dataset: SegmentationDataset, index: int, rows: slice, columns: slice) -> Sample:
     """Return a part of a sample of which `find_window` says that it is a part of its files; nothing else is read.
 

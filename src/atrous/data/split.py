@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -59,6 +60,26 @@ def find_group(expression: re.Pattern[str], key: str, splits: Collection[str] = 
     first, _, rest = key.partition("/")
     found = expression.search(rest if rest and first in splits else key)
     return found[1] if found else None
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """How images that resemble each other, such as those of a clip or a scene, are found by their names.
+
+    Args:
+        expression: What `find_group` takes; None: images have no groups.
+        splits: Names of splits, of which keys may begin with a folder.
+    """
+
+    expression: str | None = None
+    splits: tuple[str, ...] = ()
+
+    def find(self, key: str) -> str | None:
+        """Return the group of an image; None for an image that has none."""
+        return None if self.expression is None else find_group(re.compile(self.expression), key, self.splits)
+
+
+NO_GROUPS = Grouping()
 
 
 def join_groups(names: Sequence[Hashable | None], copies: Sequence[Hashable | None]) -> list[int]:

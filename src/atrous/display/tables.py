@@ -9,6 +9,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
 
+from atrous.core.records import format_interval
 from atrous.core.words import describe_count
 
 if TYPE_CHECKING:
@@ -61,13 +62,18 @@ def print_scores(console: Console, scores: Scores, *, title: str) -> None:
         scores: The scores.
         title: Title above the table.
     """
-    table = build_table("class", "IoU", "recall", "precision", "pixels", title=title)
+    table = build_table("class", "IoU", "95 % interval", "recall", "precision", "pixels", title=title)
     for row in scores.classes:
-        table.add_row(row.name, *map(_format, (row.iou, row.recall, row.precision)), f"{row.pixels:,}")
+        interval = format_interval(row.iou_interval) or "-"
+        table.add_row(
+            row.name, _format(row.iou), interval, *map(_format, (row.recall, row.precision)), f"{row.pixels:,}"
+        )
     console.print(table)
     console.print(describe_miou(scores), style="bold")
     if scores.miou_before_crf is not None:
         console.print(f"without DenseCRF: mIoU {_format(scores.miou_before_crf)}", style="bold")
+    if scores.intervals is not None:
+        console.print(scores.intervals.describe())
     console.print(f"protocol: {scores.protocol.describe()}")
     for note in scores.notes:
         console.print(note)
@@ -78,7 +84,11 @@ def describe_miou(scores: Scores) -> str:
     scored = sum(row.iou is not None for row in scores.classes)
     over = f"{describe_count(len(scores.images), 'image')}, {scored} of {describe_count(len(scores.classes), 'class')}"
     baseline = f"{_format(scores.baseline_miou)} when always predicting {scores.baseline_class!r}"
-    line = f"mIoU {_format(scores.miou)} ({over}; {baseline}); pixel accuracy {_format(scores.pixel_accuracy)}"
+    miou, accuracy = _format(scores.miou), _format(scores.pixel_accuracy)
+    if scores.intervals is not None:
+        miou += _format_between(scores.intervals.miou)
+        accuracy += _format_between(scores.intervals.pixel_accuracy)
+    line = f"mIoU {miou} ({over}; {baseline}); pixel accuracy {accuracy}"
     if not scores.never_predicted:
         return f"{line}\nevery class that occurs in the masks was predicted somewhere"
     return f"{line}\nnever predicted: {', '.join(scores.never_predicted)}"
@@ -86,3 +96,7 @@ def describe_miou(scores: Scores) -> str:
 
 def _format(ratio: float | None) -> str:
     return "-" if ratio is None else f"{ratio:.4f}"
+
+
+def _format_between(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f" in {format_interval(interval)}"

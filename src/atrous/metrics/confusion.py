@@ -109,6 +109,16 @@ def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     return quotient
 
 
+def compute_tally(counts: np.ndarray) -> np.ndarray:
+    """Return the correct, the true and the predicted pixels of each class: all that IoU and accuracy are made of.
+
+    Shapes:
+        in (..., K, K) counts; out (..., 3, K)
+    """
+    hits = np.diagonal(counts, axis1=-2, axis2=-1)
+    return np.stack([hits, counts.sum(axis=-1), counts.sum(axis=-2)], axis=-2)
+
+
 def compute_iou(counts: np.ndarray) -> np.ndarray:
     """Compute intersection over union of each class; nan for classes in neither truth nor prediction.
 

@@ -143,6 +143,7 @@ def _build_page(
     if not metrics:
         miou = max((row.miou for row in validations if row.miou is not None), default=None)
     names = [row["name"] for row in metrics.get("classes", ())]
+    interval, intervals = tables.describe_intervals(metrics)
     colours = (*tables.build_colours(metrics), tables.format_colour(VOID_COLOUR))
     return {
         "title": " on ".join(filter(None, (_find_model(metrics), metrics.get("data")))) or run_folder.resolve().name,
@@ -151,6 +152,8 @@ def _build_page(
         "protocol": tables.describe_protocol(metrics.get("protocol")),
         "miou": miou,
         "miou_text": tables.format_ratio(miou),
+        "interval": interval,
+        "intervals": intervals,
         "miou_over": metrics.get("miou_over", ""),
         "is_final": bool(metrics),
         "pixel_accuracy": tables.format_percent(metrics.get("pixel_accuracy")),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from atrous.core.labels import build_palette
-from atrous.core.records import Protocol
+from atrous.core.records import Intervals, Protocol, format_interval
 from atrous.core.words import describe_count
 
 MISSING = "—"
@@ -26,6 +26,7 @@ class ClassRow:
     colour: str
     iou: float | None
     iou_text: str
+    interval: str
     recall: str
     precision: str
     pixel_share: str
@@ -151,6 +152,16 @@ def format_value(value: Any) -> str:
     return str(value)
 
 
+def describe_intervals(metrics: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the interval of the mIoU for people, and what the intervals are over; empty where none were computed.
+
+    Args:
+        metrics: The content of metrics.json.
+    """
+    found = Intervals.from_json(metrics.get("intervals"))
+    return ("", "") if found is None else (format_interval(found.miou), found.describe())
+
+
 def describe_protocol(value: Mapping[str, Any] | None) -> str:
     """Say a saved protocol in a few words, as `Protocol.describe` does."""
     if not value:
@@ -185,6 +196,7 @@ def build_class_rows(metrics: Mapping[str, Any]) -> tuple[ClassRow, ...]:
             colour=colour,
             iou=row["iou"],
             iou_text=format_ratio(row["iou"]),
+            interval=format_interval(row.get("iou_interval")) or MISSING,
             recall=format_ratio(row["recall"]),
             precision=format_ratio(row["precision"]),
             pixel_share=format_percent(row["pixels"] / total if total else None),

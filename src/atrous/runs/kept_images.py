@@ -20,9 +20,11 @@ from atrous.core.run_folder import RunFolder
 from atrous.core.words import describe_count
 from atrous.data.build import build_mask_reader, build_splits
 from atrous.data.contracts import Splits
+from atrous.data.datasets.folder import SPLIT_NAMES
 from atrous.data.inventory import Pair
 from atrous.data.mask_reader import MaskReader
 from atrous.data.pairs import PairDataset
+from atrous.data.split import Grouping
 from atrous.images.windows import Window
 
 SplitName = Literal["train", "val"]
@@ -98,7 +100,8 @@ def find_images(run: RunFolder, data: DataConfig, *, needed: tuple[SplitName, ..
         splits = build_splits(data)
         message = f"{run.path} has no {run.images.name}, so its images are chosen again as its settings say"
         return replace(splits, notes=(*splits.notes, Note("images-chosen-again", message)))
-    kept = _load_images(run, source.root, build_mask_reader(data))
+    grouping = Grouping(data.split.group, (data.split.train_name, data.split.val_name, *SPLIT_NAMES))
+    kept = _load_images(run, source.root, build_mask_reader(data), grouping)
     datasets = {"train": kept.train, "val": kept.val}
     missing = [file for name in needed for file in _list_missing(datasets[name])]
     if missing:
@@ -117,7 +120,7 @@ class _KeptImages:
     val: PairDataset
 
 
-def _load_images(run: RunFolder, root: Path, reader: MaskReader) -> _KeptImages:
+def _load_images(run: RunFolder, root: Path, reader: MaskReader, grouping: Grouping) -> _KeptImages:
     try:
         record = load_json(run.images)
         space = LabelSpace.from_json(record["label_space"])
@@ -127,7 +130,7 @@ def _load_images(run: RunFolder, root: Path, reader: MaskReader) -> _KeptImages:
                 Pair(str(key), str(root / image), None if mask is None else str(root / mask), _read_window(*window))
                 for key, image, mask, *window in record[name]["files"]
             )
-            datasets[name] = PairDataset(str(record[name]["name"]), space, pairs, reader)
+            datasets[name] = PairDataset(str(record[name]["name"]), space, pairs, reader, grouping=grouping)
         return _KeptImages(str(record["layout"]), **datasets)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelFileError(

@@ -7,15 +7,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
+import numpy as np
+
 from atrous.core.errors import DataError
 from atrous.core.labels import LabelSpace
 from atrous.core.records import ImageScore, Progress, ProgressCallback, Sample
 from atrous.core.system_errors import describe_reason, raise_shortage
 from atrous.data.contracts import SegmentationDataset
-from atrous.data.samples import is_thread_safe, read_as, read_sample
+from atrous.data.samples import find_group_name, is_thread_safe, read_as, read_sample
 from atrous.inference.folders.prefetch import iter_ahead
 from atrous.inference.labelling.labeller import Labeller, naming_image
-from atrous.metrics.confusion import ConfusionMatrix, compute_miou
+from atrous.metrics.confusion import ConfusionMatrix, compute_miou, compute_tally
 
 
 @dataclass(eq=False)
@@ -27,12 +29,16 @@ class Counts:
         before_crf: The same without DenseCRF; None if it is not applied.
         images: Each image's own score, by its number in the data set.
         windows: Sides in pixels of the windows of images that do not fit in memory, by their number.
+        tallies: What each image contributes to the scores of classes, see `compute_tally`, by its number.
+        groups: The clip or scene of each image that is of one, by its number.
     """
 
     total: ConfusionMatrix
     before_crf: ConfusionMatrix | None = None
     images: dict[int, ImageScore] = field(default_factory=dict)
     windows: dict[int, int] = field(default_factory=dict)
+    tallies: dict[int, np.ndarray] = field(default_factory=dict)
+    groups: dict[int, str] = field(default_factory=dict)
 
     def merge(self, other: Counts) -> None:
         """Add the counts of other images of the same data set."""
@@ -41,6 +47,8 @@ class Counts:
             self.before_crf.merge(other.before_crf)
         self.images |= other.images
         self.windows |= other.windows
+        self.tallies |= other.tallies
+        self.groups |= other.groups
 
 
 def count(
@@ -85,6 +93,9 @@ def count(
             found.total.merge(own)
             height, width = sample.labels.shape
             found.images[index] = ImageScore(sample.key, compute_miou(own.counts), height, width)
+            found.tallies[index] = compute_tally(own.counts)
+            if (clip := find_group_name(dataset, index)) is not None:
+                found.groups[index] = clip
             window = labeller.find_window(height, width)
             if window is not None and labeller.protocol.window is None:
                 found.windows[index] = window

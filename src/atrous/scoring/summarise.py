@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from atrous.core.labels import LabelSpace
-from atrous.core.records import ClassScore, ImageScore, Note, ProgressCallback, Protocol, Scores
+from atrous.core.records import ClassScore, ImageScore, Intervals, Note, ProgressCallback, Protocol, Scores
 from atrous.core.words import describe_count
 from atrous.data.contracts import SegmentationDataset
 from atrous.inference.labelling.labeller import Labeller
+from atrous.metrics.bootstrap import ClassPixels, Resampling
 from atrous.metrics.confusion import (
     compute_baseline,
     compute_iou,
@@ -53,7 +54,36 @@ def summarise(counts: Counts, labeller: Labeller, *, data: str = "") -> Scores:
         notes=_describe_windows(counts),
     )
     before = counts.before_crf
-    return scores if before is None else replace(scores, miou_before_crf=compute_miou(before.counts))
+    if before is not None:
+        scores = replace(scores, miou_before_crf=compute_miou(before.counts))
+    return _add_intervals(scores, counts)
+
+
+def _add_intervals(scores: Scores, counts: Counts) -> Scores:
+    """Return scores with the intervals that follow from each image's own counts."""
+    resampling = build_resampling(counts)
+    pixels = ClassPixels.sum_groups(stack_tallies(counts), resampling)
+    classes = tuple(
+        replace(row, iou_interval=resampling.estimate(pixels.iou.select(number)).interval)
+        for number, row in enumerate(scores.classes)
+    )
+    intervals = Intervals(
+        unit="group" if counts.groups else "image",
+        count=resampling.num_groups,
+        miou=resampling.estimate(pixels.iou).interval,
+        pixel_accuracy=resampling.estimate(pixels.pixel_accuracy).interval,
+    )
+    return replace(scores, classes=classes, intervals=intervals)
+
+
+def build_resampling(counts: Counts) -> Resampling:
+    """Return the draws of images, or of clips and scenes where these are known; the same for the same images."""
+    return Resampling([counts.groups.get(index, index) for index in sorted(counts.images)])
+
+
+def stack_tallies(counts: Counts) -> np.ndarray:
+    """Return what each image contributes to the scores of classes, in the order of their numbers, (N, 3, K)."""
+    return np.stack([counts.tallies[index] for index in sorted(counts.images)])
 
 
 def _describe_windows(counts: Counts) -> tuple[Note, ...]:

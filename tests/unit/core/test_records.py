@@ -5,7 +5,7 @@ import json
 import pickle
 from dataclasses import fields, replace
 
-from atrous.core.records import ClassScore, ImageScore, Note, NoteCollector, Protocol, Scores, list_notes
+from atrous.core.records import ClassScore, ImageScore, Intervals, Note, NoteCollector, Protocol, Scores, list_notes
 
 
 def test_a_protocol_says_all_that_can_change_a_score():
@@ -24,7 +24,7 @@ def test_scores_are_strict_json_and_count_the_classes_they_are_a_mean_of():
     scores = Scores(
         miou=0.5,
         pixel_accuracy=0.75,
-        classes=(ClassScore("road", 0, 0.5, 0.5, 1.0, 10, 5), ClassScore("car", 1, None, None, None, 0, 0)),
+        classes=(ClassScore("road", 0, 0.5, 0.5, 1.0, 10, 5, (0.4, 0.6)), ClassScore("car", 1, None, None, None, 0, 0)),
         confusion=((5, 5), (0, 0)),
         images=(ImageScore("a", None, 3, 4),),
         protocol=Protocol(),
@@ -33,12 +33,19 @@ def test_scores_are_strict_json_and_count_the_classes_they_are_a_mean_of():
         never_predicted=(),
         data="shapes val",
         notes=(Note("labelled-in-windows", "1 of 1 images"),),
+        intervals=Intervals("image", 40, (0.45, 0.55), None),
     )
     value = json.loads(json.dumps(scores.to_json(), allow_nan=False))
     assert value["miou_over"] == "1 of 2 classes"
     assert value["classes"][1]["iou"] is None
     assert value["notes"] == [{"code": "labelled-in-windows", "message": "1 of 1 images"}]
     assert Scores.from_json(value) == scores
+    assert value["intervals"] == {"unit": "image", "count": 40, "miou": [0.45, 0.55], "pixel_accuracy": None}
+    older = {name: part for name, part in value.items() if name != "intervals"}
+    older["classes"] = [
+        {name: part for name, part in row.items() if name != "iou_interval"} for row in older["classes"]
+    ]
+    assert Scores.from_json(older).intervals is Scores.from_json(older).classes[0].iou_interval is None
     assert value["baseline"] == {"class": "road", "miou": 1.0}
 
 

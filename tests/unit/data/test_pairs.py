@@ -10,8 +10,13 @@ from atrous.core.errors import DataError
 from atrous.core.findings import require_no_errors
 from atrous.core.labels import IGNORE_INDEX, LabelSpace
 from atrous.data.checks.survey import Survey, run_checks
+from atrous.data.datasets.shapes import build_shapes
 from atrous.data.inventory import Pair
+from atrous.data.joined import JoinedDataset
 from atrous.data.pairs import PairDataset, find_pairs
+from atrous.data.samples import find_group_name
+from atrous.data.split import Grouping
+from atrous.images.windows import Window
 
 
 def save(path, array) -> None:
@@ -90,3 +95,19 @@ def test_labels_are_indices_and_the_data_set_pickles(tmp_path):
     for copy in (dataset, pickle.loads(pickle.dumps(dataset))):
         np.testing.assert_array_equal(copy.get(0).labels, [[0, 1, IGNORE_INDEX]])
         np.testing.assert_array_equal(copy.mask(0), [[7, 40, 255]])
+
+
+def test_a_pair_knows_its_clip_and_a_part_of_a_file_its_file(tmp_path):
+    space = LabelSpace(("w", "x"))
+    window = Window(0, 0, 5, 5, (10, 10))
+    pairs = (
+        Pair("val/clip1_0001", "a.png", "a.png"),
+        Pair("val/clip2_0001", "b.png", "b.png"),
+        Pair("alone", "c.png", "c.png"),
+        Pair(f"large{window.label}", "d.tif", "d.tif", window),
+    )
+    dataset = PairDataset("mine", space, pairs, grouping=Grouping("^(.+?)_", ("train", "val")))
+    assert [find_group_name(dataset, index) for index in range(4)] == ["clip1", "clip2", None, "large"]
+    joined = JoinedDataset("both", [dataset, PairDataset("other", space, (Pair("x_1", "e.png", "e.png"),))])
+    assert [find_group_name(joined, index) for index in range(5)] == ["clip1", "clip2", None, "large", None]
+    assert find_group_name(build_shapes(num_train=1, num_val=1, size=65).train, 0) is None

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from atrous.cli.console import print_json
-from atrous.core.records import ClassScore, ImageScore, Protocol, Scores
+from atrous.core.records import ClassScore, ImageScore, Intervals, Protocol, Scores
 from atrous.display.console import build_console
 from atrous.display.tables import build_table, describe_miou, print_scores
 
@@ -17,7 +17,7 @@ def build_scores(**changes):
         "miou": 0.5,
         "pixel_accuracy": 0.75,
         "classes": (
-            ClassScore("road [wet]", 0, 0.5, 0.5, 1.0, 1000, 5),
+            ClassScore("road [wet]", 0, 0.5, 0.5, 1.0, 1000, 5, (0.25, 0.75)),
             ClassScore("car", 1, None, None, None, 0, 0),
         ),
         "confusion": ((5, 5), (0, 0)),
@@ -45,10 +45,23 @@ def test_the_table_has_a_row_a_class_and_takes_names_as_they_are(capsys):
     print_scores(build_console(), build_scores(notes=("2 images were trained on",)), title="run")
     out = capsys.readouterr().out
     rows = [line.split() for line in out.splitlines()]
-    assert ["car", "-", "-", "-", "0"] in rows
-    assert ["road", "[wet]", "0.5000", "0.5000", "1.0000", "1,000"] in rows
+    assert ["car", "-", "-", "-", "-", "0"] in rows
+    assert ["road", "[wet]", "0.5000", "0.250-0.750", "0.5000", "1.0000", "1,000"] in rows
     assert "protocol: output stride 16, one scale, no flip, whole image, fp32" in out
     assert "2 images were trained on" in out
+
+
+def test_intervals_are_printed_with_what_they_are_over(capsys):
+    scores = build_scores(intervals=Intervals("group", 12, (0.25, 0.625), (0.5, 0.875)))
+    text = describe_miou(scores)
+    assert "mIoU 0.5000 in 0.250-0.625 (1 image" in text
+    assert "pixel accuracy 0.7500 in 0.500-0.875" in text
+    print_scores(build_console(), scores, title="run")
+    assert "95 % intervals over 12 groups of images (data.split.group)" in capsys.readouterr().out
+    few = build_scores(intervals=Intervals("image", 3, None, None))
+    assert " in " not in describe_miou(few).replace("in the masks", "")
+    print_scores(build_console(), few, title="run")
+    assert "no intervals: 3 images are too few to say" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("width", [20, 40, 80, 200])

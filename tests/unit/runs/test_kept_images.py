@@ -198,3 +198,13 @@ def test_a_run_on_python_data_goes_on_with_the_same_objects(tmp_path, capsys):
     assert "atrous.evaluate(" in caught.value.hint
     assert main(["train", "--resume", str(run.folder)]) == 2
     assert "atrous.train((train, val), resume=" in " ".join(capsys.readouterr().err.split())
+
+
+def test_clips_and_scenes_are_known_again(tmp_path):
+    keys = [f"{clip}_{number}" for clip in "abcde" for number in range(2)]
+    write_data(tmp_path / "data", keys)
+    run = atrous.train(tmp_path / "data", out=tmp_path / "run", set={"data.split.group": "^(.+?)_"}, **OPTIONS)
+    val = rebuild_splits(run.folder).val
+    assert {val.group(index) for index in range(len(val))} == {val.key(index)[0] for index in range(len(val))}
+    assert run.scores.intervals.unit == "group"
+    assert run.scores.intervals == atrous.evaluate(run).intervals

@@ -279,3 +279,27 @@ def test_counts_in_pieces_merge_to_those_of_the_whole(network: Segmenter, datase
     assert summarise(pieces, labeller, data=dataset.name) == score(labeller, dataset)
     with pytest.raises(DataError, match="no images to score"):
         count(labeller, dataset, [])
+
+
+def test_intervals_are_over_images_or_over_the_groups_that_the_data_name(network: Segmenter, dataset: Images) -> None:
+    few = score(wrap(network), dataset).intervals
+    assert (few.unit, few.count, few.miou) == ("image", 5, None)
+    many = replace(dataset, numbers=tuple(range(len(SIZES))) * 4)
+    scores = score(wrap(network), many)
+    assert (scores.intervals.unit, scores.intervals.count) == ("image", 20)
+    for (low, high), value in (
+        (scores.intervals.miou, scores.miou),
+        (scores.intervals.pixel_accuracy, scores.pixel_accuracy),
+        *((row.iou_interval, row.iou) for row in scores.classes[:3]),
+    ):
+        assert 0 < low < value < high < 1
+    assert scores.classes[3].iou_interval is None
+
+    class Clips(Images):
+        def group(self, index: int) -> str | None:
+            return f"clip {self.numbers[index]}" if self.numbers[index] else None
+
+    clips = score(wrap(network), Clips(dataset.folder, numbers=many.numbers))
+    assert (clips.intervals.unit, clips.intervals.count) == ("group", 8)  # four clips, and four images alone
+    assert clips.intervals.miou is None
+    assert "8 groups of images" in clips.intervals.describe()

@@ -34,6 +34,7 @@ COMMANDS = Registry(
         ("models", "atrous.cli.models:run"),
         ("datasets", "atrous.cli.datasets:run"),
         ("config", "atrous.cli.config:run"),
+        ("doctor", "atrous.cli.doctor:run"),
     ),
 )
 

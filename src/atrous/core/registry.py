@@ -104,6 +104,10 @@ class Registry(Mapping[str, str]):
         """Return the names of the parts that have a tag, in the table's order."""
         return [name for name, (_, *tags) in self._entries.items() if tag in tags]
 
+    def find_extra(self, name: str) -> str:
+        """Return the optional dependency group that a part needs; empty if it needs none."""
+        return self._extras.get(name, "")
+
     def require(self, name: str) -> str:
         """Return the lazy name of a part.
 
@@ -129,5 +133,5 @@ class Registry(Mapping[str, str]):
                 raise
             raise MachineError(
                 f"{self.kind} {name!r} needs the package {error.name}",
-                describe_install(error.name, self._extras.get(name)),
+                describe_install(error.name, self.find_extra(name)),
             ) from error

@@ -33,7 +33,7 @@ def find_device(name: str, kinds: Sequence[str] = DEVICE_KINDS) -> torch.device:
     kind, colon, number = name.partition(":")
     if kind not in DEVICE_KINDS or (colon and not (kind == "cuda" and number.isascii() and number.isdecimal())):
         raise ConfigError(f"unknown device {name!r}", describe_choices(name, ["auto", *_NAMES]))
-    failure = _find_failure(name)
+    failure = find_failure(name)
     if failure is not None:
         raise MachineError(f"device {name!r} cannot be used here: {failure}", "Use device auto or cpu.")
     if kind not in kinds:
@@ -43,11 +43,15 @@ def find_device(name: str, kinds: Sequence[str] = DEVICE_KINDS) -> torch.device:
 
 def list_device_kinds() -> tuple[str, ...]:
     """Return the kinds of device that PyTorch can use here, the best first."""
-    return tuple(kind for kind in DEVICE_KINDS if _find_failure(kind) is None)
+    return tuple(kind for kind in DEVICE_KINDS if find_failure(kind) is None)
 
 
-def _find_failure(name: str) -> str | None:
-    """Return why a device cannot hold a tensor, in a few words; None if it can."""
+def find_failure(name: str) -> str | None:
+    """Return why a device cannot hold a tensor, in a few words; None if it can.
+
+    Args:
+        name: A device of PyTorch, such as cpu, cuda, cuda:1 or mps.
+    """
     kind, _, number = name.partition(":")
     count = torch.cuda.device_count() if kind == "cuda" and number else 0
     if count and int(number) >= count:

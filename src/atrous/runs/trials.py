@@ -28,12 +28,12 @@ from atrous.core.records import Note
 from atrous.core.run_folder import RunFolder
 from atrous.core.system_errors import describe_reason
 from atrous.exporting.export import export_network
-from atrous.exporting.parity import LARGEST_LOGIT_DIFFERENCE
 from atrous.images.decode import load_image, load_mask
 from atrous.images.encode import encode_index_png
 from atrous.images.samples import load_samples
 from atrous.images.tiny_files import BLUE, FILES, RED, SBD_ID, SBD_PIXELS
 from atrous.inference import BACKENDS
+from atrous.inference.agreement import LARGEST_LOGIT_DIFFERENCE
 from atrous.inference.engine import Engine, list_network_backends
 from atrous.metrics.confusion import COMPILED, ConfusionMatrix
 from atrous.networks import BACKBONES

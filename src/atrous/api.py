@@ -40,7 +40,7 @@ from atrous.networks.build import build_network_from
 from atrous.networks.model_file import is_model_file, require_as_built, save_model
 from atrous.networks.segmenter import Segmenter
 from atrous.networks.weights import start_weights
-from atrous.runs.folder import find_recipe
+from atrous.runs.folder import find_continued, find_recipe
 from atrous.runs.kept_images import rebuild_splits
 from atrous.runs.plan import plan_training, preview_training
 from atrous.runs.scored_data import find_scored_data
@@ -164,6 +164,7 @@ def train(
     recipe: str | Path | None = None,
     out: str | Path | None = None,
     resume: str | Path | None = None,
+    extend: str | Path | None = None,
     set: Mapping[str, Any] | None = None,
     progress: ProgressCallback | bool | None = None,
     on_message: MessageCallback | None = None,
@@ -178,6 +179,7 @@ def train(
         recipe: A YAML file or a shipped recipe.
         out: The run's folder. Default: runs/<data>-<model>-<number>.
         resume: The folder of a run to continue from its last checkpoint; the run keeps its settings.
+        extend: The folder of a run to train for longer than planned; give its new length as a whole: epochs=100.
         set: Any setting by its dotted key, such as {"training.norm": "frozen"}.
         progress: Receives the progress. Default: a bar on a terminal or in a notebook, a line now and then elsewhere;
             False shows nothing.
@@ -190,10 +192,8 @@ def train(
         UsageError: The folder holds a run already, another process writes there, the objects are no data sets, or the
             run to continue began with other settings.
     """
-    if resume is not None:
-        resume = Path(resume)
-        recipe = find_recipe(resume, recipe, out)
-    elif data is None and recipe is None:
+    recipe = find_recipe(find_continued(resume, extend), recipe, out)
+    if data is None and recipe is None:
         raise UsageError("no data given", "Give a name, a folder, or a pair of data sets (train, val).")
     splits = None if data is None or isinstance(data, str | Path) else read_splits(data)
     source = PYTHON_SOURCE if splits else None if data is None else str(data)
@@ -202,9 +202,9 @@ def train(
     loaded = load_config(
         recipe=recipe, options={**given, **settings}, keywords=list(inspect.signature(train).parameters)
     )
-    with open_call(progress, on_message) as display:
+    with open_call(progress, on_message) as shown:
         return run_training(
-            loaded, splits=splits, resume=resume, progress=display.progress, on_message=display.on_message
+            loaded, splits=splits, resume=resume, extend=extend, progress=shown.progress, on_message=shown.on_message
         )
 
 

@@ -41,7 +41,7 @@ COMMANDS = Registry(
 # Parameters of any command that can be a path. The types of their commands do not tell: data and models are text.
 _PATHS = (
     *("data", "name", "names", "inputs", "models", "source", "sources", "images"),
-    *("out", "resume", "data_root", "calibrate", "weights", "recipe"),
+    *("out", "resume", "extend", "data_root", "calibrate", "weights", "recipe"),
 )
 
 

@@ -51,6 +51,10 @@ def run(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as training.norm=frozen.")
     ] = None,
     resume: Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Continue an interrupted run.")] = None,
+    extend: Annotated[
+        Path | None,
+        typer.Option("--extend", metavar="RUN", help="Train a run for longer: with the new --epochs of the whole."),
+    ] = None,
     preview: Annotated[
         bool, typer.Option("--preview", help="Write 16 augmented images with masks to preview.png; do not train.")
     ] = False,
@@ -73,6 +77,8 @@ def run(
     Example: atrous train photos/ --max-minutes 40 --set training.jitter=0.2
 
     Example: atrous train voc=/data/VOC2012 --recipe voc --workers 8
+
+    Example: atrous train --extend runs/photos --epochs 100
     """
     loaded = _load(
         {
@@ -97,10 +103,15 @@ def run(
         assignments=assignments or [],
         recipe=recipe,
         resume=resume,
+        extend=extend,
         dry_run=dry_run,
         preview=preview,
     )
-    return _carry_out(loaded, resume=resume, preview=preview, dry_run=dry_run, quiet=quiet, as_json=json)
+    if dry_run:
+        return _print_plan(loaded, as_json=json)
+    if preview:
+        return _print_preview(loaded, as_json=json)
+    return _carry_out(loaded, resume=resume, extend=extend, quiet=quiet, as_json=json)
 
 
 def print_run(result: Run, *, as_json: bool) -> int:
@@ -137,6 +148,7 @@ def _load(
     assignments: list[str],
     recipe: str | None,
     resume: Path | None,
+    extend: Path | None,
     dry_run: bool,
     preview: bool,
 ) -> LoadedConfig:
@@ -146,22 +158,23 @@ def _load(
     from atrous.core.machine import require_single_process
     from atrous.core.output_folder import require_place
     from atrous.core.run_folder import RunFolder
-    from atrous.runs.folder import find_recipe, require_possible
+    from atrous.runs.folder import find_continued, find_recipe, require_possible
     from atrous.training.names import require_names
 
     require_single_process()
     folder = options["output.folder"]
-    if resume is not None:
+    continued = find_continued(resume, extend)
+    if continued is not None:
         if dry_run or preview:
-            raise UsageError("--resume continues a run, which has no dry run and no preview", "Leave out one of them.")
-        recipe = str(find_recipe(resume, recipe, folder))
+            raise UsageError("a run that is continued has no dry run and no preview", "Leave out one of them.")
+        recipe = str(find_recipe(continued, recipe, folder))
     loaded = load_config(recipe=recipe, options=options, assignments=assignments)
     if not loaded.config.data.source:
         where = "" if recipe is None else f", and {recipe} names none"
         raise UsageError(
             f"no data given{where}", "Name a folder, a data set of `atrous datasets`, or a --recipe that does."
         )
-    if resume is None:  # before anything heavy is imported; the data of a run to resume have a message of their own
+    if continued is None:  # before anything heavy is imported; the data of a run to resume have a message of their own
         require_source(loaded.config.data.source, loaded.config.data.root)
         if preview:
             require_place(RunFolder(Path(loaded.config.output.folder or "runs")).preview)
@@ -172,29 +185,44 @@ def _load(
     return loaded
 
 
-def _carry_out(
-    loaded: LoadedConfig, *, resume: Path | None, preview: bool, dry_run: bool, quiet: bool, as_json: bool
-) -> int:
+def _print_plan(loaded: LoadedConfig, *, as_json: bool) -> int:
     from atrous import api
-    from atrous.cli.console import open_display, print_json, spell_options
+    from atrous.cli.console import print_json, spell_options
     from atrous.display.console import build_console
 
-    if dry_run:
-        lines = api.plan_training(loaded)
-        if as_json:
-            print_json({"plan": lines, "notes": list_notes(lines)})
-        else:
-            build_console().print(spell_options("\n".join(lines)))
-        return 0
-    if preview:
-        written = str(api.preview_training(loaded))
-        if as_json:
-            print_json({"preview": written})
-        else:
-            build_console().print(f"preview: {written}")
-        return 0
+    lines = api.plan_training(loaded)
+    if as_json:
+        print_json({"plan": lines, "notes": list_notes(lines)})
+    else:
+        build_console().print(spell_options("\n".join(lines)))
+    return 0
+
+
+def _print_preview(loaded: LoadedConfig, *, as_json: bool) -> int:
+    from atrous import api
+    from atrous.cli.console import print_json
+    from atrous.display.console import build_console
+
+    written = str(api.preview_training(loaded))
+    if as_json:
+        print_json({"preview": written})
+    else:
+        build_console().print(f"preview: {written}")
+    return 0
+
+
+def _carry_out(loaded: LoadedConfig, *, resume: Path | None, extend: Path | None, quiet: bool, as_json: bool) -> int:
+    from atrous import api
+    from atrous.cli.console import open_display
+
     with open_display(quiet=quiet) as display:
-        result = api.run_training(loaded, resume=resume, progress=display.progress, on_message=display.on_message)
+        result = api.run_training(
+            loaded,
+            resume=resume,
+            extend=extend,
+            progress=display.progress,
+            on_message=display.on_message,
+        )
     return print_run(result, as_json=as_json)
 
 

@@ -123,6 +123,13 @@ def _check_training(config: Config) -> Iterator[Problem]:
     if len(lengths) > 1:
         given = " and ".join(f"training.{name} = {getattr(training, name):g}" for name in lengths)
         yield Problem(f"training.{lengths[0]}", f"is not alone: {given}", "Give exactly one of them.")
+    totals = [total for _, total in training.extended]
+    if any(step > total for step, total in training.extended) or totals != sorted(set(totals)):
+        yield Problem(
+            "training.extended",
+            f"is {[list(pair) for pair in training.extended]}, which no run can have been",
+            "`extend` writes it. Leave it out, or copy it from the config.yaml of the run.",
+        )
     low, high = training.scale_range
     if low > high:
         yield Problem("training.scale_range", f"runs from {low:g} down to {high:g}", f"Write [{high:g}, {low:g}].")

@@ -167,6 +167,8 @@ class TrainingConfig(Section):
     """Optimiser steps."""
     max_minutes: Annotated[float, Field(gt=0.0, le=1e7)] | None = None
     """Wall-clock minutes from start to report; a few steps are timed, then the number of steps is fixed."""
+    extended: tuple[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]], ...] = ()
+    """Written by `--extend`: for each time, the steps done by then and those planned until then: [[40, 40]]."""
     batch: Annotated[int, Field(ge=1, le=10**9)] | Literal["auto"] = 8
     """Images in a forward pass, per process; auto: as many as the memory holds with ease, at most 16."""
     accumulate: Annotated[int, Field(ge=1, le=10_000)] = 1

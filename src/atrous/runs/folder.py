@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from atrous.config.run_settings import list_differences
 from atrous.config.schema import Config
 from atrous.core.data_source import FOLDER, PYTHON_SOURCE, resolve_source
-from atrous.core.errors import ModelFileError, UsageError
+from atrous.core.errors import UsageError
 from atrous.core.files import remove_temporaries
 from atrous.core.findings import shorten_list
 from atrous.core.machine import require_single_process
@@ -26,9 +25,8 @@ def hold_run(config: Config, resume: Path | None = None) -> Iterator[RunFolder]:
         config: All settings.
         resume: The folder of a run to continue.
     Raises:
-        UsageError: Several processes were started together, or another one writes there; the folder of a new run holds
-            another run, or there cannot be such a folder; or the run to continue began with other settings.
-        ModelFileError: The run to continue has results and no checkpoint, or its checkpoint is damaged.
+        UsageError: Several processes were started together, or another one writes there; or the folder of a new run
+            holds another run, or there cannot be such a folder.
         MachineError: There is no permission to write there, or no space.
     """
     require_single_process()
@@ -36,7 +34,6 @@ def hold_run(config: Config, resume: Path | None = None) -> Iterator[RunFolder]:
         run = RunFolder(resume)
         require_run(run)
         with hold_folder(run.path):
-            _require_same_settings(config, run)
             for stage in run.iter_stages():
                 remove_temporaries(stage.path)
             yield run
@@ -50,19 +47,36 @@ def hold_run(config: Config, resume: Path | None = None) -> Iterator[RunFolder]:
             yield RunFolder(path)
 
 
-def find_recipe(resume: Path, recipe: str | Path | None, out: str | Path | None) -> Path:
-    """Return the settings of a run to continue, to be loaded in place of a recipe.
+def find_continued(resume: str | Path | None, extend: str | Path | None) -> Path | None:
+    """Return the folder of the run to continue or to extend, if any.
 
     Args:
-        resume: The folder of the run.
+        resume: The folder of a run to continue.
+        extend: The folder of a run to extend.
+    Raises:
+        UsageError: Both are given.
+    """
+    if resume is not None and extend is not None:
+        raise UsageError("`resume` continues a run as it was planned, `extend` for longer", "Leave out one of them.")
+    given = extend if resume is None else resume
+    return None if given is None else Path(given)
+
+
+def find_recipe(resume: Path | None, recipe: str | Path | None, out: str | Path | None) -> str | Path | None:
+    """Return the settings of a run to continue or to extend, to be loaded as a recipe; of a new run its recipe.
+
+    Args:
+        resume: The folder of the run to continue or to extend, if any.
         recipe: A recipe that was given too, if any.
         out: A folder that was given too, if any.
     Raises:
         UsageError: There is no run to continue, or a recipe or a folder is given.
     """
+    if resume is None:
+        return recipe
     if recipe is not None or out is not None:
         raise UsageError(
-            "a run that is resumed keeps its recipe and its folder", "Leave out the recipe and the output folder."
+            "a run that is continued keeps its recipe and its folder", "Leave out the recipe and the output folder."
         )
     run = RunFolder(resume)
     require_run(run)
@@ -134,31 +148,3 @@ def _name_folder(config: Config) -> Path:
 
 def _quote(run: RunFolder) -> str:
     return shlex.quote(str(run.path))
-
-
-def _require_same_settings(config: Config, run: RunFolder) -> None:
-    """Refuse to resume with other settings than the run began with, whether given now or edited into its config.yaml.
-
-    A run that was killed before its first checkpoint has its config.yaml alone, and begins with what that says.
-
-    Raises:
-        UsageError: A setting of data, model, training, evaluation or stages differs.
-        ModelFileError: The run has results and no checkpoint, or its checkpoint is damaged or has another format.
-    """
-    from atrous.training.checkpoint import load_settings
-
-    begun = next((folder for folder in (run, *run.iter_stages()) if folder.checkpoint.is_file()), None)
-    if begun is None and not run.has_results:
-        return
-    if begun is None:
-        raise ModelFileError(
-            f"{run.path} cannot be continued: it has no {run.checkpoint.name}",
-            f"Start a new run with the same settings: atrous train --recipe {shlex.quote(str(run.config))}",
-        )
-    changed = list_differences(config, load_settings(begun.checkpoint))
-    if changed:
-        verb = "differs" if len(changed) == 1 else "differ"
-        raise UsageError(
-            f"Cannot resume {run.path}: {' and '.join(changed)} {verb} from the original run",
-            f"Remove the change from the command or from {run.config}, or start a new run.",
-        )

@@ -26,7 +26,8 @@ from atrous.data.inventory import find_root
 from atrous.data.statistics import MaskStatistics
 from atrous.model import Model, load
 from atrous.reports.html import describe_run, write_report
-from atrous.runs.folder import describe_resume, hold_run
+from atrous.runs.continuation import find_given_length, settle_settings
+from atrous.runs.folder import describe_resume, find_continued, hold_run
 from atrous.runs.kept_images import find_images, save_images
 
 
@@ -90,7 +91,8 @@ def run_training(
     loaded: LoadedConfig,
     *,
     splits: Splits | None = None,
-    resume: Path | None = None,
+    resume: str | Path | None = None,
+    extend: str | Path | None = None,
     progress: ProgressCallback | None = None,
     on_message: MessageCallback | None = None,
 ) -> Run:
@@ -103,22 +105,26 @@ def run_training(
         loaded: The configuration.
         splits: The data, if the configuration does not name them.
         resume: The folder of a run to continue.
+        extend: The folder of a run to extend to the length in the configuration: of stages the last one.
         progress: Receives the progress.
         on_message: Receives messages about automatic choices and findings.
     Raises:
-        UsageError: The folder already holds a run, or the run to resume began with other settings.
+        UsageError: The folder already holds a run, the run to resume began with other settings, or it cannot be
+            extended.
         ModelFileError: The run to resume has results and no checkpoint, or its checkpoint is damaged.
         DataError: The data cannot be used for training, or have changed since the run began.
         ConfigError: The settings of a stage are impossible; all stages are checked before the first one starts.
     """
-    started = time.monotonic()
+    started, continued = time.monotonic(), find_continued(resume, extend)
     collector = NoteCollector(on_message)
     config = make_absolute(loaded.config)
-    with hold_run(config, resume) as run, note_on_stop(lambda error: _describe_pause(error, run, config, resume)):
-        if config.output.folder is None and resume is None:
+    with hold_run(config, continued) as run, note_on_stop(lambda error: _describe_pause(error, run, config, continued)):
+        if config.output.folder is None and continued is None:
             send_message(collector, f"run folder: {run.path}")
-        is_resumed = resume is not None and run.has_begun
-        if resume is not None and not is_resumed:
+        if continued is not None:
+            config = settle_settings(config, run, find_given_length(loaded) if extend is not None else None)
+        is_resumed = continued is not None and run.has_begun
+        if continued is not None and not is_resumed:
             send_message(collector, f"{run.path} has no checkpoint yet: it starts from its beginning")
         stages, config = prepare_stages(
             replace(loaded, config=config), run, splits, progress, collector, is_resumed=is_resumed

@@ -114,15 +114,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
         )
 
 
-def load_settings(path: Path) -> dict[str, Any]:
-    """Read the settings that the run of a checkpoint began with, without its tensors.
+def load_record(path: Path) -> dict[str, Any]:
+    """Read the record of a checkpoint, such as the settings that its run began with, without its tensors.
 
     Raises:
         ModelFileError: See `load_checkpoint`.
     """
     with explain_damage(path):
-        settings: dict[str, Any] = json.loads(_load(path, mmap=True)["record"])["settings"]
-        return settings
+        record: dict[str, Any] = json.loads(_load(path, mmap=True)["record"])
+        return record
 
 
 def _load(path: Path, *, mmap: bool = False) -> dict[str, Any]:

@@ -107,6 +107,7 @@ def _save(training: Training, card: ModelCard) -> None:
 
 def _describe(training: Training, *, interrupted: bool) -> dict[str, Any]:
     state, plan = training.state, training.plan
+    extended = [f"after step {step:,} of {total:,}" for step, total in plan.extended]
     return {
         "data": f"{training.splits.train.name}, {describe_count(len(training.splits.train), 'image')}",
         "steps": state.step,
@@ -118,6 +119,7 @@ def _describe(training: Training, *, interrupted: bool) -> dict[str, Any]:
         "precision": str(training.step.fabric.strategy.precision.precision),
         "computed": describe_convolutions(training.convolutions),
         "best_step": state.best_step,
+        **({"extended": extended} if extended else {}),
         "parameters": sum(p.numel() for p in training.network.parameters()),
         "interrupted": interrupted,
     }

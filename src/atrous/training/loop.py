@@ -19,7 +19,7 @@ from atrous.training.checkpoint import Checkpoint, TrainState, save_checkpoint
 from atrous.training.conclude import build_card
 from atrous.training.optimizers import set_lr_factor
 from atrous.training.prepare import Training
-from atrous.training.schedules import compute_poly
+from atrous.training.schedules import compute_planned
 from atrous.training.trackers import list_validation_values
 from atrous.training.waiting import REPORTED_STEPS
 
@@ -49,8 +49,8 @@ def run_steps(training: Training) -> bool:
         StopRequest(lambda: training.journal.log(STOPPING)) as stop,
         closing(_iter_steps(training)) as steps,
     ):  # closed, it ends the reading processes
-        if state.step == 0:
-            _save(training)  # from here on the run can be resumed, whatever ends it
+        if state.step in (0, *(step for step, _ in plan.extended)):
+            _save(training)  # from here on the run, or its extension, can be resumed, whatever ends it
         for batches, waited_s in steps:
             begun = time.monotonic()
             loss = training.step.take(batches, state.step + 1)
@@ -97,12 +97,11 @@ def _iter_steps(training: Training) -> Generator[tuple[list[Batch], float], None
         statistics=training.statistics,
         cache_bytes=training.cache_bytes,
     )
-    warmup = round(settings.warmup_fraction * total)
     for step in range(start, total):
         begun = time.monotonic()
         batches = [next(loader) for _ in range(settings.accumulate)]
         waited_s = time.monotonic() - begun
-        set_lr_factor(training.step.optimizer, compute_poly(step, total, power=settings.power, warmup_steps=warmup))
+        set_lr_factor(training.step.optimizer, compute_planned(step, training.plan, settings))
         torch.manual_seed(compute_step_seed(settings.seed, step))  # dropout too is a function of (seed, step)
         yield batches, waited_s
 
@@ -129,6 +128,7 @@ def _validate(training: Training) -> None:
             "miou": scores.miou,
             "pixel_accuracy": scores.pixel_accuracy,
             "never_predicted": ", ".join(scores.never_predicted),
+            "extended_at": training.plan.find_extension(state.step),
         }
     )
     state.losses = ()

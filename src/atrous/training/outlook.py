@@ -16,7 +16,7 @@ LEAST_CHANGE = 0.01
 LEAST_VALIDATIONS = 4
 FEW_PASSES = 20.0
 """With fewer passes over the images a longer training often scores higher, although the curve is flat at its end."""
-COMMAND = "`atrous train --recipe {recipe} --weights {weights} --epochs {epochs} --out {out}`"
+COMMAND = "`atrous train --extend {run} --epochs {epochs}`"
 
 
 def describe_outlook(rows: Sequence[Row], run: RunFolder, config: Config, epochs: float) -> Note | None:
@@ -24,7 +24,7 @@ def describe_outlook(rows: Sequence[Row], run: RunFolder, config: Config, epochs
 
     The learning rate falls to zero towards the end of every training. Some gain in the last quarter is therefore usual,
     and a flat end alone does not say that a longer training would end there too. The note says how large the gain was,
-    and which command trains on from the weights.
+    and which command trains it for longer.
 
     Args:
         rows: The validations in order, each with `step`, `loss` (mean of the steps since the one before) and `miou`.
@@ -55,7 +55,8 @@ def describe_outlook(rows: Sequence[Row], run: RunFolder, config: Config, epochs
             f"{lost:.3f} lower at the end. A lower learning rate may help",
         )
     since = f"since step {rows[middle]['step']:,}"
-    longer = "" if config.stages else f" To train on from its weights: {_describe_longer(run, config, 2 * epochs)}"
+    is_last = run.find_whole() == run  # an earlier stage is followed by the next one
+    longer = f" To train for longer: {_describe_longer(run, config, 2 * epochs)}" if is_last else ""
     if gain >= LEAST_CHANGE:
         return Note("still-improving", f"still improving: the mIoU rose by {gain:.3f} {since}.{longer}")
     change = f"levelled off: the mIoU changed by {gain:+.3f} {since}, while the learning rate fell to 0"
@@ -71,12 +72,7 @@ def _number(row: Row, name: str) -> float:
 
 
 def _describe_longer(run: RunFolder, config: Config, epochs: float) -> str:
-    """Return the command that trains on, or the Python call if the data are Python objects."""
-    longer = run.path.with_name(f"{run.path.name}-longer")
+    """Return the command that trains it for longer, or the Python call if the data are Python objects."""
     if config.data.source == PYTHON_SOURCE:
-        options = (
-            f"recipe={str(run.config)!r}, weights={str(run.path)!r}, epochs={round(epochs, 2)}, out={str(longer)!r}"
-        )
-        return f"atrous.train((train, val), {options})"
-    recipe, weights, out = (shlex.quote(str(path)) for path in (run.config, run.path, longer))
-    return COMMAND.format(recipe=recipe, weights=weights, epochs=round(epochs, 2), out=out)
+        return f"atrous.train((train, val), extend={str(run.path)!r}, epochs={round(epochs, 2)})"
+    return COMMAND.format(run=shlex.quote(str(run.path)), epochs=round(epochs, 2))

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from atrous.core.errors import ConfigError
+from atrous.core.words import describe_count
 
 FINISH_S = 12.0
 """Seconds reserved for the work after the last validation: examples, plots and the report."""
@@ -37,21 +38,33 @@ class Plan:
         validation_steps: After how many steps the model is validated, ascending; the last is `total_steps`.
         samples_per_step: Images in an optimiser step, over all processes.
         steps_per_epoch: Optimiser steps in one pass over the data; a fraction.
+        extended: For each time that the run was extended, the steps done by then, and the total until then.
     """
 
     total_steps: int
     validation_steps: tuple[int, ...]
     samples_per_step: int
     steps_per_epoch: float
+    extended: tuple[tuple[int, int], ...] = ()
+
+    def find_total(self, step: int) -> int:
+        """Return the total that was planned when the step after `step` steps was made."""
+        return next((total for end, total in self.extended if step < end), self.total_steps)
+
+    def find_extension(self, step: int) -> int | None:
+        """Return after how many steps the run was last extended before a step, counted from 1; None if it was not."""
+        return max((end for end, _ in self.extended if end < step), default=None)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON."""
-        return asdict(self) | {"validation_steps": list(self.validation_steps)}
+        extended = [list(pair) for pair in self.extended]
+        return asdict(self) | {"validation_steps": list(self.validation_steps), "extended": extended}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Plan:
-        """Build a plan from `to_json`'s form."""
-        return cls(**(value | {"validation_steps": tuple(value["validation_steps"])}))
+        """Build a plan from `to_json`'s form; that of earlier checkpoints does not say whether a run was extended."""
+        extended = tuple((step, total) for step, total in value.get("extended", ()))
+        return cls(**(value | {"validation_steps": tuple(value["validation_steps"]), "extended": extended}))
 
 
 def build_plan(
@@ -64,8 +77,13 @@ def build_plan(
     samples_per_step: int,
     elapsed_s: Callable[[], float],
     measure: Callable[[], Timing],
+    extended: tuple[tuple[int, int], ...] = (),
+    begun: Plan | None = None,
 ) -> Plan:
     """Turn the requested length into a number of steps.
+
+    The validations of an extended run are those of each plan while it held: a run that begins with the settings of an
+    extended one makes the same steps and the same validations.
 
     Args:
         epochs: Passes over the training images; of this and the two below exactly one is not None.
@@ -76,18 +94,33 @@ def build_plan(
         samples_per_step: Images in an optimiser step.
         elapsed_s: Gives the seconds since the run was started.
         measure: Called for `max_minutes` alone: times a few steps and one validation image.
+        extended: See `Plan`.
+        begun: The plan of the run that is extended, after the steps of the last of `extended`.
     Raises:
-        ConfigError: The minutes are too few for one step and one validation.
+        ConfigError: The minutes are too few for one step and one validation, or the run does not become longer.
     """
     steps_per_epoch = num_train / samples_per_step
+    done = extended[-1][0] if begun else 0
     if iterations is not None:
         total = iterations
     elif epochs is not None:
         total = max(math.ceil(epochs * num_train / samples_per_step), 1)
     else:
         total, validations = _fit_minutes(max_minutes or 0.0, validations, measure(), elapsed_s)
-    marks = sorted({max(round(total * n / validations), 1) for n in range(1, validations + 1)})
-    return Plan(total, tuple(marks), samples_per_step, steps_per_epoch)
+        total += done
+    if extended and total <= extended[-1][1]:
+        raise ConfigError(
+            f"an extended run becomes longer: {describe_count(extended[-1][1], 'step')} planned until now, and the new "
+            f"length is {describe_count(total, 'step')}, those done included",
+            "Give the length of the whole run, such as `epochs=100`; `resume` continues a run as it was planned.",
+        )
+    marks, start = (list(begun.validation_steps), done) if begun else ([], 0)
+    marks = [mark for mark in marks if mark <= done]
+    for end, planned in (*(() if begun else extended), (total, total)):
+        own = {max(round(planned * n / validations), 1) for n in range(1, validations + 1)}
+        marks += sorted(mark for mark in own if start < mark <= end)
+        start = end
+    return Plan(total, tuple(marks), samples_per_step, steps_per_epoch, extended)
 
 
 def _fit_minutes(minutes: float, validations: int, timing: Timing, elapsed_s: Callable[[], float]) -> tuple[int, int]:

@@ -46,6 +46,7 @@ from atrous.training.memory import require_memory
 from atrous.training.norm import freeze_norms, set_norm_momentum, start_training
 from atrous.training.optimizers import build_optimizer, describe_rates
 from atrous.training.plan import Plan, Timing, build_plan
+from atrous.training.schedules import describe_extensions
 from atrous.training.step import Step
 from atrous.training.task import TrainingTask
 from atrous.training.timing import TIMED_STEPS, WARM_UP_STEPS, measure_timing
@@ -166,18 +167,13 @@ def prepare_training(
     start_training(network, frozen_norms=training.norm == "frozen")
     require_memory(network, training, fabric)
     convolutions = _list_convolutions(config, network, fabric, journal, checkpoint)
-    state = TrainState()
+    state, plan = _read_state(journal, checkpoint)
+    if plan is None or len(training.extended) > len(plan.extended):  # before the weights: it may time steps
+        plan = _plan(splits, one_pass, step, averaged, validator, journal, started - state.spent_s, plan)
     if checkpoint:
-        with explain_damage(journal.run.checkpoint):
-            state = TrainState.from_json(checkpoint.record["train_state"])
-            journal.rows = list(checkpoint.record["rows"])
-            network.load_state_dict(checkpoint.network)
-            averaged.network.load_state_dict(checkpoint.averaged)
-            step.optimizer.load_state_dict(checkpoint.optimizer)
-            plan = Plan.from_json(checkpoint.record["plan"])
-        journal.log(f"resumed after step {checkpoint.step:,}")
-    else:
-        plan = _plan(splits, one_pass, step, averaged, validator, journal, started)
+        _restore_tensors(journal, step, averaged, checkpoint)
+    for note in describe_extensions(plan, training, step.optimizer.param_groups[0]["initial_lr"]):
+        journal.log(note)
     if rare_crops := plan_rare_crops(training.rare_crops, statistics):
         journal.log(Note("rare-crops", rare_crops.describe(space.names)))
     workers = choose_workers(config.output.workers, fabric.device)
@@ -204,6 +200,23 @@ def prepare_training(
         DataWait(workers),
         started,
     )
+
+
+def _read_state(journal: Journal, checkpoint: Checkpoint | None) -> tuple[TrainState, Plan | None]:
+    """Return where a run stands, and its plan; of a new run it has none. The journal gets the rows of the run."""
+    if checkpoint is None:
+        return TrainState(), None
+    with explain_damage(journal.run.checkpoint):
+        journal.rows = list(checkpoint.record["rows"])
+        return TrainState.from_json(checkpoint.record["train_state"]), Plan.from_json(checkpoint.record["plan"])
+
+
+def _restore_tensors(journal: Journal, step: Step, averaged: AveragedNetwork, checkpoint: Checkpoint) -> None:
+    with explain_damage(journal.run.checkpoint):
+        step.network.load_state_dict(checkpoint.network)
+        averaged.network.load_state_dict(checkpoint.averaged)
+        step.optimizer.load_state_dict(checkpoint.optimizer)
+    journal.log(f"resumed after step {checkpoint.step:,}")
 
 
 def _measure_input(splits: Splits, seed: int, journal: Journal) -> InputSpec | None:
@@ -278,6 +291,7 @@ def _plan(
     validator: Validator,
     journal: Journal,
     started: float,
+    begun: Plan | None,
 ) -> Plan:
     training = step.settings
 
@@ -298,6 +312,8 @@ def _plan(
         samples_per_step=training.batch_size * training.accumulate * step.world.size,
         elapsed_s=lambda: time.monotonic() - started,
         measure=measure,
+        extended=training.extended,
+        begun=begun,
     )
     if len(one_pass) > len(splits.train):
         reasons = []

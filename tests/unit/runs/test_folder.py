@@ -302,7 +302,7 @@ def test_what_cannot_be_continued_is_said_with_the_way_on(tmp_path, trained_run)
         atrous.train(resume=tmp_path / "nowhere")
     assert not os.listdir(tmp_path)
     for given in ({"recipe": "demo"}, {"out": tmp_path / "x"}):
-        with pytest.raises(UsageError, match="keeps its recipe and its folder"):
+        with pytest.raises(UsageError, match="is continued keeps its recipe and its folder"):
             atrous.train(resume=trained_run, **given)
     with pytest.raises(UsageError, match="no data given"):
         atrous.train()

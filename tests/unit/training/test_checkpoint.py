@@ -19,7 +19,7 @@ from atrous.training.checkpoint import (
     Checkpoint,
     TrainState,
     load_checkpoint,
-    load_settings,
+    load_record,
     save_checkpoint,
 )
 
@@ -149,7 +149,7 @@ def test_a_damaged_checkpoint_names_the_best_weights(tmp_path):
     path, weights = tmp_path / "last.ckpt", tmp_path / "model.safetensors"
     path.write_bytes(b"damaged")
     weights.touch()
-    for load in (load_checkpoint, load_settings):
+    for load in (load_checkpoint, load_record):
         with pytest.raises(ModelFileError) as caught:
             load(path)
         assert "weights_only" not in str(caught.value)
@@ -174,7 +174,7 @@ def test_the_settings_of_a_run_are_read_without_its_tensors(tmp_path):
     saved = build()
     saved.record["settings"] = {"training.lr": 0.1, "stages": []}
     save_checkpoint(tmp_path / "last.ckpt", saved)
-    assert load_settings(tmp_path / "last.ckpt") == {"training.lr": 0.1, "stages": []}
+    assert load_record(tmp_path / "last.ckpt") == saved.record
 
 
 class Bomb:
@@ -199,7 +199,7 @@ WRAPPINGS = {
 def test_code_in_a_file_is_not_executed_and_no_advice_is_given_to_do_so(tmp_path, wrapping, save):
     path, trace = tmp_path / "last.ckpt", tmp_path / "executed"
     save(WRAPPINGS[wrapping](Bomb(trace)), path)
-    for load in (load_checkpoint, load_settings):
+    for load in (load_checkpoint, load_record):
         with pytest.raises(ModelFileError, match=r"is damaged, or holds more than tensors and numbers") as caught:
             load(path)
         require_own_words(caught.value)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 
 import pytest
 
@@ -50,12 +51,12 @@ def test_data_in_python_get_a_python_call(tmp_path):
 def test_the_command_that_trains_on_works_as_printed(trained_run, shapes_folder, tmp_path):
     rows = [{"step": number, "miou": 0.1 * number, "loss": 1.0 / number} for number in range(1, 6)]
     config = Config.model_validate({"data": {"source": str(shapes_folder)}})
-    note = describe_outlook(rows, RunFolder(trained_run), config, 0.25)
+    folder = tmp_path / "my run"
+    shutil.copytree(trained_run, folder)
+    note = describe_outlook(rows, RunFolder(folder), config, 2.5)
     (command,) = re.findall(r"`atrous (.*)`", note)
-    words = shlex.split(command)
-    words[words.index("--out") + 1] = str(tmp_path / "longer")
-    assert main([*words, "--quiet"]) == 0
-    assert "loaded from" in (tmp_path / "longer" / "log.txt").read_text()
+    assert main([*shlex.split(command), "--quiet"]) == 0
+    assert "extended after step 8 of 8 to 10 steps" in (folder / "log.txt").read_text()
 
 
 def test_a_run_says_what_it_saw_and_how_it_ended(trained_run):
@@ -67,14 +68,14 @@ def test_a_run_says_what_it_saw_and_how_it_ended(trained_run):
     assert re.search(r"^(still improving|levelled off|overfitting|unsteady): ", log, re.MULTILINE)
 
 
-def test_a_run_with_stages_gets_no_command(tmp_path):
-    """Its stages have lengths of their own."""
+def test_an_earlier_stage_gets_no_command(tmp_path):
+    """The next one goes on from it; the last one can be extended."""
     rows = [{"step": number, "miou": 0.1 * number, "loss": 1.0 / number} for number in range(1, 6)]
-    config = Config.model_validate({"data": {"source": "shapes"}, "stages": [{"training.epochs": 3.0}, {}]})
-    note = describe_outlook(rows, RunFolder(tmp_path), config, 1234.5)
-    assert note.endswith("since step 3.")
-    single = config.model_copy(update={"stages": ()})
-    assert "--epochs 2469.0 --out" in describe_outlook(rows, RunFolder(tmp_path), single, 1234.5)
+    config = Config.model_validate({"data": {"source": "shapes"}})
+    run = RunFolder(tmp_path)
+    run.config.write_text("stages: [{}, {}]")
+    assert describe_outlook(rows, run.stage(1), config, 1234.5).endswith("since step 3.")
+    assert f"--extend {tmp_path} --epochs 2469.0`" in describe_outlook(rows, run, config, 1234.5)
 
 
 @pytest.mark.parametrize(("epochs", "advises_more"), [(4.5, True), (40.0, False)])

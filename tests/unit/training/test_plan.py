@@ -83,6 +83,35 @@ def test_too_few_minutes_are_refused_and_the_named_number_suffices(timing):
     assert needed >= math.floor(exact * 10) / 10
 
 
+def test_an_extended_plan_keeps_its_validations_and_has_those_of_the_new_length_beyond():
+    first = plan(iterations=10)
+    assert first.validation_steps == (2, 5, 8, 10)
+    longer = plan(iterations=20, extended=((6, 10),), begun=first)
+    assert longer.validation_steps == (2, 5, 10, 15, 20)
+    assert [longer.find_total(step) for step in (0, 5, 6, 19)] == [10, 10, 20, 20]
+    assert [longer.find_extension(step) for step in (1, 6, 7, 20)] == [None, None, 6, 6]
+    twice = plan(iterations=30, extended=((6, 10), (20, 20)), begun=longer)
+    assert twice.validation_steps == (2, 5, 10, 15, 20, 22, 30)
+    assert [twice.find_total(step) for step in (5, 6, 19, 20)] == [10, 20, 20, 30]
+    assert plan(iterations=30, extended=((6, 10), (20, 20))) == twice  # as a new run with the same settings has it
+    assert Plan.from_json(json.loads(json.dumps(twice.to_json()))) == twice
+
+
+def test_minutes_of_an_extension_are_those_of_the_whole_run():
+    timing = Timing(step_s=2.0, validation_s=10.0)
+    first = plan(max_minutes=10, elapsed=30.0, timing=timing)
+    spent = 580.0
+    longer = plan(max_minutes=20, elapsed=spent, timing=timing, extended=((first.total_steps,) * 2,), begun=first)
+    more = longer.total_steps - first.total_steps
+    assert spent + more * 2.0 + FINISH_S <= 1200 * TIMING_MARGIN < spent + more * 2.0 + FINISH_S + 5 * 10.0
+
+
+def test_an_extension_that_is_not_longer_is_refused():
+    first = plan(iterations=10)
+    with pytest.raises(ConfigError, match=r"becomes longer: 10 steps planned until now, and .* is 10 steps"):
+        plan(iterations=10, extended=((6, 10),), begun=first)
+
+
 def test_a_plan_survives_json():
     made = plan(iterations=10)
     assert Plan.from_json(json.loads(json.dumps(made.to_json()))) == made

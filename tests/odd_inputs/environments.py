@@ -200,8 +200,8 @@ def sharing(name: str, options: str, reason: str) -> Case:
 
 
 SHARING = [
-    sharing("and 256 kB of shared memory", "size=256k", "(?i)no space left"),
-    sharing("and a page of shared memory", "size=4k", "(?i)no space left"),
+    sharing("and 256 kB of shared memory", "size=256k", "0 MiB of shared memory are free"),
+    sharing("and a page of shared memory", "size=4k", "0 MiB of shared memory are free"),
     sharing("and shared memory that cannot be written to", "ro", "(?i)read-only"),
     Case(
         "train with workers and few open files",

@@ -18,6 +18,8 @@ CGROUP = Path("/sys/fs/cgroup")
 """Where Linux lists the limits of groups of processes; the group at the top is the container, if there is one."""
 PROC = Path("/proc")
 """Where Linux describes the machine."""
+SHARED_MEMORY = Path("/dev/shm")
+"""Where Linux keeps memory that processes share; containers limit it to 64 MiB unless they are told otherwise."""
 
 Kind = Literal["amx", "avx512", "avx2", "other"]
 """Kind of a CPU, by what its fastest kernels use."""
@@ -126,6 +128,14 @@ def compute_free_bytes() -> int:
         if limit is not None and usage is not None:
             free.append(max(limit - usage, 0))
     return min(free)
+
+
+def find_shared_bytes() -> int | None:
+    """Return the free memory in bytes through which processes share tensors; None on systems without such a limit."""
+    if not SHARED_MEMORY.is_dir():
+        return None
+    status = os.statvfs(SHARED_MEMORY)
+    return status.f_bavail * status.f_frsize
 
 
 def find_memory_mib() -> int:

@@ -17,7 +17,7 @@ import torch
 from atrous.core.cache_folder import find_cache_folder
 from atrous.core.findings import Finding
 from atrous.core.install import describe_install
-from atrous.core.machine import compute_free_bytes, find_cpu_features
+from atrous.core.machine import SHARED_MEMORY, compute_free_bytes, find_cpu_features, find_shared_bytes
 from atrous.core.provenance import collect_versions, describe_machine, find_git_state
 from atrous.core.records import Progress, ProgressCallback
 from atrous.core.spinning import BUSY_LOAD, describe_spinning
@@ -40,7 +40,6 @@ LEAST_MEMORY_MIB, LEAST_SHARED_MIB, LEAST_DISK_MIB = 4096, 256, 1024
 """Memory and shared memory of a small training with worker processes, and space for a run."""
 LEAST_GAIN = 0.6
 """Of all threads over one, for each thread: below it the cores are shared with others, or are halves of one."""
-SHARED_MEMORY = Path("/dev/shm")
 GPU_FILE = Path("/proc/driver/nvidia/version")
 """What a driver of NVIDIA's GPUs makes."""
 OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
@@ -122,13 +121,13 @@ def _describe_machine() -> dict[str, Any]:
 
 
 def _describe_folders() -> dict[str, Any]:
-    cache = find_cache_folder()
+    cache, shared = find_cache_folder(), find_shared_bytes()
     return {
         "cache": None if cache is None else _hide_home(str(cache)),
         "cache_is_temporary": cache is not None and Path(tempfile.gettempdir()) in cache.parents,
         "free_here_mib": shutil.disk_usage(Path.cwd()).free // 2**20,
         "free_temporary_mib": shutil.disk_usage(tempfile.gettempdir()).free // 2**20,
-        "free_shared_mib": shutil.disk_usage(SHARED_MEMORY).free // 2**20 if SHARED_MEMORY.is_dir() else None,
+        "free_shared_mib": None if shared is None else shared // 2**20,
     }
 
 

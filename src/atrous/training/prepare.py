@@ -16,7 +16,7 @@ from lightning.fabric import Fabric
 from atrous.config.schema import Config, TrainingConfig
 from atrous.core.errors import ConfigError, DataError
 from atrous.core.inputs import InputSpec
-from atrous.core.machine import compute_cache_bytes, count_usable_cores
+from atrous.core.machine import compute_cache_bytes
 from atrous.core.records import MessageCallback, Note
 from atrous.core.run_folder import RunFolder
 from atrous.core.spinning import describe_spinning
@@ -52,9 +52,8 @@ from atrous.training.task import TrainingTask
 from atrous.training.timing import TIMED_STEPS, WARM_UP_STEPS, measure_timing
 from atrous.training.validation import Validator
 from atrous.training.waiting import DataWait
+from atrous.training.workers import choose_workers, count_batch_bytes
 from atrous.training.world import World
-
-MAX_WORKERS = 8
 
 
 @dataclass(frozen=True)
@@ -176,7 +175,8 @@ def prepare_training(
         journal.log(note)
     if rare_crops := plan_rare_crops(training.rare_crops, statistics):
         journal.log(Note("rare-crops", rare_crops.describe(space.names)))
-    workers = choose_workers(config.output.workers, fabric.device)
+    batch_bytes = count_batch_bytes(training, find_form(splits.train))
+    workers = choose_workers(config.output.workers, fabric.device, batch_bytes, journal.log)
     cache_bytes = _choose_cache_bytes(config.output.cache_mib, splits, statistics, workers, journal.log)
     return Training(
         config,
@@ -381,18 +381,6 @@ def _quiet_lightning() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-def choose_workers(workers: int | None, device: torch.device) -> int:
-    """Choose the number of processes that read images: none on a CPU, whose cores the training needs itself.
-
-    Args:
-        workers: The number that was asked for, or None.
-        device: Device of the training.
-    """
-    if workers is not None:
-        return workers
-    return 0 if device.type == "cpu" else min(count_usable_cores(), MAX_WORKERS)
 
 
 def _choose_cache_bytes(

@@ -10,7 +10,7 @@ from atrous.data.statistics import MaskStatistics
 from atrous.inference.precision import computes_bf16
 from atrous.losses.ohem import OHEM
 from atrous.networks.build import build_network_from
-from atrous.training.prepare import build_fabric, build_task, choose_workers
+from atrous.training.prepare import build_fabric, build_task
 
 
 def test_the_arithmetic_is_that_of_the_configuration():
@@ -26,13 +26,6 @@ def test_the_arithmetic_is_that_of_the_configuration():
 def test_a_device_that_is_not_there_is_said_in_words():
     with pytest.raises(MachineError, match="device 'cuda' cannot be used"):
         build_fabric(Config.model_validate({"output": {"device": "cuda"}}))
-
-
-def test_processes_beside_the_training_only_where_it_leaves_cores_free():
-    assert choose_workers(None, torch.device("cpu")) == 0
-    assert choose_workers(3, torch.device("cpu")) == 3
-    assert choose_workers(0, torch.device("cuda")) == 0
-    assert choose_workers(None, torch.device("cuda")) >= 1
 
 
 def build_settled_task(said=None, **settings):

@@ -235,3 +235,30 @@ def test_the_last_of_several_stages_is_extended(tmp_path):
         **{"training.norm": "frozen", "training.epochs": 1.0, "training.extended": [[2, 2]]},
         **{key: value for key, value in kept.stages[1].items() if key in ("training.crop", "training.batch")},
     }
+
+
+def test_a_training_without_a_better_score_stops_and_keeps_the_best_weights(tmp_path):
+    """With a learning rate of almost nothing and frozen norms all validations have the score of the first one."""
+    settings = {"data.options": {"num_train": 12, "num_val": 2, "size": 65}, "training.norm": "frozen"}
+    options = {"model": "fcn-tiny", "weights": "none", "iterations": 12, "crop": 65, "batch": 2, "lr": 1e-9}
+    options |= {"validations": 12, "patience": 2, "set": settings}
+    whole, parts = (tmp_path / name for name in ("whole", "parts"))
+    atrous.train("shapes", out=whole, **options)
+    assert [row["step"] for row in read_rows(whole)] == ["1", "2", "3"]
+    assert load_checkpoint(whole / "last.ckpt").step == 3
+    metrics = json.loads((whole / "metrics.json").read_text())
+    assert metrics["training"]["interrupted"] is False
+    said = "stopped early after step 3 of 12: no better mIoU in 2 validations; the weights of step 1 are kept"
+    assert said in [note["message"] for note in metrics["notes"]]
+    assert "levelled-off" not in [note["code"] for note in metrics["notes"]]
+    assert atrous.train("shapes", out=parts, progress=interrupt_at(2), **options).interrupted
+    for _ in range(2):  # the second time it has stopped already
+        assert not atrous.train(resume=parts).interrupted
+        assert_same_runs(whole, parts)
+    atrous.train(extend=parts, iterations=24)
+    assert [row["step"] for row in read_rows(parts)] == ["1", "2", "3", "4", "6"]
+
+
+def test_a_patience_that_no_training_can_exhaust_is_refused():
+    with pytest.raises(ConfigError, match=r"training.patience.* has no effect: 8 of 8 validations"):
+        load_config(options={"data.source": "shapes", "patience": 8})

@@ -32,6 +32,9 @@ def run(
     max_minutes: Annotated[
         float | None, typer.Option("--max-minutes", help="Length in minutes from start to report, instead of epochs.")
     ] = None,
+    patience: Annotated[
+        int | None, typer.Option("--patience", help="Stop after so many validations without a better mIoU.")
+    ] = None,
     crop: Annotated[int | None, typer.Option("--crop", help="Side of the training crop in pixels.")] = None,
     batch: Annotated[
         str | None, typer.Option("--batch", help="Images per forward pass; auto: as memory allows, at most 16.")
@@ -89,6 +92,7 @@ def run(
             "training.epochs": epochs,
             "training.iterations": iterations,
             "training.max_minutes": max_minutes,
+            "training.patience": patience,
             "training.crop": crop,
             "training.batch": int(batch) if batch is not None and batch.isdecimal() else batch,
             "training.lr": lr,

@@ -146,6 +146,13 @@ def _check_training(config: Config) -> Iterator[Problem]:
             "has no effect: no class is named as hard",
             "Leave it out, or name classes in training.hard_classes.",
         )
+    if training.patience is not None and training.patience >= training.validations:
+        yield Problem(
+            "training.patience",
+            f"has no effect: {training.patience} of {describe_count(training.validations, 'validation')} have to be "
+            "worse than one before",
+            "Lower it, or raise training.validations.",
+        )
     if not config.model.auxiliary and training.auxiliary_weight != defaults.auxiliary_weight:
         yield Problem(
             "training.auxiliary_weight",

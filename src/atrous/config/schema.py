@@ -230,6 +230,8 @@ class TrainingConfig(Section):
     """Decay of the averaged weights that are validated and kept; warmed up; 0 switches them off."""
     validations: Annotated[int, Field(ge=1, le=100_000)] = 8
     """Number of validations in the training; the last one is at its end."""
+    patience: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Validations without a better mIoU after which the training stops. Default: it makes all its steps."""
     seed: Seed = 0
     """Seed of order, augmentation and initial weights."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

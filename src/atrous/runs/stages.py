@@ -363,7 +363,7 @@ def _run_stage(stage: Stage, sitting: _Sitting, started: float, *, has_begun: bo
         journal.begin()
         with note_on_stop(lambda error: _describe_way_on(error, stage.run, sitting)):
             was_stopped = run_steps(training)
-            interrupted = training.state.step < training.plan.total_steps
+            interrupted = not training.is_done
             conclude_training(training, interrupted=interrupted)
             journal.trackers.close("aborted" if interrupted else "success")
             write_report(stage.run.path)

@@ -54,8 +54,11 @@ def conclude_training(training: Training, *, interrupted: bool) -> dict[str, Any
         outlook = describe_outlook(
             training.journal.rows, run, training.config, state.step / training.plan.steps_per_epoch
         )
-        if outlook is not None and not interrupted:
+        ends_early = state.step < training.plan.total_steps  # where the learning rate has not fallen to 0
+        if outlook is not None and not interrupted and (outlook.code == "overfitting" or not ends_early):
             training.journal.log(outlook)
+        if training.has_lost_patience and ends_early:
+            training.journal.log(_describe_early_stop(training))
     metrics = {
         "miou": None,
         "classes": [],
@@ -76,6 +79,15 @@ def conclude_training(training: Training, *, interrupted: bool) -> dict[str, Any
         if training.config.output.log_model:
             training.journal.trackers.log_model(run.model)
     return metrics
+
+
+def _describe_early_stop(training: Training) -> Note:
+    state, patience = training.state, training.config.training.patience or 0
+    message = (
+        f"stopped early after step {state.step:,} of {training.plan.total_steps:,}: no better mIoU in "
+        f"{describe_count(patience, 'validation')}; the weights of step {state.best_step:,} are kept"
+    )
+    return Note("stopped-early", message)
 
 
 def build_card(training: Training, scores: Scores | None) -> ModelCard:

@@ -32,7 +32,7 @@ CHECKPOINT_S = 120.0
 
 
 def run_steps(training: Training) -> bool:
-    """Train to the last step, or to the step after which a signal asked to stop.
+    """Train to the last step, to the validation that exhausts the patience, or until a signal asks to stop.
 
     Args:
         training: What is trained; its `state` tells afterwards how far it came.
@@ -51,7 +51,7 @@ def run_steps(training: Training) -> bool:
     ):  # closed, it ends the reading processes
         if state.step in (0, *(step for step, _ in plan.extended)):
             _save(training)  # from here on the run, or its extension, can be resumed, whatever ends it
-        for batches, waited_s in steps:
+        for batches, waited_s in () if training.is_done else steps:
             begun = time.monotonic()
             loss = training.step.take(batches, state.step + 1)
             training.averaged.update(training.network, state.step)
@@ -69,7 +69,7 @@ def run_steps(training: Training) -> bool:
             if is_due or stop.requested or time.monotonic() - saved > CHECKPOINT_S:
                 _save(training)
                 saved = time.monotonic()
-            if stop.requested:
+            if stop.requested or training.is_done:
                 break
         return stop.requested
 

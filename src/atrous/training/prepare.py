@@ -109,6 +109,23 @@ class Training:
         """Whether the pixels of each class in the crops are counted: where settings give classes more of them."""
         return self.config.training.rare_crops > 0 or self.config.training.hard_classes != "none"
 
+    @property
+    def is_done(self) -> bool:
+        """Whether no step is left, or the last `patience` validations were not better than one before."""
+        return self.state.step >= self.plan.total_steps or self.has_lost_patience
+
+    @property
+    def has_lost_patience(self) -> bool:
+        """Whether the last `patience` validations were not better than one before; an extension counts from its start.
+
+        A function of the validations so far, so that a resumed run stops where it would have stopped.
+        """
+        patience, best_step = self.config.training.patience, self.state.best_step
+        if patience is None or best_step is None:
+            return False
+        since = max(best_step, self.plan.find_extension(self.state.step + 1) or 0)
+        return sum(float(row["step"] or 0) > since for row in self.journal.rows) >= patience
+
     def count_seconds(self) -> float:
         """Return the seconds spent on this training in all its sittings."""
         return self.state.spent_s + time.monotonic() - self.started

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from atrous.api import Model, Run, build, evaluate, export, load, predict, save, train
     from atrous.config.schema import Config
+    from atrous.core.comparison import Comparison
     from atrous.core.errors import (
         AtrousError,
         ConfigError,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from atrous.data.adapter import from_torch
     from atrous.inference.folders.prediction import Prediction
     from atrous.runs.check import check
+    from atrous.runs.comparison import compare
     from atrous.runs.convert import convert
 
 __version__ = "0.1.0"
@@ -32,6 +34,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AtrousError",
     "CheckResult",
+    "Comparison",
     "Config",
     "ConfigError",
     "DataError",
@@ -46,6 +49,7 @@ __all__ = [
     "UsageError",
     "build",
     "check",
+    "compare",
     "convert",
     "evaluate",
     "export",
@@ -59,6 +63,7 @@ __all__ = [
 _HOMES = {
     "atrous.api": ("Model", "Run", "build", "evaluate", "export", "load", "predict", "save", "train"),
     "atrous.config.schema": ("Config",),
+    "atrous.core.comparison": ("Comparison",),
     "atrous.core.errors": (
         "AtrousError",
         "ConfigError",
@@ -73,6 +78,7 @@ _HOMES = {
     "atrous.data.adapter": ("from_torch",),
     "atrous.inference.folders.prediction": ("Prediction",),
     "atrous.runs.check": ("check",),
+    "atrous.runs.comparison": ("compare",),
     "atrous.runs.convert": ("convert",),
 }
 

@@ -17,8 +17,8 @@ from atrous.config.options import update_options
 from atrous.core.arguments import refuse_wrong_types
 from atrous.core.data_source import PYTHON_SOURCE
 from atrous.core.errors import ConfigError, UsageError, note_on_stop
-from atrous.core.files import save_json, shorten_paths
-from atrous.core.inference_options import InferenceOptions, Opening
+from atrous.core.files import save_json
+from atrous.core.inference_options import InferenceOptions
 from atrous.core.output_folder import require_folder, require_place, require_replaceable
 from atrous.core.provenance import collect_provenance
 from atrous.core.records import MessageCallback, Note, NoteCollector, ProgressCallback, Scores, send_message
@@ -33,9 +33,8 @@ from atrous.exporting.parity import Parity
 from atrous.inference.exported import is_exported
 from atrous.inference.folders.record import FolderRecord
 from atrous.inference.folders.writer import PredictionRecord, save_predictions
-from atrous.inference.labelling.labeller import Labeller
 from atrous.inference.labelling.likeliest import name_last_stage
-from atrous.model import Model, load, load_opened, name_network_classes, read_classes
+from atrous.model import Model, load, name_network_classes, read_classes
 from atrous.networks.build import build_network_from
 from atrous.networks.model_file import is_model_file, require_as_built, save_model
 from atrous.networks.segmenter import Segmenter
@@ -44,12 +43,12 @@ from atrous.runs.folder import find_continued, find_recipe
 from atrous.runs.kept_images import rebuild_splits
 from atrous.runs.plan import plan_training, preview_training
 from atrous.runs.scored_data import find_scored_data
+from atrous.runs.scored_model import Loadable, measure, name_models, open_model, prepare_scoring
 from atrous.runs.stages import Run, run_training
 from atrous.scoring import crf_search
 from atrous.scoring.bench import bench as run_bench
 from atrous.scoring.bench import is_bench_file, require_timeable
 from atrous.scoring.crf_search import CrfTrial
-from atrous.scoring.summarise import score
 
 __all__ = [
     "Model",
@@ -66,9 +65,6 @@ __all__ = [
     "save",
     "train",
 ]
-
-Loadable = Model | Run | Segmenter | str | Path
-"""A loaded model, a run, a network that was built with the names of its classes, or what `load` opens."""
 
 
 @refuse_wrong_types
@@ -145,7 +141,7 @@ def save(
     if isinstance(model, Segmenter):
         opened = Model(model, classes=classes)
     else:
-        opened = _open(model, {} if isinstance(model, Model) else {"device": "cpu"})
+        opened = open_model(model, {} if isinstance(model, Model) else {"device": "cpu"})
     network, space = opened.network, opened.label_space
     require_as_built(network)
     if isinstance(classes, Mapping):
@@ -253,13 +249,10 @@ def evaluate(
         ModelFileError: The model cannot be opened.
         DataError: The data's classes are not the model's, or a file cannot be read.
     """
-    options = {"output_stride": output_stride, "scales": scales, "flip": flip, "window": window, "crf": crf}
-    opening = {"precision": precision, "device": device, "backend": backend, "trust": trust}
+    options: dict[str, Any] = {"output_stride": output_stride, "scales": scales, "flip": flip, "window": window}
+    options |= {"crf": crf, "precision": precision, "device": device, "backend": backend, "trust": trust}
     with open_call(progress, on_message) as display:
-        collector = NoteCollector(display.on_message)
-        labeller, dataset = _prepare_scoring(model, data, data_root, collector, **options, **opening)
-        scores = score(labeller, dataset, progress=display.progress)
-    return replace(scores, notes=tuple(dict.fromkeys((*collector.notes, *scores.notes))))
+        return measure(model, data, data_root, display.on_message, display.progress, **options).scores
 
 
 @refuse_wrong_types
@@ -290,7 +283,7 @@ def search_crf(
         DataError: The data's classes are not the model's, or a file cannot be read.
     """
     with open_call(progress, on_message) as display:
-        labeller, dataset = _prepare_scoring(model, data, data_root, display.on_message, **options, crf=False)
+        labeller, dataset = prepare_scoring(model, data, data_root, display.on_message, **options, crf=False)
         return crf_search.search_crf(labeller, dataset, progress=display.progress)
 
 
@@ -361,7 +354,7 @@ def predict(
     if not overwrite:
         FolderRecord(Path(out)).require_free({})
     with open_call(progress, on_message) as display:
-        opened = _open(model, opening)
+        opened = open_model(model, opening)
         collector = NoteCollector(display.on_message)
         return save_predictions(
             opened.build_labeller(options, keep_backend=isinstance(model, Model), on_message=collector),
@@ -428,9 +421,9 @@ def bench(
         require_replaceable(files, is_own=is_bench_file(files[0]), overwrite=overwrite)
     with open_call(progress, on_message) as display:
         candidates, dataset, refusal = [], None, None
-        for name, model in zip(_name_models(models), models, strict=True):
+        for name, model in zip(name_models(models), models, strict=True):
             backend = backends[0] if len(backends) == 1 else None
-            opened = _open(model, {"device": device, "trust": trust, "backend": backend})
+            opened = open_model(model, {"device": device, "trust": trust, "backend": backend})
             if data is not None and dataset is None:
                 known = opened.run, opened.label_space, data_root, display.on_message, opened.card.form
                 dataset = find_scored_data(data, *known)
@@ -507,7 +500,7 @@ def export(
         raise UsageError(f"{model} is an exported file, not a network", "Give the model it came from.")
     if out is not None:  # before the model is opened
         require_export_place(Path(out), format, overwrite=overwrite)
-    opened = _open(model, {} if isinstance(model, Model) else {"device": "cpu"})
+    opened = open_model(model, {} if isinstance(model, Model) else {"device": "cpu"})
     suffix = f"{'-int8' * int8}{FORMATS.load(format).suffix}"
     path = _choose_export_folder(model, opened) / f"{_name_export(model)}{suffix}" if out is None else Path(out)
     if out is None:
@@ -548,53 +541,3 @@ def _find_calibration(source: str | Path | None, model: Model) -> list[np.ndarra
         raise UsageError("int8: no images to calibrate by", "Give a folder of them: `calibrate=photos/`.")
     hint = "Give a folder of images: `calibrate=photos/`."
     return sample_images(rebuild_splits(model.run.path, needed=(), hint=hint).train, model.card.form)
-
-
-def _name_models(models: Sequence[Loadable]) -> list[str]:
-    """Return a short name for each model: its path, or for a loaded model its run's, without what all share."""
-    paths = [_find_path(model) or f"model {number}" for number, model in enumerate(models, start=1)]
-    names = shorten_paths(set(paths))
-    return [names[path] for path in paths]
-
-
-def _find_path(model: Loadable) -> str:
-    if isinstance(model, Segmenter):
-        return ""
-    if isinstance(model, Model):
-        return "" if model.run is None else str(model.run.path)
-    return str(model.folder if isinstance(model, Run) else Path(model))
-
-
-def _open(model: Loadable, opening: Mapping[str, Any]) -> Model:
-    """Return a loaded model as it is, or load one.
-
-    Raises:
-        UsageError: An option of the opening is given for a model that is loaded already.
-    """
-    wanted = update_options(Opening(), opening)
-    if isinstance(model, Segmenter):
-        return Model(model, opening=wanted)
-    if not isinstance(model, Model):
-        return load_opened(model.folder if isinstance(model, Run) else model, wanted)
-    if given := wanted.list_changes():
-        example = ", ".join(f"{name}={getattr(wanted, name)!r}" for name in given)
-        raise UsageError(
-            f"{', '.join(given)}: the model is loaded already, which settles this", f"atrous.load(path, {example})"
-        )
-    return model
-
-
-def _prepare_scoring(
-    model: Loadable,
-    data: SegmentationDataset | str | Path | None,
-    data_root: str | Path | None,
-    on_message: MessageCallback | None,
-    **options: Any,
-) -> tuple[Labeller, SegmentationDataset]:
-    """Return what labels and what is labelled; options that are not given are those of the model's validations."""
-    opening = {name: options.pop(name) for name in list(options) if name in vars(Opening())}
-    update_options(InferenceOptions(), options)  # refused before anything is loaded
-    opened = _open(model, opening).as_validated(on_message)
-    chosen = update_options(opened.validation_options, options)
-    dataset = find_scored_data(data, opened.run, opened.label_space, data_root, on_message, opened.card.form)
-    return opened.build_labeller(chosen, on_message=on_message), dataset

@@ -13,6 +13,7 @@ from atrous.core.errors import UsageError
 from atrous.core.words import describe_count
 
 if TYPE_CHECKING:
+    from atrous.core.comparison import Comparison
     from atrous.core.records import Scores
 from atrous.core.records import list_notes
 
@@ -31,11 +32,18 @@ def run(
     crf_search: Annotated[
         bool, typer.Option("--crf-search", help="Compare settings of DenseCRF on some of the images instead.")
     ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Write comparison.json and the images that differ most; with two models or more."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a comparison.json in --out that eval did not write.")
+    ] = False,
     data_root: DataRootOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> int:
-    """Score models on a data set, class by class.
+    """Score models on a data set, class by class, with intervals; several are compared on the same images.
 
     Example: atrous eval runs/demo --output-stride 8 --scales 0.75,1,1.25 --flip
     """
@@ -46,42 +54,52 @@ def run(
     if crf_search:
         return _search(models, data, inference | {"data_root": data_root}, quiet=quiet, as_json=json)
     found: dict[str, Scores] = {}
+    comparison: Comparison | None = None
+    if out is not None and len(models) == 1:
+        raise UsageError("--out is for comparisons", "Give two models or more, and DATA behind them.")
     try:
         with open_display(quiet=quiet) as display:
             with show_loading(display):
                 from atrous import api
+                from atrous.runs.comparison import compare
 
-            for model in models:
-                found[model] = api.evaluate(
-                    model,
-                    data,
-                    **inference,
-                    data_root=data_root,
-                    progress=display.progress,
-                    on_message=display.on_message,
-                )
+            shown: dict[str, Any] = {"progress": display.progress, "on_message": display.on_message}
+            if data is None or len(models) == 1:
+                found[models[0]] = api.evaluate(models[0], data, **inference, data_root=data_root, **shown)
+            else:
+                places: dict[str, Any] = {"out": out, "overwrite": overwrite, "data_root": data_root}
+                comparison = compare(models, data, **inference, **places, **shown, on_scores=found.__setitem__)
     except BaseException as error:
         if len(models) > 1:
             error.add_note(f"{len(found)} of {describe_count(len(models), 'model')} scored")
         raise
     finally:  # also what was scored before an interruption or an error
         if found:
-            _print_scores(found, num_models=len(models), as_json=json)
+            _print_scores(found, comparison, num_models=len(models), as_json=json)
+            if comparison is not None and out is not None and not json:
+                from atrous.display.console import build_console
+
+                build_console().print(str(out), markup=False)
     return 0
 
 
-def _print_scores(found: dict[str, Scores], *, num_models: int, as_json: bool) -> None:
+def _print_scores(found: dict[str, Scores], comparison: Comparison | None, *, num_models: int, as_json: bool) -> None:
     from atrous.cli.console import print_json
     from atrous.display.console import build_console
-    from atrous.display.tables import print_scores
+    from atrous.display.tables import print_comparison, print_scores
 
     if as_json:
+        if comparison is not None:
+            print_json(comparison.to_json())
+            return
         rows = [{"model": model, **scores.to_json()} for model, scores in found.items()]
         print_json(rows[0] if num_models == 1 else {"models": rows})
         return
     console = build_console()
     for model, scores in found.items():
         print_scores(console, scores, title=f"{model} on {scores.data}")
+    if comparison is not None:
+        print_comparison(console, comparison)
 
 
 def _require_places(models: list[str], data: str | None, data_root: str | None) -> None:

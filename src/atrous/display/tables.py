@@ -13,6 +13,7 @@ from atrous.core.records import format_interval
 from atrous.core.words import describe_count
 
 if TYPE_CHECKING:
+    from atrous.core.comparison import Comparison
     from atrous.core.records import Scores
 
 
@@ -79,6 +80,28 @@ def print_scores(console: Console, scores: Scores, *, title: str) -> None:
         console.print(note)
 
 
+def print_comparison(console: Console, comparison: Comparison) -> None:
+    """Print the differences of all models to the first one, class by class, and the verdicts.
+
+    Args:
+        console: Where to print.
+        comparison: What was compared.
+    """
+    for difference in comparison.differences:
+        title = f"{difference.name} against {difference.reference}"
+        table = build_table("class", difference.reference, difference.name, "difference", "95 % interval", title=title)
+        for row in difference.classes:
+            shown = format_change(row.difference), format_change(row.interval)
+            table.add_row(row.name, _format(row.reference_iou), _format(row.iou), *shown)
+        console.print(table)
+        if difference.images:
+            console.print("images that differ most, by their own mIoU:")
+        for image in difference.images:
+            console.print(f"  {image.key}: {_format(image.reference_miou)} and {_format(image.miou)}")
+    for number, line in enumerate(comparison.list_lines()):
+        console.print(line, style="bold" if number < len(comparison.differences) else None)
+
+
 def describe_miou(scores: Scores) -> str:
     """Return the mIoU with its baseline and the classes never predicted, in two lines."""
     scored = sum(row.iou is not None for row in scores.classes)
@@ -100,3 +123,10 @@ def _format(ratio: float | None) -> str:
 
 def _format_between(interval: tuple[float, float] | None) -> str:
     return "" if interval is None else f" in {format_interval(interval)}"
+
+
+def format_change(change: float | tuple[float, float] | None) -> str:
+    """Write a difference, or the interval of one, with signs: "+0.0120", "-0.0041 to +0.0203"."""
+    if change is None:
+        return "-"
+    return " to ".join(f"{value:+.4f}" for value in (change if isinstance(change, tuple) else (change,)))

@@ -124,6 +124,21 @@ def encode_thumbnail(image: np.ndarray, labels: np.ndarray | None, label_space: 
     return _encode(Image.fromarray(small), "JPEG", quality=THUMBNAIL_QUALITY)
 
 
+def shrink_view(view: np.ndarray, side: int, *, smooth: bool) -> np.ndarray:
+    """Shrink an image to be looked at; a smaller one stays as it is.
+
+    Args:
+        view: The image.
+        side: Longest side in pixels.
+        smooth: Whether pixels are averaged; labels and their colours are not.
+    Shapes:
+        in (H, W, ...); out (H, W, ...)
+    """
+    factor = min(side / max(view.shape[:2]), 1.0)
+    size = (max(round(view.shape[1] * factor), 1), max(round(view.shape[0] * factor), 1))
+    return cv2.resize(view, size, interpolation=cv2.INTER_AREA if smooth else cv2.INTER_NEAREST)
+
+
 def find_borders(labels: np.ndarray) -> np.ndarray:
     """Mark the pixels (H, W) whose right or lower neighbour has another label, in thicker lines on large images.
 

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from atrous.config.schema import EvaluationConfig
@@ -18,7 +17,7 @@ from atrous.data.contracts import SegmentationDataset
 from atrous.data.samples import find_window, read_sample
 from atrous.images.bands import stretch_bands
 from atrous.images.decode import load_header
-from atrous.images.encode import draw_overlay, encode_jpeg, encode_png, save_encoded
+from atrous.images.encode import draw_overlay, encode_jpeg, encode_png, save_encoded, shrink_view
 from atrous.images.palette import colour_labels
 from atrous.inference.build import build_labeller
 from atrous.inference.engine import Engine
@@ -148,9 +147,11 @@ class Validator:
         drawn = {}
         for index in places.tolist():
             sample = read_sample(self.dataset, index)
-            image = _shrink(stretch_bands(sample.image, self.labeller.form), smooth=True)
-            truth = _shrink(sample.labels, smooth=False)
-            predicted = _shrink(self.labeller.label_image(sample.image, confidence=False)[0], smooth=False)
+            image = shrink_view(stretch_bands(sample.image, self.labeller.form), EXAMPLE_SIDE_PX, smooth=True)
+            truth = shrink_view(sample.labels, EXAMPLE_SIDE_PX, smooth=False)
+            predicted = shrink_view(
+                self.labeller.label_image(sample.image, confidence=False)[0], EXAMPLE_SIDE_PX, smooth=False
+            )
             drawn[sample.key] = np.hstack([_overlay(image, labels, space) for labels in (truth, predicted)])
         return drawn
 
@@ -189,12 +190,6 @@ def _overlay(image: np.ndarray, labels: np.ndarray, space: LabelSpace) -> np.nda
     return draw_overlay(image, ids, space)
 
 
-def _shrink(view: np.ndarray, *, smooth: bool) -> np.ndarray:
-    factor = min(EXAMPLE_SIDE_PX / max(view.shape[:2]), 1.0)
-    size = (max(round(view.shape[1] * factor), 1), max(round(view.shape[0] * factor), 1))
-    return cv2.resize(view, size, interpolation=cv2.INTER_AREA if smooth else cv2.INTER_NEAREST)
-
-
 def _save_small(path: Path, view: np.ndarray, *, smooth: bool) -> None:
-    small = _shrink(view, smooth=smooth)
+    small = shrink_view(view, EXAMPLE_SIDE_PX, smooth=smooth)
     save_encoded(path, encode_jpeg(small) if smooth else encode_png(small))

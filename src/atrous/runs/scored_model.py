@@ -1,0 +1,128 @@
+"""A model scored on data: what opens the one, finds the other, and counts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from atrous.config.load import load_config
+from atrous.config.options import update_options
+from atrous.config.run_settings import list_settings
+from atrous.core.errors import AtrousError, UsageError
+from atrous.core.files import shorten_paths
+from atrous.core.inference_options import InferenceOptions, Opening
+from atrous.core.records import MessageCallback, NoteCollector, ProgressCallback
+from atrous.core.run_folder import RunFolder
+from atrous.data.contracts import SegmentationDataset
+from atrous.inference.labelling.labeller import Labeller
+from atrous.model import Model, load_opened
+from atrous.networks.segmenter import Segmenter
+from atrous.runs.scored_data import find_scored_data
+from atrous.runs.stages import Run
+from atrous.scoring.compare import Measured
+from atrous.scoring.count import count
+from atrous.scoring.summarise import summarise
+
+Loadable = Model | Run | Segmenter | str | Path
+"""A loaded model, a run, a network that was built with the names of its classes, or what `load` opens."""
+
+
+def name_models(models: Sequence[Loadable]) -> list[str]:
+    """Return a short name for each model: its path, or for a loaded model its run's, without what all share.
+
+    Args:
+        models: The models.
+    """
+    paths = [find_path(model) or f"model {number}" for number, model in enumerate(models, start=1)]
+    names = shorten_paths(set(paths))
+    return [names[path] for path in paths]
+
+
+def find_path(model: Loadable) -> str:
+    """Return the path of a model, of a loaded one that of its run; empty if there is none."""
+    if isinstance(model, Segmenter):
+        return ""
+    if isinstance(model, Model):
+        return "" if model.run is None else str(model.run.path)
+    return str(model.folder if isinstance(model, Run) else Path(model))
+
+
+def open_model(model: Loadable, opening: Mapping[str, Any]) -> Model:
+    """Return a loaded model as it is, or load one.
+
+    Raises:
+        UsageError: An option of the opening is given for a model that is loaded already.
+    """
+    wanted = update_options(Opening(), opening)
+    if isinstance(model, Segmenter):
+        return Model(model, opening=wanted)
+    if not isinstance(model, Model):
+        return load_opened(model.folder if isinstance(model, Run) else model, wanted)
+    if given := wanted.list_changes():
+        example = ", ".join(f"{name}={getattr(wanted, name)!r}" for name in given)
+        raise UsageError(
+            f"{', '.join(given)}: the model is loaded already, which settles this", f"atrous.load(path, {example})"
+        )
+    return model
+
+
+def prepare_scoring(
+    model: Loadable,
+    data: SegmentationDataset | str | Path | None,
+    data_root: str | Path | None,
+    on_message: MessageCallback | None,
+    **options: Any,
+) -> tuple[Labeller, SegmentationDataset]:
+    """Return what labels and what is labelled; options that are not given are those of the model's validations."""
+    opening = {name: options.pop(name) for name in list(options) if name in vars(Opening())}
+    update_options(InferenceOptions(), options)  # refused before anything is loaded
+    opened = open_model(model, opening).as_validated(on_message)
+    chosen = update_options(opened.validation_options, options)
+    dataset = find_scored_data(data, opened.run, opened.label_space, data_root, on_message, opened.card.form)
+    return opened.build_labeller(chosen, on_message=on_message), dataset
+
+
+def measure(
+    model: Loadable,
+    data: SegmentationDataset | str | Path | None,
+    data_root: str | Path | None,
+    on_message: MessageCallback | None,
+    progress: ProgressCallback | None,
+    *,
+    name: str = "",
+    **options: Any,
+) -> Measured:
+    """Label and count all images of some data.
+
+    Args:
+        model: The model.
+        data: What to score on. Default: the validation data of the model's run.
+        data_root: Folder in which registered data sets are looked for.
+        on_message: Receives messages about automatic choices; the notes among them are in the scores.
+        progress: Receives the progress.
+        name: Name of the model, for tables.
+        options: Of the labelling and of the opening.
+    """
+    collector = NoteCollector(on_message)
+    labeller, dataset = prepare_scoring(model, data, data_root, collector, **options)
+    counts = count(labeller, dataset, progress=progress)
+    scores = summarise(counts, labeller, data=dataset.name)
+    scores = replace(scores, notes=tuple(dict.fromkeys((*collector.notes, *scores.notes))))
+    path = find_path(model)
+    recipe, seed = _read_recipe(RunFolder(Path(path))) if path else ("", None)
+    return Measured(name, labeller, dataset, counts, scores, recipe, seed)
+
+
+def _read_recipe(run: RunFolder) -> tuple[str, int | None]:
+    """Return the settings of a run but for its seed, as text, and the seed; nothing if they cannot be read."""
+    if not run.config.is_file():
+        return "", None
+    try:
+        settings = list_settings(load_config(recipe=run.config).config)
+    except AtrousError:
+        return "", None
+    seed = settings.pop("training.seed")
+    return json.dumps(settings, sort_keys=True), seed

@@ -43,7 +43,7 @@ def run(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> int:
-    """Score models on a data set, class by class, with intervals; several are compared on the same images.
+    """Score models on a data set with intervals, and compare them.
 
     Example: atrous eval runs/demo --output-stride 8 --scales 0.75,1,1.25 --flip
     """

@@ -53,6 +53,9 @@ def find_path(model: Loadable) -> str:
 def open_model(model: Loadable, opening: Mapping[str, Any]) -> Model:
     """Return a loaded model as it is, or load one.
 
+    Args:
+        model: The model.
+        opening: Options of loading, by name.
     Raises:
         UsageError: An option of the opening is given for a model that is loaded already.
     """
@@ -76,7 +79,15 @@ def prepare_scoring(
     on_message: MessageCallback | None,
     **options: Any,
 ) -> tuple[Labeller, SegmentationDataset]:
-    """Return what labels and what is labelled; options that are not given are those of the model's validations."""
+    """Return what labels and what is labelled; options that are not given are those of the model's validations.
+
+    Args:
+        model: The model.
+        data: What to score on. Default: the validation data of the model's run.
+        data_root: Folder in which registered data sets are looked for.
+        on_message: Receives messages about automatic choices.
+        options: Of the labelling and of the opening.
+    """
     opening = {name: options.pop(name) for name in list(options) if name in vars(Opening())}
     update_options(InferenceOptions(), options)  # refused before anything is loaded
     opened = open_model(model, opening).as_validated(on_message)

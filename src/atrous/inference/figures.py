@@ -140,12 +140,13 @@ class FigureTable:
         try:
             rows: list[dict[str, Any]] = load_json(self._path)["figures"]
             return [figure for figure in (Figure(**row) for row in rows) if _is_sound(figure)]
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):  # damaged, or of another version
-            return []
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError):
+            return []  # damaged, or of another version
 
 
 def _is_sound(figure: Figure) -> bool:
     """Return whether a row holds what it should; raises ValueError or TypeError for values of another type."""
-    numbers = figure.megapixels, figure.torch_s, figure.backend_s
+    rates, start = (figure.megapixels, figure.torch_s, figure.backend_s), (figure.convert_s, figure.open_s)
     is_dated = datetime.fromisoformat(figure.measured).tzinfo is not None
-    return is_dated and all(number > 0 for number in numbers) and figure.convert_s + figure.open_s >= 0
+    is_finite = all(math.isfinite(number) for number in (*rates, *start))
+    return is_dated and is_finite and all(rate > 0 for rate in rates) and sum(start) >= 0

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+import math
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -48,7 +50,16 @@ def test_the_newest_figures_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", '{"figures": [{"machine": "a CPU"}]}', '{"figures": 3}', '{"figures": [null]}']
+    "content",
+    [
+        "",
+        "[]",
+        '{"figures": [{"machine": "a CPU"}]}',
+        '{"figures": 3}',
+        '{"figures": [null]}',
+        pytest.param("[" * 200_000, id="deeply nested"),
+        pytest.param(json.dumps({"figures": [asdict(FIGURE) | {"torch_s": 10**400}]}), id="no float"),
+    ],
 )
 def test_a_damaged_file_is_replaced(tmp_path: Path, content: str) -> None:
     (tmp_path / figures.FILE_NAME).write_text(content)
@@ -65,6 +76,16 @@ def test_rows_without_a_rate_or_a_time_zone_do_not_count(tmp_path: Path) -> None
     (tmp_path / figures.FILE_NAME).unlink()
     table.add(replace(FIGURE, measured="2026-01-01T00:00:00"))
     assert table.list_current() == []
+
+
+@pytest.mark.parametrize("name", ["megapixels", "torch_s", "backend_s", "convert_s", "open_s"])
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_rows_with_numbers_that_are_not_finite_do_not_count(tmp_path: Path, name: str, value: float) -> None:
+    (tmp_path / figures.FILE_NAME).write_text(json.dumps({"figures": [asdict(FIGURE) | {name: value}]}))
+    table = FigureTable("a CPU", tmp_path)
+    assert table.list_current() == []
+    table.add(FIGURE)
+    assert table.list_current() == [FIGURE]
 
 
 def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
 import json
 import os
 import shutil
@@ -11,7 +10,6 @@ import signal
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 import atrous
 from atrous import api
@@ -27,6 +25,7 @@ from atrous.training.crop import build_trainable
 from atrous.training.norm import set_norm_momentum
 from atrous.training.optimizers import build_optimizer
 from atrous.training.prepare import build_task
+from compared import assert_same_runs, read_rows
 from tiny import RUN_OPTIONS
 
 STEPS, LONGER = 8, 14
@@ -47,26 +46,6 @@ def extended(short, tmp_path_factory):
     shutil.copytree(short, folder)
     assert main(["train", "--extend", str(folder), "--iterations", str(LONGER), "--quiet"]) == 0
     return folder
-
-
-def list_tensors(folder):
-    state = load_checkpoint(folder / "last.ckpt")
-    moments = {f"{key} {name}": value for key, own in state.optimizer["state"].items() for name, value in own.items()}
-    averaged = {f"averaged {name}": tensor for name, tensor in state.averaged.items()}
-    best = {f"best {name}": tensor for name, tensor in load_file(folder / "model.safetensors").items()}
-    return state.network | averaged | moments | best
-
-
-def read_rows(folder):
-    with (folder / "metrics.csv").open(newline="") as file:
-        return [row | {"seconds": ""} for row in csv.DictReader(file)]
-
-
-def assert_same_runs(one, other):
-    first, second = list_tensors(one), list_tensors(other)
-    assert first.keys() == second.keys()
-    assert [name for name in first if not torch.equal(first[name], second[name])] == []
-    assert read_rows(one) == read_rows(other)
 
 
 def compute_factor(step, total):

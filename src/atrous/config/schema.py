@@ -31,6 +31,7 @@ Place = Annotated[str, Field(pattern=r"\S")]
 Scale = Annotated[float, Field(ge=1e-3, le=1e3)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 ImageValue = Annotated[float, Field(ge=-1e12, le=1e12)]
+StepNumber = Annotated[int, Field(ge=0, le=10**9)]
 Band = Annotated[int, Field(ge=1, le=MOST_BANDS)]
 Rate = Annotated[int, Field(ge=1, le=LARGEST_SIDE_PX)]
 
@@ -167,7 +168,7 @@ class TrainingConfig(Section):
     """Optimiser steps."""
     max_minutes: Annotated[float, Field(gt=0.0, le=1e7)] | None = None
     """Wall-clock minutes from start to report; a few steps are timed, then the number of steps is fixed."""
-    extended: tuple[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]], ...] = ()
+    extended: tuple[tuple[StepNumber, StepNumber], ...] = ()
     """Written by `--extend`: for each time, the steps done by then and those planned until then: [[40, 40]]."""
     batch: Annotated[int, Field(ge=1, le=10**9)] | Literal["auto"] = 8
     """Images in a forward pass, per process; auto: as many as the memory holds with ease, at most 16."""

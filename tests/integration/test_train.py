@@ -191,6 +191,22 @@ def test_a_run_whose_data_are_gone_still_scores_others(run, data, tmp_path):
     assert call("eval", copied)[0] == 3
 
 
+def test_a_run_that_has_moved_finds_its_data_below_a_data_root_or_asks_for_them(run, data, tmp_path):
+    folder, place = tmp_path / "moved run", tmp_path / "elsewhere"
+    shutil.copytree(run, folder)
+    shutil.copytree(data, place / data.name)
+    text = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(text.replace(str(data), str(tmp_path / "gone" / data.name)))
+    code, _, err = call("train", "--resume", folder)
+    assert (code, "--data-root FOLDER, the folder that holds them" in " ".join(err.split())) == (3, True)
+    code, _, err = call("train", "--resume", folder, "--data-root", tmp_path)
+    assert (code, f"which has no folder {data.name}" in " ".join(err.split())) == (3, True)
+    code, _, err = call("train", "--extend", folder, "--iterations", 10, "--data-root", place)
+    assert code == 0, err
+    assert load_config(recipe=folder / "config.yaml").config.data.source == str(place / data.name)
+    assert load_checkpoint(folder / "last.ckpt").step == 10
+
+
 def test_the_same_run_again_is_bit_equal_whatever_the_number_of_workers(run, data, tmp_path):
     again = tmp_path / "again"
     code, _, err = call("train", data, *SETTINGS, "--out", again, "--workers", 1, "--quiet")

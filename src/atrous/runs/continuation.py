@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from atrous.config.load import LoadedConfig
 from atrous.config.run_settings import list_differences, list_settings
 from atrous.config.schema import Config
 from atrous.config.stages import LENGTH_FIELDS
-from atrous.core.errors import ModelFileError, UsageError
+from atrous.core.data_source import FOLDER, expand_path, resolve_source
+from atrous.core.errors import DataError, ModelFileError, UsageError
 from atrous.core.run_folder import RunFolder
 
 _LENGTHS = tuple(f"training.{name}" for name in LENGTH_FIELDS)
@@ -85,6 +87,39 @@ def find_given_length(loaded: LoadedConfig) -> dict[str, float]:
             "Give that of the whole, the steps done included: `epochs=100`, `iterations=20000` or `max_minutes=90`.",
         )
     return given
+
+
+def find_moved_data(config: Config) -> Config:
+    """Return the settings of a run to continue with its data below `data.root`, where their folder does not exist.
+
+    Args:
+        config: All settings, with absolute paths.
+    Raises:
+        DataError: `data.root` is given, and the data are not in it either.
+    """
+    root = config.data.root
+    data = config.data.model_copy(update={"source": _find_source(config.data.source, root)})
+    stages = tuple(
+        stage
+        if "data.source" not in stage
+        else {**stage, "data.source": _find_source(stage["data.source"], stage.get("data.root") or root)}
+        for stage in config.stages
+    )
+    return config.model_copy(update={"data": data, "stages": stages})
+
+
+def _find_source(source: str, root: str | None) -> str:
+    found = resolve_source(source)
+    if root is None or found.root is None or found.root.is_dir():
+        return source
+    names = list(dict.fromkeys((found.root.name, *((found.dataset,) if found.dataset != FOLDER else ()))))
+    for name in names:
+        if (expand_path(root) / name).is_dir():
+            return str(replace(found, root=expand_path(root) / name))
+    raise DataError(
+        f"the data of the run are neither in {found.root} nor in {root}, which has no folder {' or '.join(names)}",
+        "Give the folder that holds this folder as `data_root`, or the data themselves as DATA.",
+    )
 
 
 def _read_extended(settings: Mapping[str, Any]) -> list[Any]:

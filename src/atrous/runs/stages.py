@@ -26,7 +26,7 @@ from atrous.data.inventory import find_root
 from atrous.data.statistics import MaskStatistics
 from atrous.model import Model, load
 from atrous.reports.html import describe_run, write_report
-from atrous.runs.continuation import find_given_length, settle_settings
+from atrous.runs.continuation import find_given_length, find_moved_data, settle_settings
 from atrous.runs.folder import describe_resume, find_continued, hold_run
 from atrous.runs.kept_images import find_images, save_images
 
@@ -122,7 +122,9 @@ def run_training(
         if config.output.folder is None and continued is None:
             send_message(collector, f"run folder: {run.path}")
         if continued is not None:
-            config = settle_settings(config, run, find_given_length(loaded) if extend is not None else None)
+            config = settle_settings(
+                find_moved_data(config), run, find_given_length(loaded) if extend is not None else None
+            )
         is_resumed = continued is not None and run.has_begun
         if continued is not None and not is_resumed:
             send_message(collector, f"{run.path} has no checkpoint yet: it starts from its beginning")
@@ -293,7 +295,9 @@ def _find_splits(config: Config, run: RunFolder, progress: ProgressCallback | No
     again = f"atrous train DATA --resume {shlex.quote(str(run.find_whole().path))}"
     in_python = config.data.source == PYTHON_SOURCE
     hint = (
-        "Give them again: atrous.train((train, val), resume=FOLDER)." if in_python else f"If they have moved: {again}"
+        "Give them again: atrous.train((train, val), resume=FOLDER)."
+        if in_python
+        else f"If they have moved: {again}; or `data_root=FOLDER`, the folder that holds them."
     )
     return find_images(run, config.data, needed=("train", "val"), hint=hint)
 

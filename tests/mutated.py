@@ -2,7 +2,7 @@
 
 As a program it reads many of them, in a process that is started anew after a crash or a hang:
 
-    python tests/mutated.py --images 10000 --others 2000
+    python tests/mutated.py --images 10000 --annotations 2000 --others 2000
 
 It prints how many ended how, and the seed of every fault: `--only KIND:NUMBER` repeats a single one.
 """
@@ -28,7 +28,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+import atrous
 import tiny
+from annotated import SAVERS, save_image
 from atrous.config.load import load_config
 from atrous.core.errors import AtrousError
 from atrous.images.bands import load_bands
@@ -37,7 +39,6 @@ from atrous.images.encode import encode_index_png
 from atrous.images.place import read_place
 from atrous.images.samples import inspect_image, load_samples
 from atrous.images.tiny_files import FILES
-from atrous.inference.exported import read_file
 from atrous.model import load
 from atrous.networks import BACKBONES
 from atrous.networks.build import build_network_from
@@ -46,6 +47,11 @@ from atrous.training.checkpoint import Checkpoint, load_checkpoint, save_checkpo
 
 MOST_GROWTH_MIB = 1536
 """Memory that one image may take: 178 megapixels of three bytes, the most that are opened, and a copy of them."""
+MOSTLY = 0.75
+"""Share of the texts that are changed by words, not bytes."""
+OWN_FOLDERS = ("images", "source", "out")
+"""What reading a case may make beside its file."""
+TEXT_FORMATS = ("labelme", "coco", "cvat", "geojson", "label-studio", "yolo")
 MOST_S = 60.0
 """Silence after which the reading process counts as hanging."""
 DATA_SETTINGS = """\
@@ -126,7 +132,7 @@ def build_images() -> dict[str, bytes]:
 
 
 def build_others() -> dict[str, bytes]:
-    """Return a checkpoint, a model file, an exported file and settings, by a name that ends in their suffix."""
+    """Return a checkpoint, a model file and settings, by a name that ends in their suffix."""
     torch.manual_seed(0)
     network = build_network_from({"name": "fcn-tiny"}, 3)
     checkpoint = Checkpoint(3, network.state_dict(), network.state_dict(), {"state": {}}, {"plan": {"steps": 9}})
@@ -203,15 +209,31 @@ def read_other(path: Path) -> None:
         load(path, device="cpu")
     elif path.name == "recipe.yaml":
         load_config(recipe=path)
-    elif path.suffix == ".yaml":
+    else:
         (path.parent / "images").mkdir(exist_ok=True)
         load_config(options={"data.source": str(path.parent)})
-    else:
-        read_file(path)
+
+
+def build_annotations() -> dict[str, bytes]:
+    """Return files of annotations by a name that begins with their format."""
+    found = {}
+    for form in TEXT_FORMATS:
+        with tempfile.TemporaryDirectory() as folder:
+            found[f"{form}@annotations"] = SAVERS[form](Path(folder), "photo.png").read_bytes()
+    return found
+
+
+def read_annotation(path: Path) -> None:
+    """Convert annotations, with the image that the whole file is about."""
+    form, source = path.name.partition("@")[0], path.parent / "source"
+    save_image(source / "photo.png")
+    SAVERS[form](source, "photo.png").write_bytes(path.read_bytes())
+    atrous.convert(source, path.parent / "out", from_format=form, progress=False, on_message=lambda _: None)
 
 
 KINDS: dict[str, tuple[Callable[[], dict[str, bytes]], Callable[[Path], None]]] = {
     "image": (build_images, read_as_image),
+    "annotation": (build_annotations, read_annotation),
     "other": (build_others, read_other),
 }
 
@@ -228,7 +250,8 @@ def run_case(kind: str, number: int, folder: Path, wholes: dict[str, bytes]) -> 
     generator = np.random.default_rng([number, len(kind)])
     name = sorted(wholes)[number % len(wholes)]
     path = folder / name
-    path.write_bytes((mutate_text if name.endswith(".yaml") else mutate)(wholes[name], generator))
+    is_text = name.endswith((".yaml", "@annotations")) and generator.random() < MOSTLY
+    path.write_bytes((mutate_text if is_text else mutate)(wholes[name], generator))
     before, started = _read_peak_mib(), time.monotonic()
     try:
         KINDS[kind][1](path)
@@ -242,7 +265,7 @@ def run_case(kind: str, number: int, folder: Path, wholes: dict[str, bytes]) -> 
         ended = f"memory: {_read_peak_mib() - before:,.0f} MiB"
     if time.monotonic() - started > MOST_S:
         ended = "slow"
-    strangers = {each.name for each in folder.iterdir()} - {name, "images"}
+    strangers = {each.name for each in folder.iterdir()} - {name, *OWN_FOLDERS}
     return f"wrote {sorted(strangers)}" if strangers else ended
 
 
@@ -305,6 +328,7 @@ def main() -> int:
     """Run the program; returns 1 if there was a fault."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=10_000, help="changed images")
+    parser.add_argument("--annotations", type=int, default=2_000, help="changed annotations of labelling tools")
     parser.add_argument("--others", type=int, default=2_000, help="changed checkpoints, model files and settings")
     parser.add_argument("--only", metavar="KIND:NUMBER", help="run one case here, with its traceback")
     parser.add_argument("--work", help=argparse.SUPPRESS)
@@ -319,7 +343,11 @@ def main() -> int:
             print(run_case(kind, int(number), Path(folder), wholes))
         return 0
     is_sound = True
-    for kind, count in (("image", options.images), ("other", options.others)):
+    for kind, count in (
+        ("image", options.images),
+        ("annotation", options.annotations),
+        ("other", options.others),
+    ):
         found = watch(kind, count)
         is_sound = is_sound and set(found) <= {"read", "refused"}
         print(f"{kind}: {dict(found.most_common())}", flush=True)

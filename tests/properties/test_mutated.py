@@ -7,8 +7,8 @@ import pytest
 
 import mutated
 
-NUM_CASES = {"image": 90, "other": 32}
-NUM_LONG_CASES = {"image": 1000, "other": 200}
+NUM_CASES = {"image": 90, "annotation": 60, "other": 32}
+NUM_LONG_CASES = {"image": 1000, "annotation": 500, "other": 200}
 
 
 @pytest.mark.parametrize("kind", mutated.KINDS)
@@ -35,7 +35,8 @@ def test_many_changed_files_crash_and_hang_nothing(kind):
 def test_whole_files_are_read(kind, tmp_path):
     with mutated.prepare(kind) as wholes:
         for name, content in wholes.items():
-            path = tmp_path / name
+            path = tmp_path / name.replace(".", "_") / name
+            path.parent.mkdir()
             path.write_bytes(content)
             mutated.KINDS[kind][1](path)
 

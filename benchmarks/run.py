@@ -66,9 +66,13 @@ COMMANDS = {
         ["folder.py", "--model", "lite0", "--backend", "openvino", "--precision", "bf16", "--flat"],
         BOTH[:1],
     ),
+    "backend_choice-lite0": (["backend_choice.py", "--model", "lite0", "--rounds", "3"], ("default",)),
+    "backend_choice-resnet50": (["backend_choice.py", "--model", "resnet50", "--rounds", "3"], ("default",)),
     "huge_image": (["huge_image.py"], ("default",)),
 }
 """The command of each table, and the allocators it runs with."""
+ON_IMAGES = ("folder.py", "backend_choice.py")
+"""Scripts that need a folder of images."""
 
 
 def run_all(names: list[str], images: Path | None, out: Path) -> list[str]:
@@ -76,7 +80,7 @@ def run_all(names: list[str], images: Path | None, out: Path) -> list[str]:
     failed = []
     for name in names:
         words, allocators = COMMANDS[name]
-        if words[0] == "folder.py":
+        if words[0] in ON_IMAGES:
             if images is None:
                 print(f"{name}: skipped, since --images is not given")
                 continue
@@ -91,7 +95,7 @@ def run_all(names: list[str], images: Path | None, out: Path) -> list[str]:
 
 def find_fallen(old: list[dict[str, str]], new: list[dict[str, str]]) -> list[str]:
     """Describe each ratio that fell; rows that are not in both tables are ignored."""
-    figures = re.compile(r"_ms$|times_as_fast|peak_mib|images_per_s|equal_labels|difference|seconds")
+    figures = re.compile(r"_ms$|times_as_fast|peak_mib|images_per_s|equal_labels|difference|seconds|of_best|chosen")
 
     def identify(row: dict[str, str]) -> tuple[tuple[str, str], ...]:
         return tuple((key, value) for key, value in row.items() if value and not figures.search(key))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from atrous.config.load import load_config
 from atrous.config.options import update_options
@@ -20,7 +20,6 @@ from atrous.core.errors import ConfigError, UsageError, note_on_stop
 from atrous.core.files import save_json
 from atrous.core.inference_options import InferenceOptions
 from atrous.core.output_folder import require_folder, require_place, require_replaceable
-from atrous.core.provenance import collect_provenance
 from atrous.core.records import MessageCallback, Note, NoteCollector, ProgressCallback, Scores, send_message
 from atrous.core.run_folder import RunFolder
 from atrous.data.build import read_splits
@@ -33,7 +32,6 @@ from atrous.exporting.parity import Parity
 from atrous.inference.exported import is_exported
 from atrous.inference.folders.record import FolderRecord
 from atrous.inference.folders.writer import PredictionRecord, save_predictions
-from atrous.inference.labelling.likeliest import name_last_stage
 from atrous.model import Model, load, name_network_classes, read_classes
 from atrous.networks.build import build_network_from
 from atrous.networks.model_file import is_model_file, require_as_built, save_model
@@ -47,7 +45,7 @@ from atrous.runs.scored_model import Loadable, measure, name_models, open_model,
 from atrous.runs.stages import Run, run_training
 from atrous.scoring import crf_search
 from atrous.scoring.bench import bench as run_bench
-from atrous.scoring.bench import is_bench_file, require_timeable
+from atrous.scoring.bench import describe_rows, is_bench_file, measure_figures, require_timeable
 from atrous.scoring.crf_search import CrfTrial
 
 __all__ = [
@@ -428,11 +426,13 @@ def bench(
                 known = opened.run, opened.label_space, data_root, display.on_message, opened.card.form
                 dataset = find_scored_data(data, *known)
             own_precisions = ("auto",) if opened.is_exported else precisions
-            # Each converts the network once.
             by_backend = {backend: opened.reopen(backend=backend) for backend in backends}
             for backend, output_stride, precision in itertools.product(backends, output_strides, own_precisions):
                 options = update_options(InferenceOptions(), {"output_stride": output_stride})
                 try:
+                    if len(backends) > 1 and backend == backends[0]:  # before anything is converted
+                        free = opened.reopen(backend="auto", precision=precision)
+                        measure_figures(partial(free.build_labeller, options, keep_backend=False), sizes, backends)
                     candidate = by_backend[backend].reopen(precision=precision)
                     labeller = candidate.build_labeller(options, on_message=display.on_message)
                 except ConfigError as error:  # a backend that has not the precision, or does not run such files
@@ -443,15 +443,7 @@ def bench(
         if refusal is not None and not candidates:
             raise refusal
         rows = run_bench(candidates, sizes, rounds=rounds, dataset=dataset, progress=display.progress)
-    found = {
-        "rows": [{"name": row.model, **asdict(row)} for row in rows],
-        "rounds": rounds,
-        "device": str(candidates[0][2].backend.device),
-        "threads": torch.get_num_threads(),
-        "last_stage": name_last_stage(candidates[0][2].backend.device),
-        "interrupted": len(rows) < len(candidates) * len(sizes),
-        **collect_provenance(),
-    }
+    found = describe_rows(rows, rounds, candidates[0][2].backend.device, len(candidates) * len(sizes))
     if files:
         save_json(files[0], found)
         from atrous.reports.plots import save_bench_plot  # matplotlib takes a second

@@ -69,6 +69,8 @@ class Model:
         self.opening = opening or Opening()
         self.run = run
         self._engine: Engine | None = None
+        self._sibling: Engine | None = None
+        """The engine of the model that this one was reopened from: on a CPU both use one conversion."""
         self._lock = threading.Lock()
 
     def __reduce__(self) -> NoReturn:
@@ -93,7 +95,9 @@ class Model:
             MachineError: The device does not exist here, or a package that the backend needs is not installed.
         """
         with self._lock:  # two threads share one engine, which converts the network once
-            if self._engine is None:
+            if self._engine is None and self._sibling is not None and self._sibling.device.type == "cpu":
+                self._engine = self._sibling.share(self.opening.backend)
+            elif self._engine is None:
                 self._engine = Engine(self._source, device=self.opening.device, backend=self.opening.backend)
             return self._engine
 
@@ -203,6 +207,7 @@ class Model:
         model = Model(self._source, self.card, opening, run=self.run)
         if opening.backend in (self.opening.backend, self.engine.backend):
             model._engine = self.engine
+        model._sibling = self.engine
         return model
 
     def _read_protocol(self) -> Protocol | None:

@@ -25,6 +25,7 @@ from atrous import api
 from atrous.cli.main import main
 from atrous.config.load import load_config
 from atrous.core.errors import ConfigError, DataError, MachineError, ModelFileError, UsageError
+from atrous.core.files import load_json
 from atrous.core.labels import LabelSpace
 from atrous.data.datasets.shapes import build_shapes
 from atrous.inference import BACKENDS
@@ -161,6 +162,30 @@ def test_predict_writes_labels_and_overlay_unless_told_otherwise(run: Path, tmp_
     ]
     with pytest.raises(UsageError, match="no format 'overly'"):
         atrous.predict(tmp_path / "a.png", run, tmp_path / "other", formats=["overly"])
+
+
+def test_backend_auto_is_chosen_for_the_images_left_and_a_loaded_model_keeps_its_own(run: Path, tmp_path: Path) -> None:
+    data = build_shapes(num_train=4, num_val=1, size=RUN_SIDE).train
+    for number in range(4):
+        Image.fromarray(data.get(number).image).save(tmp_path / f"{number}.png")
+    atrous.predict(tmp_path / "0.png", run, tmp_path / "auto")
+    record = load_json(tmp_path / "auto" / "predictions.json")
+    assert (record["protocol"]["backend"], record["backend"]["chosen"]) == ("auto", "torch")
+    assert record["backend"]["reason"] in (
+        "1 image: too few for another backend to pay",
+        "no other backend can be used here",
+    )
+    files = sorted(tmp_path.glob("*.png"))
+    notes: list[str] = []
+    again = atrous.predict(files, run, tmp_path / "auto", on_message=notes.append)
+    assert len(again.kept) == 1
+    loaded = atrous.load(run)
+    atrous.predict(files, loaded, tmp_path / "loaded")
+    record = load_json(tmp_path / "loaded" / "predictions.json")
+    assert record["protocol"]["backend"] == "torch"
+    assert "backend" not in record
+    for file in files:
+        assert (tmp_path / "auto" / file.name).read_bytes() == (tmp_path / "loaded" / file.name).read_bytes()
 
 
 NOWHERE = {"model": "nowhere", "models": ["nowhere"], "path": "nowhere", "inputs": "nowhere", "data": "nowhere"}

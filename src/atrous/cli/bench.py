@@ -149,5 +149,24 @@ def _print_rows(found: dict[str, Any]) -> None:
         f"{describe_count(found['threads'], 'thread')}, "
         f"torch {found['versions']['torch']}, last stage by {found['last_stage']}"
     )
+    if found["figures"]:
+        _print_figures(found["figures"])
     if found["last_stage"] == "torch" and found["device"] == "cpu":
         console.print(f"{describe_install('numba', 'fast')} makes the last stage faster", markup=False)
+
+
+def _print_figures(figures: list[dict[str, Any]]) -> None:
+    """Print the figures by which `atrous predict --backend auto` chooses."""
+    from atrous.display.console import build_console
+    from atrous.display.tables import build_table
+
+    table = build_table("", "torch", "it", "start, s", title="--backend auto: measured here, ms for each megapixel")
+    for row in figures:
+        table.add_row(
+            f"{row['network'].split()[0]}, {row['backend']}\n  stride {row['output_stride']}, {row['precision']}, "
+            f"{row['megapixels']:.2f} megapixels",
+            f"{1e3 * row['torch_s']:.0f}",
+            f"{1e3 * row['backend_s']:.0f}",
+            f"{row['convert_s'] + row['open_s']:.1f}",
+        )
+    build_console().print(table)

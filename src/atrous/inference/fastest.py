@@ -12,7 +12,7 @@ import importlib.util
 import statistics
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +31,7 @@ from atrous.inference.figures import Figure, FigureTable, read_clock
 from atrous.networks.contracts import Cells
 from atrous.networks.segmenter import Segmenter
 
-NUM_TIMED = 2
+NUM_TIMED = 3
 """Images of which a rate is the median; each backend's first image, and the first of each size, warm up."""
 MOST_TRIED = 6
 """Images after which a backend is judged even if no two have had the same size."""
@@ -39,6 +39,8 @@ START_S = 10.0
 """Seconds of conversion and opening where none was measured: about those of a network of 5 million weights."""
 SAFE_WORK = 10.0
 """Work left, in times of a start, from which on a backend is tried without figures: it then costs at most a tenth."""
+_ENDLESS = 10**9
+"""Images for which every start would pay."""
 _CONVERTING = ("onnx", "onnxscript")
 """Packages that convert a network."""
 LEAST_SAVED = 0.05
@@ -174,6 +176,21 @@ class FastestBackend:
             self._reason = f"{describe_count(num_images, 'image')}: too few for another backend to pay"
             self._untried = []
         self._is_settled = not self._untried
+
+    def try_all(self, backends: Sequence[str]) -> None:
+        """Have backends started and timed by the images that follow, whatever it costs and was measured before.
+
+        Args:
+            backends: Their names; those that cannot be chosen are skipped.
+        """
+        self._untried = [name for name in self._untried if name in backends]
+        self._expected, self._is_settled = _ENDLESS, not self._untried
+        self._table = FigureTable(self._table.machine, self._table.folder, is_blank=True)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the choice is made, so that no other backend will be started."""
+        return self._is_settled
 
     def describe(self) -> dict[str, Any]:
         """Return what was chosen, why, how many images each backend labelled, and the figures, as strict JSON."""
@@ -356,8 +373,9 @@ class FastestBackend:
         """End the choice, and say what labels the images that are left."""
         self._is_settled = True
         self._reason = self._explain()
-        left = describe_count(self._count_left(), "image")
-        send_message(self._on_message, Note("backend", f"backend {self._best.name} for {left} to come: {self._reason}"))
+        if (self._expected or 0) < _ENDLESS:
+            message = f"backend {self._best.name} for {describe_count(self._count_left(), 'image')} to come"
+            send_message(self._on_message, Note("backend", f"{message}: {self._reason}"))
 
     def _explain(self) -> str:
         pixels = self._measure_pixels()

@@ -92,15 +92,19 @@ class FigureTable:
     Args:
         machine: What speeds depend on, see `describe_conditions`; figures of other conditions are kept, not used.
         folder: Where the file is. Default: `find_cache_folder()`.
+        is_blank: Whether no figure is found, so that each is measured anew.
     """
 
-    def __init__(self, machine: str, folder: Path | None = None) -> None:
+    def __init__(self, machine: str, folder: Path | None = None, *, is_blank: bool = False) -> None:
         self.machine = machine
-        folder = folder or find_cache_folder()
-        self._path = None if folder is None else folder / FILE_NAME
+        self.folder = folder or find_cache_folder()
+        self._is_blank = is_blank
+        self._path = None if self.folder is None else self.folder / FILE_NAME
 
     def list_current(self) -> list[Figure]:
         """Return the figures of this machine that are not too old, oldest first."""
+        if self._is_blank:
+            return []
         oldest = datetime.now(UTC) - timedelta(days=MOST_DAYS)
         found = (figure for figure in self._read() if figure.machine == self.machine)
         return [figure for figure in found if datetime.fromisoformat(figure.measured) >= oldest]

@@ -8,8 +8,9 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +19,16 @@ from torch.nn import functional as F
 from atrous.core.errors import UsageError
 from atrous.core.files import load_json
 from atrous.core.inputs import DTYPE_RANGES, PHOTO, ImageForm
+from atrous.core.provenance import collect_provenance
 from atrous.core.records import Progress, ProgressCallback
 from atrous.core.words import describe_count
 from atrous.data.contracts import SegmentationDataset
+from atrous.inference.fastest import FastestBackend
+from atrous.inference.figures import FigureTable, describe_conditions
 from atrous.inference.labelling.labeller import Labeller
+from atrous.inference.labelling.likeliest import name_last_stage
+from atrous.inference.precision import describe_slow_precision
+from atrous.networks.device import count_threads
 from atrous.scoring.summarise import score
 
 WARM_UP_RUNS = 2
@@ -115,6 +122,48 @@ def require_timeable(num_models: int, sizes: Sequence[tuple[int, int]], rounds: 
             f"{describe_count(num_models, 'model')}, sizes {list(sizes)}, rounds {rounds}",
             f"Each size and number is at least 1 and at most {LARGEST:,}.",
         )
+
+
+def describe_rows(rows: Sequence[BenchRow], rounds: int, device: torch.device, num_wanted: int) -> dict[str, Any]:
+    """Return the results of `bench` as strict JSON, with the machine, the versions and the figures of backends.
+
+    Args:
+        rows: The results.
+        rounds: Timed turns of each.
+        device: Where the first candidate computes.
+        num_wanted: Number of rows if nothing was interrupted.
+    """
+    return {
+        "rows": [{"name": row.model, **asdict(row)} for row in rows],
+        "rounds": rounds,
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "last_stage": name_last_stage(device),
+        "interrupted": len(rows) < num_wanted,
+        "figures": [asdict(figure) for figure in FigureTable(describe_conditions(count_threads())).list_current()],
+        **collect_provenance(),
+    }
+
+
+def measure_figures(build: Callable[[], Labeller], sizes: Sequence[tuple[int, int]], backends: Sequence[str]) -> None:
+    """Start and time backends that `FastestBackend` may choose, and keep the figures for later predictions.
+
+    Args:
+        build: Builds a labeller that may choose. Nothing is measured if it may not, or in a precision that is never
+            chosen here.
+        sizes: Heights and widths of the images, in pixels.
+        backends: Names of the backends.
+    """
+    for height, width in sizes:
+        labeller = build()
+        fastest = labeller.backend
+        precision = labeller.protocol.precision
+        if not isinstance(fastest, FastestBackend) or describe_slow_precision(precision, fastest.device.type):
+            return
+        image = draw_image(height, width, labeller.form)
+        fastest.try_all(backends)
+        while not fastest.is_settled:
+            labeller.label_image(image, confidence=False)
 
 
 def _time_candidates(

@@ -153,6 +153,22 @@ def test_a_network_is_converted_once_for_each_backend_and_stride(tiny_network, t
     assert made == [16]
 
 
+@pytest.mark.filterwarnings("ignore")  # the exporter's own
+def test_figures_of_backends_are_kept_for_predictions_and_shown(model_file, monkeypatch, tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    words = ["bench", str(model_file), "--sizes", "65", "--precisions", "fp32", "--rounds", "1", "--backends"]
+    assert main([*words, "torch", "--json", "--quiet"]) == 0
+    assert json.loads(capsys.readouterr().out)["figures"] == []
+    assert main([*words, "torch,onnxruntime", "--quiet"]) == 0
+    shown = capsys.readouterr().out
+    assert "--backend auto: measured here" in shown
+    assert "stride 16, fp32, 0.00 megapixels" in shown
+    [figure] = json.loads((tmp_path / "atrous" / "backends.json").read_text())["figures"]
+    assert (figure["backend"], figure["megapixels"]) == ("onnxruntime", 65 * 65 / 1e6)
+    assert min(figure["torch_s"], figure["backend_s"], figure["convert_s"], figure["open_s"]) > 0
+
+
 @pytest.mark.parametrize("word", ["0", "513x", "axb", "1x2x3", "-5", ""])
 def test_a_size_that_is_none_is_refused(word):
     with pytest.raises(UsageError, match="--sizes got"):

@@ -2,7 +2,8 @@
 
 PyTorch's threads meet after every operation, and GNU's OpenMP lets those that wait spin for about 300,000 turns. Beside
 another busy process they hold the core that the others wait for. How much several bounds cost and save on an idle and
-on a busy machine is in docs/performance.md. A turn is one pause instruction.
+on a busy machine is in docs/performance.md. A turn is one pause instruction, which takes 14 times as long on some CPUs
+as on others: bounds are times, and turns are counted with the length that is measured at the start of the process.
 """
 
 from __future__ import annotations
@@ -10,9 +11,16 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import time
+from collections.abc import Callable
 
-TURNS, TURNS_OF_BUSY = 20_000, 1_000
-"""Turns of waiting threads, on an idle machine and beside other programs."""
+IDLE_US, BUSY_US = 1_000, 20
+"""Microseconds for which waiting threads spin, on an idle machine and beside other programs."""
+USUAL_PAUSE_NS = 40.0
+"""Length of a pause instruction where it cannot be measured: between those of common CPUs, 4 to 56 ns."""
+_LOOP = bytes.fromhex("89f9 f390 ffc9 75fa c3")
+"""Machine code of x86-64: `turns` times (first argument) a pause instruction, as OpenMP's threads wait."""
+_TIMED_TURNS, _TIMES = 500, 5
 BUSY_LOAD = 0.7
 """Programs at work in the last minute, for each core of the machine, from which on it counts as busy."""
 SETTING = "GOMP_SPINCOUNT"
@@ -26,7 +34,7 @@ def bound_spinning() -> None:
     Where torch comes with another OpenMP than GNU's, which reads no such variable, nothing is changed.
     """
     if _has_gnu_openmp() and "torch" not in sys.modules and not any(name in os.environ for name in OWN_SETTINGS):
-        os.environ[SETTING] = str(TURNS_OF_BUSY if _is_busy() else TURNS)
+        os.environ[SETTING] = str(count_turns(BUSY_US if _is_busy() else IDLE_US))
 
 
 def describe_spinning() -> str:
@@ -36,9 +44,47 @@ def describe_spinning() -> str:
         return f"waiting threads: {own}"
     if not _has_gnu_openmp():
         return "waiting threads: default"
-    return (
-        f"waiting threads: default, slow beside other programs; set {SETTING}={TURNS_OF_BUSY} before torch is imported"
-    )
+    turns = count_turns(BUSY_US)
+    return f"waiting threads: default, slow beside other programs; set {SETTING}={turns} before torch is imported"
+
+
+def count_turns(microseconds: float) -> int:
+    """Return the turns of waiting that take so long on this machine, at least 1.
+
+    Args:
+        microseconds: The time.
+    """
+    return max(1, round(1e3 * microseconds / measure_pause_ns()))
+
+
+def measure_pause_ns() -> float:
+    """Return the length of a turn of waiting in nanoseconds, measured in a fifth of a millisecond.
+
+    The shortest of a few measurements counts, since other programs can only lengthen one.
+
+    Returns: `USUAL_PAUSE_NS` on other CPUs than x86-64, and where a process may not run code of its own.
+    """
+    if not _has_gnu_openmp():
+        return USUAL_PAUSE_NS
+    try:
+        import ctypes  # torch imports it too
+        import mmap
+
+        with mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC) as page:
+            page.write(_LOOP)
+            start = ctypes.c_char.from_buffer(page)
+            loop = ctypes.CFUNCTYPE(None, ctypes.c_int)(ctypes.addressof(start))
+            shortest = min(_time_ns(lambda: loop(_TIMED_TURNS)) for _ in range(_TIMES))
+            del start  # the page cannot be closed before
+    except (ImportError, OSError):
+        return USUAL_PAUSE_NS
+    return max(shortest / _TIMED_TURNS, 1.0)
+
+
+def _time_ns(run: Callable[[], None]) -> int:
+    begun = time.perf_counter_ns()
+    run()
+    return time.perf_counter_ns() - begun
 
 
 def _has_gnu_openmp() -> bool:

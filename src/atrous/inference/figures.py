@@ -92,7 +92,7 @@ class FigureTable:
     Args:
         machine: What speeds depend on, see `describe_conditions`; figures of other conditions are kept, not used.
         folder: Where the file is. Default: `find_cache_folder()`.
-        is_blank: Whether no figure is found, so that each is measured anew.
+        is_blank: Whether no figure is found, so that each is measured again.
     """
 
     def __init__(self, machine: str, folder: Path | None = None, *, is_blank: bool = False) -> None:

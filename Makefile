@@ -18,7 +18,7 @@ test: install
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --ignore tests/house  # which `make check` runs
 
 bench: install
-	$(BIN)/python benchmarks/run.py $(if $(IMAGES),--images $(IMAGES))
+	$(BIN)/python benchmarks/run.py $(if $(ONLY),--only $(ONLY)) $(if $(IMAGES),--images $(IMAGES))
 
 test-slow: install
 	$(BIN)/pytest -m slow --timeout 3600

@@ -38,6 +38,7 @@ COMMANDS = {
     "confusion": (["training.py", "--tables", "confusion", "--rounds", "20"], BOTH),
     "loss": (["training.py", "--tables", "loss", "--rounds", "10"], BOTH),
     "weight_gradient": (["training.py", "--tables", "weight_gradient", "--rounds", "10"], BOTH[:1]),
+    "atrous": (["atrous_rate.py", "--rounds", "7"], BOTH[:1]),
     "atrous_ways": (["atrous_ways.py"], BOTH[:1]),
     "busy": (["busy.py", "--rounds", "3"], BOTH[:1]),
     "training_resnet50": (["training.py", "--tables", "training_resnet50", "--rounds", "2"], BOTH),

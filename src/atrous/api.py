@@ -462,6 +462,7 @@ def export(
     int8: bool = False,
     calibrate: str | Path | None = None,
     output_stride: int | None = None,
+    atrous: str = "native",
     overwrite: bool = False,
     on_message: MessageCallback | None = None,
 ) -> tuple[Path, Parity]:
@@ -476,6 +477,7 @@ def export(
         calibrate: Images, a folder or a glob, that show the range of values for int8. Default: the training images of
             the model's run.
         output_stride: Of the file, which is fixed. Default: the model's.
+        atrous: Form of atrous convolutions: native, taps (sums of 1x1 convolutions), or auto: the faster one here.
         overwrite: Whether to replace a file that `export` did not write.
         on_message: Receives messages about automatic choices.
     Returns: The file, and how far its results are from the model's.
@@ -507,6 +509,7 @@ def export(
             format=format,
             argmax=argmax,
             calibration=images,
+            atrous=atrous,
             on_message=on_message,
         )
     return path, parity
@@ -521,9 +524,7 @@ def _choose_export_folder(model: Loadable, opened: Model) -> Path:
     if opened.run is not None:
         return opened.run.path
     place = Path(model) if isinstance(model, str | Path) else Path()
-    if place.is_dir():
-        return place
-    return place.parent if place.is_file() else Path()
+    return place if place.is_dir() else place.parent if place.is_file() else Path()
 
 
 def _find_calibration(source: str | Path | None, model: Model) -> list[np.ndarray]:

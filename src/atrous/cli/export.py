@@ -29,6 +29,13 @@ def run(
         int | None,
         typer.Option("--output-stride", help="Output stride of the file, which is fixed. Default: the model's."),
     ] = None,
+    atrous: Annotated[
+        str,
+        typer.Option(
+            "--atrous",
+            help="Atrous convolutions: native, taps (sums of 1x1 convolutions), or auto: the faster form here.",
+        ),
+    ] = "native",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that export did not write.")] = False,
     quiet: QuietOption = False,
     json: JsonOption = False,
@@ -41,10 +48,12 @@ def run(
     from atrous.core.output_folder import require_place
     from atrous.display.console import build_console
     from atrous.exporting import FORMATS
+    from atrous.graphs.atrous_form import require_form
     from atrous.inference.folders.inputs import require_input
     from atrous.networks.model_source import find_model
 
     FORMATS.require(format)
+    require_form(atrous)
     find_model(Path(model))
     if calibrate is not None:
         require_input(calibrate)
@@ -62,6 +71,7 @@ def run(
             int8=int8,
             calibrate=calibrate,
             output_stride=output_stride,
+            atrous=atrous,
             overwrite=overwrite,
             on_message=display.on_message,
         )

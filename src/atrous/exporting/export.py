@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,13 +15,16 @@ from torch import Tensor
 
 from atrous.core.errors import AtrousError, ModelFileError, UsageError
 from atrous.core.files import atomic_path
+from atrous.core.machine import find_cpu_kind
 from atrous.core.output_folder import require_place, require_replaceable
-from atrous.core.records import MessageCallback, send_message
+from atrous.core.records import MessageCallback, Note, send_message
 from atrous.core.seal import SEAL_KEY, draw_seal, seal_files
 from atrous.core.system_errors import describe_reason, raise_shortage
+from atrous.core.words import describe_count
 from atrous.exporting import FORMATS
 from atrous.exporting.contracts import Format
 from atrous.exporting.parity import Parity, draw_images, measure_parity, require_parity
+from atrous.graphs.atrous_form import find_rewritten_rate
 from atrous.graphs.card import GraphCard, write_metadata
 from atrous.graphs.trace import trace_network
 from atrous.inference.backends.folding import copy_network, fold_norms
@@ -60,6 +64,7 @@ def export_network(
     format: str = "onnx",
     argmax: bool = False,
     calibration: Sequence[np.ndarray] | None = None,
+    atrous: str = "native",
     on_message: MessageCallback | None = None,
 ) -> Parity:
     """Write a network as a graph for another runtime, with everything that predicting needs.
@@ -75,12 +80,14 @@ def export_network(
         argmax: Whether the graph returns each pixel's class index instead of its logits.
         calibration: Calibration images, at least two, for 8 bits. Every second one is held out, and the file is
             compared on those. Default: fp32.
+        atrous: native, taps, or auto: how the graph has its atrous convolutions, see `find_rewritten_rate`.
         on_message: Receives a message about each step.
     Shapes:
         calibration (H, W, C) each, in the form of the network.
     Raises:
         UsageError: The file's name does not fit its format, or there are fewer than two calibration images.
-        ConfigError: The network cannot have the output stride, or the format has no 8 bits.
+        ConfigError: The network cannot have the output stride, the format has no 8 bits or not this form of atrous
+            convolutions.
         ModelFileError: The network cannot be converted, or the file's output differs; no file is left.
         MachineError: A package that the format needs is not installed.
     """
@@ -94,6 +101,8 @@ def export_network(
             "int8: fewer than two calibration images", "Give a folder with some dozens of them: `calibrate=FOLDER`."
         )
 
+    precision: Literal["fp32", "int8"] = "fp32" if calibration is None else "int8"
+    rewritten_rate = find_rewritten_rate(atrous, runtime=form.runtime, precision=precision, kind=find_cpu_kind())
     network = copy_network(network).cpu().eval()  # a traced program would keep the device, and files open anywhere
     if output_stride is not None:
         network.output_stride = output_stride
@@ -103,30 +112,24 @@ def export_network(
         output="labels" if argmax else "logits",
         output_stride=network.output_stride,
         aligned=network.aligned,
-        precision="fp32" if calibration is None else "int8",
+        precision=precision,
         # The graph enlarges logits to every pixel, which it holds three times: half done, done, and as its output.
         bytes_per_pixel=measure_bytes_per_pixel(network, _CPU) + 3 * 4 * network.num_classes,
         versions={name: importlib.metadata.version(name) for name in (*PACKAGES, *form.packages)},
     )
     send_message(on_message, f"converting to {format} at output stride {network.output_stride}")
-    try:
-        folded = fold_norms(network, _CPU)
-        written = form(trace_network(folded, graph.output), None if calibration is None else calibration[::2])
-    except AtrousError:
-        raise
-    except Exception as error:  # each converter raises its own errors
-        raise_shortage(error)
-        raise ModelFileError(
-            f"{path}: the network cannot be converted: {type(error).__name__}: {describe_reason(error)}",
-            "Try another `format`.",
-        ) from error
+    written = _convert(network, form, graph, path, calibration, rewritten_rate)
+    if written.rewritten:
+        graph = replace(graph, atrous="taps")
+        count = describe_count(written.rewritten, "atrous convolution")
+        send_message(on_message, Note("atrous-taps", f"{count} as sums over taps"))
     with _atomic_files(path, form.beside) as temporary:
         written.save(temporary, write_metadata(card, graph))
         engine = Engine(ExportedFile(temporary, card, graph), device="cpu")
         send_message(on_message, f"running it in {engine.backend}")
         backend = engine.open_backend(graph.output_stride, graph.precision)
-        images = draw_images(card.form) if calibration is None else _batch(calibration[1::2])
-        parity = measure_parity(network, backend, images)
+        compared = draw_images(card.form) if calibration is None else _batch(calibration[1::2])
+        parity = measure_parity(network, backend, compared)
         require_parity(parity, str(path), graph.precision)
         metadata = write_metadata(card, replace(graph, parity=parity.to_json()))
         if form.is_archive:  # which has checksums of its own
@@ -136,6 +139,29 @@ def export_network(
             written.save(temporary, metadata | {SEAL_KEY: seal})
             seal_files([temporary, *map(temporary.with_suffix, form.beside)], seal)
     return parity
+
+
+def _convert(
+    network: Segmenter,
+    form: type[Format],
+    graph: GraphCard,
+    path: Path,
+    calibration: Sequence[np.ndarray] | None,
+    rewritten_rate: int | None,
+) -> Format:
+    """Return the graph of a network, calibrated on every second image."""
+    try:
+        folded = fold_norms(network, _CPU)
+        images = None if calibration is None else calibration[::2]
+        return form(trace_network(folded, graph.output), images, rewritten_rate=rewritten_rate)
+    except AtrousError:
+        raise
+    except Exception as error:  # each converter raises its own errors
+        raise_shortage(error)
+        raise ModelFileError(
+            f"{path}: the network cannot be converted: {type(error).__name__}: {describe_reason(error)}",
+            "Try another `format`.",
+        ) from error
 
 
 def _batch(images: Sequence[np.ndarray]) -> Iterator[Tensor]:

@@ -11,6 +11,7 @@ from torch.export import ExportedProgram
 
 from atrous.exporting import PRECISIONS
 from atrous.graphs.onnx_file import convert_to_onnx
+from atrous.graphs.taps import rewrite_atrous
 
 
 class OnnxFile:
@@ -19,15 +20,24 @@ class OnnxFile:
     Args:
         program: The traced program.
         calibration: Images for 8-bit calibration, (H, W, C) each. None: the graph computes in fp32.
+        rewritten_rate: Rate from which on atrous convolutions are written as sums over taps. None: none are.
     """
 
     suffix = ".onnx"
     beside = ()
+    runtime = "onnxruntime"
     packages = ("onnx", "onnxscript", "onnxruntime")
     is_archive = False
 
-    def __init__(self, program: ExportedProgram, calibration: Sequence[np.ndarray] | None = None) -> None:
+    def __init__(
+        self,
+        program: ExportedProgram,
+        calibration: Sequence[np.ndarray] | None = None,
+        *,
+        rewritten_rate: int | None = None,
+    ) -> None:
         self._model = convert_to_onnx(program)
+        self.rewritten = 0 if rewritten_rate is None else rewrite_atrous(self._model, rewritten_rate)
         if calibration is not None:
             self._model = PRECISIONS.load("int8")(self._model, calibration)
 

@@ -23,15 +23,25 @@ class OpenVinoIR:
     Args:
         program: The traced program.
         calibration: Images for 8-bit calibration, (H, W, C) each. None: the graph computes in fp32.
+        rewritten_rate: Rate from which on atrous convolutions are written as sums over taps. None: none are.
     """
 
     suffix = ".xml"
     beside = (".bin",)
+    runtime = "openvino"
     packages = ("openvino", "onnx", "onnxscript")
     is_archive = False
 
-    def __init__(self, program: ExportedProgram, calibration: Sequence[np.ndarray] | None = None) -> None:
-        self._model = read_graph(OnnxFile(program, calibration).serialize())
+    def __init__(
+        self,
+        program: ExportedProgram,
+        calibration: Sequence[np.ndarray] | None = None,
+        *,
+        rewritten_rate: int | None = None,
+    ) -> None:
+        onnx_file = OnnxFile(program, calibration, rewritten_rate=rewritten_rate)
+        self.rewritten = onnx_file.rewritten
+        self._model = read_graph(onnx_file.serialize())
 
     def save(self, path: Path, metadata: Mapping[str, str]) -> None:
         """Write the graph with its metadata."""

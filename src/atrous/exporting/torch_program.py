@@ -20,16 +20,25 @@ class TorchProgramFile:
     Args:
         program: The traced program.
         calibration: Has to be None: the format computes in fp32. Otherwise images, (H, W, C) each.
+        rewritten_rate: Has to be None: the graph keeps its convolutions.
     Raises:
         ConfigError: Calibration images are given.
     """
 
     suffix = ".pt2"
     beside = ()
+    runtime = "pt2"
+    rewritten = 0
     packages = ()
     is_archive = True
 
-    def __init__(self, program: ExportedProgram, calibration: Sequence[np.ndarray] | None = None) -> None:
+    def __init__(
+        self,
+        program: ExportedProgram,
+        calibration: Sequence[np.ndarray] | None = None,
+        *,
+        rewritten_rate: int | None = None,
+    ) -> None:
         if calibration is not None:
             raise ConfigError("int8: .pt2 files compute in fp32", "Use the format onnx or openvino.")
         self._program = program

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from atrous.graphs.atrous_form import Form
 from atrous.networks.model_file import ModelCard
 
 FORMAT = "atrous-graph"
@@ -26,6 +27,7 @@ class GraphCard:
         aligned: Resize convention for scaled copies of an image, as in `Geometry`.
         bytes_per_pixel: Memory that the forward pass of the network needed per pixel of the image.
         versions: Versions of the software that wrote the file.
+        atrous: Whether atrous convolutions are operations of their own, or some are sums over taps.
         parity: Differences between the results of the file and the network; empty until they are measured.
     """
 
@@ -34,6 +36,7 @@ class GraphCard:
     aligned: bool
     bytes_per_pixel: float
     precision: Literal["fp32", "int8"] = "fp32"
+    atrous: Form = "native"
     versions: dict[str, str] = field(default_factory=dict)
     parity: dict[str, Any] = field(default_factory=dict)
 
@@ -47,6 +50,8 @@ class GraphCard:
         card = cls(**{name: value[name] for name in cls.__dataclass_fields__ if name in value})
         if card.output not in ("logits", "labels") or card.precision not in ("fp32", "int8"):
             raise ValueError(f"output {card.output!r}, precision {card.precision!r}")
+        if card.atrous not in ("native", "taps"):
+            raise ValueError(f"atrous {card.atrous!r}")
         if not (card.bytes_per_pixel > 0 and card.output_stride >= 1 and isinstance(card.aligned, bool)):
             raise ValueError(f"bytes_per_pixel {card.bytes_per_pixel!r}, output_stride {card.output_stride!r}")
         return card

@@ -29,5 +29,9 @@ PLACED_FORMATS = Registry(
 )
 """What writes the labels of an image with its place on the Earth."""
 
-CONVERTERS = Registry("conversion", (("onnx", "atrous.graphs.onnx_file:convert_to_onnx"),), extras={"onnx": "onnx"})
-"""What makes a graph of a network for runtimes other than PyTorch."""
+CONVERTERS = Registry(
+    "conversion",
+    (("onnx", "atrous.graphs.onnx_file:convert_to_onnx"), ("taps", "atrous.graphs.taps:rewrite_atrous")),
+    extras={"onnx": "onnx", "taps": "onnx"},
+)
+"""What makes a graph of a network for runtimes other than PyTorch, and what rewrites its atrous convolutions."""

@@ -24,6 +24,7 @@ PARTS = {"output": "output", "of_features": "features' gradient", "of_weight": "
 """How the parts of a convolution are called in messages."""
 OTHER_DEVICE = "other ways are for CPUs"
 PLAIN = "a compiled or converted network keeps the plain form"
+REWRITTEN = "the graph is rewritten, which is faster in this runtime"
 SWITCHED_OFF = "training.lean is off"
 NOT_CENTRED = "other ways are for centred convolutions of stride 1"
 
@@ -70,6 +71,7 @@ def list_convolutions(
     output_stride: int | None = None,
     is_training: bool = False,
     is_plain: bool = False,
+    rewritten_rate: int | None = None,
 ) -> tuple[ConvolutionWays, ...]:
     """Return the atrous convolutions of a network, and others that are not computed in the library's way.
 
@@ -81,6 +83,7 @@ def list_convolutions(
         output_stride: Input resolution / feature resolution. Default: the network's.
         is_training: Whether the output is computed as in a training.
         is_plain: Whether the network is compiled or converted, as some backends do.
+        rewritten_rate: Rate from which on convolutions of a converted network are rewritten. None: none are.
     Raises:
         ConfigError: The network cannot have the output stride.
     """
@@ -97,7 +100,11 @@ def list_convolutions(
             features = inputs[0]
             explain = partial(_explain, conv, features, precision, device, is_lean=is_lean[name])
             cells = (int(features.shape[2]), int(features.shape[3]))
-            output: Reasoned = ("library", PLAIN) if is_plain else explain(is_training=is_training)[0]
+            output = explain(is_training=is_training)[0]
+            if is_plain:
+                is_rewritten = rewritten_rate is not None and max(conv.dilation) >= rewritten_rate
+                is_rewritten = is_rewritten and conv.groups == 1 and find_taps(conv) is not None
+                output = ("taps", REWRITTEN) if is_rewritten else ("library", PLAIN)
             _, of_features, of_weight = explain(is_training=True)
             parts = output, of_features, of_weight
             if max(conv.dilation) > 1 or any(way != "library" for way, _ in parts):

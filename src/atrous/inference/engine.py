@@ -14,8 +14,10 @@ from torch import Tensor
 
 from atrous.core.errors import ConfigError, ModelFileError
 from atrous.core.files import compute_sha256
+from atrous.core.machine import find_cpu_kind
 from atrous.core.registry import describe_choices
 from atrous.core.system_errors import describe_reason, raise_shortage
+from atrous.graphs.atrous_form import find_rewritten_rate
 from atrous.graphs.trace import trace_network
 from atrous.inference import BACKENDS, CONVERTERS
 from atrous.inference.backends.folding import copy_network, find_pairs, fold_norms
@@ -124,6 +126,16 @@ class Engine:
             example = self._prepared.backends.get((*key, self.backend)) or self.prepare(output_stride, precision)
         return _LiveBackend(self._lock, partial(self.prepare, output_stride, precision), example)
 
+    def find_rewritten_rate(self, precision: str) -> int | None:
+        """Return the rate from which on atrous convolutions of a converted network are rewritten for this machine.
+
+        Args:
+            precision: fp32 or bf16.
+        """
+        if self.device.type != "cpu":
+            return None
+        return find_rewritten_rate("auto", runtime=self.backend, precision=precision, kind=find_cpu_kind())
+
     def require_precision(self, precision: str) -> None:
         """Refuse a precision in which the backend does not run networks.
 
@@ -155,7 +167,7 @@ class Engine:
             key = output_stride, network.pooling_window, precision, self.backend
             if key not in self._prepared.backends:
                 if self.converts:
-                    runnable: Any = self.convert(output_stride)
+                    runnable: Any = self.convert(output_stride, precision)
                 else:
                     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
                     runnable = self._copy(network, dtype, self.device, output_stride)
@@ -163,11 +175,12 @@ class Engine:
             return self._prepared.backends[key]
 
     @torch.inference_mode(False)
-    def convert(self, output_stride: int) -> ConvertedNetwork:
+    def convert(self, output_stride: int, precision: str) -> ConvertedNetwork:
         """Return the network in its current state as a graph, the same one until the network changes.
 
         Args:
             output_stride: Input resolution / feature resolution.
+            precision: fp32 or bf16, of which the form of atrous convolutions can depend.
         Raises:
             TypeError: The source is an exported file.
             ModelFileError: The network cannot be converted.
@@ -178,10 +191,10 @@ class Engine:
             raise TypeError("an exported file needs no conversion")
         with self._lock:
             self._follow(network)
-            key = output_stride, network.pooling_window
+            key = output_stride, network.pooling_window, self.find_rewritten_rate(precision)
             if key not in self._prepared.graphs:
                 copy = self._copy(network, torch.float32, _CPU, output_stride)
-                self._prepared.graphs[key] = ConvertedNetwork(copy)
+                self._prepared.graphs[key] = ConvertedNetwork(copy, key[-1])
             return self._prepared.graphs[key]
 
     def _follow(self, network: Segmenter) -> None:
@@ -226,13 +239,13 @@ class _Prepared:
     Args:
         digest: Digest of the network; empty for an exported file.
         folded: Folded copies by dtype and device.
-        graphs: Converted networks by output stride and pooling window.
+        graphs: Converted networks by output stride, pooling window and rewritten rate.
         backends: Backends by output stride, pooling window, precision and name.
     """
 
     digest: bytes = b""
     folded: dict[tuple[torch.dtype, torch.device], Segmenter] = field(default_factory=dict)
-    graphs: dict[tuple[int, int | None], ConvertedNetwork] = field(default_factory=dict)
+    graphs: dict[tuple[int, int | None, int | None], ConvertedNetwork] = field(default_factory=dict)
     backends: dict[tuple[int, int | None, str, str], Backend] = field(default_factory=dict)
 
     def restart(self, digest: bytes) -> None:
@@ -290,6 +303,7 @@ class ConvertedNetwork(Graph):
 
     Args:
         network: The folded network, on the CPU and at the output stride of the graph.
+        rewritten_rate: Rate from which on atrous convolutions are written as sums over taps. None: none are.
     Raises:
         ModelFileError: The network cannot be converted.
         MachineError: A required package is not installed.
@@ -298,7 +312,7 @@ class ConvertedNetwork(Graph):
     name = "the network"
     output = "cells"
 
-    def __init__(self, network: Segmenter) -> None:
+    def __init__(self, network: Segmenter, rewritten_rate: int | None = None) -> None:
         convert = CONVERTERS.load("onnx")
         self.num_classes = network.num_classes
         self.form = network.backbone.input_spec.form
@@ -308,7 +322,10 @@ class ConvertedNetwork(Graph):
         twin = copy_network(network, share_weights=True, keep_hooks=False)
         self.bytes_per_pixel = measure_bytes_per_pixel(twin, _CPU)
         try:
-            self.source: bytes = convert(trace_network(network, "cells")).SerializeToString()
+            model = convert(trace_network(network, "cells"))
+            if rewritten_rate is not None:
+                CONVERTERS.load("taps")(model, rewritten_rate)
+            self.source: bytes = model.SerializeToString()
         except Exception as error:  # the converter has errors of its own
             raise_shortage(error)
             raise ModelFileError(f"the network cannot be converted: {describe_reason(error)}") from error

@@ -346,7 +346,7 @@ class FastestBackend:
             if precision not in engine.precisions:
                 return False
             imported = self._clock()
-            engine.convert(output_stride)
+            engine.convert(output_stride, precision)
             converted = self._clock()
             side = _Side(name, engine.open_backend(output_stride, precision))
         except Exception as error:  # each runtime raises its own errors, also where it is imported

@@ -15,12 +15,18 @@ import torch
 import atrous
 from atrous.core.errors import ConfigError, MachineError, ModelFileError, UsageError
 from atrous.core.install import describe_install
+from atrous.core.machine import find_cpu_kind
 from atrous.exporting import FORMATS, parity
 from atrous.exporting.export import _atomic_files, export_network
+from atrous.graphs import atrous_form
 from atrous.inference import BACKENDS
+from atrous.inference.engine import Engine
 from atrous.inference.exported import read_file
+from atrous.networks.build import build_network_from
+from atrous.networks.layers.conv import DepthwiseConv
 from atrous.networks.model_file import ModelCard
 from atrous.networks.segmenter import Segmenter
+from tiny import randomise
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the exporters' own
 
@@ -246,3 +252,80 @@ def test_int8_that_changes_too_many_labels_is_refused(
         export_network(tiny_network, tiny_card, tmp_path / "m.onnx", calibration=draw_photos(4))
     assert "Calibrate with more images" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def build_wide(output_stride: int) -> Segmenter:
+    """A network whose rates reach beyond the maps of small images, and one of whose branches is depthwise."""
+    torch.manual_seed(0)
+    settings = {"name": "deeplabv3-tiny", "weights": "none", "output_stride": output_stride, "head": {"rates": [1, 4]}}
+    network = build_network_from(settings, 3).eval()
+    network.head.aspp.atrous[0].spatial.conv = DepthwiseConv(8, 3, rate=2)
+    network.head.aspp.atrous[0].spatial.norm = torch.nn.BatchNorm2d(8)
+    network.head.aspp.atrous[0].pointwise = torch.nn.Conv2d(8, 256, 1)
+    randomise(network)
+    return network.eval()
+
+
+def list_rates(path: Path) -> list[tuple[int, int]]:
+    """Return groups and rate of the atrous convolutions in an .onnx file."""
+    found = []
+    for node in onnx.load(path).graph.node:
+        given = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+        if node.op_type == "Conv" and max(given.get("dilations", [1])) > 1:
+            found.append((given["group"], max(given["dilations"])))
+    return found
+
+
+@pytest.mark.parametrize(("format", "output_stride"), [("onnx", 16), ("onnx", 8), ("openvino", 8)])
+def test_atrous_convolutions_as_sums_over_taps(
+    tmp_path: Path, tiny_card: ModelCard, format: str, output_stride: int
+) -> None:
+    network = build_wide(output_stride)
+    path = tmp_path / f"model{FORMATS.load(format).suffix}"
+    notes: list[str] = []
+    export_network(network, tiny_card, path, format=format, atrous="taps", on_message=notes.append)
+    is_fine = output_stride == 8  # where the last convolution of the backbone is atrous too
+    assert notes[1] == f"{'2 atrous convolutions' if is_fine else '1 atrous convolution'} as sums over taps"
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((1, 3, 1, 1), (2, 3, 1, 40), (1, 3, 37, 2), (2, 3, 97, 131))
+    images = [torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator) for shape in shapes]
+    for runtime in BACKENDS.find_tagged(path.suffix):
+        file = read_file(path, backend=runtime)
+        assert file.graph.atrous == "taps"
+        backend = Engine(file, device="cpu", backend=runtime).open_backend(output_stride, "fp32")
+        found = parity.measure_parity(network, backend, images)
+        assert found.logits is not None
+        assert found.logits < 1e-4, (runtime, found)
+    if format == "onnx":
+        assert [groups for groups, _ in list_rates(path)] == [8]
+
+
+def test_a_file_for_other_machines_keeps_its_convolutions(
+    tmp_path: Path, tiny_card: ModelCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = {(find_cpu_kind(), "onnxruntime", "fp32"): 3}
+    monkeypatch.setattr(atrous_form, "FASTER_FROM", here)
+    network = build_wide(16)
+    rates = {}
+    for form in ("native", "auto"):
+        path = tmp_path / f"{form}.onnx"
+        export_network(network, tiny_card, path, **({} if form == "native" else {"atrous": form}))
+        rates[read_file(path).graph.atrous] = list_rates(path)
+    assert rates == {"native": [(8, 2), (1, 4)], "taps": [(8, 2)]}
+
+
+def test_forms_that_there_are_not_are_refused(tmp_path: Path, tiny_network: Segmenter, tiny_card: ModelCard) -> None:
+    with pytest.raises(ConfigError, match="unknown form 'tabs'"):
+        export_network(tiny_network, tiny_card, tmp_path / "model.onnx", atrous="tabs")
+    with pytest.raises(ConfigError, match="native alone"):
+        export_network(tiny_network, tiny_card, tmp_path / "model.pt2", format="pt2", atrous="taps")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_eight_bits_by_tap(tmp_path: Path, tiny_card: ModelCard) -> None:
+    generator = np.random.default_rng(0)
+    images = [generator.integers(0, 256, (65, 65, 3), dtype=np.uint8) for _ in range(8)]
+    path = tmp_path / "model.onnx"
+    export_network(build_wide(16), tiny_card, path, calibration=images, atrous="taps")
+    assert (read_file(path).graph.atrous, read_file(path).graph.precision) == ("taps", "int8")

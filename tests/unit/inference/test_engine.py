@@ -13,10 +13,14 @@ from torch.nn.utils import parametrize, prune
 from torch.nn.utils.parametrizations import weight_norm
 
 from atrous.core.errors import ConfigError
+from atrous.core.machine import find_cpu_kind
+from atrous.graphs import atrous_form
+from atrous.inference import convolutions
 from atrous.inference import engine as engine_module
 from atrous.inference.engine import Engine, list_network_backends
 from atrous.inference.exported import read_file
 from atrous.model import Model
+from atrous.networks.build import build_network_from
 from atrous.networks.model_file import ModelCard
 from atrous.networks.segmenter import Segmenter
 
@@ -236,3 +240,29 @@ def test_what_cannot_run_is_refused(tiny_network: Segmenter) -> None:
         Engine(tiny_network, device="tpu9")
     with pytest.raises(ConfigError, match="precision int8: backend 'torch' runs networks in fp32 and bf16"):
         Engine(tiny_network, device="cpu").open_backend(16, "int8")
+
+
+@pytest.mark.filterwarnings("ignore")  # the exporters' own
+def test_a_converted_network_has_the_form_that_is_faster_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    onnx = pytest.importorskip("onnx")
+    network = build_network_from({"name": "deeplabv3-tiny", "weights": "none", "head": {"rates": [1, 4]}}, 3).eval()
+    engine = Engine(network, device="cpu", backend="onnxruntime")
+
+    def count_wide(backend: object) -> int:
+        nodes = onnx.load_from_string(backend.graph.source).graph.node  # type: ignore[attr-defined]
+        rates = [list(each.ints) for node in nodes for each in node.attribute if each.name == "dilations"]
+        return sum(max(rate) > 1 for rate in rates)
+
+    native = engine.prepare(16, "fp32")
+    assert count_wide(native) == 1
+    monkeypatch.setattr(atrous_form, "FASTER_FROM", {(find_cpu_kind(), "onnxruntime", "fp32"): 2})
+    [wide] = [
+        each
+        for each in Model(network, classes=["a", "b", "c"]).reopen(backend="onnxruntime").list_convolutions((50, 71))
+        if each.rate == (4, 4)
+    ]
+    assert (wide.output, wide.why["output"]) == ("taps", convolutions.REWRITTEN)
+    rewritten = Engine(network, device="cpu", backend="onnxruntime").prepare(16, "fp32")
+    assert count_wide(rewritten) == 0
+    assert torch.allclose(rewritten(IMAGE).logits, find_expected(network), atol=1e-5)
+    assert torch.allclose(native(IMAGE).logits, find_expected(network), atol=1e-5)

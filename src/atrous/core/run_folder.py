@@ -15,6 +15,7 @@ REPORT_NAME = "report.html"
 LOG_NAME = "log.txt"
 IMAGES_NAME = "images.json"
 EXAMPLES_NAME = "examples"
+BAD_BATCH_NAME = "bad_batch"
 PREVIEW_NAME = "preview.png"
 TRACKER_NAMES = ("tensorboard", "mlflow", "wandb")
 _STAGE = re.compile(r"stage-([1-9][0-9]*)")
@@ -76,6 +77,21 @@ class RunFolder:
         return self.path / EXAMPLES_NAME
 
     @property
+    def bad_record(self) -> Path:
+        """Step and files of the batch whose loss was not finite, JSON."""
+        return self.path / BAD_BATCH_NAME / "batch.json"
+
+    @property
+    def bad_tensors(self) -> Path:
+        """That batch itself, and the weights that it met."""
+        return self.path / BAD_BATCH_NAME / "batch.pt"
+
+    @property
+    def bad_network(self) -> Path:
+        """The network that it met, as a model file."""
+        return self.path / BAD_BATCH_NAME / MODEL_NAME
+
+    @property
     def preview(self) -> Path:
         """Augmented training images with their masks, before a training."""
         return self.path / PREVIEW_NAME
@@ -105,7 +121,8 @@ class RunFolder:
     def list_existing(self) -> list[Path]:
         """Return the files and folders of a training that exist."""
         files = (self.config, self.images, self.metrics, self.curve, self.model, self.checkpoint, self.report, self.log)
-        folders = (self.examples, *map(self.tracker, TRACKER_NAMES), *(stage.path for stage in self.iter_stages()))
+        trackers = map(self.tracker, TRACKER_NAMES)
+        folders = (self.examples, self.bad_record.parent, *trackers, *(stage.path for stage in self.iter_stages()))
         return [path for path in (*files, *folders) if path.exists()]
 
     def tracker(self, name: str) -> Path:

@@ -24,6 +24,17 @@ class TapShares:
     nine: float
 
 
+def compute_tap_share(size: int, rate: int) -> float:
+    """Return the share of the taps of a 3x3 filter that fall inside a square map, over all positions.
+
+    Args:
+        size: Side of the map in cells.
+        rate: Distance between taps in cells.
+    """
+    along = 1.0 + 2.0 * max(size - rate, 0) / size
+    return (along / 3.0) ** 2
+
+
 def count_valid_taps(size: int, rate: int) -> TapShares:
     """Count the taps of a 3x3 filter that fall inside a square map, over all positions.
 

@@ -35,6 +35,7 @@ class TrainState:
         best_scores: That validation's scores.
         losses: Losses since the last validation.
         seen: Pixels of each class in all crops, (K,), where the settings choose the crops; else empty.
+        missed: Validations in a row that have not predicted each class, (K,).
     """
 
     step: int = 0
@@ -43,6 +44,7 @@ class TrainState:
     best_scores: Scores | None = None
     losses: tuple[float, ...] = ()
     seen: tuple[int, ...] = ()
+    missed: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON."""
@@ -52,8 +54,8 @@ class TrainState:
     def from_json(cls, value: dict[str, Any]) -> TrainState:
         """Build a state from `to_json`'s form."""
         scores = Scores.from_json(value["best_scores"]) if value["best_scores"] else None
-        seen = tuple(value.get("seen", ()))  # earlier checkpoints have none
-        return cls(**(value | {"best_scores": scores, "losses": tuple(value["losses"]), "seen": seen}))
+        counts = {name: tuple(value.get(name, ())) for name in ("seen", "missed")}  # earlier checkpoints have none
+        return cls(**(value | {"best_scores": scores, "losses": tuple(value["losses"])} | counts))
 
 
 @dataclass(frozen=True)

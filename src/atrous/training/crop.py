@@ -13,6 +13,7 @@ from atrous.core.errors import ConfigError
 from atrous.core.findings import Finding
 from atrous.core.inputs import InputSpec
 from atrous.core.words import describe_count, spell_path
+from atrous.metrics.receptive_field import compute_tap_share
 from atrous.networks.build import build_network
 from atrous.networks.rates import RATE_STRIDE
 from atrous.networks.segmenter import Segmenter
@@ -96,6 +97,19 @@ def require_cells(network: Segmenter, crop: int) -> None:
 def find_smallest_crop(network: Segmenter) -> int:
     """Return the smallest crop, 32k + 1 pixels, on which every rate of a network reaches a cell."""
     return _round_up(max(network.head.compute_rates(network.output_stride), default=0) * network.output_stride + 1)
+
+
+def describe_taps(cells: int, rates: Sequence[int]) -> str:
+    """Say how much of each atrous convolution of the head falls inside the feature map of a crop.
+
+    Args:
+        cells: Side of the map in cells.
+        rates: Rates of the head at its output stride, in cells.
+    """
+    if not rates:
+        return f"atrous taps: the head has no rates ({cells} x {cells} cells a crop)"
+    shares = ", ".join(f"{compute_tap_share(cells, rate):.0%} at rate {rate}" for rate in rates)
+    return f"atrous taps: of the taps of a 3x3 filter are inside the {cells} x {cells} cells of a crop: {shares}"
 
 
 def propose_rates(network: Segmenter, crop: int) -> list[int]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 
 import torch
 
+from atrous.core.errors import AtrousError, TrainingDiverged
 from atrous.core.interruption import StopRequest
 from atrous.core.records import Scores
 from atrous.core.seeds import compute_step_seed
@@ -15,8 +16,10 @@ from atrous.data.build import build_loader
 from atrous.data.sampling import Batch
 from atrous.inference.convolutions import describe_convolutions
 from atrous.networks.model_file import save_model
+from atrous.training.bad_batch import save_bad_batch
 from atrous.training.checkpoint import Checkpoint, TrainState, save_checkpoint
 from atrous.training.conclude import build_card
+from atrous.training.diagnosis import MISSED_VALIDATIONS, count_missed, diagnose_class
 from atrous.training.optimizers import set_lr_factor
 from atrous.training.prepare import Training
 from atrous.training.schedules import compute_planned
@@ -53,7 +56,7 @@ def run_steps(training: Training) -> bool:
             _save(training)  # from here on the run, or its extension, can be resumed, whatever ends it
         for batches, waited_s in () if training.is_done else steps:
             begun = time.monotonic()
-            loss = training.step.take(batches, state.step + 1)
+            loss = _take_step(training, batches)
             training.averaged.update(training.network, state.step)
             state.step += 1
             state.losses += (loss,)
@@ -72,6 +75,17 @@ def run_steps(training: Training) -> bool:
             if stop.requested or training.is_done:
                 break
         return stop.requested
+
+
+def _take_step(training: Training, batches: Sequence[Batch]) -> float:
+    """Make a step; of one that diverges keep what is needed to make it again."""
+    try:
+        return training.step.take(batches, training.state.step + 1)
+    except TrainingDiverged as error:
+        if training.world.is_writer:
+            with suppress(AtrousError):  # such as a full disk: that the training diverged says more
+                error.add_note(save_bad_batch(training, batches, error))
+        raise
 
 
 def _count_classes(state: TrainState, batches: Sequence[Batch], num_classes: int) -> None:
@@ -132,6 +146,10 @@ def _validate(training: Training) -> None:
         }
     )
     state.losses = ()
+    names = training.splits.train.label_space.names
+    state.missed = count_missed(state.missed, names, scores.never_predicted)
+    for index in [index for index, count in enumerate(state.missed) if count == MISSED_VALIDATIONS]:
+        journal.log(diagnose_class(names[index], index, training.statistics, training.config.training, journal.rows))
     if journal.trackers:
         examples = training.validator.draw_examples()
         journal.trackers.log_validation(list_validation_values(scores, epoch), examples, state.step)

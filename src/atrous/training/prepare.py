@@ -39,7 +39,7 @@ from atrous.networks.segmenter import Segmenter
 from atrous.networks.weights import start_weights
 from atrous.training.checkpoint import Checkpoint, TrainState, explain_damage
 from atrous.training.compilation import compile_cells
-from atrous.training.crop import build_trainable
+from atrous.training.crop import build_trainable, describe_taps
 from atrous.training.ema import AveragedNetwork
 from atrous.training.journal import Journal
 from atrous.training.memory import require_memory
@@ -275,11 +275,13 @@ def _build_network(
         f"batch norm: {training.norm}, {training.batch_size * cells * cells:,} values per norm at the deepest level, "
         f"{training.batch_size} in the image-level branch"
     )
+    journal.log(describe_taps(cells, network.head.compute_rates(network.output_stride)))
     pooled = any(isinstance(module, PooledConvNormAct) for module in network.modules())
     if pooled and training.norm == "trained" and training.batch_size < FEWEST_VALUES_PER_NORM:
         message = (
             f"image-level branch: a batch of {training.batch_size} is too small for its batch norm, so that its "
-            f"running statistics are used; with a batch of {FEWEST_VALUES_PER_NORM} or more it would be trained"
+            f"running statistics are used; with `batch={FEWEST_VALUES_PER_NORM}` or more it would be trained "
+            "(training.accumulate does not help: a norm sees one pass)"
         )
         journal.log(Note("few-values-per-norm", message))
     return network.to(memory_format=torch.channels_last)
@@ -433,7 +435,7 @@ def build_task(
     training: TrainingConfig,
     network: Segmenter,
     names: Sequence[str],
-    statistics: MaskStatistics,
+    statistics: MaskStatistics | None,
     on_message: MessageCallback,
 ) -> TrainingTask:
     """Build the network with its loss as one module.
@@ -442,7 +444,7 @@ def build_task(
         training: How the network is trained.
         network: The network that learns.
         names: Class names.
-        statistics: Pixels of each class in the training masks, for class weights.
+        statistics: Pixels of each class in the training masks, for class weights that are auto.
         on_message: Receives messages about automatic choices and findings.
     Raises:
         ConfigError: An unknown loss, an option that the loss does not have, or a wrong number of class weights.
@@ -454,7 +456,7 @@ def build_task(
             f"for {describe_count(len(names), 'class')}",
             f"Give one weight per class, in this order: {', '.join(names)}; or auto.",
         )
-    if weights == "auto":
+    if weights == "auto" and statistics is not None:
         weights = compute_class_weights(statistics.pixels)
         listed = ", ".join(f"{name} {weight:.2f}" for name, weight in zip(names, weights, strict=True))
         on_message(f"class weights (1 / sqrt of the share of pixels, capped): {listed}")

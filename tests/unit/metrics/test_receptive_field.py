@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from atrous.metrics.receptive_field import count_valid_taps
+from atrous.metrics.receptive_field import compute_tap_share, count_valid_taps
 
 
 @pytest.mark.parametrize("rate", [1, 2, 4, 5, 8, 9, 12])
@@ -13,6 +13,7 @@ def test_shares_are_those_of_a_filter_of_ones_over_a_map_of_ones(rate: int) -> N
     size = 9
     taps = F.conv2d(torch.ones(1, 1, size, size), torch.ones(1, 1, 3, 3), padding=rate, dilation=rate)
     shares = count_valid_taps(size, rate)
+    assert compute_tap_share(size, rate) == pytest.approx(taps.mean().item() / 9)
     assert shares.one == pytest.approx((taps == 1).float().mean().item())
     assert shares.nine == pytest.approx((taps == 9).float().mean().item())
     assert shares.some == pytest.approx(((taps > 1) & (taps < 9)).float().mean().item())

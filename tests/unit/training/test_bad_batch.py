@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+import atrous
+from atrous.core.errors import ModelFileError, TrainingDiverged
+from atrous.training.bad_batch import replay_bad_batch
+from atrous.training.checkpoint import load_checkpoint
+
+OPTIONS = {
+    **{"model": "fcn-tiny", "weights": "none", "iterations": 6, "crop": 65, "batch": 2, "validations": 1},
+    **{"lr": 1e9, "precision": "fp32", "class_weights": "auto", "accumulate": 2},
+    "set": {"data.options": {"num_train": 16, "num_val": 2, "size": 65}, "training.warmup_fraction": 0.0},
+}
+
+
+def test_the_step_that_diverged_is_kept_and_diverges_again(tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(TrainingDiverged) as caught:
+        atrous.train("shapes", out=folder, **OPTIONS)
+    message = caught.value.message
+    assert any(str(folder / "bad_batch") in note for note in caught.value.__notes__)
+    record = json.loads((folder / "bad_batch" / "batch.json").read_text())
+    assert record["error"] == message
+    assert len(record["images"]) == 4
+    assert all(image in message for image in record["images"])
+    checkpoint = load_checkpoint(folder / "last.ckpt")  # the last good one
+    assert checkpoint.step < record["step"]
+    assert all(tensor.isfinite().all() for tensor in checkpoint.network.values())
+    random = torch.random.get_rng_state()
+    with pytest.raises(TrainingDiverged) as again:
+        replay_bad_batch(folder)
+    assert again.value.message == message
+    assert torch.equal(torch.random.get_rng_state(), random)
+    # With weights from before the divergence the same batch has a loss: it is not the images.
+    tensors = folder / "bad_batch" / "batch.pt"
+    torch.save(torch.load(tensors, weights_only=True) | {"network": checkpoint.network}, tensors)
+    assert 0 < replay_bad_batch(folder) < 100
+
+
+def test_a_run_without_a_bad_batch_is_said(trained_run):
+    with pytest.raises(ModelFileError, match="has no bad batch"):
+        replay_bad_batch(trained_run)

@@ -20,7 +20,7 @@ from atrous.core.run_folder import RunFolder
 from atrous.core.seeds import compute_step_seed
 from atrous.data.build import build_loader, check_training_data, list_pass
 from atrous.runs.kept_images import rebuild_splits
-from atrous.training.checkpoint import load_checkpoint
+from atrous.training.checkpoint import load_checkpoint, save_checkpoint
 from atrous.training.crop import build_trainable
 from atrous.training.norm import set_norm_momentum
 from atrous.training.optimizers import build_optimizer
@@ -155,6 +155,22 @@ def test_a_kill_before_the_first_checkpoint_of_an_extension_leaves_the_run_as_it
     assert_same_runs(short, folder)
     assert load_config(recipe=folder / "config.yaml").config.training.extended == ()
     shutil.copy(extended / "config.yaml", folder / "config.yaml")
+    assert main(["train", "--extend", str(folder), "--iterations", str(LONGER), "--quiet"]) == 0
+    assert_same_runs(extended, folder)
+
+
+def test_a_run_of_a_version_that_knew_no_extension_is_continued_and_extended_likewise(short, extended, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(short, folder)
+    state = load_checkpoint(folder / "last.ckpt")
+    for name in ("training.extended", "training.patience"):
+        del state.record["settings"][name]
+    save_checkpoint(folder / "last.ckpt", state)
+    with pytest.raises(UsageError, match=r"training.patience differs from the original run"):
+        atrous.train(resume=folder, patience=2)
+    shutil.copy(extended / "config.yaml", folder / "config.yaml")  # killed before its first checkpoint
+    assert main(["train", "--resume", str(folder), "--quiet"]) == 0
+    assert_same_runs(short, folder)
     assert main(["train", "--extend", str(folder), "--iterations", str(LONGER), "--quiet"]) == 0
     assert_same_runs(extended, folder)
 

@@ -70,6 +70,7 @@ def list_differences(config: Config, began: dict[str, Any]) -> list[str]:
 
     Args:
         config: All settings now.
-        began: What `list_settings` returned when the run began.
+        began: What `list_settings` returned when the run began. What an earlier version did not know had its default.
     """
-    return [key for key, value in list_settings(config).items() if value != began.get(key, value)]
+    settings = list_settings(Config()) | began
+    return [key for key, value in list_settings(config).items() if value != settings[key]]

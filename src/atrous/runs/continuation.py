@@ -138,6 +138,7 @@ def _set_length(config: Config, began: Mapping[str, Any], new: Mapping[str, Any]
     """
     tree = config.model_dump(mode="json")
     keys = (*_LENGTHS, _EXTENDED)
+    began = {_EXTENDED: [], **began}  # which earlier versions did not know
     tree["training"] |= {key.partition(".")[2]: began[key] for key in keys if key in began}
     if tree["stages"] and began["stages"]:
         last, former = tree["stages"][-1], began["stages"][-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from atrous.data.contracts import SegmentationDataset
 from atrous.display.progress import open_call
 from atrous.images.encode import encode_png, save_encoded
 from atrous.runs.scored_model import Loadable, measure, name_models
-from atrous.scoring.compare import Measured, compare_models, iter_drawings
+from atrous.scoring.compare import DIFFERING_IMAGES, Measured, compare_models, iter_drawings
 
 FILE_NAME, IMAGES = "comparison.json", "differing"
 """The file of a comparison, and the folder beside it with the images that differ most."""
@@ -63,7 +64,9 @@ def compare(
         raise UsageError(f"{len({*names})} different models to compare: {', '.join(names)}", "Give at least two.")
     if out is not None:
         require_folder(Path(out))
-        require_replaceable([Path(out) / FILE_NAME], is_own=_is_own(Path(out) / FILE_NAME), overwrite=overwrite)
+        numbers = itertools.product(range(2, len(models) + 1), range(1, DIFFERING_IMAGES + 1))
+        files = [Path(out) / FILE_NAME, *(Path(out) / _name_drawing(*each) for each in numbers)]
+        require_replaceable(files, is_own=_is_own(files[0]), overwrite=overwrite)
     measured: list[Measured] = []
     with open_call(progress, on_message) as display:
         for name, model in zip(names, models, strict=True):
@@ -84,11 +87,15 @@ def _is_own(path: Path) -> bool:
         return False
 
 
+def _name_drawing(side: int, place: int) -> str:
+    return f"{IMAGES}/{side}-{place}.png"
+
+
 def _save(folder: Path, found: Comparison, measured: Sequence[Measured]) -> None:
     content = found.to_json()
     for number, difference in enumerate(found.differences, start=2):
         for place, (_, drawing) in enumerate(iter_drawings(difference, measured), start=1):
-            save_encoded(folder / IMAGES / f"{number}-{place}.png", encode_png(drawing))
+            save_encoded(folder / _name_drawing(number, place), encode_png(drawing))
             row = content["comparison"]["differences"][number - 2]["images"][place - 1]
-            row["file"] = f"{IMAGES}/{number}-{place}.png"
+            row["file"] = _name_drawing(number, place)
     save_json(folder / FILE_NAME, {**content, **collect_provenance()})

@@ -11,6 +11,7 @@ from typing import Any
 from atrous.config.load import load_config
 from atrous.config.options import update_options
 from atrous.config.run_settings import list_settings
+from atrous.core.data_source import PYTHON_SOURCE
 from atrous.core.errors import AtrousError, UsageError
 from atrous.core.files import shorten_paths
 from atrous.core.inference_options import InferenceOptions, Opening
@@ -132,8 +133,13 @@ def _read_recipe(run: RunFolder) -> tuple[str, int | None]:
     if not run.config.is_file():
         return "", None
     try:
-        settings = list_settings(load_config(recipe=run.config).config)
+        config = load_config(recipe=run.config).config
     except AtrousError:
         return "", None
+    if config.data.source == PYTHON_SOURCE:  # which data these were is not known
+        return "", None
+    # Runs on other data are no runs of another seed, whether or not the data of a run may move.
+    stages = config.model_dump(mode="json")["stages"]
+    settings = list_settings(config) | {"data.source": config.data.source, "stages": stages}
     seed = settings.pop("training.seed")
     return json.dumps(settings, sort_keys=True), seed

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -70,12 +71,29 @@ def test_scores_of_a_comparison_are_those_of_evaluate(runs):
         assert found.scores[path.name].confusion == atrous.evaluate(path, data, progress=False).confusion
 
 
+@pytest.mark.parametrize("source", ["/elsewhere/photos", "python"])
+def test_runs_on_other_data_are_no_runs_of_another_seed(runs, tmp_path, source):
+    data, (first, second, _) = runs
+    moved = tmp_path / "c1"
+    shutil.copytree(second, moved)
+    text = (moved / "config.yaml").read_text()
+    assert str(data) in text
+    (moved / "config.yaml").write_text(text.replace(str(data), source))
+    found = atrous.compare([first, moved], data, progress=False)
+    assert [side.models for side in found.sides] == [(found.sides[0].name,), (found.sides[1].name,)]
+
+
 def test_what_cannot_be_compared_is_refused(runs, tmp_path, capsys):
     data, (first, _, other) = runs
     with pytest.raises(UsageError, match="1 different models to compare"):
         atrous.compare([first, first], data)
     (tmp_path / "comparison.json").write_text("[]")
     with pytest.raises(UsageError, match=r"comparison\.json"):
+        atrous.compare([first, other], data, out=tmp_path)
+    (tmp_path / "comparison.json").unlink()
+    (tmp_path / "differing").mkdir()
+    (tmp_path / "differing/2-1.png").write_bytes(b"a picture of another program")
+    with pytest.raises(UsageError, match=r"2-1\.png exists, and would be lost"):
         atrous.compare([first, other], data, out=tmp_path)
     assert main(["eval", str(first), str(data), "--out", str(tmp_path), "--quiet"]) == 2
     assert "--out is for comparisons" in capsys.readouterr().err

@@ -42,9 +42,10 @@ class Side:
         """Say how far apart the seeds are; empty for one model."""
         if self.spread is None:
             return ""
+        known = [miou for miou in self.mious if miou is not None]
         return (
-            f"{' '.join(self.models)} differ in the seed alone: mIoU {min(filter(None, self.mious)):.4f} to "
-            f"{max(filter(None, self.mious)):.4f}, standard deviation {self.spread:.4f}"
+            f"{' '.join(self.models)} differ in the seed alone: mIoU {min(known):.4f} to {max(known):.4f}, "
+            f"standard deviation {self.spread:.4f}"
         )
 
 

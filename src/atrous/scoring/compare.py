@@ -25,6 +25,8 @@ DRAWN_SIDE_PX = 480
 """Longer side of each view of an image that is drawn."""
 _ERRORS_TO_DECIDE = 2.8
 """Standard errors that a difference has to be from 0, to be outside a 95 % interval in 4 of 5 cases (1.96 + 0.84)."""
+_MOST_ERRORS = 1000
+"""Times that a standard error exceeds a difference, from which on it is rounding: no number of images decides it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +118,7 @@ def _compare(
     found = resampling.estimate_difference(own, theirs)
     verdict = _decide(found)
     needed = None
-    if verdict == "undecided" and found.value != 0.0:
+    if verdict == "undecided" and abs(found.value) > found.standard_error / _MOST_ERRORS:
         needed = _round_up(resampling.num_groups * (_ERRORS_TO_DECIDE * found.standard_error / found.value) ** 2)
     classes = []
     for number, row in enumerate(models[side.name].scores.classes):

@@ -140,3 +140,19 @@ def test_a_comparison_prints_its_verdicts_and_is_json() -> None:
     row = found.to_json()["comparison"]["differences"][0]
     assert (row["verdict"], len(row["classes"])) == ("better", 4)
     assert [each["model"] for each in found.to_json()["models"]] == ["a", "b"]
+
+
+def test_a_difference_of_rounding_asks_for_no_number_of_images() -> None:
+    """Every model labels the same pixels right, each in other images, so that thirds of a score are subtracted."""
+    better = correct(MATRICES[:30], 0.3)
+
+    def place(seed: int) -> np.ndarray:
+        placed = np.repeat(MATRICES[:30], 2, axis=0)
+        placed[2 * np.arange(30) + np.random.default_rng(seed).integers(0, 2, 30)] = better
+        return placed
+
+    seeds = [measure(f"r{seed}", place(seed), "r", seed) for seed in range(3)]
+    (difference,) = compare_models([measure("b", place(99)), *seeds]).differences
+    assert difference.miou != 0.0
+    assert difference.verdict == "undecided"
+    assert difference.needed is None

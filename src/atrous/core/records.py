@@ -175,6 +175,49 @@ def format_interval(interval: tuple[float, float] | None) -> str:
     return "" if interval is None else f"{interval[0]:.3f}-{interval[1]:.3f}"
 
 
+@dataclass(frozen=True)
+class BandScore:
+    """IoU near boundaries, mean over classes; see `count_boundaries` in metrics/boundary.py.
+
+    Args:
+        width: Width of the band, such as "5 px".
+        boundary_iou: Boundary IoU, of the contours of the masks of each class.
+        boundary_interval: Its 95 % interval.
+        trimap_iou: IoU of the pixels within the width of a boundary of the truth.
+        trimap_interval: Its 95 % interval.
+    """
+
+    width: str
+    boundary_iou: float | None
+    boundary_interval: tuple[float, float] | None
+    trimap_iou: float | None
+    trimap_interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class PartScore:
+    """How much of the connected parts of the truth of some size was found.
+
+    Args:
+        size: Their size, such as "below 16 x 16 px".
+        parts: Number of parts.
+        pixels: Pixels of all.
+        recall: Share of these pixels that were labelled correctly; None without any.
+        recall_interval: Its 95 % interval.
+    """
+
+    size: str
+    parts: int
+    pixels: int
+    recall: float | None
+    recall_interval: tuple[float, float] | None
+
+
+def _read_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of a table from JSON, where intervals are lists."""
+    return {name: _read_interval(value) if name.endswith("interval") else value for name, value in row.items()}
+
+
 @dataclass(frozen=True, repr=False)
 class Scores:
     """All that one pass over a data set tells, from one confusion matrix.
@@ -193,6 +236,8 @@ class Scores:
         notes: What else a reader must know.
         miou_before_crf: The mIoU of the same pass without DenseCRF, where the protocol has one.
         intervals: How far the scores may be from those of other images of the same kind; None in older records.
+        bands: Scores near boundaries, a row a width; none in older records.
+        parts: Recall by the size of connected parts of the truth, a row a size; none in older records.
     """
 
     miou: float | None
@@ -208,6 +253,8 @@ class Scores:
     notes: tuple[Note, ...] = field(default=())
     miou_before_crf: float | None = None
     intervals: Intervals | None = None
+    bands: tuple[BandScore, ...] = ()
+    parts: tuple[PartScore, ...] = ()
 
     def __repr__(self) -> str:
         miou = "none" if self.miou is None else f"{self.miou:.4f}"
@@ -255,6 +302,8 @@ class Scores:
             "notes": list_notes(self.notes),
             "miou_before_crf": self.miou_before_crf,
             "intervals": None if self.intervals is None else asdict(self.intervals),
+            "bands": [asdict(row) for row in self.bands],
+            "parts": [asdict(row) for row in self.parts],
             "confusion": [list(row) for row in self.confusion],
             "images": [asdict(row) for row in self.images],
         }
@@ -265,10 +314,7 @@ class Scores:
         return cls(
             miou=value["miou"],
             pixel_accuracy=value["pixel_accuracy"],
-            classes=tuple(
-                ClassScore(**(row | {"iou_interval": _read_interval(row.get("iou_interval"))}))
-                for row in value["classes"]
-            ),
+            classes=tuple(ClassScore(**_read_row(row)) for row in value["classes"]),
             confusion=tuple(tuple(row) for row in value["confusion"]),
             images=tuple(ImageScore(**row) for row in value["images"]),
             protocol=Protocol.from_json(value["protocol"]),
@@ -279,6 +325,8 @@ class Scores:
             notes=tuple(Note(**note) for note in value["notes"]),
             miou_before_crf=value.get("miou_before_crf"),
             intervals=Intervals.from_json(value.get("intervals")),
+            bands=tuple(BandScore(**_read_row(row)) for row in value.get("bands", ())),
+            parts=tuple(PartScore(**_read_row(row)) for row in value.get("parts", ())),
         )
 
 

@@ -70,6 +70,7 @@ def print_scores(console: Console, scores: Scores, *, title: str) -> None:
             row.name, _format(row.iou), interval, *map(_format, (row.recall, row.precision)), f"{row.pixels:,}"
         )
     console.print(table)
+    _print_details(console, scores)
     console.print(describe_miou(scores), style="bold")
     if scores.miou_before_crf is not None:
         console.print(f"without DenseCRF: mIoU {_format(scores.miou_before_crf)}", style="bold")
@@ -78,6 +79,22 @@ def print_scores(console: Console, scores: Scores, *, title: str) -> None:
     console.print(f"protocol: {scores.protocol.describe()}")
     for note in scores.notes:
         console.print(note)
+
+
+def _print_details(console: Console, scores: Scores) -> None:
+    """Print the scores near boundaries and by the size of parts, where these were counted."""
+    if scores.bands:
+        table = build_table("near boundaries", "boundary IoU", "95 % interval", "trimap IoU", "95 % interval")
+        for band in scores.bands:
+            boundary, trimap = (format_interval(each) or "-" for each in (band.boundary_interval, band.trimap_interval))
+            table.add_row(band.width, _format(band.boundary_iou), boundary, _format(band.trimap_iou), trimap)
+        console.print(table)
+    if scores.parts:
+        table = build_table("connected parts", "recall", "95 % interval", "parts", "pixels")
+        for part in scores.parts:
+            interval = format_interval(part.recall_interval) or "-"
+            table.add_row(part.size, _format(part.recall), interval, f"{part.parts:,}", f"{part.pixels:,}")
+        console.print(table)
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:

@@ -170,6 +170,8 @@ def _build_page(
         "validations": [_format_validation(row) for row in validations],
         "best_step": training.get("best_step"),
         "classes": tables.build_class_rows(metrics),
+        "bands": tables.build_band_rows(metrics),
+        "parts": tables.build_part_rows(metrics),
         "matrix": tables.build_matrix(metrics),
         "matrix_is_numbered": len(names) <= tables.LARGEST_NUMBERED_MATRIX,
         "confused": tables.list_confused(metrics),

@@ -207,6 +207,46 @@ def build_class_rows(metrics: Mapping[str, Any]) -> tuple[ClassRow, ...]:
     return tuple(sorted(rows, key=lambda row: -1.0 if row.iou is None else row.iou, reverse=True))
 
 
+def build_band_rows(metrics: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
+    """Return the scores near boundaries: width, boundary IoU and trimap IoU, each with its interval.
+
+    Args:
+        metrics: The content of metrics.json.
+    """
+    return tuple(
+        (
+            row["width"],
+            *(
+                text
+                for kind in ("boundary", "trimap")
+                for text in (
+                    format_ratio(row[f"{kind}_iou"]),
+                    format_interval(row[f"{kind}_interval"]) or MISSING,
+                )
+            ),
+        )
+        for row in metrics.get("bands", ())
+    )
+
+
+def build_part_rows(metrics: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
+    """Return the recall of connected parts by their size, with its interval, and how many there are.
+
+    Args:
+        metrics: The content of metrics.json.
+    """
+    return tuple(
+        (
+            row["size"],
+            format_ratio(row["recall"]),
+            format_interval(row["recall_interval"]) or MISSING,
+            format_count(row["parts"]),
+            format_count(row["pixels"]),
+        )
+        for row in metrics.get("parts", ())
+    )
+
+
 def build_ladder_rows(metrics: Mapping[str, Any]) -> tuple[LadderRow, ...]:
     """Return the headline's protocol and the more expensive ones; nothing where only one was scored."""
     steps = list(metrics.get("ladder") or ())

@@ -17,6 +17,7 @@ from atrous.data.contracts import SegmentationDataset
 from atrous.data.samples import find_group_name, is_thread_safe, read_as, read_sample
 from atrous.inference.folders.prefetch import iter_ahead
 from atrous.inference.labelling.labeller import Labeller, naming_image
+from atrous.metrics.boundary import count_boundaries, count_parts
 from atrous.metrics.confusion import ConfusionMatrix, compute_miou, compute_tally
 
 
@@ -31,6 +32,8 @@ class Counts:
         windows: Sides in pixels of the windows of images that do not fit in memory, by their number.
         tallies: What each image contributes to the scores of classes, see `compute_tally`, by its number.
         groups: The clip or scene of each image that is of one, by its number.
+        bands: Tallies near boundaries of each image, see `count_boundaries`, by its number.
+        parts: Connected parts of the truth of each image, see `count_parts`, by its number.
     """
 
     total: ConfusionMatrix
@@ -39,6 +42,8 @@ class Counts:
     windows: dict[int, int] = field(default_factory=dict)
     tallies: dict[int, np.ndarray] = field(default_factory=dict)
     groups: dict[int, str] = field(default_factory=dict)
+    bands: dict[int, np.ndarray] = field(default_factory=dict)
+    parts: dict[int, np.ndarray] = field(default_factory=dict)
 
     def merge(self, other: Counts) -> None:
         """Add the counts of other images of the same data set."""
@@ -49,6 +54,8 @@ class Counts:
         self.windows |= other.windows
         self.tallies |= other.tallies
         self.groups |= other.groups
+        self.bands |= other.bands
+        self.parts |= other.parts
 
 
 def count(
@@ -84,16 +91,21 @@ def count(
         answers = labeller.run_network([sample.image for _, sample in group])
         for (index, sample), cells in zip(group, answers, strict=True):
             own = ConfusionMatrix(num_classes)
+            rows = []
             with naming_image(sample.key):
                 for band in labeller.iter_labels(sample.image, cells):
                     truth = sample.labels[band.start_row : band.start_row + len(band.indices)]
                     own.update(truth, band.indices)
+                    rows.append(band.indices)
                     if found.before_crf is not None and band.indices_before_crf is not None:
                         found.before_crf.update(truth, band.indices_before_crf)
             found.total.merge(own)
             height, width = sample.labels.shape
             found.images[index] = ImageScore(sample.key, compute_miou(own.counts), height, width)
             found.tallies[index] = compute_tally(own.counts)
+            labels = np.concatenate(rows).astype(np.uint16, copy=False)
+            found.bands[index] = count_boundaries(sample.labels, labels, num_classes)
+            found.parts[index] = count_parts(sample.labels, labels)
             if (clip := find_group_name(dataset, index)) is not None:
                 found.groups[index] = clip
             window = labeller.find_window(height, width)

@@ -7,11 +7,22 @@ from dataclasses import replace
 import numpy as np
 
 from atrous.core.labels import LabelSpace
-from atrous.core.records import ClassScore, ImageScore, Intervals, Note, ProgressCallback, Protocol, Scores
+from atrous.core.records import (
+    BandScore,
+    ClassScore,
+    ImageScore,
+    Intervals,
+    Note,
+    PartScore,
+    ProgressCallback,
+    Protocol,
+    Scores,
+)
 from atrous.core.words import describe_count
 from atrous.data.contracts import SegmentationDataset
 from atrous.inference.labelling.labeller import Labeller
-from atrous.metrics.bootstrap import ClassPixels, Resampling
+from atrous.metrics.bootstrap import ClassPixels, Ratios, Resampling
+from atrous.metrics.boundary import BANDS, SIZE_LIMITS_PX
 from atrous.metrics.confusion import (
     compute_baseline,
     compute_iou,
@@ -73,7 +84,38 @@ def _add_intervals(scores: Scores, counts: Counts) -> Scores:
         miou=resampling.estimate(pixels.iou).interval,
         pixel_accuracy=resampling.estimate(pixels.pixel_accuracy).interval,
     )
-    return replace(scores, classes=classes, intervals=intervals)
+    return replace(
+        scores,
+        classes=classes,
+        intervals=intervals,
+        bands=_summarise_bands(counts, resampling),
+        parts=_summarise_parts(counts, resampling),
+    )
+
+
+def _summarise_bands(counts: Counts, resampling: Resampling) -> tuple[BandScore, ...]:
+    tallies = np.stack([counts.bands[index] for index in sorted(counts.images)])  # (N, widths, 2, 3, K)
+    rows = []
+    for number, band in enumerate(BANDS):
+        boundary, trimap = (
+            resampling.estimate(ClassPixels.sum_groups(tallies[:, number, kind], resampling).iou) for kind in (0, 1)
+        )
+        values = (_number_or_none(each.value) for each in (boundary, trimap))
+        boundary_iou, trimap_iou = values
+        rows.append(BandScore(band.describe(), boundary_iou, boundary.interval, trimap_iou, trimap.interval))
+    return tuple(rows)
+
+
+def _summarise_parts(counts: Counts, resampling: Resampling) -> tuple[PartScore, ...]:
+    found = np.stack([counts.parts[index] for index in sorted(counts.images)])  # (N, sizes, 3)
+    names = [f"below {side} x {side} px" for side in SIZE_LIMITS_PX] + ["larger"]
+    rows = []
+    for number, name in enumerate(names):
+        num_parts, pixels, _ = found[:, number].sum(axis=0).tolist()
+        groups = resampling.sum_groups(found[:, number])
+        recall = resampling.estimate(Ratios(groups[:, 2:3], groups[:, 1:2]))
+        rows.append(PartScore(name, num_parts, pixels, _number_or_none(recall.value), recall.interval))
+    return tuple(rows)
 
 
 def build_resampling(counts: Counts) -> Resampling:

@@ -5,7 +5,18 @@ import json
 import pickle
 from dataclasses import fields, replace
 
-from atrous.core.records import ClassScore, ImageScore, Intervals, Note, NoteCollector, Protocol, Scores, list_notes
+from atrous.core.records import (
+    BandScore,
+    ClassScore,
+    ImageScore,
+    Intervals,
+    Note,
+    NoteCollector,
+    PartScore,
+    Protocol,
+    Scores,
+    list_notes,
+)
 
 
 def test_a_protocol_says_all_that_can_change_a_score():
@@ -34,6 +45,8 @@ def test_scores_are_strict_json_and_count_the_classes_they_are_a_mean_of():
         data="shapes val",
         notes=(Note("labelled-in-windows", "1 of 1 images"),),
         intervals=Intervals("image", 40, (0.45, 0.55), None),
+        bands=(BandScore("5 px", 0.25, (0.125, 0.375), None, None),),
+        parts=(PartScore("larger", 2, 900, 0.5, (0.25, 0.75)),),
     )
     value = json.loads(json.dumps(scores.to_json(), allow_nan=False))
     assert value["miou_over"] == "1 of 2 classes"
@@ -41,7 +54,7 @@ def test_scores_are_strict_json_and_count_the_classes_they_are_a_mean_of():
     assert value["notes"] == [{"code": "labelled-in-windows", "message": "1 of 1 images"}]
     assert Scores.from_json(value) == scores
     assert value["intervals"] == {"unit": "image", "count": 40, "miou": [0.45, 0.55], "pixel_accuracy": None}
-    older = {name: part for name, part in value.items() if name != "intervals"}
+    older = {name: part for name, part in value.items() if name not in ("intervals", "bands", "parts")}
     older["classes"] = [
         {name: part for name, part in row.items() if name != "iou_interval"} for row in older["classes"]
     ]

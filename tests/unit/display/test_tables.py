@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from atrous.cli.console import print_json
-from atrous.core.records import ClassScore, ImageScore, Intervals, Protocol, Scores
+from atrous.core.records import BandScore, ClassScore, ImageScore, Intervals, PartScore, Protocol, Scores
 from atrous.display.console import build_console
 from atrous.display.tables import build_table, describe_miou, print_scores
 
@@ -58,6 +58,13 @@ def test_intervals_are_printed_with_what_they_are_over(capsys):
     assert "pixel accuracy 0.7500 in 0.500-0.875" in text
     print_scores(build_console(), scores, title="run")
     assert "95 % intervals over 12 groups of images (data.split.group)" in capsys.readouterr().out
+    bands = (BandScore("5 px", 0.25, (0.125, 0.375), 0.5, None),)
+    print_scores(
+        build_console(), build_scores(bands=bands, parts=(PartScore("larger", 2, 900, 0.5, None),)), title="run"
+    )
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["5", "px", "0.2500", "0.125-0.375", "0.5000", "-"] in rows
+    assert ["larger", "0.5000", "-", "2", "900"] in rows
     few = build_scores(intervals=Intervals("image", 3, None, None))
     assert " in " not in describe_miou(few).replace("in the masks", "")
     print_scores(build_console(), few, title="run")

@@ -20,7 +20,7 @@ import atrous
 from atrous.cli.main import main
 from atrous.core.errors import ModelFileError
 from atrous.core.labels import LabelSpace
-from atrous.core.records import ClassScore, ImageScore, Note, Protocol, Scores
+from atrous.core.records import BandScore, ClassScore, ImageScore, Intervals, Note, PartScore, Protocol, Scores
 from atrous.data.datasets.shapes import build_shapes
 from atrous.reports.html import write_report
 
@@ -61,7 +61,7 @@ def build_metrics() -> dict[str, Any]:
         miou=0.4196,
         pixel_accuracy=0.8,
         classes=(
-            ClassScore(NAMES[0], 0, 0.81, 0.9, 0.89, 900, 905),
+            ClassScore(NAMES[0], 0, 0.81, 0.9, 0.89, 900, 905, (0.7654, 0.8543)),
             ClassScore(NAMES[1], 1, 0.0, 0.0, None, 50, 0),
             ClassScore(NAMES[2], 2, 0.4488, 0.6, 0.64, 50, 95),
         ),
@@ -76,6 +76,9 @@ def build_metrics() -> dict[str, Any]:
             Note("classes-not-named", "Ids were found in the masks: 0 & 1 & 2."),
             Note("empty", "Two masks are empty & kept."),
         ),
+        intervals=Intervals("group", 12, (0.3123, 0.5234), (0.7, 0.9)),
+        bands=(BandScore("5 px", 0.2511, (0.1251, 0.3751), 0.5015, None),),
+        parts=(PartScore("below 16 x 16 px", 1234, 56789, 0.3344, (0.2233, 0.4455)),),
     )
     dear = Protocol(8, (0.75, 1.0), True)
     return scores.to_json() | {
@@ -121,7 +124,7 @@ def read_page(run: Path) -> Page:
 def test_the_report_tells_the_whole_run(run_folder: Path) -> None:
     page = read_page(run_folder)
     assert list(page.sections) == [
-        "", "score", "trained", "ladder", "learning", "classes", "confusion", "images", "on", "records",
+        "", "score", "trained", "ladder", "learning", "classes", "details", "confusion", "images", "on", "records",
     ]  # fmt: skip
     assert "deeplabv3-lite0 on pets val" in page.sections[""]
     trained = " ".join(page.sections["trained"].split())
@@ -179,7 +182,7 @@ def test_images_are_embedded_whole_and_described(run_folder: Path) -> None:
 def test_every_section_with_a_score_has_its_protocol_and_baseline(run_folder: Path) -> None:
     page = read_page(run_folder)
     scored = {name: text for name, text in page.sections.items() if "mIoU" in text}
-    assert set(scored) == {"score", "ladder", "learning", "classes", "confusion", "images"}
+    assert set(scored) == {"score", "ladder", "learning", "classes", "details", "confusion", "images"}
     for text in scored.values():
         assert Protocol().describe() in text
         assert "aseline" in text
@@ -356,3 +359,18 @@ def test_labels_of_a_real_run_are_words_and_not_keys(trained_run) -> None:
     assert "memory" in words
     assert "time spent waiting for images" in words
     assert not re.search(r"_|\bmib\b|\bfraction\b|\bpx\b", words)
+
+
+def test_intervals_boundaries_and_parts_have_their_tables(run_folder: Path) -> None:
+    text = " ".join(write_report(run_folder).read_text(encoding="utf-8").split())
+    for shown in ("0.312-0.523", "95 % intervals over 12 groups of images", "0.765-0.854", "0.251", "0.125-0.375"):
+        assert shown in text
+    for shown in ("below 16 x 16 px", "1,234", "56,789", "0.334", "0.223-0.446"):
+        assert shown in text
+    metrics = json.loads((run_folder / "metrics.json").read_text())
+    for name in ("intervals", "bands", "parts"):  # as older runs have them
+        del metrics[name]
+    (run_folder / "metrics.json").write_text(json.dumps(metrics))
+    older = write_report(run_folder).read_text(encoding="utf-8")
+    assert "details-title" not in older
+    assert "intervals over" not in older

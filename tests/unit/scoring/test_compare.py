@@ -31,6 +31,8 @@ def measure(name: str, matrices: np.ndarray, recipe: str = "", seed: int | None 
         counts.total.counts += matrix
         counts.images[number] = ImageScore(f"p{number}", compute_miou(matrix), 9, 9)
         counts.tallies[number] = compute_tally(matrix)
+        counts.bands[number] = np.zeros((2, 2, 3, 4), dtype=np.int64)
+        counts.parts[number] = np.zeros((3, 3), dtype=np.int64)
         if clips:
             counts.groups[number] = f"clip {number % clips}"
     scores = summarise(counts, Labels(), data="cells val")

@@ -24,6 +24,7 @@ from atrous.inference.contracts import LabelBand
 from atrous.inference.engine import Engine
 from atrous.inference.folders.writer import save_predictions
 from atrous.inference.labelling.labeller import Labeller
+from atrous.metrics.boundary import count_boundaries
 from atrous.networks.build import build_network
 from atrous.networks.contracts import Cells
 from atrous.networks.segmenter import Segmenter
@@ -303,3 +304,25 @@ def test_intervals_are_over_images_or_over_the_groups_that_the_data_name(network
     assert (clips.intervals.unit, clips.intervals.count) == ("group", 8)  # four clips, and four images alone
     assert clips.intervals.miou is None
     assert "8 groups of images" in clips.intervals.describe()
+
+
+def test_scores_near_boundaries_and_of_parts_are_those_of_the_same_labels(network: Segmenter, dataset: Images) -> None:
+    many = replace(dataset, numbers=tuple(range(len(SIZES))) * 3)
+    labeller = wrap(network)
+    scores = score(labeller, many)
+    tallies = sum(
+        count_boundaries(sample.labels, labeller.label_image(sample.image)[0].astype(np.uint16), 4)
+        for sample in map(many.get, range(len(many)))
+    )
+    for number, row in enumerate(scores.bands):
+        for kind, (value, interval) in enumerate(
+            ((row.boundary_iou, row.boundary_interval), (row.trimap_iou, row.trimap_interval))
+        ):
+            hits, true, given = tallies[number, kind]
+            union = true + given - hits
+            assert value == pytest.approx((hits[union > 0] / union[union > 0]).mean())
+            assert 0 < interval[0] < value < interval[1] < 1
+    assert [row.width for row in scores.bands] == ["2 % of the diagonal", "5 px"]
+    assert sum(row.pixels for row in scores.parts) == sum(map(sum, scores.confusion))
+    hits = sum(row.recall * row.pixels for row in scores.parts if row.recall is not None)
+    assert hits == pytest.approx(np.trace(scores.confusion))

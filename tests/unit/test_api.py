@@ -179,6 +179,9 @@ def test_backend_auto_is_chosen_for_the_images_left_and_a_loaded_model_keeps_its
     notes: list[str] = []
     again = atrous.predict(files, run, tmp_path / "auto", on_message=notes.append)
     assert len(again.kept) == 1
+    whole = load_json(tmp_path / "auto" / "predictions.json")["backend"]
+    atrous.predict(files, run, tmp_path / "auto")
+    assert load_json(tmp_path / "auto" / "predictions.json")["backend"] == whole  # of the images that are kept
     loaded = atrous.load(run)
     atrous.predict(files, loaded, tmp_path / "loaded")
     record = load_json(tmp_path / "loaded" / "predictions.json")

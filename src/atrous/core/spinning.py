@@ -73,9 +73,11 @@ def measure_pause_ns() -> float:
         with mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC) as page:
             page.write(_LOOP)
             start = ctypes.c_char.from_buffer(page)
-            loop = ctypes.CFUNCTYPE(None, ctypes.c_int)(ctypes.addressof(start))
-            shortest = min(_time_ns(lambda: loop(_TIMED_TURNS)) for _ in range(_TIMES))
-            del start  # the page cannot be closed before
+            try:
+                loop = ctypes.CFUNCTYPE(None, ctypes.c_int)(ctypes.addressof(start))
+                shortest = min(_time_ns(lambda: loop(_TIMED_TURNS)) for _ in range(_TIMES))
+            finally:
+                del start  # the page cannot be closed before
     except (ImportError, OSError):
         return USUAL_PAUSE_NS
     return max(shortest / _TIMED_TURNS, 1.0)

@@ -105,9 +105,10 @@ class FigureTable:
         """Return the figures of this machine that are not too old, oldest first."""
         if self._is_blank:
             return []
-        oldest = datetime.now(UTC) - timedelta(days=MOST_DAYS)
+        now = datetime.now(UTC)
+        oldest = now - timedelta(days=MOST_DAYS)
         found = (figure for figure in self._read() if figure.machine == self.machine)
-        return [figure for figure in found if datetime.fromisoformat(figure.measured) >= oldest]
+        return [figure for figure in found if oldest <= datetime.fromisoformat(figure.measured) <= now]
 
     def find(self, network: str, output_stride: int, precision: str, backend: str, megapixels: float) -> Figure | None:
         """Return the figure of a backend for images of about this size; None if it was not measured.

@@ -93,6 +93,8 @@ def _name_drawing(side: int, place: int) -> str:
 
 def _save(folder: Path, found: Comparison, measured: Sequence[Measured]) -> None:
     content = found.to_json()
+    # First, so that a folder whose drawings were interrupted is known as one of ours.
+    save_json(folder / FILE_NAME, {**content, **collect_provenance()})
     for number, difference in enumerate(found.differences, start=2):
         for place, (_, drawing) in enumerate(iter_drawings(difference, measured), start=1):
             save_encoded(folder / _name_drawing(number, place), encode_png(drawing))

@@ -88,7 +88,7 @@ def diagnose(progress: ProgressCallback | None = None) -> Diagnosis:
     for number, part in enumerate(parts):
         if progress is not None:
             progress(Progress("trying", number, len(parts), part.name))
-        outcomes.append(try_part(part))
+        outcomes.append(_hide_paths(try_part(part)))
     if progress is not None:
         progress(Progress("trying", len(parts), len(parts)))
     found = Diagnosis(
@@ -129,6 +129,10 @@ def _describe_folders() -> dict[str, Any]:
         "free_temporary_mib": shutil.disk_usage(tempfile.gettempdir()).free // 2**20,
         "free_shared_mib": None if shared is None else shared // 2**20,
     }
+
+
+def _hide_paths(outcome: Outcome) -> Outcome:
+    return replace(outcome, detail=_hide_home(outcome.detail), remedy=_hide_home(outcome.remedy))
 
 
 def _hide_home(text: str) -> str:

@@ -15,6 +15,7 @@ from atrous.core.files import atomic_path, load_json, open_deferring, save_json
 from atrous.core.run_folder import RunFolder
 from atrous.core.seeds import compute_step_seed
 from atrous.data.sampling import Batch
+from atrous.networks.layers.lean import set_lean
 from atrous.networks.model_file import load_model, save_model
 from atrous.training.checkpoint import explain_damage
 from atrous.training.conclude import build_card
@@ -26,7 +27,9 @@ from atrous.training.world import World
 
 
 def save_bad_batch(training: Training, batches: Sequence[Batch], error: TrainingDiverged) -> str:
-    """Write the batches of the step that failed, the weights that it began with, and which files they came from.
+    """Write the batches of the step that failed, its weights, and which files they came from.
+
+    Statistics of norms are those after its forward passes: the step does not read them.
 
     Args:
         training: The training, whose optimiser has not made the step.
@@ -82,6 +85,7 @@ def replay_bad_batch(folder: str | Path) -> float:
     if training.norm == "frozen":
         freeze_norms(network)
     network.to(memory_format=torch.channels_last)
+    set_lean(network, training.lean == "auto")
     fabric, task = build_fabric(config), build_task(training, network, card.label_space.names, None, lambda text: None)
     optimizer = build_optimizer(network, training, config.model.weights)
     step = Step(training, World.alone(), fabric, network, *fabric.setup(task, optimizer))

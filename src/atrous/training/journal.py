@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import traceback
 from collections.abc import Iterable
 from contextlib import suppress
@@ -122,7 +123,8 @@ class Journal:
         """Add a row to metrics.csv, which is rewritten as a whole."""
         self.rows.append(row)
         text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(row))
+        columns = dict.fromkeys([*row, *itertools.chain.from_iterable(self.rows)])  # a resumed run may have others
+        writer = csv.DictWriter(text, fieldnames=list(columns))
         writer.writeheader()
         writer.writerows(self.rows)
         if self._is_writer:

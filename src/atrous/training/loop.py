@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 
 import torch
 
-from atrous.core.errors import AtrousError, TrainingDiverged
+from atrous.core.errors import TrainingDiverged
 from atrous.core.interruption import StopRequest
 from atrous.core.records import Scores
 from atrous.core.seeds import compute_step_seed
+from atrous.core.system_errors import describe_reason
 from atrous.data.build import build_loader
 from atrous.data.sampling import Batch
 from atrous.inference.convolutions import describe_convolutions
@@ -83,8 +84,10 @@ def _take_step(training: Training, batches: Sequence[Batch]) -> float:
         return training.step.take(batches, training.state.step + 1)
     except TrainingDiverged as error:
         if training.world.is_writer:
-            with suppress(AtrousError):  # such as a full disk: that the training diverged says more
+            try:
                 error.add_note(save_bad_batch(training, batches, error))
+            except Exception as failure:  # a full disk, or a user's data set: that the training diverged says more
+                error.add_note(f"The batch could not be kept: {describe_reason(failure)}")
         raise
 
 

@@ -34,9 +34,9 @@ def test_the_nearest_size_counts_and_a_new_figure_replaces_the_old_one(tmp_path:
     assert table.find("deeplabv3-tiny 0", 16, "fp32", "openvino", 0.6) == other
 
 
-def test_old_figures_are_measured_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("age", [timedelta(days=figures.MOST_DAYS, minutes=1), timedelta(days=-1)])
+def test_figures_that_are_old_or_of_a_clock_that_was_wrong_are_measured_again(tmp_path: Path, age: timedelta) -> None:
     table = FigureTable("a CPU", tmp_path)
-    age = timedelta(days=figures.MOST_DAYS, minutes=1)
     table.add(replace(FIGURE, measured=(datetime.now(UTC) - age).isoformat()))
     assert table.list_current() == []
 

@@ -10,7 +10,7 @@ import pytest
 from atrous.cli.main import main
 from atrous.runs import doctor
 from atrous.runs.doctor import diagnose, find_findings
-from atrous.runs.trials import Outcome, list_parts
+from atrous.runs.trials import Outcome, Part, list_parts
 
 QUICK = ("device cpu", "backend torch", "weights lite0")
 
@@ -36,10 +36,20 @@ def test_what_is_needed_works_and_is_measured(diagnosis):
     assert "part-fails" not in list_codes(diagnosis)
 
 
-def test_nothing_in_a_report_names_the_user(diagnosis):
-    text = json.dumps(diagnosis.to_json(), allow_nan=False)
-    home = os.path.expanduser("~")
-    assert len(home) < 2 or home not in text
+def test_nothing_in_a_report_names_the_user(monkeypatch):
+    home = os.path.expanduser("~/someone")
+    monkeypatch.setenv("HOME", home)
+    monkeypatch.setenv("ATROUS_DATA", f"{home}/data")
+
+    def fail() -> str:
+        raise OSError(f"{home}/.cache: no")
+
+    parts = [Part("numpy", "all", fail), Part("x", "all", fail, (f"missing{home.replace('/', '_')}",))]
+    monkeypatch.setattr(doctor, "list_parts", lambda: parts)
+    text = json.dumps(diagnose().to_json(), allow_nan=False)
+    assert f"{home}/" not in text
+    assert "~/.cache: no" in text
+    assert "~/data" in text
     assert os.uname().nodename not in text
 
 

@@ -7,6 +7,7 @@ import torch
 
 import atrous
 from atrous.core.errors import ModelFileError, TrainingDiverged
+from atrous.training import loop
 from atrous.training.bad_batch import replay_bad_batch
 from atrous.training.checkpoint import load_checkpoint
 
@@ -39,6 +40,16 @@ def test_the_step_that_diverged_is_kept_and_diverges_again(tmp_path):
     tensors = folder / "bad_batch" / "batch.pt"
     torch.save(torch.load(tensors, weights_only=True) | {"network": checkpoint.network}, tensors)
     assert 0 < replay_bad_batch(folder) < 100
+
+
+def test_a_batch_that_cannot_be_kept_hides_nothing(tmp_path, monkeypatch):
+    def fail(*given):
+        raise ZeroDivisionError("no place")
+
+    monkeypatch.setattr(loop, "save_bad_batch", fail)
+    with pytest.raises(TrainingDiverged) as caught:
+        atrous.train("shapes", out=tmp_path / "run", **OPTIONS)
+    assert "The batch could not be kept: no place" in caught.value.__notes__
 
 
 def test_a_run_without_a_bad_batch_is_said(trained_run):

@@ -39,6 +39,13 @@ def test_a_resumed_run_writes_its_former_rows_again_and_drops_later_ones(tmp_pat
     assert kept == [ROW]
 
 
+def test_rows_of_another_version_keep_their_columns(tmp_path):
+    own = Journal(RunFolder(tmp_path))
+    own.rows = [{"step": 5, "former": 1}]
+    own.add_row({"step": 10, "loss": 2})
+    assert read(tmp_path) == [{"step": "5", "loss": "", "former": "1"}, {"step": "10", "loss": "2", "former": ""}]
+
+
 def test_sentences_go_to_the_log_and_to_whoever_listens(tmp_path):
     said = []
     own = Journal(RunFolder(tmp_path), on_message=said.append)

@@ -46,6 +46,11 @@ class FolderRecord:
         """The notes that predictions.json has."""
         return self._known.notes
 
+    @property
+    def backend(self) -> dict[str, Any] | None:
+        """How predictions.json says that its backend was chosen; None if it does not."""
+        return self._known.backend
+
     def require_free(self, wanted: Mapping[str, Sequence[str]]) -> None:
         """Refuse to replace files that atrous did not write, that were changed afterwards, or of another image.
 
@@ -160,6 +165,7 @@ class _Known:
         skipped: Reasons by image.
         written: Files with their stamps; None: of any content.
         notes: Notes of the call that wrote predictions.json.
+        backend: How the backend of that call was chosen, if it was not named.
         is_ours: Whether predictions.json may be replaced: there is none, or it is one of ours.
     """
 
@@ -167,6 +173,7 @@ class _Known:
     skipped: dict[str, str] = field(default_factory=dict)
     written: dict[str, Stamp | None] = field(default_factory=dict)
     notes: list[dict[str, str]] = field(default_factory=list)
+    backend: dict[str, Any] | None = None
     is_ours: bool = True
 
     @cached_property
@@ -201,7 +208,9 @@ def _read_record(path: Path) -> _Known:
         written = {str(name): None for row in rows.values() for name in row["files"] if row["input"]}
         skipped = {row["input"]: row["reason"] for row in content["skipped"]}
         notes = [Note(**note).to_json() for note in content.get("notes", ())]
-        return _Known(rows, skipped, written | content.get("written", {}), notes)
+        backend = content.get("backend")
+        is_known = isinstance(backend, dict)
+        return _Known(rows, skipped, written | content.get("written", {}), notes, backend if is_known else None)
     except (OSError, *_DAMAGE):
         return _Known(is_ours=False)
 

@@ -162,7 +162,8 @@ def save_predictions(
                 work.derive(made, files, progress)
         finally:
             if fastest is not None:
-                work.header["backend"] = fastest.describe()
+                earlier = None if report.done else work.record.backend  # of the images that are kept
+                work.header["backend"] = earlier or fastest.describe()
             work.save(notes)
     return report
 

@@ -562,7 +562,8 @@ def test_windows_and_precision_of_the_validations_are_those_of_a_later_evaluatio
     run = train_shapes(tmp_path / "run", set={"evaluation.window": 33, "evaluation.precision": "bf16"})
     again = atrous.evaluate(run)
     assert (again.protocol.window, again.protocol.precision) == (33, "bf16")
-    assert again.to_json() == run.scores.to_json()
+    # A CPU without bf16 is said when a model is opened, not at each validation.
+    assert again.to_json() | {"notes": []} == run.scores.to_json() | {"notes": []}
     assert atrous.evaluate(run, window=65, precision="fp32").protocol.window == 65
     monkeypatch.setattr("atrous.scoring.crf_search.search_crf", lambda labeller, dataset, progress: labeller.protocol)
     assert api.search_crf(run) == again.protocol

@@ -609,7 +609,7 @@ def test_a_folder_without_a_model_is_refused_as_weights_before_the_data_are_read
     }.values(),
 )
 def test_a_place_that_cannot_be_written_is_refused_before_the_model_is_opened(tmp_path, monkeypatch, call, place):
-    monkeypatch.setattr(api, "_open", lambda *_: pytest.fail("opened"))
+    monkeypatch.setattr(api, "open_model", lambda *_: pytest.fail("opened"))
     (tmp_path / "file").touch()
     with pytest.raises((UsageError, MachineError)):
         call(tmp_path / place)
@@ -626,7 +626,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_model_is_opened(tm
     ],
 )
 def test_files_of_somebody_else_are_found_before_the_model_is_opened(tmp_path, monkeypatch, name, call):
-    monkeypatch.setattr(api, "_open", lambda *_: pytest.fail("opened"))
+    monkeypatch.setattr(api, "open_model", lambda *_: pytest.fail("opened"))
     (tmp_path / name).write_text("mine")
     with pytest.raises(UsageError, match=re.escape(name)):
         call(tmp_path / name)

@@ -37,12 +37,12 @@ def test_no_words_is_help(capsys):
         (["train", "shapes", "--lr", "-1"], "--lr: training.lr is -1.0", "Allowed: greater than 0 or 'auto'."),
         (
             ["train", "--resume", "runs/x", "--recipe", "demo"],
-            "a run that is resumed keeps its recipe",
+            "a run that is continued keeps its recipe and its folder",
             "Leave out the recipe",
         ),
         (
             ["train", "--resume", "runs/x", "--dry-run"],
-            "--resume continues a run, which has no dry run",
+            "a run that is continued has no dry run and no preview",
             "Leave out one",
         ),
         (["train", "python"], "the data of this run were Python objects", "Name a folder"),

@@ -157,9 +157,9 @@ def test_threads_get_right_answers_and_a_network_is_converted_once(
     made: list[int] = []
 
     class Counted(engine_module.ConvertedNetwork):
-        def __init__(self, network: Segmenter) -> None:
+        def __init__(self, network: Segmenter, *rest: int | None) -> None:
             made.append(network.output_stride)
-            super().__init__(network)
+            super().__init__(network, *rest)
 
     monkeypatch.setattr(engine_module, "ConvertedNetwork", Counted)
     engine = Engine(tiny_network, device="cpu", backend="onnxruntime")

@@ -68,7 +68,7 @@ class TimedEngine:
         other.backend, other.is_converted = backend, self.is_converted
         return other
 
-    def convert(self, output_stride: int) -> None:
+    def convert(self, output_stride: int, precision: str) -> None:
         self.clock.now += 0.0 if self.is_converted else 6.0
 
     def open_backend(self, output_stride: int, precision: str) -> Timed:

@@ -142,9 +142,9 @@ def test_a_network_is_converted_once_for_each_backend_and_stride(tiny_network, t
     made = []
 
     class Counted(engine.ConvertedNetwork):
-        def __init__(self, network):
+        def __init__(self, network, *rest):
             made.append(network.output_stride)
-            super().__init__(network)
+            super().__init__(network, *rest)
 
     monkeypatch.setattr(engine, "ConvertedNetwork", Counted)
     options = {"backends": ["torch", "openvino"], "precisions": ["fp32", "bf16"], "rounds": 1, "device": "auto"}

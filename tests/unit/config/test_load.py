@@ -331,7 +331,7 @@ def test_an_empty_section_is_no_problem(tmp_path):
 
 def test_a_section_given_as_a_whole_sets_its_keys():
     config = load_config(recipe="demo", assignments=["training={lr: 0.5}"]).config
-    assert (config.training.lr, config.training.iterations) == (0.5, 200)
+    assert (config.training.lr, config.training.iterations) == (0.5, 230)
 
 
 def test_a_value_where_a_mapping_is_needed_is_not_replaced_silently(tmp_path):

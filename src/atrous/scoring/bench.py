@@ -90,7 +90,8 @@ def bench(
         progress: Receives the progress.
     """
     mious = [
-        None if dataset is None else score(labeller, dataset, progress=progress).miou for _, _, labeller in candidates
+        None if dataset is None else score(labeller, dataset, detailed=False, progress=progress).miou
+        for _, _, labeller in candidates
     ]
     rows: list[BenchRow] = []
     for height, width in sizes:

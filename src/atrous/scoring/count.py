@@ -32,8 +32,8 @@ class Counts:
         windows: Sides in pixels of the windows of images that do not fit in memory, by their number.
         tallies: What each image contributes to the scores of classes, see `compute_tally`, by its number.
         groups: The clip or scene of each image that is of one, by its number.
-        bands: Tallies near boundaries of each image, see `count_boundaries`, by its number.
-        parts: Connected parts of the truth of each image, see `count_parts`, by its number.
+        bands: Tallies near boundaries of each image, see `count_boundaries`, by its number; empty without details.
+        parts: Connected parts of the truth of each image, see `count_parts`, by its number; empty without details.
     """
 
     total: ConfusionMatrix
@@ -63,6 +63,7 @@ def count(
     dataset: SegmentationDataset,
     indices: Sequence[int] | None = None,
     *,
+    detailed: bool = True,
     progress: ProgressCallback | None = None,
 ) -> Counts:
     """Label images, each at its own size, and compare them with their masks.
@@ -74,6 +75,7 @@ def count(
         labeller: What labels, and how.
         dataset: Images with masks, whose classes are the labeller's.
         indices: Numbers of the images. Default: all.
+        detailed: Whether to count more than the confusion matrix.
         progress: Receives the progress.
     Raises:
         DataError: There are no images, the classes differ, or a file cannot be read, which is named.
@@ -103,9 +105,10 @@ def count(
             height, width = sample.labels.shape
             found.images[index] = ImageScore(sample.key, compute_miou(own.counts), height, width)
             found.tallies[index] = compute_tally(own.counts)
-            labels = np.concatenate(rows).astype(np.uint16, copy=False)
-            found.bands[index] = count_boundaries(sample.labels, labels, num_classes)
-            found.parts[index] = count_parts(sample.labels, labels)
+            if detailed:
+                labels = np.concatenate(rows).astype(np.uint16, copy=False)
+                found.bands[index] = count_boundaries(sample.labels, labels, num_classes)
+                found.parts[index] = count_parts(sample.labels, labels)
             if (clip := find_group_name(dataset, index)) is not None:
                 found.groups[index] = clip
             window = labeller.find_window(height, width)

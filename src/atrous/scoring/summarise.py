@@ -35,24 +35,32 @@ from atrous.metrics.confusion import (
 from atrous.scoring.count import Counts, count
 
 
-def score(labeller: Labeller, dataset: SegmentationDataset, *, progress: ProgressCallback | None = None) -> Scores:
+def score(
+    labeller: Labeller,
+    dataset: SegmentationDataset,
+    *,
+    detailed: bool = True,
+    progress: ProgressCallback | None = None,
+) -> Scores:
     """Label every image of a data set, and work out its scores.
 
     Args:
         labeller: What labels, and how.
         dataset: Images with masks, whose classes are the labeller's.
+        detailed: Whether to find more than what the confusion matrix tells: intervals, boundaries, parts.
         progress: Receives the progress.
     Raises:
         DataError: The data set is empty, its classes differ, or a file cannot be read, which is named.
     """
-    return summarise(count(labeller, dataset, progress=progress), labeller, data=dataset.name)
+    counts = count(labeller, dataset, detailed=detailed, progress=progress)
+    return summarise(counts, labeller, data=dataset.name)
 
 
 def summarise(counts: Counts, labeller: Labeller, *, data: str = "") -> Scores:
     """Work out the scores of what was counted.
 
     Args:
-        counts: Of all images.
+        counts: Of all images; without details there are no intervals.
         labeller: What labelled them; its classes and its protocol are recorded.
         data: Name of the data and split.
     """
@@ -67,7 +75,7 @@ def summarise(counts: Counts, labeller: Labeller, *, data: str = "") -> Scores:
     before = counts.before_crf
     if before is not None:
         scores = replace(scores, miou_before_crf=compute_miou(before.counts))
-    return _add_intervals(scores, counts)
+    return _add_intervals(scores, counts) if counts.bands else scores
 
 
 def _add_intervals(scores: Scores, counts: Counts) -> Scores:

@@ -42,8 +42,10 @@ def conclude_training(training: Training, *, interrupted: bool) -> dict[str, Any
         training.journal.log(Note("classes-seen", message))
     examples: list[dict[str, Any]] = []
     if state.best_scores is not None:
+        # Someone who interrupts a run does not wait for other passes over the data.
+        if not interrupted:
+            state.best_scores = training.validator.run(training.journal.watch("scoring"), detailed=True)
         notes = [*state.best_scores.notes, *training.validator.compare_pooling(state.best_scores)]
-        # Someone who interrupts a run does not wait for another pass over the data.
         miou = None if interrupted else training.validator.score_bf16(state.best_scores)
         if miou is not None:
             notes.append(Note("bf16-score", f"in bf16 the mIoU is {miou:.4f}"))

@@ -11,7 +11,7 @@ from atrous.core.errors import ConfigError
 from atrous.core.words import describe_count
 
 FINISH_S = 12.0
-"""Seconds reserved for the work after the last validation: examples, plots and the report."""
+"""Seconds reserved for the work after the last pass over the validation data: examples, plots and the report."""
 TIMING_MARGIN = 0.96
 """Share of the remaining time that is planned for; the rest is for machines that slow down."""
 
@@ -124,13 +124,13 @@ def build_plan(
 
 
 def _fit_minutes(minutes: float, validations: int, timing: Timing, elapsed_s: Callable[[], float]) -> tuple[int, int]:
-    """Return the steps that fit, and how many validations, which take a quarter of the time at most."""
+    """Return the steps that fit, and how many validations; with the final pass they take a quarter of the time."""
     left_s = minutes * 60 * TIMING_MARGIN - elapsed_s() - FINISH_S
     affordable = min(left_s / 4, left_s - timing.step_s) / timing.validation_s
-    validations = max(min(validations, int(affordable)), 1)
-    steps = int((left_s - validations * timing.validation_s) / timing.step_s)
+    validations = max(min(validations, int(affordable) - 1), 1)
+    steps = int((left_s - (validations + 1) * timing.validation_s) / timing.step_s)  # the best weights: once more
     if steps < 1:
-        needed = (elapsed_s() + FINISH_S + timing.validation_s + timing.step_s) / 60 / TIMING_MARGIN
+        needed = (elapsed_s() + FINISH_S + 2 * timing.validation_s + timing.step_s) / 60 / TIMING_MARGIN
         tenths = math.floor(needed * 10) + 1  # rounded up: the number that is named must do
         raise ConfigError(
             f"training.max_minutes: {minutes:g} min is too short for one step and one validation",

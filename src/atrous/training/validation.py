@@ -61,14 +61,17 @@ class Validator:
         space = self.dataset.label_space
         return build_labeller(self._engine, space, self._evaluation, precision=precision, on_message=on_message)
 
-    def run(self, progress: ProgressCallback | None = None) -> Scores:
+    def run(self, progress: ProgressCallback | None = None, *, detailed: bool = False) -> Scores:
         """Score the network as it is now.
 
+        Args:
+            progress: Receives the progress.
+            detailed: Whether to find more than a training reads in its course, see `score`.
         Raises:
             TrainingDiverged: Its output is not finite.
         """
         try:
-            return score(self.labeller, self.dataset, progress=progress)
+            return score(self.labeller, self.dataset, detailed=detailed, progress=progress)
         except OutputError as error:
             hint = "Lower `lr` or training.clip_norm, or train with `precision=fp32`."
             raise TrainingDiverged(f"validation: {error.message}", hint) from error
@@ -105,7 +108,7 @@ class Validator:
         has_bf16 = "bf16" in self._engine.precisions and computes_bf16(self._engine.device.type)
         if scores.protocol.precision != "fp32" or self._evaluation.precision != "auto" or not has_bf16:
             return None
-        return score(self._build_labeller("bf16"), self.dataset).miou
+        return score(self._build_labeller("bf16"), self.dataset, detailed=False).miou
 
     def describe_memory(self) -> str:
         """Describe how the largest validation image will be labelled, before the first step.

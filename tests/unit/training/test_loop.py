@@ -107,13 +107,19 @@ def test_concluding_before_any_validation_saves_the_weights_without_a_score(tmp_
 def test_concluding_keeps_the_best_weights_and_names_the_examples(tmp_path):
     training = prepare(tmp_path)
     run_steps(training)
+    validated = training.state.best_scores
+    assert (validated.bands, validated.parts, validated.intervals) == ((), (), None)  # no one reads them in between
     best = load_model(training.run.model)[0].state_dict()
     with torch.no_grad():
         for parameter in training.averaged.network.parameters():
             parameter.zero_()  # as later and worse weights would
     metrics = conclude_training(training, interrupted=False)
     assert is_finished(training.run.metrics)
-    assert metrics["miou"] == training.state.best_scores.miou
+    assert metrics["miou"] == validated.miou
+    assert [row["iou"] for row in metrics["classes"]] == [row.iou for row in validated.classes]
+    assert metrics["intervals"] is not None
+    assert len(metrics["bands"]) == 2
+    assert len(metrics["parts"]) == 3
     assert all((tmp_path / row["image"]).is_file() for row in metrics["examples"])
     for name, tensor in load_model(training.run.model)[0].state_dict().items():
         assert torch.equal(best[name], tensor)

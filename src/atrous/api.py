@@ -352,8 +352,8 @@ def predict(
     if not overwrite:
         FolderRecord(Path(out)).require_free({})
     with open_call(progress, on_message) as display:
-        opened = open_model(model, opening)
         collector = NoteCollector(display.on_message)
+        opened = open_model(model, opening, collector)
         return save_predictions(
             opened.build_labeller(options, keep_backend=isinstance(model, Model), on_message=collector),
             [inputs] if isinstance(inputs, str | Path) else inputs,
@@ -421,7 +421,7 @@ def bench(
         candidates, dataset, refusal = [], None, None
         for name, model in zip(name_models(models), models, strict=True):
             backend = backends[0] if len(backends) == 1 else None
-            opened = open_model(model, {"device": device, "trust": trust, "backend": backend})
+            opened = open_model(model, {"device": device, "trust": trust, "backend": backend}, display.on_message)
             if data is not None and dataset is None:
                 known = opened.run, opened.label_space, data_root, display.on_message, opened.card.form
                 dataset = find_scored_data(data, *known)
@@ -494,7 +494,7 @@ def export(
         raise UsageError(f"{model} is an exported file, not a network", "Give the model it came from.")
     if out is not None:  # before the model is opened
         require_export_place(Path(out), format, overwrite=overwrite)
-    opened = open_model(model, {} if isinstance(model, Model) else {"device": "cpu"})
+    opened = open_model(model, {} if isinstance(model, Model) else {"device": "cpu"}, on_message)
     suffix = f"{'-int8' * int8}{FORMATS.load(format).suffix}"
     path = _choose_export_folder(model, opened) / f"{_name_export(model)}{suffix}" if out is None else Path(out)
     if out is None:

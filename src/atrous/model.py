@@ -374,7 +374,13 @@ def describe_classes(names: Sequence[str]) -> str:
 
 @refuse_wrong_types
 def load(
-    path: str | Path, *, device: str = "auto", precision: str = "auto", backend: str = "auto", trust: bool = False
+    path: str | Path,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    backend: str = "auto",
+    trust: bool = False,
+    on_message: MessageCallback | None = None,
 ) -> Model:
     """Open a model.
 
@@ -387,6 +393,7 @@ def load(
         backend: What computes the network: torch, compile, openvino or onnxruntime; auto is torch, or an exported
             file's own.
         trust: Whether to open a .pt2, which can run any code that it holds.
+        on_message: Receives the terms of use of the data that the model was trained on, if they are known.
     Raises:
         UsageError: An argument has another type.
         ConfigError: There is no such precision or backend.
@@ -394,20 +401,24 @@ def load(
         MachineError: The device or the backend is missing, or a published model cannot be fetched.
     """
     given = {"device": device, "precision": precision, "backend": backend, "trust": trust}
-    return load_opened(path, update_options(Opening(), given))
+    return load_opened(path, update_options(Opening(), given), on_message)
 
 
-def load_opened(path: str | Path, opening: Opening) -> Model:
+def load_opened(path: str | Path, opening: Opening, on_message: MessageCallback | None = None) -> Model:
     """Open a model.
 
     Args:
         path: See `load`.
         opening: Device, precision and backend, and whether the file is trusted.
+        on_message: Receives the terms of use of the data that the model was trained on, if they are known.
     Raises:
         ModelFileError: No such file, damaged, or of another kind.
         MachineError: The device or the backend is missing, or a published model cannot be fetched.
     """
     source, card = _read_source(Path(path), opening)
+    if card.data_terms:
+        message = f"{path}: terms of use of the training data: {'; '.join(card.data_terms)}"
+        send_message(on_message, Note("data-terms", message))
     folder = RunFolder(Path(path) if Path(path).is_dir() else Path(path).parent)
     model = Model(source, card, opening, run=folder if folder.is_run else None)
     if isinstance(source, ExportedFile):

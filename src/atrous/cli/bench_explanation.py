@@ -51,7 +51,7 @@ def explain_models(
         with show_loading(display):
             from atrous.model import load
         for model in models:
-            opened = load(model, **opening)
+            opened = load(model, **opening, on_message=display.on_message)
             network = opened.network
             for backend, precision in itertools.product(backends, precisions):
                 candidate = opened.reopen(backend=backend, precision=precision)

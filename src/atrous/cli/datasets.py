@@ -50,7 +50,7 @@ def _show(name: str, *, data_root: str | None, as_json: bool) -> int:
 
     from atrous.cli.console import open_display, print_json, show_loading
     from atrous.config.load import load_config
-    from atrous.core.data_source import require_source
+    from atrous.core.data_source import TERMS, require_source, resolve_source
     from atrous.display.console import build_console
     from atrous.display.tables import build_table
 
@@ -60,11 +60,14 @@ def _show(name: str, *, data_root: str | None, as_json: bool) -> int:
         from atrous.data.build import build_splits
 
         splits = build_splits(config)
-    space = splits.train.label_space
+    space, terms = splits.train.label_space, TERMS.get(resolve_source(name, data_root).dataset)
     if as_json:
         counts = {"train": len(splits.train), "val": len(splits.val)}
         print_json(
-            {"name": name, "layout": splits.layout, **counts, **space.to_json(), "notes": list_notes(splits.notes)}
+            {
+                **{"name": name, "layout": splits.layout, "terms": terms, **counts, **space.to_json()},
+                "notes": list_notes(splits.notes),
+            }
         )
         return 0
     console = build_console()
@@ -76,4 +79,6 @@ def _show(name: str, *, data_root: str | None, as_json: bool) -> int:
     for note in splits.notes:
         console.print(note)
     console.print(f"{describe_count(len(splits.train), 'image')} to train on, {len(splits.val):,} to score")
+    if terms is not None:
+        console.print(f"terms of use: {terms}")
     return 0

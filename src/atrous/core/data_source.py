@@ -28,6 +28,13 @@ DATASETS = Registry(
         ("folder", "atrous.data.datasets.folder:build_folder"),
     ),
 )
+TERMS = {
+    "camvid": "CamVid is for non-commercial use (CC BY-NC-SA)",
+    "voc": "PASCAL VOC is for research, and its photographs are subject to the terms of Flickr",
+    "cityscapes": "Cityscapes is for non-commercial use, such as research and teaching",
+    "ade20k": "ADE20K is for non-commercial research and education",
+}
+"""What the owners of registered data sets allow; models that are trained on them keep it on their cards."""
 FOLDER = "folder"
 """The entry of `DATASETS` that reads a folder of the user's own images."""
 PYTHON_SOURCE = "python"

@@ -46,6 +46,7 @@ class ModelCard:
         label_space: Classes, ids, colours.
         normalisation: Mean and standard deviation of each band that the network applies to values in [0, 1].
         input_form: How files become images of the network. None: RGB of 8 bits.
+        data_terms: Terms of use of the data that it was trained on, and of those of the model that it started from.
         size_rule: How images are padded, as text.
         score: mIoU on the validation data, or None.
         protocol: How that score was measured.
@@ -68,6 +69,7 @@ class ModelCard:
     score_bf16: float | None = None
     output_stride: int | None = None
     input_form: ImageForm | None = None
+    data_terms: tuple[str, ...] = ()
 
     @property
     def form(self) -> ImageForm:
@@ -83,12 +85,16 @@ class ModelCard:
         """Build a card; unknown fields of later versions are ignored.
 
         Raises:
-            ValueError: The normalisation is not a number per band each for mean and std, or the form of the images is
-                not one.
+            ValueError: The normalisation is not a number per band each for mean and std, the form of the images is
+                not one, or the terms are not text.
         """
         known = {name: value[name] for name in cls.__dataclass_fields__ if name in value}
         if known.get("input_form") is not None:
             known["input_form"] = ImageForm.from_json(known["input_form"])
+        terms = known.get("data_terms", ())
+        if not isinstance(terms, list | tuple) or not all(isinstance(term, str) for term in terms):
+            raise ValueError(f"data_terms: {terms!r}")
+        known["data_terms"] = tuple(terms)
         card = cls(**(known | {"label_space": LabelSpace.from_json(value["label_space"])}))
         for name, values in card.normalisation.items():
             if name not in ("mean", "std") or len([float(number) for number in values]) != card.form.channels:

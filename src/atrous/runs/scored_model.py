@@ -51,12 +51,13 @@ def find_path(model: Loadable) -> str:
     return str(model.folder if isinstance(model, Run) else Path(model))
 
 
-def open_model(model: Loadable, opening: Mapping[str, Any]) -> Model:
+def open_model(model: Loadable, opening: Mapping[str, Any], on_message: MessageCallback | None = None) -> Model:
     """Return a loaded model as it is, or load one.
 
     Args:
         model: The model.
         opening: Options of loading, by name.
+        on_message: Receives what `load` reports.
     Raises:
         UsageError: An option of the opening is given for a model that is loaded already.
     """
@@ -64,7 +65,7 @@ def open_model(model: Loadable, opening: Mapping[str, Any]) -> Model:
     if isinstance(model, Segmenter):
         return Model(model, opening=wanted)
     if not isinstance(model, Model):
-        return load_opened(model.folder if isinstance(model, Run) else model, wanted)
+        return load_opened(model.folder if isinstance(model, Run) else model, wanted, on_message)
     if given := wanted.list_changes():
         example = ", ".join(f"{name}={getattr(wanted, name)!r}" for name in given)
         raise UsageError(
@@ -91,7 +92,7 @@ def prepare_scoring(
     """
     opening = {name: options.pop(name) for name in list(options) if name in vars(Opening())}
     update_options(InferenceOptions(), options)  # refused before anything is loaded
-    opened = open_model(model, opening).as_validated(on_message)
+    opened = open_model(model, opening, on_message).as_validated(on_message)
     chosen = update_options(opened.validation_options, options)
     dataset = find_scored_data(data, opened.run, opened.label_space, data_root, on_message, opened.card.form)
     return opened.build_labeller(chosen, on_message=on_message), dataset

@@ -111,6 +111,7 @@ def build_card(training: Training, scores: Scores | None) -> ModelCard:
         recipe_sha256=hashlib.sha256(json.dumps(list_settings(training.config)).encode()).hexdigest(),
         versions=collect_versions(),
         input_form=find_input_form(network),
+        data_terms=training.terms,
     )
 
 

@@ -49,6 +49,7 @@ from atrous.training.plan import Plan, Timing, build_plan
 from atrous.training.schedules import describe_extensions
 from atrous.training.step import Step
 from atrous.training.task import TrainingTask
+from atrous.training.terms import list_terms
 from atrous.training.timing import TIMED_STEPS, WARM_UP_STEPS, measure_timing
 from atrous.training.validation import Validator
 from atrous.training.waiting import DataWait
@@ -70,6 +71,7 @@ class Training:
         run: The run's folder.
         world: The processes that train together.
         journal: Where messages, progress and the curve go.
+        terms: Terms of use that the model keeps, see `list_terms`.
         network: The network that learns.
         averaged: Its averaged weights, which are validated and saved.
         step: What an optimiser step works on.
@@ -92,6 +94,7 @@ class Training:
     run: RunFolder
     world: World
     journal: Journal
+    terms: tuple[str, ...]
     network: Segmenter
     averaged: AveragedNetwork
     step: Step
@@ -171,6 +174,8 @@ def prepare_training(
     torch.manual_seed(training.seed)
     spec = _measure_input(splits, training.seed, journal)
     network = _build_network(config, space.num_classes, spec, fabric, journal, with_weights=checkpoint is None)
+    if terms := list_terms(config, journal.run):
+        journal.log(Note("data-terms", f"terms of use of the data, which the model keeps: {'; '.join(terms)}"))
     averaged = AveragedNetwork(network, training.ema_decay)
     validator = Validator(
         averaged.network, splits.val, config.evaluation, device=str(fabric.device), on_message=journal.log
@@ -205,6 +210,7 @@ def prepare_training(
         journal.run,
         world,
         journal,
+        terms,
         network,
         averaged,
         step,

@@ -235,6 +235,8 @@ def test_damaged_descriptions_are_refused(card: str, saved: Path) -> None:
         ({"normalisation": {"mood": [0.5, 0.5, 0.5]}}, "description is damaged"),
         ({"normalisation": {"mean": ["a", "b", "c"]}}, "description is damaged"),
         ({"normalisation": [1]}, "description is damaged"),
+        ({"data_terms": 3}, "description is damaged"),
+        ({"data_terms": [3]}, "description is damaged"),
     ],
 )
 def test_descriptions_that_do_not_hold_together_are_refused(change: dict, message: str, saved: Path) -> None:

@@ -1,0 +1,34 @@
+"""The terms of use that a trained model keeps: those of its data, and of the model that it started from."""
+
+from __future__ import annotations
+
+from atrous.config.schema import Config
+from atrous.core.data_source import PYTHON_SOURCE, TERMS, expand_path
+from atrous.core.errors import ModelFileError
+from atrous.core.run_folder import RunFolder
+from atrous.data.build import find_source
+from atrous.networks.model_file import is_model_file, read_card
+from atrous.networks.model_source import find_model
+
+
+def list_terms(config: Config, run: RunFolder) -> tuple[str, ...]:
+    """Return the terms of use of the data of a training, and of those of the model that it starts from.
+
+    Args:
+        config: All settings.
+        run: The run's folder, whose model has these terms where the model that it started from is no longer there.
+    """
+    source = config.data.source
+    dataset = "" if source in (None, PYTHON_SOURCE) else find_source(config.data).dataset
+    own = [TERMS[dataset]] if dataset in TERMS else []
+    return tuple(dict.fromkeys((*_read_terms(config.model.weights, run), *own)))
+
+
+def _read_terms(weights: str, run: RunFolder) -> tuple[str, ...]:
+    """Return the terms on the card of a model; files of a backbone's tensors, and published weights, have no card."""
+    if weights in ("none", "imagenet"):
+        return ()
+    try:
+        return read_card(find_model(expand_path(weights))).data_terms
+    except ModelFileError:
+        return read_card(run.model).data_terms if is_model_file(run.model) else ()

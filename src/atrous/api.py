@@ -40,6 +40,7 @@ from atrous.networks.weights import start_weights
 from atrous.runs.folder import find_continued, find_recipe
 from atrous.runs.kept_images import rebuild_splits
 from atrous.runs.plan import plan_training, preview_training
+from atrous.runs.probe import probe_training
 from atrous.runs.scored_data import find_scored_data
 from atrous.runs.scored_model import Loadable, measure, name_models, open_model, prepare_scoring
 from atrous.runs.stages import Run, run_training
@@ -58,6 +59,7 @@ __all__ = [
     "plan_training",
     "predict",
     "preview_training",
+    "probe_training",
     "rebuild_splits",
     "run_training",
     "save",

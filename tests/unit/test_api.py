@@ -555,6 +555,9 @@ CALLS = {
     "preview": lambda run, data, folder: api.preview_training(
         load_config(options={"source": str(data), "out": str(folder), "weights": "none"})
     ),
+    "probe": lambda run, data, folder: api.probe_training(
+        load_config(options={"source": str(data), "model": "fcn-tiny", "weights": "none", "crop": 33})
+    ),
     "models": lambda run, data, folder: main(["models", "show", "fcn-tiny"]),
 }
 

@@ -61,6 +61,9 @@ def run(
     preview: Annotated[
         bool, typer.Option("--preview", help="Write 16 augmented images with masks to preview.png; do not train.")
     ] = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Learn two images by heart, to see if that works; do not train.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done; do not train.")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Run folder, such as runs/x.")] = None,
     data_root: DataRootOption = None,
@@ -80,6 +83,8 @@ def run(
     Example: atrous train photos/ --max-minutes 40 --set training.jitter=0.2
 
     Example: atrous train voc=/data/VOC2012 --recipe voc --workers 8
+
+    Example: atrous train photos/ --probe --out runs/probe
 
     Example: atrous train --extend runs/photos --epochs 100
     """
@@ -110,7 +115,12 @@ def run(
         extend=extend,
         dry_run=dry_run,
         preview=preview,
+        probe=probe,
     )
+    if probe:
+        from atrous.cli.probe import probe_data
+
+        return probe_data(loaded, quiet=quiet, as_json=json)
     if dry_run:
         return _print_plan(loaded, as_json=json)
     if preview:
@@ -155,6 +165,7 @@ def _load(
     extend: Path | None,
     dry_run: bool,
     preview: bool,
+    probe: bool,
 ) -> LoadedConfig:
     from atrous.config.load import load_config
     from atrous.config.stages import list_stages
@@ -168,9 +179,11 @@ def _load(
     require_single_process()
     folder = options["output.folder"]
     continued = find_continued(resume, extend)
+    if (dry_run, preview, probe).count(True) > 1:
+        raise UsageError("`dry_run`, `preview` and `probe` each end before a training", "Give one of them.")
     if continued is not None:
-        if dry_run or preview:
-            raise UsageError("a run that is continued has no dry run and no preview", "Leave out one of them.")
+        if dry_run or preview or probe:
+            raise UsageError("a run that is continued has no dry run, preview or probe", "Leave out one of them.")
         recipe = str(find_recipe(continued, recipe, folder))
     loaded = load_config(recipe=recipe, options=options, assignments=assignments)
     if not loaded.config.data.source:
@@ -182,7 +195,7 @@ def _load(
         require_source(loaded.config.data.source, loaded.config.data.root)
         if preview:
             require_place(RunFolder(Path(loaded.config.output.folder or "runs")).preview)
-        elif folder is not None:
+        elif folder is not None and not probe:
             require_possible(folder)
         for stage in list_stages(loaded.config):
             require_names(stage)

@@ -17,6 +17,7 @@ IMAGES_NAME = "images.json"
 EXAMPLES_NAME = "examples"
 BAD_BATCH_NAME = "bad_batch"
 PREVIEW_NAME = "preview.png"
+PROBE_NAME = "probe.png"
 TRACKER_NAMES = ("tensorboard", "mlflow", "wandb")
 _STAGE = re.compile(r"stage-([1-9][0-9]*)")
 
@@ -95,6 +96,11 @@ class RunFolder:
     def preview(self) -> Path:
         """Augmented training images with their masks, before a training."""
         return self.path / PREVIEW_NAME
+
+    @property
+    def probe(self) -> Path:
+        """What a probe learned of two images, before a training."""
+        return self.path / PROBE_NAME
 
     @property
     def title(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -21,13 +22,16 @@ PREVIEW_MARK = "preview of a training"
 _COLUMNS, _CELL_PX, _GAP_PX = 4, 220, 8
 
 
-def require_own(path: Path) -> None:
-    """Refuse to replace a file that is no preview.
+def require_own(path: Path, mark: str = PREVIEW_MARK) -> None:
+    """Refuse to replace a file that is no preview, or not of another kind that is named.
 
+    Args:
+        path: The file.
+        mark: What files of this kind say of themselves.
     Raises:
         UsageError: There is such a file.
     """
-    require_replaceable([path], is_own=read_png_text(path) == PREVIEW_MARK, overwrite=None)
+    require_replaceable([path], is_own=read_png_text(path) == mark, overwrite=None)
 
 
 def save_preview(stream: Stream, label_space: LabelSpace, path: Path, count: int = 16) -> None:
@@ -43,22 +47,38 @@ def save_preview(stream: Stream, label_space: LabelSpace, path: Path, count: int
         UsageError: There is a file of this name that is no preview.
     """
     require_own(path)
-    pair_width = 2 * _CELL_PX + _GAP_PX // 2
-    width = _COLUMNS * (pair_width + _GAP_PX) + _GAP_PX
-    grid_height = -(-count // _COLUMNS) * (_CELL_PX + _GAP_PX) + _GAP_PX
+    form = find_form(stream.dataset)
+    samples = [stream.sample(place) for place in range(count)]
+    groups = [(stretch_bands(sample.image, form), colour_labels(sample.labels, label_space)) for sample in samples]
+    save_encoded(path, encode_png(draw_sheet(groups, label_space, columns=_COLUMNS), text=PREVIEW_MARK))
+
+
+def draw_sheet(groups: Sequence[Sequence[np.ndarray]], label_space: LabelSpace, *, columns: int) -> np.ndarray:
+    """Draw groups of images of one size in a grid, with a legend of the classes below.
+
+    Args:
+        groups: Images that are drawn next to each other, each (H, W, 3) uint8, the same number in each group. The first
+            of a group is resized smoothly; the others are labels in colour.
+        label_space: Names and colours of the classes.
+        columns: Groups in a row.
+    Shapes:
+        out (H, W, 3) uint8.
+    """
+    step = _CELL_PX + _GAP_PX // 2
+    group_width = len(groups[0]) * step - _GAP_PX // 2
+    width = columns * (group_width + _GAP_PX) + _GAP_PX
+    grid_height = -(-len(groups) // columns) * (_CELL_PX + _GAP_PX) + _GAP_PX
     entries = [*zip(label_space.names, label_space.colours, strict=True), ("ignored", VOID_COLOUR)]
     legend = draw_legend(entries, width)
     sheet = np.full((grid_height + legend.shape[0], width, 3), 255, dtype=np.uint8)
-    form = find_form(stream.dataset)
-    for place in range(count):
-        sample = stream.sample(place)
-        row, column = divmod(place, _COLUMNS)
-        top, left = _GAP_PX + row * (_CELL_PX + _GAP_PX), _GAP_PX + column * (pair_width + _GAP_PX)
-        colours = colour_labels(sample.labels, label_space)
-        image = stretch_bands(sample.image, form)
-        for offset, cell, method in ((0, image, cv2.INTER_AREA), (1, colours, cv2.INTER_NEAREST_EXACT)):
-            start = left + offset * (_CELL_PX + _GAP_PX // 2)
-            small = cv2.resize(cell, (_CELL_PX, _CELL_PX), interpolation=method)
-            sheet[top : top + _CELL_PX, start : start + _CELL_PX] = small
+    for place, group in enumerate(groups):
+        row, column = divmod(place, columns)
+        top, left = _GAP_PX + row * (_CELL_PX + _GAP_PX), _GAP_PX + column * (group_width + _GAP_PX)
+        for number, cell in enumerate(group):
+            factor = _CELL_PX / max(cell.shape[:2])
+            height, side = (max(round(length * factor), 1) for length in cell.shape[:2])
+            method = cv2.INTER_NEAREST_EXACT if number else cv2.INTER_AREA
+            start = left + number * step
+            sheet[top : top + height, start : start + side] = cv2.resize(cell, (side, height), interpolation=method)
     sheet[grid_height:] = legend
-    save_encoded(path, encode_png(sheet, text=PREVIEW_MARK))
+    return sheet

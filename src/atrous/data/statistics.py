@@ -46,6 +46,11 @@ class MaskStatistics:
         """Pixels that are neither trained on nor scored."""
         return sum(self.ignored.values())
 
+    @property
+    def ignored_share(self) -> float:
+        """Those as a share of all pixels."""
+        return self.ignored_pixels / max(int(self.pixels.sum()) + self.ignored_pixels, 1)
+
 
 def compute_statistics(facts: DatasetFacts) -> MaskStatistics:
     """Count classes in the facts of a data set whose masks can all be read."""

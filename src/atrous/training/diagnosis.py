@@ -47,14 +47,14 @@ def diagnose_class(
     """
     pixels, images = int(statistics.pixels[index]), int(statistics.images[index])
     total = int(statistics.pixels.sum())
-    ignored = statistics.ignored_pixels / max(total + statistics.ignored_pixels, 1)
     weights = training.class_weights if isinstance(training.class_weights, tuple) else ()
     losses = [float(row["loss"]) for row in rows if row["loss"] is not None]
     share = pixels / max(total, 1)
     if images < FEW_IMAGES:
         reason = f"labels: of {len(statistics.presence):,} training images {images} show it. Label more"
-    elif ignored > MOSTLY_IGNORED:
-        reason = f"ignored pixels: {ignored:.0%} of the training masks are ignored, see data.ignore. Label more of them"
+    elif statistics.ignored_share > MOSTLY_IGNORED:
+        share_ignored = f"{statistics.ignored_share:.0%} of the training masks are ignored"
+        reason = f"ignored pixels: {share_ignored}, see data.ignore. Label more of them"
     elif weights and weights[index] < LOW_WEIGHT * sum(weights) / len(weights):
         reason = f"weights: its weight in the loss is {weights[index]:g}. Raise it in training.class_weights"
     elif len(losses) > 1 and losses[-1] > (1 - LEAST_FALL) * losses[0]:

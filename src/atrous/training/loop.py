@@ -51,7 +51,7 @@ def run_steps(training: Training) -> bool:
     reported = min(REPORTED_STEPS, plan.total_steps - state.step)
     with (
         StopRequest(lambda: training.journal.log(STOPPING)) as stop,
-        closing(_iter_steps(training)) as steps,
+        closing(iter_steps(training)) as steps,
     ):  # closed, it ends the reading processes
         if state.step in (0, *(step for step, _ in plan.extended)):
             _save(training)  # from here on the run, or its extension, can be resumed, whatever ends it
@@ -99,7 +99,7 @@ def _count_classes(state: TrainState, batches: Sequence[Batch], num_classes: int
     state.seen = tuple(seen.tolist())
 
 
-def _iter_steps(training: Training) -> Generator[tuple[list[Batch], float], None, None]:
+def iter_steps(training: Training) -> Generator[tuple[list[Batch], float], None, None]:
     """Yield the batches of each remaining step with the seconds waited for them; set learning rate and dropout seed."""
     settings, start, total = training.config.training, training.state.step, training.plan.total_steps
     per_step = training.plan.samples_per_step

@@ -42,7 +42,7 @@ def test_no_words_is_help(capsys):
         ),
         (
             ["train", "--resume", "runs/x", "--dry-run"],
-            "a run that is continued has no dry run and no preview",
+            "a run that is continued has no dry run, preview or probe",
             "Leave out one",
         ),
         (["train", "python"], "the data of this run were Python objects", "Name a folder"),

@@ -34,7 +34,7 @@ LIMITS = (
     "A probe cannot see that masks are shifted, belong to other images, or have two classes exchanged throughout: two "
     "images can be learned by heart whatever their masks show. Look at them for that, and run atrous check."
 )
-"""What is said of every probe."""
+"""A limit that every probe reports."""
 
 
 @dataclass(frozen=True)

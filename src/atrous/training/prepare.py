@@ -34,7 +34,6 @@ from atrous.losses.build import build_loss
 from atrous.networks.contracts import AtrousPlan, count_cells
 from atrous.networks.device import find_device
 from atrous.networks.layers.lean import set_lean
-from atrous.networks.layers.pooling import FEWEST_VALUES_PER_NORM, PooledConvNormAct
 from atrous.networks.segmenter import Segmenter
 from atrous.networks.weights import start_weights
 from atrous.training.checkpoint import Checkpoint, TrainState, explain_damage
@@ -43,7 +42,7 @@ from atrous.training.crop import build_trainable, describe_taps
 from atrous.training.ema import AveragedNetwork
 from atrous.training.journal import Journal
 from atrous.training.memory import require_memory
-from atrous.training.norm import freeze_norms, set_norm_momentum, start_training
+from atrous.training.norm import describe_few_values, freeze_norms, set_norm_momentum, start_training
 from atrous.training.optimizers import build_optimizer, describe_rates
 from atrous.training.plan import Plan, Timing, build_plan
 from atrous.training.schedules import describe_extensions
@@ -282,14 +281,10 @@ def _build_network(
         f"{training.batch_size} in the image-level branch"
     )
     journal.log(describe_taps(cells, network.head.compute_rates(network.output_stride)))
-    pooled = any(isinstance(module, PooledConvNormAct) for module in network.modules())
-    if pooled and training.norm == "trained" and training.batch_size < FEWEST_VALUES_PER_NORM:
-        message = (
-            f"image-level branch: a batch of {training.batch_size} is too small for its batch norm, so that its "
-            f"running statistics are used; with `batch={FEWEST_VALUES_PER_NORM}` or more it would be trained "
-            "(training.accumulate does not help: a norm sees one pass)"
-        )
-        journal.log(Note("few-values-per-norm", message))
+    with torch.device("meta"):  # no memory and no random numbers
+        twin = build_trainable(config, num_classes, input_spec)
+    for note in describe_few_values(twin, training):
+        journal.log(note)
     return network.to(memory_format=torch.channels_last)
 
 

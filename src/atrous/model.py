@@ -153,7 +153,10 @@ class Model:
 
     def compute_digest(self) -> str:
         """Return what tells the model in its present state from others: a digest of its weights and settings."""
-        content = json.dumps([self.engine.compute_digest(), self.card.model], sort_keys=True, default=str)
+        parts: list[Any] = [self.engine.compute_digest(), self.card.model]
+        if self.card.chosen.temperature != 1.0:  # as before for models without one
+            parts.append(self.card.chosen.temperature)
+        content = json.dumps(parts, sort_keys=True, default=str)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     @property
@@ -273,7 +276,12 @@ class Model:
         if slow is not None:
             send_message(on_message, slow)
         labeller = build_labeller(
-            self.engine, self.label_space, options or InferenceOptions(), precision=precision, on_message=on_message
+            self.engine,
+            self.label_space,
+            options or InferenceOptions(),
+            precision=precision,
+            chosen=self.card.chosen,
+            on_message=on_message,
         )
         if not keep_backend and not self.is_exported and self.opening.backend == "auto":
             labeller.backend = self._find_fastest(labeller.protocol, on_message)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from atrous.core.calibration import Calibration, Foreground
 from atrous.core.words import describe_count
 
 if TYPE_CHECKING:
@@ -238,6 +239,8 @@ class Scores:
         intervals: How far the scores may be from those of other images of the same kind; None in older records.
         bands: Scores near boundaries, a row a width; none in older records.
         parts: Recall by the size of connected parts of the truth, a row a size; none in older records.
+        calibration: How well confidences tell how many labels are correct; None in older records.
+        foreground: Precision against recall of the second of two classes; None for other data.
     """
 
     miou: float | None
@@ -255,6 +258,8 @@ class Scores:
     intervals: Intervals | None = None
     bands: tuple[BandScore, ...] = ()
     parts: tuple[PartScore, ...] = ()
+    calibration: Calibration | None = None
+    foreground: Foreground | None = None
 
     def __repr__(self) -> str:
         miou = "none" if self.miou is None else f"{self.miou:.4f}"
@@ -304,6 +309,8 @@ class Scores:
             "intervals": None if self.intervals is None else asdict(self.intervals),
             "bands": [asdict(row) for row in self.bands],
             "parts": [asdict(row) for row in self.parts],
+            "calibration": None if self.calibration is None else asdict(self.calibration),
+            "foreground": None if self.foreground is None else asdict(self.foreground),
             "confusion": [list(row) for row in self.confusion],
             "images": [asdict(row) for row in self.images],
         }
@@ -327,6 +334,8 @@ class Scores:
             intervals=Intervals.from_json(value.get("intervals")),
             bands=tuple(BandScore(**_read_row(row)) for row in value.get("bands", ())),
             parts=tuple(PartScore(**_read_row(row)) for row in value.get("parts", ())),
+            calibration=Calibration.from_json(value.get("calibration")),
+            foreground=Foreground.from_json(value.get("foreground")),
         )
 
 

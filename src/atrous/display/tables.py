@@ -82,7 +82,7 @@ def print_scores(console: Console, scores: Scores, *, title: str) -> None:
 
 
 def _print_details(console: Console, scores: Scores) -> None:
-    """Print the scores near boundaries and by the size of parts, where these were counted."""
+    """Print the scores near boundaries, by the size of parts and by confidence, where these were counted."""
     if scores.bands:
         table = build_table("near boundaries", "boundary IoU", "95 % interval", "trimap IoU", "95 % interval")
         for band in scores.bands:
@@ -95,6 +95,14 @@ def _print_details(console: Console, scores: Scores) -> None:
             interval = format_interval(part.recall_interval) or "-"
             table.add_row(part.size, _format(part.recall), interval, f"{part.parts:,}", f"{part.pixels:,}")
         console.print(table)
+    if scores.calibration is not None:
+        table = build_table("min_confidence", "coverage", "accuracy")
+        for least in scores.calibration.coverage:
+            table.add_row(f"{least.min_confidence:g}", f"{least.coverage:.4f}", _format(least.accuracy))
+        console.print(table)
+        console.print(scores.calibration.describe())
+    if scores.foreground is not None:
+        console.print(scores.foreground.describe())
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from atrous.config.options import read_options
+from atrous.core.calibration import Chosen
 from atrous.core.errors import ConfigError
 from atrous.core.inference_options import InferenceOptions
 from atrous.core.labels import LabelSpace
@@ -23,6 +24,7 @@ def build_labeller(
     options: InferenceOptions,
     *,
     precision: str = "auto",
+    chosen: Chosen | None = None,
     on_message: MessageCallback | None = None,
 ) -> Labeller:
     """Build what labels images.
@@ -32,6 +34,7 @@ def build_labeller(
         label_space: The classes.
         options: How images become labels.
         precision: fp32 or bf16; auto is fp32, or that of the exported file.
+        chosen: The temperature of confidences and probabilities. Default: 1.
         on_message: Receives messages about automatic choices.
     Raises:
         ConfigError: The network and the label space differ in their number of classes, or an option is impossible with
@@ -51,7 +54,7 @@ def build_labeller(
     backend = engine.open_backend(protocol.output_stride, protocol.precision)
     source = engine.source
     form = source.card.form if isinstance(source, ExportedFile) else source.backbone.input_spec.form
-    return Labeller(backend, label_space, protocol, form=form, on_message=on_message)
+    return Labeller(backend, label_space, protocol, form=form, chosen=chosen, on_message=on_message)
 
 
 def resolve(options: InferenceOptions, engine: Engine, precision: str = "auto") -> Protocol:

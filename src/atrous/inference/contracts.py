@@ -13,6 +13,9 @@ from torch import Tensor
 
 from atrous.networks.contracts import Cells
 
+SMALLEST_PROBABILITY = 1e-30
+"""Probabilities below it, 0 among them, count as it where their logarithm is needed."""
+
 
 class ImageSource(Protocol):
     """An image, in memory or not, that is read a part at a time; `height` and `width` are in pixels."""
@@ -102,14 +105,45 @@ class Band:
         """Scores (K, R, W) float32; the largest is the likeliest class."""
         return self.given if isinstance(self.given, Tensor) else self.given()
 
-    def compute_probs(self) -> Tensor:
-        """Return the probabilities, (K, R, W) float32, adding up to 1 over the classes."""
-        return self.scores.softmax(dim=0) if self.are_logits else self.scores
+    def compute_probs(self, temperature: float = 1.0) -> Tensor:
+        """Return the probabilities, adding up to 1 over the classes.
 
-    def compute_confidence(self) -> Tensor:
-        """Return the probability of the likeliest class, (R, W) float32."""
-        top = self.scores.amax(dim=0)
-        return (self.scores - top).exp_().sum(dim=0).reciprocal_() if self.are_logits else top
+        Args:
+            temperature: What their logarithms are divided by.
+        Shapes:
+            out (K, R, W) float32
+        """
+        if temperature == 1.0:
+            return self.scores.softmax(dim=0) if self.are_logits else self.scores
+        return (self._compute_logits() / temperature).softmax(dim=0)
+
+    def compute_confidence(self, temperature: float = 1.0) -> Tensor:
+        """Return the probability of the likeliest class.
+
+        Args:
+            temperature: What the logarithms of the probabilities are divided by.
+        Shapes:
+            out (R, W) float32
+        """
+        if temperature == 1.0 and not self.are_logits:
+            return self.scores.amax(dim=0)
+        logits = self._compute_logits()
+        return (logits - logits.amax(dim=0)).div_(temperature).exp_().sum(dim=0).reciprocal_()
+
+    def sample_log_probs(self, step: int) -> tuple[Tensor, slice]:
+        """Return logarithms of the probabilities on a grid of the image's pixels, and which rows of the band these are.
+
+        Args:
+            step: Distance of its rows and of its columns.
+        Shapes:
+            out (K, r, w) float32
+        """
+        rows = slice(-self.start_row % step, None, step)
+        values = self.scores[:, rows, ::step]
+        return values.log_softmax(dim=0) if self.are_logits else values.clamp(min=SMALLEST_PROBABILITY).log(), rows
+
+    def _compute_logits(self) -> Tensor:
+        return self.scores if self.are_logits else self.scores.clamp(min=SMALLEST_PROBABILITY).log()
 
 
 @dataclass(frozen=True, eq=False)

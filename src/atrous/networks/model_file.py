@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from atrous.core.calibration import Chosen
 from atrous.core.errors import AtrousError, ModelFileError, UsageError
 from atrous.core.files import atomic_path
 from atrous.core.inputs import PHOTO, ImageForm, InputSpec
@@ -47,6 +48,7 @@ class ModelCard:
         normalisation: Mean and standard deviation of each band that the network applies to values in [0, 1].
         input_form: How files become images of the network. None: RGB of 8 bits.
         data_terms: Terms of use of the data that it was trained on, and of those of the model that it started from.
+        chosen: What was chosen on the validation images besides the weights.
         size_rule: How images are padded, as text.
         score: mIoU on the validation data, or None.
         protocol: How that score was measured.
@@ -70,6 +72,7 @@ class ModelCard:
     output_stride: int | None = None
     input_form: ImageForm | None = None
     data_terms: tuple[str, ...] = ()
+    chosen: Chosen = field(default_factory=Chosen)
 
     @property
     def form(self) -> ImageForm:
@@ -86,7 +89,7 @@ class ModelCard:
 
         Raises:
             ValueError: The normalisation is not a number per band each for mean and std, the form of the images is
-                not one, or the terms are not text.
+                not one, the terms are not text, or the temperature is not a positive number.
         """
         known = {name: value[name] for name in cls.__dataclass_fields__ if name in value}
         if known.get("input_form") is not None:
@@ -95,6 +98,8 @@ class ModelCard:
         if not isinstance(terms, list | tuple) or not all(isinstance(term, str) for term in terms):
             raise ValueError(f"data_terms: {terms!r}")
         known["data_terms"] = tuple(terms)
+        if "chosen" in known:
+            known["chosen"] = Chosen.from_json(known["chosen"])
         card = cls(**(known | {"label_space": LabelSpace.from_json(value["label_space"])}))
         for name, values in card.normalisation.items():
             if name not in ("mean", "std") or len([float(number) for number in values]) != card.form.channels:

@@ -15,9 +15,11 @@ from atrous.core.records import ImageScore, Progress, ProgressCallback, Sample
 from atrous.core.system_errors import describe_reason, raise_shortage
 from atrous.data.contracts import SegmentationDataset
 from atrous.data.samples import find_group_name, is_thread_safe, read_as, read_sample
+from atrous.inference.contracts import LabelBand
 from atrous.inference.folders.prefetch import iter_ahead
 from atrous.inference.labelling.labeller import Labeller, naming_image
 from atrous.metrics.boundary import count_boundaries, count_parts
+from atrous.metrics.calibration import ConfidenceCounts
 from atrous.metrics.confusion import ConfusionMatrix, compute_miou, compute_tally
 
 
@@ -33,6 +35,7 @@ class Counts:
         tallies: What each image contributes to the scores of classes, see `compute_tally`, by its number.
         groups: The clip or scene of each image that is of one, by its number.
         bands: Tallies near boundaries of each image, see `count_boundaries`, by its number; empty without details.
+        confidences: Pixels by confidence; None without details, or if the model gives labels alone.
         parts: Connected parts of the truth of each image, see `count_parts`, by its number; empty without details.
     """
 
@@ -44,6 +47,7 @@ class Counts:
     groups: dict[int, str] = field(default_factory=dict)
     bands: dict[int, np.ndarray] = field(default_factory=dict)
     parts: dict[int, np.ndarray] = field(default_factory=dict)
+    confidences: ConfidenceCounts | None = None
 
     def merge(self, other: Counts) -> None:
         """Add the counts of other images of the same data set."""
@@ -56,6 +60,8 @@ class Counts:
         self.groups |= other.groups
         self.bands |= other.bands
         self.parts |= other.parts
+        if self.confidences is not None and other.confidences is not None:
+            self.confidences.merge(other.confidences)
 
 
 def count(
@@ -64,6 +70,7 @@ def count(
     indices: Sequence[int] | None = None,
     *,
     detailed: bool = True,
+    temperatures: Sequence[float] | None = None,
     progress: ProgressCallback | None = None,
 ) -> Counts:
     """Label images, each at its own size, and compare them with their masks.
@@ -76,6 +83,7 @@ def count(
         dataset: Images with masks, whose classes are the labeller's.
         indices: Numbers of the images. Default: all.
         detailed: Whether to count more than the confusion matrix.
+        temperatures: Those of the confidences that are counted. Default: 1, and the labeller's.
         progress: Receives the progress.
     Raises:
         DataError: There are no images, the classes differ, or a file cannot be read, which is named.
@@ -88,6 +96,9 @@ def count(
         raise DataError(f"{dataset.name} has no images to score")
     num_classes = labeller.label_space.num_classes
     found = Counts(ConfusionMatrix(num_classes), ConfusionMatrix(num_classes) if labeller.crf else None)
+    if detailed and not labeller.backend.labels_only:
+        both = dict.fromkeys((1.0, labeller.chosen.temperature))
+        found.confidences = ConfidenceCounts(num_classes, tuple(both) if temperatures is None else temperatures)
     samples = _iter_samples(dataset, chosen, labeller.batch_size)
     while group := list(islice(samples, labeller.batch_size)):
         answers = labeller.run_network([sample.image for _, sample in group])
@@ -101,6 +112,8 @@ def count(
                     rows.append(band.indices)
                     if found.before_crf is not None and band.indices_before_crf is not None:
                         found.before_crf.update(truth, band.indices_before_crf)
+                    if found.confidences is not None:
+                        _count_confidence(found.confidences, band, truth, sample.labels.shape)
             found.total.merge(own)
             height, width = sample.labels.shape
             found.images[index] = ImageScore(sample.key, compute_miou(own.counts), height, width)
@@ -119,6 +132,14 @@ def count(
                 note = "" if so_far is None else f"mIoU {so_far:.3f}"
                 progress(Progress("scoring", len(found.images), len(chosen), note))
     return found
+
+
+def _count_confidence(counts: ConfidenceCounts, band: LabelBand, truth: np.ndarray, size: tuple[int, ...]) -> None:
+    if band.band is not None:
+        step = counts.find_step(*size)
+        log_probs, rows = band.band.sample_log_probs(step)
+        values = log_probs.flatten(1).cpu().numpy()
+        counts.update(values, truth[rows, ::step].reshape(-1), band.indices[rows, ::step].reshape(-1))
 
 
 def _iter_samples(

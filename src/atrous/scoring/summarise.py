@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from atrous.core.calibration import Chosen
 from atrous.core.labels import LabelSpace
 from atrous.core.records import (
     BandScore,
@@ -32,6 +33,7 @@ from atrous.metrics.confusion import (
     compute_recall,
     find_never_predicted,
 )
+from atrous.scoring.calibration import summarise_calibration, summarise_foreground
 from atrous.scoring.count import Counts, count
 
 
@@ -56,13 +58,14 @@ def score(
     return summarise(counts, labeller, data=dataset.name)
 
 
-def summarise(counts: Counts, labeller: Labeller, *, data: str = "") -> Scores:
+def summarise(counts: Counts, labeller: Labeller, *, data: str = "", chosen: Chosen | None = None) -> Scores:
     """Work out the scores of what was counted.
 
     Args:
         counts: Of all images; without details there are no intervals.
         labeller: What labelled them; its classes and its protocol are recorded.
         data: Name of the data and split.
+        chosen: The temperature of the confidences that are reported. Default: the labeller's.
     """
     scores = build_scores(
         counts.total.counts,
@@ -75,7 +78,13 @@ def summarise(counts: Counts, labeller: Labeller, *, data: str = "") -> Scores:
     before = counts.before_crf
     if before is not None:
         scores = replace(scores, miou_before_crf=compute_miou(before.counts))
-    return _add_intervals(scores, counts) if counts.bands else scores
+    if not counts.bands:
+        return scores
+    return replace(
+        _add_intervals(scores, counts),
+        calibration=summarise_calibration(counts.confidences, chosen or labeller.chosen),
+        foreground=summarise_foreground(counts.confidences, labeller.label_space.names[-1]),
+    )
 
 
 def _add_intervals(scores: Scores, counts: Counts) -> Scores:

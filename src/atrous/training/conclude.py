@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from atrous.config.run_settings import list_settings
+from atrous.core.calibration import Chosen
 from atrous.core.metrics_file import save_metrics
 from atrous.core.provenance import collect_provenance, collect_versions
 from atrous.core.records import Note, Scores, list_notes
@@ -44,7 +45,10 @@ def conclude_training(training: Training, *, interrupted: bool) -> dict[str, Any
     if state.best_scores is not None:
         # Someone who interrupts a run does not wait for other passes over the data.
         if not interrupted:
-            state.best_scores = training.validator.run(training.journal.watch("scoring"), detailed=True)
+            state.best_scores = training.validator.conclude(training.journal.watch("scoring"))
+            _save(training, build_card(training, state.best_scores))
+            if state.best_scores.calibration is not None:
+                training.journal.log(state.best_scores.calibration.describe())
         notes = [*state.best_scores.notes, *training.validator.compare_pooling(state.best_scores)]
         miou = None if interrupted else training.validator.score_bf16(state.best_scores)
         if miou is not None:
@@ -112,6 +116,7 @@ def build_card(training: Training, scores: Scores | None) -> ModelCard:
         versions=collect_versions(),
         input_form=find_input_form(network),
         data_terms=training.terms,
+        chosen=scores.calibration.chosen if scores and scores.calibration else Chosen(),
     )
 
 

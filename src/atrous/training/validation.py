@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,11 @@ from atrous.inference.build import build_labeller
 from atrous.inference.engine import Engine
 from atrous.inference.labelling.labeller import Labeller
 from atrous.inference.precision import computes_bf16
+from atrous.metrics.calibration import TEMPERATURES
 from atrous.networks.segmenter import Segmenter
-from atrous.scoring.summarise import score, select_examples
+from atrous.scoring.calibration import choose_on
+from atrous.scoring.count import count
+from atrous.scoring.summarise import score, select_examples, summarise
 
 EXAMPLE_SIDE_PX = 480
 """Longer side of the images in the report and in trackers."""
@@ -61,20 +66,25 @@ class Validator:
         space = self.dataset.label_space
         return build_labeller(self._engine, space, self._evaluation, precision=precision, on_message=on_message)
 
-    def run(self, progress: ProgressCallback | None = None, *, detailed: bool = False) -> Scores:
-        """Score the network as it is now.
+    def run(self, progress: ProgressCallback | None = None) -> Scores:
+        """Score the network as it is now, with what a training reads in its course: the confusion matrix alone.
 
-        Args:
-            progress: Receives the progress.
-            detailed: Whether to find more than a training reads in its course, see `score`.
         Raises:
             TrainingDiverged: Its output is not finite.
         """
-        try:
-            return score(self.labeller, self.dataset, detailed=detailed, progress=progress)
-        except OutputError as error:
-            hint = "Lower `lr` or training.clip_norm, or train with `precision=fp32`."
-            raise TrainingDiverged(f"validation: {error.message}", hint) from error
+        with _naming_validation():
+            return score(self.labeller, self.dataset, detailed=False, progress=progress)
+
+    def conclude(self, progress: ProgressCallback | None = None) -> Scores:
+        """Score the network as it will be used, and choose the temperature of its confidences on these images.
+
+        Raises:
+            TrainingDiverged: Its output is not finite.
+        """
+        with _naming_validation():
+            counts = count(self.labeller, self.dataset, temperatures=TEMPERATURES, progress=progress)
+        name = self.dataset.name
+        return summarise(counts, self.labeller, data=name, chosen=choose_on(counts, name))
 
     def compare_pooling(self, scores: Scores) -> tuple[Note, ...]:
         """Say what the score is with the whole image's image-level features, where windows of it were averaged.
@@ -185,6 +195,15 @@ class Validator:
                 row[name] = path.relative_to(run.path).as_posix()
             rows.append(row)
         return rows
+
+
+@contextmanager
+def _naming_validation() -> Iterator[None]:
+    try:
+        yield
+    except OutputError as error:
+        hint = "Lower `lr` or training.clip_norm, or train with `precision=fp32`."
+        raise TrainingDiverged(f"validation: {error.message}", hint) from error
 
 
 def _overlay(image: np.ndarray, labels: np.ndarray, space: LabelSpace) -> np.ndarray:

@@ -6,6 +6,7 @@ import lzma
 import math
 import shutil
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from atrous.core.calibration import Chosen
 from atrous.core.errors import ModelFileError
 from atrous.core.labels import LabelSpace
 from atrous.core.run_folder import MODEL_NAME
@@ -39,6 +41,7 @@ def build(**options: object) -> tuple[Segmenter, ModelCard]:
     card = ModelCard(
         model, CLASSES, normalisation, "padded", 0.5, {"output_stride": 16}, "shapes", "abc", {"atrous": "0"}
     )
+    card = replace(card, chosen=Chosen(1.5, "shapes val", threshold=0.4))
     return network, card
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from atrous.core.calibration import Chosen
 from atrous.core.comparison import Comparison
 from atrous.core.errors import DataError, UsageError
 from atrous.core.labels import LabelSpace
@@ -23,6 +24,7 @@ class Labels:
 
     label_space = SPACE
     protocol = Protocol()
+    chosen = Chosen()
 
 
 def measure(name: str, matrices: np.ndarray, recipe: str = "", seed: int | None = None, clips: int = 0) -> Measured:

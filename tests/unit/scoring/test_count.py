@@ -285,7 +285,7 @@ def test_counts_in_pieces_merge_to_those_of_the_whole(network: Segmenter, datase
 def test_without_details_there_is_what_the_confusion_matrix_tells(network: Segmenter, dataset: Images) -> None:
     whole, plain = score(wrap(network), dataset), score(wrap(network), dataset, detailed=False)
     classes = tuple(replace(row, iou_interval=None) for row in whole.classes)
-    assert plain == replace(whole, classes=classes, intervals=None, bands=(), parts=())
+    assert plain == replace(whole, classes=classes, intervals=None, bands=(), parts=(), calibration=None)
 
 
 def test_intervals_are_over_images_or_over_the_groups_that_the_data_name(network: Segmenter, dataset: Images) -> None:

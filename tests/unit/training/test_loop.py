@@ -120,6 +120,10 @@ def test_concluding_keeps_the_best_weights_and_names_the_examples(tmp_path):
     assert metrics["intervals"] is not None
     assert len(metrics["bands"]) == 2
     assert len(metrics["parts"]) == 3
+    chosen = load_model(training.run.model)[1].chosen
+    assert chosen.reason == "2 images of shapes val are too few to choose on"
+    assert metrics["calibration"]["chosen"]["reason"] == chosen.reason
+    assert training.validator.labeller.chosen.temperature == 1.0
     assert all((tmp_path / row["image"]).is_file() for row in metrics["examples"])
     for name, tensor in load_model(training.run.model)[0].state_dict().items():
         assert torch.equal(best[name], tensor)

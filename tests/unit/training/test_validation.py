@@ -8,6 +8,7 @@ from atrous.config.schema import EvaluationConfig, ModelConfig
 from atrous.data.datasets.shapes import build_shapes
 from atrous.networks.build import build_network
 from atrous.networks.segmenter import Segmenter
+from atrous.scoring.summarise import score
 from atrous.training import validation
 from atrous.training.validation import Validator
 
@@ -63,3 +64,25 @@ def test_the_score_in_bf16_is_found_where_validations_are_not_in_it_and_the_mach
     monkeypatch.setattr(validation, "computes_bf16", lambda kind: True)
     named = Validator(build(None), VAL, EvaluationConfig(precision="fp32"), device="cpu", on_message=lambda _: None)
     assert named.score_bf16(named.run()) is None
+
+
+def test_at_the_end_a_temperature_is_chosen_on_the_validation_images() -> None:
+    network = build(None)
+    with torch.no_grad():
+        network.head.classifier.weight.mul_(0.05)  # sure and wrong, but not of all pixels
+    images = build_shapes(num_train=1, num_val=10, size=65).val
+    validator = Validator(network, images, EvaluationConfig(), device="cpu", on_message=lambda _: None)
+    scores = validator.conclude()
+    plain = validator.run()
+    assert scores.calibration is not None
+    chosen = scores.calibration.chosen
+    assert (chosen.data, chosen.reason) == ("shapes val", "")
+    assert chosen.temperature > 1.5
+    assert scores.calibration.error < scores.calibration.error_before - 0.05
+    assert scores.confusion == plain.confusion
+    # What `atrous eval` finds with this temperature is the same, but for the grid of pixels.
+    validator.labeller.chosen = chosen
+    again = score(validator.labeller, images)
+    assert again.confusion == plain.confusion
+    assert again.calibration.error == pytest.approx(scores.calibration.error, abs=0.02)
+    assert again.calibration.error_before == pytest.approx(scores.calibration.error_before, abs=0.02)

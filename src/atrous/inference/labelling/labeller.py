@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from atrous.core.calibration import Chosen
 from atrous.core.errors import ConfigError, MachineError, MemoryShort, OutputError, UsageError
 from atrous.core.inputs import PHOTO, ImageForm
 from atrous.core.labels import USUAL_VOID_ID, LabelSpace
@@ -61,6 +62,7 @@ class Labeller:
         label_space: What its classes are.
         protocol: How an image becomes labels.
         form: What images are: RGB of 8 bits by default.
+        chosen: The temperature of confidences and probabilities. Default: 1.
         on_message: Receives messages about automatic choices and findings.
     Raises:
         ConfigError: Network and label space differ in their number of classes.
@@ -73,6 +75,7 @@ class Labeller:
         protocol: Protocol,
         *,
         form: ImageForm = PHOTO,
+        chosen: Chosen | None = None,
         on_message: MessageCallback | None = None,
     ) -> None:
         _require_classes(backend, label_space)
@@ -80,6 +83,7 @@ class Labeller:
         self.label_space = label_space
         self.protocol = protocol
         self.form = form
+        self.chosen = chosen or Chosen()
         self.crf = None if protocol.crf is None else DenseCRF(**protocol.crf).to(backend.device)
         is_one_look = protocol.scales == (1.0,) and not protocol.flip and protocol.window is None and self.crf is None
         self._runs_ahead = is_one_look and not backend.labels_only
@@ -231,9 +235,9 @@ class Labeller:
             rows = slice(band.start_row, band.start_row + len(band.indices))
             indices[rows] = band.indices
             if sure is not None and band.band is not None:
-                sure[rows] = band.band.compute_confidence().cpu().numpy()
+                sure[rows] = band.band.compute_confidence(self.chosen.temperature).cpu().numpy()
             if probs is not None and band.band is not None:
-                probs[:, rows] = band.band.compute_probs().half().cpu().numpy()
+                probs[:, rows] = band.band.compute_probs(self.chosen.temperature).half().cpu().numpy()
         return Labels(indices, sure, probs)
 
     def iter_labels(self, image: np.ndarray, cells: Cells | None = None) -> Iterator[LabelBand]:
@@ -313,7 +317,8 @@ class Labeller:
         Yields: Ids of the data a band at a time, (R, W) uint8 or uint16.
         """
         for band in iter_bands(self._hold(), image, replace(self.protocol, window=window)):
-            confidence = band.compute_confidence().cpu().numpy() if min_confidence > 0 else None
+            temperature = self.chosen.temperature
+            confidence = band.compute_confidence(temperature).cpu().numpy() if min_confidence > 0 else None
             indices = _label(band.scores)
             is_missing = find_missing(slice(band.start_row, band.start_row + len(indices)))
             yield self.decode(indices, confidence, min_confidence, is_missing)

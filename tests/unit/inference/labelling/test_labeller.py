@@ -13,6 +13,7 @@ from PIL import Image
 
 import atrous
 from atrous.config.schema import ModelConfig
+from atrous.core.calibration import Chosen
 from atrous.core.errors import ConfigError, DataError, MachineError, OutputError, UsageError
 from atrous.core.inference_options import InferenceOptions
 from atrous.core.inputs import ImageForm, InputSpec
@@ -26,6 +27,7 @@ from atrous.inference.engine import Engine
 from atrous.inference.folders.predict import predict, predict_image
 from atrous.inference.folders.writer import save_predictions
 from atrous.inference.labelling.labeller import Labeller
+from atrous.inference.labelling.source import ArrayImage
 from atrous.networks.build import build_network
 from atrous.networks.device import find_device
 from atrous.networks.model_file import ModelCard, load_model, save_model
@@ -69,6 +71,54 @@ def test_labels_confidence_and_probabilities_belong_together(network: Segmenter)
     np.testing.assert_allclose(probs, expected, atol=1e-3)
     assert len(np.unique(indices)) > 1
     assert labeller.label_image(image)[2] is None
+
+
+@pytest.mark.parametrize("temperature", [0.25, 1.7, 8.0])
+@pytest.mark.parametrize("options", [{}, {"scales": (1.0, 1.5), "flip": True}, {"window": 33}, {"crf": True}])
+def test_a_temperature_changes_confidences_and_never_a_label(
+    network: Segmenter, options: dict[str, object], temperature: float
+) -> None:
+    image = draw_image()
+    plain, warm = wrap(network, **options), wrap(network, **options)
+    warm.chosen = Chosen(temperature, "some images")
+    before = plain.label_image(image, probabilities=True)
+    after = warm.label_image(image, probabilities=True)
+    np.testing.assert_array_equal(after.indices, before.indices)
+    [band] = list(plain.iter_labels(image))
+    logs = band.band.compute_probs().clamp(min=1e-30).double().log() / temperature
+    expected = logs.softmax(dim=0).numpy()
+    assert before.confidence is not None
+    np.testing.assert_allclose(after.confidence, expected.max(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(after.probabilities, expected, atol=1e-3)
+    change = after.confidence - before.confidence
+    assert np.all(change < 1e-6) if temperature > 1 else np.all(change > -1e-6)
+    assert np.abs(change).max() > 1e-3
+    streamed = [
+        np.concatenate(list(each.iter_ids(ArrayImage(torch.from_numpy(image.transpose(2, 0, 1))), 33)))
+        for each in (plain, warm)
+    ]
+    np.testing.assert_array_equal(*streamed)
+
+
+def test_the_temperature_of_a_model_file_is_that_of_predictions_and_of_exported_files(
+    network: Segmenter, tmp_path: Path
+) -> None:
+    image = draw_image()
+    paths = [tmp_path / f"{name}.safetensors" for name in ("plain", "warm")]
+    card = atrous.Model(network, classes=list("abcde")).card
+    for path, chosen in zip(paths, (Chosen(), Chosen(2.0, "some images")), strict=True):
+        save_model(path, network, dataclasses.replace(card, chosen=chosen))
+    plain, warm = (atrous.load(path, device="cpu") for path in paths)
+    before, after = (model.predict(image) for model in (plain, warm))
+    np.testing.assert_array_equal(after.labels, before.labels)
+    assert after.confidence.mean() < before.confidence.mean() - 0.01
+    assert plain.compute_digest() != warm.compute_digest()  # the files of a folder differ
+    streamed = warm.predict(image, min_confidence=0.3)
+    np.testing.assert_array_equal(streamed.labels == 255, after.confidence < 0.3)
+    pytest.importorskip("onnxruntime")
+    exported, _ = atrous.export(warm, tmp_path / "warm.onnx")
+    found = atrous.load(exported, device="cpu").predict(image)
+    np.testing.assert_allclose(found.confidence, after.confidence, atol=1e-3)
 
 
 def test_another_output_stride_takes_the_rates_with_it_and_says_so() -> None:

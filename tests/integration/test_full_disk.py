@@ -106,7 +106,7 @@ def test_a_full_disk_is_one_sentence_and_what_was_there_is_kept(disk, name):
     filler = fill(disk)
     with pytest.raises(MachineError) as caught:
         WRITERS[name](path)
-    assert caught.value.message == f"{path}: no space left on the disk"
+    assert caught.value.message == f"{path}: no space left on the disk (0 MiB free)"
     assert "Free some space" in caught.value.hint
     assert path.read_text() == "old"
     assert sorted(disk.iterdir()) == sorted([path, filler])
@@ -152,7 +152,7 @@ def test_a_training_whose_disk_is_full_ends_with_how_to_continue_and_continues(d
     monkeypatch.setattr(Step, "take", take)
     assert main(words) == 5
     message, hint, way_on = capsys.readouterr().err.splitlines()
-    assert message.endswith(": no space left on the disk")
+    assert message.endswith(": no space left on the disk (0 MiB free)")
     assert hint == "Free some space, or write to another disk with --out."
     assert way_on == f"Continue with: atrous train --resume {folder}"
     assert not [path for path in folder.rglob("*") if path.name.startswith(".part")]

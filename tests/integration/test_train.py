@@ -282,7 +282,7 @@ def test_a_training_in_python_leaves_global_switches_alone_also_when_it_diverges
     [
         (DataError("a.jpg: cannot be decoded", "Replace it."), "a.jpg: cannot be decoded\nReplace it."),
         (MemoryError(), "out of memory"),
-        (OSError(errno.ENOSPC, "No space left on device", "x.json"), "x.json: no space left on the disk"),
+        (OSError(errno.ENOSPC, "No space left on device", "x.json"), "x.json: no space left on the disk ("),
         (KeyError("a surprise"), "Traceback"),
         (KeyboardInterrupt(), "interrupted"),
     ],

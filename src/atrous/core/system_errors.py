@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,9 @@ _MEMORY_WORDS = (
 
 _THREAD_WORDS = ("can't start new thread", "resource temporarily unavailable")
 """What Python and the C++ library say when the system starts no more threads, in lower case."""
+
+_MUCH_MIB = 64
+"""With so much free space a disk is not full of bytes: it may have no more files (inodes) to give."""
 
 _RUST = re.compile(r"\(os error (\d+)\)")
 
@@ -93,7 +97,8 @@ def describe_shortage(error: BaseException, path: Path | str | None = None) -> M
             )
         if number in _SHORTAGES:
             message, hint = _SHORTAGES[number]
-            return MachineError(f"{_name(cause, path)}{message}", hint)
+            free = _describe_free(path if isinstance(path, Path) else getattr(cause, "filename", None))
+            return MachineError(f"{_name(cause, path)}{message}{free if number == errno.ENOSPC else ''}", hint)
     return None
 
 
@@ -172,6 +177,18 @@ def _read_number(error: BaseException) -> int:
 def _name(error: BaseException, path: Path | str | None) -> str:
     name = path if path is not None else getattr(error, "filename", None)
     return "" if name is None else f"{name}: "
+
+
+def _describe_free(path: Path | str | None) -> str:
+    """Return how much is free on the disk of a path, and what else may be used up if that is much."""
+    if path is None:
+        return ""
+    place = Path(path).absolute()
+    try:
+        free_mib = shutil.disk_usage(next(each for each in (place, *place.parents) if each.exists())).free // 2**20
+    except OSError:  # the disk itself may be gone
+        return ""
+    return f" ({free_mib:,} MiB free{'' if free_mib < _MUCH_MIB else ': is the number of files or a quota used up?'})"
 
 
 def _iter_causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -45,9 +45,9 @@ BUG = "This is a bug in atrous; --debug shows the traceback."
         (MachineError("no device 'cuda'", "Use cpu."), 5, ["no device 'cuda'", "Use cpu."]),
         (TrainingDiverged("step 3 has loss nan", "Lower --lr."), 6, ["step 3 has loss nan", "Lower --lr."]),
         (
-            OSError(errno.ENOSPC, "No space left on device", "runs/x"),
+            OSError(errno.ENOSPC, "No space left on device"),
             5,
-            ["runs/x: no space left on the disk", "Free some space, or write to another disk with --out."],
+            ["no space left on the disk", "Free some space, or write to another disk with --out."],
         ),
         (
             OSError(errno.EROFS, "Read-only file system", "runs/x"),

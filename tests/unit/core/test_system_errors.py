@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -48,6 +49,19 @@ def test_errors_that_rust_has_turned_into_text_are_known_by_their_number():
     error = RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
     assert describe_shortage(error, "m.safetensors").message == "m.safetensors: no space left on the disk"
     assert describe_shortage(RuntimeError("I/O error: not found (os error 2)")) is None
+
+
+@pytest.mark.parametrize(
+    ("free", "said"),
+    [(3 * 2**20 + 5, "3 MiB free"), (2**30, "1,024 MiB free: is the number of files or a quota used up?")],
+)
+def test_a_full_disk_says_how_much_is_free_there(tmp_path, monkeypatch, free, said):
+    asked = []
+    monkeypatch.setattr("shutil.disk_usage", lambda place: asked.append(place) or SimpleNamespace(free=free))
+    error = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "not" / "made" / "a.json"))
+    assert describe_shortage(error).message.endswith(f"a.json: no space left on the disk ({said})")
+    assert asked == [tmp_path]
+    assert describe_shortage(error, "standard output").message.startswith("standard output: no space left on the disk")
 
 
 @pytest.mark.parametrize(
@@ -103,7 +117,7 @@ def test_other_errors_are_no_shortage(error):
 def test_each_reason_not_to_write_has_its_message_and_only_space_is_to_be_freed(number, kind, message):
     for path in (None, "runs/x"):
         error = describe_write_error(OSError(number, "strange", "runs/x"), path)
-        assert (type(error), error.message) == (kind, f"runs/x: {message}")
+        assert (type(error), error.message.split(" (")[0]) == (kind, f"runs/x: {message}")
         assert error.hint
         assert ("Free some space" in error.hint) == (number in (errno.ENOSPC, errno.EDQUOT))
     assert describe_write_error(OSError(number, "strange")).message == message

@@ -9,7 +9,7 @@ from atrous.core.download import DOWNLOAD_ERRORS, download
 from atrous.core.errors import DataError, MachineError, UsageError, note_on_stop
 from atrous.core.output_folder import hold_folder
 from atrous.core.records import Progress, ProgressCallback
-from atrous.core.system_errors import describe_write_error, is_write_error
+from atrous.core.system_errors import describe_write_error, is_write_error, raise_shortage
 from atrous.data.prepare.contracts import Archive, Layout
 
 _PIECE_BYTES = 2**22
@@ -53,6 +53,7 @@ def _fetch(layout: Layout, archive: Archive, path: Path, progress: ProgressCallb
     try:
         download(archive.url, partial, progress=progress)
     except DOWNLOAD_ERRORS as error:
+        raise_shortage(error, partial)  # a full disk: an error of a write has no name of a file
         if isinstance(error, OSError) and is_write_error(error) and error.filename:
             raise describe_write_error(error, partial) from error
         raise MachineError(

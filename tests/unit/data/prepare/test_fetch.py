@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import socket
 import zipfile
@@ -121,3 +122,15 @@ def test_every_data_set_has_archives_or_says_where_they_are(name, tmp_path):
     for archive in layout.archives:
         assert len(archive.digest) == 2 * hashlib.new(archive.algorithm).digest_size
         assert archive.url.rsplit("/", 1)[-1] in layout.origin
+
+
+def test_a_disk_that_fills_during_a_download_is_no_fault_of_the_server(server, archive, tmp_path, monkeypatch):
+    def fail(url: str, path: Path, **_: object) -> None:
+        path.write_bytes(b"a part")
+        raise OSError(errno.ENOSPC, "No space left on device")  # an error of a write names no file
+
+    monkeypatch.setattr("atrous.data.prepare.fetch.download", fail)
+    layout, folder = describe(server.publish(archive, "ade.zip"), archive), tmp_path / "kept"
+    with pytest.raises(MachineError, match=r"ade\.zip\.partial: no space left on the disk") as caught:
+        fetch_archives(layout, folder, ignore)
+    assert "Free some space" in caught.value.hint

@@ -1,14 +1,19 @@
-"""`atrous models`: the available networks, and the structure of one of them."""
+"""`atrous models`: the available networks, the structure of one of them, and what is known of a trained model."""
 
 from __future__ import annotations
 
+import itertools
 from enum import StrEnum
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from atrous.cli.inference_options import JsonOption
 from atrous.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from atrous.networks.model_file import ModelCard
 
 
 class Action(StrEnum):
@@ -21,7 +26,8 @@ class Action(StrEnum):
 def run(
     action: Annotated[Action, typer.Argument(help="list all parts, or show one model.")] = Action.LIST,
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="Model to show, such as deeplabv3-resnet50.")
+        str | None,
+        typer.Argument(metavar="NAME", help="Model to show, such as deeplabv3-resnet50, or a run or model file."),
     ] = None,
     output_stride: Annotated[
         int | None, typer.Option("--output-stride", help="4, 8, 16 or 32; up to 256 for a cascade. Default: 16.")
@@ -32,9 +38,11 @@ def run(
     ] = None,
     json: JsonOption = False,
 ) -> int:
-    """List families and backbones, or show one network.
+    """List networks, or show one or a trained model.
 
     Example: atrous models show deeplabv3-resnet50 --output-stride 8 --rates
+
+    Example: atrous models show runs/demo
 
     Example: atrous models show deeplabv3-cascade-resnet50 --rates --set "model.multi_grid=[1, 2, 1]"
     """
@@ -44,6 +52,8 @@ def run(
         raise UsageError(
             "`atrous models show` needs a model name", "For example: atrous models show deeplabv3-resnet50"
         )
+    if Path(name).exists():
+        return _show_file(Path(name), as_json=json)
     return _show(name, output_stride=output_stride, assignments=assignments or [], rates=rates, as_json=json)
 
 
@@ -107,6 +117,63 @@ def _show(name: str, *, output_stride: int | None, assignments: list[str], rates
             table.add_row(row["name"], *(str(row[key]) for key in ("kernel", "stride", "dilation")))
         console.print(table)
     return 0
+
+
+def _show_file(path: Path, *, as_json: bool) -> int:
+    """Print what a trained model's file tells of it; the network is not opened."""
+    from atrous.cli.console import open_display, print_json, show_loading
+    from atrous.display.console import build_console
+    from atrous.display.tables import build_table
+    from atrous.networks.model_source import find_model
+
+    with open_display(quiet=False) as display, show_loading(display):
+        from atrous.inference.exported import is_exported, read_file
+        from atrous.networks.model_file import read_card
+
+        file = find_model(path)
+        card = read_file(file).card if is_exported(file) else read_card(file)
+    size = file.stat().st_size
+    if as_json:
+        print_json({"file": str(file), "bytes": size, **card.to_json()})
+        return 0
+    console = build_console()
+    for line in _describe_card(card):
+        console.print(line)
+    table = build_table("class", "id", "IoU")
+    for name, number, iou in itertools.zip_longest(card.label_space.names, card.label_space.ids, card.class_iou):
+        table.add_row(name, str(number), "" if iou is None else f"{iou:.4f}")
+    console.print(table)
+    console.print(f"{file}, {size / 1e6:,.1f} MB")
+    return 0
+
+
+def _describe_card(card: ModelCard) -> list[str]:
+    """Return a line for each thing that a file tells of its model."""
+    from atrous.core.records import Protocol
+    from atrous.core.words import describe_count
+
+    def count(images: int | None) -> str:
+        return "" if images is None else f", {describe_count(images, 'image')}"
+
+    settings = {name: value for name, value in card.model.items() if value not in (None, {}, False)}
+    lines = [
+        f"network: {_describe(settings).removeprefix('name ').replace('_', ' ')}",
+        f"images: {card.form.describe()}",
+    ]
+    if card.data:
+        lines.append(f"trained on: {card.data}{count(card.num_images)}")
+    lines += [f"terms of use: {term}" for term in card.data_terms]
+    if card.score is not None:
+        bf16 = "" if card.score_bf16 is None else f"; {card.score_bf16:.4f} in bf16"
+        data = f" on {card.scored_data}{count(card.num_scored)}" * bool(card.scored_data)
+        lines.append(f"mIoU: {card.score:.4f}{data}{bf16}")
+    if card.protocol:
+        lines.append(f"protocol: {Protocol.from_json(card.protocol).describe()}")
+    if chosen := card.chosen.describe():
+        lines.append(f"confidence: {chosen}")
+    if card.recipe_sha256:
+        lines.append(f"recipe: SHA-256 {card.recipe_sha256}")
+    return [*lines, f"written with: {_describe(card.versions)}"]
 
 
 def _describe(value: Any) -> str:

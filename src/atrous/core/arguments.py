@@ -56,6 +56,21 @@ def refuse_wrong_types(function: Callable[Parameters, Result]) -> Callable[Param
     return checked
 
 
+def require_field_types(kind: type, values: Mapping[str, Any]) -> None:
+    """Require that the fields of a dataclass, read from a file, have the types of its annotations.
+
+    Args:
+        kind: The dataclass.
+        values: Values by name of the field.
+    Raises:
+        ValueError: One has another type; it is named.
+    """
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        if not _fits(value, hints[name]):
+            raise ValueError(f"{name}: {_show(value)}")
+
+
 def _fits(value: Any, hint: Any) -> bool:
     origin, parts = get_origin(hint), get_args(hint)
     if hint is Any or isinstance(hint, TypeVar):
@@ -76,6 +91,8 @@ def _fits(value: Any, hint: Any) -> bool:
     if kind is Mapping:
         key, inner = parts or (Any, Any)
         return isinstance(value, Mapping) and all(_fits(k, key) and _fits(v, inner) for k, v in value.items())
+    if kind is tuple and Ellipsis in parts:
+        return isinstance(value, (tuple, list)) and all(_fits(item, parts[0]) for item in value)
     if kind is tuple and parts:
         is_list = isinstance(value, (tuple, list)) and len(value) == len(parts)
         pairs = zip(value, parts, strict=True) if is_list else ()

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from atrous.core.arguments import require_field_types
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -31,9 +33,11 @@ class Chosen:
         """Build from the fields as JSON; unknown ones, of later versions, are ignored.
 
         Raises:
-            ValueError: The temperature is not a positive number, or the threshold no probability.
+            ValueError: A value has another type, the temperature is not positive, or the threshold no probability.
         """
-        chosen = cls(**{name: value[name] for name in cls.__dataclass_fields__ if name in value})
+        known = {name: value[name] for name in cls.__dataclass_fields__ if name in value}
+        require_field_types(cls, known)
+        chosen = cls(**known)
         temperature, threshold = float(chosen.temperature), chosen.threshold
         if not (temperature > 0 and math.isfinite(temperature)):
             raise ValueError(f"temperature {chosen.temperature!r}")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from atrous.core.arguments import require_field_types
 from atrous.core.calibration import Calibration, Foreground
 from atrous.core.words import describe_count
 
@@ -88,9 +89,15 @@ class Protocol:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Protocol:
-        """Build a protocol from `to_json`'s form."""
+        """Build a protocol from `to_json`'s form.
+
+        Raises:
+            ValueError: A value has another type.
+        """
         known = {name: value[name] for name in cls.__dataclass_fields__ if name in value}
-        return cls(**(known | {"scales": tuple(value["scales"])}))
+        known["scales"] = tuple(value.get("scales", cls.scales))
+        require_field_types(cls, known)
+        return cls(**known)
 
     def describe(self) -> str:
         """Say the protocol in a few words, for tables: "output stride 8, scales 0.75 1 1.25, flip"."""

@@ -13,12 +13,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from atrous.core.arguments import require_field_types
 from atrous.core.calibration import Chosen
 from atrous.core.errors import AtrousError, ModelFileError, UsageError
 from atrous.core.files import atomic_path
 from atrous.core.inputs import PHOTO, ImageForm, InputSpec
 from atrous.core.labels import LabelSpace, name_unnamed
 from atrous.core.provenance import collect_versions
+from atrous.core.records import Protocol, Scores
 from atrous.core.seal import SEAL_KEY, draw_seal, require_sealed, seal_files
 from atrous.core.system_errors import describe_reason, raise_shortage
 from atrous.core.words import describe_count
@@ -49,6 +51,11 @@ class ModelCard:
         input_form: How files become images of the network. None: RGB of 8 bits.
         data_terms: Terms of use of the data that it was trained on, and of those of the model that it started from.
         chosen: What was chosen on the validation images besides the weights.
+        num_images: Images that it was trained on; None if not known.
+        scored_data: Name of the data that the score was measured on.
+        num_scored: Images of it; None if not known.
+        class_iou: The IoU of each class in the same measurement, in [0, 1], None for a class that does not occur;
+            empty if not known.
         size_rule: How images are padded, as text.
         score: mIoU on the validation data, or None.
         protocol: How that score was measured.
@@ -73,6 +80,10 @@ class ModelCard:
     input_form: ImageForm | None = None
     data_terms: tuple[str, ...] = ()
     chosen: Chosen = field(default_factory=Chosen)
+    num_images: int | None = None
+    scored_data: str = ""
+    num_scored: int | None = None
+    class_iou: tuple[float | None, ...] = ()
 
     @property
     def form(self) -> ImageForm:
@@ -88,19 +99,21 @@ class ModelCard:
         """Build a card; unknown fields of later versions are ignored.
 
         Raises:
-            ValueError: The normalisation is not a number per band each for mean and std, the form of the images is
-                not one, the terms are not text, or the temperature is not a positive number.
+            ValueError: A value has another type, the normalisation is not a number per band each for mean and std, or
+                the scores of classes are not one each.
         """
         known = {name: value[name] for name in cls.__dataclass_fields__ if name in value}
         if known.get("input_form") is not None:
             known["input_form"] = ImageForm.from_json(known["input_form"])
-        terms = known.get("data_terms", ())
-        if not isinstance(terms, list | tuple) or not all(isinstance(term, str) for term in terms):
-            raise ValueError(f"data_terms: {terms!r}")
-        known["data_terms"] = tuple(terms)
         if "chosen" in known:
             known["chosen"] = Chosen.from_json(known["chosen"])
-        card = cls(**(known | {"label_space": LabelSpace.from_json(value["label_space"])}))
+        known["label_space"] = LabelSpace.from_json(value["label_space"])
+        require_field_types(cls, known)
+        card = cls(**(known | {name: tuple(known.get(name, ())) for name in ("data_terms", "class_iou")}))
+        if card.protocol:
+            Protocol.from_json(card.protocol)
+        if len(card.class_iou) not in (0, card.label_space.num_classes):
+            raise ValueError(f"class_iou: {card.class_iou!r}")
         for name, values in card.normalisation.items():
             if name not in ("mean", "std") or len([float(number) for number in values]) != card.form.channels:
                 raise ValueError(f"normalisation.{name}: {values!r}")
@@ -148,7 +161,10 @@ def load_model(path: Path) -> tuple[Segmenter, ModelCard]:
         network.get_buffer(name).copy_(torch.tensor(values).view(1, -1, 1, 1))
     _load_exactly(network, load_state(path), path)
     if card.output_stride is not None:
-        network.output_stride = card.output_stride
+        try:
+            network.output_stride = card.output_stride
+        except AtrousError as error:
+            raise ModelFileError(f"{path}: {error.message}", error.hint) from error
     return network, card
 
 
@@ -244,6 +260,18 @@ def _describe_saving(path: Path) -> str:
         f"atrous.save(atrous.build(NAME, classes=[...], weights={str(path)!r}), 'model.safetensors'). "
         "They can also start a training, as `weights`."
     )
+
+
+def describe_scores(scores: Scores) -> dict[str, Any]:
+    """Return the fields of a card that tell how the file's weights scored."""
+    return {
+        "score": scores.miou,
+        "protocol": scores.protocol.to_json(),
+        "scored_data": scores.data,
+        "num_scored": len(scores.images),
+        "class_iou": tuple(row.iou for row in scores.classes),
+        "chosen": scores.calibration.chosen if scores.calibration else Chosen(),
+    }
 
 
 def describe_network_card(network: Segmenter, label_space: LabelSpace) -> ModelCard:

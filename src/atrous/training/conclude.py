@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 
 from atrous.config.run_settings import list_settings
-from atrous.core.calibration import Chosen
 from atrous.core.metrics_file import save_metrics
 from atrous.core.provenance import collect_provenance, collect_versions
 from atrous.core.records import Note, Scores, list_notes
 from atrous.core.words import describe_count
 from atrous.data.rare import describe_seen
 from atrous.inference.convolutions import describe_convolutions
-from atrous.networks.model_file import ModelCard, find_input_form, load_model, save_model
+from atrous.networks.model_file import ModelCard, describe_scores, find_input_form, load_model, save_model
 from atrous.training.outlook import describe_outlook
 from atrous.training.prepare import Training
 
@@ -109,14 +108,13 @@ def build_card(training: Training, scores: Scores | None) -> ModelCard:
         label_space=training.splits.train.label_space,
         normalisation={"mean": list(input_spec.mean), "std": list(input_spec.std)},
         size_rule=network.size_rule.describe(),
-        score=scores.miou if scores else None,
-        protocol=scores.protocol.to_json() if scores else None,
         data=training.splits.train.name,
         recipe_sha256=hashlib.sha256(json.dumps(list_settings(training.config)).encode()).hexdigest(),
         versions=collect_versions(),
         input_form=find_input_form(network),
         data_terms=training.terms,
-        chosen=scores.calibration.chosen if scores and scores.calibration else Chosen(),
+        num_images=len(training.splits.train),
+        **({} if scores is None else describe_scores(scores)),
     )
 
 

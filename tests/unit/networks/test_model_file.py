@@ -15,6 +15,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+import atrous
 from atrous.core.calibration import Chosen
 from atrous.core.errors import ModelFileError
 from atrous.core.labels import LabelSpace
@@ -142,7 +143,7 @@ def rewrite(path: Path, metadata: dict[str, str] | None = None, **tensors: torch
     with safe_open(path, framework="pt") as file:
         old = file.metadata()
     state = load_file(path)
-    del old[SEAL_KEY]
+    old.pop(SEAL_KEY, None)
     save_file(state | tensors, path, metadata=old | (metadata or {}))
 
 
@@ -232,7 +233,7 @@ def test_damaged_descriptions_are_refused(card: str, saved: Path) -> None:
     [
         ({"model": {"name": "deeplabv3-lite7"}}, "cannot be built: model.name"),
         ({"model": {"name": "fcn-lite0", "colour": 1}}, "cannot be built: model.colour"),
-        ({"model": []}, "cannot be built"),
+        ({"model": []}, "description is damaged"),
         ({"model": {"name": "fcn-lite0"}}, "does not fit its own description"),
         ({"normalisation": {"mean": [0.5]}}, "description is damaged"),
         ({"normalisation": {"mood": [0.5, 0.5, 0.5]}}, "description is damaged"),
@@ -240,6 +241,8 @@ def test_damaged_descriptions_are_refused(card: str, saved: Path) -> None:
         ({"normalisation": [1]}, "description is damaged"),
         ({"data_terms": 3}, "description is damaged"),
         ({"data_terms": [3]}, "description is damaged"),
+        ({"class_iou": [0.5, 0.5]}, "description is damaged"),
+        ({"protocol": {"scales": [1.0], "precision": 32}}, "description is damaged"),
     ],
 )
 def test_descriptions_that_do_not_hold_together_are_refused(change: dict, message: str, saved: Path) -> None:
@@ -248,6 +251,18 @@ def test_descriptions_that_do_not_hold_together_are_refused(change: dict, messag
     rewrite(saved, {"card": json.dumps(card | change)})
     with pytest.raises(ModelFileError, match=message):
         load_model(saved)
+
+
+@pytest.mark.parametrize("value", [3, "x", True, None, [1], ["a"], {"a": 1}, [[]]], ids=str)
+def test_a_field_of_any_kind_is_refused_or_can_be_used(value: object, saved: Path) -> None:
+    with safe_open(saved, framework="pt") as file:
+        card = json.loads(file.metadata()["card"])
+    for name in ModelCard.__dataclass_fields__:
+        rewrite(saved, {"card": json.dumps(card | {name: value})})
+        with contextlib.suppress(ModelFileError):
+            model = atrous.load(saved, device="cpu")
+            assert repr(model)
+            assert model.validation_options.scales
 
 
 def test_tensors_that_do_not_fit_the_description_are_refused(saved: Path) -> None:

@@ -10,11 +10,14 @@ from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import torch.multiprocessing
 from PIL import Image
 
+import gloo
 from atrous.cli.main import main
 from atrous.data.datasets.shapes import build_shapes
 from atrous.exporting import FORMATS
@@ -61,6 +64,14 @@ def trained_run(shapes_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("runs") / "whole"
     assert main(["train", str(shapes_folder), *RUN_OPTIONS, "--out", str(folder)]) == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each of two processes found that met over gloo, see `gloo.work`."""
+    folder = tmp_path_factory.mktemp("gloo")
+    torch.multiprocessing.spawn(gloo.work, args=(str(folder),), nprocs=gloo.SIZE)
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(gloo.SIZE)]
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from typing import TextIO
 
 import typer
 
-from atrous.core.errors import INTERRUPTED_EXIT_CODE, AtrousError, MachineError, UsageError
+from atrous.core.errors import INTERRUPTED_EXIT_CODE, AtrousError, MachineError, OtherProcessFailed, UsageError
 from atrous.core.interruption import StopRequest, interrupt
 from atrous.core.system_errors import describe_shortage, describe_write_error, is_out_of_memory
 
@@ -69,6 +69,8 @@ def _end(work: Callable[[], object], command: str, *, debug: bool) -> int:
         if debug:
             traceback.print_exception(end)
         known = translate(end, command)
+        if isinstance(known, OtherProcessFailed):
+            return known.exit_code
         _show(known.message, known.hint, *getattr(end, "__notes__", ()))
         return known.exit_code
     return end if isinstance(end, int) else 0

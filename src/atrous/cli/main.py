@@ -51,13 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: The words after `atrous`. Default: those of this process.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    words = list(given)
     debug = _take_debug(words)
     command = next((word for word in words if word in COMMANDS), "")
 
     def work() -> object:
         try:
-            return build_app()(args=words or ["--help"], prog_name="atrous", standalone_mode=False)
+            return build_app()(args=words or ["--help"], prog_name="atrous", standalone_mode=False, obj=given)
         except _CommandInterrupted as error:
             raise error.interruption from None
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 def run(
+    context: typer.Context,
     data: Annotated[
         str | None,
         typer.Argument(
@@ -68,6 +69,9 @@ def run(
     out: Annotated[Path | None, typer.Option("--out", help="Run folder, such as runs/x.")] = None,
     data_root: DataRootOption = None,
     device: DeviceOption = None,
+    processes: Annotated[
+        int | None, typer.Option("--processes", min=1, help="Processes that train together and share each batch.")
+    ] = None,
     workers: Annotated[int | None, typer.Option("--workers", help="Processes that read and augment images.")] = None,
     precision: Annotated[str | None, typer.Option("--precision", help="auto, fp32 or bf16.")] = None,
     logger: Annotated[
@@ -88,6 +92,8 @@ def run(
 
     Example: atrous train --extend runs/photos --epochs 100
     """
+    from atrous.cli.launch import must_launch, run_processes
+
     loaded = _load(
         {
             "data.source": data,
@@ -125,6 +131,8 @@ def run(
         return _print_plan(loaded, as_json=json)
     if preview:
         return _print_preview(loaded, as_json=json)
+    if must_launch(processes):
+        return run_processes(context.obj, processes or 1)
     return _carry_out(loaded, resume=resume, extend=extend, quiet=quiet, as_json=json)
 
 
@@ -170,13 +178,11 @@ def _load(
     from atrous.config.load import load_config
     from atrous.config.stages import list_stages
     from atrous.core.data_source import require_source
-    from atrous.core.machine import require_single_process
     from atrous.core.output_folder import require_place
     from atrous.core.run_folder import RunFolder
     from atrous.runs.folder import find_continued, find_recipe, require_possible
     from atrous.training.names import require_names
 
-    require_single_process()
     folder = options["output.folder"]
     continued = find_continued(resume, extend)
     if (dry_run, preview, probe).count(True) > 1:
@@ -231,8 +237,9 @@ def _print_preview(loaded: LoadedConfig, *, as_json: bool) -> int:
 def _carry_out(loaded: LoadedConfig, *, resume: Path | None, extend: Path | None, quiet: bool, as_json: bool) -> int:
     from atrous import api
     from atrous.cli.console import open_display
+    from atrous.cli.launch import is_first
 
-    with open_display(quiet=quiet) as display:
+    with open_display(quiet=quiet or not is_first()) as display:
         result = api.run_training(
             loaded,
             resume=resume,
@@ -240,6 +247,8 @@ def _carry_out(loaded: LoadedConfig, *, resume: Path | None, extend: Path | None
             progress=display.progress,
             on_message=display.on_message,
         )
+    if not is_first():
+        return INTERRUPTED_EXIT_CODE if result.interrupted else 0
     return print_run(result, as_json=as_json)
 
 

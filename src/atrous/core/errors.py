@@ -8,7 +8,8 @@ AtrousError            70  base class; only the kinds below are raised
 ├── ModelFileError     4   a model file, a checkpoint or a run folder
 ├── MachineError       5   memory, disk space, open files, a device, a missing package
 │   └── MemoryShort    5   a forward pass for which the memory did not suffice
-└── TrainingDiverged   6   a loss or a gradient that is no longer finite
+├── TrainingDiverged   6   a loss or a gradient that is no longer finite
+└── OtherProcessFailed 7   another process of the same command, which reports why
 
 Other exit codes: 0 done; 1 done, but something was skipped; 70 an unexpected error; 130 interrupted by a signal.
 """
@@ -119,3 +120,9 @@ class TrainingDiverged(AtrousError, RuntimeError):  # noqa: N818  a condition, n
     """A training whose loss or gradient is no longer finite."""
 
     exit_code = 6
+
+
+class OtherProcessFailed(AtrousError, RuntimeError):  # noqa: N818  a condition, named as StopIteration is
+    """Another process of the same command failed, and reports why: the command line prints nothing for this one."""
+
+    exit_code = 7

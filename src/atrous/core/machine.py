@@ -12,8 +12,6 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from atrous.core.errors import UsageError
-
 CGROUP = Path("/sys/fs/cgroup")
 """Where Linux lists the limits of groups of processes; the group at the top is the container, if there is one."""
 PROC = Path("/proc")
@@ -24,9 +22,6 @@ SHARED_MEMORY = Path("/dev/shm")
 Kind = Literal["amx", "avx512", "avx2", "other"]
 """Kind of a CPU, by what its fastest kernels use."""
 
-_LAUNCHERS = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
-"""Variables in which torchrun, mpirun and srun tell each process how many of them they started."""
-
 _MEMORY_FILES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
 """Limit and usage of a group, of version 2 and of version 1."""
 
@@ -35,21 +30,6 @@ def count_usable_cores() -> int:
     """Return the number of cores that this process may use: its CPU affinity or its container's quota, at least 1."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([cores, *_list_quotas(CGROUP, PROC)]))
-
-
-def require_single_process() -> None:
-    """Refuse to train where a launcher has started several processes, which would all train the same.
-
-    Raises:
-        UsageError: This process is one of several.
-    """
-    for name in _LAUNCHERS:
-        size = os.environ.get(name, "")
-        if size.isdecimal() and int(size) > 1:
-            raise UsageError(
-                f"a training is a single process, and this is one of {size} ({name})",
-                "Start it once, without torchrun, mpirun or srun.",
-            )
 
 
 @functools.lru_cache(maxsize=1)

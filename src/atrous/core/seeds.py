@@ -12,14 +12,15 @@ MAX_SEED = 2**32 - 1
 _ORDER, _SAMPLE, _RARE = 0, 1, 2
 
 
-def compute_step_seed(seed: int, step: int) -> int:
+def compute_step_seed(seed: int, step: int, rank: int = 0) -> int:
     """Return the seed of PyTorch's generator in one step, as for dropout.
 
     Args:
         seed: Seed of the run, <= MAX_SEED.
         step: Steps done, >= 0.
+        rank: Number of the process, whose images are others than those of the other processes; below 1,000.
     """
-    return seed * 1_000_003 + step
+    return seed * 1_000_003 + step + rank * 2**53
 
 
 def sample_generator(seed: int, place: int) -> np.random.Generator:

@@ -375,6 +375,7 @@ def build_loader(
     input_spec: InputSpec | None = None,
     statistics: MaskStatistics | None = None,
     cache_bytes: int = 0,
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
     """Build the batches of a part of the stream; see `iter_batches`.
 
@@ -388,6 +389,7 @@ def build_loader(
         input_spec: See `build_stream`.
         statistics: See `build_stream`.
         cache_bytes: Memory for decoded images, of all these processes together.
+        part: Which part of each batch, see `iter_batches`.
     """
     from atrous.data.sampling import iter_batches
 
@@ -400,7 +402,7 @@ def build_loader(
         cache_bytes=cache_bytes // max(workers, 1),
     )
     return iter_batches(
-        stream, batch=training.batch_size, start_place=start_place, num_places=num_places, workers=workers
+        stream, batch=training.batch_size, start_place=start_place, num_places=num_places, workers=workers, part=part
     )
 
 

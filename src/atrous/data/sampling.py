@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import signal
 from collections.abc import Iterator, Sequence
@@ -129,7 +130,15 @@ def repeat_images(is_hard: np.ndarray, repeats: int) -> np.ndarray:
     return np.repeat(np.arange(len(is_hard)), np.where(is_hard.any(axis=1), repeats, 1))
 
 
-def iter_batches(stream: Stream, *, batch: int, start_place: int, num_places: int, workers: int) -> Iterator[Batch]:
+def iter_batches(
+    stream: Stream,
+    *,
+    batch: int,
+    start_place: int,
+    num_places: int,
+    workers: int,
+    part: tuple[int, int] = (0, 1),
+) -> Iterator[Batch]:
     """Yield batches of the stream from `start_place` on, equal for every number of workers.
 
     Args:
@@ -138,17 +147,23 @@ def iter_batches(stream: Stream, *, batch: int, start_place: int, num_places: in
         start_place: First place, from 0.
         num_places: Number of places; a multiple of `batch`, so that all batches have one size.
         workers: Processes that read and augment; 0 reads in this one.
+        part: (number, count): of each batch that of `count` equal parts with this number. Default: the whole batch.
     Raises:
-        UsageError: `num_places` is not a multiple of `batch`.
+        UsageError: `num_places` is not a multiple of `batch`, or `batch` of the parts.
         DataError: A file cannot be read, or labels are out of range.
         MachineError: A worker process cannot be started, cannot pass on what it read, or ended unexpectedly.
     """
     if num_places % batch:
         raise UsageError(f"{describe_count(num_places, 'place')} cannot be cut into batches of {batch}")
+    number, count = part
+    if batch % count:
+        raise UsageError(f"a batch of {describe_count(batch, 'image')} cannot be cut into {count} equal parts")
+    own = batch // count
+    starts = range(start_place + number * own, start_place + num_places, batch)
     loader: DataLoader[Sample] = DataLoader(
         _PlaceDataset(stream),
-        batch_size=batch,
-        sampler=range(start_place, start_place + num_places),
+        batch_size=own,
+        sampler=itertools.chain.from_iterable(range(start, start + own) for start in starts),
         num_workers=workers,
         collate_fn=_collate_and_share if workers else _collate,
         worker_init_fn=_start_worker,

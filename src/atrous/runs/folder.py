@@ -12,7 +12,6 @@ from atrous.core.data_source import FOLDER, PYTHON_SOURCE, resolve_source
 from atrous.core.errors import UsageError
 from atrous.core.files import remove_temporaries
 from atrous.core.findings import shorten_list
-from atrous.core.machine import require_single_process
 from atrous.core.output_folder import hold_folder, hold_numbered_folder, open_folder
 from atrous.core.run_folder import RunFolder
 
@@ -25,11 +24,10 @@ def hold_run(config: Config, resume: Path | None = None) -> Iterator[RunFolder]:
         config: All settings.
         resume: The folder of a run to continue.
     Raises:
-        UsageError: Several processes were started together, or another one writes there; or the folder of a new run
-            holds another run, or there cannot be such a folder.
+        UsageError: Another process writes there; or the folder of a new run holds another run, or there cannot be such
+            a folder.
         MachineError: There is no permission to write there, or no space.
     """
-    require_single_process()
     if resume is not None:
         run = RunFolder(resume)
         require_run(run)

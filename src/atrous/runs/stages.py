@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from atrous.config.load import LoadedConfig
 from atrous.config.run_settings import list_settings, make_absolute, save_run_config
@@ -29,6 +30,9 @@ from atrous.reports.html import describe_run, write_report
 from atrous.runs.continuation import find_given_length, find_moved_data, settle_settings
 from atrous.runs.folder import describe_resume, find_continued, hold_run
 from atrous.runs.kept_images import find_images, save_images
+
+if TYPE_CHECKING:
+    from atrous.training.world import World
 
 
 @dataclass(frozen=True, repr=False)
@@ -115,25 +119,48 @@ def run_training(
         DataError: The data cannot be used for training, or have changed since the run began.
         ConfigError: The settings of a stage are impossible; all stages are checked before the first one starts.
     """
+    from atrous.training.world import open_world
+
     started, continued = time.monotonic(), find_continued(resume, extend)
-    collector = NoteCollector(on_message)
     config = make_absolute(loaded.config)
-    with hold_run(config, continued) as run, note_on_stop(lambda error: _describe_pause(error, run, config, continued)):
-        if config.output.folder is None and continued is None:
-            send_message(collector, f"run folder: {run.path}")
-        if continued is not None:
-            config = settle_settings(
-                find_moved_data(config), run, find_given_length(loaded) if extend is not None else None
+    with open_world() as world, ExitStack() as stack:
+        collector = NoteCollector(on_message if world.is_writer else None)
+        if world.is_writer:
+            held = stack.enter_context(hold_run(config, continued))
+            stack.enter_context(note_on_stop(lambda error: _describe_pause(error, held, config, continued)))
+            if config.output.folder is None and continued is None:
+                send_message(collector, f"run folder: {held.path}")
+            length = find_given_length(loaded) if extend is not None else None
+            prepared = _prepare(
+                replace(loaded, config=config), held, splits, continued, length, progress, collector, world.size
             )
-        is_resumed = continued is not None and run.has_begun
-        if continued is not None and not is_resumed:
-            send_message(collector, f"{run.path} has no checkpoint yet: it starts from its beginning")
-        stages, config = prepare_stages(
-            replace(loaded, config=config), run, splits, progress, collector, is_resumed=is_resumed
-        )
-        sitting = _Sitting(run, config, tuple(stages), is_resumed, progress, collector)
+        # The other processes look at no data: they get what this one found.
+        run, config, stages, is_resumed = world.share(lambda: prepared)
+        sitting = _Sitting(world, run, config, stages, is_resumed, progress if world.is_writer else None, collector)
         scores, interrupted = _run_stages(sitting, started)
     return Run(run.path, scores, interrupted, tuple(collector.notes))
+
+
+def _prepare(
+    loaded: LoadedConfig,
+    run: RunFolder,
+    splits: Splits | None,
+    continued: Path | None,
+    length: Mapping[str, float] | None,
+    progress: ProgressCallback | None,
+    on_message: MessageCallback,
+    processes: int,
+) -> tuple[RunFolder, Config, tuple[Stage, ...], bool]:
+    """Return a run that begins or continues: its folder, its settings, its stages, and whether it is resumed."""
+    config, is_resumed = loaded.config, continued is not None and run.has_begun
+    if continued is not None:
+        config = settle_settings(find_moved_data(config), run, length)
+        if not is_resumed:
+            send_message(on_message, f"{run.path} has no checkpoint yet: it starts from its beginning")
+    stages, config = prepare_stages(
+        replace(loaded, config=config), run, splits, progress, on_message, is_resumed=is_resumed, processes=processes
+    )
+    return run, config, tuple(stages), is_resumed
 
 
 @dataclass(frozen=True)
@@ -141,6 +168,7 @@ class _Sitting:
     """What the stages of a run have in common, from its start or its continuation to its end.
 
     Args:
+        world: The processes that train.
         run: The run's own folder.
         config: The settings of the run as a whole.
         stages: All stages.
@@ -149,6 +177,7 @@ class _Sitting:
         on_message: Receives messages about automatic choices and findings.
     """
 
+    world: World
     run: RunFolder
     config: Config
     stages: tuple[Stage, ...]
@@ -190,6 +219,7 @@ def prepare_stages(
     on_message: MessageCallback,
     *,
     is_resumed: bool = False,
+    processes: int = 1,
 ) -> tuple[list[Stage], Config]:
     """Check the settings of every stage, then find and check its data.
 
@@ -200,12 +230,13 @@ def prepare_stages(
         progress: Receives the progress.
         on_message: Receives messages about automatic choices and findings.
         is_resumed: Whether the run has its images already.
+        processes: How many train together.
     Returns: The stages, and the settings of the run with the crops that were chosen.
     Raises:
         ConfigError: The settings of a stage are impossible.
         DataError: The data cannot be used for training.
     """
-    from atrous.training.batch import settle_batch
+    from atrous.training.batch import require_parts, settle_batch
     from atrous.training.crop import settle_crop
     from atrous.training.feasibility import require_feasible, require_trainable
 
@@ -216,6 +247,7 @@ def prepare_stages(
         )
     configs = list_stages(config)
     for stage_config in configs:
+        require_parts(stage_config, processes)
         require_feasible(stage_config, is_resumed=is_resumed)
     given_crops = list_given_crops(loaded)
     stages: list[Stage] = []
@@ -240,7 +272,7 @@ def prepare_stages(
         if not is_resumed:
             num_classes, longest = stage.splits.train.label_space.num_classes, stage.statistics.longest_side_px
             settled, remark = settle_crop(stage_config, num_classes, longest, is_given=given_crops[number - 1])
-            settled, other = settle_batch(settled, stage.splits.train)
+            settled, other = settle_batch(settled, stage.splits.train, processes)
             stage = replace(stage, config=settled)
             for said in (None if remark is None else remark.to_note(), other):
                 if said is not None and said not in stage.notes:
@@ -330,12 +362,11 @@ def _run_stage(stage: Stage, sitting: _Sitting, started: float, *, has_begun: bo
     from atrous.training.loop import run_steps
     from atrous.training.prepare import prepare_training
     from atrous.training.torch_state import restored_torch_state
-    from atrous.training.world import World
 
-    world, config = World.alone(), stage.config
+    world, config = sitting.world, stage.config
     checkpoint = load_checkpoint(stage.run.checkpoint) if has_begun else None
     with (
-        open_folder(stage.run.path),
+        open_folder(stage.run.path) if world.is_writer else nullcontext(),
         restored_torch_state(deterministic=config.training.deterministic),
         Journal(
             stage.run,
@@ -355,8 +386,8 @@ def _run_stage(stage: Stage, sitting: _Sitting, started: float, *, has_begun: bo
             started=started,
             checkpoint=checkpoint,
         )
-        with _keeping_record(stage, sitting):  # before the trackers: a run that is killed from here on can be resumed
-            if world.is_writer:
+        if world.is_writer:
+            with _keeping_record(stage, sitting):  # before the trackers: killed from here on, a run can be resumed
                 journal.trackers.open(
                     config.output.logger,
                     stage.run,
@@ -370,7 +401,9 @@ def _run_stage(stage: Stage, sitting: _Sitting, started: float, *, has_begun: bo
             interrupted = not training.is_done
             conclude_training(training, interrupted=interrupted)
             journal.trackers.close("aborted" if interrupted else "success")
-            write_report(stage.run.path)
+            if world.is_writer:
+                write_report(stage.run.path)
+            world.share(lambda: None)  # the next stage reads what this one has written
     # A stage that was asked to stop in its last step has finished, and yet the run is interrupted.
     return training.state.best_scores, interrupted or (was_stopped and stage.run != sitting.run)
 

@@ -81,7 +81,7 @@ def count(
     Args:
         labeller: What labels, and how.
         dataset: Images with masks, whose classes are the labeller's.
-        indices: Numbers of the images. Default: all.
+        indices: Numbers of the images, none in a process whose share is empty. Default: all.
         detailed: Whether to count more than the confusion matrix.
         temperatures: Those of the confidences that are counted. Default: 1, and the labeller's.
         progress: Receives the progress.
@@ -92,7 +92,7 @@ def count(
     require_same_classes(labeller.label_space, dataset.label_space)
     dataset = read_as(dataset, labeller.form)
     chosen = range(len(dataset)) if indices is None else indices
-    if len(chosen) == 0:
+    if len(dataset) == 0:
         raise DataError(f"{dataset.name} has no images to score")
     num_classes = labeller.label_space.num_classes
     found = Counts(ConfusionMatrix(num_classes), ConfusionMatrix(num_classes) if labeller.crf else None)

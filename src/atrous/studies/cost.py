@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from atrous.config.schema import Config
 from atrous.networks.build import build_network
 from atrous.networks.segmenter import Segmenter
-from atrous.training.prepare import build_fabric
+from atrous.training.fabric import build_fabric
 
 TIMED_IMAGES = 4
 """Enough for the batch norm of image-level features, which sees one value per image and channel."""

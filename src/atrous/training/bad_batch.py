@@ -19,9 +19,10 @@ from atrous.networks.layers.lean import set_lean
 from atrous.networks.model_file import load_model, save_model
 from atrous.training.checkpoint import explain_damage
 from atrous.training.conclude import build_card
+from atrous.training.fabric import build_fabric
 from atrous.training.norm import freeze_norms
 from atrous.training.optimizers import build_optimizer
-from atrous.training.prepare import Training, build_fabric, build_task
+from atrous.training.prepare import Training, build_task
 from atrous.training.step import Step
 from atrous.training.world import World
 
@@ -86,7 +87,11 @@ def replay_bad_batch(folder: str | Path) -> float:
         freeze_norms(network)
     network.to(memory_format=torch.channels_last)
     set_lean(network, training.lean == "auto")
-    fabric, task = build_fabric(config), build_task(training, network, card.label_space.names, None, lambda text: None)
+    world = World.alone()
+    fabric, task = (
+        build_fabric(config, world),
+        build_task(training, network, card.label_space.names, None, lambda text: None),
+    )
     optimizer = build_optimizer(network, training, config.model.weights)
     step = Step(training, World.alone(), fabric, network, *fabric.setup(task, optimizer))
     with torch.random.fork_rng():

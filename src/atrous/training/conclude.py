@@ -33,8 +33,7 @@ def conclude_training(training: Training, *, interrupted: bool) -> dict[str, Any
     if state.best_scores is None:
         _save(training, build_card(training, None))
     else:
-        world = training.world
-        best = world.broadcast(load_model(run.model)[0].state_dict() if world.is_writer else None)
+        best = training.world.share(lambda: load_model(run.model)[0].state_dict())
         training.averaged.network.load_state_dict(best)
     if state.seen:
         names = training.splits.train.label_space.names

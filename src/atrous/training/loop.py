@@ -18,7 +18,7 @@ from atrous.data.sampling import Batch
 from atrous.inference.convolutions import describe_convolutions
 from atrous.networks.model_file import save_model
 from atrous.training.bad_batch import save_bad_batch
-from atrous.training.checkpoint import Checkpoint, TrainState, save_checkpoint
+from atrous.training.checkpoint import Checkpoint, save_checkpoint
 from atrous.training.conclude import build_card
 from atrous.training.diagnosis import MISSED_VALIDATIONS, count_missed, diagnose_class
 from atrous.training.optimizers import set_lr_factor
@@ -62,7 +62,7 @@ def run_steps(training: Training) -> bool:
             state.step += 1
             state.losses += (loss,)
             if training.counts_classes:
-                _count_classes(state, batches, training.splits.train.label_space.num_classes)
+                _count_classes(training, batches)
             wait.add(waited_s, time.monotonic() - begun)
             if wait.steps == reported:
                 training.journal.log(wait.describe())
@@ -70,12 +70,13 @@ def run_steps(training: Training) -> bool:
             is_due = state.step in plan.validation_steps
             if is_due:
                 _validate(training)
-            if is_due or stop.requested or time.monotonic() - saved > CHECKPOINT_S:
+            is_stopped = training.world.any(stop.requested)
+            if is_due or is_stopped or time.monotonic() - saved > CHECKPOINT_S:
                 _save(training)
                 saved = time.monotonic()
-            if stop.requested or training.is_done:
+            if is_stopped or training.is_done:
                 break
-        return stop.requested
+        return training.world.any(stop.requested)
 
 
 def _take_step(training: Training, batches: Sequence[Batch]) -> float:
@@ -91,12 +92,14 @@ def _take_step(training: Training, batches: Sequence[Batch]) -> float:
         raise
 
 
-def _count_classes(state: TrainState, batches: Sequence[Batch], num_classes: int) -> None:
+def _count_classes(training: Training, batches: Sequence[Batch]) -> None:
     """Add the pixels of each class in the crops of a step to those seen before."""
-    seen = torch.tensor(state.seen or [0] * num_classes)
+    num_classes = training.splits.train.label_space.num_classes
+    own = torch.zeros(num_classes, dtype=torch.int64)
     for batch in batches:
-        seen += torch.bincount(batch.labels[batch.labels < num_classes], minlength=num_classes)
-    state.seen = tuple(seen.tolist())
+        own += torch.bincount(batch.labels[batch.labels < num_classes], minlength=num_classes)
+    before = training.state.seen or (0,) * num_classes
+    training.state.seen = tuple((torch.tensor(before) + training.world.reduce(own)).tolist())
 
 
 def iter_steps(training: Training) -> Generator[tuple[list[Batch], float], None, None]:
@@ -113,13 +116,15 @@ def iter_steps(training: Training) -> Generator[tuple[list[Batch], float], None,
         input_spec=training.network.input_spec,
         statistics=training.statistics,
         cache_bytes=training.cache_bytes,
+        part=(training.world.rank, training.world.size),
     )
     for step in range(start, total):
         begun = time.monotonic()
         batches = [next(loader) for _ in range(settings.accumulate)]
         waited_s = time.monotonic() - begun
         set_lr_factor(training.step.optimizer, compute_planned(step, training.plan, settings))
-        torch.manual_seed(compute_step_seed(settings.seed, step))  # dropout too is a function of (seed, step)
+        # Dropout too is a function of (seed, step), and another one in each process.
+        torch.manual_seed(compute_step_seed(settings.seed, step, training.world.rank))
         yield batches, waited_s
 
 

@@ -28,7 +28,7 @@ MOST_CHOSEN = 16
 """Largest batch that is chosen: the paper's."""
 
 
-def require_memory(network: Segmenter, training: TrainingConfig, fabric: Fabric) -> None:
+def require_memory(network: Segmenter, training: TrainingConfig, fabric: Fabric, processes: int = 1) -> None:
     """Refuse a crop and a batch whose step needs more than all the memory of the device.
 
     What is counted is what a step cannot do without, so that nothing is refused that fits: the feature maps that are
@@ -38,15 +38,16 @@ def require_memory(network: Segmenter, training: TrainingConfig, fabric: Fabric)
         network: The network that learns; it stays as it is.
         training: Crop and batch.
         fabric: Device and precision.
+        processes: How many share a batch, each on a device of its own or with a part of the same memory.
     Raises:
         MachineError: It does not fit; the message names what would.
     """
     fixed, count_bytes = _measure_step(network, training, fabric)
     available = compute_device_bytes(fabric.device)
-    needed = fixed + training.batch_size * count_bytes(training.crop)
+    needed = fixed + training.batch_size // processes * count_bytes(training.crop)
     if needed <= available:
         return
-    batch = int((available - fixed) / count_bytes(training.crop))
+    batch = int((available - fixed) / count_bytes(training.crop)) * processes
     crop = next((n for n in range(training.crop, 0, -32) if fixed + count_bytes(n) <= available), 1)
     raise MachineError(
         f"training.crop {training.crop} with training.batch {training.batch} takes more than {needed / 2**30:,.0f} GiB "

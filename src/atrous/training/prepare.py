@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,10 +27,9 @@ from atrous.data.samples import find_form, find_window, read_sample
 from atrous.data.sampling import Batch
 from atrous.data.statistics import MaskStatistics, compute_class_weights
 from atrous.inference.convolutions import ConvolutionWays, describe_convolutions, list_convolutions
-from atrous.inference.precision import computes_bf16, describe_slow_precision
+from atrous.inference.precision import describe_slow_precision
 from atrous.losses.build import build_loss
 from atrous.networks.contracts import AtrousPlan, count_cells
-from atrous.networks.device import find_device
 from atrous.networks.layers.lean import set_lean
 from atrous.networks.segmenter import Segmenter
 from atrous.networks.weights import start_weights
@@ -40,6 +37,7 @@ from atrous.training.checkpoint import Checkpoint, TrainState, explain_damage
 from atrous.training.compilation import compile_cells
 from atrous.training.crop import build_trainable, describe_taps
 from atrous.training.ema import AveragedNetwork
+from atrous.training.fabric import build_fabric, choose_precision
 from atrous.training.journal import Journal
 from atrous.training.memory import require_memory
 from atrous.training.norm import describe_few_values, freeze_norms, set_norm_momentum, start_training
@@ -169,23 +167,26 @@ def prepare_training(
             "Restore the data that the run began with, or start a new run.",
         )
     one_pass = list_pass(training, space, statistics)
-    fabric = build_fabric(config)
+    fabric = build_fabric(config, world)
     torch.manual_seed(training.seed)
-    spec = _measure_input(splits, training.seed, journal)
-    network = _build_network(config, space.num_classes, spec, fabric, journal, with_weights=checkpoint is None)
+    spec = world.share(lambda: _measure_input(splits, training.seed, journal))
+    with_weights = checkpoint is None and world.is_writer  # which alone downloads them
+    network = _build_network(config, space.num_classes, spec, fabric, journal, with_weights=with_weights)
+    network.load_state_dict(world.share(network.state_dict))
     if terms := list_terms(config, journal.run):
         journal.log(Note("data-terms", f"terms of use of the data, which the model keeps: {'; '.join(terms)}"))
     averaged = AveragedNetwork(network, training.ema_decay)
     validator = Validator(
-        averaged.network, splits.val, config.evaluation, device=str(fabric.device), on_message=journal.log
+        averaged.network, splits.val, config.evaluation, device=str(fabric.device), world=world, on_message=journal.log
     )
-    journal.log(validator.describe_memory())
+    if world.is_writer:
+        journal.log(validator.describe_memory())
     journal.log(f"optimizer: {describe_rates(training, config.model.weights)}")
     task = build_task(training, network, space.names, statistics, journal.log)
     optimizer = build_optimizer(network, training, config.model.weights)
     step = Step(training, world, fabric, network, *fabric.setup(task, optimizer))
     start_training(network, frozen_norms=training.norm == "frozen")
-    require_memory(network, training, fabric)
+    require_memory(network, training, fabric, world.size)
     convolutions = _list_convolutions(config, network, fabric, journal, checkpoint)
     state, plan = _read_state(journal, checkpoint)
     if plan is None or len(training.extended) > len(plan.extended):  # before the weights: it may time steps
@@ -196,9 +197,9 @@ def prepare_training(
         journal.log(note)
     if rare_crops := plan_rare_crops(training.rare_crops, statistics):
         journal.log(Note("rare-crops", rare_crops.describe(space.names)))
-    batch_bytes = count_batch_bytes(training, find_form(splits.train))
-    workers = choose_workers(config.output.workers, fabric.device, batch_bytes, journal.log)
-    cache_bytes = _choose_cache_bytes(config.output.cache_mib, splits, statistics, workers, journal.log)
+    batch_bytes = count_batch_bytes(training, find_form(splits.train)) // world.size
+    workers = choose_workers(config.output.workers, fabric.device, batch_bytes, journal.log, world.local_size)
+    cache_bytes = _choose_cache_bytes(config, splits, statistics, workers, world, journal.log)
     return Training(
         config,
         settings,
@@ -292,7 +293,7 @@ def _list_convolutions(
     config: Config, network: Segmenter, fabric: Fabric, journal: Journal, checkpoint: Checkpoint | None
 ) -> tuple[ConvolutionWays, ...]:
     """Return how the convolutions of a step are computed here, and report it, also if the run began otherwise."""
-    size, precision = (config.training.crop, config.training.crop), _choose_precision(config, fabric.device)
+    size, precision = (config.training.crop, config.training.crop), choose_precision(config, fabric.device)
     found = list_convolutions(network, size, precision=precision, device=fabric.device, is_training=True)
     described = describe_convolutions(found)
     journal.log(described)
@@ -318,8 +319,9 @@ def _plan(
     def measure() -> Timing:
         journal.show("timing a few steps", 0, None)
         timed = WARM_UP_STEPS + TIMED_STEPS
-        batches = list(_read_first_steps(splits, training, one_pass, timed, averaged.network.input_spec))
-        timing = measure_timing(step, averaged, validator, batches)
+        batches = list(_read_first_steps(splits, step, one_pass, timed, averaged.network.input_spec))
+        own = measure_timing(step, averaged, validator, batches)
+        timing = step.world.share(lambda: own)  # the steps fit the time of one process: all have to plan the same
         journal.log(f"timed: {timing.step_s:.2f} s per step, {timing.validation_s:.0f} s per validation")
         return timing
 
@@ -329,8 +331,8 @@ def _plan(
         max_minutes=training.max_minutes,
         validations=training.validations,
         num_train=len(one_pass),
-        samples_per_step=training.batch_size * training.accumulate * step.world.size,
-        elapsed_s=lambda: time.monotonic() - started,
+        samples_per_step=training.batch_size * training.accumulate,
+        elapsed_s=lambda: step.world.share(lambda: time.monotonic() - started),
         measure=measure,
         extended=training.extended,
         begun=begun,
@@ -358,64 +360,44 @@ def _plan(
 
 
 def _read_first_steps(
-    splits: Splits, training: TrainingConfig, one_pass: np.ndarray, steps: int, input_spec: InputSpec
+    splits: Splits, step: Step, one_pass: np.ndarray, steps: int, input_spec: InputSpec
 ) -> Iterator[list[Batch]]:
+    training = step.settings
     num_places = steps * training.batch_size * training.accumulate
     loader = build_loader(
-        splits.train, training, one_pass, start_place=0, num_places=num_places, workers=0, input_spec=input_spec
+        splits.train,
+        training,
+        one_pass,
+        start_place=0,
+        num_places=num_places,
+        workers=0,
+        input_spec=input_spec,
+        part=(step.world.rank, step.world.size),
     )
     for _ in range(steps):
         yield [next(loader) for _ in range(training.accumulate)]
 
 
-def build_fabric(config: Config) -> Fabric:
-    """Build Lightning's Fabric for the device and the precision of the run.
-
-    Raises:
-        MachineError: The device is missing.
-    """
-    device = find_device(config.output.device)
-    precision = _choose_precision(config, device)
-    with _quiet_lightning():
-        return Fabric(
-            accelerator=device.type,
-            devices=1 if device.index is None else [device.index],
-            precision="bf16-mixed" if precision == "bf16" else "32-true",
-        )
-
-
-def _choose_precision(config: Config, device: torch.device) -> str:
-    precision = config.training.precision
-    if precision == "auto":
-        return "bf16" if computes_bf16(device.type) else "fp32"
-    return precision
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Silence Lightning's remark about the precision, which the journal reports."""
-    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
 def _choose_cache_bytes(
-    cache_mib: int | None, splits: Splits, statistics: MaskStatistics, workers: int, on_message: MessageCallback
+    config: Config,
+    splits: Splits,
+    statistics: MaskStatistics,
+    workers: int,
+    world: World,
+    on_message: MessageCallback,
 ) -> int:
-    """Choose the memory for decoded training images, and report it.
+    """Choose the memory for decoded training images in this process, and report it.
 
     Args:
-        cache_mib: The memory in MiB that was asked for, or None.
+        config: All settings, which may give the memory.
         splits: The data. Samples of the user's own code are not kept: it may change them, or keep them itself.
         statistics: Pixels of the training images.
         workers: Processes that read images, each of which keeps its own.
+        world: The processes that train together, each of which reads all images in the course of time.
         on_message: Receives the message.
     """
-    budget = compute_cache_bytes() if cache_mib is None else cache_mib * 2**20
+    given = config.output.cache_mib
+    budget = compute_cache_bytes() // world.local_size if given is None else given * 2**20
     if not budget or not splits.is_repeatable or splits.train.image_path(0) is None:
         return 0
     if all(find_window(splits.train, index) for index in range(len(splits.train))):

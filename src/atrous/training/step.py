@@ -13,6 +13,7 @@ from lightning.fabric import Fabric
 from atrous.config.schema import TrainingConfig
 from atrous.core.errors import TrainingDiverged
 from atrous.data.sampling import Batch
+from atrous.networks.layers.synchronised import synchronising
 from atrous.networks.segmenter import Segmenter
 from atrous.training.norm import start_training
 from atrous.training.task import TrainingTask
@@ -56,11 +57,14 @@ class Step:
         moved = [self.fabric.to_device((batch.images, batch.labels)) for batch in batches]
         weight = self.world.reduce(torch.stack([self.task.count_weight(labels) for _, labels in moved]).sum())
         loss = 0.0
-        for images, labels in moved:
-            share = self.task(images.contiguous(memory_format=torch.channels_last), labels, weight)
-            # Gradients are averaged over processes, and shares of one loss have to be added up.
-            with BACKWARD:
-                self.fabric.backward(share * self.world.size)
+        for number_of_pass, (images, labels) in enumerate(moved, start=1):
+            is_last = number_of_pass == len(moved)
+            with self.fabric.no_backward_sync(self.task, enabled=not is_last):  # type: ignore[arg-type]  # it is wrapped
+                with synchronising():
+                    share = self.task(images.contiguous(memory_format=torch.channels_last), labels, weight)
+                # Gradients are averaged over processes, and shares of one loss have to be added up.
+                with BACKWARD:
+                    self.fabric.backward(share * self.world.size)
             loss += share.item()
         loss = self.world.reduce(torch.tensor(loss, dtype=torch.float64)).item()
         parameters = [p for p in self.network.parameters() if p.grad is not None]

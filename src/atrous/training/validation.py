@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from atrous.config.schema import EvaluationConfig
 from atrous.core.errors import OutputError, TrainingDiverged
 from atrous.core.labels import IGNORE_INDEX, LabelSpace
-from atrous.core.records import MessageCallback, Note, ProgressCallback, Scores
+from atrous.core.records import MessageCallback, Note, Progress, ProgressCallback, Scores
 from atrous.core.run_folder import RunFolder
 from atrous.data.contracts import SegmentationDataset
 from atrous.data.samples import find_window, read_sample
@@ -28,8 +29,9 @@ from atrous.inference.precision import computes_bf16
 from atrous.metrics.calibration import TEMPERATURES
 from atrous.networks.segmenter import Segmenter
 from atrous.scoring.calibration import choose_on
-from atrous.scoring.count import count
-from atrous.scoring.summarise import score, select_examples, summarise
+from atrous.scoring.count import Counts, count
+from atrous.scoring.summarise import select_examples, summarise
+from atrous.training.world import World
 
 EXAMPLE_SIDE_PX = 480
 """Longer side of the images in the report and in trackers."""
@@ -44,6 +46,7 @@ class Validator:
         dataset: The validation data.
         evaluation: How images become labels, and what computes them; precision auto is fp32.
         device: Where the network lies.
+        world: The processes that share out the images.
         on_message: Receives messages about automatic choices and findings.
     """
 
@@ -54,9 +57,11 @@ class Validator:
         evaluation: EvaluationConfig,
         *,
         device: str,
+        world: World,
         on_message: MessageCallback,
     ) -> None:
         self.network = network
+        self._world = world
         self.dataset = dataset
         self._evaluation = evaluation
         self._engine = Engine(network, device=device, backend=evaluation.backend)
@@ -73,7 +78,7 @@ class Validator:
             TrainingDiverged: Its output is not finite.
         """
         with _naming_validation():
-            return score(self.labeller, self.dataset, detailed=False, progress=progress)
+            return self._score(self.labeller, progress)
 
     def conclude(self, progress: ProgressCallback | None = None) -> Scores:
         """Score the network as it will be used, and choose the temperature of its confidences on these images.
@@ -82,9 +87,16 @@ class Validator:
             TrainingDiverged: Its output is not finite.
         """
         with _naming_validation():
-            counts = count(self.labeller, self.dataset, temperatures=TEMPERATURES, progress=progress)
+            counts = count_together(
+                self._world, self.labeller, self.dataset, temperatures=TEMPERATURES, progress=progress
+            )
         name = self.dataset.name
         return summarise(counts, self.labeller, data=name, chosen=choose_on(counts, name))
+
+    def _score(self, labeller: Labeller, progress: ProgressCallback | None = None) -> Scores:
+        """Score every image once, each in one of the processes; all of them get the scores."""
+        counts = count_together(self._world, labeller, self.dataset, detailed=False, progress=progress)
+        return summarise(counts, labeller, data=self.dataset.name)
 
     def compare_pooling(self, scores: Scores) -> tuple[Note, ...]:
         """Say what the score is with the whole image's image-level features, where windows of it were averaged.
@@ -118,7 +130,7 @@ class Validator:
         has_bf16 = "bf16" in self._engine.precisions and computes_bf16(self._engine.device.type)
         if scores.protocol.precision != "fp32" or self._evaluation.precision != "auto" or not has_bf16:
             return None
-        return score(self._build_labeller("bf16"), self.dataset, detailed=False).miou
+        return self._score(self._build_labeller("bf16")).miou
 
     def describe_memory(self) -> str:
         """Describe how the largest validation image will be labelled, before the first step.
@@ -204,6 +216,41 @@ def _naming_validation() -> Iterator[None]:
     except OutputError as error:
         hint = "Lower `lr` or training.clip_norm, or train with `precision=fp32`."
         raise TrainingDiverged(f"validation: {error.message}", hint) from error
+
+
+def count_together(
+    world: World,
+    labeller: Labeller,
+    dataset: SegmentationDataset,
+    *,
+    detailed: bool = True,
+    temperatures: Sequence[float] | None = None,
+    progress: ProgressCallback | None = None,
+) -> Counts:
+    """Count every image of a data set once, each in one of several processes; all of them get the counts of all.
+
+    Args:
+        world: The processes; the share of one may be empty.
+        labeller: What labels, and how.
+        dataset: Images with masks, whose classes are the labeller's.
+        detailed: See `count`.
+        temperatures: See `count`.
+        progress: Receives the progress of this process, in images of all.
+    Raises:
+        DataError: See `count`.
+        OutputError: See `count`.
+    """
+
+    def show(at: Progress) -> None:
+        if progress is not None:
+            progress(replace(at, done=min(at.done * world.size, len(dataset)), total=len(dataset)))
+
+    own = range(world.rank, len(dataset), world.size)
+    counts = count(labeller, dataset, own, detailed=detailed, temperatures=temperatures, progress=show)
+    parts: list[Counts] = world.gather(counts)
+    for other in parts[1:]:
+        parts[0].merge(other)
+    return parts[0]
 
 
 def _overlay(image: np.ndarray, labels: np.ndarray, space: LabelSpace) -> np.ndarray:

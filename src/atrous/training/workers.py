@@ -17,7 +17,9 @@ BATCHES_AHEAD = 2
 LABEL_BYTES = 2
 
 
-def choose_workers(workers: int | None, device: torch.device, batch_bytes: int, on_message: MessageCallback) -> int:
+def choose_workers(
+    workers: int | None, device: torch.device, batch_bytes: int, on_message: MessageCallback, trainings: int = 1
+) -> int:
     """Choose the number of processes that read images: none on a CPU, whose cores the training needs itself.
 
     Args:
@@ -25,14 +27,16 @@ def choose_workers(workers: int | None, device: torch.device, batch_bytes: int, 
         device: Device of the training.
         batch_bytes: Shared memory of a batch, see `count_batch_bytes`.
         on_message: Receives a note if there is memory for fewer processes than there would be.
+        trainings: Processes that train on this machine, each with readers of its own.
     Raises:
         MachineError: There is too little shared memory for the batches of so many processes.
     """
     if workers is None:
-        wanted = 0 if device.type == "cpu" else min(count_usable_cores(), MAX_WORKERS)
+        wanted = 0 if device.type == "cpu" else min(count_usable_cores() // trainings, MAX_WORKERS)
     else:
         wanted = workers
-    free = find_shared_bytes()
+    shared = find_shared_bytes()
+    free = None if shared is None else shared // trainings
     if not wanted or free is None or _count_bytes(wanted, batch_bytes) <= free:
         return wanted
     fitting = max((free // batch_bytes - 1) // BATCHES_AHEAD, 0)

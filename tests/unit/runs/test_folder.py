@@ -13,7 +13,6 @@ import atrous
 from atrous.cli.main import main
 from atrous.config.schema import DataConfig
 from atrous.core.errors import MachineError, ModelFileError, UsageError
-from atrous.core.machine import require_single_process
 from atrous.core.output_folder import hold_folder
 from atrous.core.run_folder import RunFolder
 from atrous.data.build import build_splits
@@ -283,18 +282,6 @@ def test_a_place_where_nothing_can_be_written_is_two_lines_in_every_command(
     assert "file" in " ".join(lines) or "cannot be made" in " ".join(lines)
     assert len(lines) == 2 or words[0] == "train"
     assert list_contents(tmp_path) == {"file": b"kept"}
-
-
-@pytest.mark.parametrize("name", ["WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"])
-def test_one_of_several_processes_does_not_train(tmp_path, monkeypatch, capsys, name):
-    monkeypatch.setenv(name, "2")
-    assert main(["train", "shapes", "--out", str(tmp_path / "run")]) == 2
-    assert "one of 2" in capsys.readouterr().err
-    with pytest.raises(UsageError, match="one of 2"):
-        train(tmp_path / "run")
-    assert not os.listdir(tmp_path)
-    monkeypatch.setenv(name, "1")
-    require_single_process()
 
 
 def test_what_cannot_be_continued_is_said_with_the_way_on(tmp_path, trained_run):

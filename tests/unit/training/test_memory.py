@@ -9,9 +9,9 @@ from atrous.core.errors import MachineError
 from atrous.networks.build import build_network_from
 from atrous.networks.layers.lean import set_lean
 from atrous.training import memory
+from atrous.training.fabric import build_fabric
 from atrous.training.memory import PROBE_SIDES_PX, measure_kept_bytes, require_memory
 from atrous.training.norm import start_training
-from atrous.training.prepare import build_fabric
 
 
 def prepare(name="deeplabv3-lite0", **options):

@@ -10,7 +10,8 @@ from atrous.data.statistics import MaskStatistics
 from atrous.inference.precision import computes_bf16
 from atrous.losses.ohem import OHEM
 from atrous.networks.build import build_network_from
-from atrous.training.prepare import build_fabric, build_task
+from atrous.training.fabric import build_fabric
+from atrous.training.prepare import build_task
 
 
 def test_the_arithmetic_is_that_of_the_configuration():

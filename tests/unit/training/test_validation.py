@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import gloo
 from atrous.config.schema import EvaluationConfig, ModelConfig
 from atrous.data.datasets.shapes import build_shapes
 from atrous.networks.build import build_network
@@ -11,6 +13,7 @@ from atrous.networks.segmenter import Segmenter
 from atrous.scoring.summarise import score
 from atrous.training import validation
 from atrous.training.validation import Validator
+from atrous.training.world import World
 
 VAL = build_shapes(num_train=1, num_val=2, size=129).val
 
@@ -27,8 +30,14 @@ def build(pooling_window: int | None) -> Segmenter:
     return network
 
 
+def build_validator(network: Segmenter, evaluation: EvaluationConfig) -> Validator:
+    return Validator(network, VAL, evaluation, device="cpu", world=World.alone(), on_message=lambda _: None)
+
+
 def validate(network: Segmenter) -> tuple[Validator, float]:
-    validator = Validator(network, VAL, EvaluationConfig(), device="cpu", on_message=lambda _: None)
+    validator = Validator(
+        network, VAL, EvaluationConfig(), device="cpu", world=World.alone(), on_message=lambda _: None
+    )
     return validator, validator.run().miou
 
 
@@ -62,7 +71,7 @@ def test_the_score_in_bf16_is_found_where_validations_are_not_in_it_and_the_mach
     monkeypatch.setattr(validation, "computes_bf16", lambda kind: False)
     assert validator.score_bf16(scores) is None
     monkeypatch.setattr(validation, "computes_bf16", lambda kind: True)
-    named = Validator(build(None), VAL, EvaluationConfig(precision="fp32"), device="cpu", on_message=lambda _: None)
+    named = build_validator(build(None), EvaluationConfig(precision="fp32"))
     assert named.score_bf16(named.run()) is None
 
 
@@ -71,7 +80,9 @@ def test_at_the_end_a_temperature_is_chosen_on_the_validation_images() -> None:
     with torch.no_grad():
         network.head.classifier.weight.mul_(0.05)  # sure and wrong, but not of all pixels
     images = build_shapes(num_train=1, num_val=10, size=65).val
-    validator = Validator(network, images, EvaluationConfig(), device="cpu", on_message=lambda _: None)
+    validator = Validator(
+        network, images, EvaluationConfig(), device="cpu", world=World.alone(), on_message=lambda _: None
+    )
     scores = validator.conclude()
     plain = validator.run()
     assert scores.calibration is not None
@@ -86,3 +97,15 @@ def test_at_the_end_a_temperature_is_chosen_on_the_validation_images() -> None:
     assert again.confusion == plain.confusion
     assert again.calibration.error == pytest.approx(scores.calibration.error, abs=0.02)
     assert again.calibration.error_before == pytest.approx(scores.calibration.error_before, abs=0.02)
+
+
+def test_two_processes_count_every_image_once_and_exactly(two_processes) -> None:
+    """Sets of 1, 3 and 101 images: the second process has none of the first set, and ignored ones of the others."""
+    alone = gloo.count_sets(World.alone())
+    for found in (each["counts"] for each in two_processes):
+        for own, expected, size in zip(found, alone, gloo.SET_SIZES, strict=True):
+            assert own.total.counts.dtype == np.int64
+            assert np.array_equal(own.total.counts, expected.total.counts)
+            assert own.total.counts.sum() == 65 * 65 * ((size + 1) // 2)
+            assert sorted(own.images) == list(range(size))
+            assert own.images == expected.images

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import torch
-import torch.multiprocessing
 
 import gloo
 from atrous.training.world import World
@@ -12,14 +11,21 @@ def test_a_process_alone_keeps_its_values():
     assert (world.rank, world.size, world.is_writer) == (0, 1, True)
     assert world.reduce(tensor) is tensor
     assert world.broadcast({"plan": 3}) == {"plan": 3}
+    assert world.gather("own") == ["own"]
+    assert world.share(lambda: 5) == 5
+    assert world.any(True)
+    assert not world.any(False)
 
 
-def test_two_processes_add_up_and_share_values(tmp_path):
-    torch.multiprocessing.spawn(gloo.work, args=(str(tmp_path),), nprocs=gloo.SIZE)
-    found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(gloo.SIZE)]
+def test_two_processes_add_up_and_share_values(two_processes):
+    found = two_processes
     assert [(each["rank"], each["size"], each["is_writer"]) for each in found] == [(0, 2, True), (1, 2, False)]
+    assert [each["local"] for each in found] == [(0, 2), (1, 2)]
     assert [each["sum"] for each in found] == [3.0, 3.0]
     assert [each["own"] for each in found] == [1.0, 2.0]  # the argument of reduce is left alone
     assert [each["valid"] for each in found] == [2.0, 2.0]  # valid pixels of all processes
     assert [each["share"] for each in found] == [1.0, 1.0]
     assert [each["shared"] for each in found] == [{"steps": 10}, {"steps": 10}]
+    assert [each["computed"] for each in found] == [7, 7]
+    assert [each["gathered"] for each in found] == [["process 0", "process 1"]] * gloo.SIZE
+    assert [each["any"] for each in found] == [(True, False)] * gloo.SIZE

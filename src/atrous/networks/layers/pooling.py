@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-import torch.distributed
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -15,6 +14,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from atrous.networks.contracts import WHOLE, Extent
 from atrous.networks.layers.conv import ConvNormAct
 from atrous.networks.layers.resize import compute_interpolation, multiply_sides
+from atrous.networks.layers.synchronised import count_synchronised
 
 FEWEST_VALUES_PER_NORM = 4
 """With fewer values per channel a batch norm is meaningless: with two, its output is +1 and -1 for any input."""
@@ -41,10 +41,8 @@ class PooledConvNormAct(ConvNormAct):
         cells = projected.shape[2] * projected.shape[3]
         if isinstance(norm, _InstanceNorm) and cells == 1:
             return projected  # its mean is the value itself: every image would get the same
-        # Only a synchronised norm sees the other processes' images.
-        processes = _count_processes() if isinstance(norm, nn.SyncBatchNorm) else 1
-        values = projected.shape[0] * cells
-        is_few = norm.training and values * processes < FEWEST_VALUES_PER_NORM
+        values = projected.shape[0] * cells * count_synchronised()
+        is_few = norm.training and values < FEWEST_VALUES_PER_NORM
         if not is_few or not isinstance(norm, _BatchNorm) or norm.running_mean is None:
             normalised: Tensor = norm(projected)
             return normalised
@@ -143,8 +141,3 @@ def _spread(pooled: Tensor, seen: Tensor, features: Tensor, *, aligned: bool) ->
             at = (cells + 0.5) * (averages / inside) - 0.5
         matrices.append(compute_interpolation(at, averages))
     return multiply_sides(pooled, *matrices).to(pooled.dtype)
-
-
-def _count_processes() -> int:
-    ready = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_world_size() if ready else 1

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from atrous.networks.layers.synchronised import count_synchronised
+
 _is_recomputing = ContextVar("is_recomputing", default=False)
 """Whether the code that runs now is inside `recomputing`."""
 
@@ -83,6 +85,7 @@ def _can_recompute(norm: nn.Module, features: Tensor) -> bool:
         and features[:, :1].numel() > 1  # else the norm itself raises
         and torch.is_grad_enabled()
         and getattr(norm, "lean", True)
+        and count_synchronised() == 1
     )
 
 

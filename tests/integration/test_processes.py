@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from atrous.training.checkpoint import load_checkpoint
+from tiny import RUN_OPTIONS
+
 pytestmark = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two processes need two cores")
 
 ROOT = Path(__file__).parents[2]
+TINY = ROOT / "tests" / "tiny.py"
 OPTIONS = (
     *("--model", "fcn-lite0", "--weights", "none", "--crop", "65", "--batch", "4", "--device", "cpu"),
     *("--set", "training.precision=fp32", "--set", "training.validations=2"),
@@ -61,3 +69,99 @@ def test_an_error_is_printed_once_by_the_process_that_met_it(tmp_path, shapes_fo
     assert err.count("training.batch: 3 cannot be shared by 2 processes") == 1
     assert "Traceback" not in err
     assert not (tmp_path / "run").exists()
+
+
+def list_children(process: subprocess.Popen[str]) -> list[int]:
+    """Return the processes that a command has started, by rank."""
+    listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return sorted(map(int, listed))
+
+
+def wait_until(condition, seconds: float = 240) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def count_steps(run: Path) -> int:
+    return load_checkpoint(run / "last.ckpt").step if (run / "last.ckpt").is_file() else -1
+
+
+def kill_one(process: subprocess.Popen[str], run: Path, rank: int, delay_s: float) -> tuple[int, str]:
+    """Kill a process of a training some time after its first step of this sitting; return how the command ended."""
+    log, before = run / "log.txt", (run / "log.txt").read_text() if (run / "log.txt").is_file() else ""
+    wait_until(lambda: log.is_file() and "plan: " in log.read_text()[len(before) :])
+    time.sleep(delay_s)
+    assert process.poll() is None
+    killed = time.monotonic()
+    os.kill(list_children(process)[rank], signal.SIGKILL)
+    code, _, err = finish(process, 60)
+    assert time.monotonic() - killed < 30, err
+    return code, err
+
+
+def test_all_end_soon_where_one_is_killed_and_the_run_continues_in_one_process(tmp_path, shapes_folder):
+    run = tmp_path / "run"
+    words = (shapes_folder, *OPTIONS, "--iterations", 4000, "--processes", 2, "--out", run)
+    code, err = kill_one(start("train", *words), run, 1, 1.0)
+    assert code == 5, err
+    assert err.count("has lost the others: one of them has died") == 1
+    assert f"Continue with: atrous train --resume {run}" in err
+    assert "Traceback" not in err
+    assert not (run / ".lock").exists()
+    assert load_checkpoint(run / "last.ckpt").step >= 0
+    code, _, err = finish(start("train", "--extend", run, "--iterations", 4001, "--patience", 1))
+    assert code == 2, err  # the settings of the run hold, whatever the number of processes
+
+
+@pytest.mark.slow
+def test_twenty_kills_of_one_process_each_leave_a_checkpoint_that_resumes(tmp_path, shapes_folder):
+    run, draw = tmp_path / "run", random.Random(0)
+    words = ("train", shapes_folder, *OPTIONS, "--iterations", 100_000, "--processes", 2, "--out", run)
+    done = []
+    for number in range(20):
+        rank = number % 2
+        code, err = kill_one(start(*words), run, rank, draw.uniform(0.0, 12.0))
+        assert code == 5, err
+        assert "Traceback" not in err
+        done.append(count_steps(run))
+        assert done == sorted(done)
+        words = ("train", "--resume", run, "--processes", 2)
+    assert 0 <= done[0] < done[-1]
+
+
+def launch(words, *, slurm: bool) -> list[subprocess.Popen[str]]:
+    """Start two processes with the variables of srun or of torchrun."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    every = (
+        [{"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)} for rank in (0, 1)]
+        if slurm
+        else [{"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in (0, 1)]
+    )
+    return [start(*words, module=(str(TINY),), **where, **own) for own in every]
+
+
+def test_processes_of_srun_stop_together_and_those_of_torchrun_continue(tmp_path, shapes_folder):
+    """The signal reaches one process alone, and not the one that prints and writes."""
+    run = tmp_path / "run"
+    words = (*RUN_OPTIONS, "--iterations", 100_000, "--out", run, "--set", "training.validations=1")
+    first, second = launch(("train", shapes_folder, *words), slurm=True)
+    wait_until(lambda: (run / "last.ckpt").is_file())
+    time.sleep(0.5)
+    second.send_signal(signal.SIGTERM)
+    ends = [finish(process, 60) for process in (first, second)]
+    assert [code for code, _, _ in ends] == [130, 130], ends
+    assert "interrupted; continue with: atrous train --resume" in ends[0][2]
+    assert ends[1][1:] == ("", "")
+    stopped = load_checkpoint(run / "last.ckpt").step
+    assert 0 < stopped < 100_000
+    continued = launch(("train", "--extend", run, "--iterations", 100_001, "--quiet"), slurm=False)
+    wait_until(lambda: load_checkpoint(run / "last.ckpt").record["plan"]["total_steps"] == 100_001)
+    continued[0].send_signal(signal.SIGTERM)
+    ends = [finish(process, 60) for process in continued]
+    assert [code for code, _, _ in ends] == [130, 130], ends
+    assert load_checkpoint(run / "last.ckpt").step >= stopped

@@ -169,10 +169,7 @@ def prepare_training(
     one_pass = list_pass(training, space, statistics)
     fabric = build_fabric(config, world)
     torch.manual_seed(training.seed)
-    spec = world.share(lambda: _measure_input(splits, training.seed, journal))
-    with_weights = checkpoint is None and world.is_writer  # which alone downloads them
-    network = _build_network(config, space.num_classes, spec, fabric, journal, with_weights=with_weights)
-    network.load_state_dict(world.share(network.state_dict))
+    network = _build_network(config, splits, fabric, world, journal, with_weights=checkpoint is None)
     if terms := list_terms(config, journal.run):
         journal.log(Note("data-terms", f"terms of use of the data, which the model keeps: {'; '.join(terms)}"))
     averaged = AveragedNetwork(network, training.ema_decay)
@@ -252,22 +249,18 @@ def _measure_input(splits: Splits, seed: int, journal: Journal) -> InputSpec | N
 
 
 def _build_network(
-    config: Config,
-    num_classes: int,
-    input_spec: InputSpec | None,
-    fabric: Fabric,
-    journal: Journal,
-    *,
-    with_weights: bool,
+    config: Config, splits: Splits, fabric: Fabric, world: World, journal: Journal, *, with_weights: bool
 ) -> Segmenter:
-    training = config.training
+    training, num_classes = config.training, splits.train.label_space.num_classes
+    input_spec = world.share(lambda: _measure_input(splits, training.seed, journal))
     network = build_trainable(config, num_classes, input_spec)
     if network.backbone.strides == AtrousPlan("not verified"):
         message = f"{config.model.name}: its features across output strides are not verified"
         journal.log(Note("strides-not-verified", message))
-    if with_weights:
+    if with_weights and world.is_writer:  # which alone downloads them
         for line in start_weights(network, config.model.name, config.model.weights):
             journal.log(line)
+    network.load_state_dict(world.share(network.state_dict))
     set_norm_momentum(network, training.norm_momentum)
     if training.norm == "frozen":
         freeze_norms(network)

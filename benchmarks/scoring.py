@@ -1,11 +1,12 @@
-"""What an evaluation costs beyond its confusion matrix: boundaries, parts and intervals.
+"""What an evaluation costs beyond its confusion matrix: boundaries, parts, calibration and intervals.
 
     python benchmarks/scoring.py --data DATA
     python benchmarks/scoring.py --data DATA --images 4 --rounds 3
 
 The default model, with random weights, labels images of CamVid (DATA holds `camvid/`). One side counts the confusion
-matrix alone, the other one makes all scores of `atrous eval`; they take turns on the same images. Times are those of
-the process, in which other processes do not count. OUT/scoring.csv has the ratio.
+matrix alone, the other one makes all scores of `atrous eval` and keeps the worst images for `--out`; they take turns
+on the same images, with one thread. Times are those of the process, in which other processes do not count, but for the
+caches and the core that they share. OUT/scoring.csv has the ratio.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import argparse
 import time
 from pathlib import Path
 
+import cv2
+import torch
 from harness import parse_options, report, take_turns
 
 import atrous
@@ -21,6 +24,7 @@ from atrous.data.datasets.camvid import build_camvid
 from atrous.data.samples import read_sample
 from atrous.metrics.confusion import ConfusionMatrix
 from atrous.scoring.count import count
+from atrous.scoring.strips import WorstImages
 from atrous.scoring.summarise import summarise
 
 
@@ -33,6 +37,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def main() -> None:
     """Time both sides and write the table."""
     options = parse_options(__doc__ or "", add_options)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
     dataset = build_camvid(options.data / "camvid").val
     network = atrous.build("deeplabv3-lite0", classes=dataset.label_space.num_classes)
     labeller = atrous.Model(network, classes=list(dataset.label_space.names)).build_labeller()
@@ -45,7 +51,7 @@ def main() -> None:
             matrix.update(sample.labels, labeller.label_image(sample.image, confidence=False)[0])
 
     def score_all() -> None:
-        summarise(count(labeller, dataset, chosen), labeller)
+        summarise(count(labeller, dataset, chosen, on_image=WorstImages()), labeller)
 
     sides = {"confusion matrix": count_confusion, "all scores": score_all}
     times = take_turns(sides, options.rounds, clock=time.process_time)

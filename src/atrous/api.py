@@ -37,6 +37,7 @@ from atrous.networks.build import build_network_from
 from atrous.networks.model_file import is_model_file, require_as_built, save_model
 from atrous.networks.segmenter import Segmenter
 from atrous.networks.weights import start_weights
+from atrous.runs.evaluation import require_evaluation_folder, save_evaluation
 from atrous.runs.folder import find_continued, find_recipe
 from atrous.runs.kept_images import rebuild_splits
 from atrous.runs.plan import plan_training, preview_training
@@ -48,6 +49,7 @@ from atrous.scoring import crf_search
 from atrous.scoring.bench import bench as run_bench
 from atrous.scoring.bench import describe_rows, is_bench_file, measure_figures, require_timeable
 from atrous.scoring.crf_search import CrfTrial
+from atrous.scoring.strips import WorstImages
 
 __all__ = [
     "Model",
@@ -219,6 +221,8 @@ def evaluate(
     backend: str = "auto",
     trust: bool = False,
     data_root: str | Path | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
     progress: ProgressCallback | bool | None = None,
     on_message: MessageCallback | None = None,
 ) -> Scores:
@@ -239,20 +243,30 @@ def evaluate(
         backend: torch, compile, openvino or onnxruntime; auto is torch, or an exported file's own.
         trust: Whether to open a .pt2, which can run any code that it holds.
         data_root: Folder in which registered data sets are looked for.
+        out: Folder for scores.json, images.csv with a row an image, plots, and in worst/ the images with the lowest
+            mIoU: image, truth, prediction. Default: nothing is written.
+        overwrite: Whether to replace files of these names that atrous did not write.
         progress: Receives the progress. Default: a bar on a terminal or in a notebook, a line now and then elsewhere;
             False shows nothing.
         on_message: Receives messages about automatic choices. Default: they are shown with the progress.
     Raises:
-        UsageError: No data is given and the model's run is not known; or device, precision, backend or trust are given
-            for a loaded model.
+        UsageError: No data is given and the model's run is not known; device, precision, backend or trust are given
+            for a loaded model; or a file in `out` would be lost.
         ConfigError: An option is out of its range, or the model cannot follow it.
         ModelFileError: The model cannot be opened.
         DataError: The data's classes are not the model's, or a file cannot be read.
     """
     options: dict[str, Any] = {"output_stride": output_stride, "scales": scales, "flip": flip, "window": window}
     options |= {"crf": crf, "precision": precision, "device": device, "backend": backend, "trust": trust}
+    if out is not None:
+        require_evaluation_folder(Path(out), overwrite=overwrite)
+        options["on_image"] = worst = WorstImages()
     with open_call(progress, on_message) as display:
-        return measure(model, data, data_root, display.on_message, display.progress, **options).scores
+        [name] = name_models([model])
+        measured = measure(model, data, data_root, display.on_message, display.progress, name=name, **options)
+        if out is not None:
+            save_evaluation(Path(out), measured, worst)
+        return measured.scores
 
 
 @refuse_wrong_types

@@ -34,10 +34,14 @@ def run(
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Write comparison.json and the images that differ most; with two models or more."),
+        typer.Option(
+            "--out",
+            help="Write scores.json, images.csv, plots and the worst images; of two models or more comparison.json and "
+            "the images that differ most.",
+        ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a comparison.json in --out that eval did not write.")
+        bool, typer.Option("--overwrite", help="Replace files in --out that eval did not write.")
     ] = False,
     data_root: DataRootOption = None,
     quiet: QuietOption = False,
@@ -55,20 +59,20 @@ def run(
         return _search(models, data, inference | {"data_root": data_root}, quiet=quiet, as_json=json)
     found: dict[str, Scores] = {}
     comparison: Comparison | None = None
-    if out is not None and len(models) == 1:
-        raise UsageError("--out is for comparisons", "Give two models or more, and DATA behind them.")
+    written: Path | None = None
     try:
         with open_display(quiet=quiet) as display:
             with show_loading(display):
                 from atrous import api
                 from atrous.runs.comparison import compare
 
+            places: dict[str, Any] = {"out": out, "overwrite": overwrite, "data_root": data_root}
             shown: dict[str, Any] = {"progress": display.progress, "on_message": display.on_message}
             if data is None or len(models) == 1:
-                found[models[0]] = api.evaluate(models[0], data, **inference, data_root=data_root, **shown)
+                found[models[0]] = api.evaluate(models[0], data, **inference, **places, **shown)
             else:
-                places: dict[str, Any] = {"out": out, "overwrite": overwrite, "data_root": data_root}
                 comparison = compare(models, data, **inference, **places, **shown, on_scores=found.__setitem__)
+            written = out
     except BaseException as error:
         if len(models) > 1:
             error.add_note(f"{len(found)} of {describe_count(len(models), 'model')} scored")
@@ -76,10 +80,10 @@ def run(
     finally:  # also what was scored before an interruption or an error
         if found:
             _print_scores(found, comparison, num_models=len(models), as_json=json)
-            if comparison is not None and out is not None and not json:
+            if written is not None and not json:
                 from atrous.display.console import build_console
 
-                build_console().print(str(out), markup=False)
+                build_console().print(str(written), markup=False)
     return 0
 
 

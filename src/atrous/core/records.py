@@ -123,6 +123,7 @@ class ClassScore:
     pixels: int
     predicted_pixels: int
     iou_interval: tuple[float, float] | None = None
+    dice: float | None = None
 
 
 @dataclass(frozen=True)
@@ -281,7 +282,7 @@ class Scores:
         """Return a table with a row a class, which a notebook shows."""
         rows = "".join(
             f"<tr><th>{html.escape(row.name)}</th>"
-            + "".join(f"<td>{_describe_ratio(ratio)}</td>" for ratio in (row.iou, row.recall, row.precision))
+            + "".join(f"<td>{_describe_ratio(ratio)}</td>" for ratio in (row.iou, row.dice, row.recall, row.precision))
             + f"<td>{format_interval(row.iou_interval) or '-'}</td><td>{row.pixels:,}</td></tr>"
             for row in self.classes
         )
@@ -296,7 +297,9 @@ class Scores:
             *self.notes,
         ]
         text = "".join(f"<div>{html.escape(line)}</div>" for line in lines)
-        head = "".join(f"<th>{name}</th>" for name in ("class", "IoU", "recall", "precision", "IoU, 95 %", "pixels"))
+        head = "".join(
+            f"<th>{name}</th>" for name in ("class", "IoU", "Dice", "recall", "precision", "IoU, 95 %", "pixels")
+        )
         return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{text}"
 
     def to_json(self) -> dict[str, Any]:

@@ -63,11 +63,15 @@ def print_scores(console: Console, scores: Scores, *, title: str) -> None:
         scores: The scores.
         title: Title above the table.
     """
-    table = build_table("class", "IoU", "95 % interval", "recall", "precision", "pixels", title=title)
+    table = build_table("class", "IoU", "95 % interval", "Dice", "recall", "precision", "pixels", title=title)
     for row in scores.classes:
         interval = format_interval(row.iou_interval) or "-"
         table.add_row(
-            row.name, _format(row.iou), interval, *map(_format, (row.recall, row.precision)), f"{row.pixels:,}"
+            row.name,
+            _format(row.iou),
+            interval,
+            *map(_format, (row.dice, row.recall, row.precision)),
+            f"{row.pixels:,}",
         )
     console.print(table)
     _print_details(console, scores)

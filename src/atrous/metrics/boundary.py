@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from atrous.core.labels import IGNORE_INDEX
+from atrous.metrics.confusion import ConfusionMatrix, compute_tally
 
 SIZE_LIMITS_PX = (16, 64)
 """Sides of the squares whose areas divide connected parts of the truth into small, medium and large ones."""
@@ -65,8 +66,9 @@ def count_boundaries(truth: np.ndarray, prediction: np.ndarray, num_classes: int
     Source: Cheng et al. 2021 (arXiv 2103.16562), section 4, and its code: erosion by 3x3, repeated, in a padded mask;
         Krähenbühl and Koltun 2011 (arXiv 1210.5644), section 5.1, for the trimap.
     """
-    ignored = truth == IGNORE_INDEX
-    given = np.where(ignored, np.uint16(IGNORE_INDEX), prediction)
+    none = np.uint16(num_classes)
+    truth = np.minimum(truth, none)
+    given = np.where(truth == none, none, prediction)
     found = np.zeros((len(BANDS), 2, 3, num_classes), dtype=np.int64)
     for number, band in enumerate(BANDS):
         width = band.find_width(*truth.shape)
@@ -90,19 +92,11 @@ def _differs_around(labels: np.ndarray, width: int) -> np.ndarray:
 def _count(
     truth: np.ndarray, given: np.ndarray, near_truth: np.ndarray, near_given: np.ndarray, num_classes: int
 ) -> np.ndarray:
-    """Return the tally (3, K) of the pixels in two bands."""
-    true = np.where(near_truth, truth, np.uint16(IGNORE_INDEX))
-    chosen = np.where(near_given, given, np.uint16(IGNORE_INDEX))
-    return np.stack([_count_labels(each, num_classes) for each in (true[true == chosen], true, chosen)])
-
-
-def _count_labels(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Count the labels that are classes, (K,)."""
-    counts = np.zeros(num_classes, dtype=np.int64)
-    for start in range(0, labels.size, 2**16):
-        block = labels.reshape(-1)[start : start + 2**16]
-        counts += np.bincount(np.minimum(block, num_classes), minlength=num_classes + 1)[:num_classes]
-    return counts
+    """Return the tally (3, K) of the pixels in two bands; the number of classes stands for no class."""
+    none = np.uint16(num_classes)
+    matrix = ConfusionMatrix(num_classes + 1)
+    matrix.update(np.where(near_truth, truth, none), np.where(near_given, given, none))
+    return compute_tally(matrix.counts)[:, :num_classes]
 
 
 def count_parts(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
@@ -116,15 +110,18 @@ def count_parts(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     Shapes:
         in (H, W) uint16; out (S, 3) int64: from small to large, parts, pixels, correct pixels.
     """
-    found = np.zeros((len(SIZE_LIMITS_PX) + 1, 3), dtype=np.int64)
-    correct = truth == prediction
+    numbered, total = np.zeros(truth.shape, dtype=np.int32), 0
     for number in np.flatnonzero(np.bincount(truth.reshape(-1), minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX]).tolist():
-        mask = (truth == number).astype(np.uint8)
-        num_parts, parts = cv2.connectedComponents(mask, connectivity=8, ltype=cv2.CV_32S)
-        inside = mask.view(bool)
-        pixels = np.bincount(parts[inside], minlength=num_parts)[1:]
-        hits = np.bincount(parts[inside & correct], minlength=num_parts)[1:]
-        size = np.searchsorted(np.square(SIZE_LIMITS_PX), pixels, side="right")
-        for column, values in enumerate((np.ones_like(pixels), pixels, hits)):
-            found[:, column] += np.bincount(size, weights=values, minlength=len(found)).astype(np.int64)
+        mask = (truth == number).view(np.uint8)
+        left, top, width, height = cv2.boundingRect(mask)
+        box = slice(top, top + height), slice(left, left + width)
+        num_parts, parts = cv2.connectedComponents(mask[box], connectivity=8, ltype=cv2.CV_32S)
+        np.add(numbered[box], parts + total, out=numbered[box], where=mask[box].view(bool))
+        total += num_parts - 1
+    pixels = np.bincount(numbered.reshape(-1), minlength=total + 1)[1:]
+    hits = np.bincount(numbered[truth == prediction], minlength=total + 1)[1:]
+    size = np.searchsorted(np.square(SIZE_LIMITS_PX), pixels, side="right")
+    found = np.zeros((len(SIZE_LIMITS_PX) + 1, 3), dtype=np.int64)
+    for column, values in enumerate((np.ones_like(pixels), pixels, hits)):
+        found[:, column] = np.bincount(size, weights=values, minlength=len(found))
     return found

@@ -146,6 +146,15 @@ def compute_precision(counts: np.ndarray) -> np.ndarray:
     return _divide(counts.diagonal(), counts.sum(axis=0))
 
 
+def compute_dice(counts: np.ndarray) -> np.ndarray:
+    """Compute 2 * correct / (true + predicted pixels) of each class, its F1; nan for classes in neither.
+
+    Shapes:
+        in (K, K) counts; out (K,)
+    """
+    return _divide(2 * counts.diagonal(), counts.sum(axis=1) + counts.sum(axis=0))
+
+
 def compute_miou(counts: np.ndarray) -> float | None:
     """Compute the mean IoU over the classes that occur in truth or prediction; None without such a class.
 

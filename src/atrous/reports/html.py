@@ -172,6 +172,8 @@ def _build_page(
         "classes": tables.build_class_rows(metrics),
         "bands": tables.build_band_rows(metrics),
         "parts": tables.build_part_rows(metrics),
+        "calibration": tables.describe_calibration(metrics),
+        "coverage": tables.build_coverage_rows(metrics),
         "matrix": tables.build_matrix(metrics),
         "matrix_is_numbered": len(names) <= tables.LARGEST_NUMBERED_MATRIX,
         "confused": tables.list_confused(metrics),

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from atrous.core.calibration import Calibration, Foreground
 from atrous.core.files import atomic_path
 
 # Matplotlib knows no CSS variables: it draws with these stand-ins, which occur nowhere else in a chart.
@@ -240,6 +241,50 @@ def save_fields_plot(figures: Mapping[str, Any], maps: Mapping[str, Any], path: 
                 axes.add_patch(Rectangle((corner, corner), theoretical, theoretical, fill=False, edgecolor="white"))
             axes.set_title(f"{field['network']}\n{field['effective_px']:.0f} px effective", fontsize=8)
             axes.set_axis_off()
+        _save_png(figure, path)
+
+
+def save_reliability_plot(calibration: Calibration, path: Path) -> None:
+    """Draw accuracy against confidence, with the share of pixels below, and save a PNG.
+
+    Args:
+        calibration: What was counted.
+        path: The PNG file.
+    """
+    confidence = [row.confidence for row in calibration.bins]
+    with mpl.rc_context(_PNG_STYLE):
+        figure = Figure(figsize=(4.2, 5.6), layout="constrained")
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        upper.plot([0, 1], [0, 1], color="#777777", linewidth=1.0, linestyle="--", label="as sure as correct")
+        upper.plot(confidence, [row.accuracy for row in calibration.bins], "o-", color="#1f5fa8", label="these labels")
+        upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
+        upper.legend(frameon=False, loc="upper left")
+        error, temperature = calibration.error, calibration.chosen.temperature
+        upper.set_title(f"calibration error {error:.4f}, temperature {temperature:.3g}")
+        lower.bar(
+            confidence, [100 * row.pixels / calibration.pixels for row in calibration.bins], 0.05, color="#1f5fa8"
+        )
+        lower.set(xlabel="confidence", ylabel="pixels %")
+        _save_png(figure, path)
+
+
+def save_threshold_plot(foreground: Foreground, path: Path) -> None:
+    """Draw precision against recall of the second of two classes, with the best threshold, and save a PNG.
+
+    Args:
+        foreground: What was counted.
+        path: The PNG file.
+    """
+    points = [(row.recall, row.precision) for row in foreground.rows if row.precision is not None]
+    best = foreground.best
+    with mpl.rc_context(_PNG_STYLE):
+        figure = Figure(figsize=(4.2, 4.2), layout="constrained")
+        axes = figure.add_subplot()
+        axes.plot(*zip(*points, strict=True), ".-", color="#1f5fa8")
+        label = f"best F1, {best.f1:.3f}: from a probability of {best.threshold:.3f} on"
+        axes.plot([best.recall], [best.precision or 0.0], "o", color="#c04a1a", label=label)
+        axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="recall", ylabel="precision", title=foreground.name)
+        axes.legend(frameon=False, loc="lower left")
         _save_png(figure, path)
 
 

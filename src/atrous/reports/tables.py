@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from atrous.core.calibration import Calibration, Foreground
 from atrous.core.labels import build_palette
 from atrous.core.records import Intervals, Protocol, format_interval
 from atrous.core.words import describe_count
@@ -27,6 +28,7 @@ class ClassRow:
     iou: float | None
     iou_text: str
     interval: str
+    dice: str
     recall: str
     precision: str
     pixel_share: str
@@ -197,6 +199,7 @@ def build_class_rows(metrics: Mapping[str, Any]) -> tuple[ClassRow, ...]:
             iou=row["iou"],
             iou_text=format_ratio(row["iou"]),
             interval=format_interval(row.get("iou_interval")) or MISSING,
+            dice=format_ratio(row.get("dice")),
             recall=format_ratio(row["recall"]),
             precision=format_ratio(row["precision"]),
             pixel_share=format_percent(row["pixels"] / total if total else None),
@@ -244,6 +247,31 @@ def build_part_rows(metrics: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
             format_count(row["pixels"]),
         )
         for row in metrics.get("parts", ())
+    )
+
+
+def describe_calibration(metrics: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what is known of confidences, a sentence each; nothing where they were not counted.
+
+    Args:
+        metrics: The content of metrics.json.
+    """
+    parts = (
+        Calibration.from_json(metrics.get("calibration")),
+        Foreground.from_json(metrics.get("foreground")),
+    )
+    return tuple(each.describe() for each in parts if each is not None)
+
+
+def build_coverage_rows(metrics: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
+    """Return coverage and accuracy for some values of the least confidence.
+
+    Args:
+        metrics: The content of metrics.json.
+    """
+    return tuple(
+        (f"{row['min_confidence']:g}", format_ratio(row["coverage"]), format_ratio(row["accuracy"]))
+        for row in (metrics.get("calibration") or {}).get("coverage", ())
     )
 
 

@@ -24,7 +24,7 @@ from atrous.networks.segmenter import Segmenter
 from atrous.runs.scored_data import find_scored_data
 from atrous.runs.stages import Run
 from atrous.scoring.compare import Measured
-from atrous.scoring.count import count
+from atrous.scoring.count import ImageCallback, count
 from atrous.scoring.summarise import summarise
 
 Loadable = Model | Run | Segmenter | str | Path
@@ -106,6 +106,7 @@ def measure(
     progress: ProgressCallback | None,
     *,
     name: str = "",
+    on_image: ImageCallback | None = None,
     **options: Any,
 ) -> Measured:
     """Label and count all images of some data.
@@ -117,11 +118,12 @@ def measure(
         on_message: Receives messages about automatic choices; the notes among them are in the scores.
         progress: Receives the progress.
         name: Name of the model, for tables.
+        on_image: Receives each image with its labels.
         options: Of the labelling and of the opening.
     """
     collector = NoteCollector(on_message)
     labeller, dataset = prepare_scoring(model, data, data_root, collector, **options)
-    counts = count(labeller, dataset, progress=progress)
+    counts = count(labeller, dataset, on_image=on_image, progress=progress)
     scores = summarise(counts, labeller, data=dataset.name)
     scores = replace(scores, notes=tuple(dict.fromkeys((*collector.notes, *scores.notes))))
     path = find_path(model)

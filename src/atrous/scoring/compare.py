@@ -12,17 +12,13 @@ from atrous.core.errors import DataError, UsageError
 from atrous.core.records import Intervals, Scores
 from atrous.data.contracts import SegmentationDataset
 from atrous.data.samples import read_as, read_sample
-from atrous.images.bands import stretch_bands
-from atrous.images.encode import shrink_view
-from atrous.images.palette import colour_labels
 from atrous.inference.labelling.labeller import Labeller
 from atrous.metrics.bootstrap import ClassPixels, Estimate, Ratios, Resampling
 from atrous.scoring.count import Counts
+from atrous.scoring.strips import draw_strip
 from atrous.scoring.summarise import build_resampling, stack_tallies
 
 DIFFERING_IMAGES = 6
-DRAWN_SIDE_PX = 480
-"""Longer side of each view of an image that is drawn."""
 _ERRORS_TO_DECIDE = 2.8
 """Standard errors that a difference has to be from 0, to be outside a 95 % interval in 4 of 5 cases (1.96 + 0.84)."""
 _MOST_ERRORS = 1000
@@ -186,12 +182,8 @@ def iter_drawings(difference: Difference, models: Sequence[Measured]) -> Iterato
     numbers = {dataset.key(index): index for index in range(len(dataset))}
     for row in difference.images:
         sample = read_sample(dataset, numbers[row.key])
-        shown = stretch_bands(sample.image, reference.labeller.form)
-        views = [shown, colour_labels(sample.labels, dataset.label_space)]
+        label_maps = [sample.labels]
         for each, own in zip((reference, other), datasets, strict=True):
             image = sample.image if own is dataset else read_sample(own, numbers[row.key]).image
-            labels = each.labeller.label_image(image, confidence=False)[0]
-            views.append(colour_labels(labels, dataset.label_space))
-        smooth = (True, False, False, False)
-        small = [shrink_view(view, DRAWN_SIDE_PX, smooth=each) for view, each in zip(views, smooth, strict=True)]
-        yield row, np.hstack(small)
+            label_maps.append(each.labeller.label_image(image, confidence=False)[0])
+        yield row, draw_strip(reference.labeller, sample.image, label_maps)

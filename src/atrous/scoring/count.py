@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -21,6 +21,9 @@ from atrous.inference.labelling.labeller import Labeller, naming_image
 from atrous.metrics.boundary import count_boundaries, count_parts
 from atrous.metrics.calibration import ConfidenceCounts
 from atrous.metrics.confusion import ConfusionMatrix, compute_miou, compute_tally
+
+ImageCallback = Callable[[Labeller, Sample, np.ndarray, ImageScore], None]
+"""Receives what labelled an image, the image, its labels (H, W) and its score."""
 
 
 @dataclass(eq=False)
@@ -71,6 +74,7 @@ def count(
     *,
     detailed: bool = True,
     temperatures: Sequence[float] | None = None,
+    on_image: ImageCallback | None = None,
     progress: ProgressCallback | None = None,
 ) -> Counts:
     """Label images, each at its own size, and compare them with their masks.
@@ -83,6 +87,7 @@ def count(
         dataset: Images with masks, whose classes are the labeller's.
         indices: Numbers of the images, none in a process whose share is empty. Default: all.
         detailed: Whether to count more than the confusion matrix.
+        on_image: Receives each image when it is counted: what labelled it, the image, its labels and its score.
         temperatures: Those of the confidences that are counted. Default: 1, and the labeller's.
         progress: Receives the progress.
     Raises:
@@ -118,8 +123,10 @@ def count(
             height, width = sample.labels.shape
             found.images[index] = ImageScore(sample.key, compute_miou(own.counts), height, width)
             found.tallies[index] = compute_tally(own.counts)
+            labels = np.concatenate(rows).astype(np.uint16, copy=False)
+            if on_image is not None:
+                on_image(labeller, sample, labels, found.images[index])
             if detailed:
-                labels = np.concatenate(rows).astype(np.uint16, copy=False)
                 found.bands[index] = count_boundaries(sample.labels, labels, num_classes)
                 found.parts[index] = count_parts(sample.labels, labels)
             if (clip := find_group_name(dataset, index)) is not None:

@@ -26,6 +26,7 @@ from atrous.metrics.bootstrap import ClassPixels, Ratios, Resampling
 from atrous.metrics.boundary import BANDS, SIZE_LIMITS_PX
 from atrous.metrics.confusion import (
     compute_baseline,
+    compute_dice,
     compute_iou,
     compute_miou,
     compute_pixel_accuracy,
@@ -174,6 +175,7 @@ def build_scores(
         notes: What else a reader must know.
     """
     iou, recall, precision = compute_iou(counts), compute_recall(counts), compute_precision(counts)
+    dice = compute_dice(counts)
     baseline_class, baseline_miou = compute_baseline(counts)
     rows = tuple(
         ClassScore(
@@ -182,6 +184,7 @@ def build_scores(
             iou=_number_or_none(iou[number]),
             recall=_number_or_none(recall[number]),
             precision=_number_or_none(precision[number]),
+            dice=_number_or_none(dice[number]),
             pixels=int(counts[number].sum()),
             predicted_pixels=int(counts[:, number].sum()),
         )

@@ -159,6 +159,26 @@ def test_a_kill_before_the_first_checkpoint_of_an_extension_leaves_the_run_as_it
     assert_same_runs(extended, folder)
 
 
+def test_an_extension_that_is_killed_leaves_a_record_that_says_so(short, extended, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(short, folder)
+
+    def kill(at):
+        if (at.stage, at.done) == ("training", 11):
+            raise SystemExit  # nothing is concluded
+
+    loaded = load_config(recipe=folder / "config.yaml", options={"iterations": LONGER})
+    with pytest.raises(SystemExit):
+        api.run_training(loaded, extend=folder, progress=kill)
+    before, after = (json.loads((run / "metrics.json").read_text()) for run in (short, folder))
+    assert before["training"]["interrupted"] is False
+    said = {"interrupted": True, "planned_steps": LONGER, "extended": ["after step 8 of 8"]}
+    assert after == {**before, "training": {**before["training"], **said}}
+    assert main(["train", "--resume", str(folder), "--quiet"]) == 0
+    assert_same_runs(extended, folder)
+    assert json.loads((folder / "metrics.json").read_text())["training"]["interrupted"] is False
+
+
 def test_a_run_of_a_version_that_knew_no_extension_is_continued_and_extended_likewise(short, extended, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(short, folder)

@@ -47,7 +47,7 @@ def save_images(folder: Path, count: int) -> Path:
     folder.mkdir()
     generator = np.random.default_rng(0)
     for number in range(count):
-        height, width = generator.integers(40, 200, 2).tolist()
+        height, width = generator.integers(33, 130, 2).tolist()
         pixels = generator.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
         image = Image.fromarray(pixels).resize((width, height))
         image.save(folder / f"{number:05}.{'png' if number % 3 else 'jpg'}")
@@ -73,6 +73,7 @@ def test_the_memory_of_400_images_is_that_of_100(way, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the memory of a process is read from /proc")
 @pytest.mark.parametrize(("way", "backend"), [("folder", "auto"), ("folder", "torch"), ("iterator", "torch")])
 def test_the_memory_of_2000_images_is_that_of_100(way, backend, tmp_path):

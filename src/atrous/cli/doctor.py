@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from atrous.runs.doctor import Diagnosis
 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
+_MACHINE = ("processor", "system", "cores", "cores_of_machine")
+"""What may be unknown of a machine."""
 _STATES = {"works": "green", "missing": "dim", "fails": "yellow"}
 
 
@@ -49,10 +51,11 @@ def _print(found: Diagnosis, console: Console) -> None:
 
     machine, speed = found.machine, found.speed
     console.print(", ".join(f"{name} {version}" for name, version in found.versions.items()))
-    cores, threads = describe_count(machine["cores"], "core"), describe_count(machine["threads"], "thread")
+    threads, memory = describe_count(machine["threads"], "thread"), machine["memory_mib"]
+    known = {name: "unknown" if machine[name] is None else machine[name] for name in _MACHINE}
     console.print(
-        f"{machine['processor']}, {machine['system']}: {cores} of {machine['cores_of_machine']}, {threads}, "
-        f"{machine['memory_mib']:,} MiB of memory ({machine['free_mib']:,} free), "
+        f"{known['processor']}, {known['system']}: {known['cores']} of {known['cores_of_machine']} cores, {threads}, "
+        f"{'unknown' if memory is None else f'{memory:,}'} MiB of memory ({machine['free_mib']:,} free), "
         f"{' '.join(machine['features']) or 'no instruction sets known'}"
     )
     console.print(", ".join(f"{name}={value}" for name, value in found.settings.items()) or "no environment variables")

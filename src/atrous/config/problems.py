@@ -167,6 +167,15 @@ def find_source(key: str, sources: Mapping[str, str]) -> str:
 
 def _describe_key(key: str, items: Sequence[Mapping[str, Any]], where: str, depth: int) -> Problem:
     first = items[0]
+    if key == "data.classes" and isinstance(named := _find_whole(items), Mapping):
+        if any(isinstance(value, Mapping | list) for value in named.values()):
+            return Problem(
+                key,
+                f"is {named!r}",
+                "Write the name of each id, {0: background, 1: crack}. If the masks are in colour, data.colours says "
+                "which id a colour is: {[255, 0, 0]: 1}.",
+                where,
+            )
     if first["type"] == "json_invalid":  # what YAML and the command line can hold, and JSON cannot
         return Problem("a path or a text", "holds bytes that are not UTF-8", "Rename the folder or the file.")
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):  # of a model, of a dataclass

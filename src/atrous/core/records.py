@@ -136,6 +136,10 @@ class ImageScore:
     width: int
 
 
+FEWEST_GROUPS = 10
+"""Groups, below which there is no interval: too few to say."""
+
+
 @dataclass(frozen=True)
 class Intervals:
     """What the 95 % intervals of scores are over, and those of the scores of all classes together.
@@ -159,7 +163,11 @@ class Intervals:
         else:
             over = describe_count(self.count, "image")
         if self.miou is None and self.pixel_accuracy is None:
-            return f"no intervals: {over} {'is' if self.count == 1 else 'are'} too few to say"
+            if self.count < FEWEST_GROUPS:
+                return f"no intervals: {over} {'is' if self.count == 1 else 'are'} too few to say"
+            return (
+                f"no intervals over {over}: each has the same score, or fewer than {FEWEST_GROUPS} have labelled pixels"
+            )
         apart = "" if self.unit == "group" else ", each on its own; clips and scenes: data.split.group"
         return f"95 % intervals over {over}{apart}"
 

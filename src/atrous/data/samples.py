@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -40,8 +41,7 @@ def find_window(dataset: SegmentationDataset, index: int) -> Window | None:
         dataset: The data set.
         index: Number of the sample, from 0.
     """
-    find = getattr(dataset, "window", None)
-    window: Window | None = None if find is None else find(index)
+    window: Window | None = _ask(dataset, "window", index)
     return window
 
 
@@ -52,9 +52,14 @@ def find_group_name(dataset: SegmentationDataset, index: int) -> str | None:
         dataset: The data set.
         index: Number of the sample, from 0.
     """
-    find = getattr(dataset, "group", None)
-    name: str | None = None if find is None else find(index)
+    name: str | None = _ask(dataset, "group", index)
     return name
+
+
+def _ask(dataset: SegmentationDataset, method: str, index: int) -> Any:
+    """Return what an optional method of a data set says of a sample; None if the data set does not have the method."""
+    find = getattr(dataset, method, None)
+    return None if find is None else find(index)
 
 
 def read_part(dataset: SegmentationDataset, index: int, rows: slice, columns: slice) -> Sample:

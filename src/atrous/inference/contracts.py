@@ -74,6 +74,22 @@ class Backend(Protocol):
         ...
 
 
+class StandIn:
+    """What passes calls on to backends of one kind, and has what they have in common.
+
+    Args:
+        example: One of them.
+    """
+
+    def __init__(self, example: Backend) -> None:
+        self.num_classes = example.num_classes
+        self.device = example.device
+        self.aligned = example.aligned
+        self.labels_only = example.labels_only
+        self.is_full_size = example.is_full_size
+        self.precisions = example.precisions
+
+
 class LiveBackend(Backend, Protocol):
     """A backend that runs its source in its state at each call."""
 

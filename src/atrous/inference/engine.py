@@ -22,7 +22,7 @@ from atrous.graphs.trace import trace_network
 from atrous.inference import BACKENDS, CONVERTERS
 from atrous.inference.backends.folding import copy_network, find_pairs, fold_norms
 from atrous.inference.backends.graph_backend import Graph
-from atrous.inference.contracts import Backend, LiveBackend
+from atrous.inference.contracts import Backend, LiveBackend, StandIn
 from atrous.inference.exported import ExportedFile, choose_backend
 from atrous.inference.memory import compute_budget_mib, measure_bytes_per_pixel
 from atrous.inference.weights_digest import NetworkDigest
@@ -259,7 +259,7 @@ class _Prepared:
             prepared.clear()
 
 
-class _LiveBackend:
+class _LiveBackend(StandIn):
     """A backend that finds, for each call, what has been prepared for the source in its present state.
 
     Args:
@@ -269,12 +269,7 @@ class _LiveBackend:
     """
 
     def __init__(self, lock: AbstractContextManager[bool], find: Callable[[], Backend], example: Backend) -> None:
-        self.num_classes = example.num_classes
-        self.device = example.device
-        self.aligned = example.aligned
-        self.labels_only = example.labels_only
-        self.is_full_size = example.is_full_size
-        self.precisions = example.precisions
+        super().__init__(example)
         self._lock = lock
         self._find = find
 

@@ -25,7 +25,7 @@ from atrous.core.system_errors import describe_reason
 from atrous.core.words import describe_count
 from atrous.inference import BACKENDS
 from atrous.inference.agreement import describe_difference
-from atrous.inference.contracts import Backend, LiveBackend
+from atrous.inference.contracts import Backend, LiveBackend, StandIn
 from atrous.inference.engine import GRAPH_SUFFIX, Engine
 from atrous.inference.figures import Figure, FigureTable, read_clock
 from atrous.networks.contracts import Cells
@@ -76,7 +76,7 @@ class _Side:
         return statistics.median(rates[1:]) if self.num_images >= MOST_TRIED else None
 
 
-class _Look:
+class _Look(StandIn):
     """What labels one image: the backend that was the best when the image's turn came.
 
     Args:
@@ -86,12 +86,7 @@ class _Look:
     """
 
     def __init__(self, owner: FastestBackend, side: _Side, checked: _Side | None) -> None:
-        self.num_classes = owner.num_classes
-        self.device = owner.device
-        self.aligned = owner.aligned
-        self.labels_only = owner.labels_only
-        self.is_full_size = owner.is_full_size
-        self.precisions = owner.precisions
+        super().__init__(owner)
         self.side = side
         self.checked = checked
         self.held = side.backend.hold()
@@ -111,7 +106,7 @@ class _Look:
         return self.held.measure_bytes_per_pixel()
 
 
-class FastestBackend:
+class FastestBackend(StandIn):
     """A backend that labels each image with the fastest of those that are installed and give torch's labels.
 
     It is torch until `expect` says how many images come. The choice is made once, and `describe` tells it. 8-bit
@@ -141,13 +136,7 @@ class FastestBackend:
         cpu_clock: Callable[[], float] = time.thread_time,
     ) -> None:
         self._best = self._torch = _Side(engine.backend, engine.open_backend(output_stride, precision))
-        example = self._torch.backend
-        self.num_classes = example.num_classes
-        self.device = example.device
-        self.aligned = example.aligned
-        self.labels_only = example.labels_only
-        self.is_full_size = example.is_full_size
-        self.precisions = example.precisions
+        super().__init__(self._torch.backend)
         self._engine = engine
         self._key = network, output_stride, precision
         self._table = table
@@ -310,6 +299,7 @@ class FastestBackend:
             convert_s=rival.convert_s / self._measure_slowness(),
             open_s=(rival.open_s + rival.calls[0][2]) / self._measure_slowness(),
             measured=read_clock(),
+            slowness=self._measure_slowness(),
         )
         self._table.add(figure)
         self._figures.append(figure)

@@ -20,7 +20,11 @@ FILE_NAME = "backends.json"
 MOST_FIGURES = 200
 """Figures that are kept, the newest ones."""
 MOST_DAYS = 30
-"""Age of a figure from which on it is measured again: it may come from an hour in which the machine was busy."""
+"""Age of a figure from which on it is measured again: the machine may have changed in ways that no version tells."""
+MOST_SLOWNESS = 1.2
+"""A figure of a slower measurement comes from a busy machine, where other programs may have met one backend alone."""
+MOST_BUSY_DAYS = 1
+"""Age from which on such a figure is measured again."""
 MOST_SIZE_RATIO = 4.0
 """Largest ratio of the sizes of two images of which one figure holds: rates per pixel change little with the size."""
 _PACKAGES = ("atrous", "torch", "onnx", "onnxruntime", "openvino")
@@ -41,6 +45,8 @@ class Figure:
         convert_s: Seconds in which the network is converted to a graph where no other program shares the cores.
         open_s: Likewise, seconds in which the runtime is imported and the graph opened, the first image included.
         measured: Time of the measurement in ISO format, in UTC.
+        slowness: How many times as long the measurement took as its own threads computed: above 1 where other programs
+            shared the cores.
     """
 
     machine: str
@@ -54,6 +60,12 @@ class Figure:
     convert_s: float
     open_s: float
     measured: str
+    slowness: float = 1.0
+
+    @property
+    def days(self) -> float:
+        """How long the figure holds."""
+        return MOST_DAYS if self.slowness <= MOST_SLOWNESS else MOST_BUSY_DAYS
 
     @property
     def ratio(self) -> float:
@@ -106,9 +118,12 @@ class FigureTable:
         if self._is_blank:
             return []
         now = datetime.now(UTC)
-        oldest = now - timedelta(days=MOST_DAYS)
         found = (figure for figure in self._read() if figure.machine == self.machine)
-        return [figure for figure in found if oldest <= datetime.fromisoformat(figure.measured) <= now]
+        return [
+            figure
+            for figure in found
+            if now - timedelta(days=figure.days) <= datetime.fromisoformat(figure.measured) <= now
+        ]
 
     def find(self, network: str, output_stride: int, precision: str, backend: str, megapixels: float) -> Figure | None:
         """Return the figure of a backend for images of about this size; None if it was not measured.
@@ -151,7 +166,8 @@ class FigureTable:
 
 def _is_sound(figure: Figure) -> bool:
     """Return whether a row holds what it should; raises ValueError or TypeError for values of another type."""
-    rates, start = (figure.megapixels, figure.torch_s, figure.backend_s), (figure.convert_s, figure.open_s)
+    rates = figure.megapixels, figure.torch_s, figure.backend_s, figure.slowness
+    start = figure.convert_s, figure.open_s
     is_dated = datetime.fromisoformat(figure.measured).tzinfo is not None
     is_finite = all(math.isfinite(number) for number in (*rates, *start))
     return is_dated and is_finite and all(rate > 0 for rate in rates) and sum(start) >= 0

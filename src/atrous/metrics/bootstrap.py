@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-FEWEST_GROUPS = 10
-"""Groups, below which there is no interval: too few to say."""
+from atrous.core.records import FEWEST_GROUPS
+
 LEVEL = 0.95
 RESAMPLINGS = 2000
 MOST_WEIGHTS = 10**8

@@ -33,7 +33,7 @@ from atrous.images.encode import encode_index_png
 from atrous.images.samples import load_samples
 from atrous.images.tiny_files import BLUE, FILES, RED, SBD_ID, SBD_PIXELS
 from atrous.inference import BACKENDS
-from atrous.inference.agreement import LARGEST_LOGIT_DIFFERENCE
+from atrous.inference.agreement import describe_difference
 from atrous.inference.engine import Engine, list_network_backends
 from atrous.metrics.confusion import COMPILED, ConfusionMatrix
 from atrous.networks import BACKBONES
@@ -208,11 +208,9 @@ def _try_backend(name: str) -> str:
     backend = Engine(network, device="cpu", backend=name).open_backend(network.output_stride, "fp32")
     with torch.inference_mode():
         expected, found = network.forward_cells(image).logits, backend(image).logits  # (1, K, h, w)
+    if problem := describe_difference(found, expected, expected):
+        raise MachineError(problem, "Use another `backend`.")
     difference = float((found - expected).abs().max() / (expected.max() - expected.min()))
-    if not difference <= LARGEST_LOGIT_DIFFERENCE:  # written so that nan is refused too
-        raise MachineError(
-            f"logits differ by {difference:.1e} of their range from the network's", "Use another `backend`."
-        )
     return f"logits equal the network's to {difference:.0e} of their range"
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from atrous.core.calibration import Calibration, Chosen, CoverageRow, Foreground, ReliabilityBin, ThresholdRow
+from atrous.core.records import FEWEST_GROUPS
 from atrous.core.words import describe_count
-from atrous.metrics.bootstrap import FEWEST_GROUPS
 from atrous.metrics.calibration import (
     LEVELS,
     ConfidenceCounts,

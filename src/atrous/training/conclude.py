@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from atrous.config.run_settings import list_settings
-from atrous.core.metrics_file import save_metrics
+from atrous.core.errors import ModelFileError
+from atrous.core.metrics_file import load_metrics, save_metrics
 from atrous.core.provenance import collect_provenance, collect_versions
 from atrous.core.records import Note, Scores, list_notes
 from atrous.core.words import describe_count
@@ -18,6 +20,7 @@ from atrous.data.rare import describe_seen
 from atrous.inference.convolutions import describe_convolutions
 from atrous.networks.model_file import ModelCard, describe_scores, find_input_form, load_model, save_model
 from atrous.training.outlook import describe_outlook
+from atrous.training.plan import Plan
 from atrous.training.prepare import Training
 
 
@@ -85,6 +88,24 @@ def conclude_training(training: Training, *, interrupted: bool) -> dict[str, Any
     return metrics
 
 
+def reopen_metrics(training: Training) -> None:
+    """Let metrics.json of a run that is extended say that it has not reached its end, whatever ends it now.
+
+    Args:
+        training: A training before a step; nothing is done if it has no metrics.json, or one that is damaged, which its
+            end writes again.
+    """
+    with suppress(ModelFileError, KeyError, TypeError):
+        metrics = load_metrics(training.run.metrics)
+        described = {"planned_steps": training.plan.total_steps, "interrupted": True}
+        extended = {"extended": _list_extensions(training.plan)}
+        save_metrics(training.run.metrics, metrics | {"training": {**metrics["training"], **described, **extended}})
+
+
+def _list_extensions(plan: Plan) -> list[str]:
+    return [f"after step {step:,} of {total:,}" for step, total in plan.extended]
+
+
 def _describe_early_stop(training: Training) -> Note:
     state, patience = training.state, training.config.training.patience or 0
     message = (
@@ -124,7 +145,7 @@ def _save(training: Training, card: ModelCard) -> None:
 
 def _describe(training: Training, *, interrupted: bool) -> dict[str, Any]:
     state, plan = training.state, training.plan
-    extended = [f"after step {step:,} of {total:,}" for step, total in plan.extended]
+    extended = _list_extensions(plan)
     return {
         "data": f"{training.splits.train.name}, {describe_count(len(training.splits.train), 'image')}",
         "steps": state.step,

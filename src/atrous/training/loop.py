@@ -19,7 +19,7 @@ from atrous.inference.convolutions import describe_convolutions
 from atrous.networks.model_file import save_model
 from atrous.training.bad_batch import save_bad_batch
 from atrous.training.checkpoint import Checkpoint, save_checkpoint
-from atrous.training.conclude import build_card
+from atrous.training.conclude import build_card, reopen_metrics
 from atrous.training.diagnosis import MISSED_VALIDATIONS, count_missed, diagnose_class
 from atrous.training.optimizers import set_lr_factor
 from atrous.training.prepare import Training
@@ -55,6 +55,8 @@ def run_steps(training: Training) -> bool:
     ):  # closed, it ends the reading processes
         if state.step in (0, *(step for step, _ in plan.extended)):
             _save(training)  # from here on the run, or its extension, can be resumed, whatever ends it
+            if training.world.is_writer and not training.is_done:
+                reopen_metrics(training)
         for batches, waited_s in () if training.is_done else steps:
             begun = time.monotonic()
             loss = _take_step(training, batches)

@@ -503,3 +503,12 @@ def test_aliases_that_stand_for_too_much_are_refused_before_they_are_written_out
 def test_aliases_are_read(tmp_path):
     write(tmp_path / "atrous.yaml", "data: {classes: &names [a, b], options: {names: *names}}")
     assert load_config(options={"data.source": str(tmp_path)}).config.data.options == {"names": ["a", "b"]}
+
+
+@pytest.mark.parametrize("classes", ["{1: {name: crack, colour: [255, 0, 0]}}", "{crack: [255, 0, 0]}"])
+def test_colours_given_as_classes_are_refused_with_where_they_belong(tmp_path, classes):
+    (tmp_path / "atrous.yaml").write_text(f"data:\n  classes: {classes}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"atrous.yaml:2: data.classes is") as caught:
+        load_config(options={"data.source": str(tmp_path)})
+    assert "{0: background, 1: crack}" in caught.value.hint
+    assert "data.colours says which id a colour is" in caught.value.hint

@@ -5,6 +5,8 @@ import json
 import pickle
 from dataclasses import fields, replace
 
+import pytest
+
 from atrous.core.records import (
     BandScore,
     ClassScore,
@@ -79,3 +81,14 @@ def test_a_collector_passes_messages_on_and_keeps_each_note_once():
     assert said == ["loading", "3 of 10", "3 of 10"]
     assert [(note.code, note) for note in collector.notes] == [("held-out", "3 of 10")]
     NoteCollector()("nobody listens")
+
+
+@pytest.mark.parametrize(
+    ("count", "reason"),
+    [
+        (9, "no intervals: 9 images are too few to say"),
+        (10, "no intervals over 10 images: each has the same score, or fewer than 10 have labelled pixels"),
+    ],
+)
+def test_the_reason_for_no_intervals_is_the_true_one(count: int, reason: str) -> None:
+    assert Intervals("image", count, None, None).describe() == reason

@@ -41,6 +41,14 @@ def test_figures_that_are_old_or_of_a_clock_that_was_wrong_are_measured_again(tm
     assert table.list_current() == []
 
 
+def test_a_figure_of_a_busy_machine_is_measured_again_after_a_day(tmp_path: Path) -> None:
+    table = FigureTable("a CPU", tmp_path)
+    for hours, slowness in ((23, 1.5), (25, 1.5), (25, 1.1)):
+        measured = (datetime.now(UTC) - timedelta(hours=hours)).isoformat()
+        table.add(replace(FIGURE, output_stride=hours + round(10 * slowness), measured=measured, slowness=slowness))
+    assert [figure.output_stride for figure in table.list_current()] == [38, 36]
+
+
 def test_the_newest_figures_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "MOST_FIGURES", 2)
     table = FigureTable("a CPU", tmp_path)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from atrous.metrics.bootstrap import FEWEST_GROUPS, ClassPixels, Ratios, Resampling
+from atrous.core.records import FEWEST_GROUPS
+from atrous.metrics.bootstrap import ClassPixels, Ratios, Resampling
 from atrous.metrics.confusion import compute_miou, compute_pixel_accuracy, compute_tally
 
 

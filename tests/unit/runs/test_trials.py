@@ -75,7 +75,7 @@ def test_a_backend_that_computes_wrongly_fails():
     with BACKENDS.including(("halved", f"{__name__}:Halved", "network")):
         outcome = try_part(find_part("backend halved"))
     assert outcome.state == "fails"
-    assert "logits differ by" in outcome.detail
+    assert "differs from torch: logits by" in outcome.detail
 
 
 @pytest.mark.parametrize("name", ["AVIF", "HEIF", "JPEG XL", "TIFF", "SBD"])

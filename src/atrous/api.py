@@ -242,7 +242,8 @@ def evaluate(
         device: auto, cpu, cuda, cuda:1 or mps.
         backend: torch, compile, openvino or onnxruntime; auto is torch, or an exported file's own.
         trust: Whether to open a .pt2, which can run any code that it holds.
-        data_root: Folder in which registered data sets are looked for.
+        data_root: Folder in which registered data sets are looked for, and the data of the model's run if they have
+            moved.
         out: Folder for scores.json, images.csv with a row an image, plots, and in worst/ the images with the lowest
             mIoU: image, truth, prediction. Default: nothing is written.
         overwrite: Whether to replace files of these names that atrous did not write.

@@ -201,6 +201,11 @@ def test_a_run_that_has_moved_finds_its_data_below_a_data_root_or_asks_for_them(
     assert (code, "--data-root FOLDER, the folder that holds them" in " ".join(err.split())) == (3, True)
     code, _, err = call("train", "--resume", folder, "--data-root", tmp_path)
     assert (code, f"which has no folder {data.name}" in " ".join(err.split())) == (3, True)
+    code, _, err = call("eval", folder)
+    assert (code, "--data-root FOLDER, the folder that holds them" in " ".join(err.split())) == (3, True)
+    code, out, err = call("eval", folder, "--data-root", place, "--json")
+    assert code == 0, err
+    assert load_strictly(out)["miou"] == load_strictly((run / "metrics.json").read_text())["miou"]
     code, _, err = call("train", "--extend", folder, "--iterations", 10, "--data-root", place)
     assert code == 0, err
     assert load_config(recipe=folder / "config.yaml").config.data.source == str(place / data.name)

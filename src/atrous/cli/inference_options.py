@@ -15,7 +15,7 @@ from atrous.core.inference_options import InferenceOptions, Opening, describe_op
 _HELP = describe_options(InferenceOptions, Opening)
 DeviceOption = Annotated[str | None, typer.Option("--device", help=_HELP["device"])]
 DataRootOption = Annotated[
-    str | None, typer.Option("--data-root", help="Folder of registered data sets. Default: ATROUS_DATA.")
+    str | None, typer.Option("--data-root", help="Folder of registered data sets, or of data that moved.")
 ]
 TrustOption = Annotated[bool, typer.Option("--trust", help=_HELP["trust"])]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Show no progress and no messages.")]

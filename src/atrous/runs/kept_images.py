@@ -26,6 +26,7 @@ from atrous.data.mask_reader import MaskReader
 from atrous.data.pairs import PairDataset
 from atrous.data.split import Grouping
 from atrous.images.windows import Window
+from atrous.runs.continuation import find_moved_data
 
 SplitName = Literal["train", "val"]
 
@@ -56,13 +57,20 @@ def save_images(run: RunFolder, config: DataConfig, splits: Splits) -> None:
     save_json(run.images, record)
 
 
-def rebuild_splits(folder: Path, *, needed: tuple[SplitName, ...] = ("val",), hint: str = "") -> Splits:
+def rebuild_splits(
+    folder: Path,
+    *,
+    needed: tuple[SplitName, ...] = ("val",),
+    hint: str = "",
+    data_root: str | Path | None = None,
+) -> Splits:
     """Find the images that a run, or its last stage, was trained and scored on; images added since are ignored.
 
     Args:
         folder: The run's folder.
         needed: Splits of which no image may be missing; of the others those that are left are returned.
         hint: What to do if the data do not exist any more.
+        data_root: Folder that holds the folder of the data, where they have moved.
     Raises:
         ConfigError: The configuration is missing or damaged.
         ModelFileError: The record of the images is damaged.
@@ -70,7 +78,12 @@ def rebuild_splits(folder: Path, *, needed: tuple[SplitName, ...] = ("val",), hi
         DataError: The data are not where they were.
     """
     run = RunFolder(folder)
-    data = list_stages(load_config(recipe=run.config).config)[-1].data
+    config = load_config(recipe=run.config).config
+    if data_root is not None:
+        config = find_moved_data(
+            config.model_copy(update={"data": config.data.model_copy(update={"root": str(data_root)})})
+        )
+    data = list_stages(config)[-1].data
     if not data.source:
         raise ConfigError(f"{run.config} names no data", "Restore the file as the training wrote it, or give DATA.")
     return find_images(run, data, needed=needed, hint=hint)

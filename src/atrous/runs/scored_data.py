@@ -45,7 +45,7 @@ def find_scored_data(
         data: A data set or its source. Default: the validation data of the model's run.
         run: The run that the model came from, if known.
         space: The model's classes, which the data has.
-        root: Folder in which registered data sets are looked for.
+        root: Folder in which registered data sets are looked for, and the data of a run that have moved.
         on_message: Receives messages about automatic choices and findings.
         form: The form of images that the model takes.
     Raises:
@@ -61,7 +61,7 @@ def find_scored_data(
     if data is None:
         if run is None:
             raise UsageError("no data to score on", "Give DATA, or a run folder, which knows its own validation data.")
-        return _find_validation_data(run, on_message)
+        return _find_validation_data(run, root, on_message)
     place = {"data.source": str(data), "data.root": root}
     own = load_config(options=place)
     _require_same_names(own, space, run)
@@ -192,9 +192,15 @@ def _find_trained_dataset(run: RunFolder) -> str:
         return ""
 
 
-def _find_validation_data(run: RunFolder, on_message: MessageCallback | None) -> SegmentationDataset:
+def _find_validation_data(
+    run: RunFolder, root: str | Path | None, on_message: MessageCallback | None
+) -> SegmentationDataset:
     command = f"atrous eval {shlex.quote(str(run.path))} DATA"
-    splits = rebuild_splits(run.path, hint=f"Give DATA: {command}; in Python: atrous.evaluate(run, val).")
+    hint = (
+        f"Give DATA: {command}; in Python: atrous.evaluate(run, val). If they have moved: `data_root=FOLDER`, the "
+        "folder that holds them."
+    )
+    splits = rebuild_splits(run.path, hint=hint, data_root=root)
     for note in splits.notes:
         send_message(on_message, note)
     return splits.val

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from atrous.runs.doctor import Diagnosis
 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
-_MACHINE = ("processor", "system", "cores", "cores_of_machine")
+_MACHINE = ("processor", "system", "cores_of_machine")
 """What may be unknown of a machine."""
 _STATES = {"works": "green", "missing": "dim", "fails": "yellow"}
 
@@ -51,11 +51,12 @@ def _print(found: Diagnosis, console: Console) -> None:
 
     machine, speed = found.machine, found.speed
     console.print(", ".join(f"{name} {version}" for name, version in found.versions.items()))
-    threads, memory = describe_count(machine["threads"], "thread"), machine["memory_mib"]
     known = {name: "unknown" if machine[name] is None else machine[name] for name in _MACHINE}
+    cores = "unknown cores" if machine["cores"] is None else describe_count(machine["cores"], "core")
+    memory = "unknown" if machine["memory_mib"] is None else f"{machine['memory_mib']:,}"
     console.print(
-        f"{known['processor']}, {known['system']}: {known['cores']} of {known['cores_of_machine']} cores, {threads}, "
-        f"{'unknown' if memory is None else f'{memory:,}'} MiB of memory ({machine['free_mib']:,} free), "
+        f"{known['processor']}, {known['system']}: {cores} of {known['cores_of_machine']}, "
+        f"{describe_count(machine['threads'], 'thread')}, {memory} MiB of memory ({machine['free_mib']:,} free), "
         f"{' '.join(machine['features']) or 'no instruction sets known'}"
     )
     console.print(", ".join(f"{name}={value}" for name, value in found.settings.items()) or "no environment variables")

@@ -171,5 +171,5 @@ def test_what_is_not_known_of_a_machine_is_printed_as_unknown(diagnosis, monkeyp
     monkeypatch.setattr("atrous.runs.doctor.diagnose", lambda progress: changed)
     assert main(["doctor", "--quiet"]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "unknown, unknown: unknown of unknown cores, " in text
+    assert "unknown, unknown: unknown cores of unknown, " in text
     assert "unknown MiB of memory (" in text

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 
@@ -168,4 +169,4 @@ def test_help_answers_at_once():
     for _ in range(5):
         ours.append(measure_processor_seconds("-m", "atrous", "--help"))
         least.append(measure_processor_seconds("-c", "import typer"))
-    assert min(ours) < 3 * min(least)
+    assert statistics.median(ours) < 3 * statistics.median(least)  # one lucky measurement decides nothing

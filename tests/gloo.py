@@ -5,6 +5,7 @@ The same functions, called in a process alone, give what the two must find toget
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,13 @@ import torch.distributed
 from torch import nn
 from torch.nn import functional as F
 
+import atrous
 from atrous.config.load import load_config
 from atrous.core.labels import IGNORE_INDEX
+from atrous.core.metrics_file import load_metrics
 from atrous.core.records import Sample
-from atrous.data.build import build_loader
+from atrous.core.run_folder import RunFolder
+from atrous.data.build import build_loader, check_training_data
 from atrous.data.datasets.shapes import build_shapes
 from atrous.inference.build import build_labeller
 from atrous.inference.engine import Engine
@@ -27,7 +31,8 @@ from atrous.networks import BACKBONES
 from atrous.networks.build import build_network
 from atrous.networks.layers.synchronised import synchronising
 from atrous.training.fabric import build_fabric
-from atrous.training.prepare import build_task
+from atrous.training.journal import Journal
+from atrous.training.prepare import build_task, prepare_training
 from atrous.training.step import Step
 from atrous.training.validation import count_together
 from atrous.training.world import World
@@ -131,6 +136,33 @@ def count_sets(world: World) -> list[Any]:
     return [count_together(world, labeller, each) for each in sets]
 
 
+def plan(world: World, folder: Path) -> dict[str, Any]:
+    """Plan a training by minutes; the clock of the second process runs an hour ahead."""
+    config = load_config(options=OPTIONS | {"training.iterations": None, "training.max_minutes": 90}).config
+    splits = build_shapes(num_train=12, num_val=2, size=65)
+    statistics, _ = check_training_data(config.data, splits)
+    training = prepare_training(
+        config,
+        splits,
+        statistics,
+        Journal(RunFolder(folder / "planned"), is_writer=False),
+        settings={},
+        world=world,
+        started=time.monotonic() - 3600 * world.rank,
+    )
+    return training.plan.to_json()
+
+
+def train(folder: Path) -> dict[str, Any]:
+    """Train by the public call, in whichever processes the caller has started."""
+    splits = build_shapes(num_train=12, num_val=3, size=65)
+    options = {"model": "deeplabv3-tiny", "weights": "none", "crop": 65, "batch": 2, "iterations": 2, "device": "cpu"}
+    more = {"model.head": {"rates": [1, 2], "channels": 8}}
+    run = atrous.train(splits, out=folder / "run", validations=1, set=more, progress=False, **options)
+    steps = load_metrics(run.folder / "metrics.json")["training"]["steps"]
+    return {"miou": run.scores.miou, "images": len(run.scores.images), "steps": steps}
+
+
 def work(rank: int, folder: str) -> None:
     """Do what each process does, and write what it found to a file."""
     torch.set_num_threads(1)
@@ -159,6 +191,8 @@ def work(rank: int, folder: str) -> None:
                 "norm_bf16": normalise(features.bfloat16()),
                 "counts": count_sets(world),
                 "step": compute_gradient(world),
+                "plan": plan(world, Path(folder)),
+                "run": train(Path(folder)),
             }
         torch.save(found, Path(folder) / f"{rank}.pt")
     finally:

@@ -20,7 +20,7 @@ from atrous.core.errors import ConfigError, UsageError, note_on_stop
 from atrous.core.files import save_json
 from atrous.core.inference_options import InferenceOptions
 from atrous.core.output_folder import require_folder, require_place, require_replaceable
-from atrous.core.records import MessageCallback, Note, NoteCollector, ProgressCallback, Scores, send_message
+from atrous.core.records import MessageCallback, Note, ProgressCallback, Scores, send_message
 from atrous.core.run_folder import RunFolder
 from atrous.data.build import read_splits
 from atrous.data.contracts import SegmentationDataset, Splits
@@ -30,8 +30,7 @@ from atrous.exporting.calibration import read_images, sample_images
 from atrous.exporting.export import export_network, require_export_place
 from atrous.exporting.parity import Parity
 from atrous.inference.exported import is_exported
-from atrous.inference.folders.record import FolderRecord
-from atrous.inference.folders.writer import PredictionRecord, save_predictions
+from atrous.inference.folders.writer import PredictionRecord
 from atrous.model import Model, load, name_network_classes, read_classes
 from atrous.networks.build import build_network_from
 from atrous.networks.model_file import is_model_file, require_as_built, save_model
@@ -41,6 +40,7 @@ from atrous.runs.evaluation import require_evaluation_folder, save_evaluation
 from atrous.runs.folder import find_continued, find_recipe
 from atrous.runs.kept_images import rebuild_splits
 from atrous.runs.plan import plan_training, preview_training
+from atrous.runs.predicted import predict_files
 from atrous.runs.probe import probe_training
 from atrous.runs.scored_data import find_scored_data
 from atrous.runs.scored_model import Loadable, measure, name_models, open_model, prepare_scoring
@@ -364,25 +364,20 @@ def predict(
     """
     given = {"output_stride": output_stride, "scales": scales, "flip": flip, "window": window, "crf": crf}
     opening = {"precision": precision, "device": device, "backend": backend, "trust": trust}
-    options = update_options(InferenceOptions(), given)
-    require_folder(Path(out))
-    if not overwrite:
-        FolderRecord(Path(out)).require_free({})
     with open_call(progress, on_message) as display:
-        collector = NoteCollector(display.on_message)
-        opened = open_model(model, opening, collector)
-        return save_predictions(
-            opened.build_labeller(options, keep_backend=isinstance(model, Model), on_message=collector),
-            [inputs] if isinstance(inputs, str | Path) else inputs,
+        return predict_files(
+            inputs,
+            model,
             Path(out),
+            given=given,
+            opening=opening,
             formats=formats,
             submission=submission,
             probabilities=probabilities,
             min_confidence=min_confidence or 0.0,
             overwrite=overwrite,
-            model_digest=opened.compute_digest(),
-            notes=collector.notes,
             progress=display.progress,
+            on_message=display.on_message,
         )
 
 

@@ -91,7 +91,8 @@ def count_steps(run: Path) -> int:
 def kill_one(process: subprocess.Popen[str], run: Path, rank: int, delay_s: float) -> tuple[int, str]:
     """Kill a process of a training some time after its first step of this sitting; return how the command ended."""
     log, before = run / "log.txt", (run / "log.txt").read_text() if (run / "log.txt").is_file() else ""
-    wait_until(lambda: log.is_file() and "plan: " in log.read_text()[len(before) :])
+    began = ("plan: ", "resumed after step")
+    wait_until(lambda: log.is_file() and any(text in log.read_text()[len(before) :] for text in began))
     time.sleep(delay_s)
     assert process.poll() is None
     killed = time.monotonic()
@@ -116,6 +117,7 @@ def test_all_end_soon_where_one_is_killed_and_the_run_continues_in_one_process(t
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_twenty_kills_of_one_process_each_leave_a_checkpoint_that_resumes(tmp_path, shapes_folder):
     run, draw = tmp_path / "run", random.Random(0)
     words = ("train", shapes_folder, *OPTIONS, "--iterations", 100_000, "--processes", 2, "--out", run)
@@ -165,3 +167,49 @@ def test_processes_of_srun_stop_together_and_those_of_torchrun_continue(tmp_path
     ends = [finish(process, 60) for process in continued]
     assert [code for code, _, _ in ends] == [130, 130], ends
     assert load_checkpoint(run / "last.ckpt").step >= stopped
+
+
+def test_two_processes_score_as_one(trained_run, shapes_folder):
+    """Of three images the first process has two; every count and every interval is that of one process."""
+    alone = finish(start("eval", trained_run, "--json", module=(str(TINY),)))
+    both = [finish(process) for process in launch(("eval", trained_run, "--json"), slurm=False)]
+    assert [code for code, _, _ in (alone, *both)] == [0, 0, 0], both
+    assert json.loads(both[0][1]) == json.loads(alone[1])
+    assert both[1][1:] == ("", "")
+
+
+def test_two_processes_label_a_folder_with_one_record_and_one_summary(tmp_path, trained_run, shapes_folder):
+    (tmp_path / "in").mkdir()
+    for number, path in enumerate(sorted((shapes_folder / "images").rglob("*.png"))[:5]):
+        (tmp_path / "in" / f"{number}.png").write_bytes(path.read_bytes())
+    (tmp_path / "in" / "5.png").write_bytes(b"no image")
+    words = (
+        "predict",
+        tmp_path / "in",
+        "--model",
+        trained_run,
+        "--format",
+        "ids,areas",
+        "--json",
+        "--backend",
+        "torch",
+    )
+    words = (*words, "--backend", "torch", "--json")
+    alone = finish(start(*words, "--out", tmp_path / "alone", module=(str(TINY),)))
+    both = [finish(process) for process in launch((*words, "--out", tmp_path / "both"), slurm=False)]
+    assert (alone[0], both[0][0], both[1][0]) == (1, 1, 0), (alone, both)  # something was skipped, and is reported once
+    assert both[1][1:] == ("", "")
+    first, second = json.loads(alone[1]), json.loads(both[0][1])
+    assert {row["input"] for row in second["done"]} == {row["input"] for row in first["done"]}
+    assert second["skipped"] == first["skipped"]
+    assert len(second["skipped"]) == 1
+    names = sorted(path.name for path in (tmp_path / "alone").iterdir())
+    assert sorted(path.name for path in (tmp_path / "both").iterdir()) == names
+    for name in names:
+        if name != "predictions.json":
+            assert (tmp_path / "both" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes(), name
+    record = json.loads((tmp_path / "both" / "predictions.json").read_text())
+    assert len(record["done"]) == 5
+    again = [finish(process) for process in launch((*words, "--out", tmp_path / "both"), slurm=False)]
+    assert len(json.loads(again[0][1])["kept"]) == 5
+    assert json.loads(again[0][1])["done"] == []

@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from atrous.cli.inference_options import DataRootOption, JsonOption, QuietOption, take_inference_options
+from atrous.cli.inference_options import (
+    DataRootOption,
+    JsonOption,
+    ProcessesOption,
+    QuietOption,
+    take_inference_options,
+)
 from atrous.core.errors import UsageError
+from atrous.core.launch import find_launch
 from atrous.core.words import describe_count
 
 if TYPE_CHECKING:
@@ -20,6 +27,7 @@ from atrous.core.records import list_notes
 
 @take_inference_options
 def run(
+    context: typer.Context,
     names: Annotated[
         list[str],
         typer.Argument(
@@ -44,6 +52,7 @@ def run(
         bool, typer.Option("--overwrite", help="Replace files in --out that eval did not write.")
     ] = False,
     data_root: DataRootOption = None,
+    processes: ProcessesOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> int:
@@ -52,24 +61,40 @@ def run(
     Example: atrous eval runs/demo --output-stride 8 --scales 0.75,1,1.25 --flip
     """
     from atrous.cli.console import open_display, show_loading
+    from atrous.cli.launch import is_first, must_launch, run_processes
 
     models, data = (names, None) if len(names) == 1 else (names[:-1], names[-1])
     _require_places(models, data, data_root)
+    must_start = must_launch(processes)
+    is_shared = must_start or find_launch() is not None
+    if is_shared and (crf_search or out is not None or len(models) > 1):
+        raise UsageError(
+            "several processes score one model, without --out and --crf-search", "Leave out --processes, or the rest."
+        )
+    if must_start:
+        return run_processes(context.obj, processes or 1)
     if crf_search:
         return _search(models, data, inference | {"data_root": data_root}, quiet=quiet, as_json=json)
     found: dict[str, Scores] = {}
     comparison: Comparison | None = None
     written: Path | None = None
     try:
-        with open_display(quiet=quiet) as display:
+        with open_display(quiet=quiet or not is_first()) as display:
             with show_loading(display):
                 from atrous import api
                 from atrous.runs.comparison import compare
+                from atrous.runs.scored_model import measure
+                from atrous.training.world import open_world
 
             places: dict[str, Any] = {"out": out, "overwrite": overwrite, "data_root": data_root}
             shown: dict[str, Any] = {"progress": display.progress, "on_message": display.on_message}
             if data is None or len(models) == 1:
-                found[models[0]] = api.evaluate(models[0], data, **inference, **places, **shown)
+                if is_shared:
+                    with open_world() as world:
+                        measured = measure(models[0], data, data_root, **shown, world=world, **inference)
+                    found[models[0]] = measured.scores
+                else:
+                    found[models[0]] = api.evaluate(models[0], data, **inference, **places, **shown)
             else:
                 comparison = compare(models, data, **inference, **places, **shown, on_scores=found.__setitem__)
             written = out
@@ -78,7 +103,7 @@ def run(
             error.add_note(f"{len(found)} of {describe_count(len(models), 'model')} scored")
         raise
     finally:  # also what was scored before an interruption or an error
-        if found:
+        if found and is_first():
             _print_scores(found, comparison, num_models=len(models), as_json=json)
             if written is not None and not json:
                 from atrous.display.console import build_console

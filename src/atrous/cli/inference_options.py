@@ -18,6 +18,9 @@ DataRootOption = Annotated[
     str | None, typer.Option("--data-root", help="Folder of registered data sets, or of data that moved.")
 ]
 TrustOption = Annotated[bool, typer.Option("--trust", help=_HELP["trust"])]
+ProcessesOption = Annotated[
+    int | None, typer.Option("--processes", min=1, help="Processes that share out the images. Default: 1.")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Show no progress and no messages.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print a single JSON object to standard output.")]
 

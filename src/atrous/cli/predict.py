@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from atrous.cli.inference_options import JsonOption, QuietOption, take_inference_options
+from atrous.cli.inference_options import JsonOption, ProcessesOption, QuietOption, take_inference_options
 from atrous.core.errors import SKIPPED_EXIT_CODE, UsageError
+from atrous.core.inference_options import Opening
 from atrous.core.records import list_notes
 from atrous.core.registry import describe_choices
 from atrous.data import CONVERTERS, WRITTEN
@@ -18,6 +19,7 @@ FORMATS = ["ids", "labels", "overlay", "confidence", "areas", *CONVERTERS.find_t
 
 @take_inference_options
 def run(
+    context: typer.Context,
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Images, folders, or quoted patterns.")],
     model: Annotated[str, typer.Option("--model", help="A run folder, .safetensors, .pth, or an exported file.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the results.")] = Path("predictions"),
@@ -52,6 +54,7 @@ def run(
     ] = False,
     *,
     inference: dict[str, Any],
+    processes: ProcessesOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> int:
@@ -60,6 +63,7 @@ def run(
     Example: atrous predict photos/ --model runs/demo --out labelled/
     """
     from atrous.cli.console import open_display, print_json, show_loading
+    from atrous.cli.launch import is_first, must_launch, run_processes
     from atrous.core.output_folder import require_folder
     from atrous.display.console import build_console
     from atrous.inference.folders.inputs import require_input
@@ -77,23 +81,32 @@ def run(
         require_input(source)
     find_model(Path(model))
     require_folder(out)
-    with open_display(quiet=quiet) as display:
+    if must_launch(processes):
+        return run_processes(context.obj, processes or 1)
+    opening = {name: inference.pop(name) for name in vars(Opening()) if name in inference}
+    with open_display(quiet=quiet or not is_first()) as display:
         with show_loading(display):
-            from atrous import api
+            from atrous.runs.predicted import predict_files
+            from atrous.training.world import open_world
 
-        summary = api.predict(
-            inputs,
-            model,
-            out,
-            **inference,
-            formats=wanted,
-            submission=submission,
-            probabilities=probabilities,
-            min_confidence=min_confidence,
-            overwrite=overwrite,
-            progress=display.progress,
-            on_message=display.on_message,
-        )
+        with open_world() as world:
+            summary = predict_files(
+                inputs,
+                model,
+                out,
+                given=inference,
+                opening=opening,
+                formats=wanted,
+                submission=submission,
+                probabilities=probabilities,
+                min_confidence=min_confidence or 0.0,
+                overwrite=overwrite,
+                world=world,
+                progress=display.progress,
+                on_message=display.on_message,
+            )
+    if not is_first():
+        return 0
     if json:
         counts = {"done": summary.done, "kept": summary.kept, "skipped": summary.skipped}
         print_json({**counts, "folder": str(summary.folder), "notes": list_notes(display.notes)})

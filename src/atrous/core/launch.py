@@ -4,15 +4,41 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 from atrous.core.errors import UsageError
+
+T = TypeVar("T")
 
 _PORTS = 15_000, 10_000
 """First port that is derived from the number of a job, and how many there are."""
 _FOREIGN = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 """Variables of mpirun, which does not say where the processes meet."""
+
+
+class Processes(Protocol):
+    """The processes that share out some work, numbered from 0."""
+
+    @property
+    def rank(self) -> int:
+        """Number of this process."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Number of processes."""
+        ...
+
+    @property
+    def gather(self) -> Callable[[Any], list[Any]]:
+        """What returns the values of all processes, by rank."""
+        ...
+
+    def share(self, compute: Callable[[], T]) -> T:
+        """Return what a function returns in process 0, which alone calls it."""
+        ...
 
 
 @dataclass(frozen=True)

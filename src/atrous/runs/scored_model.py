@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from atrous.config.load import load_config
 from atrous.config.options import update_options
@@ -24,8 +24,11 @@ from atrous.networks.segmenter import Segmenter
 from atrous.runs.scored_data import find_scored_data
 from atrous.runs.stages import Run
 from atrous.scoring.compare import Measured
-from atrous.scoring.count import ImageCallback, count
+from atrous.scoring.count import ImageCallback
 from atrous.scoring.summarise import summarise
+
+if TYPE_CHECKING:
+    from atrous.training.world import World
 
 Loadable = Model | Run | Segmenter | str | Path
 """A loaded model, a run, a network that was built with the names of its classes, or what `load` opens."""
@@ -107,6 +110,7 @@ def measure(
     *,
     name: str = "",
     on_image: ImageCallback | None = None,
+    world: World | None = None,
     **options: Any,
 ) -> Measured:
     """Label and count all images of some data.
@@ -119,16 +123,35 @@ def measure(
         progress: Receives the progress.
         name: Name of the model, for tables.
         on_image: Receives each image with its labels.
+        world: The processes that share out the images. Default: this one alone.
         options: Of the labelling and of the opening.
     """
+    from atrous.training.validation import count_together
+    from atrous.training.world import World
+
+    world = world or World.alone()
     collector = NoteCollector(on_message)
-    labeller, dataset = prepare_scoring(model, data, data_root, collector, **options)
-    counts = count(labeller, dataset, on_image=on_image, progress=progress)
+    labeller, dataset = prepare_scoring(model, data, data_root, collector, **choose_device(options, world))
+    counts = count_together(world, labeller, dataset, on_image=on_image, progress=progress)
     scores = summarise(counts, labeller, data=dataset.name)
     scores = replace(scores, notes=tuple(dict.fromkeys((*collector.notes, *scores.notes))))
     path = find_path(model)
     recipe, seed = _read_recipe(RunFolder(Path(path))) if path else ("", None)
     return Measured(name, labeller, dataset, counts, scores, recipe, seed)
+
+
+def choose_device(options: Mapping[str, Any], world: World) -> dict[str, Any]:
+    """Return options whose device is that of this process, where several take part and PyTorch computes.
+
+    Args:
+        options: Options, of the opening among others.
+        world: The processes.
+    """
+    from atrous.training.world import find_own_device
+
+    if world.size == 1 or options.get("backend") not in (None, "auto", "torch", "compile"):
+        return dict(options)
+    return {**options, "device": str(find_own_device(options.get("device") or "auto", world))}
 
 
 def _read_recipe(run: RunFolder) -> tuple[str, int | None]:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.strategies.ddp import DDPStrategy
+from torch.nn.parallel import DistributedDataParallel
 
 from atrous.config.schema import Config
-from atrous.core.errors import MachineError
-from atrous.core.words import describe_count
 from atrous.inference.precision import computes_bf16
-from atrous.networks.device import find_device
-from atrous.training.world import World
+from atrous.training.world import World, find_own_device
 
 
 def build_fabric(config: Config, world: World | None = None) -> Fabric:
@@ -29,9 +29,9 @@ def build_fabric(config: Config, world: World | None = None) -> Fabric:
         MachineError: The device is missing, or there are fewer devices than processes.
     """
     world = world or World.alone()
-    device = _find_own_device(config.output.device, world)
+    device = find_own_device(config.output.device, world)
     precision = choose_precision(config, device)
-    strategy = DDPStrategy(cluster_environment=_Met(world), broadcast_buffers=False) if world.size > 1 else "auto"
+    strategy = _build_strategy(world) if world.size > 1 else "auto"
     with _quiet_lightning():
         fabric = Fabric(
             accelerator=device.type,
@@ -58,27 +58,12 @@ def choose_precision(config: Config, device: torch.device) -> str:
     return precision
 
 
-def _find_own_device(name: str, world: World) -> torch.device:
-    """Return the device of this process: of several CUDA devices the one of its number on this machine."""
-    device = find_device(name)
-    if world.size == 1 or device.type == "cpu":
-        return device
-    if device.type != "cuda" or device.index is not None:
-        raise MachineError(
-            f"{describe_count(world.size, 'process')} cannot share the device {name!r}",
-            "Use device cuda, of which each process takes one of its own, or cpu.",
-        )
-    count = torch.cuda.device_count()  # 1 where a scheduler shows each process its own device alone
-    device = torch.device("cuda", world.local_rank % count)
-    own = str(torch.cuda.get_device_properties(device).uuid)
-    every = world.gather(own)
-    if len(set(every)) < len(every):
-        raise MachineError(
-            f"{describe_count(world.size, 'process')} have "
-            f"{describe_count(len(set(every)), 'CUDA device')}, and each needs its own",
-            f"Start {describe_count(len(set(every)), 'process')}.",
-        )
-    return device
+def _build_strategy(world: World) -> DDPStrategy:
+    """Return what averages gradients; buffers are statistics of norms, which all processes compute alike."""
+    known = inspect.signature(DistributedDataParallel).parameters
+    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # its former name
+    options: dict[str, Any] = {name: False}
+    return DDPStrategy(cluster_environment=_Met(world), **options)
 
 
 class _Met(ClusterEnvironment):

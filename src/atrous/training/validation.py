@@ -29,7 +29,7 @@ from atrous.inference.precision import computes_bf16
 from atrous.metrics.calibration import TEMPERATURES
 from atrous.networks.segmenter import Segmenter
 from atrous.scoring.calibration import choose_on
-from atrous.scoring.count import Counts, count
+from atrous.scoring.count import Counts, ImageCallback, count
 from atrous.scoring.summarise import select_examples, summarise
 from atrous.training.world import World
 
@@ -225,6 +225,7 @@ def count_together(
     *,
     detailed: bool = True,
     temperatures: Sequence[float] | None = None,
+    on_image: ImageCallback | None = None,
     progress: ProgressCallback | None = None,
 ) -> Counts:
     """Count every image of a data set once, each in one of several processes; all of them get the counts of all.
@@ -235,6 +236,7 @@ def count_together(
         dataset: Images with masks, whose classes are the labeller's.
         detailed: See `count`.
         temperatures: See `count`.
+        on_image: Receives each image that this process labels, see `count`.
         progress: Receives the progress of this process, in images of all.
     Raises:
         DataError: See `count`.
@@ -246,7 +248,9 @@ def count_together(
             progress(replace(at, done=min(at.done * world.size, len(dataset)), total=len(dataset)))
 
     own = range(world.rank, len(dataset), world.size)
-    counts = count(labeller, dataset, own, detailed=detailed, temperatures=temperatures, progress=show)
+    counts = count(
+        labeller, dataset, own, detailed=detailed, temperatures=temperatures, on_image=on_image, progress=show
+    )
     parts: list[Counts] = world.gather(counts)
     for other in parts[1:]:
         parts[0].merge(other)

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from atrous.core.errors import AtrousError, MachineError, OtherProcessFailed
 from atrous.core.launch import Launch, find_launch
+from atrous.core.words import describe_count
+from atrous.networks.device import find_device
 
 T = TypeVar("T")
 
@@ -104,6 +106,37 @@ def open_world() -> Iterator[World]:
     finally:
         if not is_callers:
             torch.distributed.destroy_process_group()
+
+
+def find_own_device(name: str, world: World) -> torch.device:
+    """Return the device of this process: of several CUDA devices the one of its number on this machine.
+
+    Args:
+        name: auto, or a device of PyTorch.
+        world: The processes, which all call this.
+    Raises:
+        ConfigError: There is no such name.
+        MachineError: The device does not exist here, or there are fewer devices than processes.
+    """
+    device = find_device(name)
+    if world.size == 1 or device.type == "cpu":
+        return device
+    processes = describe_count(world.size, "process")
+    if device.type != "cuda" or device.index is not None:
+        raise MachineError(
+            f"{processes} cannot share the device {name!r}",
+            "Use device cuda, of which each process takes one of its own, or cpu.",
+        )
+    count = torch.cuda.device_count()  # 1 where a scheduler shows each process its own device alone
+    device = torch.device("cuda", world.local_rank % count)
+    every = world.gather(str(torch.cuda.get_device_properties(device).uuid))
+    num_devices = len(set(every))
+    if num_devices < len(every):
+        raise MachineError(
+            f"{processes} have {describe_count(num_devices, 'CUDA device')}, and each needs its own",
+            f"Start {describe_count(num_devices, 'process')}.",
+        )
+    return device
 
 
 def _meet(launch: Launch) -> None:

@@ -29,3 +29,17 @@ def test_two_processes_add_up_and_share_values(two_processes):
     assert [each["computed"] for each in found] == [7, 7]
     assert [each["gathered"] for each in found] == [["process 0", "process 1"]] * gloo.SIZE
     assert [each["any"] for each in found] == [(True, False)] * gloo.SIZE
+
+
+def test_a_plan_by_minutes_is_decided_once(two_processes):
+    """Each process times its own steps, and the clock of the second one runs an hour ahead."""
+    first, second = (each["plan"] for each in two_processes)
+    assert first == second
+    assert first["total_steps"] > 100
+
+
+def test_processes_that_a_program_has_spawned_train_together(two_processes):
+    first, second = (each["run"] for each in two_processes)
+    assert first == second
+    assert first["images"] == 3
+    assert first["steps"] == 2

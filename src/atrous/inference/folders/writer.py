@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from atrous.core.errors import DataError, UsageError, note_on_stop
 from atrous.core.files import Stamp, read_stamp, remove_temporaries
 from atrous.core.labels import LabelSpace
+from atrous.core.launch import Processes
 from atrous.core.machine import count_usable_cores
 from atrous.core.output_folder import hold_folder
 from atrous.core.provenance import collect_versions
@@ -98,6 +99,7 @@ def save_predictions(
     model_digest: str | None = None,
     notes: Sequence[Note] = (),
     progress: ProgressCallback | None = None,
+    processes: Processes | None = None,
 ) -> PredictionRecord:
     """Label files, folders and globs into a folder, sub-folders mirrored, and write `predictions.json` beside them.
 
@@ -120,6 +122,7 @@ def save_predictions(
         model_digest: Tells models apart; None: all images are labelled again.
         notes: What was assumed and chosen, for predictions.json; read at the end, so that it may grow meanwhile.
         progress: Receives the progress.
+        processes: Which share out the images; the first one keeps the record. Default: this one alone.
     Raises:
         UsageError: A source or a format does not exist, `min_confidence` is not in [0, 1], two images share a name,
             the output folder is inside an input folder or in use, files there would be lost, or more than labels is
@@ -140,16 +143,25 @@ def save_predictions(
         HUGE_FORMATS.load("tiff")  # fails now if its package is missing
     fastest = labeller.backend if isinstance(labeller.backend, FastestBackend) else None
     header = _describe_settings(labeller, form, min_confidence, model_digest, is_chosen=fastest is None)
-    report = PredictionRecord(output)
-    way = "run it again to continue"
-    with hold_folder(output), note_on_stop(lambda error: f"{report.describe()} in {output}; {way}" * bool(report.done)):
-        for folder in {(output / file.key).parent for file in files} - {output}:
-            remove_temporaries(folder)
+    report, way = PredictionRecord(output), "run it again to continue"
+    is_first = processes is None or processes.rank == 0
+    with (
+        hold_folder(output) if is_first else nullcontext(),
+        note_on_stop(lambda error: f"{report.describe()} in {output}; {way}" * bool(report.done)),
+    ):
         work = _Work(labeller, output, form, header, report, FolderRecord(output))
         names = {file: [f"{file.key}.tif"] if file in huge else form.list_names(file.key, file.path) for file in files}
-        if not overwrite:
-            work.record.require_free({"": [name for made in derived for name in made.names]})
-        left = work.find_left(names, overwrite=overwrite)
+
+        def begin() -> list[ImageFile]:
+            for folder in {(output / file.key).parent for file in files} - {output}:
+                remove_temporaries(folder)
+            if not overwrite:
+                work.record.require_free({"": [name for made in derived for name in made.names]})
+            return work.find_left(names, overwrite=overwrite)
+
+        left = begin() if processes is None else processes.share(begin)[processes.rank :: processes.size]
+        # Before they are read: an image that changes while it is labelled is labelled again by the next call.
+        work.stamps = {file.key: read_stamp(file.path) for file in left}
         if fastest is not None:
             fastest.expect(len(left))
         try:
@@ -158,13 +170,16 @@ def save_predictions(
                 if file in huge:
                     work.label_huge(file, min_confidence, progress)
                     work.tell(len(files), progress)
-            for made in derived:
+            if processes is not None:
+                work.collect(processes)
+            for made in derived if is_first else ():
                 work.derive(made, files, progress)
         finally:
             if fastest is not None:
                 earlier = None if report.done else work.record.backend  # of the images that are kept
                 work.header["backend"] = earlier or fastest.describe()
-            work.save(notes)
+            if is_first:
+                work.save(notes)
     return report
 
 
@@ -252,8 +267,6 @@ class _Work:
                 self.report.kept.append(row)
         if not overwrite:
             self.record.require_free({str(file.path.absolute()): names[file] for file in left})
-        # Before they are read: an image that changes while it is labelled is labelled again by the next call.
-        self.stamps = {file.key: read_stamp(file.path) for file in left}
         return left
 
     def label_whole(
@@ -341,6 +354,17 @@ class _Work:
         own = [LabelledFile(file, self.folder / name) for file, name in pairs if name in labelled]
         made.save(own, self.folder, progress)
         self.record.add_files([name for name in made.names if (self.folder / name).exists()])
+
+    def collect(self, processes: Processes) -> None:
+        """Add to the report of the first process what the others have done.
+
+        Args:
+            processes: The processes, which have all done their part.
+        """
+        parts = processes.gather((self.report.done, self.report.skipped))
+        for done, skipped in parts[1:] if processes.rank == 0 else ():
+            self.report.done += done
+            self.report.skipped += skipped
 
     def note(self, prediction: Prediction) -> None:
         """Record an image that was labelled, once."""

@@ -69,6 +69,8 @@ def count_boundaries(truth: np.ndarray, prediction: np.ndarray, num_classes: int
     none = np.uint16(num_classes)
     truth = np.minimum(truth, none)
     given = np.where(truth == none, none, prediction)
+    if num_classes <= np.iinfo(np.uint8).max:  # half the memory, and twice as fast
+        truth, given = truth.astype(np.uint8), given.astype(np.uint8)
     found = np.zeros((len(BANDS), 2, 3, num_classes), dtype=np.int64)
     for number, band in enumerate(BANDS):
         width = band.find_width(*truth.shape)
@@ -93,7 +95,7 @@ def _count(
     truth: np.ndarray, given: np.ndarray, near_truth: np.ndarray, near_given: np.ndarray, num_classes: int
 ) -> np.ndarray:
     """Return the tally (3, K) of the pixels in two bands; the number of classes stands for no class."""
-    none = np.uint16(num_classes)
+    none = truth.dtype.type(num_classes)
     matrix = ConfusionMatrix(num_classes + 1)
     matrix.update(np.where(near_truth, truth, none), np.where(near_given, given, none))
     return compute_tally(matrix.counts)[:, :num_classes]

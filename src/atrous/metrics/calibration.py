@@ -18,8 +18,10 @@ RELIABILITY_BINS = 15
 """Parts of [0, 1] of the expected calibration error, each of LEVELS / RELIABILITY_BINS levels: those of Guo et al."""
 TEMPERATURES = tuple((2.0 ** (np.arange(-32, 49) / 16)).tolist())
 """Temperatures among which one is chosen: 1/4 to 8, each 4.4 % above the one before."""
-SAMPLED_VALUES = 2**21
-"""Most numbers computed for an image: classes x pixels x temperatures. More pixels are counted on a grid."""
+SAMPLED_VALUES = 2**18
+"""Most numbers computed for an image and a temperature, classes x pixels: more pixels are counted on a grid."""
+SAMPLED_IN_ALL = 2**21
+"""Most numbers computed for an image."""
 
 
 class ConfidenceCounts:
@@ -45,8 +47,8 @@ class ConfidenceCounts:
             height: Of the image.
             width: Likewise.
         """
-        values = height * width * self.num_classes * len(self.temperatures)
-        return max(int(np.ceil(np.sqrt(values / SAMPLED_VALUES))), 1)
+        most = min(SAMPLED_VALUES, SAMPLED_IN_ALL / len(self.temperatures))
+        return max(int(np.ceil(np.sqrt(height * width * self.num_classes / most))), 1)
 
     def update(self, log_probs: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> None:
         """Add pixels.

@@ -65,8 +65,8 @@ def save_evaluation(out: Path, measured: Measured, worst: WorstImages) -> None:
     content = {"model": measured.name, **scores.to_json(), "worst": drawn, **collect_provenance()}
     save_json(out / SCORES, content)  # first, so that a folder that was interrupted is known as one of ours
     save_text(out / IMAGES, _write_images(measured, scores.images))
-    for place, (_, strip) in enumerate(worst.rows, start=1):
-        save_encoded(out / _name_worst(place), encode_png(strip))
+    for place, (_, views) in enumerate(worst.rows, start=1):
+        save_encoded(out / _name_worst(place), encode_png(views.draw()))
     if scores.calibration is None and scores.foreground is None:
         return
     from atrous.reports.plots import save_reliability_plot, save_threshold_plot  # matplotlib takes a second

@@ -15,7 +15,7 @@ from atrous.data.samples import read_as, read_sample
 from atrous.inference.labelling.labeller import Labeller
 from atrous.metrics.bootstrap import ClassPixels, Estimate, Ratios, Resampling
 from atrous.scoring.count import Counts
-from atrous.scoring.strips import draw_strip
+from atrous.scoring.strips import shrink_views
 from atrous.scoring.summarise import build_resampling, stack_tallies
 
 DIFFERING_IMAGES = 6
@@ -186,4 +186,4 @@ def iter_drawings(difference: Difference, models: Sequence[Measured]) -> Iterato
         for each, own in zip((reference, other), datasets, strict=True):
             image = sample.image if own is dataset else read_sample(own, numbers[row.key]).image
             label_maps.append(each.labeller.label_image(image, confidence=False)[0])
-        yield row, draw_strip(reference.labeller, sample.image, label_maps)
+        yield row, shrink_views(reference.labeller, sample.image, label_maps).draw()

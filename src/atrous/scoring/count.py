@@ -15,7 +15,6 @@ from atrous.core.records import ImageScore, Progress, ProgressCallback, Sample
 from atrous.core.system_errors import describe_reason, raise_shortage
 from atrous.data.contracts import SegmentationDataset
 from atrous.data.samples import find_group_name, is_thread_safe, read_as, read_sample
-from atrous.inference.contracts import LabelBand
 from atrous.inference.folders.prefetch import iter_ahead
 from atrous.inference.labelling.labeller import Labeller, naming_image
 from atrous.metrics.boundary import count_boundaries, count_parts
@@ -109,7 +108,7 @@ def count(
         answers = labeller.run_network([sample.image for _, sample in group])
         for (index, sample), cells in zip(group, answers, strict=True):
             own = ConfusionMatrix(num_classes)
-            rows = []
+            rows, sampled = [], []
             with naming_image(sample.key):
                 for band in labeller.iter_labels(sample.image, cells):
                     truth = sample.labels[band.start_row : band.start_row + len(band.indices)]
@@ -117,8 +116,13 @@ def count(
                     rows.append(band.indices)
                     if found.before_crf is not None and band.indices_before_crf is not None:
                         found.before_crf.update(truth, band.indices_before_crf)
-                    if found.confidences is not None:
-                        _count_confidence(found.confidences, band, truth, sample.labels.shape)
+                    if found.confidences is not None and band.band is not None:
+                        step = found.confidences.find_step(*sample.labels.shape)
+                        log_probs, grid = band.band.sample_log_probs(step)
+                        pixels = (labels[grid, ::step].reshape(-1) for labels in (truth, band.indices))
+                        sampled.append((log_probs.flatten(1).cpu().numpy(), *pixels))
+            if found.confidences is not None and sampled:
+                found.confidences.update(*(np.concatenate(part, axis=-1) for part in zip(*sampled, strict=True)))
             found.total.merge(own)
             height, width = sample.labels.shape
             found.images[index] = ImageScore(sample.key, compute_miou(own.counts), height, width)
@@ -139,14 +143,6 @@ def count(
                 note = "" if so_far is None else f"mIoU {so_far:.3f}"
                 progress(Progress("scoring", len(found.images), len(chosen), note))
     return found
-
-
-def _count_confidence(counts: ConfidenceCounts, band: LabelBand, truth: np.ndarray, size: tuple[int, ...]) -> None:
-    if band.band is not None:
-        step = counts.find_step(*size)
-        log_probs, rows = band.band.sample_log_probs(step)
-        values = log_probs.flatten(1).cpu().numpy()
-        counts.update(values, truth[rows, ::step].reshape(-1), band.indices[rows, ::step].reshape(-1))
 
 
 def _iter_samples(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
+from atrous.core.labels import LabelSpace
 from atrous.core.records import ImageScore, Sample
 from atrous.images.bands import stretch_bands
 from atrous.images.encode import shrink_view
@@ -19,34 +21,53 @@ DRAWN_SIDE_PX = 480
 WORST_IMAGES = 8
 
 
-def draw_strip(labeller: Labeller, image: np.ndarray, label_maps: Sequence[np.ndarray]) -> np.ndarray:
-    """Draw an image and label maps of it side by side, smaller if they are large.
+class Views(NamedTuple):
+    """An image and label maps of it, smaller if they are large.
+
+    Args:
+        image: (h, w, 3) uint8.
+        label_maps: Class indices, (h, w) each.
+        space: The classes.
+    """
+
+    image: np.ndarray
+    label_maps: tuple[np.ndarray, ...]
+    space: LabelSpace
+
+    def draw(self) -> np.ndarray:
+        """Return all side by side, (h, n * w, 3) uint8: the image left, then the label maps in colour."""
+        return np.hstack([self.image, *(colour_labels(labels, self.space) for labels in self.label_maps)])
+
+
+def shrink_views(labeller: Labeller, image: np.ndarray, label_maps: Sequence[np.ndarray]) -> Views:
+    """Return views of an image and of label maps of it.
 
     Args:
         labeller: Its form of images, and its classes.
         image: The image.
-        label_maps: Class indices, from left to right.
+        label_maps: Class indices.
     Shapes:
-        image (H, W, C); label_maps (H, W) each; out (h, w, 3) uint8
+        image (H, W, C); label_maps (H, W) each
     """
-    views = [shrink_view(stretch_bands(image, labeller.form), DRAWN_SIDE_PX, smooth=True)]
-    for labels in label_maps:
-        views.append(shrink_view(colour_labels(labels, labeller.label_space), DRAWN_SIDE_PX, smooth=False))
-    return np.hstack(views)
+    return Views(
+        shrink_view(stretch_bands(image, labeller.form), DRAWN_SIDE_PX, smooth=True),
+        tuple(shrink_view(labels, DRAWN_SIDE_PX, smooth=False) for labels in label_maps),
+        labeller.label_space,
+    )
 
 
 @dataclass
 class WorstImages:
-    """The images with the lowest mIoU of those that were counted so far, each with its strip.
+    """The images with the lowest mIoU of those that were counted so far, each with its views.
 
     Args:
         rows: The images, the worst first.
     """
 
-    rows: list[tuple[ImageScore, np.ndarray]] = field(default_factory=list)
+    rows: list[tuple[ImageScore, Views]] = field(default_factory=list)
 
     def __call__(self, labeller: Labeller, sample: Sample, labels: np.ndarray, score: ImageScore) -> None:
-        """Draw an image if it is among the worst so far: image, truth, prediction.
+        """Keep an image if it is among the worst so far, with its truth and its prediction.
 
         Args:
             labeller: What labelled it.
@@ -60,5 +81,5 @@ class WorstImages:
         if score.miou is None or (len(mious) == WORST_IMAGES and score.miou >= mious[-1]):
             return
         place = bisect.bisect_right(mious, score.miou)
-        self.rows.insert(place, (score, draw_strip(labeller, sample.image, (sample.labels, labels))))
+        self.rows.insert(place, (score, shrink_views(labeller, sample.image, (sample.labels, labels))))
         del self.rows[WORST_IMAGES:]

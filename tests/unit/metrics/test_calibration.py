@@ -98,10 +98,17 @@ def test_pixels_with_a_least_confidence_are_counted_with_their_accuracy() -> Non
 
 def test_many_pixels_are_counted_on_a_grid() -> None:
     assert ConfidenceCounts(11, (1.0, 2.0)).find_step(100, 100) == 1
-    steps = [ConfidenceCounts(11, TEMPERATURES).find_step(side, side) for side in (10, 360, 2000)]
-    assert steps[0] == 1
-    assert [(-(-side // step)) ** 2 * 11 * 81 < 2**21 * 1.1 for side, step in zip((360, 2000), steps[1:], strict=True)]
-    assert steps[1] < steps[2]
+    for temperatures in ((1.0,), TEMPERATURES):
+        counts = ConfidenceCounts(11, temperatures)
+        steps = [counts.find_step(side, side) for side in (10, 360, 2000)]
+        assert steps == sorted({*steps})
+        assert steps[0] == 1
+        for side, step in zip((360, 2000), steps[1:], strict=True):
+            values = (-(-side // step)) ** 2 * 11
+            assert values <= 2**18 * 1.05
+            assert values * len(temperatures) <= 2**21 * 1.2
+            denser = (-(-side // (step - 1))) ** 2 * 11
+            assert denser > 2**18 or denser * len(temperatures) > 2**21
 
 
 def test_precision_and_recall_are_those_of_scikit_learn_and_the_best_threshold_is_the_best_of_all() -> None:

@@ -123,6 +123,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=["camvid-drive", "animals"], default=["animals", "camvid-drive"])
     parser.add_argument("--steps", type=int, default=240, help="optimizer steps of each training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--model", default="deeplabv3-lite0")
     parser.add_argument("--work", type=Path, default=Path("runs/small_steps"), help="folder of the trainings")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the table and counts")
     parser.add_argument("--train-only", action="store_true", help="train now, score with a later command")
@@ -132,7 +133,10 @@ def main() -> None:
     steps = 2 if options.smoke else options.steps
     if options.data is None and not options.smoke:
         parser.error("--data is missing")
-    tasks = {name: Task(name, member, member.build(options.data), crop=member.crop) for name, member in members.items()}
+    tasks = {
+        name: Task(name, member, member.build(options.data), model=options.model, crop=member.crop)
+        for name, member in members.items()
+    }
     for seed, (name, task) in itertools.product(options.seeds, tasks.items()):
         trial = Trial(OURS, {}, describe_recipe(task, OURS, {}), steps, seed)
         print(f"{name}, seed {seed}: {trial.recipe}", flush=True)

@@ -120,7 +120,8 @@ def test_all_end_soon_where_one_is_killed_and_the_run_continues_in_one_process(t
 @pytest.mark.timeout(3600)
 def test_twenty_kills_of_one_process_each_leave_a_checkpoint_that_resumes(tmp_path, shapes_folder):
     run, draw = tmp_path / "run", random.Random(0)
-    words = ("train", shapes_folder, *OPTIONS, "--iterations", 100_000, "--processes", 2, "--out", run)
+    often = ("--set", "training.validations=20000")  # each writes a checkpoint
+    words = ("train", shapes_folder, *OPTIONS, *often, "--iterations", 100_000, "--processes", 2, "--out", run)
     done = []
     for number in range(20):
         rank = number % 2

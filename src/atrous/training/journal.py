@@ -16,6 +16,7 @@ from atrous.core.records import MessageCallback, Note, NoteCollector, Progress, 
 from atrous.core.run_folder import RunFolder
 from atrous.core.system_errors import describe_shortage, describe_write_error
 from atrous.training.trackers import Trackers
+from atrous.training.world import is_lost_connection
 
 Row = dict[str, float | int | str | None]
 
@@ -135,6 +136,8 @@ def _describe_end(error: BaseException) -> str:
     """Return why a training ended: an error that users may meet, or the trace of one that they may not."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
+    if not isinstance(error, AtrousError) and is_lost_connection(error):
+        return "another process of the training has ended"
     shortage = describe_shortage(error)
     known = shortage or error if isinstance(error, AtrousError) or shortage else None
     return str(known) if known else "".join(traceback.format_exception(error)).rstrip()

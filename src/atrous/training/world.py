@@ -186,7 +186,9 @@ def _claim(rank: int) -> bool:
 
 
 def is_lost_connection(error: BaseException) -> bool:
-    """Return whether an exception means that another process can no longer be reached."""
+    """Return whether an exception means that another process can no longer be reached; False in a single process."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return False
     if isinstance(error, torch.distributed.DistError):
         return True
     words = str(error).lower()

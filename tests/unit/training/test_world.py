@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 
 import gloo
-from atrous.training.world import World
+from atrous.training.world import World, is_lost_connection
 
 
 def test_a_process_alone_keeps_its_values():
@@ -43,3 +43,7 @@ def test_processes_that_a_program_has_spawned_train_together(two_processes):
     assert first == second
     assert first["images"] == 3
     assert first["steps"] == 2
+
+
+def test_in_a_single_process_no_error_is_taken_for_the_end_of_another():
+    assert not is_lost_connection(RuntimeError("connection to the tracker was refused"))

@@ -1,15 +1,15 @@
 """Every error that a user may meet, as one tree, with the exit code of the command line for each.
 
 AtrousError            70  base class; only the kinds below are raised
-├── UsageError         2   a command or a call whose arguments make no sense
-├── ConfigError        2   a setting that is unknown, mistyped or impossible
-├── DataError          3   an image, a mask or a folder of them
-│   └── OutputError    3   an image for which the network's output is not finite
-├── ModelFileError     4   a model file, a checkpoint or a run folder
-├── MachineError       5   memory, disk space, open files, a device, a missing package
-│   └── MemoryShort    5   a forward pass for which the memory did not suffice
-├── TrainingDiverged   6   a loss or a gradient that is no longer finite
-└── OtherProcessFailed 7   another process of the same command, which reports why
+├── UsageError          2   a command or a call whose arguments make no sense
+├── ConfigError         2   a setting that is unknown, mistyped or impossible
+├── DataError           3   an image, a mask or a folder of them
+│   └── OutputError     3   an image for which the network's output is not finite
+├── ModelFileError      4   a model file, a checkpoint or a run folder
+├── MachineError        5   memory, disk space, open files, a device, a missing package
+│   └── MemoryShort     5   a forward pass for which the memory did not suffice
+├── TrainingDiverged    6   a loss or a gradient that is no longer finite
+└── OtherProcessFailed  7   another process of the same command, which reports why
 
 Other exit codes: 0 done; 1 done, but something was skipped; 70 an unexpected error; 130 interrupted by a signal.
 """

@@ -47,7 +47,7 @@ BUG = "This is a bug in atrous; --debug shows the traceback."
         (
             OSError(errno.ENOSPC, "No space left on device"),
             5,
-            ["no space left on the disk", "Free some space, or write to another disk with --out."],
+            ["standard output: no space left on the disk", "Free some space, or write to another disk with --out."],
         ),
         (
             OSError(errno.EROFS, "Read-only file system", "runs/x"),

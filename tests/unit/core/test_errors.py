@@ -12,6 +12,7 @@ from atrous.core.errors import (
     DataError,
     MachineError,
     ModelFileError,
+    OtherProcessFailed,
     TrainingDiverged,
     UsageError,
 )
@@ -27,6 +28,7 @@ from atrous.core.errors import (
         (ModelFileError, 4, ValueError),
         (MachineError, 5, RuntimeError),
         (TrainingDiverged, 6, RuntimeError),
+        (OtherProcessFailed, 7, RuntimeError),
     ],
 )
 def test_each_kind_has_its_exit_code_and_reads_as_two_lines(kind, exit_code, builtin):

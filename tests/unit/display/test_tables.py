@@ -45,8 +45,8 @@ def test_the_table_has_a_row_a_class_and_takes_names_as_they_are(capsys):
     print_scores(build_console(), build_scores(notes=("2 images were trained on",)), title="run")
     out = capsys.readouterr().out
     rows = [line.split() for line in out.splitlines()]
-    assert ["car", "-", "-", "-", "-", "0"] in rows
-    assert ["road", "[wet]", "0.5000", "0.250-0.750", "0.5000", "1.0000", "1,000"] in rows
+    assert ["car", "-", "-", "-", "-", "-", "0"] in rows
+    assert ["road", "[wet]", "0.5000", "0.250-0.750", "-", "0.5000", "1.0000", "1,000"] in rows
     assert "protocol: output stride 16, one scale, no flip, whole image, fp32" in out
     assert "2 images were trained on" in out
 

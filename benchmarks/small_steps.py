@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import stdev
 from typing import Any
@@ -72,34 +73,38 @@ def find_counts(stored: Path, part: str, variant: str, seed: int) -> Path:
 
 
 def compare(stored: Path, parts: dict[str, SegmentationDataset], seeds: list[int]) -> list[dict[str, Any]]:
-    """Return the rows of one data set: scores, steps between variants, and between seeds."""
+    """Return the rows of one data set: scores, steps between variants, and between seeds; of what has been scored."""
     rows: list[dict[str, Any]] = []
     for part, dataset in parts.items():
         resampling = Resampling(range(len(dataset)))
-        scores: dict[str, list[Ratios]] = {
-            variant: [load_score(find_counts(stored, part, variant, seed), resampling) for seed in seeds]
+        start = {"data": stored.name, "part": part, "images": len(dataset)}
+
+        def add(what: str, over: Sequence[int], estimate: Estimate, start: dict[str, Any] = start) -> None:
+            rows.append(start | {"what": what, "seeds": " ".join(map(str, over))} | describe(estimate))
+
+        scores: dict[str, dict[int, Ratios]] = {
+            variant: {
+                seed: load_score(path, resampling)
+                for seed in seeds
+                if (path := find_counts(stored, part, variant, seed)).exists()
+            }
             for variant in VARIANTS
         }
-        start = {"data": stored.name, "part": part, "images": len(dataset)}
+        plain = scores[PLAIN]
         for variant, own in scores.items():
-            for seed, score in zip(seeds, own, strict=True):
-                rows.append(start | {"what": variant, "seeds": str(seed)} | describe(resampling.estimate(score)))
-            for seed, score, plain in zip(seeds, own, scores[PLAIN], strict=True):
-                if variant != PLAIN:
-                    step = resampling.estimate_difference([score], [plain])
-                    rows.append(start | {"what": f"{variant}, against {PLAIN}", "seeds": str(seed)} | describe(step))
-            if variant != PLAIN:
-                step = resampling.estimate_difference(own, scores[PLAIN])
-                row = {"what": f"{variant}, against {PLAIN}", "seeds": " ".join(map(str, seeds))}
-                rows.append(start | row | describe(step))
-        for first, second in itertools.combinations(range(len(seeds)), 2):
-            step = resampling.estimate_difference([scores[PLAIN][second]], [scores[PLAIN][first]])
-            row = {"what": "seed against seed", "seeds": f"{seeds[second]} - {seeds[first]}"}
-            rows.append(start | row | describe(step))
-        mious = [resampling.estimate(score).value for score in scores[PLAIN]]
-        if len(mious) > 1:
-            row = {"what": "standard deviation of the seeds", "seeds": " ".join(map(str, seeds))}
-            rows.append(start | row | {"miou": f"{stdev(mious):.4f}", "from": "", "to": ""})
+            for seed, score in own.items():
+                add(variant, [seed], resampling.estimate(score))
+            shared = [seed for seed in own if seed in plain and variant != PLAIN]
+            for over in [*([seed] for seed in shared), *([shared] if len(shared) > 1 else [])]:
+                step = resampling.estimate_difference([own[seed] for seed in over], [plain[seed] for seed in over])
+                add(f"{variant}, against {PLAIN}", over, step)
+        for first, second in itertools.combinations(plain, 2):
+            step = resampling.estimate_difference([plain[second]], [plain[first]])
+            add("the second seed against the first", [first, second], step)
+        if len(plain) > 1:
+            spread = stdev(resampling.estimate(score).value for score in plain.values())
+            row = {"what": "standard deviation of the seeds", "seeds": " ".join(map(str, plain))}
+            rows.append(start | row | {"miou": f"{spread:.4f}", "from": "", "to": ""})
     return rows
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -156,16 +156,16 @@ def test_the_tables_of_parts_load_without_torch():
 
 def measure_processor_seconds(*words: str) -> float:
     """Return the processor time of a fresh interpreter, which other programs on the machine hardly change."""
-    before = os.times()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)  # os.times counts in hundredths of a second
     subprocess.run([sys.executable, *words], capture_output=True, check=True)
-    after = os.times()
-    return after.children_user + after.children_system - before.children_user - before.children_system
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def test_help_answers_at_once():
     """It takes two to three times what the library of commands alone takes to load, whatever the machine's speed."""
     ours, least = [], []
-    for _ in range(5):
+    for _ in range(9):
         ours.append(measure_processor_seconds("-m", "atrous", "--help"))
         least.append(measure_processor_seconds("-c", "import typer"))
-    assert min(ours) < 4 * min(least)  # other programs and cold caches only ever add to a measurement
+    assert min(ours) < 3 * min(least)  # other programs and cold caches only ever add to a measurement

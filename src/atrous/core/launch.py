@@ -16,6 +16,9 @@ _PORTS = 15_000, 10_000
 """First port that is derived from the number of a job, and how many there are."""
 _FOREIGN = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 """Variables of mpirun, which does not say where the processes meet."""
+_HINT = "Start the processes with `processes=N`, torchrun or srun, which set all that is needed."
+_LIMIT = 2**32
+"""No number that a launcher sets is as large."""
 
 
 class Processes(Protocol):
@@ -71,23 +74,19 @@ def find_launch() -> Launch | None:
     """Return this process among those that were started together; None if it was started alone.
 
     Raises:
-        UsageError: A launcher started several processes, and did not tell them where they meet.
+        UsageError: A launcher started several processes, and did not tell them where they meet, or a variable that it
+            sets has a value that cannot be.
     """
     variables = os.environ
-    if _read_size(variables, "WORLD_SIZE") > 1:
-        needed = ("RANK", "MASTER_ADDR", "MASTER_PORT")
-        missing = [name for name in needed if not variables.get(name)]
-        if missing:
-            raise UsageError(
-                f"WORLD_SIZE is {variables['WORLD_SIZE']}, and {', '.join(missing)} is not set",
-                "Start the processes with `processes=N`, torchrun or srun, which set all of them.",
-            )
-        rank, port = int(variables["RANK"]), int(variables["MASTER_PORT"])
-        return Launch(rank, int(variables["WORLD_SIZE"]), variables["MASTER_ADDR"], port)
-    if _read_size(variables, "SLURM_STEP_NUM_TASKS") > 1:
+    size = _read_number(variables, "WORLD_SIZE", 1, lowest=1)
+    if size > 1:
+        _require(variables, "RANK", "MASTER_ADDR", "MASTER_PORT")
+        rank, port = _read_number(variables, "RANK", below=size), _read_port(variables)
+        return Launch(rank, size, variables["MASTER_ADDR"], port)
+    if _read_number(variables, "SLURM_STEP_NUM_TASKS", 1, lowest=1) > 1:
         return _read_slurm(variables)
     for name in _FOREIGN:
-        if _read_size(variables, name) > 1:
+        if _read_number(variables, name, 1, lowest=1) > 1:
             raise UsageError(
                 f"this is one of {variables[name]} processes ({name}), which do not know where to meet",
                 "Start them with `processes=N`, torchrun or srun.",
@@ -97,14 +96,16 @@ def find_launch() -> Launch | None:
 
 def _read_slurm(variables: Mapping[str, str]) -> Launch:
     """Return the launch of srun: the processes meet on the first host of the step."""
+    _require(variables, "SLURM_PROCID")
     hosts = variables.get("SLURM_STEP_NODELIST") or variables.get("SLURM_JOB_NODELIST") or "127.0.0.1"
     first, count = _PORTS
-    job, step = (int(variables.get(name) or 0) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
+    size = _read_number(variables, "SLURM_STEP_NUM_TASKS")
+    job, step = (_read_number(variables, name) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
     return Launch(
-        int(variables["SLURM_PROCID"]),
-        int(variables["SLURM_STEP_NUM_TASKS"]),
+        _read_number(variables, "SLURM_PROCID", below=size),
+        size,
         variables.get("MASTER_ADDR") or find_first_host(hosts),
-        int(variables.get("MASTER_PORT") or first + (job + step) % count),
+        _read_port(variables, first + (job + step) % count),
     )
 
 
@@ -117,6 +118,22 @@ def find_first_host(hosts: str) -> str:
     return re.sub(r"\[(\w+)[^\]]*\]", r"\1", hosts).split(",")[0]
 
 
-def _read_size(variables: Mapping[str, str], name: str) -> int:
-    text = variables.get(name, "")
-    return int(text) if text.isdecimal() else 1
+def _require(variables: Mapping[str, str], *names: str) -> None:
+    missing = [name for name in names if not variables.get(name)]
+    if missing:
+        raise UsageError(f"this is one of several processes, and {', '.join(missing)} is not set", _HINT)
+
+
+def _read_number(
+    variables: Mapping[str, str], name: str, default: int = 0, *, lowest: int = 0, below: int = _LIMIT
+) -> int:
+    """Return the number in a variable; of one that is empty or not set the default."""
+    text = variables.get(name) or str(default)
+    if text.isdecimal() and len(text) <= len(str(_LIMIT)) and lowest <= int(text) < below:
+        return int(text)
+    allowed = f"a whole number from {lowest} to {below - 1}"
+    raise UsageError(f"the variable {name} is {text[:99]!r}, and has to be {allowed}", _HINT)
+
+
+def _read_port(variables: Mapping[str, str], default: int = 0) -> int:
+    return _read_number(variables, "MASTER_PORT", default, lowest=1, below=2**16)

@@ -62,3 +62,41 @@ def test_a_launch_without_its_address_names_what_is_missing(monkeypatch):
     set_variables(monkeypatch, {"WORLD_SIZE": "2", "RANK": "0"})
     with pytest.raises(UsageError, match="MASTER_ADDR, MASTER_PORT is not set"):
         find_launch()
+    set_variables(monkeypatch, {"WORLD_SIZE": "", "SLURM_STEP_NUM_TASKS": "2"})
+    with pytest.raises(UsageError, match="SLURM_PROCID is not set"):
+        find_launch()
+
+
+TORCHRUN = {"WORLD_SIZE": "4", "RANK": "3", "MASTER_ADDR": "there", "MASTER_PORT": "1234"}
+
+
+@pytest.mark.parametrize("value", ["two", "-1", "1.0", " 1", "1_0", "²", "9" * 5000, "4294967296"])
+@pytest.mark.parametrize(
+    ("variables", "name"),
+    [(TORCHRUN, name) for name in ("WORLD_SIZE", "RANK", "MASTER_PORT")]
+    + [(SLURM | {"MASTER_PORT": "1234"}, name) for name in (*SLURM, "MASTER_PORT")]
+    + [({}, name) for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")],
+)
+def test_a_variable_that_holds_no_number_is_named_with_what_is_allowed(monkeypatch, variables, name, value):
+    set_variables(monkeypatch, variables | {name: value})
+    with pytest.raises(
+        UsageError, match=rf"the variable {name} is '.*', and has to be a whole number from \d to \d+\n"
+    ):
+        find_launch()
+
+
+@pytest.mark.parametrize(
+    ("variables", "name", "value", "allowed"),
+    [
+        (TORCHRUN, "RANK", "4", "from 0 to 3"),
+        (SLURM, "SLURM_PROCID", "4", "from 0 to 3"),
+        (TORCHRUN, "WORLD_SIZE", "0", "from 1 to 4294967295"),
+        (SLURM, "SLURM_STEP_NUM_TASKS", "0", "from 1 to 4294967295"),
+        (TORCHRUN, "MASTER_PORT", "0", "from 1 to 65535"),
+        (SLURM, "MASTER_PORT", "65536", "from 1 to 65535"),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused(monkeypatch, variables, name, value, allowed):
+    set_variables(monkeypatch, variables | {name: value})
+    with pytest.raises(UsageError, match=f"the variable {name} is '{value}', and has to be a whole number {allowed}\n"):
+        find_launch()

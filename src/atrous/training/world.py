@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 WAIT = timedelta(days=2)
 """How long processes wait for one that still works, such as on a first look at all images; a dead one is noticed."""
+MEETING_WAIT = timedelta(minutes=10)
+"""How long a process waits for the others to start."""
 _CLAIM_S = 5
 _FAILED_KEY = "atrous_failed"
 
@@ -142,12 +144,16 @@ def find_own_device(name: str, world: World) -> torch.device:
 def _meet(launch: Launch) -> None:
     if not torch.distributed.is_available():
         raise MachineError("this build of PyTorch cannot connect processes", "Train in a single process.")
+    from torch.distributed.rendezvous import rendezvous
+
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and torch.distributed.is_nccl_available() else "gloo"
-    where = f"{launch.address}:{launch.port}"
+    host = launch.address.strip("[]")
+    where = f"[{host}]:{launch.port}" if ":" in host else f"{host}:{launch.port}"
     try:
-        torch.distributed.init_process_group(
-            backend, init_method=f"tcp://{where}", rank=launch.rank, world_size=launch.size, timeout=WAIT
-        )
+        socket.getaddrinfo(host, launch.port)  # torch would try an unknown host until the time is up
+        store, rank, size = next(rendezvous(f"tcp://{where}", launch.rank, launch.size, timeout=MEETING_WAIT))
+        store.set_timeout(WAIT)
+        torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=WAIT)
     except (RuntimeError, ValueError, OSError) as error:
         raise MachineError(
             f"process {launch.rank} of {launch.size} does not meet the others at {where}: {str(error).splitlines()[0]}",

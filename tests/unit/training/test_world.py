@@ -1,9 +1,17 @@
 from __future__ import annotations
 
+import re
+import socket
+from datetime import timedelta
+
+import pytest
 import torch
 
 import gloo
-from atrous.training.world import World, is_lost_connection
+from atrous.core.errors import MachineError
+from atrous.core.launch import Launch
+from atrous.training import world as world_module
+from atrous.training.world import World, is_lost_connection, open_world
 
 
 def test_a_process_alone_keeps_its_values():
@@ -47,3 +55,19 @@ def test_processes_that_a_program_has_spawned_train_together(two_processes):
 
 def test_in_a_single_process_no_error_is_taken_for_the_end_of_another():
     assert not is_lost_connection(RuntimeError("connection to the tracker was refused"))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("address", ["no-such-host.invalid", "127.0.0.1", "::1"])
+def test_a_process_that_does_not_meet_the_others_says_where(monkeypatch, address):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        launch = Launch(1, 2, address, free.getsockname()[1])
+    monkeypatch.setattr(world_module, "MEETING_WAIT", timedelta(seconds=2))
+    for name, value in launch.to_variables().items():
+        monkeypatch.setenv(name, value)
+    place = re.escape(f"[{address}]" if ":" in address else address)
+    where = f"process 1 of 2 does not meet the others at {place}:{launch.port}: ."
+    with pytest.raises(MachineError, match=where) as caught, open_world():
+        pass
+    assert "Set MASTER_ADDR and MASTER_PORT" in caught.value.hint

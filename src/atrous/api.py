@@ -43,7 +43,7 @@ from atrous.runs.plan import plan_training, preview_training
 from atrous.runs.predicted import predict_files
 from atrous.runs.probe import probe_training
 from atrous.runs.scored_data import find_scored_data
-from atrous.runs.scored_model import Loadable, measure, name_models, open_model, prepare_scoring
+from atrous.runs.scored_model import Loadable, ScoresCallback, measure, name_models, open_model, prepare_scoring
 from atrous.runs.stages import Run, run_training
 from atrous.scoring import crf_search
 from atrous.scoring.bench import bench as run_bench
@@ -225,6 +225,7 @@ def evaluate(
     overwrite: bool = False,
     progress: ProgressCallback | bool | None = None,
     on_message: MessageCallback | None = None,
+    on_scores: ScoresCallback | None = None,
 ) -> Scores:
     """Score a model on images with masks, each at its own size.
 
@@ -232,7 +233,8 @@ def evaluate(
 
     Args:
         model: A loaded model, a run, a network built with named classes, or what `load` opens.
-        data: What to score on, all its pairs. Default: the validation data of the model's run.
+        data: What to score on, all its pairs. Default: the validation data of the model's run, and where these have a
+            labelled test split that as well; its scores are `test` of the result.
         output_stride: Input resolution / feature resolution: 4, 8, 16 or 32.
         scales: Scales whose probabilities are averaged, each > 0.
         flip: Whether the mirrored image is averaged in.
@@ -250,6 +252,7 @@ def evaluate(
         progress: Receives the progress. Default: a bar on a terminal or in a notebook, a line now and then elsewhere;
             False shows nothing.
         on_message: Receives messages about automatic choices. Default: they are shown with the progress.
+        on_scores: Receives the name of the model and its scores as soon as they are known, before files are written.
     Raises:
         UsageError: No data is given and the model's run is not known; device, precision, backend or trust are given
             for a loaded model; or a file in `out` would be lost.
@@ -259,6 +262,7 @@ def evaluate(
     """
     options: dict[str, Any] = {"output_stride": output_stride, "scales": scales, "flip": flip, "window": window}
     options |= {"crf": crf, "precision": precision, "device": device, "backend": backend, "trust": trust}
+    options["on_scores"] = on_scores
     if out is not None:
         require_evaluation_folder(Path(out), overwrite=overwrite)
         options["on_image"] = worst = WorstImages()
@@ -298,7 +302,7 @@ def search_crf(
         DataError: The data's classes are not the model's, or a file cannot be read.
     """
     with open_call(progress, on_message) as display:
-        labeller, dataset = prepare_scoring(model, data, data_root, display.on_message, **options, crf=False)
+        labeller, dataset, _ = prepare_scoring(model, data, data_root, display.on_message, **options, crf=False)
         return crf_search.search_crf(labeller, dataset, progress=display.progress)
 
 

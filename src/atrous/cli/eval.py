@@ -89,12 +89,12 @@ def run(
             places: dict[str, Any] = {"out": out, "overwrite": overwrite, "data_root": data_root}
             shown: dict[str, Any] = {"progress": display.progress, "on_message": display.on_message}
             if data is None or len(models) == 1:
+                shown["on_scores"] = lambda _, scores: found.update({models[0]: scores})
                 if is_shared:
                     with open_world() as world:
-                        measured = measure(models[0], data, data_root, **shown, world=world, **inference)
-                    found[models[0]] = measured.scores
+                        measure(models[0], data, data_root, **shown, world=world, **inference)
                 else:
-                    found[models[0]] = api.evaluate(models[0], data, **inference, **places, **shown)
+                    api.evaluate(models[0], data, **inference, **places, **shown)
             else:
                 comparison = compare(models, data, **inference, **places, **shown, on_scores=found.__setitem__)
             written = out
@@ -126,7 +126,9 @@ def _print_scores(found: dict[str, Scores], comparison: Comparison | None, *, nu
         return
     console = build_console()
     for model, scores in found.items():
-        print_scores(console, scores, title=f"{model} on {scores.data}")
+        for each in (scores, scores.test):
+            if each is not None:
+                print_scores(console, each, title=f"{model} on {each.data}")
     if comparison is not None:
         print_comparison(console, comparison)
 

@@ -51,6 +51,12 @@ class Chosen:
             return f"temperature {self.temperature:.3g}, chosen on {self.data}"
         return f"temperature 1: {self.reason}" if self.reason else ""
 
+    def describe_use(self) -> str:
+        """Say what was chosen on the validation images, to be read beside scores on these."""
+        chosen = {"weights": True, "temperature": self.data, "threshold": self.threshold is not None}
+        names = " and ".join(f"the {name}" for name, is_chosen in chosen.items() if is_chosen)
+        return f"{names} were chosen on these images; expect lower scores on others"
+
 
 @dataclass(frozen=True)
 class ReliabilityBin:

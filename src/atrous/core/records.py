@@ -257,6 +257,7 @@ class Scores:
         parts: Recall by the size of connected parts of the truth, a row a size; none in older records.
         calibration: How well confidences tell how many labels are correct; None in older records.
         foreground: Precision against recall of the second of two classes; None for other data.
+        test: Beside the scores of a run on its validation images: those of the test split of its data, if there is one.
     """
 
     miou: float | None
@@ -276,6 +277,7 @@ class Scores:
     parts: tuple[PartScore, ...] = ()
     calibration: Calibration | None = None
     foreground: Foreground | None = None
+    test: Scores | None = None
 
     def __repr__(self) -> str:
         miou = "none" if self.miou is None else f"{self.miou:.4f}"
@@ -308,7 +310,8 @@ class Scores:
         head = "".join(
             f"<th>{name}</th>" for name in ("class", "IoU", "Dice", "recall", "precision", "IoU, 95 %", "pixels")
         )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{text}"
+        of_test = "" if self.test is None else self.test._repr_html_()
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{text}{of_test}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the one form that metrics.json and `atrous eval --json` share."""
@@ -331,6 +334,7 @@ class Scores:
             "foreground": None if self.foreground is None else asdict(self.foreground),
             "confusion": [list(row) for row in self.confusion],
             "images": [asdict(row) for row in self.images],
+            "test": None if self.test is None else self.test.to_json(),
         }
 
     @classmethod
@@ -354,6 +358,7 @@ class Scores:
             parts=tuple(PartScore(**_read_row(row)) for row in value.get("parts", ())),
             calibration=Calibration.from_json(value.get("calibration")),
             foreground=Foreground.from_json(value.get("foreground")),
+            test=None if value.get("test") is None else cls.from_json(value["test"]),
         )
 
 

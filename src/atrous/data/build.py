@@ -74,12 +74,15 @@ def build_splits(config: DataConfig, *, every_pair: bool = False, progress: Prog
     return replace(splits, notes=(*splits.notes, *(finding.to_note() for finding in findings)))
 
 
-def find_splits(config: DataConfig, *, every_pair: bool = False, progress: ProgressCallback | None = None) -> Splits:
+def find_splits(
+    config: DataConfig, *, every_pair: bool = False, only_test: bool = False, progress: ProgressCallback | None = None
+) -> Splits:
     """Find the data as `build_splits` does, with whatever their checks will find.
 
     Args:
         config: The settings of the data.
         every_pair: See `DataRequest`.
+        only_test: See `DataRequest`; data without files have no test split.
         progress: See `DataRequest`.
     Raises:
         ConfigError: No source, an unknown option, or classes that the data set does not have.
@@ -99,6 +102,7 @@ def find_splits(config: DataConfig, *, every_pair: bool = False, progress: Progr
         ignore=config.ignored_values,
         mask_reader=build_mask_reader(config),
         every_pair=every_pair,
+        only_test=only_test,
         progress=progress,
     )
     options = read_options(builder, config.options, "data.options")

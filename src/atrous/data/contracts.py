@@ -109,6 +109,7 @@ class DataRequest:
         exclude: Patterns of files to leave out; see `Exclusion` in data/inventory.py.
         every_pair: Whether all pairs are wanted, to score them: one of the two splits may then be missing, or both
             if there are others; what is there is spread over the two sides of `Splits`, and nothing is held out.
+        only_test: Whether the test splits are wanted instead, all as the first side of `Splits`.
         progress: Receives the progress of reading masks, where the classes or the splits follow from them.
     """
 
@@ -125,6 +126,7 @@ class DataRequest:
     page: int | None = None
     exclude: Sequence[str] = ()
     every_pair: bool = False
+    only_test: bool = False
     progress: ProgressCallback | None = None
 
     def find_exclusion(self, root: Path) -> Exclusion:
@@ -155,15 +157,20 @@ class DataRequest:
             raise problem
         return max(found, key=found.__getitem__, default=PHOTO)
 
-    def choose_splits(self, existing: Collection[str], place: str) -> tuple[tuple[str, ...], tuple[Note, ...]]:
+    def choose_splits(
+        self, existing: Collection[str], place: str, with_images: Collection[str] = ()
+    ) -> tuple[tuple[str, ...], tuple[Note, ...]]:
         """Return the names of the splits to read, and which are skipped: both, or those that are divided again.
 
         Args:
             existing: Names of the splits that the data have.
             place: Where they are, and what a split of this layout is, for messages.
+            with_images: Names that have images, with or without masks.
         Raises:
             DataError: A split that is needed does not exist.
         """
+        if self.only_test:
+            return self._choose_test(existing, place, with_images), ()
         split = self.split
         wanted = tuple(dict.fromkeys((split.train_name, split.val_name)))
         there = tuple(name for name in wanted if name in existing) or tuple(sorted(existing))
@@ -208,6 +215,15 @@ class DataRequest:
         finding = Finding("unknown-layout", "error", 1, message, fix=hint, settings={"split": settings})
         raise DataError(message, hint, finding.code, findings=[finding])
 
+    def _choose_test(self, existing: Collection[str], place: str, with_images: Collection[str]) -> tuple[str, ...]:
+        used = (self.split.train_name, self.split.val_name)
+        found = tuple(sorted(name for name in existing if name.startswith(_TEST) and name not in used))
+        if found and len(found) < len(existing):  # with nothing else they were divided into train and val
+            return found
+        if unlabelled := sorted({_TEST, "testing"} & {*with_images} - {*existing}):
+            raise DataError(f"{' and '.join(unlabelled)} has no masks", code="images-without-masks")
+        raise DataError(f"{place}: no test split", code=NO_TEST)
+
     def _take(self, there: tuple[str, ...], existing: Collection[str]) -> tuple[tuple[str, ...], tuple[Note, ...]]:
         others = sorted(set(existing) - set(there))
         message = f"the splits {', '.join(there)} are taken, and {', '.join(others)} skipped"
@@ -216,6 +232,8 @@ class DataRequest:
 
 DEFAULT_REQUEST = DataRequest()
 """All classes, splits `train` and `val`."""
+NO_TEST = "no-test-split"
+"""The code of the error that data have no test split."""
 _TEST = "test"
 """How the names of splits begin of which nothing is held out: they are kept for the end."""
 

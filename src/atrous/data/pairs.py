@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,7 +15,7 @@ from atrous.core.inputs import PHOTO, ImageForm
 from atrous.core.labels import IGNORE_INDEX, LabelSpace
 from atrous.core.records import Note, Sample
 from atrous.data.classes import find_background
-from atrous.data.contracts import DataRequest, Splits, describe_dataset
+from atrous.data.contracts import NO_TEST, DataRequest, Splits, describe_dataset
 from atrous.data.division import Division, divide_pairs
 from atrous.data.facts import describe_size_mismatch
 from atrous.data.inventory import KEEP_ALL, Exclusion, FileSet, Inventory, Pair, Unlabelled, take_inventory
@@ -187,7 +188,8 @@ def build_pair_splits(
         has_splits: Whether the data have splits; otherwise all pairs are under one name.
         ids: The ids in the mask of each pair by its key, if they are known.
     Raises:
-        DataError: A list of images cannot be read, or names images that the data do not have.
+        DataError: A list of images cannot be read, or names images that the data do not have; or there is no test split
+            where it alone is wanted.
         ConfigError: Numbers in the masks become an id that is neither a class nor ignored, or no class is background.
     """
     request.mask_reader.require_known(space)
@@ -196,7 +198,12 @@ def build_pair_splits(
         notes = (*notes, Note("image-form", f"images: {form.describe()}{_describe_values(form)}"))
     if any(pair.mask is None for listed in pairs.values() for pair in listed):
         find_background(space)  # raises where there is none
-    if request.every_pair:
+    if request.only_test and not has_splits:
+        raise DataError(f"{root}: no test split", code=NO_TEST)
+    if request.only_test:
+        train, val = " and ".join(pairs), ""
+        sides = Division(tuple(chain.from_iterable(pairs.values())), ())
+    elif request.every_pair:
         train, *others = pairs
         val = " and ".join(others)
         sides = Division(tuple(pairs[train]), tuple(pair for split in others for pair in pairs[split]))
@@ -205,8 +212,16 @@ def build_pair_splits(
         excluded = {key for each in inventories for key in each.images.excluded}
         sides = divide_pairs(root, pairs, space, request, has_splits=has_splits, excluded=excluded, ids=ids)
     grouping = Grouping(request.split.group, tuple(pairs))
+    is_whole = request.every_pair and not has_splits
     return Splits(
-        PairDataset(f"{name} {train}", space, sides.train, request.mask_reader, form, grouping),
+        PairDataset(
+            f"{name}, every pair" if is_whole else f"{name} {train}",
+            space,
+            sides.train,
+            request.mask_reader,
+            form,
+            grouping,
+        ),
         PairDataset(f"{name} {val}", space, sides.val, request.mask_reader, form, grouping),
         layout=layout,
         notes=(*notes, *sides.notes),

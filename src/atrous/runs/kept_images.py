@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import astuple, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,12 +16,13 @@ from atrous.core.errors import AtrousError, ConfigError, DataError, ModelFileErr
 from atrous.core.files import load_json, save_json
 from atrous.core.findings import shorten_list
 from atrous.core.labels import LabelSpace
-from atrous.core.records import Note
+from atrous.core.records import MessageCallback, Note, send_message
 from atrous.core.run_folder import RunFolder
 from atrous.core.words import describe_count
-from atrous.data.build import build_mask_reader, build_splits
-from atrous.data.contracts import Splits
+from atrous.data.build import build_mask_reader, build_splits, find_splits
+from atrous.data.contracts import NO_TEST, SegmentationDataset, Splits
 from atrous.data.datasets.folder import SPLIT_NAMES
+from atrous.data.division import read_ids
 from atrous.data.inventory import Pair
 from atrous.data.mask_reader import MaskReader
 from atrous.data.pairs import PairDataset
@@ -78,6 +80,54 @@ def rebuild_splits(
         DataError: The data are not where they were.
     """
     run = RunFolder(folder)
+    return find_images(run, _find_data(run, data_root), needed=needed, hint=hint)
+
+
+def find_test_data(
+    run: RunFolder,
+    val: SegmentationDataset,
+    data_root: str | Path | None = None,
+    on_message: MessageCallback | None = None,
+) -> PairDataset | None:
+    """Find the labelled images of the test split of a run's data; None if the data have no such split.
+
+    Args:
+        run: The run's folder.
+        val: What the run was validated on, with the classes that the images of the split have too.
+        data_root: Folder that holds the folder of the data, where they have moved.
+        on_message: Receives how many images of the split have no mask, if some have one.
+    Raises:
+        DataError: The data have such a split, and its images have no masks, or these no labelled pixel.
+        ConfigError: See `rebuild_splits`.
+    """
+    data = _find_data(run, data_root)
+    if not isinstance(val, PairDataset) or any(data.split.lists):  # which divide all images
+        return None
+    space = val.label_space
+    if resolve_source(data.source, data.root).dataset == FOLDER:
+        data = data.model_copy(update={"classes": dict(zip(space.ids, space.names, strict=True))})
+    try:
+        splits = find_splits(data, only_test=True)
+    except DataError as error:
+        if error.code == NO_TEST:
+            return None
+        raise
+    found = splits.train
+    if not isinstance(found, PairDataset):
+        return None
+    unlabelled = sum(len(each.images_without_mask) for each in splits.inventories if each.unlabelled != "background")
+    if not len(found):
+        raise DataError(f"{found.name} has no masks")
+    if unlabelled:
+        message = f"{found.name}: {describe_count(unlabelled, 'image')} without a mask not scored"
+        send_message(on_message, Note("test-unlabelled", message))
+    if not {*space.ids} & {*chain.from_iterable(read_ids(found.pairs, found.mask_reader))}:
+        raise DataError(f"{found.name} has no labelled pixel")
+    return replace(found, label_space=space)
+
+
+def _find_data(run: RunFolder, data_root: str | Path | None) -> DataConfig:
+    """Return the settings of the data of a run, or of its last stage, where they are now."""
     config = load_config(recipe=run.config).config
     if data_root is not None:
         config = find_moved_data(
@@ -86,7 +136,7 @@ def rebuild_splits(
     data = list_stages(config)[-1].data
     if not data.source:
         raise ConfigError(f"{run.config} names no data", "Restore the file as the training wrote it, or give DATA.")
-    return find_images(run, data, needed=needed, hint=hint)
+    return data
 
 
 def find_images(run: RunFolder, data: DataConfig, *, needed: tuple[SplitName, ...], hint: str) -> Splits:

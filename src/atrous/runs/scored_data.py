@@ -22,7 +22,7 @@ from atrous.data.build import build_all_pairs, find_source
 from atrous.data.contracts import SegmentationDataset
 from atrous.data.digests import find_shared_files
 from atrous.data.samples import find_form, require_dataset
-from atrous.runs.kept_images import rebuild_splits
+from atrous.runs.kept_images import find_test_data, rebuild_splits
 
 _READING = (("label_map", "colours"), ("unlabelled",), ("page",))
 """Settings of how files are read. Of those in one group the data say all or none."""
@@ -204,6 +204,27 @@ def _find_validation_data(
     for note in splits.notes:
         send_message(on_message, note)
     return splits.val
+
+
+def find_scored_test(
+    run: RunFolder, val: SegmentationDataset, root: str | Path | None, on_message: MessageCallback | None
+) -> SegmentationDataset | None:
+    """Return the test split of a run's data; None if there is none, or if it cannot be scored, which is reported.
+
+    Args:
+        run: The run.
+        val: What it was validated on.
+        root: Folder that holds the data of the run, where they have moved.
+        on_message: Receives messages about findings.
+    """
+    try:
+        test = find_test_data(run, val, root, on_message)
+    except AtrousError as error:
+        send_message(on_message, Note("test-not-scored", f"the test split is not scored: {error.message}"))
+        return None
+    if test is not None:
+        _warn_of_seen_images(run.path, test, on_message)
+    return test
 
 
 def _warn_of_seen_images(folder: Path, dataset: SegmentationDataset, on_message: MessageCallback | None) -> None:

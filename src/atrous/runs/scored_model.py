@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +15,13 @@ from atrous.core.data_source import PYTHON_SOURCE
 from atrous.core.errors import AtrousError, UsageError
 from atrous.core.files import shorten_paths
 from atrous.core.inference_options import InferenceOptions, Opening
-from atrous.core.records import MessageCallback, NoteCollector, ProgressCallback
+from atrous.core.records import MessageCallback, Note, NoteCollector, ProgressCallback, Scores, send_message
 from atrous.core.run_folder import RunFolder
 from atrous.data.contracts import SegmentationDataset
 from atrous.inference.labelling.labeller import Labeller
 from atrous.model import Model, load_opened
 from atrous.networks.segmenter import Segmenter
-from atrous.runs.scored_data import find_scored_data
+from atrous.runs.scored_data import find_scored_data, find_scored_test
 from atrous.runs.stages import Run
 from atrous.scoring.compare import Measured
 from atrous.scoring.count import ImageCallback
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 Loadable = Model | Run | Segmenter | str | Path
 """A loaded model, a run, a network that was built with the names of its classes, or what `load` opens."""
+ScoresCallback = Callable[[str, Scores], None]
+"""Receives the name of a model and its scores, as soon as they are known."""
 
 
 def name_models(models: Sequence[Loadable]) -> list[str]:
@@ -83,8 +85,10 @@ def prepare_scoring(
     data_root: str | Path | None,
     on_message: MessageCallback | None,
     **options: Any,
-) -> tuple[Labeller, SegmentationDataset]:
-    """Return what labels and what is labelled; options that are not given are those of the model's validations.
+) -> tuple[Labeller, SegmentationDataset, RunFolder | None]:
+    """Return what labels, what is labelled and the model's run, if it is known.
+
+    Options that are not given are those of the model's validations.
 
     Args:
         model: The model.
@@ -98,7 +102,7 @@ def prepare_scoring(
     opened = open_model(model, opening, on_message).as_validated(on_message)
     chosen = update_options(opened.validation_options, options)
     dataset = find_scored_data(data, opened.run, opened.label_space, data_root, on_message, opened.card.form)
-    return opened.build_labeller(chosen, on_message=on_message), dataset
+    return opened.build_labeller(chosen, on_message=on_message), dataset, opened.run
 
 
 def measure(
@@ -110,10 +114,11 @@ def measure(
     *,
     name: str = "",
     on_image: ImageCallback | None = None,
+    on_scores: ScoresCallback | None = None,
     world: World | None = None,
     **options: Any,
 ) -> Measured:
-    """Label and count all images of some data.
+    """Label and count all images of some data; of a run's own data those of val, then those of test if there are any.
 
     Args:
         model: The model.
@@ -122,7 +127,8 @@ def measure(
         on_message: Receives messages about automatic choices; the notes among them are in the scores.
         progress: Receives the progress.
         name: Name of the model, for tables.
-        on_image: Receives each image with its labels.
+        on_image: Receives each image with its labels, none of test.
+        on_scores: Receives the name and the scores as soon as they are known, and again with those of test.
         world: The processes that share out the images. Default: this one alone.
         options: Of the labelling and of the opening.
     """
@@ -131,13 +137,30 @@ def measure(
 
     world = world or World.alone()
     collector = NoteCollector(on_message)
-    labeller, dataset = prepare_scoring(model, data, data_root, collector, **choose_device(options, world))
+    labeller, dataset, run = prepare_scoring(model, data, data_root, collector, **choose_device(options, world))
+    if data is None:
+        send_message(collector, Note("chosen-here", labeller.chosen.describe_use()))
     counts = count_together(world, labeller, dataset, on_image=on_image, progress=progress)
-    scores = summarise(counts, labeller, data=dataset.name)
-    scores = replace(scores, notes=tuple(dict.fromkeys((*collector.notes, *scores.notes))))
+    scores = _add_notes(summarise(counts, labeller, data=dataset.name), collector)
+    if on_scores is not None:
+        on_scores(name, scores)
+    if data is None and run is not None:
+        collector = NoteCollector(on_message)
+        test = find_scored_test(run, dataset, data_root, collector)
+        if test is None:  # the reason is among the notes, if there is such a split
+            scores = _add_notes(scores, collector)
+        else:
+            of_test = summarise(count_together(world, labeller, test, progress=progress), labeller, data=test.name)
+            scores = replace(scores, test=_add_notes(of_test, collector))
+        if on_scores is not None:
+            on_scores(name, scores)
     path = find_path(model)
     recipe, seed = _read_recipe(RunFolder(Path(path))) if path else ("", None)
     return Measured(name, labeller, dataset, counts, scores, recipe, seed)
+
+
+def _add_notes(scores: Scores, collector: NoteCollector) -> Scores:
+    return replace(scores, notes=tuple(dict.fromkeys((*collector.notes, *scores.notes))))
 
 
 def choose_device(options: Mapping[str, Any], world: World) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from atrous.api import evaluate, run_training
+from atrous.api import evaluate, rebuild_splits, run_training
 from atrous.config.load import LoadedConfig
 from atrous.core.errors import ConfigError, note_on_stop
 from atrous.core.files import load_json, save_json, save_text
@@ -196,7 +196,7 @@ def _run_row(
     saved = training / "scores" / f"{compute_hash(dict(row.inference))}.json"
     if not saved.is_file():
         begun = time.monotonic()
-        scores = evaluate(training, progress=progress or False, **row.inference)
+        scores = evaluate(training, rebuild_splits(training).val, progress=progress or False, **row.inference)
         seconds = (time.monotonic() - begun) / len(scores.images)
         save_json(saved, scores.to_json() | {"inference": dict(row.inference), "image_s": seconds})
     found, trained = load_json(saved), load_metrics(RunFolder(training).metrics)["training"]

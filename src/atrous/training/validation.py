@@ -91,7 +91,9 @@ class Validator:
                 self._world, self.labeller, self.dataset, temperatures=TEMPERATURES, progress=progress
             )
         name = self.dataset.name
-        return summarise(counts, self.labeller, data=name, chosen=choose_on(counts, name))
+        chosen = choose_on(counts, name)
+        scores = summarise(counts, self.labeller, data=name, chosen=chosen)
+        return replace(scores, notes=(*scores.notes, Note("chosen-here", chosen.describe_use())))
 
     def _score(self, labeller: Labeller, progress: ProgressCallback | None = None) -> Scores:
         """Score every image once, each in one of the processes; all of them get the scores."""

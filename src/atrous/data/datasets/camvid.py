@@ -64,8 +64,10 @@ def find_segnet_pairs(
     Raises:
         DataError: A split is missing.
     """
-    existing = [path.name for path in root.iterdir() if (root / f"{path.name}annot").is_dir() and path.is_dir()]
-    splits, notes = request.choose_splits(existing, f"{root}, with splits such as train/ beside trainannot/")
+    folders = {path.name for path in root.iterdir() if path.is_dir()}
+    existing = [name for name in folders if f"{name}annot" in folders]
+    images = [name for name in folders if not name.endswith("annot")]
+    splits, notes = request.choose_splits(existing, f"{root}, with splits such as train/ beside trainannot/", images)
     pairs, inventories = find_pairs(
         {split: (f"{split}/", root / split, root / f"{split}annot") for split in splits}, request.find_exclusion(root)
     )

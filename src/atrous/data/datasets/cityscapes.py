@@ -58,7 +58,9 @@ def build_cityscapes(root: Path, request: DataRequest = DEFAULT_REQUEST) -> Spli
     """
     space, notes = select_classes(CITYSCAPES, request.classes, request.ignore)
     images, masks = ({path.name for path in (root / kind).glob("*") if path.is_dir()} for kind in _FOLDERS)
-    splits, skipped = request.choose_splits(images & masks, f"{root}, with splits in leftImg8bit/ and in gtFine/")
+    splits, skipped = request.choose_splits(
+        images & masks, f"{root}, with splits in leftImg8bit/ and in gtFine/", images
+    )
     inventories = {split: take_cityscapes_inventory(root, split, request) for split in splits}
     pairs = {split: inventory.pairs for split, inventory in inventories.items()}
     layout = f"Cityscapes' (leftImg8bit/ and gtFine/, {' and '.join(splits)})"

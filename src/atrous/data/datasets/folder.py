@@ -122,7 +122,7 @@ def _recognise(root: Path, request: DataRequest) -> _Layout:
         return _read_kinds(root, request, *kinds)
     found = {name: places for name in sorted(folders) if (places := _find_places(root / name)) is not None}
     if found.keys() & {train, val, *SPLIT_NAMES}:
-        splits, notes = request.choose_splits(list(found), f"{root}, with images and masks in each split")
+        splits, notes = request.choose_splits(list(found), f"{root}, with images and masks in each split", folders)
         forms = " and ".join(str(place) for place in found[splits[0]])
         return _pair(
             root,
@@ -157,7 +157,7 @@ def _read_kinds(root: Path, request: DataRequest, image_name: str, mask_name: st
         place = f"{root}, with splits in {image_name}/ and in {mask_name}/"
         lower = {name.lower(): name for name in sorted(inside[1])}
         both = {name: name if name in inside[1] else lower[name.lower()] for name in inside[0] if name.lower() in lower}
-        splits, notes = request.choose_splits(both.keys(), place)
+        splits, notes = request.choose_splits(both.keys(), place, inside[0])
         where = {split: (f"{split}/", *_name_files(images / split, masks / both[split])) for split in splits}
         return _pair(root, request, f"{names} with {_join(splits)} inside", where, *notes)
     where = {request.split.train_name: ("", *_name_files(images, masks))}

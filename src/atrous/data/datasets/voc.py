@@ -69,7 +69,9 @@ def find_voc_pairs(
         DataError: A list is missing or empty, or names files of which neither an image nor a mask exists; all at once.
     """
     folder = root / "ImageSets" / "Segmentation"
-    existing = [path.stem for path in folder.glob("*.txt") if not request.every_pair or _read_list(path)]
+    existing = [
+        path.stem for path in folder.glob("*.txt") if not (request.every_pair or request.only_test) or _read_list(path)
+    ]
     splits, notes = request.choose_splits(existing, f"{folder}, with lists such as train.txt")
     keys = {split: _read_list(folder / f"{split}.txt") for split in splits}
     empty = [str(folder / f"{split}.txt") for split in splits if not keys[split]]

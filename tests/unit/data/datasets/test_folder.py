@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +177,36 @@ def test_every_pair_of_train_and_val_is_not_that_of_test(tmp_path, layout):
     assert (len(splits.train), len(splits.val)) == (4, 4)
     assert splits.val.name == f"{tmp_path.name} val"
     assert "the splits train, val are taken, and test skipped" in splits.notes
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_test_splits_alone(tmp_path, layout):
+    lay_out(tmp_path, layout, ("train", "val"))
+    with pytest.raises(DataError) as caught:
+        build_folder(tmp_path, DataRequest(only_test=True))
+    assert caught.value.code == "no-test-split"
+    lay_out(tmp_path, layout, ("test", "testing"))
+    splits = build_folder(tmp_path, DataRequest(only_test=True))
+    assert (splits.train.name, len(splits.train), len(splits.val)) == (f"{tmp_path.name} test and testing", 8, 0)
+    used = build_folder(tmp_path, DataRequest(only_test=True, split=SplitOptions(val="test")))
+    assert used.train.name == f"{tmp_path.name} testing"
+
+
+def test_data_with_test_splits_alone_and_without_splits_have_none_for_the_end(tmp_path):
+    fill(tmp_path / "images", tmp_path / "masks")
+    lay_out(tmp_path / "tests", "inside", ("test",))
+    for folder in (tmp_path, tmp_path / "tests"):
+        with pytest.raises(DataError) as caught:
+            build_folder(folder, DataRequest(only_test=True))
+        assert caught.value.code == "no-test-split"
+
+
+@pytest.mark.parametrize("layout", ["inside", "outside", "segnet"])
+def test_a_test_split_without_masks_is_told_from_none(tmp_path, layout):
+    lay_out(tmp_path, layout, ("train", "val", "test"))
+    shutil.rmtree(tmp_path / {"inside": "masks/test", "outside": "test/masks", "segnet": "testannot"}[layout])
+    with pytest.raises(DataError, match="test has no masks"):
+        build_folder(tmp_path, DataRequest(only_test=True))
 
 
 def test_masks_that_cannot_be_read_are_left_to_the_checks(tmp_path):

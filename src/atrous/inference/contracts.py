@@ -104,7 +104,8 @@ class Band:
 
     Args:
         start_row: The first row of the band.
-        given: The scores, or a function that computes them when they are needed.
+        given: The scores, or a function that computes those of some rows of the band and of some columns when they are
+            needed.
         are_logits: Whether the scores are logits; otherwise probabilities, averaged over several views.
         indices: The likeliest classes, if they were found without the scores, else None.
     Shapes:
@@ -112,14 +113,14 @@ class Band:
     """
 
     start_row: int
-    given: Tensor | Callable[[], Tensor]
+    given: Tensor | Callable[[slice, slice], Tensor]
     are_logits: bool
     indices: np.ndarray | None = None
 
     @cached_property
     def scores(self) -> Tensor:
         """Scores (K, R, W) float32; the largest is the likeliest class."""
-        return self.given if isinstance(self.given, Tensor) else self.given()
+        return self._read(slice(None), slice(None))
 
     def compute_probs(self, temperature: float = 1.0) -> Tensor:
         """Return the probabilities, adding up to 1 over the classes.
@@ -155,8 +156,12 @@ class Band:
             out (K, r, w) float32
         """
         rows = slice(-self.start_row % step, None, step)
-        values = self.scores[:, rows, ::step]
+        values = self._read(rows, slice(None, None, step))
         return values.log_softmax(dim=0) if self.are_logits else values.clamp(min=SMALLEST_PROBABILITY).log(), rows
+
+    def _read(self, rows: slice, columns: slice) -> Tensor:
+        given = self.__dict__.get("scores", self.given)  # the scores, once they have been computed
+        return given[:, rows, columns] if isinstance(given, Tensor) else given(rows, columns)
 
     def _compute_logits(self) -> Tensor:
         return self.scores if self.are_logits else self.scores.clamp(min=SMALLEST_PROBABILITY).log()

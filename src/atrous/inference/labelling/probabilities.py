@@ -132,13 +132,16 @@ class _View:
         return probs.flip(-1) if self._mirrored else probs
 
     @torch.inference_mode()
-    def compute_logits(self, start: int, stop: int) -> Tensor:
-        """Return the logits of some of the copy's rows, (K, R, W) float32."""
+    def compute_logits(
+        self, start: int, stop: int, chosen: slice = slice(None), columns: slice = slice(None)
+    ) -> Tensor:
+        """Return the logits of the copy's rows, or of `chosen` rows of them in some columns, (K, R, W) float32."""
         rows = self._enlargement.find_rows(start, stop)
         if not self._rows.start <= rows.start < rows.stop <= self._rows.stop:
             self._rows = slice(rows.start, max(rows.stop, rows.start + self._num_rows))
             self._widened = self._enlargement.widen(self._logits[:, :, self._rows])  # (1, K, h', W)
-        return self._enlargement.enlarge_band(self._widened, start, stop, first_row=self._rows.start)[0]
+        widened = self._widened[..., columns]
+        return self._enlargement.enlarge_band(widened, start, stop, first_row=self._rows.start, chosen=chosen)[0]
 
 
 def _look(backend: Backend, window: Tensor, num_rows: int, scale: float, mirrored: bool) -> _View:

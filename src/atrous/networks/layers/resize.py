@@ -167,7 +167,9 @@ class Enlargement:
         rows = self.find_rows(start, stop)
         return rows, self._by_row[start:stop, rows].to(dtype)
 
-    def enlarge_band(self, widened: Tensor, start: int, stop: int, *, first_row: int = 0) -> Tensor:
+    def enlarge_band(
+        self, widened: Tensor, start: int, stop: int, *, first_row: int = 0, chosen: slice = slice(None)
+    ) -> Tensor:
         """Interpolate a widened map at a band of the image's rows.
 
         Args:
@@ -175,13 +177,14 @@ class Enlargement:
             start: First row of the band.
             stop: Row after its last.
             first_row: Row of the map that `widened` starts at.
+            chosen: Which rows of the band are wanted.
         Shapes:
             in (B, K, h, W); out (B, K, R, W).
         """
         if self._is_identity:
-            return widened[:, :, start - first_row : stop - first_row]
+            return widened[:, :, start - first_row : stop - first_row][:, :, chosen]
         rows, by_row = self.find_band(start, stop, widened.dtype)
-        return _multiply(by_row, widened[:, :, rows.start - first_row : rows.stop - first_row])
+        return _multiply(by_row[chosen], widened[:, :, rows.start - first_row : rows.stop - first_row])
 
     def enlarge(self, logits: Tensor) -> Tensor:
         """Interpolate at all pixels: (B, K, h, w) -> (B, K, H, W), float32 at least."""

@@ -77,6 +77,23 @@ def test_bands_equal_the_whole(network: Segmenter, monkeypatch: pytest.MonkeyPat
         torch.testing.assert_close(banded, whole, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("protocol", [Protocol(), Protocol(scales=(0.75, 1.0))], ids=["one view", "averaged"])
+@pytest.mark.parametrize("computed", [False, True], ids=["first", "after the scores"])
+def test_sampled_pixels_are_those_of_the_whole(
+    network: Segmenter, protocol: Protocol, computed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = draw_image(83, 61)
+    log_probs = compute_probs(network, image, protocol).log()
+    set_band_rows(monkeypatch, 7, 61)
+    for step in (1, 2, 3, 9):  # of the last one some bands hold no row
+        sampled = []
+        for band in iter_bands(wrap(network, protocol), ArrayImage(image), protocol):
+            if computed:
+                band.compute_confidence()
+            sampled.append(band.sample_log_probs(step)[0])
+        torch.testing.assert_close(torch.cat(sampled, dim=1), log_probs[:, ::step, ::step], atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("window", [None, 65])
 def test_full_size_logits_never_exist(network: Segmenter, window: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     class Largest(TorchDispatchMode):

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import atrous
 from atrous.cli.main import main
 from atrous.config.load import load_config
+from atrous.core.labels import build_palette
 from atrous.data.build import build_splits
 
 OPTIONS = (
@@ -132,3 +134,37 @@ def test_from_the_folder_to_predictions_and_again_from_the_run(case, tmp_path, c
     (data / "atrous.yaml").unlink()  # config.yaml of the run has every key of the data
     after = build_splits(load_config(recipe=run / "config.yaml").config.data)
     assert (after.train, after.val) == (before.train, before.val)
+
+
+def test_a_class_is_drawn_in_the_colour_that_its_data_give_it(tmp_path):
+    data, run = tmp_path / "photos", tmp_path / "run"
+    lay_out_0_255(data)
+    drawn = "{0: {name: sky, colour: [0, 90, 255]}, 7: {name: crack, colour: [255, 0, 200]}, 9: dust}"
+    (data / "atrous.yaml").write_text(f"data: {{label_map: {{255: 7}}, classes: {drawn}, split: {{val: 0.4}}}}\n")
+    (data / "masks" / "p0.png").unlink()
+    mask = np.array(Image.open(data / "masks" / "p1.png"))
+    mask[:9] = 9
+    for name in ("p0", "p1"):
+        Image.fromarray(mask).save(data / "masks" / f"{name}.png")
+    assert main(["train", str(data), "--out", str(run), *OPTIONS]) == 0
+    model = atrous.load(run, device="cpu")
+    space = model.label_space
+    assert dict(zip(space.ids, space.colours, strict=True)) == {
+        0: (0, 90, 255),
+        7: (255, 0, 200),
+        9: build_palette(3)[2],
+    }
+    assert main(["eval", str(run), str(data), "--quiet", "--device", "cpu"]) == 0
+    words = ["predict", str(data / "images" / "p3.jpg"), "--model", str(run), "--out", str(tmp_path / "out"), "--quiet"]
+    assert main([*words, "--format", "labels,overlay"]) == 0
+    palette = Image.open(tmp_path / "out" / "p3.png").getpalette()
+    assert palette is not None
+    assert [palette[3 * number : 3 * number + 3] for number in (0, 7)] == [[0, 90, 255], [255, 0, 200]]
+    labels = np.array(Image.open(tmp_path / "out" / "p3.png"))
+    image, overlay = (
+        np.array(Image.open(path), int) for path in (data / "images" / "p3.jpg", tmp_path / "out" / "p3_overlay.jpg")
+    )
+    for number in np.unique(labels):
+        colour = np.array(space.colours[space.ids.index(number)])
+        before, after = (np.abs(pixels[labels == number] - colour).mean() for pixels in (image, overlay))
+        assert after < 0.7 * before

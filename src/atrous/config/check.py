@@ -62,14 +62,15 @@ def _check_data(config: Config) -> Iterator[Problem]:
     if data.value_range is not None and data.value_range[0] >= data.value_range[1]:
         low, high = data.value_range
         yield Problem("data.value_range", f"is [{low:g}, {high:g}]", "Write the smaller value first.")
-    names = list(data.classes.values() if isinstance(data.classes, dict) else data.classes or ())
+    classes = data.class_names
+    names = list(classes.values() if isinstance(classes, dict) else classes or ())
     for name in dict.fromkeys(name for name in names if names.count(name) > 1):
         yield Problem("data.classes", f"names {name!r} twice", "Give each class a name of its own.")
-    if isinstance(data.classes, dict):
-        for number in sorted(set(data.classes) & set(data.ignore or ())):
+    if isinstance(classes, dict):
+        for number in sorted(set(classes) & set(data.ignore or ())):
             yield Problem(
                 "data.ignore",
-                f"holds {number}, which is the class {data.classes[number]!r}",
+                f"holds {number}, which is the class {classes[number]!r}",
                 "An id is either a class or ignored: take it out of data.ignore or data.classes.",
             )
     if (data.images is None) != (data.masks is None):

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from atrous.config.schema import Config, Section
 from atrous.core.errors import ConfigError
+from atrous.core.findings import shorten_list
 from atrous.core.registry import nearest_name
 from atrous.core.words import describe_count
 
@@ -168,12 +169,16 @@ def find_source(key: str, sources: Mapping[str, str]) -> str:
 def _describe_key(key: str, items: Sequence[Mapping[str, Any]], where: str, depth: int) -> Problem:
     first = items[0]
     if key == "data.classes" and isinstance(named := _find_whole(items), Mapping):
-        if any(isinstance(value, Mapping | list) for value in named.values()):
+        wrong = {item["loc"][depth + 1] for item in items if len(item["loc"]) > depth + 1}
+        if entries := {
+            name: value for name, value in named.items() if name in wrong and isinstance(value, Mapping | list)
+        }:
             return Problem(
                 key,
-                f"is {named!r}",
-                "Write the name of each id, {0: background, 1: crack}. If the masks are in colour, data.colours says "
-                "which id a colour is: {[255, 0, 0]: 1}.",
+                f"holds {shorten_list([f'{name}: {value!r}' for name, value in entries.items()])}",
+                "Write the name of each id, {0: background, 1: crack}, or {name: crack, colour: [255, 0, 0]} with the "
+                "colour that it is drawn in, three whole numbers from 0 to 255. If the masks are in colour, "
+                "data.colours says which id a colour is: {[255, 0, 0]: 1}.",
                 where,
             )
     if first["type"] == "json_invalid":  # what YAML and the command line can hold, and JSON cannot

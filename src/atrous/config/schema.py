@@ -23,6 +23,7 @@ MOST_PAGES = 1_000
 Positive = Annotated[float, Field(gt=0.0, le=LARGEST_FACTOR)]
 NotNegative = Annotated[float, Field(ge=0.0, le=LARGEST_FACTOR)]
 FileValue = Annotated[int, Field(ge=-(2**31), lt=2**32)]
+Byte = Annotated[int, Field(ge=0, le=255)]
 Colour = Annotated[
     str, BeforeValidator(lambda value: format_colour(value)), Field(pattern=r"^\[\d{1,3}, \d{1,3}, \d{1,3}\]$")
 ]
@@ -85,6 +86,15 @@ class Section(BaseModel):
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]  # or pydantic would call it for nested sections
 
 
+class DrawnClass(Section):
+    """A class with the colour that it is drawn in."""
+
+    name: str
+    """Its name."""
+    colour: tuple[Byte, Byte, Byte]
+    """Red, green and blue, 0 to 255, in palettes, overlays and reports; masks are not read by it."""
+
+
 class DataConfig(Section):
     """Which images and masks, and what their ids mean."""
 
@@ -98,8 +108,8 @@ class DataConfig(Section):
     """Their masks: a folder, a glob, or a template such as `labels/{stem}_mask.png`. Default: found by name."""
     pairs: Place | None = None
     """Instead of both: a CSV file with the columns image, mask and, if there are splits, split."""
-    classes: Annotated[dict[ClassId, str] | tuple[str, ...], Field(min_length=1)] | None = None
-    """Class names by id, or in the order of ids. Default: the ids found in the masks. VOC: the subset to keep."""
+    classes: Annotated[dict[ClassId, str | DrawnClass] | tuple[str, ...], Field(min_length=1)] | None = None
+    """Names by id, or {name, colour}, or names in the order of ids. Default: the ids found. VOC: the subset to keep."""
     ignore: tuple[FileValue, ...] | None = None
     """Values in the masks that are neither trained on nor scored. Default: 255, unless it is a class or mapped."""
     label_map: dict[FileValue, ClassId] = {}
@@ -120,6 +130,19 @@ class DataConfig(Section):
     """Files to skip on purpose: a path, a folder or a glob, such as [broken_017.jpg, "old/*"]."""
     options: dict[str, Any] = {}
     """Options of the data set itself, such as `num_train` of shapes."""
+
+    @property
+    def class_names(self) -> dict[int, str] | tuple[str, ...] | None:
+        """The names of `classes`, by id or in the order of ids."""
+        if not isinstance(self.classes, dict):
+            return self.classes
+        return {number: each if isinstance(each, str) else each.name for number, each in self.classes.items()}
+
+    @property
+    def class_colours(self) -> dict[int, tuple[int, int, int]]:
+        """The colours of `classes` by id; none of a class that has a name alone."""
+        classes = self.classes.items() if isinstance(self.classes, dict) else ()
+        return {number: each.colour for number, each in classes if isinstance(each, DrawnClass)}
 
     @property
     def ignored_values(self) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -101,6 +101,15 @@ class LabelSpace:
     def num_classes(self) -> int:
         """Scored classes, the ignore index not counted."""
         return len(self.names)
+
+    def paint(self, colours: Mapping[int, tuple[int, int, int]]) -> LabelSpace:
+        """Return the same classes with other colours.
+
+        Args:
+            colours: RGB of some of the classes, 0 to 255, by id; the others keep theirs.
+        """
+        own = zip(self.ids, self.colours, strict=True)
+        return replace(self, colours=tuple(colours.get(number, colour) for number, colour in own))
 
     def index_of(self, name: str) -> int:
         """Return the index of a class by its name."""

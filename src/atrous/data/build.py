@@ -32,6 +32,7 @@ from atrous.data.facts import DatasetFacts, read_facts
 from atrous.data.facts_cache import FactsCache
 from atrous.data.joined import JoinedDataset
 from atrous.data.mask_reader import MaskReader
+from atrous.data.pairs import PairDataset
 from atrous.data.rare import plan_rare_crops
 from atrous.data.samples import find_form, require_dataset
 from atrous.data.statistics import MaskStatistics, compute_statistics
@@ -98,7 +99,7 @@ def find_splits(
         **{name: getattr(config, name) for name in _REQUESTED},
         classes=_read_table(config).names
         if config.classes is None and isinstance(config.colours, str)
-        else config.classes,
+        else config.class_names,
         ignore=config.ignored_values,
         mask_reader=build_mask_reader(config),
         every_pair=every_pair,
@@ -107,6 +108,16 @@ def find_splits(
     )
     options = read_options(builder, config.options, "data.options")
     splits: Splits = builder(source.root, request, **options)
+    if isinstance(splits.train, PairDataset) and isinstance(splits.val, PairDataset):
+        train, val = (
+            replace(each, label_space=each.label_space.paint(config.class_colours))
+            for each in (splits.train, splits.val)
+        )
+        splits = replace(splits, train=train, val=val)
+    elif config.class_colours:
+        raise ConfigError(
+            f"data.classes: the data set {source.dataset!r} has colours of its own", "Write the names alone."
+        )
     if source.dataset == FOLDER or source.root is None:
         return splits
     return replace(splits, notes=(Note("data-folder", f"{source.dataset}: {source.root}"), *splits.notes))

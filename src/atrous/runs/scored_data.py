@@ -87,7 +87,8 @@ def _find_ignored(
     data = own.config.data
     label_map = reading.get("data.label_map", data.label_map)
     of_model = [number for number in space.ignored_ids if number not in label_map]
-    named = data.classes if isinstance(data.classes, Mapping) else dict(enumerate(data.classes or ()))
+    names = data.class_names
+    named = names if isinstance(names, Mapping) else dict(enumerate(names or ()))
     clashes = [f"{number} {named[number]!r}" for number in of_model if number in named]
     if clashes and find_source(data).dataset == FOLDER:
         raise DataError(
@@ -125,7 +126,7 @@ def _require_same_names(own: LoadedConfig, space: LabelSpace, run: RunFolder | N
     A class without a given name agrees with any name. So does every class of a registered data set with a model that
     was trained on it: its classes may have got new names then.
     """
-    data, named = own.config.data, own.config.data.classes
+    data, named = own.config.data, own.config.data.class_names
     dataset, source = find_source(data).dataset, own.sources["data.classes"]
     if dataset == FOLDER:
         theirs = dict(named) if isinstance(named, Mapping) else dict(enumerate(named or ()))

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from atrous.config.load import dump_config, list_recipes, load_config
-from atrous.config.schema import Config
+from atrous.config.schema import Config, DataConfig
 from atrous.core.data_source import resolve_source
 from atrous.core.errors import ConfigError
 from atrous.core.split_options import SplitOptions
@@ -226,7 +227,7 @@ def test_the_settings_are_found_wherever_the_data_are(tmp_path, monkeypatch):
         ("data:\n  classes: background\n", "2: data.classes is 'background'"),
         ("data:\n  classes: [1, 2]\n", "2: data.classes is [1, 2]"),
         ("data:\n  classes: {a: b}\n", "2: data.classes is {'a': 'b'}"),
-        ("data:\n  classes: {0: {name: a}}\n", "2: data.classes is"),
+        ("data:\n  classes: {0: {name: a}}\n", "2: data.classes holds 0: {'name': 'a'}"),
         ("data:\n  classes: []\n", "2: data.classes is []"),
         ("data:\n  classes: {-1: a}\n", "2: data.classes is {'-1': 'a'}"),
         ("data:\n  classes: {70000: a}\n", "2: data.classes is {'70000': 'a'}"),
@@ -505,10 +506,32 @@ def test_aliases_are_read(tmp_path):
     assert load_config(options={"data.source": str(tmp_path)}).config.data.options == {"names": ["a", "b"]}
 
 
-@pytest.mark.parametrize("classes", ["{1: {name: crack, colour: [255, 0, 0]}}", "{crack: [255, 0, 0]}"])
-def test_colours_given_as_classes_are_refused_with_where_they_belong(tmp_path, classes):
+def test_a_class_may_have_the_colour_that_it_is_drawn_in(tmp_path):
+    write(tmp_path / "atrous.yaml", "data: {classes: {0: background, 1: {name: crack, colour: [255, 0, 0]}}}")
+    config = load_config(options={"data.source": str(tmp_path)}).config
+    assert config.data.class_names == {0: "background", 1: "crack"}
+    assert config.data.class_colours == {1: (255, 0, 0)}
+    write(tmp_path / "recipe.yaml", dump_config(config))
+    assert load_config(recipe=tmp_path / "recipe.yaml").config == config
+    assert DataConfig(classes=("a", "b")).class_colours == {}
+
+
+@pytest.mark.parametrize(
+    ("classes", "held"),
+    [
+        ("{0: {name: road, colour: [1, 2, 3]}, 1: {name: crack, colour: [255, 0]}}", "1: {'name': 'crack', "),
+        ("{1: {name: crack, colour: [255, 0, 256]}}", "1: {'name': 'crack', 'colour': [255, 0, 256]}"),
+        ("{1: {name: crack, colour: [255, 0, 0.5]}}", "1: "),
+        ("{1: {name: crack, colour: red}}", "1: {'name': 'crack', 'colour': 'red'}"),
+        ("{1: {name: crack, color: [255, 0, 0]}}", "1: "),
+        ("{1: {name: crack}}", "1: "),
+        ("{crack: [255, 0, 0]}", "crack: [255, 0, 0]"),
+    ],
+)
+def test_colours_of_classes_in_another_form_are_refused_with_where_they_belong(tmp_path, classes, held):
     (tmp_path / "atrous.yaml").write_text(f"data:\n  classes: {classes}\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"atrous.yaml:2: data.classes is") as caught:
+    with pytest.raises(ConfigError, match=re.escape(f"atrous.yaml:2: data.classes holds {held}")) as caught:
         load_config(options={"data.source": str(tmp_path)})
-    assert "{0: background, 1: crack}" in caught.value.hint
+    assert "{0: background, 1: crack}, or {name: crack, colour: [255, 0, 0]}" in caught.value.hint
+    assert "three whole numbers from 0 to 255" in caught.value.hint
     assert "data.colours says which id a colour is" in caught.value.hint

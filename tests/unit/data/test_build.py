@@ -15,6 +15,7 @@ from atrous.data.build import (
     find_source,
     list_pass,
 )
+from atrous.data.datasets.shapes import CLASSES
 from atrous.data.statistics import MaskStatistics
 
 
@@ -49,6 +50,22 @@ def test_every_pair_whatever_the_splits(folder):
     shapes = DataConfig(source="shapes", options={"num_train": 3, "num_val": 2})
     assert len(build_all_pairs(shapes)) == 5
     assert build_all_pairs(shapes).name == "shapes, every pair"
+
+
+def test_colours_of_classes_are_those_of_both_sides_and_shapes_has_its_own(folder, tmp_path):
+    splits = build_splits(DataConfig(source=str(folder), classes={0: "a", 1: {"name": "b", "colour": (9, 8, 7)}}))
+    assert splits.train.label_space == splits.val.label_space
+    assert splits.train.label_space.colours == ((0, 0, 0), (9, 8, 7))
+    for split in ("train", "val"):
+        for place in (split, f"{split}annot"):
+            (tmp_path / "camvid" / place).mkdir(parents=True)
+            Image.new("L", (4, 4)).save(tmp_path / "camvid" / place / f"{split}.png")
+    named = {0: {"name": "heaven", "colour": (1, 2, 3)}, 3: "road"}
+    space = build_splits(DataConfig(source=f"camvid={tmp_path / 'camvid'}", classes=named)).train.label_space
+    assert (space.names, space.colours) == (("heaven", "road"), ((1, 2, 3), (128, 64, 128)))
+    drawn = {number: {"name": name, "colour": (1, 2, 3)} for number, name in enumerate(CLASSES)}
+    with pytest.raises(ConfigError, match="'shapes' has colours of its own"):
+        build_splits(DataConfig(source="shapes", classes=drawn))
 
 
 def test_one_pair_is_enough_to_be_scored(folder):

@@ -5,6 +5,8 @@ The same functions, called in a process alone, give what the two must find toget
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +20,10 @@ from torch.nn import functional as F
 
 import atrous
 from atrous.config.load import load_config
+from atrous.core.errors import AtrousError
 from atrous.core.labels import IGNORE_INDEX
 from atrous.core.metrics_file import load_metrics
-from atrous.core.records import Sample
+from atrous.core.records import Progress, Sample
 from atrous.core.run_folder import RunFolder
 from atrous.data.build import build_loader, check_training_data
 from atrous.data.datasets.shapes import build_shapes
@@ -30,6 +33,7 @@ from atrous.losses.contracts import count_weight
 from atrous.networks import BACKBONES
 from atrous.networks.build import build_network
 from atrous.networks.layers.synchronised import synchronising
+from atrous.training.checkpoint import load_checkpoint
 from atrous.training.fabric import build_fabric
 from atrous.training.journal import Journal
 from atrous.training.prepare import build_task, prepare_training
@@ -163,6 +167,40 @@ def train(folder: Path) -> dict[str, Any]:
     return {"miou": run.scores.miou, "images": len(run.scores.images), "steps": steps}
 
 
+RUN = {
+    **{"model": "deeplabv3-tiny", "weights": "none", "crop": 33, "batch": 4, "iterations": 8, "validations": 4},
+    **{"accumulate": 2, "ema_decay": 0.5, "jitter": 0.2, "precision": "fp32", "device": "cpu"},
+    "set": {
+        **{"model.head": {"rates": [1, 2], "channels": 8}, "training.warmup_fraction": 0.0},
+        "data.options": {"num_train": 16, "num_val": 3, "size": 65},
+    },
+}
+"""Options of a run in which a step depends on much, such as dropout, several passes over the data and averages."""
+
+
+def train_in_parts(rank: int, folder: Path) -> int | None:
+    """Train a run as a whole, and one that a signal to the first process stops, and that is continued."""
+
+    def stop(at: Progress) -> None:
+        if (at.stage, at.done) == ("training", 3):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    atrous.train("shapes", out=folder / "whole", progress=False, **RUN)
+    atrous.train("shapes", out=folder / "parts", progress=stop, **RUN)
+    stopped = load_checkpoint(folder / "parts" / "last.ckpt").step if rank == 0 else None
+    atrous.train(resume=folder / "parts", progress=False)
+    return stopped
+
+
+def diverge(folder: Path) -> dict[str, Any]:
+    """Train with a learning rate at which the loss is soon not finite."""
+    try:
+        atrous.train("shapes", out=folder / "diverged", progress=False, **RUN | {"lr": 1e9, "validations": 1})
+    except AtrousError as error:
+        return {"name": type(error).__name__, "message": error.message, "notes": list(getattr(error, "__notes__", ()))}
+    return {}
+
+
 def work(rank: int, folder: str) -> None:
     """Do what each process does, and write what it found to a file."""
     torch.set_num_threads(1)
@@ -193,6 +231,9 @@ def work(rank: int, folder: str) -> None:
                 "step": compute_gradient(world),
                 "plan": plan(world, Path(folder)),
                 "run": train(Path(folder)),
+                "stopped": train_in_parts(rank, Path(folder)),
+                "diverged": diverge(Path(folder)),
+                "folder": folder,
             }
         torch.save(found, Path(folder) / f"{rank}.pt")
     finally:

@@ -44,9 +44,10 @@ def _require_memory(stage: Stage) -> None:
     """Refuse a crop and a batch that do not fit, as the start of the training would."""
     from atrous.training.batch import build_on_device
     from atrous.training.memory import require_memory
+    from atrous.training.world import World
 
     network, fabric = build_on_device(stage.config, stage.splits.train)
-    require_memory(network, stage.config.training, fabric)
+    require_memory(network, stage.config.training, fabric, World.alone())
 
 
 def _describe_stage(stage: Stage) -> list[str]:

@@ -34,7 +34,7 @@ def save_bad_batch(training: Training, batches: Sequence[Batch], error: Training
 
     Args:
         training: The training, whose optimiser has not made the step.
-        batches: The batches of the step.
+        batches: The batches of the step, with the images of all processes.
         error: What the step raised.
     Returns: What was written, in a sentence.
     """
@@ -60,8 +60,27 @@ def save_bad_batch(training: Training, batches: Sequence[Batch], error: Training
     return f"The batch and the weights that it met are in {run.bad_record.parent}."
 
 
+def join_batches(parts: Sequence[Sequence[Batch]]) -> list[Batch]:
+    """Return the batches of a step as one process would take them.
+
+    Args:
+        parts: The batches of each process, by rank.
+    """
+    return [
+        Batch(
+            torch.cat([part.images for part in own]),
+            torch.cat([part.labels for part in own]),
+            tuple(key for part in own for key in part.keys),
+            tuple(place for part in own for place in part.places),
+        )
+        for own in zip(*parts, strict=True)
+    ]
+
+
 def replay_bad_batch(folder: str | Path) -> float:
     """Make the step of a kept batch again, with the same weights and the same dropout.
+
+    One process takes the images of all that made the step; its dropout is then that of none of them.
 
     Args:
         folder: The folder of a run, or of one of its stages, with a bad batch.

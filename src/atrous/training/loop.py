@@ -17,7 +17,7 @@ from atrous.data.build import build_loader
 from atrous.data.sampling import Batch
 from atrous.inference.convolutions import describe_convolutions
 from atrous.networks.model_file import save_model
-from atrous.training.bad_batch import save_bad_batch
+from atrous.training.bad_batch import join_batches, save_bad_batch
 from atrous.training.checkpoint import Checkpoint, save_checkpoint
 from atrous.training.conclude import build_card, reopen_metrics
 from atrous.training.diagnosis import MISSED_VALIDATIONS, count_missed, diagnose_class
@@ -86,11 +86,15 @@ def _take_step(training: Training, batches: Sequence[Batch]) -> float:
     try:
         return training.step.take(batches, training.state.step + 1)
     except TrainingDiverged as error:
-        if training.world.is_writer:
+        parts, diverged = training.world.gather(batches), error
+
+        def keep() -> str:
             try:
-                error.add_note(save_bad_batch(training, batches, error))
+                return save_bad_batch(training, join_batches(parts), diverged)
             except Exception as failure:  # a full disk, or a user's data set: that the training diverged says more
-                error.add_note(f"The batch could not be kept: {describe_reason(failure)}")
+                return f"The batch could not be kept: {describe_reason(failure)}"
+
+        error.add_note(training.world.share(keep))  # to all, since any of them may report the error
         raise
 
 

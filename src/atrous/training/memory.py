@@ -12,9 +12,11 @@ from torch import Tensor
 
 from atrous.config.schema import TrainingConfig
 from atrous.core.errors import MachineError
+from atrous.core.words import describe_count
 from atrous.networks.device import compute_device_bytes
 from atrous.networks.layers.recomputation import pack, recomputing
 from atrous.networks.segmenter import Segmenter
+from atrous.training.world import World
 
 PROBE_SIDES_PX = (33, 65, 129)
 """Crops that are tried. Bytes are a polynomial of degree two in the side of a crop, which three values determine."""
@@ -28,7 +30,7 @@ MOST_CHOSEN = 16
 """Largest batch that is chosen: the paper's."""
 
 
-def require_memory(network: Segmenter, training: TrainingConfig, fabric: Fabric, processes: int = 1) -> None:
+def require_memory(network: Segmenter, training: TrainingConfig, fabric: Fabric, world: World) -> None:
     """Refuse a crop and a batch whose step needs more than all the memory of the device.
 
     What is counted is what a step cannot do without, so that nothing is refused that fits: the feature maps that are
@@ -38,23 +40,26 @@ def require_memory(network: Segmenter, training: TrainingConfig, fabric: Fabric,
         network: The network that learns; it stays as it is.
         training: Crop and batch.
         fabric: Device and precision.
-        processes: How many share a batch, each on a device of its own or with a part of the same memory.
+        world: The processes that share a batch, each on a device of its own, or on the CPU of a machine all of them.
     Raises:
         MachineError: It does not fit; the message names what would.
     """
     fixed, count_bytes = _measure_step(network, training, fabric)
+    sharers = world.local_size if fabric.device.type == "cpu" else 1
     available = compute_device_bytes(fabric.device)
-    needed = fixed + training.batch_size // processes * count_bytes(training.crop)
+    needed = sharers * (fixed + training.batch_size // world.size * count_bytes(training.crop))
     if needed <= available:
         return
-    batch = int((available - fixed) / count_bytes(training.crop)) * processes
-    crop = next((n for n in range(training.crop, 0, -32) if fixed + count_bytes(n) <= available), 1)
+    room = available / sharers - fixed
+    batch = int(room / count_bytes(training.crop)) * world.size
+    crop = next((n for n in range(training.crop, 0, -32) if count_bytes(n) <= room), 1)
+    of_all = f" of {describe_count(sharers, 'process')}" if sharers > 1 else ""
     raise MachineError(
         f"training.crop {training.crop} with training.batch {training.batch} takes more than {needed / 2**30:,.0f} GiB "
-        f"of memory in a step, and {fabric.device} has {available / 2**30:,.0f} GiB",
+        f"of memory in a step{of_all}, and {fabric.device} has {available / 2**30:,.0f} GiB",
         f"Use at most `batch={batch}`; training.accumulate adds up several batches in a step."
         if batch >= 1
-        else f"Use at most `crop={crop}` with `batch=1`, or a smaller `model`.",
+        else f"Use at most `crop={crop}` with `batch={world.size}`, or a smaller `model`.",
     )
 
 

@@ -183,7 +183,7 @@ def prepare_training(
     optimizer = build_optimizer(network, training, config.model.weights)
     step = Step(training, world, fabric, network, *fabric.setup(task, optimizer))
     start_training(network, frozen_norms=training.norm == "frozen")
-    require_memory(network, training, fabric, world.size)
+    require_memory(network, training, fabric, world)
     convolutions = _list_convolutions(config, network, fabric, journal, checkpoint)
     state, plan = _read_state(journal, checkpoint)
     if plan is None or len(training.extended) > len(plan.extended):  # before the weights: it may time steps

@@ -70,7 +70,8 @@ class Step:
         parameters = [p for p in self.network.parameters() if p.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.settings.clip_norm or math.inf).item()
         if not math.isfinite(loss + norm):
-            keys = ", ".join(key for batch in batches for key in batch.keys)
+            passes = zip(*self.world.gather([batch.keys for batch in batches]), strict=True)
+            keys = ", ".join(key for parts in passes for part in parts for key in part)
             raise TrainingDiverged(
                 f"step {number} has loss {loss} and gradient norm {norm} (images {keys})",
                 "Start a new run with a lower `lr` or training.clip_norm, or with `precision=fp32`.",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -40,6 +41,24 @@ def test_the_step_that_diverged_is_kept_and_diverges_again(tmp_path):
     tensors = folder / "bad_batch" / "batch.pt"
     torch.save(torch.load(tensors, weights_only=True) | {"network": checkpoint.network}, tensors)
     assert 0 < replay_bad_batch(folder) < 100
+
+
+def test_the_images_of_all_processes_are_kept_and_diverge_again_in_one(two_processes):
+    folder = Path(two_processes[0]["folder"]) / "diverged"
+    record = json.loads((folder / "bad_batch" / "batch.json").read_text())
+    reported = next(each["diverged"] for each in two_processes if each["diverged"]["name"] == "TrainingDiverged")
+    assert reported["message"] == record["error"]
+    assert any(str(folder / "bad_batch") in note for note in reported["notes"])
+    batches = torch.load(folder / "bad_batch" / "batch.pt", weights_only=True)["batches"]
+    first = 8 * (record["step"] - 1)
+    assert [sorted(batch["places"]) for batch in batches] == [[first + n + m for n in range(4)] for m in (0, 4)]
+    assert [len(batch["images"]) for batch in batches] == [4, 4]
+    keys = {key for batch in batches for key in batch["keys"]}
+    assert set(record["images"]) == keys
+    assert all(key in record["error"] for key in keys)
+    with pytest.raises(TrainingDiverged) as again:
+        replay_bad_batch(folder)
+    assert again.value.message.partition("(")[2] == record["error"].partition("(")[2]  # the same images
 
 
 def test_a_batch_that_cannot_be_kept_hides_nothing(tmp_path, monkeypatch):

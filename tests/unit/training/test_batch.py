@@ -13,6 +13,7 @@ from atrous.runs.stages import prepare_stages
 from atrous.training import memory
 from atrous.training.batch import build_on_device, settle_batch
 from atrous.training.memory import MOST_CHOSEN, choose_batch, require_memory
+from atrous.training.world import World
 
 DATA = {"data.source": "shapes", "data.options": {"num_train": 32, "num_val": 1, "size": 65}}
 
@@ -37,10 +38,10 @@ def test_half_of_the_memory_holds_the_batch_and_not_one_more_image(monkeypatch, 
         assert 1 <= batch <= MOST_CHOSEN
         settings = [config.training.model_copy(update={"batch": number}) for number in (batch, batch + 1)]
         if batch > 1:
-            require_memory(network, settings[0], fabric)
+            require_memory(network, settings[0], fabric, World.alone())
         if batch < MOST_CHOSEN:
             with pytest.raises(MachineError):
-                require_memory(network, settings[1], fabric)
+                require_memory(network, settings[1], fabric, World.alone())
 
 
 def test_the_batch_is_said_and_random_numbers_stay(monkeypatch, train):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from atrous.training import memory
 from atrous.training.fabric import build_fabric
 from atrous.training.memory import PROBE_SIDES_PX, measure_kept_bytes, require_memory
 from atrous.training.norm import start_training
+from atrous.training.world import World
 
 
 def prepare(name="deeplabv3-lite0", **options):
@@ -44,21 +47,23 @@ def test_bytes_at_another_crop_are_what_a_pass_over_it_keeps(name, options):
         ({"training.crop": 4001, "training.batch": 500}, "batch="),
     ],
 )
-def test_what_cannot_fit_is_refused_and_what_is_named_instead_is_taken(options, advice, monkeypatch):
+@pytest.mark.parametrize("size", [1, 2])
+def test_what_cannot_fit_is_refused_and_what_is_named_instead_is_taken(options, advice, size, monkeypatch):
+    world = replace(World.alone(), size=size, local_size=size)
     monkeypatch.setattr(memory, "compute_device_bytes", lambda device: 64 * 2**30)
     network, training, fabric = prepare(**options)
     with pytest.raises(
-        MachineError, match=r"takes more than [\d,]+ GiB of memory in a step, and cpu has 64 GiB"
+        MachineError, match=r"takes more than [\d,]+ GiB of memory in a step( of 2 processes)?, and cpu has 64 GiB"
     ) as caught:
-        require_memory(network, training, fabric)
+        require_memory(network, training, fabric, world)
     assert advice in caught.value.hint
     number = int(caught.value.hint.split(advice)[1].split("`")[0])
     assert number > 1
     key = advice.removesuffix("=")
-    smaller = {"batch": 1} | {key: number}
-    require_memory(network, training.model_copy(update=smaller), fabric)
+    smaller = {"batch": size} | {key: number}
+    require_memory(network, training.model_copy(update=smaller), fabric, world)
     with pytest.raises(MachineError):
-        require_memory(network, training.model_copy(update=smaller | {key: number * 2}), fabric)
+        require_memory(network, training.model_copy(update=smaller | {key: number * 2}), fabric, world)
 
 
 def test_recomputation_and_bf16_halve_what_is_kept():
@@ -75,4 +80,19 @@ def test_recomputation_and_bf16_halve_what_is_kept():
 
 
 def test_ordinary_settings_fit():
-    require_memory(*prepare())
+    require_memory(*prepare(), World.alone())
+
+
+@pytest.mark.parametrize(
+    ("size", "local_size", "needed"),
+    [(1, 1, 100 + 4 * 7), (4, 1, 100 + 7), (4, 4, 4 * 100 + 4 * 7), (4, 2, 2 * 100 + 2 * 7)],
+)
+def test_processes_on_one_cpu_need_its_memory_together(size, local_size, needed, monkeypatch):
+    network, training, fabric = prepare(**{"training.batch": 4})
+    monkeypatch.setattr(memory, "_measure_step", lambda *given: (100, lambda crop: 7.0))
+    world = replace(World.alone(), size=size, local_size=local_size)
+    monkeypatch.setattr(memory, "compute_device_bytes", lambda device: needed)
+    require_memory(network, training, fabric, world)
+    monkeypatch.setattr(memory, "compute_device_bytes", lambda device: needed - 1)
+    with pytest.raises(MachineError):
+        require_memory(network, training, fabric, world)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -122,3 +124,11 @@ def test_a_norm_with_a_single_value_is_refused():
     with pytest.raises(ConfigError, match="sees a single value per channel") as caught:
         describe_few_values(build_on_meta("fcn-resnet18", head={}, output_stride=32), TrainingConfig(batch=1, crop=1))
     assert "training.norm=frozen" in caught.value.hint
+
+
+def test_norms_of_several_processes_see_the_values_of_all(two_processes):
+    """Each has two images of 3 x 3 cells, of which its own norms would see 18 values."""
+    log = (Path(two_processes[0]["folder"]) / "whole" / "log.txt").read_text()
+    assert "batch norm: trained, 36 values per norm at the deepest level, 4 in the image-level branch" in log
+    assert "see fewer than" not in log
+    assert "too small for its batch norm" not in log

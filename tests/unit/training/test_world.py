@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import socket
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from atrous.core.errors import MachineError
 from atrous.core.launch import Launch
 from atrous.training import world as world_module
 from atrous.training.world import World, is_lost_connection, open_world
+from compared import assert_same_runs
 
 
 def test_a_process_alone_keeps_its_values():
@@ -51,6 +53,13 @@ def test_processes_that_a_program_has_spawned_train_together(two_processes):
     assert first == second
     assert first["images"] == 3
     assert first["steps"] == 2
+
+
+def test_a_run_that_two_processes_continue_is_bit_equal_to_a_whole_one(two_processes):
+    folder = Path(two_processes[0]["folder"])
+    assert two_processes[0]["stopped"] == 3  # after the step in which the first process received a signal
+    assert_same_runs(folder / "whole", folder / "parts")
+    assert "resumed after step 3" in (folder / "parts" / "log.txt").read_text()
 
 
 def test_in_a_single_process_no_error_is_taken_for_the_end_of_another():

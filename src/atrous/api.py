@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -402,6 +402,7 @@ def bench(
     overwrite: bool = False,
     progress: ProgressCallback | bool | None = None,
     on_message: MessageCallback | None = None,
+    on_result: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Time models side by side under every combination of backend, output stride and precision.
 
@@ -421,6 +422,7 @@ def bench(
         progress: Receives the progress. Default: a bar on a terminal or in a notebook, a line now and then elsewhere;
             False shows nothing.
         on_message: Receives messages about automatic choices. Default: they are shown with the progress.
+        on_result: Receives what is returned before files are written.
     Returns: The rows, see `BenchRow`, with the machine and the versions, and whether Ctrl-C came before the last size.
     Raises:
         UsageError: Nothing is to be timed, device or trust are given for a loaded model, or files in `out` would be
@@ -460,6 +462,8 @@ def bench(
             raise refusal
         rows = run_bench(candidates, sizes, rounds=rounds, dataset=dataset, progress=display.progress)
     found = describe_rows(rows, rounds, candidates[0][2].backend.device, len(candidates) * len(sizes))
+    if on_result is not None:
+        on_result(found)
     if files:
         save_json(files[0], found)
         from atrous.reports.plots import save_bench_plot  # matplotlib takes a second

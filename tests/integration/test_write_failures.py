@@ -183,3 +183,39 @@ def test_a_write_that_fails_is_reported_and_nothing_is_truncated(name, shapes_fo
 def test_every_write_that_fails_is_reported(name, shapes_folder, trained_run, tmp_path, capsys):
     for number in range(count_writes(COMMANDS[name], shapes_folder, trained_run, tmp_path / "whole")):
         fail_at(number, COMMANDS[name], shapes_folder, trained_run, tmp_path / str(number), capsys)
+
+
+SHOWN: dict[str, tuple[Words, str, str]] = {
+    "eval": (lambda data, run, folder: ["eval", str(run), "--out", str(folder)], "mIoU", "miou"),
+    "compare": (COMMANDS["eval"], "against", "comparison"),
+    "bench": (
+        lambda data, run, folder: [
+            *("bench", str(run), "--sizes", "65", "--rounds", "1", "--precisions", "fp32", "--out", str(folder)),
+        ],
+        "images/s",
+        "rows",
+    ),
+    "probe": (
+        lambda data, run, folder: ["train", str(data), *TRAINING, "--probe", "--out", str(folder)],
+        "IoU after",
+        "verdict",
+    ),
+    "check": (COMMANDS["check"], "pixels", "findings"),
+}
+"""Commands that compute long and write at their end, with what they print, and a key of what --json prints."""
+
+
+@pytest.mark.parametrize("is_json", [False, True])
+@pytest.mark.parametrize("name", SHOWN)
+def test_what_was_computed_is_shown_though_it_cannot_be_written(
+    name, is_json, shapes_folder, trained_run, tmp_path, capsys
+):
+    build, word, key = SHOWN[name]
+    disk = Disk(tmp_path / "full" / "out", 0)
+    words = build(shapes_folder, trained_run, disk.folder)
+    with disk.mounted():
+        assert main([*words, "--quiet", *["--json"] * is_json]) == 5
+    out, err = capsys.readouterr()
+    assert len(disk.written) == 1
+    assert "no space left on the disk" in err
+    assert key in json.loads(out) if is_json else word in out

@@ -73,32 +73,36 @@ def run(
         require_source(data, data_root)
     if out is not None:
         require_folder(out)
-    with open_display(quiet=quiet) as display:
-        with show_loading(display):
-            from atrous import api
+    found: dict[str, Any] = {}
+    try:
+        with open_display(quiet=quiet) as display:
+            with show_loading(display):
+                from atrous import api
 
-        found = api.bench(
-            models,
-            wanted,
-            output_strides=strides,
-            precisions=precisions.split(","),
-            backends=backends.split(","),
-            data=data,
-            rounds=rounds,
-            out=out,
-            device=device or "auto",
-            data_root=data_root,
-            trust=trust,
-            overwrite=overwrite,
-            progress=display.progress,
-            on_message=display.on_message,
-        )
-    if json:
-        print_json({**found, "notes": list_notes(display.notes)})
-    else:
-        _print_rows(found)
-        if out is not None:
-            build_console().print(f"figures: {out / 'bench.json'}")
+            api.bench(
+                models,
+                wanted,
+                output_strides=strides,
+                precisions=precisions.split(","),
+                backends=backends.split(","),
+                data=data,
+                rounds=rounds,
+                out=out,
+                device=device or "auto",
+                data_root=data_root,
+                trust=trust,
+                overwrite=overwrite,
+                progress=display.progress,
+                on_message=display.on_message,
+                on_result=found.update,
+            )
+    finally:  # also what was measured before a write failed
+        if found and json:
+            print_json({**found, "notes": list_notes(display.notes)})
+        elif found:
+            _print_rows(found)
+    if out is not None and not json:
+        build_console().print(f"figures: {out / 'bench.json'}")
     if found["interrupted"]:
         measured = len({(row["height"], row["width"]) for row in found["rows"]})
         build_console(stderr=True).print(f"interrupted: {measured} of {describe_count(len(wanted), 'size')} measured")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from textwrap import indent
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -55,15 +55,22 @@ def run(
     loaded = load_config(options={"data.source": data, "data.root": data_root}, assignments=assignments or [])
     config = loaded.config.data
     has_own = require_source(config.source, config.root).settings is not None  # before anything heavy is imported
-    with open_display(quiet=quiet) as display:
-        from atrous.runs.check import check_data, describe_settings, write_settings
+    found: list[CheckResult] = []
+    try:
+        with open_display(quiet=quiet) as display:
+            from atrous.runs.check import check_data, describe_settings, write_settings
 
-        result = check_data(config, progress=display.progress, on_message=display.on_message, page=out)
-        written = write_settings(config, result) if write else None
-    if json:
-        print_json(result.to_json())
-    else:
-        _print_result(console := build_console(), result)
+            shown: dict[str, Any] = {"progress": display.progress, "on_message": display.on_message}
+            result = check_data(config, **shown, page=out, on_result=found.append)
+            written = write_settings(config, result) if write else None
+    finally:  # also where a file could not be written
+        for each in found:
+            if json:
+                print_json(each.to_json())
+            else:
+                _print_result(build_console(), each)
+    if not json:
+        console = build_console()
         if written is not None:
             settings, difference = written
             console.print(difference or f"settings: {settings}")

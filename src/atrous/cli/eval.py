@@ -76,7 +76,7 @@ def run(
     if crf_search:
         return _search(models, data, inference | {"data_root": data_root}, quiet=quiet, as_json=json)
     found: dict[str, Scores] = {}
-    comparison: Comparison | None = None
+    comparisons: list[Comparison] = []
     written: Path | None = None
     try:
         with open_display(quiet=quiet or not is_first()) as display:
@@ -96,15 +96,16 @@ def run(
                 else:
                     api.evaluate(models[0], data, **inference, **places, **shown)
             else:
-                comparison = compare(models, data, **inference, **places, **shown, on_scores=found.__setitem__)
+                shown |= {"on_scores": found.__setitem__, "on_result": comparisons.append}
+                compare(models, data, **inference, **places, **shown)
             written = out
     except BaseException as error:
         if len(models) > 1:
             error.add_note(f"{len(found)} of {describe_count(len(models), 'model')} scored")
         raise
-    finally:  # also what was scored before an interruption or an error
+    finally:  # also what was scored before an interruption or an error, such as that of a full disk
         if found and is_first():
-            _print_scores(found, comparison, num_models=len(models), as_json=json)
+            _print_scores(found, comparisons, num_models=len(models), as_json=json)
             if written is not None and not json:
                 from atrous.display.console import build_console
 
@@ -112,14 +113,14 @@ def run(
     return 0
 
 
-def _print_scores(found: dict[str, Scores], comparison: Comparison | None, *, num_models: int, as_json: bool) -> None:
+def _print_scores(found: dict[str, Scores], comparisons: list[Comparison], *, num_models: int, as_json: bool) -> None:
     from atrous.cli.console import print_json
     from atrous.display.console import build_console
     from atrous.display.tables import print_comparison, print_scores
 
     if as_json:
-        if comparison is not None:
-            print_json(comparison.to_json())
+        if comparisons:
+            print_json(comparisons[0].to_json())
             return
         rows = [{"model": model, **scores.to_json()} for model, scores in found.items()]
         print_json(rows[0] if num_models == 1 else {"models": rows})
@@ -129,7 +130,7 @@ def _print_scores(found: dict[str, Scores], comparison: Comparison | None, *, nu
         for each in (scores, scores.test):
             if each is not None:
                 print_scores(console, each, title=f"{model} on {each.data}")
-    if comparison is not None:
+    for comparison in comparisons:
         print_comparison(console, comparison)
 
 

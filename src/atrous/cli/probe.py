@@ -21,13 +21,20 @@ def probe_data(loaded: LoadedConfig, *, quiet: bool, as_json: bool) -> int:
     """
     from atrous import api
     from atrous.cli.console import open_display, print_json
+    from atrous.display.console import build_console
 
-    with open_display(quiet=quiet) as display:
-        found = api.probe_training(loaded, display.progress, display.on_message)
-    if as_json:
-        print_json(found.to_json())
-    else:
-        _print(found)
+    results: list[Probe] = []
+    try:
+        with open_display(quiet=quiet) as display:
+            found = api.probe_training(loaded, display.progress, display.on_message, results.append)
+    finally:  # also where the image could not be written
+        for result in results:
+            if as_json:
+                print_json(result.to_json())
+            else:
+                _print(result)
+    if found.sheet is not None and not as_json:
+        build_console().print(f"images: {found.sheet}")
     return 0 if found.is_learned else DataError.exit_code
 
 
@@ -54,5 +61,3 @@ def _print(found: Probe) -> None:
     for line in found.list_advice():
         console.print(f"  {spell_options(line)}")
     console.print(LIMITS)
-    if found.sheet is not None:
-        console.print(f"images: {found.sheet}")

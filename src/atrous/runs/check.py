@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,7 @@ def check_data(
     on_message: MessageCallback | None = None,
     *,
     page: Path | None = None,
+    on_result: Callable[[CheckResult], None] | None = None,
 ) -> CheckResult:
     """Check some data: what a training on them would refuse, and what may cost accuracy.
 
@@ -75,6 +76,7 @@ def check_data(
         progress: Receives the progress.
         on_message: Receives what was assumed.
         page: The HTML file that shows the result. Default: none.
+        on_result: Receives what is returned before the page is written.
     Raises:
         ConfigError: No source, an unknown option, or classes that the data set does not have.
         DataError: There is no such folder.
@@ -85,6 +87,8 @@ def check_data(
     if page is not None:
         require_page_place(page)
     result, datasets = _check(config, splits, progress, on_message)
+    if on_result is not None:
+        on_result(result)
     if page is not None:
         write_check_page(page, result, datasets)
     return result

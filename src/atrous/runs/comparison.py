@@ -13,11 +13,11 @@ from atrous.core.errors import UsageError
 from atrous.core.files import load_json, save_json
 from atrous.core.output_folder import require_folder, require_replaceable
 from atrous.core.provenance import collect_provenance
-from atrous.core.records import MessageCallback, ProgressCallback, Scores
+from atrous.core.records import MessageCallback, ProgressCallback
 from atrous.data.contracts import SegmentationDataset
 from atrous.display.progress import open_call
 from atrous.images.encode import encode_png, save_encoded
-from atrous.runs.scored_model import Loadable, measure, name_models
+from atrous.runs.scored_model import Loadable, ScoresCallback, measure, name_models
 from atrous.scoring.compare import DIFFERING_IMAGES, Measured, compare_models, iter_drawings
 
 FILE_NAME, IMAGES = "comparison.json", "differing"
@@ -34,7 +34,8 @@ def compare(
     data_root: str | Path | None = None,
     progress: ProgressCallback | bool | None = None,
     on_message: MessageCallback | None = None,
-    on_scores: Callable[[str, Scores], None] | None = None,
+    on_scores: ScoresCallback | None = None,
+    on_result: Callable[[Comparison], None] | None = None,
     **options: Any,
 ) -> Comparison:
     """Score several models on the same images and say which is better, and how sure that is.
@@ -52,6 +53,7 @@ def compare(
             False shows nothing.
         on_message: Receives messages about automatic choices. Default: they are shown with the progress.
         on_scores: Receives the name and the scores of each model as soon as they are known.
+        on_result: Receives the comparison before files are written.
         options: The other keywords of `atrous.evaluate`.
     Raises:
         UsageError: There are fewer than two models, one is given twice, or a file in `out` would be lost.
@@ -70,11 +72,11 @@ def compare(
     measured: list[Measured] = []
     with open_call(progress, on_message) as display:
         for name, model in zip(names, models, strict=True):
-            messages, on_progress = display.on_message, display.progress
-            measured.append(measure(model, data, data_root, messages, on_progress, name=name, **options))
-            if on_scores is not None:
-                on_scores(name, measured[-1].scores)
+            known = display.on_message, display.progress
+            measured.append(measure(model, data, data_root, *known, name=name, on_scores=on_scores, **options))
         found = compare_models(measured)
+        if on_result is not None:
+            on_result(found)
         if out is not None:
             _save(Path(out), found, measured)
     return found

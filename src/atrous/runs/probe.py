@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,7 +166,10 @@ class Probe:
 
 
 def probe_training(
-    loaded: LoadedConfig, progress: ProgressCallback | None = None, on_message: MessageCallback | None = None
+    loaded: LoadedConfig,
+    progress: ProgressCallback | None = None,
+    on_message: MessageCallback | None = None,
+    on_result: Callable[[Probe], None] | None = None,
 ) -> Probe:
     """Learn crops of two training images by heart, with the network, the loss and the learning rate of a training.
 
@@ -177,6 +180,7 @@ def probe_training(
         loaded: The configuration; of stages the first one counts.
         progress: Receives the progress.
         on_message: Receives what was assumed of the data.
+        on_result: Receives what is returned before the image is written.
     Raises:
         ConfigError: The settings are impossible.
         DataError: The data cannot be used for training, or no pixel of them has a class.
@@ -198,9 +202,7 @@ def probe_training(
     crop = choose_probe_crop(config, splits.train.label_space.num_classes)
     excerpts = choose_excerpts(splits.train, crop, config.training.seed)
     learned = learn_excerpts(config, excerpts, crop, progress)
-    if sheet is not None:
-        _save_sheet(sheet, excerpts, learned.predictions)
-    return Probe(
+    probe = Probe(
         tuple(sample.key for sample in excerpts.samples),
         crop,
         learned.losses,
@@ -210,6 +212,11 @@ def probe_training(
         excerpts.compute_statistics().ignored_share,
         sheet,
     )
+    if on_result is not None:
+        on_result(probe)
+    if sheet is not None:
+        _save_sheet(sheet, excerpts, learned.predictions)
+    return probe
 
 
 def _list_classes(before: Scores, after: Scores) -> tuple[LearnedClass, ...]:

@@ -123,6 +123,7 @@ def finish(folder, data, workers, whole):
 def test_a_run_that_is_killed_again_and_again_ends_as_the_one_that_was_not(whole, shapes_folder, tmp_path, workers):
     folder = tmp_path / "killed"
     for until, number in (
+        (train_until_replacement, 1),  # the settings: the run begins anew
         (train_until_step, 9),
         (train_until_write, 2),
         (train_until_step, FIRST),

@@ -125,11 +125,12 @@ class RunFolder:
         return any(path.exists() for paths in results for path in paths)
 
     def list_existing(self) -> list[Path]:
-        """Return the files and folders of a training that exist."""
+        """Return the files of a training that exist, and its folders that hold something."""
         files = (self.config, self.images, self.metrics, self.curve, self.model, self.checkpoint, self.report, self.log)
         trackers = map(self.tracker, TRACKER_NAMES)
         folders = (self.examples, self.bad_record.parent, *trackers, *(stage.path for stage in self.iter_stages()))
-        return [path for path in (*files, *folders) if path.exists()]
+        filled = (path for path in folders if path.exists() and not (path.is_dir() and not any(path.iterdir())))
+        return [*(path for path in files if path.exists()), *filled]
 
     def tracker(self, name: str) -> Path:
         """Return the folder that a tracker writes into, see `TRACKER_NAMES`."""

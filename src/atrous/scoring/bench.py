@@ -28,8 +28,9 @@ from atrous.inference.figures import FigureTable, describe_conditions
 from atrous.inference.labelling.labeller import Labeller
 from atrous.inference.labelling.likeliest import name_last_stage
 from atrous.inference.precision import describe_slow_precision
+from atrous.metrics.confusion import compute_miou
 from atrous.networks.device import count_threads
-from atrous.scoring.summarise import score
+from atrous.scoring.count import count
 
 WARM_UP_RUNS = 2
 BLOB_PX = 16
@@ -90,7 +91,9 @@ def bench(
         progress: Receives the progress.
     """
     mious = [
-        None if dataset is None else score(labeller, dataset, detailed=False, progress=progress).miou
+        None
+        if dataset is None
+        else compute_miou(count(labeller, dataset, detailed=False, progress=progress).total.counts)
         for _, _, labeller in candidates
     ]
     rows: list[BenchRow] = []

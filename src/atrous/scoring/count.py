@@ -86,8 +86,8 @@ def count(
         dataset: Images with masks, whose classes are the labeller's.
         indices: Numbers of the images, none in a process whose share is empty. Default: all.
         detailed: Whether to count more than the confusion matrix.
+        temperatures: Those of the confidences that are counted, each > 0. Default: 1, and the labeller's.
         on_image: Receives each image when it is counted: what labelled it, the image, its labels and its score.
-        temperatures: Those of the confidences that are counted. Default: 1, and the labeller's.
         progress: Receives the progress.
     Raises:
         DataError: There are no images, the classes differ, or a file cannot be read, which is named.

@@ -15,12 +15,10 @@ from atrous.core.records import (
     Intervals,
     Note,
     PartScore,
-    ProgressCallback,
     Protocol,
     Scores,
 )
 from atrous.core.words import describe_count
-from atrous.data.contracts import SegmentationDataset
 from atrous.inference.labelling.labeller import Labeller
 from atrous.metrics.bootstrap import ClassPixels, Ratios, Resampling
 from atrous.metrics.boundary import BANDS, SIZE_LIMITS_PX
@@ -35,28 +33,7 @@ from atrous.metrics.confusion import (
     find_never_predicted,
 )
 from atrous.scoring.calibration import summarise_calibration, summarise_foreground
-from atrous.scoring.count import Counts, count
-
-
-def score(
-    labeller: Labeller,
-    dataset: SegmentationDataset,
-    *,
-    detailed: bool = True,
-    progress: ProgressCallback | None = None,
-) -> Scores:
-    """Label every image of a data set, and work out its scores.
-
-    Args:
-        labeller: What labels, and how.
-        dataset: Images with masks, whose classes are the labeller's.
-        detailed: Whether to find more than what the confusion matrix tells: intervals, boundaries, parts.
-        progress: Receives the progress.
-    Raises:
-        DataError: The data set is empty, its classes differ, or a file cannot be read, which is named.
-    """
-    counts = count(labeller, dataset, detailed=detailed, progress=progress)
-    return summarise(counts, labeller, data=dataset.name)
+from atrous.scoring.count import Counts
 
 
 def summarise(counts: Counts, labeller: Labeller, *, data: str = "", chosen: Chosen | None = None) -> Scores:

@@ -29,7 +29,8 @@ from atrous.networks.build import build_network
 from atrous.networks.contracts import Cells
 from atrous.networks.segmenter import Segmenter
 from atrous.scoring.count import count
-from atrous.scoring.summarise import build_scores, score, select_examples, summarise
+from atrous.scoring.summarise import build_scores, select_examples, summarise
+from scored import score
 
 SPACE = LabelSpace(("sky", "road", "car", "pole"), ids=(3, 1, 8, 20))
 SIZES = ((61, 83), (40, 97), (33, 33), (70, 51), (1, 29))

@@ -20,7 +20,7 @@ from atrous.inference.engine import Engine
 from atrous.inference.labelling.labeller import Labeller
 from atrous.networks.build import build_network
 from atrous.scoring.crf_search import GRID, search_crf
-from atrous.scoring.summarise import score
+from scored import score
 
 SHAPES = build_shapes(num_train=1, num_val=2, size=65).val
 

@@ -10,10 +10,10 @@ from atrous.config.schema import EvaluationConfig, ModelConfig
 from atrous.data.datasets.shapes import build_shapes
 from atrous.networks.build import build_network
 from atrous.networks.segmenter import Segmenter
-from atrous.scoring.summarise import score
 from atrous.training import validation
 from atrous.training.validation import Validator
 from atrous.training.world import World
+from scored import score
 
 VAL = build_shapes(num_train=1, num_val=2, size=129).val
 

@@ -174,6 +174,10 @@ def test_an_extension_that_is_killed_leaves_a_record_that_says_so(short, extende
     assert before["training"]["interrupted"] is False
     said = {"interrupted": True, "planned_steps": LONGER, "extended": ["after step 8 of 8"]}
     assert after == {**before, "training": {**before["training"], **said}}
+    page = (folder / "report.html").read_text()
+    assert f"8 of {LONGER}" in page
+    assert f"atrous train --resume {folder}" in page
+    assert "atrous train --resume" not in (short / "report.html").read_text()
     assert main(["train", "--resume", str(folder), "--quiet"]) == 0
     assert_same_runs(extended, folder)
     assert json.loads((folder / "metrics.json").read_text())["training"]["interrupted"] is False

@@ -230,7 +230,8 @@ def find_scored_test(
 
 def _warn_of_seen_images(folder: Path, dataset: SegmentationDataset, on_message: MessageCallback | None) -> None:
     try:
-        shared = len(find_shared_files(dataset, rebuild_splits(folder, needed=()).train))
+        splits = rebuild_splits(folder, needed=())
+        shared, chosen = (len(find_shared_files(dataset, side)) for side in (splits.train, splits.val))
     except AtrousError:
         message = "the run's own data are not here, so it is not known whether it was trained on these images"
         send_message(on_message, Note("training-images-unknown", message))
@@ -238,3 +239,6 @@ def _warn_of_seen_images(folder: Path, dataset: SegmentationDataset, on_message:
     if shared:
         message = f"warning: the model was trained on {shared} of {describe_count(len(dataset), 'image')}"
         send_message(on_message, Note("trained-on", message))
+    if chosen:
+        message = f"the weights of the model were chosen on {chosen} of {describe_count(len(dataset), 'image')}"
+        send_message(on_message, Note("chosen-on", message))

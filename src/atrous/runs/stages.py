@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from atrous.config.run_settings import list_settings, make_absolute, save_run_co
 from atrous.config.schema import Config, TrainingConfig
 from atrous.config.stages import list_stages
 from atrous.core.data_source import PYTHON_SOURCE
-from atrous.core.errors import ConfigError, TrainingDiverged, UsageError, note_on_stop
+from atrous.core.errors import ConfigError, ModelFileError, TrainingDiverged, UsageError, note_on_stop
 from atrous.core.metrics_file import is_finished, load_scores
 from atrous.core.output_folder import open_folder
 from atrous.core.records import MessageCallback, Note, NoteCollector, ProgressCallback, Scores, send_message
@@ -397,7 +398,7 @@ def _run_stage(stage: Stage, sitting: _Sitting, started: float, *, has_begun: bo
                 )
         journal.begin()
         with note_on_stop(lambda error: _describe_way_on(error, stage.run, sitting)):
-            was_stopped = run_steps(training)
+            was_stopped = run_steps(training, partial(_renew_report, stage.run))
             interrupted = not training.is_done
             conclude_training(training, interrupted=interrupted)
             journal.trackers.close("aborted" if interrupted else "success")
@@ -406,6 +407,13 @@ def _run_stage(stage: Stage, sitting: _Sitting, started: float, *, has_begun: bo
             world.share(lambda: None)  # the next stage reads what this one has written
     # A stage that was asked to stop in its last step has finished, and yet the run is interrupted.
     return training.state.best_scores, interrupted or (was_stopped and stage.run != sitting.run)
+
+
+def _renew_report(run: RunFolder) -> None:
+    """Let the report of a run that is extended say that it has not reached its end, whatever ends it now."""
+    if run.report.is_file():
+        with suppress(ModelFileError):  # damaged records, which the end of the training writes again
+            write_report(run.path)
 
 
 @contextmanager

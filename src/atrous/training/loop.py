@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 
 import torch
@@ -35,11 +35,12 @@ CHECKPOINT_S = 120.0
 """Seconds between checkpoints, besides those at validations and stops: the most that a power cut costs."""
 
 
-def run_steps(training: Training) -> bool:
+def run_steps(training: Training, on_reopened: Callable[[], None] | None = None) -> bool:
     """Train to the last step, to the validation that exhausts the patience, or until a signal asks to stop.
 
     Args:
         training: What is trained; its `state` tells afterwards how far it came.
+        on_reopened: Called by the writer when metrics.json of an extended run says that it has not reached its end.
     Returns: Whether a signal asked to stop, even if that was in the last step.
     Raises:
         TrainingDiverged: A loss or a gradient is not finite.
@@ -57,6 +58,8 @@ def run_steps(training: Training) -> bool:
             _save(training)  # from here on the run, or its extension, can be resumed, whatever ends it
             if training.world.is_writer and not training.is_done:
                 reopen_metrics(training)
+                if on_reopened is not None:
+                    on_reopened()
         for batches, waited_s in () if training.is_done else steps:
             begun = time.monotonic()
             loss = _take_step(training, batches)

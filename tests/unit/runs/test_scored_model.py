@@ -94,6 +94,7 @@ def test_data_that_are_named_are_scored_alone(data, run, capsys):
     printed = json.loads(capsys.readouterr().out)
     assert (len(printed["images"]), printed["test"]) == (14, None)
     assert "chosen-here" not in read_codes(printed)
+    assert "the weights of the model were chosen on 10 of 14 images" in [note["message"] for note in printed["notes"]]
 
 
 def test_one_split_is_scored_by_naming_its_files(own, capsys):

@@ -36,20 +36,19 @@ from atrous.networks.build import build_network_from
 from atrous.networks.model_file import is_model_file, require_as_built, save_model
 from atrous.networks.segmenter import Segmenter
 from atrous.networks.weights import start_weights
-from atrous.runs.evaluation import require_evaluation_folder, save_evaluation
+from atrous.runs.evaluation import evaluate_together
 from atrous.runs.folder import find_continued, find_recipe
 from atrous.runs.kept_images import rebuild_splits
 from atrous.runs.plan import plan_training, preview_training
 from atrous.runs.predicted import predict_files
 from atrous.runs.probe import probe_training
 from atrous.runs.scored_data import find_scored_data
-from atrous.runs.scored_model import Loadable, ScoresCallback, measure, name_models, open_model, prepare_scoring
+from atrous.runs.scored_model import Loadable, ScoresCallback, name_models, open_model, prepare_scoring
 from atrous.runs.stages import Run, run_training
 from atrous.scoring import crf_search
 from atrous.scoring.bench import bench as run_bench
 from atrous.scoring.bench import describe_rows, is_bench_file, measure_figures, require_timeable
 from atrous.scoring.crf_search import CrfTrial
-from atrous.scoring.strips import WorstImages
 
 __all__ = [
     "Model",
@@ -260,18 +259,14 @@ def evaluate(
         ModelFileError: The model cannot be opened.
         DataError: The data's classes are not the model's, or a file cannot be read.
     """
+    from atrous.training.world import World
+
     options: dict[str, Any] = {"output_stride": output_stride, "scales": scales, "flip": flip, "window": window}
     options |= {"crf": crf, "precision": precision, "device": device, "backend": backend, "trust": trust}
-    options["on_scores"] = on_scores
-    if out is not None:
-        require_evaluation_folder(Path(out), overwrite=overwrite)
-        options["on_image"] = worst = WorstImages()
+    places: dict[str, Any] = {"out": out, "overwrite": overwrite, "data_root": data_root}
     with open_call(progress, on_message) as display:
-        [name] = name_models([model])
-        measured = measure(model, data, data_root, display.on_message, display.progress, name=name, **options)
-        if out is not None:
-            save_evaluation(Path(out), measured, worst)
-        return measured.scores
+        shown: dict[str, Any] = {"progress": display.progress, "on_message": display.on_message}
+        return evaluate_together(World.alone(), model, data, **places, **shown, on_scores=on_scores, **options)
 
 
 @refuse_wrong_types

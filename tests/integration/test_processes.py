@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,7 +14,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
+from atrous.cli.main import main
+from atrous.networks.model_file import load_model, save_model
 from atrous.training.checkpoint import load_checkpoint
 from tiny import RUN_OPTIONS
 
@@ -81,22 +85,15 @@ def wait_until(condition, seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.2)
 
 
-def read_time(run: Path) -> int:
-    """Return when the checkpoint of a run was written; 0 if it has none."""
-    return (run / "last.ckpt").stat().st_mtime_ns if (run / "last.ckpt").is_file() else 0
+def read_step(run: Path) -> int:
+    return load_checkpoint(run / "last.ckpt").step if (run / "last.ckpt").is_file() else -1
 
 
-def kill_one(process: subprocess.Popen[str], run: Path, rank: int, delay_s: float) -> tuple[int, str]:
-    """Kill a process of a training some time after its first checkpoint of this sitting; return how the command ended.
-
-    The first of a new run is written before its first step, that of a continued one at its first validation.
-    """
-    before = read_time(run)
-    wait_until(lambda: read_time(run) != before)
-    time.sleep(delay_s)
+def kill_one(process: subprocess.Popen[str], rank: int) -> tuple[int, str]:
+    """Kill a process of a training; return how the command ended."""
     assert process.poll() is None
     killed = time.monotonic()
     os.kill(list_children(process)[rank], signal.SIGKILL)
@@ -108,7 +105,10 @@ def kill_one(process: subprocess.Popen[str], run: Path, rank: int, delay_s: floa
 def test_all_end_soon_where_one_is_killed_and_the_run_continues_in_one_process(tmp_path, shapes_folder):
     run = tmp_path / "run"
     words = (shapes_folder, *OPTIONS, "--iterations", 4000, "--processes", 2, "--out", run)
-    code, err = kill_one(start("train", *words), run, 1, 1.0)
+    process = start("train", *words)
+    wait_until(lambda: read_step(run) == 0)
+    time.sleep(1.0)
+    code, err = kill_one(process, 1)
     assert code == 5, err
     assert err.count("has lost the others: one of them has died") == 1
     assert f"Continue with: atrous train --resume {run}" in err
@@ -123,26 +123,23 @@ def test_all_end_soon_where_one_is_killed_and_the_run_continues_in_one_process(t
 @pytest.mark.timeout(3600)
 def test_twenty_kills_of_one_process_each_leave_a_checkpoint_that_resumes(tmp_path, shapes_folder):
     run, draw = tmp_path / "run", random.Random(0)
-    often = (
-        "--set",
-        "training.validations=100000",
-    )  # each writes a checkpoint: kills meet steps, validations and writes
+    often = ("--set", "training.validations=100000")  # each writes a checkpoint: kills meet steps, scores and writes
     words = ("train", shapes_folder, *OPTIONS, *often, "--iterations", 100_000, "--processes", 2, "--out", run)
-    done = []
+    done = [0]
     for number in range(20):
-        rank = number % 2
-        code, err = kill_one(start(*words), run, rank, draw.uniform(0.0, 3.0))
+        process = start(*words)
+        wait_until(lambda: read_step(run) > done[-1])
+        time.sleep(draw.uniform(0.0, 2.0))
+        code, err = kill_one(process, number % 2)
         assert code == 5, err
         assert "Traceback" not in err
-        done.append(load_checkpoint(run / "last.ckpt").step)
+        done.append(read_step(run))
         words = ("train", "--resume", run, "--processes", 2)
-    assert sorted(set(done)) == done  # each sitting continued
-    before, process = read_time(run), start(*words)
-    wait_until(lambda: read_time(run) != before)
+    process = start(*words)
+    wait_until(lambda: read_step(run) > done[-1])  # the last one resumes as well
     process.send_signal(signal.SIGTERM)
     code, _, err = finish(process, 60)
     assert code == 130, err
-    assert load_checkpoint(run / "last.ckpt").step > done[-1]
 
 
 def launch(words, *, slurm: bool) -> list[subprocess.Popen[str]]:
@@ -181,13 +178,32 @@ def test_processes_of_srun_stop_together_and_those_of_torchrun_continue(tmp_path
     assert load_checkpoint(run / "last.ckpt").step >= stopped
 
 
-def test_two_processes_score_as_one(trained_run, shapes_folder):
-    """Of three images the first process has two; every count and every interval is that of one process."""
-    alone = finish(start("eval", trained_run, "--json", module=(str(TINY),)))
-    both = [finish(process) for process in launch(("eval", trained_run, "--json"), slurm=False)]
-    assert [code for code, _, _ in (alone, *both)] == [0, 0, 0], both
-    assert json.loads(both[0][1]) == json.loads(alone[1])
-    assert both[1][1:] == ("", "")
+def test_two_processes_score_and_compare_as_one(tmp_path, trained_run, shapes_folder, capsys):
+    """Of three images the first process has two; every count, interval and file is that of one process."""
+    other = shutil.copytree(trained_run, tmp_path / "other")
+    network, card = load_model(other / "model.safetensors")
+    with torch.no_grad():
+        network.head.classifier.bias.add_(torch.linspace(-1.0, 1.0, card.label_space.num_classes))
+    save_model(other / "model.safetensors", network, card)
+    for words in ((trained_run,), (trained_run, other, shapes_folder)):
+        outs = [tmp_path / f"{name} {len(words)}" for name in ("alone", "both")]
+        assert main(["eval", *map(str, words), "--json", "--out", str(outs[0])]) == 0
+        alone = capsys.readouterr().out
+        both = [finish(process) for process in launch(("eval", *words, "--json", "--out", outs[1]), slurm=False)]
+        assert [code for code, _, _ in both] == [0, 0], both
+        assert json.loads(both[0][1]) == json.loads(alone)
+        assert both[1][1:] == ("", "")
+        files = [{path.relative_to(out): path for path in out.rglob("*") if path.is_file()} for out in outs]
+        assert files[0].keys() == files[1].keys()
+        assert len(files[0]) > 1
+        for name, path in files[0].items():
+            if path.suffix != ".json":
+                assert files[1][name].read_bytes() == path.read_bytes(), name
+                continue
+            contents = [json.loads(each[name].read_text()) for each in files]
+            assert contents[0].keys() == contents[1].keys()
+            different = {key for key, value in contents[0].items() if contents[1][key] != value}
+            assert different <= {"command", "machine"}, different
 
 
 def test_two_processes_label_a_folder_with_one_record_and_one_summary(tmp_path, trained_run, shapes_folder):

@@ -66,11 +66,8 @@ def run(
     models, data = (names, None) if len(names) == 1 else (names[:-1], names[-1])
     _require_places(models, data, data_root)
     must_start = must_launch(processes)
-    is_shared = must_start or find_launch() is not None
-    if is_shared and (crf_search or out is not None or len(models) > 1):
-        raise UsageError(
-            "several processes score one model, without --out and --crf-search", "Leave out --processes, or the rest."
-        )
+    if crf_search and (must_start or find_launch() is not None):
+        raise UsageError("one process alone compares settings of DenseCRF", "Start it without --processes.")
     if must_start:
         return run_processes(context.obj, processes or 1)
     if crf_search:
@@ -81,23 +78,20 @@ def run(
     try:
         with open_display(quiet=quiet or not is_first()) as display:
             with show_loading(display):
-                from atrous import api
-                from atrous.runs.comparison import compare
-                from atrous.runs.scored_model import measure
+                from atrous.runs.comparison import compare_together
+                from atrous.runs.evaluation import evaluate_together
                 from atrous.training.world import open_world
 
-            places: dict[str, Any] = {"out": out, "overwrite": overwrite, "data_root": data_root}
-            shown: dict[str, Any] = {"progress": display.progress, "on_message": display.on_message}
-            if data is None or len(models) == 1:
-                shown["on_scores"] = lambda _, scores: found.update({models[0]: scores})
-                if is_shared:
-                    with open_world() as world:
-                        measure(models[0], data, data_root, **shown, world=world, **inference)
+            options: dict[str, Any] = {"out": out, "overwrite": overwrite, "data_root": data_root, **inference}
+            options |= {"progress": display.progress, "on_message": display.on_message}
+            with open_world() as world:
+                if data is None or len(models) == 1:
+                    evaluate_together(
+                        world, models[0], data, **options, on_scores=lambda _, scores: found.update({models[0]: scores})
+                    )
                 else:
-                    api.evaluate(models[0], data, **inference, **places, **shown)
-            else:
-                shown |= {"on_scores": found.__setitem__, "on_result": comparisons.append}
-                compare(models, data, **inference, **places, **shown)
+                    options |= {"on_scores": found.__setitem__, "on_result": comparisons.append}
+                    compare_together(world, models, data, **options)
             written = out
     except BaseException as error:
         if len(models) > 1:

@@ -80,7 +80,8 @@ def run(
     for source in inputs:
         require_input(source)
     find_model(Path(model))
-    require_folder(out)
+    if is_first():  # alone: the folder that the check makes is removed again
+        require_folder(out)
     if must_launch(processes):
         return run_processes(context.obj, processes or 1)
     opening = {name: inference.pop(name) for name in vars(Opening()) if name in inference}

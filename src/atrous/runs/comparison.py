@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from atrous.core.arguments import refuse_wrong_types
 from atrous.core.comparison import Comparison
@@ -19,6 +19,9 @@ from atrous.display.progress import open_call
 from atrous.images.encode import encode_png, save_encoded
 from atrous.runs.scored_model import Loadable, ScoresCallback, measure, name_models
 from atrous.scoring.compare import DIFFERING_IMAGES, Measured, compare_models, iter_drawings
+
+if TYPE_CHECKING:
+    from atrous.training.world import World
 
 FILE_NAME, IMAGES = "comparison.json", "differing"
 """The file of a comparison, and the folder beside it with the images that differ most."""
@@ -61,24 +64,63 @@ def compare(
         ConfigError: An option is out of its range, or a model cannot follow it.
         DataError: A file cannot be read, or the models were scored on other pixels.
     """
+    from atrous.training.world import World
+
+    with open_call(progress, on_message) as display:
+        places: dict[str, Any] = {"out": out, "overwrite": overwrite, "data_root": data_root}
+        shown: dict[str, Any] = {"progress": display.progress, "on_message": display.on_message}
+        receivers: dict[str, Any] = {"on_scores": on_scores, "on_result": on_result}
+        return compare_together(World.alone(), models, data, **places, **shown, **receivers, **options)
+
+
+def compare_together(
+    world: World,
+    models: Sequence[Loadable],
+    data: SegmentationDataset | str | Path,
+    *,
+    out: str | Path | None,
+    overwrite: bool,
+    data_root: str | Path | None,
+    progress: ProgressCallback | None,
+    on_message: MessageCallback | None,
+    on_scores: ScoresCallback | None,
+    on_result: Callable[[Comparison], None] | None,
+    **options: Any,
+) -> Comparison:
+    """Compare models as `compare` does, in processes that share out the images; one of them writes.
+
+    Args:
+        world: The processes; all of them get the comparison.
+        models: See `compare`.
+        data: See there.
+        out: See there.
+        overwrite: See there.
+        data_root: See there.
+        progress: Receives the progress. Default: none.
+        on_message: Receives messages about automatic choices. Default: none.
+        on_scores: See there.
+        on_result: See there.
+        **options: See there.
+    Raises:
+        UsageError: There are fewer than two models, one is given twice, or a file in `out` would be lost.
+    """
     names = name_models(models)
     if len(models) < 2 or len({*names}) < len(models):
         raise UsageError(f"{len({*names})} different models to compare: {', '.join(names)}", "Give at least two.")
     if out is not None:
-        require_folder(Path(out))
         numbers = itertools.product(range(2, len(models) + 1), range(1, DIFFERING_IMAGES + 1))
         files = [Path(out) / FILE_NAME, *(Path(out) / _name_drawing(*each) for each in numbers)]
+        world.share(lambda: require_folder(Path(out)))
         require_replaceable(files, is_own=_is_own(files[0]), overwrite=overwrite)
     measured: list[Measured] = []
-    with open_call(progress, on_message) as display:
-        for name, model in zip(names, models, strict=True):
-            known = display.on_message, display.progress
-            measured.append(measure(model, data, data_root, *known, name=name, on_scores=on_scores, **options))
-        found = compare_models(measured)
-        if on_result is not None:
-            on_result(found)
-        if out is not None:
-            _save(Path(out), found, measured)
+    options |= {"on_scores": on_scores, "world": world}
+    for name, model in zip(names, models, strict=True):
+        measured.append(measure(model, data, data_root, on_message, progress, name=name, **options))
+    found = compare_models(measured)
+    if on_result is not None:
+        on_result(found)
+    if out is not None and world.is_writer:
+        _save(Path(out), found, measured)
     return found
 
 

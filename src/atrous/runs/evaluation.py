@@ -1,4 +1,4 @@
-"""What `atrous eval --out` writes for one model: scores, a row an image, plots, and the worst images."""
+"""One model scored, and what `atrous eval --out` writes: scores, a row an image, plots, and the worst images."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from atrous.core.files import load_json, save_json, save_text
 from atrous.core.output_folder import require_folder, require_replaceable
 from atrous.core.provenance import collect_provenance
-from atrous.core.records import ImageScore
+from atrous.core.records import ImageScore, MessageCallback, ProgressCallback, Scores
+from atrous.data.contracts import SegmentationDataset
 from atrous.images.encode import encode_png, save_encoded
+from atrous.runs.scored_model import Loadable, ScoresCallback, measure, name_models
 from atrous.scoring.compare import Measured
 from atrous.scoring.strips import WORST_IMAGES, WorstImages
+
+if TYPE_CHECKING:
+    from atrous.training.world import World
 
 SCORES, IMAGES, RELIABILITY, CURVE, WORST = (
     "scores.json",
@@ -23,6 +29,49 @@ SCORES, IMAGES, RELIABILITY, CURVE, WORST = (
     "worst",
 )
 """Names of the files, and of the folder with the worst images: image, truth, prediction."""
+
+
+def evaluate_together(
+    world: World,
+    model: Loadable,
+    data: SegmentationDataset | str | Path | None,
+    *,
+    out: str | Path | None,
+    overwrite: bool,
+    data_root: str | Path | None,
+    progress: ProgressCallback | None,
+    on_message: MessageCallback | None,
+    on_scores: ScoresCallback | None,
+    **options: Any,
+) -> Scores:
+    """Score a model as `atrous.evaluate` does, in processes that share out the images; one of them writes.
+
+    Args:
+        world: The processes; all of them get the scores.
+        model: See `atrous.evaluate`.
+        data: See there.
+        out: See there.
+        overwrite: See there.
+        data_root: See there.
+        progress: Receives the progress. Default: none.
+        on_message: Receives messages about automatic choices. Default: none.
+        on_scores: See there.
+        **options: See there.
+    """
+    worst = None if out is None else WorstImages()
+    if out is not None:
+        world.share(lambda: require_evaluation_folder(Path(out), overwrite=overwrite))
+    [name] = name_models([model])
+    options |= {"name": name, "on_image": worst, "on_scores": on_scores, "world": world}
+    measured = measure(model, data, data_root, on_message, progress, **options)
+    if out is not None and worst is not None:
+        places = {row.key: place for place, row in enumerate(measured.scores.images)}
+        worst.rows = [row for own in world.gather(worst.rows) for row in own]
+        worst.rows.sort(key=lambda row: (row[0].miou, places[row[0].key]))
+        del worst.rows[WORST_IMAGES:]
+        if world.is_writer:
+            save_evaluation(Path(out), measured, worst)
+    return measured.scores
 
 
 def require_evaluation_folder(out: Path, *, overwrite: bool) -> None:

@@ -52,8 +52,8 @@ def test_more_processes_than_cores_are_refused_by_every_command(cores, capsys, t
     for words in commands:
         assert main([*words, "--processes", "5"]) == 2
         assert "--processes 5: 4 cores can be used here" in capsys.readouterr().err
-    assert main(["eval", str(trained_run), str(trained_run), "shapes", "--processes", "2"]) == 2
-    assert "several processes score one model" in capsys.readouterr().err
+    assert main(["eval", str(trained_run), "--crf-search", "--processes", "2"]) == 2
+    assert "one process alone compares settings of DenseCRF" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

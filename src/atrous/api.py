@@ -25,7 +25,7 @@ from atrous.core.run_folder import RunFolder
 from atrous.data.build import read_splits
 from atrous.data.contracts import SegmentationDataset, Splits
 from atrous.display.progress import open_call
-from atrous.exporting import FORMATS
+from atrous.exporting import FORMATS, HALF_MODEL, require_format
 from atrous.exporting.calibration import read_images, sample_images
 from atrous.exporting.export import export_network, require_export_place
 from atrous.exporting.parity import Parity
@@ -38,6 +38,7 @@ from atrous.networks.segmenter import Segmenter
 from atrous.networks.weights import start_weights
 from atrous.runs.evaluation import evaluate_together
 from atrous.runs.folder import find_continued, find_recipe
+from atrous.runs.half_model import SUFFIX_HALF, export_half_model, require_half_place
 from atrous.runs.kept_images import rebuild_splits
 from atrous.runs.plan import plan_training, preview_training
 from atrous.runs.predicted import predict_files
@@ -479,14 +480,20 @@ def export(
     output_stride: int | None = None,
     atrous: str = "native",
     overwrite: bool = False,
+    progress: ProgressCallback | None = None,
     on_message: MessageCallback | None = None,
 ) -> tuple[Path, Parity]:
     """Write a model as a file for another runtime, and check there that it gives what the model gives.
 
+    The format safetensors is no graph but a model file as that of a run, of half the size: weights of two dimensions
+    and more are rounded to float16, and every call that takes a model opens it and computes in fp32. Its score is
+    measured again with the rounded weights, on the validation data of the model's run; without these it has none, which
+    a message says.
+
     Args:
         model: A loaded model, a run, a network built with named classes, or what `load` opens.
         out: The file. Default: beside the model's file, else in the current folder.
-        format: onnx, openvino or pt2.
+        format: onnx, openvino, pt2, or safetensors, which has none of the following options up to `atrous`.
         argmax: Whether the file gives class indices instead of logits; it then has no confidence.
         int8: Whether it computes in 8 bits, two to four times as fast where the CPU can, and a little less accurate.
         calibrate: Images, a folder or a glob, that show the range of values for int8. Default: the training images of
@@ -494,28 +501,37 @@ def export(
         output_stride: Of the file, which is fixed. Default: the model's.
         atrous: Form of atrous convolutions: native, taps (sums of 1x1 convolutions), or auto: the faster one here.
         overwrite: Whether to replace a file that `export` did not write.
+        progress: Receives the progress of scoring a model file.
         on_message: Receives messages about automatic choices.
     Returns: The file, and how far its results are from the model's.
     Raises:
-        ModelFileError: The model cannot be opened or converted, or the file's results differ.
+        ModelFileError: The model cannot be opened or converted, a weight is beyond float16 for a model file, or the
+            file's results differ.
         ConfigError: The model cannot have the output stride, there is no such format, or it has no int8.
-        UsageError: There are no images for int8, or there are and it is not asked for; the model is an exported
-            file; or a file would be lost.
+        UsageError: There are no images for int8, or there are and it is not asked for; an option of graphs is given
+            for a model file; the model is an exported file; or a file would be lost.
         MachineError: A package that the format needs is not installed.
     """
+    require_format(format)
     if calibrate is not None and not int8:
         raise UsageError("calibrate is for int8", "Give both, or neither.")
     if isinstance(model, str | Path) and is_exported(Path(model)):
         raise UsageError(f"{model} is an exported file, not a network", "Give the model it came from.")
+    is_half = format == HALF_MODEL
+    if is_half:
+        _refuse_graph_options(argmax=argmax, int8=int8, output_stride=output_stride, atrous=atrous)
+    require = require_half_place if is_half else partial(require_export_place, format=format)
     if out is not None:  # before the model is opened
-        require_export_place(Path(out), format, overwrite=overwrite)
+        require(Path(out), overwrite=overwrite)
     opened = open_model(model, {} if isinstance(model, Model) else {"device": "cpu"}, on_message)
-    suffix = f"{'-int8' * int8}{FORMATS.load(format).suffix}"
+    suffix = SUFFIX_HALF if is_half else f"{'-int8' * int8}{FORMATS.load(format).suffix}"
     path = _choose_export_folder(model, opened) / f"{_name_export(model)}{suffix}" if out is None else Path(out)
     if out is None:
-        require_export_place(path, format, overwrite=overwrite)
+        require(path, overwrite=overwrite)
     images = _find_calibration(calibrate, opened) if int8 else None
     with note_on_stop(lambda error: f"{path} was not written." * isinstance(error, KeyboardInterrupt)):
+        if is_half:
+            return path, export_half_model(opened, path, on_message=on_message, progress=progress)
         parity = export_network(
             opened.network,
             opened.card,
@@ -528,6 +544,16 @@ def export(
             on_message=on_message,
         )
     return path, parity
+
+
+def _refuse_graph_options(*, argmax: bool, int8: bool, output_stride: int | None, atrous: str) -> None:
+    """Refuse options that a model file does not have."""
+    given = {"argmax": argmax, "int8": int8, "output_stride": output_stride is not None, "atrous": atrous != "native"}
+    if names := [name for name, is_given in given.items() if is_given]:
+        raise UsageError(
+            f"{', '.join(names)}: of exported graphs, and {HALF_MODEL} is a model file",
+            "Leave them out: a model file keeps the whole network, and whatever opens it chooses how to run it.",
+        )
 
 
 def _name_export(model: Loadable) -> str:

@@ -1,4 +1,4 @@
-"""`atrous export`: a model as a file that other runtimes run."""
+"""`atrous export`: a model as a file that other runtimes run, or as a model file of half the size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from atrous.core.records import list_notes
 
 def run(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, .safetensors or .pth.")],
-    format: Annotated[str, typer.Option("--format", help="onnx, openvino or pt2.")] = "onnx",
+    format: Annotated[
+        str, typer.Option("--format", help="onnx, openvino, pt2, or safetensors: a model file in half precision.")
+    ] = "onnx",
     out: Annotated[Path | None, typer.Option("--out", help="The file. Default: beside the model.")] = None,
     argmax: Annotated[
         bool, typer.Option("--argmax", help="Give class indices instead of logits, without a confidence.")
@@ -40,19 +42,21 @@ def run(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> int:
-    """Export a model to a file for another runtime.
+    """Export a model for other runtimes, or as a small file.
 
     Example: atrous export runs/demo --format onnx --out demo.onnx
+
+    Example: atrous export runs/demo --format safetensors --out small.safetensors
     """
     from atrous.cli.console import open_display, print_json, show_loading
     from atrous.core.output_folder import require_place
     from atrous.display.console import build_console
-    from atrous.exporting import FORMATS
+    from atrous.exporting import require_format
     from atrous.graphs.atrous_form import require_form
     from atrous.inference.folders.inputs import require_input
     from atrous.networks.model_source import find_model
 
-    FORMATS.require(format)
+    require_format(format)
     require_form(atrous)
     find_model(Path(model))
     if calibrate is not None:
@@ -73,6 +77,7 @@ def run(
             output_stride=output_stride,
             atrous=atrous,
             overwrite=overwrite,
+            progress=display.progress,
             on_message=display.on_message,
         )
     if json:

@@ -15,12 +15,16 @@ from atrous.core.inputs import DTYPE_RANGES, PHOTO, ImageForm
 from atrous.core.words import describe_count
 from atrous.inference.agreement import LARGEST_LABEL_SHARE, LARGEST_LOGIT_DIFFERENCE
 from atrous.inference.contracts import Backend
+from atrous.networks.layers.resize import enlarge_logits
 from atrous.networks.segmenter import Segmenter
 
 SHAPES = ((1, 32, 32), (1, 33, 47), (1, 65, 64), (2, 97, 129), (1, 160, 211))
 """Batch, height and width of the compared images: odd and even sizes, with and without padding."""
 LARGEST_LABEL_SHARE_INT8 = 0.05
 """Limit on real images; the effect on a score has to be measured with `atrous eval`."""
+LARGEST_DIFFERENCE_FP16 = 1e-2
+"""Limit of both shares for weights that are rounded to float16, 1 part in 2,048 each: several times what trained
+networks show, and far below what a damaged one does."""
 COARSE_PX = 8
 """Pixels between random values; the image is interpolated between them."""
 
@@ -89,7 +93,8 @@ def measure_parity(network: Segmenter, backend: Backend, images: Iterable[Tensor
         if backend.labels_only:
             labels = backend.label(image).cpu()
         else:
-            logits = backend(image).logits.cpu()
+            cells = backend(image)
+            logits = enlarge_logits(cells.logits, cells.geometry).cpu()  # (B, K, H, W)
             labels = logits.argmax(dim=1)
             spread = (expected.amax() - expected.amin()).clamp_min(torch.finfo(torch.float32).tiny)
             largest = max(largest, float((logits - expected).abs().amax() / spread))
@@ -105,16 +110,18 @@ def require_parity(parity: Parity, what: str, precision: str = "fp32") -> None:
     Args:
         parity: The measured differences.
         what: The file, for the error message.
-        precision: Precision of the file. For int8 only labels are compared, with a larger tolerance.
+        precision: Precision of the file: fp32, fp16 for rounded weights, with a larger tolerance, or int8, for which
+            only labels are compared.
     Raises:
         ModelFileError: The differences exceed the tolerance.
     """
-    is_int8 = precision == "int8"
-    most = LARGEST_LABEL_SHARE_INT8 if is_int8 else LARGEST_LABEL_SHARE
+    is_int8, is_fp16 = precision == "int8", precision == "fp16"
+    most = LARGEST_LABEL_SHARE_INT8 if is_int8 else LARGEST_DIFFERENCE_FP16 if is_fp16 else LARGEST_LABEL_SHARE
+    most_logits = LARGEST_DIFFERENCE_FP16 if is_fp16 else LARGEST_LOGIT_DIFFERENCE
     # Written so that a difference of nan is refused too.
-    close = is_int8 or parity.logits is None or parity.logits <= LARGEST_LOGIT_DIFFERENCE
+    close = is_int8 or parity.logits is None or parity.logits <= most_logits
     if not (close and parity.labels <= most):
-        allowed = f"{most:.1%} of the labels" + ("" if is_int8 else f" and {LARGEST_LOGIT_DIFFERENCE:g} of the logits")
+        allowed = f"{most:.1%} of the labels" + ("" if is_int8 else f" and {most_logits:g} of the logits")
         raise ModelFileError(
             f"{what}: its results differ from the network's: {parity.describe()}",
             f"Nothing was written. Allowed are differences of {allowed}. "

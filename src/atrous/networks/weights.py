@@ -70,7 +70,7 @@ def _summarise(names: tuple[str, ...]) -> str:
 
 
 def load_state(path: Path) -> dict[str, Tensor]:
-    """Read a file of tensors; nothing in it is executed.
+    """Read a file of tensors; nothing in it is executed. Numbers in half precision are returned as fp32.
 
     Args:
         path: .safetensors, or a .pth / .pt state dict; a dict with "model", "state_dict" or "model_state" is opened.
@@ -81,7 +81,7 @@ def load_state(path: Path) -> dict[str, Tensor]:
         raise ModelFileError(f"{path}: no such file", "Give a run folder, a .safetensors or a .pth file.")
     try:
         if path.suffix == ".safetensors":
-            return dict(load_file(path))
+            return _widen(load_file(path))
         if damaged := find_damaged_member(path):
             raise ModelFileError(f"{path}: {damaged} in it is damaged", "Copy or fetch it again.")
         with warnings.catch_warnings():
@@ -108,7 +108,15 @@ def load_state(path: Path) -> dict[str, Tensor]:
             f"{path}: is not a state dict", "Save the state dict alone: torch.save(model.state_dict(), path)."
         )
     is_wrapped = all(str(name).startswith("module.") for name in content)  # saved from DistributedDataParallel
-    return {str(name).removeprefix("module.") if is_wrapped else str(name): t for name, t in content.items()}
+    return _widen({str(name).removeprefix("module.") if is_wrapped else str(name): t for name, t in content.items()})
+
+
+def _widen(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors with numbers of less than 32 bits, such as float16, as fp32, in which all else is computed."""
+    return {
+        name: tensor.float() if tensor.is_floating_point() and tensor.itemsize < torch.float32.itemsize else tensor
+        for name, tensor in state.items()
+    }
 
 
 def load_fitting(module: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:

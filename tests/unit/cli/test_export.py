@@ -105,5 +105,31 @@ def test_without_a_name_it_lies_beside_the_model(monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_unknown_format_is_refused(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["export", str(workplace / "run"), "--format", "onx"]) == 2
-    assert "Did you mean 'onnx'?" in capsys.readouterr().err
+    for name, near in (("onx", "onnx"), ("safetensor", "safetensors")):
+        assert main(["export", str(workplace / "run"), "--format", name]) == 2
+        assert f"Did you mean '{near}'?" in capsys.readouterr().err
+
+
+def test_a_small_model_file_takes_the_place_of_the_model(
+    workplace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = tmp_path / "small.safetensors"
+    words = ["export", str(workplace / "run" / MODEL_NAME), "--format", "safetensors", "--out", str(small)]
+    assert main([*words, "--json"]) == 0
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert (found["file"], found["format"]) == (str(small), "safetensors")
+    assert 0 < found["parity"]["logits"] < 1e-2
+    [note] = [note for note in found["notes"] if note["code"] == "not-scored"]
+    assert "the file has no score" in note["message"]
+    assert "the file has no score" in said.err
+    assert main([*words, "--argmax", "--output-stride", "8", "--overwrite"]) == 2
+    assert "argmax, output_stride: of exported graphs" in capsys.readouterr().err
+    images = str(workplace / "data" / "images")
+    for name, model in (("whole", workplace / "run"), ("small", small)):
+        assert main(["predict", images, "--model", str(model), "--out", str(tmp_path / name), "--quiet"]) == 0
+    for found_labels, wanted in zip(read_labels(tmp_path / "small"), read_labels(tmp_path / "whole"), strict=True):
+        assert (found_labels != wanted).mean() < 0.01
+    capsys.readouterr()
+    assert main(["eval", str(small), str(workplace / "data"), "--json", "--quiet"]) == 0
+    assert main(["models", "show", str(small)]) == 0

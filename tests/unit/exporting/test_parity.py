@@ -8,6 +8,8 @@ from torch import Tensor
 
 from atrous.core.errors import ModelFileError
 from atrous.exporting.parity import SHAPES, Parity, draw_images, measure_parity, require_parity
+from atrous.inference.engine import Engine
+from atrous.networks.contracts import Geometry
 from atrous.networks.segmenter import Segmenter
 
 
@@ -18,7 +20,9 @@ def wrap(network: Segmenter, change: float = 0.0, *, labels_only: bool = False) 
         def __call__(self, images: Tensor) -> SimpleNamespace:
             logits = network(images)
             logits[0, logits[0, :, 0, 0].argmin(), 0, 0] += change
-            return SimpleNamespace(logits=logits)
+            height, width = images.shape[2:]
+            geometry = Geometry(height, width, height, width, stride=1, aligned=network.aligned)
+            return SimpleNamespace(logits=logits, geometry=geometry)
 
         def label(self, images: Tensor) -> Tensor:
             return self(images).logits.argmax(dim=1)
@@ -62,3 +66,19 @@ def test_images_make_logits_differ(tiny_network: Segmenter) -> None:
 def test_a_file_that_answers_otherwise_is_refused(parity: tuple[float | None, float]) -> None:
     with pytest.raises(ModelFileError, match=r"m\.onnx: its results differ from the network.s: .*different label"):
         require_parity(Parity(*parity, pixels=100, images=()), "m.onnx")
+
+
+def test_rounded_weights_may_differ_more_than_another_runtime_and_not_without_limit() -> None:
+    allowed, refused = (Parity(share, share, 100, ((10, 10),)) for share in (0.009, 0.011))
+    require_parity(allowed, "file", "fp16")
+    with pytest.raises(ModelFileError, match=r"1\.0% of the labels and 0\.01 of the logits"):
+        require_parity(refused, "file", "fp16")
+    with pytest.raises(ModelFileError, match="differ"):
+        require_parity(allowed, "file")
+
+
+def test_cells_of_a_network_are_compared_at_the_pixels(tiny_network: Segmenter) -> None:
+    backend = Engine(tiny_network, device="cpu").open_backend(tiny_network.output_stride, "fp32")
+    parity = measure_parity(tiny_network, backend, draw_images())
+    assert parity.logits == pytest.approx(0, abs=1e-5)
+    assert parity.pixels == sum(batch * height * width for batch, height, width in SHAPES)

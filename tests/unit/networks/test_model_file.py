@@ -285,6 +285,19 @@ def test_weights_that_are_not_finite_are_refused_wherever_a_file_is_opened(numbe
         start_weights(build()[0], "deeplabv3-tiny", str(path))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float8_e4m3fn], ids=str)
+def test_numbers_in_few_bits_that_are_not_finite_are_refused(dtype: torch.dtype, saved: Path) -> None:
+    weight = load_file(saved)["head.classifier.weight"].to(dtype)
+    rewrite(saved, **{"head.classifier.weight": weight})
+    network, _ = load_model(saved)
+    assert torch.equal(network.head.classifier.weight, weight.float())
+    assert network.head.classifier.weight.dtype == torch.float32
+    weight[0, 0] = math.nan
+    rewrite(saved, **{"head.classifier.weight": weight})
+    with pytest.raises(ModelFileError, match=r"not finite .* in 1 of \d+ tensors, first head\.classifier\.weight"):
+        load_model(saved)
+
+
 def test_a_file_of_format_1_opens_and_answers_as_it_did(tmp_path):
     path = tmp_path / "model.safetensors"
     path.write_bytes(lzma.decompress((GOLDEN / "model-v1.safetensors.xz").read_bytes()))

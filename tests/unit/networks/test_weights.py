@@ -38,6 +38,22 @@ def test_state_dicts_are_found_inside_what_people_save(key: str | None, tmp_path
     assert list(read) == ["conv.weight", "bias"]
 
 
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float8_e4m3fn])
+def test_numbers_of_less_than_32_bits_are_read_as_fp32(dtype: torch.dtype, suffix: str, tmp_path: Path) -> None:
+    state = {"weight": torch.tensor([[1.5, -0.125]]), "count": torch.tensor(3), "bias": torch.tensor([0.1])}
+    stored = {name: value.to(dtype) if name == "weight" else value for name, value in state.items()}
+    path = tmp_path / f"file{suffix}"
+    if suffix == ".pth":
+        torch.save(stored, path)
+    else:
+        save_file(stored, path)
+    read = load_state(path)
+    for name, value in state.items():
+        assert read[name].dtype == value.dtype
+        assert torch.equal(read[name], value)
+
+
 def test_a_module_that_is_called_module_keeps_its_name(tmp_path: Path) -> None:
     """What DistributedDataParallel puts before every name is the only prefix that is removed."""
     names = ["module.conv.weight", "stem.weight"]

@@ -151,7 +151,7 @@ def fail_at(number: int, build: Words, data: Path, run: Path, place: Path, capsy
     if "is not complete: remove it before the next try" in err:
         shutil.rmtree(folder)
     if words[0] == "train" and "--preview" not in words:
-        is_begun = (folder / "last.ckpt").is_file()
+        is_begun = (folder / "config.yaml").is_file()
         assert ("Continue with: atrous train --resume" in err) == is_begun
         words = ["train", "--resume", str(folder)] if is_begun else words
     assert main([*words, "--quiet"]) in (0, 1)  # when there is space again

@@ -396,8 +396,8 @@ def _run_stage(stage: Stage, sitting: _Sitting, started: float, *, has_begun: bo
                     former=checkpoint.record.get("trackers") if checkpoint else None,
                     step=training.state.step,
                 )
-        journal.begin()
         with note_on_stop(lambda error: _describe_way_on(error, stage.run, sitting)):
+            journal.begin()
             was_stopped = run_steps(training, partial(_renew_report, stage.run))
             interrupted = not training.is_done
             conclude_training(training, interrupted=interrupted)
@@ -454,9 +454,7 @@ def _describe_way_on(error: BaseException, stage: RunFolder, sitting: _Sitting) 
     if isinstance(error, TrainingDiverged):  # it would diverge again: a run keeps its settings
         best = stage.model
         return f"Its best weights so far can start that run: `weights={shlex.quote(str(best))}`" * best.is_file()
-    run = sitting.run
-    has_checkpoint = any(folder.checkpoint.is_file() for folder in (run, *run.iter_stages()))
-    return f"Continue with: {describe_resume(run, sitting.config)}" * has_checkpoint
+    return f"Continue with: {describe_resume(sitting.run, sitting.config)}"  # without a checkpoint from its beginning
 
 
 def find_hard_classes(scores: Scores) -> tuple[str, ...]:

@@ -70,18 +70,18 @@ def _summarise(names: tuple[str, ...]) -> str:
 
 
 def load_state(path: Path) -> dict[str, Tensor]:
-    """Read a file of tensors; nothing in it is executed. Numbers in half precision are returned as fp32.
+    """Read a file of tensors; nothing in it is executed. Floats of any precision are returned as fp32.
 
     Args:
         path: .safetensors, or a .pth / .pt state dict; a dict with "model", "state_dict" or "model_state" is opened.
     Raises:
-        ModelFileError: No such file, a damaged one, or one that holds more than tensors.
+        ModelFileError: No such file, a damaged one, or one that holds more than tensors, or other than plain ones.
     """
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file", "Give a run folder, a .safetensors or a .pth file.")
     try:
         if path.suffix == ".safetensors":
-            return _widen(load_file(path))
+            return _read_plain(load_file(path), path)
         if damaged := find_damaged_member(path):
             raise ModelFileError(f"{path}: {damaged} in it is damaged", "Copy or fetch it again.")
         with warnings.catch_warnings():
@@ -108,15 +108,20 @@ def load_state(path: Path) -> dict[str, Tensor]:
             f"{path}: is not a state dict", "Save the state dict alone: torch.save(model.state_dict(), path)."
         )
     is_wrapped = all(str(name).startswith("module.") for name in content)  # saved from DistributedDataParallel
-    return _widen({str(name).removeprefix("module.") if is_wrapped else str(name): t for name, t in content.items()})
+    names = (str(name).removeprefix("module.") if is_wrapped else str(name) for name in content)
+    return _read_plain(dict(zip(names, content.values(), strict=True)), path)
 
 
-def _widen(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors with numbers of less than 32 bits, such as float16, as fp32, in which all else is computed."""
-    return {
-        name: tensor.float() if tensor.is_floating_point() and tensor.itemsize < torch.float32.itemsize else tensor
-        for name, tensor in state.items()
-    }
+def _read_plain(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Return tensors with floats as fp32, in which all is computed; refuse those that a network cannot have."""
+    for name, tensor in state.items():
+        is_plain = tensor.layout == torch.strided and not (tensor.is_complex() or tensor.is_quantized or tensor.is_meta)
+        if not is_plain or tensor.is_nested:
+            raise ModelFileError(
+                f"{path}: {name} is no plain tensor of real numbers",
+                "Convert it before it is saved, such as with to_dense(), dequantize() or real.",
+            )
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
 
 
 def load_fitting(module: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import pickle
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from atrous.networks.backbones.efficientnet_lite import LITE0_FILE, LITE1_FILE
 from atrous.networks.backbones.resnet import build_resnet18
 from atrous.networks.build import build_network_from
 from atrous.networks.published import convert_torchvision
-from atrous.networks.weights import load_fitting, load_state, start_weights
+from atrous.networks.weights import load_fitting, load_state, require_finite, start_weights
 
 
 def build(num_classes: int = 3, **options: object):
@@ -52,6 +53,31 @@ def test_numbers_of_less_than_32_bits_are_read_as_fp32(dtype: torch.dtype, suffi
     for name, value in state.items():
         assert read[name].dtype == value.dtype
         assert torch.equal(read[name], value)
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        torch.Tensor.cfloat,
+        torch.Tensor.to_sparse,
+        lambda tensor: torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8),
+        lambda tensor: tensor.to("meta"),
+    ],
+    ids=["complex", "sparse", "quantised", "without values"],
+)
+@pytest.mark.filterwarnings("ignore:.*quantize:UserWarning")
+def test_tensors_that_no_network_has_are_refused(
+    convert: Callable[[torch.Tensor], torch.Tensor], tmp_path: Path
+) -> None:
+    tensor = convert(torch.ones(2, 2))
+    with pytest.raises(ModelFileError, match="weight is no plain tensor"):
+        load_state(save(tmp_path, {"bias": torch.ones(1), "weight": tensor}))
+
+
+def test_a_number_beyond_fp32_is_not_finite(tmp_path: Path) -> None:
+    state = load_state(save(tmp_path, {"weight": torch.tensor([1e300], dtype=torch.float64)}))
+    with pytest.raises(ModelFileError, match="not finite"):
+        require_finite(state, "file")
 
 
 def test_a_module_that_is_called_module_keeps_its_name(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 from odd_inputs.case import Case, Place
 
 MACHINE = 5
+OTHER_FAILED = 7
 INTERRUPTED = 130
 
 
@@ -285,4 +287,23 @@ SIGNALS = [
     Case("SIGHUP in a prediction", many_images, INTERRUPTED, signals=((signal.SIGHUP, has("out/*.png")),)),
 ]
 
-CASES = [*PREDICTIONS, *TRAININGS, *LANGUAGES, *STREAMS, *LIMITS, *DISKS, *SHARING, *SIGNALS]
+
+def over_two(case: Case) -> Case:
+    """The same command in two processes, as a launcher starts them; its exit code is that of the first."""
+    script = (
+        "export WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=$((20000 + $$ % 20000)); "
+        'RANK=1 "$@" & RANK=0 "$@"; code=$?; wait; exit $code'
+    )
+    codes = case.code if isinstance(case.code, tuple) else (case.code,)
+    # Where it is the other one that fails, the first one says so.
+    codes = (*codes, OTHER_FAILED) if MACHINE in codes else codes
+    return replace(
+        case, name=f"{case.name}, in two processes", code=codes, wrap=(*case.wrap, *shell(script)), quick=False
+    )
+
+
+ALONE = [*PREDICTIONS, *TRAININGS, *LANGUAGES, *STREAMS, *LIMITS, *DISKS, *SHARING, *SIGNALS]
+TOGETHER = [*PREDICTIONS[:7], *TRAININGS, *LIMITS, *DISKS, *SHARING[:-1]]  # two of so few open files cannot even meet
+IN_TWO = [over_two(case) for case in TOGETHER if "export" not in case.name]
+
+CASES = [*ALONE, *IN_TWO]

@@ -175,6 +175,7 @@ def _load(
     preview: bool,
     probe: bool,
 ) -> LoadedConfig:
+    from atrous.cli.launch import is_first
     from atrous.config.load import load_config
     from atrous.config.stages import list_stages
     from atrous.core.data_source import require_source
@@ -201,7 +202,7 @@ def _load(
         require_source(loaded.config.data.source, loaded.config.data.root)
         if preview:
             require_place(RunFolder(Path(loaded.config.output.folder or "runs")).preview)
-        elif folder is not None and not probe:
+        elif folder is not None and not probe and is_first():  # the folder that the check makes is removed again
             require_possible(folder)
         for stage in list_stages(loaded.config):
             require_names(stage)

@@ -45,7 +45,8 @@ def predict_files(
         options: The other options of `save_predictions`.
     """
     chosen = update_options(InferenceOptions(), given)
-    require_folder(out)
+    if world is None or world.is_writer:  # the folder that the check makes is removed again
+        require_folder(out)
     if not overwrite:
         FolderRecord(out).require_free({})
     collector = NoteCollector(on_message)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import shutil
+from contextlib import contextmanager
+
 import pytest
 
 from atrous.cli import launch
@@ -7,6 +10,7 @@ from atrous.cli.launch import is_first, must_launch
 from atrous.cli.main import main
 from atrous.core.errors import OtherProcessFailed, UsageError
 from atrous.core.launch import Launch
+from atrous.training.world import World
 
 
 class Child:
@@ -41,6 +45,34 @@ def test_the_first_process_starts_the_others_and_they_start_none(monkeypatch, co
     assert not is_first()
     with pytest.raises(UsageError, match="`processes=2` in one of 4 processes"):
         must_launch(2)
+
+
+def test_only_the_first_process_makes_folders_before_all_have_met(
+    monkeypatch, capsys, tmp_path, trained_run, shapes_folder
+):
+    """A check that makes a folder removes it again, and would do so under the feet of another process."""
+
+    def meet(value):
+        raise UsageError("they meet here", "")
+
+    @contextmanager
+    def open_world():
+        yield World(1, 2, reduce=meet, broadcast=meet, gather=meet)
+
+    made, other = [], shutil.copytree(trained_run, tmp_path / "other")
+    monkeypatch.setattr("atrous.core.output_folder._make", lambda folder: made.append(folder) or [])
+    monkeypatch.setattr("atrous.training.world.open_world", open_world)
+    for name, value in Launch(1, 2, "127.0.0.1", 29500).to_variables().items():
+        monkeypatch.setenv(name, value)
+    for words in (
+        ["train", str(shapes_folder)],
+        ["eval", str(trained_run)],
+        ["eval", str(trained_run), str(other), str(shapes_folder)],
+        ["predict", str(shapes_folder / "images"), "--model", str(trained_run)],
+    ):
+        assert main([*words, "--out", str(tmp_path / "out")]) == 2
+        assert "they meet here" in capsys.readouterr().err
+    assert made == []
 
 
 def test_more_processes_than_cores_are_refused_by_every_command(cores, capsys, tmp_path, trained_run, shapes_folder):

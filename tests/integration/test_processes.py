@@ -197,6 +197,8 @@ def test_two_processes_score_and_compare_as_one(tmp_path, trained_run, shapes_fo
         assert files[0].keys() == files[1].keys()
         assert len(files[0]) > 1
         for name, path in files[0].items():
+            if path.name == "reliability.png":  # drawn by matplotlib from the scores, which are compared
+                continue
             if path.suffix != ".json":
                 assert files[1][name].read_bytes() == path.read_bytes(), name
                 continue

@@ -215,6 +215,27 @@ def build_all_pairs(config: DataConfig, on_message: MessageCallback | None = Non
     return JoinedDataset(f"{name}, every pair", (splits.train, splits.val))
 
 
+def build_scored_pairs(config: DataConfig, on_message: MessageCallback | None = None) -> SegmentationDataset:
+    """Find the pairs of some data that a model is scored on: of a registered data set its val, of a folder all.
+
+    Scores that are published of a registered data set are those of its own division. A folder is divided for a
+    training of its own, which another model has not seen.
+
+    Args:
+        config: The settings of the data.
+        on_message: Receives what was assumed or skipped.
+    Raises:
+        ConfigError: As `build_splits`.
+        DataError: As `build_all_pairs`.
+    """
+    if find_source(config).dataset == FOLDER:
+        return build_all_pairs(config, on_message)
+    splits = build_splits(config, every_pair=True)
+    for note in splits.notes:
+        send_message(on_message, note)
+    return splits.val if len(splits.val) else splits.train
+
+
 def check_training_data(
     config: DataConfig, splits: Splits, progress: ProgressCallback | None = None, *, is_weighted: bool = False
 ) -> tuple[MaskStatistics, list[Finding]]:

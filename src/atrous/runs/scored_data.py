@@ -18,7 +18,7 @@ from atrous.core.labels import LabelSpace, name_unnamed
 from atrous.core.records import MessageCallback, Note, send_message
 from atrous.core.run_folder import RunFolder
 from atrous.core.words import describe_count
-from atrous.data.build import build_all_pairs, find_source
+from atrous.data.build import build_all_pairs, build_scored_pairs, find_source
 from atrous.data.contracts import SegmentationDataset
 from atrous.data.digests import find_shared_files
 from atrous.data.samples import find_form, require_dataset
@@ -69,7 +69,7 @@ def find_scored_data(
     classes = dict(zip(space.ids, space.names, strict=True))
     ignored = _find_ignored(own, space, reading, on_message)
     given = {**place, **reading, "data.classes": classes, "data.ignore": ignored}
-    dataset = build_all_pairs(load_config(options=given).config.data, on_message)
+    dataset = build_scored_pairs(load_config(options=given).config.data, on_message)
     _require_same_form(own, dataset, form)
     if run is not None:
         _warn_of_seen_images(run.path, dataset, on_message)

@@ -138,7 +138,7 @@ def measure(
     world = world or World.alone()
     collector = NoteCollector(on_message)
     labeller, dataset, run = prepare_scoring(model, data, data_root, collector, **choose_device(options, world))
-    if data is None:
+    if data is None or (run is None and dataset.name == labeller.chosen.data):
         send_message(collector, Note("chosen-here", labeller.chosen.describe_use()))
     counts = count_together(world, labeller, dataset, on_image=on_image, progress=progress)
     scores = _add_notes(summarise(counts, labeller, data=dataset.name), collector)

@@ -80,7 +80,8 @@ def test_a_registered_data_set_has_the_names_of_its_table(tmp_path, folder):
         shutil.copytree(folder / "masks", tmp_path / "camvid" / f"{split}annot")
     source = f"camvid={tmp_path / 'camvid'}"
     same = LabelSpace(("sky", "building"), ids=(0, 1), ignored_ids=(11,))
-    assert len(find_scored_data(source, None, same, None, None)) == 4
+    scored = find_scored_data(source, None, same, None, None)
+    assert (scored.name, len(scored)) == ("camvid val", 2)
     with pytest.raises(DataError, match=r"its classes \(camvid\) are not the model's: id 0 is 'sky' there and 'cat'"):
         find_scored_data(source, None, LabelSpace(("cat", "dog"), ids=(0, 1)), None, None)
     # A model that was trained on it, with names of its own.
@@ -88,9 +89,12 @@ def test_a_registered_data_set_has_the_names_of_its_table(tmp_path, folder):
     run.path.mkdir()
     run.config.write_text(f"version: 2\ndata: {{source: '{source}', classes: {{0: himmel, 1: haus}}}}\n")
     renamed = LabelSpace(("himmel", "haus"), ids=(0, 1), ignored_ids=(11,))
-    assert len(find_scored_data(source, run, renamed, None, None)) == 4
+    assert len(find_scored_data(source, run, renamed, None, None)) == 2
     (tmp_path / "camvid" / "atrous.yaml").write_text("data:\n  classes: {0: himmel, 1: haus}\n")
-    assert len(find_scored_data(source, None, renamed, None, None)) == 4
+    assert len(find_scored_data(source, None, renamed, None, None)) == 2
+    shutil.rmtree(tmp_path / "camvid" / "val")
+    shutil.rmtree(tmp_path / "camvid" / "valannot")
+    assert find_scored_data(source, None, renamed, None, None).name == "camvid train"  # all that is there
 
 
 def test_masks_are_read_as_the_run_reads_them_unless_the_data_say_how(folder, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from PIL import Image
 
 import atrous
 from atrous.cli.main import main
+from atrous.core.calibration import Chosen
 from atrous.core.records import Scores
 from atrous.data.datasets.shapes import build_shapes
+from atrous.networks.model_file import load_model, save_model
 
 SIDE = 65
 COUNTS = {"train": 4, "val": 10, "test": 11}
@@ -95,6 +98,21 @@ def test_data_that_are_named_are_scored_alone(data, run, capsys):
     assert (len(printed["images"]), printed["test"]) == (14, None)
     assert "chosen-here" not in read_codes(printed)
     assert "the weights of the model were chosen on 10 of 14 images" in [note["message"] for note in printed["notes"]]
+
+
+def test_a_model_file_scored_where_it_was_chosen_says_so(tmp_path, capsys):
+    for split in ("train", "val"):
+        for folder, file in ((split, "a.jpg"), (f"{split}annot", "a.png")):
+            (tmp_path / "camvid" / folder).mkdir(parents=True)
+            Image.new("RGB" if file == "a.jpg" else "L", (SIDE, SIDE)).save(tmp_path / "camvid" / folder / file)
+    model = atrous.save(atrous.build("fcn-tiny", classes=2), tmp_path / "m.safetensors", classes=["sky", "building"])
+    network, card = load_model(model)
+    for name in ("camvid val", "other val"):
+        save_model(model, network, replace(card, chosen=Chosen(1.2, name)))
+        assert main(["eval", str(model), f"camvid={tmp_path / 'camvid'}", "--json", "--quiet"]) == 0
+        printed = json.loads(capsys.readouterr().out)
+        assert printed["data"] == "camvid val"
+        assert ("chosen-here" in read_codes(printed)) == (name == "camvid val")
 
 
 def test_one_split_is_scored_by_naming_its_files(own, capsys):

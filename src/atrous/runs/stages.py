@@ -17,6 +17,7 @@ from atrous.config.schema import Config, TrainingConfig
 from atrous.config.stages import list_stages
 from atrous.core.data_source import PYTHON_SOURCE
 from atrous.core.errors import ConfigError, ModelFileError, TrainingDiverged, UsageError, note_on_stop
+from atrous.core.freed_memory import keeping_freed_memory
 from atrous.core.metrics_file import is_finished, load_scores
 from atrous.core.output_folder import open_folder
 from atrous.core.records import MessageCallback, Note, NoteCollector, ProgressCallback, Scores, send_message
@@ -124,7 +125,7 @@ def run_training(
 
     started, continued = time.monotonic(), find_continued(resume, extend)
     config = make_absolute(loaded.config)
-    with open_world() as world, ExitStack() as stack:
+    with keeping_freed_memory(), open_world() as world, ExitStack() as stack:
         collector = NoteCollector(on_message if world.is_writer else None)
         if world.is_writer:
             held = stack.enter_context(hold_run(config, continued))

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from atrous.config.schema import Config, EvaluationConfig, TrainingConfig
+from atrous.core.freed_memory import keeping_freed_memory
 from atrous.core.records import ProgressCallback, Scores
 from atrous.core.run_folder import RunFolder
 from atrous.data.contracts import Splits
@@ -72,7 +73,7 @@ def learn_excerpts(config: Config, excerpts: Excerpts, crop: int, progress: Prog
         ConfigError: See `prepare_training`.
         TrainingDiverged: A loss, a gradient or an output is not finite.
     """
-    with restored_torch_state(deterministic=config.training.deterministic):
+    with keeping_freed_memory(), restored_torch_state(deterministic=config.training.deterministic):
         training = prepare_training(
             _shorten(config, crop),
             Splits(excerpts, excerpts, layout="crops in memory"),

@@ -1,0 +1,141 @@
+"""The measured part of a model card: scores by class, the inference ladder, calibration, latency and memory.
+
+    python benchmarks/model_card.py animals voc=PATH
+    python benchmarks/model_card.py models/street.safetensors camvid=PATH --name street --rungs 2
+
+Each rung of the ladder is one evaluation in fp32, whose scores are kept in `results/models/<name>/`: what is there is
+not repeated, and a command that was stopped goes on. Milliseconds are those of one image of the size of `--size`, from
+an array to labels, the median of `--rounds`; memory is the most that this call holds beyond the loaded model. The
+tables go to `docs/models/<name>.md`, each between its markers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import atrous
+from atrous.core.files import save_json
+from atrous.core.provenance import describe_machine
+from atrous.core.records import Scores, format_interval
+from atrous.display.console import build_console
+from atrous.scoring.bench import draw_image, measure_peak_mib
+
+ROOT = Path(__file__).parent.parent
+SCALES = (0.75, 1.0, 1.25)
+RUNGS: dict[str, dict[str, Any]] = {
+    "stride-16": {"output_stride": 16},
+    "stride-8": {"output_stride": 8},
+    "stride-8-scales": {"output_stride": 8, "scales": SCALES},
+    "stride-8-scales-flip": {"output_stride": 8, "scales": SCALES, "flip": True},
+    "stride-8-scales-flip-crf": {"output_stride": 8, "scales": SCALES, "flip": True, "crf": True},
+}
+
+
+def measure_rung(model: atrous.Model, data: str, rung: dict[str, Any], size: tuple[int, int], rounds: int) -> dict:
+    """Score a model under the options of a rung, and time it on one image."""
+    image = draw_image(*size)
+    model.predict(image, **rung)
+    times = []
+    for _ in range(rounds):
+        begun = time.perf_counter()
+        model.predict(image, **rung)
+        times.append(time.perf_counter() - begun)
+    peak = measure_peak_mib(lambda: model.predict(image, **rung), torch.device("cpu"))
+    scores = atrous.evaluate(model, data, **rung)
+    return {
+        "scores": scores.to_json(),
+        "milliseconds": 1e3 * statistics.median(times),
+        "peak_mib": peak,
+        "size": size,
+        "threads": torch.get_num_threads(),
+        "machine": describe_machine(),
+    }
+
+
+def describe_ladder(found: dict[str, dict[str, Any]]) -> str:
+    """Return the table of the rungs."""
+    lines = ["| protocol | mIoU | 95 % interval | calibration error | ms | MiB |", "|---|---|---|---|---|---|"]
+    for result in found.values():
+        scores = Scores.from_json(result["scores"])
+        interval = format_interval(scores.intervals.miou) if scores.intervals else ""
+        error = f"{scores.calibration.error:.4f}" if scores.calibration else ""
+        cells = (f"{scores.miou:.4f}", interval, error, f"{result['milliseconds']:.0f}", f"{result['peak_mib']:.0f}")
+        lines.append(f"| {scores.protocol.describe()} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def describe_classes(scores: Scores) -> str:
+    """Return the table of the classes under the first rung."""
+    lines = ["| class | IoU | 95 % interval | recall | precision | share of pixels |", "|---|---|---|---|---|---|"]
+    total = sum(row.pixels for row in scores.classes)
+    for row in scores.classes:
+        ratios = ("" if each is None else f"{each:.3f}" for each in (row.recall, row.precision))
+        iou = "" if row.iou is None else f"{row.iou:.4f}"
+        cells = (row.name, iou, format_interval(row.iou_interval), *ratios, f"{100 * row.pixels / total:.1f} %")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def describe_coverage(scores: Scores) -> str:
+    """Return the table of what a least confidence leaves out."""
+    if scores.calibration is None:
+        raise SystemExit("no pixel has a label")
+    lines = ["| `--min-confidence` | pixels kept | of these correct |", "|---|---|---|"]
+    for row in scores.calibration.coverage:
+        accuracy = "" if row.accuracy is None else f"{100 * row.accuracy:.2f} %"
+        lines.append(f"| {row.min_confidence:g} | {100 * row.coverage:.1f} % | {accuracy} |")
+    return "\n".join(lines)
+
+
+def fill(page: Path, tables: dict[str, str]) -> None:
+    """Write tables into a page, each between its markers."""
+    text = page.read_text(encoding="utf-8")
+    for name, table in tables.items():
+        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        before, found, rest = text.partition(begin)
+        if not found:
+            raise SystemExit(f"{page}: no marker {begin.strip()}")
+        text = f"{before}{begin}\n{table}\n\n{end}{rest.partition(end)[2]}"
+    page.write_text(text, encoding="utf-8")
+
+
+def main() -> None:
+    """Measure what is missing and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="a shipped model, a run or a model file")
+    parser.add_argument("data", help="what to score it on, such as voc=PATH")
+    parser.add_argument("--name", help="name of the card. Default: that of the model")
+    parser.add_argument("--rungs", type=int, default=len(RUNGS), help="how many rungs of the ladder, from the cheapest")
+    parser.add_argument("--size", type=int, nargs=2, default=(375, 500), help="height and width of the timed image")
+    parser.add_argument("--rounds", type=int, default=7, help="timed predictions of each rung")
+    parser.add_argument("--results", type=Path, default=ROOT / "results" / "models", help="folder of the scores")
+    parser.add_argument("--pages", type=Path, default=ROOT / "docs" / "models", help="folder of the cards")
+    options = parser.parse_args()
+    name = options.name or options.model
+    model = atrous.load(options.model, device="cpu", precision="fp32", backend="torch")
+    found: dict[str, dict[str, Any]] = {}
+    for rung, settings in list(RUNGS.items())[: options.rungs]:
+        path = options.results / name / f"{rung}.json"
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            result = measure_rung(model, options.data, settings, tuple(options.size), options.rounds)
+            save_json(path, result)
+        found[rung] = json.loads(path.read_text(encoding="utf-8"))
+    first = Scores.from_json(next(iter(found.values()))["scores"])
+    tables = {"ladder": describe_ladder(found), "classes": describe_classes(first)}
+    tables["coverage"] = describe_coverage(first)
+    console = build_console()
+    for table in tables.values():
+        console.print(table, markup=False)
+    fill(options.pages / f"{name}.md", tables)
+
+
+if __name__ == "__main__":
+    main()

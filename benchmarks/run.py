@@ -43,6 +43,7 @@ COMMANDS = {
     "busy": (["busy.py", "--rounds", "3"], BOTH[:1]),
     "training_resnet50": (["training.py", "--tables", "training_resnet50", "--rounds", "2"], BOTH),
     "training_default": (["training.py", "--tables", "training_default", "--rounds", "3"], BOTH),
+    "freed_memory": (["freed_memory.py", "--rounds", "3"], BOTH[:1]),
     "folder-lite0": (
         ["folder.py", "--model", "lite0", "--backend", "openvino", "--precision", "bf16", "--chunk", "50"],
         ("default",),

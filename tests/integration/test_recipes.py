@@ -53,7 +53,7 @@ def lay_out(name, root):
             lists.mkdir(parents=True, exist_ok=True)
             with (lists / f"{'train_aug' if split == 'train' else split}.txt").open("a") as file:
                 file.write(f"{stem}\n")
-    return {"data.source": f"{name}={root}"}
+    return {"data.source": f"{'voc' if name == 'animals' else name}={root}"}
 
 
 SLOW_RECIPES = ("cityscapes",)

@@ -4,7 +4,7 @@
     python benchmarks/model_card.py models/street.safetensors camvid=PATH --name street --rungs 2
 
 Each rung of the ladder is one evaluation in fp32, whose scores are kept in `results/models/<name>/`: what is there is
-not repeated, and a command that was stopped continues. Milliseconds are those of one image of the size of `--size`, from
+not repeated, and a command that was stopped continues. Milliseconds are of one image of the size of `--size`, from
 an array to labels, the median of `--rounds`; memory is the most that this call holds beyond the loaded model. The
 tables go to `docs/models/<name>.md`, each between its markers.
 """

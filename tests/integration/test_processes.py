@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from atrous.cli.main import main
 from atrous.networks.model_file import load_model, save_model
 from atrous.training.checkpoint import load_checkpoint
 from tiny import RUN_OPTIONS

@@ -16,7 +16,7 @@ from atrous.core.inference_options import Opening
 from atrous.core.labels import LabelSpace
 from atrous.inference.weights_digest import NetworkDigest
 from atrous.model import Model
-from atrous.networks.model_file import ModelCard
+from atrous.networks.model_card import ModelCard
 from atrous.scoring.bench import draw_image
 
 NUM_CLASSES = 21

@@ -33,7 +33,7 @@ from training import (
 from atrous.core.inference_options import Opening
 from atrous.core.labels import LabelSpace
 from atrous.model import Model
-from atrous.networks.model_file import ModelCard
+from atrous.networks.model_card import ModelCard
 from atrous.scoring.bench import draw_image, measure_peak_mib
 from atrous.studies.cost import count_flops
 

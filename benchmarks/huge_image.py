@@ -65,7 +65,7 @@ def label_image(path: Path, window: int) -> None:
     from atrous.core.labels import LabelSpace
     from atrous.inference.labelling.tiles import compute_starts
     from atrous.model import Model
-    from atrous.networks.model_file import ModelCard
+    from atrous.networks.model_card import ModelCard
 
     atrous.images.decode.HUGE_PX = 0
     torch.manual_seed(0)

@@ -37,7 +37,7 @@ from atrous.inference.backends.folding import fold_norms
 from atrous.inference.engine import ConvertedNetwork
 from atrous.inference.labelling.labeller import Labeller
 from atrous.model import Model
-from atrous.networks.model_file import ModelCard
+from atrous.networks.model_card import ModelCard
 from atrous.scoring.bench import draw_image
 
 NUM_CLASSES = 21

@@ -25,7 +25,7 @@ from atrous.exporting.export import export_network
 from atrous.graphs.trace import Output, trace_network
 from atrous.inference.backends.folding import fold_norms
 from atrous.networks import BACKBONES
-from atrous.networks.model_file import ModelCard
+from atrous.networks.model_card import ModelCard
 from atrous.networks.segmenter import Segmenter
 from tiny import RUN_OPTIONS, RUN_SIDE, TINY, TINY_SPACE, build_tiny
 

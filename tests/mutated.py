@@ -42,7 +42,8 @@ from atrous.images.tiny_files import FILES
 from atrous.model import load
 from atrous.networks import BACKBONES
 from atrous.networks.build import build_network_from
-from atrous.networks.model_file import ModelCard, save_model
+from atrous.networks.model_card import ModelCard
+from atrous.networks.model_file import save_model
 from atrous.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 MOST_GROWTH_MIB = 1536

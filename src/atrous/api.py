@@ -33,7 +33,8 @@ from atrous.inference.exported import is_exported
 from atrous.inference.folders.writer import PredictionRecord
 from atrous.model import Model, load, name_network_classes, read_classes
 from atrous.networks.build import build_network_from
-from atrous.networks.model_file import is_model_file, require_as_built, save_model
+from atrous.networks.model_card import is_model_file
+from atrous.networks.model_file import require_as_built, save_model
 from atrous.networks.segmenter import Segmenter
 from atrous.networks.weights import start_weights
 from atrous.runs.evaluation import evaluate_together

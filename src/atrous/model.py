@@ -33,7 +33,8 @@ from atrous.inference.folders.prediction import Prediction
 from atrous.inference.labelling.labeller import Labeller
 from atrous.inference.precision import choose_precision, describe_slow_precision
 from atrous.networks.device import count_threads
-from atrous.networks.model_file import ModelCard, describe_network_card, load_model
+from atrous.networks.model_card import ModelCard
+from atrous.networks.model_file import describe_network_card, load_model
 from atrous.networks.segmenter import Segmenter
 
 

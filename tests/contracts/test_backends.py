@@ -22,7 +22,7 @@ from atrous.inference.engine import Engine, list_network_backends
 from atrous.inference.exported import read_file
 from atrous.inference.labelling.labeller import Labeller
 from atrous.networks.layers.resize import enlarge_logits
-from atrous.networks.model_file import ModelCard
+from atrous.networks.model_card import ModelCard
 from atrous.networks.segmenter import Segmenter
 from tiny import build_tiny
 

@@ -16,7 +16,7 @@ from atrous.inference import BACKENDS
 from atrous.losses import LOSSES
 from atrous.networks import BACKBONES
 from atrous.networks.build import build_network_from, describe_network
-from atrous.networks.model_file import ModelCard
+from atrous.networks.model_card import ModelCard
 from atrous.networks.segmenter import Segmenter
 from atrous.networks.weights import start_weights
 from atrous.training import OPTIMIZERS

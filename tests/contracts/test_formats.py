@@ -16,7 +16,7 @@ from atrous.inference.engine import Engine
 from atrous.inference.exported import read_file
 from atrous.networks import FAMILIES
 from atrous.networks.build import build_network_from
-from atrous.networks.model_file import ModelCard
+from atrous.networks.model_card import ModelCard
 from tiny import randomise
 
 CLASSES = LabelSpace(tuple("abcde"))

@@ -10,7 +10,8 @@ from PIL import Image
 
 import atrous
 from atrous.core.labels import LabelSpace
-from atrous.networks.model_file import ModelCard, save_model
+from atrous.networks.model_card import ModelCard
+from atrous.networks.model_file import save_model
 
 HEAVY = ("torch", "torchvision", "timm", "lightning", "cv2")
 

@@ -15,7 +15,7 @@ from atrous import api
 from atrous.core.data_source import DATASETS, DRAWN, FOLDER, TERMS
 from atrous.core.run_folder import RunFolder
 from atrous.inference.exported import read_file
-from atrous.networks.model_file import read_card
+from atrous.networks.model_card import read_card
 
 SETTINGS = {"model": "fcn-tiny", "weights": "none", "crop": 33, "batch": 2, "iterations": 1, "progress": False}
 

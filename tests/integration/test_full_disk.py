@@ -23,7 +23,8 @@ from atrous.exporting import FORMATS
 from atrous.exporting.export import export_network
 from atrous.images.encode import save_confidence, save_index_image, save_overlay, save_probabilities
 from atrous.images.tiff import TiffImage, save_label_tiff
-from atrous.networks.model_file import ModelCard, save_model
+from atrous.networks.model_card import ModelCard
+from atrous.networks.model_file import save_model
 from atrous.reports.plots import save_bench_plot
 from atrous.training.checkpoint import Checkpoint, save_checkpoint
 from atrous.training.journal import Journal

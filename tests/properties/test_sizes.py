@@ -21,7 +21,7 @@ from atrous.inference.build import build_labeller
 from atrous.inference.engine import Engine, list_network_backends
 from atrous.inference.exported import read_file
 from atrous.inference.labelling.labeller import Labeller
-from atrous.networks.model_file import ModelCard
+from atrous.networks.model_card import ModelCard
 from atrous.networks.segmenter import Segmenter
 from tiny import TINY_SPACE, build_tiny
 

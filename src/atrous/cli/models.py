@@ -13,7 +13,7 @@ from atrous.cli.inference_options import JsonOption
 from atrous.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from atrous.networks.model_file import ModelCard
+    from atrous.networks.model_card import ModelCard
 
 
 class Action(StrEnum):
@@ -128,7 +128,7 @@ def _show_file(path: Path, *, as_json: bool) -> int:
 
     with open_display(quiet=False) as display, show_loading(display):
         from atrous.inference.exported import is_exported, read_file
-        from atrous.networks.model_file import read_card
+        from atrous.networks.model_card import read_card
 
         file = find_model(path)
         card = read_file(file).card if is_exported(file) else read_card(file)

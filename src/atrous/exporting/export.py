@@ -31,7 +31,8 @@ from atrous.inference.backends.folding import copy_network, fold_norms
 from atrous.inference.engine import Engine
 from atrous.inference.exported import ExportedFile, is_export
 from atrous.inference.memory import measure_bytes_per_pixel
-from atrous.networks.model_file import ModelCard, find_input_form
+from atrous.networks.model_card import ModelCard
+from atrous.networks.model_file import find_input_form
 from atrous.networks.segmenter import Segmenter
 
 PACKAGES = ("atrous", "torch")

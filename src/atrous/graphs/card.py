@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from atrous.graphs.atrous_form import Form
-from atrous.networks.model_file import ModelCard
+from atrous.networks.model_card import ModelCard
 
 FORMAT = "atrous-graph"
 

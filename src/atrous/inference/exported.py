@@ -14,7 +14,7 @@ from atrous.graphs.card import FORMAT, FORMAT_VERSION, GraphCard
 from atrous.inference import BACKENDS
 from atrous.inference.backends.graph_backend import Graph
 from atrous.networks.contracts import Geometry
-from atrous.networks.model_file import ModelCard
+from atrous.networks.model_card import ModelCard
 
 _BESIDE = {".xml": (".bin",)}
 """Suffixes of the files that belong to an exported file."""

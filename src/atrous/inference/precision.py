@@ -6,7 +6,7 @@ import torch
 
 from atrous.core.machine import find_cpu_features
 from atrous.core.records import Note
-from atrous.networks.model_file import ModelCard
+from atrous.networks.model_card import ModelCard
 
 MOST_MIOU_LOST = 0.001
 """The most mIoU that bf16 may lose on the validation data to become the default: a tenth of a percentage point."""

@@ -19,7 +19,8 @@ from atrous.exporting.parity import Parity, draw_images, measure_parity, require
 from atrous.inference.backends.folding import copy_network
 from atrous.inference.engine import Engine
 from atrous.model import Model
-from atrous.networks.model_file import describe_scores, is_model_file, load_model, require_as_built, save_model
+from atrous.networks.model_card import describe_scores, is_model_file
+from atrous.networks.model_file import load_model, require_as_built, save_model
 from atrous.networks.segmenter import Segmenter
 from atrous.networks.weights import require_finite
 from atrous.runs.scored_data import find_scored_data

@@ -39,7 +39,7 @@ from atrous.metrics.confusion import COMPILED, ConfusionMatrix
 from atrous.networks import BACKBONES
 from atrous.networks.build import build_network
 from atrous.networks.device import list_device_kinds
-from atrous.networks.model_file import ModelCard
+from atrous.networks.model_card import ModelCard
 from atrous.networks.segmenter import Segmenter
 from atrous.training.trackers import Trackers
 

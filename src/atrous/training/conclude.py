@@ -18,7 +18,8 @@ from atrous.core.records import Note, Scores, list_notes
 from atrous.core.words import describe_count
 from atrous.data.rare import describe_seen
 from atrous.inference.convolutions import describe_convolutions
-from atrous.networks.model_file import ModelCard, describe_scores, find_input_form, load_model, save_model
+from atrous.networks.model_card import ModelCard, describe_scores
+from atrous.networks.model_file import find_input_form, load_model, save_model
 from atrous.training.outlook import describe_outlook
 from atrous.training.plan import Plan
 from atrous.training.prepare import Training

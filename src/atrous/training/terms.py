@@ -7,7 +7,7 @@ from atrous.core.data_source import PYTHON_SOURCE, TERMS, expand_path
 from atrous.core.errors import ModelFileError
 from atrous.core.run_folder import RunFolder
 from atrous.data.build import find_source
-from atrous.networks.model_file import is_model_file, read_card
+from atrous.networks.model_card import is_model_file, read_card
 from atrous.networks.model_source import find_model
 
 

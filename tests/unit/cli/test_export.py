@@ -13,7 +13,8 @@ from atrous.cli.main import main
 from atrous.core.labels import LabelSpace
 from atrous.core.run_folder import MODEL_NAME
 from atrous.networks.build import build_network_from
-from atrous.networks.model_file import ModelCard, save_model
+from atrous.networks.model_card import ModelCard
+from atrous.networks.model_file import save_model
 
 SPACE = LabelSpace(("sky", "road", "car"), ids=(0, 7, 200))
 

@@ -24,7 +24,7 @@ from atrous.inference.engine import Engine
 from atrous.inference.exported import read_file
 from atrous.networks.build import build_network_from
 from atrous.networks.layers.conv import DepthwiseConv
-from atrous.networks.model_file import ModelCard
+from atrous.networks.model_card import ModelCard
 from atrous.networks.segmenter import Segmenter
 from tiny import randomise
 

@@ -21,7 +21,7 @@ from atrous.inference.engine import Engine, list_network_backends
 from atrous.inference.exported import read_file
 from atrous.model import Model
 from atrous.networks.build import build_network_from
-from atrous.networks.model_file import ModelCard
+from atrous.networks.model_card import ModelCard
 from atrous.networks.segmenter import Segmenter
 
 IMAGE = torch.randint(256, (1, 3, 50, 71), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

@@ -10,7 +10,7 @@ from atrous.core.inference_options import Opening
 from atrous.core.records import Note
 from atrous.inference import precision
 from atrous.inference.precision import choose_precision, computes_bf16
-from atrous.networks.model_file import ModelCard
+from atrous.networks.model_card import ModelCard
 from atrous.networks.segmenter import Segmenter
 
 

@@ -22,7 +22,8 @@ from atrous.core.labels import LabelSpace
 from atrous.core.run_folder import MODEL_NAME
 from atrous.core.seal import SEAL_KEY
 from atrous.networks.build import build_network_from
-from atrous.networks.model_file import FORMAT_VERSION, ModelCard, load_model, read_card, save_model
+from atrous.networks.model_card import FORMAT_VERSION, ModelCard, read_card
+from atrous.networks.model_file import load_model, save_model
 from atrous.networks.segmenter import Segmenter
 from atrous.networks.weights import start_weights
 

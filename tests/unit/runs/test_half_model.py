@@ -15,7 +15,8 @@ from atrous.core.errors import ModelFileError, UsageError
 from atrous.core.records import Note
 from atrous.core.run_folder import MODEL_NAME, RunFolder
 from atrous.exporting import parity
-from atrous.networks.model_file import ModelCard, load_model, read_card, save_model
+from atrous.networks.model_card import ModelCard, read_card
+from atrous.networks.model_file import load_model, save_model
 from atrous.networks.segmenter import Segmenter
 from atrous.networks.weights import start_weights
 from atrous.runs.half_model import round_weights

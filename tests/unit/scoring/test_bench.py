@@ -22,7 +22,8 @@ from atrous.core.labels import LabelSpace
 from atrous.core.load_compiled import load_compiled
 from atrous.inference import engine
 from atrous.networks.build import build_network
-from atrous.networks.model_file import ModelCard, save_model
+from atrous.networks.model_card import ModelCard
+from atrous.networks.model_file import save_model
 from atrous.scoring.bench import bench, draw_image, measure_peak_mib
 
 

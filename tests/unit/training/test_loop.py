@@ -16,7 +16,8 @@ from atrous.core.run_folder import RunFolder
 from atrous.data.build import check_training_data
 from atrous.data.datasets.shapes import build_shapes
 from atrous.networks.layers import ways
-from atrous.networks.model_file import load_model, read_card
+from atrous.networks.model_card import read_card
+from atrous.networks.model_file import load_model
 from atrous.training.checkpoint import load_checkpoint
 from atrous.training.conclude import conclude_training
 from atrous.training.journal import Journal

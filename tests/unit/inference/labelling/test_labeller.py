@@ -30,7 +30,8 @@ from atrous.inference.labelling.labeller import Labeller
 from atrous.inference.labelling.source import ArrayImage
 from atrous.networks.build import build_network
 from atrous.networks.device import find_device
-from atrous.networks.model_file import ModelCard, load_model, save_model
+from atrous.networks.model_card import ModelCard
+from atrous.networks.model_file import load_model, save_model
 from atrous.networks.segmenter import Segmenter
 from atrous.scoring.count import count
 

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,10 @@ import torch.multiprocessing
 from PIL import Image
 
 import gloo
+from atrous.api import build
 from atrous.cli.main import main
+from atrous.core import shipped
+from atrous.core.shipped import DEFAULT_MODEL
 from atrous.data.datasets.shapes import build_shapes
 from atrous.exporting import FORMATS
 from atrous.exporting.export import export_network
@@ -26,7 +30,9 @@ from atrous.graphs.trace import Output, trace_network
 from atrous.inference.backends.folding import fold_norms
 from atrous.networks import BACKBONES
 from atrous.networks.model_card import ModelCard
+from atrous.networks.model_file import describe_network_card, save_model
 from atrous.networks.segmenter import Segmenter
+from atrous.runs.half_model import round_weights
 from tiny import RUN_OPTIONS, RUN_SIDE, TINY, TINY_SPACE, build_tiny
 
 torch.set_num_threads(1)  # tests compute little: threads would wait for each other, and two workers share two cores
@@ -64,6 +70,20 @@ def trained_run(shapes_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("runs") / "whole"
     assert main(["train", str(shapes_folder), *RUN_OPTIONS, "--out", str(folder)]) == 0
     return folder
+
+
+@pytest.fixture
+def shipped_tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of a tiny network that has the name of a shipped model, and terms of use, while a test runs."""
+    torch.manual_seed(0)
+    network = build("fcn-tiny", classes=["background", "cat"])
+    card = replace(describe_network_card(network, network.label_space), data="tiny train", num_images=12)
+    card = replace(card, data_terms=("tiny is for tests",), score=0.5, scored_data="tiny val", num_scored=3)
+    folder = tmp_path / "shipped"
+    folder.mkdir()
+    save_model(folder / f"{DEFAULT_MODEL}.safetensors", network, card, round_weights(network))
+    monkeypatch.setattr(shipped, "FOLDER", folder)
+    return folder / f"{DEFAULT_MODEL}.safetensors"
 
 
 @pytest.fixture(scope="session")

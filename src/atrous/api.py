@@ -22,6 +22,7 @@ from atrous.core.inference_options import InferenceOptions
 from atrous.core.output_folder import require_folder, require_place, require_replaceable
 from atrous.core.records import MessageCallback, Note, ProgressCallback, Scores, send_message
 from atrous.core.run_folder import RunFolder
+from atrous.core.shipped import is_shipped, write_path
 from atrous.data.build import read_splits
 from atrous.data.contracts import SegmentationDataset, Splits
 from atrous.display.progress import open_call
@@ -86,7 +87,7 @@ def build(
         classes: Number of scored classes, or their names, in the order of the logits, or their names by the ids that
             they have in files, in ascending order. With names, `save`, `predict`, `evaluate`, `export` and `bench` take
             the network as it is.
-        weights: none, imagenet, a run, a file, or a published model such as torchvision/deeplabv3_resnet50.
+        weights: none, imagenet, a run, a file, "animals", or a published model such as torchvision/deeplabv3_resnet50.
         output_stride: Input resolution / feature resolution, settable later on the network.
         options: Other fields of the model's settings, such as `multi_grid=(1, 2, 4)` or `head={"rates": [6, 12]}`.
     Raises:
@@ -106,8 +107,8 @@ def build(
 def _name_weights(weights: Any) -> Any:
     """Return the path of a run or a file as text, and any other value as it is, to be checked as a setting."""
     if isinstance(weights, Run):
-        return str(weights.folder)
-    return str(weights) if isinstance(weights, Path) else weights
+        return write_path(weights.folder)
+    return write_path(weights) if isinstance(weights, Path) else weights
 
 
 @refuse_wrong_types
@@ -559,13 +560,15 @@ def _refuse_graph_options(*, argmax: bool, int8: bool, output_stride: int | None
 
 def _name_export(model: Loadable) -> str:
     """Return the stem of an exported file's name: that of the model's file, "model" for a run or a loaded model."""
-    return "model" if isinstance(model, Model | Run | Segmenter) or Path(model).is_dir() else Path(model).stem
+    if isinstance(model, Model | Run | Segmenter):
+        return "model"
+    return Path(model).stem if is_shipped(model) or not Path(model).is_dir() else "model"
 
 
 def _choose_export_folder(model: Loadable, opened: Model) -> Path:
     if opened.run is not None:
         return opened.run.path
-    place = Path(model) if isinstance(model, str | Path) else Path()
+    place = Path(model) if isinstance(model, str | Path) and not is_shipped(model) else Path()
     return place if place.is_dir() else place.parent if place.is_file() else Path()
 
 

@@ -19,6 +19,7 @@ from atrous.core.inference_options import InferenceOptions, Opening
 from atrous.core.labels import LabelSpace
 from atrous.core.records import MessageCallback, Note, Protocol, send_message
 from atrous.core.run_folder import RunFolder
+from atrous.core.shipped import describe_shadowed
 from atrous.core.words import describe_count
 from atrous.data.classes import name_classes
 from atrous.inference import BACKENDS
@@ -35,6 +36,7 @@ from atrous.inference.precision import choose_precision, describe_slow_precision
 from atrous.networks.device import count_threads
 from atrous.networks.model_card import ModelCard
 from atrous.networks.model_file import describe_network_card, load_model
+from atrous.networks.model_source import find_model
 from atrous.networks.segmenter import Segmenter
 
 
@@ -395,8 +397,9 @@ def load(
 
     Args:
         path: A run folder, a .safetensors file of atrous, torchvision's DeepLabv3 state dict (.pth), the name of a
-            published model, such as torchvision/deeplabv3_resnet50, which is downloaded once, or a file that
-            `atrous export` wrote (.onnx, .xml, .pt2).
+            published model, such as torchvision/deeplabv3_resnet50, which is downloaded once, a file that
+            `atrous export` wrote (.onnx, .xml, .pt2), or the name of a model that is part of atrous: "animals". A
+            path of that name is "./animals" or a `Path`.
         device: auto, cpu, cuda, cuda:1 or mps.
         precision: auto, fp32 or bf16; auto is bf16 where it is faster and cost no accuracy in validation, else fp32.
         backend: What computes the network: torch, compile, openvino or onnxruntime; auto is torch, or an exported
@@ -424,11 +427,14 @@ def load_opened(path: str | Path, opening: Opening, on_message: MessageCallback 
         ModelFileError: No such file, damaged, or of another kind.
         MachineError: The device or the backend is missing, or a published model cannot be fetched.
     """
-    source, card = _read_source(Path(path), opening)
+    file = find_model(path)
+    source, card = _read_source(file, opening)
+    if shadowed := describe_shadowed(path):
+        send_message(on_message, Note("shipped-model", shadowed))
     if card.data_terms:
         message = f"{path}: terms of use of the training data: {'; '.join(card.data_terms)}"
         send_message(on_message, Note("data-terms", message))
-    folder = RunFolder(Path(path) if Path(path).is_dir() else Path(path).parent)
+    folder = RunFolder(file.parent)
     model = Model(source, card, opening, run=folder if folder.is_run else None)
     if isinstance(source, ExportedFile):
         model.build_labeller()  # fails now if the file cannot be opened

@@ -65,7 +65,7 @@ def run(
     from atrous.networks.model_source import find_model
 
     for model in models:
-        find_model(Path(model))
+        find_model(model)
     for backend in backends.split(","):
         if backend != "auto":
             BACKENDS.require(backend)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from atrous.core.errors import ConfigError
@@ -44,7 +43,7 @@ def explain_models(
     from atrous.networks.model_source import find_model
 
     for model in models:
-        find_model(Path(model))
+        find_model(model)
     found: list[dict[str, Any]] = []
     refusal: ConfigError | None = None
     with open_display(quiet=quiet) as display:

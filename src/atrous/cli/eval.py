@@ -134,7 +134,7 @@ def _require_places(models: list[str], data: str | None, data_root: str | None) 
     from atrous.networks.model_source import find_model
 
     for model in models:
-        find_model(Path(model))
+        find_model(model)
     if data is None:
         return
     try:

@@ -58,7 +58,7 @@ def run(
 
     require_format(format)
     require_form(atrous)
-    find_model(Path(model))
+    find_model(model)
     if calibrate is not None:
         require_input(calibrate)
     if out is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +12,7 @@ import typer
 
 from atrous.cli.inference_options import JsonOption
 from atrous.core.errors import UsageError
+from atrous.core.shipped import SHIPPED, find_shipped, is_shipped
 
 if TYPE_CHECKING:
     from atrous.networks.model_card import ModelCard
@@ -27,7 +29,7 @@ def run(
     action: Annotated[Action, typer.Argument(help="list all parts, or show one model.")] = Action.LIST,
     name: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", help="Model to show, such as deeplabv3-resnet50, or a run or model file."),
+        typer.Argument(metavar="NAME", help="Model to show, such as animals, deeplabv3-resnet50, a run or a file."),
     ] = None,
     output_stride: Annotated[
         int | None, typer.Option("--output-stride", help="4, 8, 16 or 32; up to 256 for a cascade. Default: 16.")
@@ -38,7 +40,9 @@ def run(
     ] = None,
     json: JsonOption = False,
 ) -> int:
-    """List networks, or show one or a trained model.
+    """List networks and shipped models, or show one or a trained model.
+
+    Example: atrous models show animals
 
     Example: atrous models show deeplabv3-resnet50 --output-stride 8 --rates
 
@@ -52,8 +56,8 @@ def run(
         raise UsageError(
             "`atrous models show` needs a model name", "For example: atrous models show deeplabv3-resnet50"
         )
-    if Path(name).exists():
-        return _show_file(Path(name), as_json=json)
+    if is_shipped(name) or Path(name).exists():
+        return _show_file(name, as_json=json)
     return _show(name, output_stride=output_stride, assignments=assignments or [], rates=rates, as_json=json)
 
 
@@ -62,12 +66,15 @@ def _list(*, as_json: bool) -> int:
     from atrous.display.console import build_console
     from atrous.display.tables import build_table
     from atrous.networks import BACKBONES, FAMILIES
+    from atrous.networks.model_card import read_card
     from atrous.networks.names import VERIFIED
     from atrous.networks.published import TORCHVISION_MODELS
 
+    cards = {name: read_card(find_shipped(name)) for name in SHIPPED}
     if as_json:
         print_json(
             {
+                "shipped": [_summarise(name, card) for name, card in cards.items()],
                 "families": list(FAMILIES),
                 "backbones": list(BACKBONES),
                 "timm": dict(VERIFIED),
@@ -83,6 +90,10 @@ def _list(*, as_json: bool) -> int:
     table.add_row("published", " ".join(TORCHVISION_MODELS))
     console = build_console()
     console.print(table)
+    for name, card in cards.items():
+        console.print(f"{name}: a trained model that is part of atrous")
+        for line in _describe_shipped(name, card):
+            console.print(f"  {line}")
     console.print("Published models are downloaded once. Example: atrous predict IMAGE --model torchvision/<name>")
     console.print(
         "A model name is <family>-<backbone>, such as deeplabv3-lite0. Other timm/<name> run without being verified."
@@ -119,7 +130,31 @@ def _show(name: str, *, output_stride: int | None, assignments: list[str], rates
     return 0
 
 
-def _show_file(path: Path, *, as_json: bool) -> int:
+def _summarise(name: str, card: ModelCard) -> dict[str, Any]:
+    """Return what is known of a shipped model, as JSON."""
+    keys = ("data", "num_images", "data_terms", "score", "protocol", "scored_data", "num_scored")
+    whole = card.to_json()
+    return {
+        "name": name,
+        "network": card.model["name"],
+        "bytes": find_shipped(name).stat().st_size,
+        "classes": list(card.label_space.names),
+        **{key: whole[key] for key in keys},
+        "latency": asdict(SHIPPED[name].latency),
+    }
+
+
+def _describe_shipped(name: str, card: ModelCard) -> list[str]:
+    """Return a line for each thing that the list tells of a shipped model."""
+    return [
+        f"network: {card.model['name']}, {find_shipped(name).stat().st_size / 1e6:,.1f} MB",
+        f"classes: {', '.join(card.label_space.names)}",
+        *_describe_training(card),
+        f"latency: {SHIPPED[name].latency.describe()}",
+    ]
+
+
+def _show_file(name: str, *, as_json: bool) -> int:
     """Print what a trained model's file tells of it; the network is not opened."""
     from atrous.cli.console import open_display, print_json, show_loading
     from atrous.display.console import build_console
@@ -130,15 +165,18 @@ def _show_file(path: Path, *, as_json: bool) -> int:
         from atrous.inference.exported import is_exported, read_file
         from atrous.networks.model_card import read_card
 
-        file = find_model(path)
+        file = find_model(name)
         card = read_file(file).card if is_exported(file) else read_card(file)
     size = file.stat().st_size
     if as_json:
-        print_json({"file": str(file), "bytes": size, **card.to_json()})
+        latency = {"latency": asdict(SHIPPED[name].latency)} if is_shipped(name) else {}
+        print_json({"file": str(file), "bytes": size, **card.to_json(), **latency})
         return 0
     console = build_console()
     for line in _describe_card(card):
         console.print(line)
+    if is_shipped(name):
+        console.print(f"latency: {SHIPPED[name].latency.describe()}")
     table = build_table("class", "id", "IoU")
     for name, number, iou in itertools.zip_longest(card.label_space.names, card.label_space.ids, card.class_iou):
         table.add_row(name, str(number), "" if iou is None else f"{iou:.4f}")
@@ -149,17 +187,28 @@ def _show_file(path: Path, *, as_json: bool) -> int:
 
 def _describe_card(card: ModelCard) -> list[str]:
     """Return a line for each thing that a file tells of its model."""
+    settings = {name: value for name, value in card.model.items() if value not in (None, {}, False)}
+    lines = [
+        f"network: {_describe(settings).removeprefix('name ').replace('_', ' ')}",
+        f"images: {card.form.describe()}",
+        *_describe_training(card),
+    ]
+    if chosen := card.chosen.describe():
+        lines.append(f"confidence: {chosen}")
+    if card.recipe_sha256:
+        lines.append(f"recipe: SHA-256 {card.recipe_sha256}")
+    return [*lines, f"written with: {_describe(card.versions)}"]
+
+
+def _describe_training(card: ModelCard) -> list[str]:
+    """Return a line for each thing that a file tells of the data of its model and of the score on them."""
     from atrous.core.records import Protocol
     from atrous.core.words import describe_count
 
     def count(images: int | None) -> str:
         return "" if images is None else f", {describe_count(images, 'image')}"
 
-    settings = {name: value for name, value in card.model.items() if value not in (None, {}, False)}
-    lines = [
-        f"network: {_describe(settings).removeprefix('name ').replace('_', ' ')}",
-        f"images: {card.form.describe()}",
-    ]
+    lines = []
     if card.data:
         lines.append(f"trained on: {card.data}{count(card.num_images)}")
     lines += [f"terms of use: {term}" for term in card.data_terms]
@@ -169,11 +218,7 @@ def _describe_card(card: ModelCard) -> list[str]:
         lines.append(f"mIoU: {card.score:.4f}{data}{bf16}")
     if card.protocol:
         lines.append(f"protocol: {Protocol.from_json(card.protocol).describe()}")
-    if chosen := card.chosen.describe():
-        lines.append(f"confidence: {chosen}")
-    if card.recipe_sha256:
-        lines.append(f"recipe: SHA-256 {card.recipe_sha256}")
-    return [*lines, f"written with: {_describe(card.versions)}"]
+    return lines
 
 
 def _describe(value: Any) -> str:

@@ -12,6 +12,7 @@ from atrous.core.errors import SKIPPED_EXIT_CODE, UsageError
 from atrous.core.inference_options import Opening
 from atrous.core.records import list_notes
 from atrous.core.registry import describe_choices
+from atrous.core.shipped import DEFAULT_MODEL
 from atrous.data import CONVERTERS, WRITTEN
 
 FORMATS = ["ids", "labels", "overlay", "confidence", "areas", *CONVERTERS.find_tagged(WRITTEN)]
@@ -21,7 +22,13 @@ FORMATS = ["ids", "labels", "overlay", "confidence", "areas", *CONVERTERS.find_t
 def run(
     context: typer.Context,
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Images, folders, or quoted patterns.")],
-    model: Annotated[str, typer.Option("--model", help="A run folder, .safetensors, .pth, or an exported file.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            help="A run folder, .safetensors, .pth, an exported file, or a name of `atrous models`. Default: animals.",
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the results.")] = Path("predictions"),
     formats: Annotated[
         str | None,
@@ -60,6 +67,8 @@ def run(
 ) -> int:
     """Label every pixel of images. Run it again after an interruption to continue.
 
+    Example: atrous predict photo.jpg
+
     Example: atrous predict photos/ --model runs/demo --out labelled/
     """
     from atrous.cli.console import open_display, print_json, show_loading
@@ -67,7 +76,7 @@ def run(
     from atrous.core.output_folder import require_folder
     from atrous.display.console import build_console
     from atrous.inference.folders.inputs import require_input
-    from atrous.networks.model_source import find_model
+    from atrous.networks.model_source import describe_default, find_model
 
     wanted = None if formats is None else tuple(formats.split(","))
     for name in wanted or ():
@@ -79,7 +88,8 @@ def run(
         require_benchmark(submission)
     for source in inputs:
         require_input(source)
-    find_model(Path(model))
+    source = DEFAULT_MODEL if model is None else model
+    find_model(source)
     if is_first():  # alone: the folder that the check makes is removed again
         require_folder(out)
     if must_launch(processes):
@@ -90,10 +100,12 @@ def run(
             from atrous.runs.predicted import predict_files
             from atrous.training.world import open_world
 
+        if model is None:
+            display.on_message(describe_default())
         with open_world() as world:
             summary = predict_files(
                 inputs,
-                model,
+                source,
                 out,
                 given=inference,
                 opening=opening,

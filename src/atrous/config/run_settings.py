@@ -10,6 +10,7 @@ from atrous.config.load import dump_config
 from atrous.config.schema import Config
 from atrous.core.data_source import expand_path, resolve_source
 from atrous.core.files import save_text
+from atrous.core.shipped import SHIPPED
 
 COMPARED_SECTIONS = ("data", "model", "training", "evaluation")
 _PLACES = ("data.source", "data.root")
@@ -22,7 +23,7 @@ def make_absolute(config: Config) -> Config:
     """
     data = config.data.model_copy(update=_resolve_data(config.data.source, config.data.root))
     weights = config.model.weights
-    if weights not in ("imagenet", "none") and expand_path(weights).exists():
+    if weights not in ("imagenet", "none", *SHIPPED) and expand_path(weights).exists():
         weights = str(expand_path(weights).absolute())
     model = config.model.model_copy(update={"weights": weights})
     stages = []

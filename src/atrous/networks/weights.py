@@ -17,6 +17,7 @@ from atrous.core.data_source import expand_path
 from atrous.core.errors import ConfigError, ModelFileError
 from atrous.core.files import compute_sha256
 from atrous.core.seal import find_damaged_member
+from atrous.core.shipped import describe_shadowed, is_shipped
 from atrous.core.system_errors import describe_reason, raise_shortage
 from atrous.core.words import describe_count
 from atrous.networks import BACKBONES
@@ -260,9 +261,9 @@ def start_weights(network: Segmenter, name: str, source: str) -> list[str]:
     Args:
         network: The network.
         name: Its `<family>-<backbone>`.
-        source: none, imagenet, torchvision/<name>, a run folder, or the path of a file with the tensors of a backbone
-            or of a whole network; tensors that do not fit, such as a last layer for other classes, keep their initial
-            values.
+        source: none, imagenet, torchvision/<name>, the name of a shipped model, a run folder, or the path of a file
+            with the tensors of a backbone or of a whole network; tensors that do not fit, such as a last layer for
+            other classes, keep their initial values.
     Returns: Lines for the log.
     Raises:
         ConfigError: No ImageNet weights are published for this backbone.
@@ -276,9 +277,11 @@ def start_weights(network: Segmenter, name: str, source: str) -> list[str]:
         extra = network.backbone.list_extra_names()
         new = tuple(key for key in report.new if key.removeprefix(_PREFIX) not in extra)
         extra_is_new = new != report.new
-        name = source if expand_path(source).is_dir() else path.name
+        name = source if is_shipped(source) or expand_path(source).is_dir() else path.name
         lines = replace(report, new=new).describe(f"{name} (SHA-256 {compute_sha256(path)})")
         lines += report.adapted
+        if shadowed := describe_shadowed(source):
+            lines.append(shadowed)
     if extra_is_new and network.backbone.list_extra_blocks():
         network.backbone.start_extra_blocks()
         lines.append("weights: extra blocks start as copies of the last block")
@@ -302,7 +305,7 @@ def require_weights(network: Segmenter, name: str, source: str) -> None:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # PyTorch's own: no values are copied to the meta device
-        load_weights(network, name, load_state(find_model(expand_path(source))), source)
+        load_weights(network, name, load_state(find_model(source)), source)
 
 
 def _require_published(network: Segmenter, name: str, source: str) -> None:
@@ -331,4 +334,4 @@ def _find_file(network: Segmenter, name: str, source: str) -> Path:
         return network.backbone.imagenet.fetch()
     if _is_published(source):
         return fetch_torchvision_model(source)[0]
-    return find_model(expand_path(source))
+    return find_model(source)

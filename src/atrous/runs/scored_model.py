@@ -17,6 +17,7 @@ from atrous.core.files import shorten_paths
 from atrous.core.inference_options import InferenceOptions, Opening
 from atrous.core.records import MessageCallback, Note, NoteCollector, ProgressCallback, Scores, send_message
 from atrous.core.run_folder import RunFolder
+from atrous.core.shipped import is_shipped, write_path
 from atrous.data.contracts import SegmentationDataset
 from atrous.inference.labelling.labeller import Labeller
 from atrous.model import Model, load_opened
@@ -53,7 +54,7 @@ def find_path(model: Loadable) -> str:
         return ""
     if isinstance(model, Model):
         return "" if model.run is None else str(model.run.path)
-    return str(model.folder if isinstance(model, Run) else Path(model))
+    return str(model) if is_shipped(model) else write_path(model.folder if isinstance(model, Run) else Path(model))
 
 
 def open_model(model: Loadable, opening: Mapping[str, Any], on_message: MessageCallback | None = None) -> Model:
@@ -154,7 +155,7 @@ def measure(
             scores = replace(scores, test=_add_notes(of_test, collector))
         if on_scores is not None:
             on_scores(name, scores)
-    path = find_path(model)
+    path = "" if is_shipped(model) else find_path(model)
     recipe, seed = _read_recipe(RunFolder(Path(path))) if path else ("", None)
     return Measured(name, labeller, dataset, counts, scores, recipe, seed)
 

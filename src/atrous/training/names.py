@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from atrous.config.schema import Config
-from atrous.core.data_source import expand_path
 from atrous.core.errors import ModelFileError
 from atrous.inference import BACKENDS
 from atrous.losses import LOSSES
@@ -30,7 +29,7 @@ def require_names(config: Config, *, is_resumed: bool = False) -> None:
     if is_resumed or config.model.weights in ("none", "imagenet"):
         return
     try:
-        find_model(expand_path(config.model.weights))
+        find_model(config.model.weights)
     except ModelFileError as error:
         hint = f"{error.hint} Also allowed: imagenet, none."
         raise ModelFileError(f"model.weights: {error.message}", hint) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from atrous.config.schema import Config
-from atrous.core.data_source import PYTHON_SOURCE, TERMS, expand_path
+from atrous.core.data_source import PYTHON_SOURCE, TERMS
 from atrous.core.errors import ModelFileError
 from atrous.core.run_folder import RunFolder
 from atrous.data.build import find_source
@@ -29,6 +29,6 @@ def _read_terms(weights: str, run: RunFolder) -> tuple[str, ...]:
     if weights in ("none", "imagenet"):
         return ()
     try:
-        return read_card(find_model(expand_path(weights))).data_terms
+        return read_card(find_model(weights)).data_terms
     except ModelFileError:
         return read_card(run.model).data_terms if is_model_file(run.model) else ()

@@ -14,6 +14,7 @@ from atrous.core.errors import DataError, UsageError
 from atrous.core.paths import refuse_empty, suggest_path
 from atrous.core.registry import Registry
 from atrous.core.run_folder import RunFolder
+from atrous.core.shipped import is_shipped
 
 DRAWN = "drawn"
 """Tag of data sets that have no files."""
@@ -130,7 +131,7 @@ def _describe_ways(name: str) -> str:
 
 def _describe_missing(text: str, dataset: str, root: Path) -> DataError | UsageError:
     """Return an error about a folder that does not exist."""
-    if root.suffix in MODEL_SUFFIXES and root.is_file():
+    if (dataset == FOLDER and is_shipped(text)) or (root.suffix in MODEL_SUFFIXES and root.is_file()):
         return UsageError(f"{text} is a model, not data", "Give the folder that holds images and masks.")
     if root.is_file():
         return DataError(f"{text} is a file, not a folder", "Give the folder that holds images and masks.")

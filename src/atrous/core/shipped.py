@@ -97,4 +97,4 @@ def write_path(path: Path) -> str:
     Args:
         path: The path, such as that of a run in ./animals.
     """
-    return f"./{path}" if str(path) in SHIPPED else str(path)
+    return str(path.absolute() if str(path) in SHIPPED else path)

@@ -17,7 +17,7 @@ def test_a_name_is_a_text_and_nothing_else():
 
 
 def test_a_path_of_that_name_is_written_as_a_path():
-    assert write_path(Path("animals")) == "./animals"
+    assert write_path(Path("animals")) == str(Path.cwd() / "animals")
     assert write_path(Path("runs/animals")) == "runs/animals"
     assert not is_shipped(write_path(Path("animals")))
 

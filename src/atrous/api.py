@@ -36,6 +36,7 @@ from atrous.model import Model, load, name_network_classes, read_classes
 from atrous.networks.build import build_network_from
 from atrous.networks.model_card import is_model_file
 from atrous.networks.model_file import require_as_built, save_model
+from atrous.networks.model_source import read_terms
 from atrous.networks.segmenter import Segmenter
 from atrous.networks.weights import start_weights
 from atrous.runs.evaluation import evaluate_together
@@ -101,6 +102,7 @@ def build(
     network = build_network_from(model, classes if isinstance(classes, int) else len(classes))
     network.label_space = space
     start_weights(network, name, source)
+    network.data_terms = read_terms(source) or ()
     return network
 
 

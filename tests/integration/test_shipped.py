@@ -125,8 +125,8 @@ def test_a_folder_of_the_same_name_is_a_path_and_the_name_is_the_model(place, tr
         assert not heard
     exported, _ = atrous.export("animals", format="safetensors")
     assert exported == Path("animals-half.safetensors")  # not in the folder of that run
-    started = atrous.build("fcn-tiny", classes=2, weights="animals")
-    assert started.num_classes == 2
+    started = atrous.build("fcn-tiny", classes=["road", "sky"], weights="animals")
+    assert read_card(atrous.save(started, "started.safetensors")).data_terms == (TERMS,)
     assert name_models(["animals", "./animals"]) == ["animals", "place/animals"]
 
 

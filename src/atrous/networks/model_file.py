@@ -133,6 +133,7 @@ def describe_network_card(network: Segmenter, label_space: LabelSpace) -> ModelC
         versions=collect_versions(),
         output_stride=network.output_stride,
         input_form=find_input_form(network),
+        data_terms=network.data_terms,
     )
 
 

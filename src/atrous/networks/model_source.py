@@ -57,3 +57,19 @@ def find_model(source: str | Path) -> Path:
             return path
         raise ModelFileError(f"{path}: no such file or folder", f"{suggest_path(path, list(SHIPPED))}{_KINDS}")
     return path
+
+
+def read_terms(weights: str) -> tuple[str, ...] | None:
+    """Return the terms of use on the card of the model that weights come from.
+
+    Args:
+        weights: none, imagenet, or what `find_model` finds.
+    Returns:
+        The terms; None if there is no such file, or one without a card: tensors of a backbone, and published weights.
+    """
+    if weights in ("none", "imagenet"):
+        return ()
+    try:
+        return read_card(find_model(weights)).data_terms
+    except ModelFileError:
+        return None

@@ -81,6 +81,8 @@ class Segmenter(nn.Module):
         """What `build_network` made it from; None if it was put together in another way."""
         self.label_space: LabelSpace | None = None
         """Its classes, if they were named when it was built."""
+        self.data_terms: tuple[str, ...] = ()
+        """Terms of use of the data that the weights it was built with were trained on."""
         self.build_stride = output_stride
         self.aligned = resize == "aligned"
         self.size_rule: SizeRule = UNPADDED if backbone.size_rule.aligned and not self.aligned else backbone.size_rule

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from atrous.config.schema import Config
 from atrous.core.data_source import PYTHON_SOURCE, TERMS
-from atrous.core.errors import ModelFileError
 from atrous.core.run_folder import RunFolder
 from atrous.data.build import find_source
 from atrous.networks.model_card import is_model_file, read_card
-from atrous.networks.model_source import find_model
+from atrous.networks.model_source import read_terms
 
 
 def list_terms(config: Config, run: RunFolder) -> tuple[str, ...]:
@@ -21,14 +20,7 @@ def list_terms(config: Config, run: RunFolder) -> tuple[str, ...]:
     source = config.data.source
     dataset = "" if source in (None, PYTHON_SOURCE) else find_source(config.data).dataset
     own = [TERMS[dataset]] if dataset in TERMS else []
-    return tuple(dict.fromkeys((*_read_terms(config.model.weights, run), *own)))
-
-
-def _read_terms(weights: str, run: RunFolder) -> tuple[str, ...]:
-    """Return the terms on the card of a model; files of a backbone's tensors, and published weights, have no card."""
-    if weights in ("none", "imagenet"):
-        return ()
-    try:
-        return read_card(find_model(weights)).data_terms
-    except ModelFileError:
-        return read_card(run.model).data_terms if is_model_file(run.model) else ()
+    before = read_terms(config.model.weights)
+    if before is None:
+        before = read_card(run.model).data_terms if is_model_file(run.model) else ()
+    return tuple(dict.fromkeys((*before, *own)))

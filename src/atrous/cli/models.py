@@ -40,7 +40,7 @@ def run(
     ] = None,
     json: JsonOption = False,
 ) -> int:
-    """List networks and shipped models, or show one or a trained model.
+    """List networks and trained models, or show one.
 
     Example: atrous models show animals
 

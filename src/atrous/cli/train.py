@@ -46,7 +46,7 @@ def run(
         str | None, typer.Option("--class-weights", help="none, auto, or one number per class: 1,2.5,1.")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option("--weights", help="imagenet, none, a run, a file, or torchvision/<name>.")
+        str | None, typer.Option("--weights", help="imagenet, none, a run, a file, animals, or torchvision/<name>.")
     ] = None,
     recipe: Annotated[
         str | None, typer.Option("--recipe", help="A YAML file of settings, or the name of a built-in recipe.")

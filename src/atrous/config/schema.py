@@ -159,7 +159,7 @@ class ModelConfig(Section):
     name: Place = "deeplabv3-lite0"
     """`<family>-<backbone>`, see `atrous models`."""
     weights: Place = "imagenet"
-    """Where the weights start: `imagenet`, `none`, a run folder, a file, or torchvision/<name>."""
+    """Where the weights start: `imagenet`, `none`, a run folder, a file, `animals`, or torchvision/<name>."""
     output_stride: Rate = 16
     """Input resolution / feature resolution at build time, such as 8 or 16; a loaded model can be switched."""
     convention: Literal["atrous", "torchvision", "tensorflow"] = "atrous"

@@ -38,7 +38,8 @@ COMMANDS = Registry(
     ),
 )
 
-# Parameters of any command that can be a path. The types of their commands do not tell: data and models are text.
+# Parameters of any command that can be a path. The types of their commands do not tell: data and models are text. So is
+# `model`, but for that of `train`, which names a network.
 _PATHS = (
     *("data", "name", "names", "inputs", "models", "source", "sources", "images"),
     *("out", "resume", "extend", "data_root", "calibrate", "weights", "recipe"),
@@ -83,7 +84,7 @@ class _Command(TyperCommand):
         words, _, _ = self.make_parser(ctx).parse_args(args=list(args))  # before an empty word becomes Path(".")
         for parameter in self.params:
             name = parameter.opts[-1] if parameter.param_type_name == "option" else "an argument"
-            is_path = parameter.name in _PATHS or (parameter.name == "model" and parameter.required)
+            is_path = parameter.name in _PATHS or (parameter.name == "model" and ctx.info_name != "train")
             hint = EMPTY_HINT if is_path else "Give a value, or leave it out."
             refuse_empty(words.get(parameter.name or ""), name, hint)
         return super().parse_args(ctx, args)

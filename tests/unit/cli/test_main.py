@@ -50,7 +50,7 @@ def test_no_words_is_help(capsys):
         (["train", "shapes", "--class-weights", "1,a"], "--class-weights got '1,a'", "Write numbers"),
         (["eval", "runs/x", "--scales", "1,-2"], "--scales is -2.0", "Allowed: greater than 0."),
         (["eval", "runs/x", "--no-crf", "--crf-set", "x=1"], "--no-crf and --crf-set contradict", "Remove one"),
-        (["predict", "a.jpg"], "Missing option '--model'", "See `atrous predict --help`."),
+        (["convert", "a"], "Missing option '--out'", "See `atrous convert --help`."),
         (
             ["predict", "a.jpg", "--model", "m", "--format", "overly"],
             "--format got 'overly'",

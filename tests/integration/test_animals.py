@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import shutil
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from atrous.core.data_source import TERMS
 from atrous.core.errors import ModelFileError
 from atrous.core.shipped import find_shipped
 from atrous.networks.model_card import read_card
+from atrous.networks.model_source import find_model
 
 ROOT = Path(__file__).parents[2]
 PHOTOS = ROOT / "docs" / "images"
@@ -87,3 +90,23 @@ def test_little_confidence_becomes_void_by_the_temperature_of_the_card():
     np.testing.assert_array_equal(kept.labels == 255, plain.confidence < 0.8)
     np.testing.assert_array_equal(kept.labels[kept.labels != 255], plain.labels[kept.labels != 255])
     assert 0 < np.mean(kept.labels == 255) < 0.5
+
+
+REPOSITORY = sorted((ROOT / "models").glob("*.safetensors"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "data"), [("animals", "voc=voc_animals"), *((str(path), "camvid=camvid") for path in REPOSITORY)]
+)
+def test_eval_prints_the_scores_of_the_card(model, data, capsys):
+    name, _, folder = data.partition("=")
+    root = Path(os.environ.get("ATROUS_DATA", "nowhere")) / folder
+    if not root.is_dir():
+        pytest.skip(f"ATROUS_DATA names no folder with {folder}/")
+    card = read_card(find_model(model))
+    assert main(["eval", model, f"{name}={root}", "--json", "--quiet"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert f"{scores['miou']:.4f}" == f"{card.score:.4f}"
+    assert [round(row["iou"], 4) for row in scores["classes"]] == [round(iou, 4) for iou in card.class_iou]
+    assert (scores["data"], scores["protocol"]["precision"]) == (card.scored_data, "fp32")

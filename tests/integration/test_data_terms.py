@@ -69,6 +69,18 @@ def test_whatever_opens_the_model_reports_them(run, camvid, tmp_path):
     assert not any(TERMS["camvid"] in message for message in heard)  # it was reported on loading
 
 
+def test_a_model_file_has_the_score_of_its_card_on_registered_data(run, camvid, tmp_path):
+    file = shutil.copy(RunFolder(run).model, tmp_path / "street.safetensors")  # the run is not known from here
+    heard: list[str] = []
+    scores = atrous.evaluate(file, f"camvid={camvid}", progress=False, on_message=heard.append)
+    assert (scores.data, len(scores.images)) == ("camvid val", 2)
+    assert scores.miou == read_card(file).score
+    assert [note.code for note in heard] == ["data-terms", "data-folder"]
+    shutil.copytree(camvid, tmp_path / "photos")
+    every = atrous.evaluate(file, tmp_path / "photos", progress=False, on_message=heard.append)
+    assert len(every.images) == 4  # of a folder, which may be any
+
+
 def test_a_model_that_starts_from_another_keeps_its_terms(run, tmp_path):
     write_pairs(tmp_path / "own" / "images", tmp_path / "own" / "masks", count=6)
     first = shutil.copytree(run, tmp_path / "first")

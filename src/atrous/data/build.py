@@ -230,7 +230,7 @@ def build_scored_pairs(config: DataConfig, on_message: MessageCallback | None = 
     """
     if find_source(config).dataset == FOLDER:
         return build_all_pairs(config, on_message)
-    splits = build_splits(config, every_pair=True)
+    splits = build_splits(config, every_pair=not config.split.is_divided)  # a division of the data's own holds
     for note in splits.notes:
         send_message(on_message, note)
     return splits.val if len(splits.val) else splits.train

@@ -97,6 +97,17 @@ def test_a_registered_data_set_has_the_names_of_its_table(tmp_path, folder):
     assert find_scored_data(source, None, renamed, None, None).name == "camvid train"  # all that is there
 
 
+def test_a_registered_data_set_that_is_divided_by_lists_is_scored_on_its_own_list(tmp_path, folder):
+    for split in ("train", "val"):
+        shutil.copytree(folder / "images", tmp_path / "camvid" / split)
+        shutil.copytree(folder / "masks", tmp_path / "camvid" / f"{split}annot")
+    (tmp_path / "camvid" / "few.txt").write_text(f"train/{next((folder / 'images').iterdir()).stem}\n")
+    (tmp_path / "camvid" / "few.yaml").write_text("data: {split: {train: val, val: few.txt}}\n")
+    space = LabelSpace(("sky", "building"), ids=(0, 1), ignored_ids=(11,))
+    scored = find_scored_data(f"camvid={tmp_path / 'camvid' / 'few.yaml'}", None, space, None, None)
+    assert (scored.name, len(scored)) == ("camvid few", 1)
+
+
 def test_masks_are_read_as_the_run_reads_them_unless_the_data_say_how(folder, tmp_path):
     for path in (folder / "masks").iterdir():
         Image.fromarray(np.array(Image.open(path)) * 255).save(path)

@@ -50,7 +50,7 @@ def measure_rung(model: atrous.Model, data: str, rung: dict[str, Any], size: tup
     peak = measure_peak_mib(lambda: model.predict(image, **rung), torch.device("cpu"))
     scores = atrous.evaluate(model, data, **rung)
     return {
-        "scores": scores.to_json(),
+        "scores": scores.to_json() | {"notes": []},  # which name the folder of the data
         "milliseconds": 1e3 * statistics.median(times),
         "peak_mib": peak,
         "size": size,

@@ -82,6 +82,8 @@ def list_cases(*, smoke: bool) -> Iterator[Case]:
         yield Case(batch, 2048, 256, 65, 3, rate)
     for rate in (1, 6, 12, 18):
         yield Case(1, 2048, 256, 33, 3, rate)
+    for channels, rate in itertools.product((320, 512, 1024), (1, 12, 24, 36)):
+        yield Case(1, channels, 256, 65, 3, rate)
     for batch, cells, rate in itertools.product((1, 8), (23, 33), (1, 6, 12, 18)):
         yield Case(batch, 320, 256, cells, 3, rate)
     for batch, rate in itertools.product((1, 8), (1, 2)):
@@ -115,6 +117,8 @@ def build_sides(case: Case, part: str, dtype: torch.dtype) -> dict[str, Side]:
         possible.append("taps")
     if case.rate > 1:
         possible.append("phases")
+    if case.is_depthwise and part == "of_features":
+        possible.append("mirroring")
     return {way: computing[part](way) for way in possible}
 
 

@@ -91,7 +91,7 @@ def test_one_line_counts_each_way(network: Segmenter, monkeypatch: pytest.Monkey
     monkeypatch.setattr(ways, "KIND", "avx2")
     listed = list_convolutions(network, SIZE, precision="fp32", device=CPU)
     assert describe_convolutions(listed) == (
-        "convolutions on avx2: output 3 by library; features' gradient 2 by library, 1 by phases; "
+        "convolutions on avx2: output 3 by library; features' gradient 2 by library, 1 by mirroring; "
         "weight gradient 1 by phases, 2 by taps"
     )
     assert describe_convolutions([]) == "convolutions on avx2: all by library"
@@ -99,7 +99,7 @@ def test_one_line_counts_each_way(network: Segmenter, monkeypatch: pytest.Monkey
 
 def test_a_model_answers_for_its_backend_and_precision(network: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ways, "KIND", "amx")
-    monkeypatch.setattr(ways, "FARTHEST_PADDING", 3)
+    monkeypatch.setattr(ways, "MANY_CHANNELS", 4)
     model = Model(network, classes=["a", "b", "c"])
 
     def find_output(**opening: str) -> tuple[str, str]:

@@ -2,7 +2,9 @@
 
 *By tap*, each tap is one matrix product over the cells that it sees: what it multiplies with padding is skipped. *By
 phase*, a map is divided into the sub-grids of every rate-th cell; on each of them an atrous convolution is a dense one,
-for which libraries have fast kernels. Which way is the fastest depends on the machine, see `ways`.
+for which libraries have fast kernels. The gradient of the features is a convolution with mirrored filters: *mirrored*
+is the library's convolution, whose kernels can be faster than those of its gradient. Which way is the fastest depends
+on the machine, see `ways`.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Way = Literal["library", "taps", "phases"]
+Way = Literal["library", "taps", "phases", "mirroring"]
 BUFFER_BYTES = 2**24
 """Bytes of features copied at a time by the weight gradient by tap."""
 Pair = tuple[int, int]
@@ -26,9 +28,9 @@ class Ways:
     """How each part of a convolution is computed.
 
     Args:
-        output: Its output.
+        output: Its output, not by mirroring.
         of_features: The gradient of its features.
-        of_weight: The gradient of its weight.
+        of_weight: The gradient of its weight, not by mirroring.
     """
 
     output: Way = "library"
@@ -147,14 +149,9 @@ def differentiate_features(gradient: Tensor, features: Tensor, weight: Tensor, t
     Shapes:
         As for `convolve`.
     """
-    if way == "taps":  # it is a convolution too, with mirrored filters
-        return _sum_taps(gradient, weight.flip(2, 3).transpose(0, 1), taps)
-    if way == "phases":
-        split = _split(gradient, taps)
-        like = _allocate(split, (split.shape[0], features.shape[1], split.shape[2], split.shape[3]))
-        dense = _differentiate(split, like, weight, _make_dense(taps), (True, False))[0]
-        return _join(dense, features.shape, taps)  # type: ignore[arg-type]
-    return _differentiate(gradient, features, weight, taps, (True, False))[0]  # type: ignore[return-value]
+    if way == "library":
+        return _differentiate(gradient, features, weight, taps, (True, False))[0]  # type: ignore[return-value]
+    return compute_output(gradient, _mirror(weight, taps.groups), taps, "library" if way == "mirroring" else way)
 
 
 def differentiate_weight(gradient: Tensor, features: Tensor, weight: Tensor, taps: Taps, way: Way) -> Tensor:
@@ -184,6 +181,12 @@ def _differentiate(
     place = ([1, 1], taps.reach, taps.rate, False, [0, 0], taps.groups)  # stride, padding, rate, not transposed, groups
     both = torch.ops.aten.convolution_backward(gradient, features, weight, None, *place, [*wanted, False])
     return both[0], both[1]
+
+
+def _mirror(weight: Tensor, groups: int) -> Tensor:
+    """Return the filters that turn a gradient of the output into that of the features, (C, C' / groups, kh, kw)."""
+    by_group = weight.flip(2, 3).reshape(groups, -1, *weight.shape[1:])
+    return by_group.transpose(1, 2).flatten(0, 1)
 
 
 def _make_dense(taps: Taps) -> Taps:

@@ -36,7 +36,7 @@ class Conv(nn.Conv2d):
         return self._convolve(features, is_training)
 
     def _convolve(self, features: Tensor, is_training: bool) -> Tensor:
-        taps = None if _keeps_plain_form(is_training=is_training) else find_taps(self)
+        taps = None if keeps_plain_form(is_training=is_training) else find_taps(self)
         if taps is None:
             return super().forward(features)
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else features.dtype
@@ -121,10 +121,13 @@ class AtrousConv(nn.Module):
         return out
 
 
-def _keeps_plain_form(*, is_training: bool) -> bool:
-    """Return whether the convolution becomes part of a graph for other sizes or other programs.
+def keeps_plain_form(*, is_training: bool) -> bool:
+    """Return whether a layer becomes part of a graph for other sizes or other programs.
 
     Or of a torch.func transform, which cannot differentiate an autograd function that has no rules for it.
+
+    Args:
+        is_training: Whether the layer is trained.
     """
     if torch.compiler.is_compiling():
         return not is_training or torch.compiler.is_exporting()

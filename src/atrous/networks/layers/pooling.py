@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from atrous.networks.contracts import WHOLE, Extent
-from atrous.networks.layers.conv import ConvNormAct
+from atrous.networks.layers.conv import ConvNormAct, keeps_plain_form
 from atrous.networks.layers.resize import compute_interpolation, multiply_sides
 from atrous.networks.layers.synchronised import count_synchronised
 
@@ -70,8 +71,10 @@ class ImagePooling(PooledConvNormAct):
         """Return the projected mean of the cells inside the image, or of windows of them."""
         seen = extent.crop(features)
         if self.training or self.window is None:
-            pooled = super().forward(seen.mean(dim=(2, 3), keepdim=True))
-            return pooled.expand(-1, -1, *features.shape[2:])
+            is_plain = keeps_plain_form(is_training=self.training) or not features.requires_grad
+            mean = seen.mean(dim=(2, 3), keepdim=True) if is_plain else _Mean.apply(features, *seen.shape[2:])
+            pooled = super().forward(mean)
+            return _lay_out_like(features, pooled.expand(-1, -1, *features.shape[2:]))
         pooled = super().forward(_average(seen, partial(_slide, self.window)))
         return _spread(pooled, seen, features, aligned=True)
 
@@ -101,6 +104,37 @@ class PyramidPooling(nn.Module):
             pooled = projection(_average(seen, partial(_divide, bins)))
             grids.append(_spread(pooled, seen, features, aligned=False))
         return torch.cat(grids, dim=1)
+
+
+class _Mean(torch.autograd.Function):
+    """The mean of the first rows and columns of a map, (B, C, h, w) -> (B, C, 1, 1), with a gradient like the map.
+
+    PyTorch's own gradient of a mean, and of a part of a map, has the layout (B, C, h, w) in memory. Where it is the
+    first of several gradients of the features, their sum has it too, and the rest of the backward pass takes longer.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, rows: int, columns: int) -> Tensor:
+        ctx.shape, ctx.rows, ctx.columns = features.shape, rows, columns
+        ctx.is_last = features.is_contiguous(memory_format=torch.channels_last)
+        return features[:, :, :rows, :columns].mean(dim=(2, 3), keepdim=True)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        shape, rows, columns = ctx.shape, ctx.rows, ctx.columns
+        of_cell = gradients[0] / (rows * columns)
+        if shape[2:] == (rows, columns):
+            return of_cell.expand(shape), None, None  # takes no memory
+        layout = torch.channels_last if ctx.is_last else torch.contiguous_format
+        out = torch.empty(shape, dtype=of_cell.dtype, device=of_cell.device, memory_format=layout).zero_()
+        out[:, :, :rows, :columns] = of_cell
+        return out, None, None
+
+
+def _lay_out_like(features: Tensor, cells: Tensor) -> Tensor:
+    """Return cells in the layout of the features, so that what joins both is laid out alike too."""
+    is_last = features.is_contiguous(memory_format=torch.channels_last)
+    return cells.contiguous(memory_format=torch.channels_last) if is_last else cells
 
 
 def _slide(window: int, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -140,4 +174,4 @@ def _spread(pooled: Tensor, seen: Tensor, features: Tensor, *, aligned: bool) ->
         else:
             at = (cells + 0.5) * (averages / inside) - 0.5
         matrices.append(compute_interpolation(at, averages))
-    return multiply_sides(pooled, *matrices).to(pooled.dtype)
+    return _lay_out_like(features, multiply_sides(pooled, *matrices).to(pooled.dtype))

@@ -1,8 +1,7 @@
 """The rule that says how an atrous convolution is computed on the machine at hand.
 
 It is a function of the machine, the dtype and the shape alone: a continued training computes what the first part would
-have. For AVX2 and AVX512 it is read off results/performance/atrous_ways.csv, measured by `benchmarks/atrous_ways.py`,
-and for AMX off figures of docs/decisions/019.
+have. It is read off results/performance/atrous_ways.csv, measured by `benchmarks/atrous_ways.py`.
 """
 
 from __future__ import annotations
@@ -15,13 +14,20 @@ from atrous.networks.layers.atrous import Taps, Way, Ways
 
 MOST_SEEN, MOST_SEEN_OF_SMALL = 0.8, 0.5
 """Mean share of the map that a tap sees, above which oneDNN's weight gradient is as fast as by tap; the latter of maps
-smaller than `LARGE_MAP` (AVX512)."""
+smaller than `LARGE_MAP`, and with AMX of those with fewer channels than `WIDE_CHANNELS`."""
+MOST_SEEN_BACK = 0.6
+"""The same of the bf16 gradient of large maps (AMX)."""
 LARGE_MAP = 4000
-"""Cells of a map from which on a product for each tap is large enough to be fast (AVX512)."""
-FARTHEST_PADDING = 4
-"""Padding in cells up to which oneDNN has fast kernels for atrous convolutions, depthwise (AVX) or bf16 (AMX)."""
+"""Cells of a map from which on a product for each tap is large enough to be fast (AVX512 and AMX)."""
+WIDE_CHANNELS, MANY_CHANNELS = 1024, 2048
+"""Channels from which on oneDNN's weight gradient is slow on large maps, and every kernel with a rate is (AMX)."""
+MOST_READ_BYTES = 2**21
+"""Bytes of the rows between the taps of a filter, above which oneDNN's bf16 outputs are slow: a core's second cache
+(AMX)."""
+FARTHEST_PADDING: dict[Kind, int] = {"avx2": 4, "avx512": 6, "amx": 6}
+"""Padding in cells up to which oneDNN's kernels for depthwise outputs are fast."""
 SMALLEST_PHASE = 4
-"""Cells along a side of a phase, below which the many small phases cost more than they save (AVX512)."""
+"""Cells along a side of a phase, below which the many small phases cost more than they save (AVX512 and AMX)."""
 Reasoned = tuple[Way, str]
 """A way, and why it is chosen."""
 FASTEST = "fastest where it was measured"
@@ -31,9 +37,11 @@ DENSE = "rate 1: it is dense"
 SEEN = "taps see most of the map"
 MISSED = "taps miss much of the map, which saves products"
 SLOW_WEIGHT = "the library's weight gradient is slow at every rate"
+SLOW_CHANNELS = "the library's kernels with a rate are slow for this many channels"
 SLOW_LARGE_MAPS = "the library's fp32 weight gradient is slow on large maps"
 SLOW_FAR = "the library's kernels are slow where taps are far apart"
 SLOW_DEPTHWISE = "the library has no fast depthwise kernel with a rate"
+SLOW_GRADIENT = "the library's kernel for this gradient has no rate, that for the output has one"
 SMALL_PHASES = "the phases of this map are small"
 KIND: Kind = find_cpu_kind()
 """The kind of this machine, a constant as PyTorch's own choice of kernels is, and one that its compiler can see."""
@@ -71,46 +79,64 @@ def explain_ways(
         dtype: What it computes in.
         kind: The CPU.
     """
-    cells = (features.shape[2], features.shape[3])
     if taps.groups == 1:
-        is_slow = kind == "amx" and dtype == torch.bfloat16 and _is_far(taps)
-        plain: Reasoned = ("library", UNMEASURED if kind == "other" else FASTEST)
-        of_weight = _choose_for_weight(taps, cells, is_narrow=dtype == torch.bfloat16, kind=kind)
-        of_features: Reasoned = ("library", UNMEASURED) if kind == "amx" else plain
-        return ("taps", SLOW_FAR) if is_slow else plain, of_features, of_weight
+        is_narrow = dtype == torch.bfloat16
+        fastest: Reasoned = ("library", UNMEASURED if kind == "other" else FASTEST)
+        of_weight = _choose_for_weight(taps, features, is_narrow=is_narrow, kind=kind)
+        if kind != "amx" or not is_narrow:
+            return fastest, fastest, of_weight
+        output: Reasoned = ("taps", SLOW_FAR) if _is_slow_on_amx(taps, features) else fastest
+        cells = (features.shape[2], features.shape[3])
+        is_missed = cells[0] * cells[1] >= LARGE_MAP and taps.compute_seen(cells) <= MOST_SEEN_BACK
+        return output, ("taps", MISSED) if is_missed else fastest, of_weight
     if taps.groups != features.shape[1]:
         return (("library", GROUPED),) * 3
     if max(taps.rate) == 1:
         return (("library", DENSE),) * 3
-    # oneDNN's kernels for gradients of depthwise convolutions have no rate.
-    phases: Reasoned = ("phases", SLOW_DEPTHWISE)
-    far: Reasoned = ("phases", SLOW_FAR)
-    if kind == "avx2":
-        return far if _is_far(taps) else ("library", FASTEST), phases, phases
-    if kind != "avx512":
+    if kind == "other":
         return (("library", UNMEASURED),) * 3
-    if not _has_large_phases(taps, cells):
-        return (("library", SMALL_PHASES),) * 3
-    is_small = max(taps.kernel) <= 3
-    output = far if _is_far(taps) and not is_small else ("library", FASTEST)
-    return output, phases, phases if is_small else ("library", FASTEST)
+    return _choose_depthwise(taps, (features.shape[2], features.shape[3]), kind)
 
 
-def _choose_for_weight(taps: Taps, cells: tuple[int, int], *, is_narrow: bool, kind: Kind) -> Reasoned:
+def _choose_depthwise(taps: Taps, cells: tuple[int, int], kind: Kind) -> tuple[Reasoned, Reasoned, Reasoned]:
+    """Return how each part of a depthwise convolution with a rate above 1 is computed, and why.
+
+    oneDNN's kernels for its gradients have no rate.
+    """
+    is_divided = kind == "avx2" or min(cells) >= SMALLEST_PHASE * max(taps.rate)
+    small: Reasoned = ("library", SMALL_PHASES)
+    output: Reasoned = ("phases", SLOW_FAR) if is_divided else small
+    of_features = output
+    if max(taps.reach) <= FARTHEST_PADDING[kind]:
+        output, of_features = ("library", FASTEST), ("mirroring", SLOW_GRADIENT)
+    if kind != "avx2" and max(taps.kernel) > 3:
+        return output, of_features, ("library", FASTEST)
+    return output, of_features, ("phases", SLOW_DEPTHWISE) if is_divided else small
+
+
+def _choose_for_weight(taps: Taps, features: Tensor, *, is_narrow: bool, kind: Kind) -> Reasoned:
     """Return how the weight gradient of a dense convolution is computed, and why."""
     if kind == "avx2":  # products by tap are 1.3 to 4.7 times as fast
         return "taps", SLOW_WEIGHT
+    _, channels, *cells = features.shape
     is_large = cells[0] * cells[1] >= LARGE_MAP
     # In fp32, oneDNN is as slow on large maps, and the phases are small ones.
-    if kind == "avx512" and is_large and not is_narrow and max(taps.rate) > 1 and _has_large_phases(taps, cells):
+    is_divided = min(cells) >= SMALLEST_PHASE * max(taps.rate)
+    if kind == "avx512" and is_large and not is_narrow and max(taps.rate) > 1 and is_divided:
         return "phases", SLOW_LARGE_MAPS
-    most_seen = MOST_SEEN_OF_SMALL if kind == "avx512" and not is_large else MOST_SEEN
-    return ("taps", MISSED) if taps.compute_seen(cells) <= most_seen else ("library", SEEN)
+    if kind == "amx" and channels >= MANY_CHANNELS and max(taps.rate) > 1:
+        return "taps", SLOW_CHANNELS
+    is_wide = channels >= WIDE_CHANNELS if kind == "amx" else True
+    most_seen = MOST_SEEN if kind == "other" or (is_large and is_wide) else MOST_SEEN_OF_SMALL
+    seen = taps.compute_seen((cells[0], cells[1]))
+    return ("taps", MISSED) if seen <= most_seen else ("library", SEEN)
 
 
-def _has_large_phases(taps: Taps, cells: tuple[int, int]) -> bool:
-    return min(cells) >= SMALLEST_PHASE * max(taps.rate)
-
-
-def _is_far(taps: Taps) -> bool:
-    return max(taps.reach) > FARTHEST_PADDING
+def _is_slow_on_amx(taps: Taps, features: Tensor) -> bool:
+    """Return whether oneDNN's bf16 kernels for the output of a dense convolution are slow."""
+    _, channels, height, width = features.shape
+    if max(taps.rate) == 1 or channels >= MANY_CHANNELS:
+        return max(taps.rate) > 1
+    rows, columns = taps.reach
+    read = 2 * channels * (2 * rows + 1) * (width + 2 * columns)
+    return height * width >= LARGE_MAP and read > MOST_READ_BYTES

@@ -322,7 +322,7 @@ class Model:
             device=self.engine.device,
             output_stride=output_stride,
             is_plain=self.engine.backend != "torch",
-            rewritten_rate=self.engine.find_rewritten_rate(precision),
+            rewriting=self.engine.find_rewriting(precision),
         )
 
     def _choose_precision(self, on_message: MessageCallback | None) -> Literal["fp32", "bf16"]:

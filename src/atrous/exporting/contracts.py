@@ -9,6 +9,8 @@ from typing import Protocol
 import numpy as np
 from torch.export import ExportedProgram
 
+from atrous.graphs.atrous_form import Rewriting
+
 
 class Format(Protocol):
     """A graph in one file format, built from a traced PyTorch program.
@@ -24,7 +26,7 @@ class Format(Protocol):
     Args:
         program: The traced program.
         calibration: Images for 8-bit calibration, (H, W, C) each. None: the graph computes in fp32.
-        rewritten_rate: Rate from which on atrous convolutions are written as sums over taps. None: none are.
+        rewriting: Which atrous convolutions are written as sums over taps. None: none are.
     Raises:
         ConfigError: Calibration images are given, but the format does not support 8 bits.
     """
@@ -41,7 +43,7 @@ class Format(Protocol):
         program: ExportedProgram,
         calibration: Sequence[np.ndarray] | None = None,
         *,
-        rewritten_rate: int | None = None,
+        rewriting: Rewriting | None = None,
     ) -> None: ...
 
     def save(self, path: Path, metadata: Mapping[str, str]) -> None:

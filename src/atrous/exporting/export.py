@@ -24,7 +24,7 @@ from atrous.core.words import describe_count
 from atrous.exporting import FORMATS
 from atrous.exporting.contracts import Format
 from atrous.exporting.parity import Parity, draw_images, measure_parity, require_parity
-from atrous.graphs.atrous_form import find_rewritten_rate
+from atrous.graphs.atrous_form import Rewriting, find_rewriting
 from atrous.graphs.card import GraphCard, write_metadata
 from atrous.graphs.trace import trace_network
 from atrous.inference.backends.folding import copy_network, fold_norms
@@ -81,7 +81,7 @@ def export_network(
         argmax: Whether the graph returns each pixel's class index instead of its logits.
         calibration: Calibration images, at least two, for 8 bits. Every second one is held out, and the file is
             compared on those. Default: fp32.
-        atrous: native, taps, or auto: how the graph has its atrous convolutions, see `find_rewritten_rate`.
+        atrous: native, taps, or auto: how the graph has its atrous convolutions, see `find_rewriting`.
         on_message: Receives a message about each step.
     Shapes:
         calibration (H, W, C) each, in the form of the network.
@@ -103,7 +103,7 @@ def export_network(
         )
 
     precision: Literal["fp32", "int8"] = "fp32" if calibration is None else "int8"
-    rewritten_rate = find_rewritten_rate(atrous, runtime=form.runtime, precision=precision, kind=find_cpu_kind())
+    rewriting = find_rewriting(atrous, runtime=form.runtime, precision=precision, kind=find_cpu_kind())
     network = copy_network(network).cpu().eval()  # a traced program would keep the device, and files open anywhere
     if output_stride is not None:
         network.output_stride = output_stride
@@ -119,7 +119,7 @@ def export_network(
         versions={name: importlib.metadata.version(name) for name in (*PACKAGES, *form.packages)},
     )
     send_message(on_message, f"converting to {format} at output stride {network.output_stride}")
-    written = _convert(network, form, graph, path, calibration, rewritten_rate)
+    written = _convert(network, form, graph, path, calibration, rewriting)
     if written.rewritten:
         graph = replace(graph, atrous="taps")
         count = describe_count(written.rewritten, "atrous convolution")
@@ -148,13 +148,13 @@ def _convert(
     graph: GraphCard,
     path: Path,
     calibration: Sequence[np.ndarray] | None,
-    rewritten_rate: int | None,
+    rewriting: Rewriting | None,
 ) -> Format:
     """Return the graph of a network, calibrated on every second image."""
     try:
         folded = fold_norms(network, _CPU)
         images = None if calibration is None else calibration[::2]
-        return form(trace_network(folded, graph.output), images, rewritten_rate=rewritten_rate)
+        return form(trace_network(folded, graph.output), images, rewriting=rewriting)
     except AtrousError:
         raise
     except Exception as error:  # each converter raises its own errors

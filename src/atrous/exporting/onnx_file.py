@@ -10,6 +10,7 @@ import onnx
 from torch.export import ExportedProgram
 
 from atrous.exporting import PRECISIONS
+from atrous.graphs.atrous_form import Rewriting
 from atrous.graphs.onnx_file import convert_to_onnx
 from atrous.graphs.taps import rewrite_atrous
 
@@ -20,7 +21,7 @@ class OnnxFile:
     Args:
         program: The traced program.
         calibration: Images for 8-bit calibration, (H, W, C) each. None: the graph computes in fp32.
-        rewritten_rate: Rate from which on atrous convolutions are written as sums over taps. None: none are.
+        rewriting: Which atrous convolutions are written as sums over taps. None: none are.
     """
 
     suffix = ".onnx"
@@ -34,10 +35,10 @@ class OnnxFile:
         program: ExportedProgram,
         calibration: Sequence[np.ndarray] | None = None,
         *,
-        rewritten_rate: int | None = None,
+        rewriting: Rewriting | None = None,
     ) -> None:
         self._model = convert_to_onnx(program)
-        self.rewritten = 0 if rewritten_rate is None else rewrite_atrous(self._model, rewritten_rate)
+        self.rewritten = 0 if rewriting is None else rewrite_atrous(self._model, rewriting)
         if calibration is not None:
             self._model = PRECISIONS.load("int8")(self._model, calibration)
 

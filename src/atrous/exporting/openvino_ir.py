@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 from atrous.core.errors import MachineError
 from atrous.core.files import require_space
 from atrous.exporting.onnx_file import OnnxFile
+from atrous.graphs.atrous_form import Rewriting
 from atrous.inference.backends.openvino_model import RUNTIME_INFO, read_graph
 
 
@@ -23,7 +24,7 @@ class OpenVinoIR:
     Args:
         program: The traced program.
         calibration: Images for 8-bit calibration, (H, W, C) each. None: the graph computes in fp32.
-        rewritten_rate: Rate from which on atrous convolutions are written as sums over taps. None: none are.
+        rewriting: Which atrous convolutions are written as sums over taps. None: none are.
     """
 
     suffix = ".xml"
@@ -37,9 +38,9 @@ class OpenVinoIR:
         program: ExportedProgram,
         calibration: Sequence[np.ndarray] | None = None,
         *,
-        rewritten_rate: int | None = None,
+        rewriting: Rewriting | None = None,
     ) -> None:
-        onnx_file = OnnxFile(program, calibration, rewritten_rate=rewritten_rate)
+        onnx_file = OnnxFile(program, calibration, rewriting=rewriting)
         self.rewritten = onnx_file.rewritten
         self._model = read_graph(onnx_file.serialize())
 

@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 
 from atrous.core.errors import ConfigError
 from atrous.core.files import open_deferring
+from atrous.graphs.atrous_form import Rewriting
 
 
 class TorchProgramFile:
@@ -20,7 +21,7 @@ class TorchProgramFile:
     Args:
         program: The traced program.
         calibration: Has to be None: the format computes in fp32. Otherwise images, (H, W, C) each.
-        rewritten_rate: Has to be None: the graph keeps its convolutions.
+        rewriting: Has to be None: the graph keeps its convolutions.
     Raises:
         ConfigError: Calibration images are given.
     """
@@ -37,7 +38,7 @@ class TorchProgramFile:
         program: ExportedProgram,
         calibration: Sequence[np.ndarray] | None = None,
         *,
-        rewritten_rate: int | None = None,
+        rewriting: Rewriting | None = None,
     ) -> None:
         if calibration is not None:
             raise ConfigError("int8: .pt2 files compute in fp32", "Use the format onnx or openvino.")

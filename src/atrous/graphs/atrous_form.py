@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from atrous.core.errors import ConfigError
@@ -12,18 +14,45 @@ Form = Literal["native", "taps"]
 """How a graph has its atrous convolutions: as one operation each, or some of them as sums over taps."""
 FORMS = ("auto", "native", "taps")
 """What may be asked for; auto is what the rule says of this machine."""
-SMALLEST_RATE = 2
-"""Rate from which on a convolution is atrous."""
 LEAST_GAIN = 1.2
 """Times as fast from which on a measured form counts as faster: repeated runs differ by up to a fifth."""
-FASTER_FROM: dict[tuple[Kind, str, str], int | None] = {
+
+
+@dataclass(frozen=True)
+class Rewriting:
+    """Which convolutions of a graph are rewritten as sums over taps.
+
+    Args:
+        rate: Distance between taps in cells from which on they are, at least 2: that of atrous ones.
+        channels: Channels of the input from which on they are.
+    """
+
+    rate: int = 2
+    channels: int = 1
+
+    def includes(self, rates: Sequence[int], channels: int) -> bool:
+        """Return whether a convolution is rewritten.
+
+        Args:
+            rates: Distances between its taps in cells, vertical and horizontal.
+            channels: Channels of its input.
+        """
+        return max(rates) >= self.rate and channels >= self.channels
+
+
+FASTER: dict[tuple[Kind, str, str], Rewriting | None] = {
+    ("amx", "onnxruntime", "fp32"): Rewriting(36, 2048),
+    ("amx", "onnxruntime", "int8"): None,
+    ("amx", "openvino", "bf16"): Rewriting(6, 2048),
+    ("amx", "openvino", "fp32"): None,
+    ("amx", "openvino", "int8"): Rewriting(24, 2048),
     ("avx2", "onnxruntime", "fp32"): None,
     ("avx2", "openvino", "fp32"): None,
 }
-"""Rate from which on sums over taps are faster, by kind of CPU, runtime and precision, as in all rows from there on of
-results/performance/atrous_graphs.csv, measured by `benchmarks/atrous_graphs.py`; None if they are not at the largest.
-What is not measured is not rewritten. To add a kind of CPU, run that script there; the test of this rule then names the
-entry that its rows ask for."""
+"""Convolutions that are faster as sums over taps, by kind of CPU, runtime and precision, as all rows of them in
+results/performance/atrous_graphs.csv, measured by `benchmarks/atrous_graphs.py`; None if there are none. What is not
+measured is not rewritten. To add a kind of CPU, run that script there; the test of this rule then names the entry that
+its rows ask for."""
 
 
 def require_form(wanted: str) -> None:
@@ -36,8 +65,8 @@ def require_form(wanted: str) -> None:
         raise ConfigError(f"atrous: unknown form {wanted!r}", describe_choices(wanted, list(FORMS)))
 
 
-def find_rewritten_rate(wanted: str, *, runtime: str, precision: str, kind: Kind) -> int | None:
-    """Return the rate from which on convolutions of a graph are rewritten; None if all stay as they are.
+def find_rewriting(wanted: str, *, runtime: str, precision: str, kind: Kind) -> Rewriting | None:
+    """Return which convolutions of a graph are rewritten; None if all stay as they are.
 
     Args:
         wanted: auto, native or taps.
@@ -51,5 +80,5 @@ def find_rewritten_rate(wanted: str, *, runtime: str, precision: str, kind: Kind
     if wanted == "taps" and runtime == "pt2":
         raise ConfigError("atrous: .pt2 files have the form native alone", "Use the format onnx or openvino.")
     if wanted == "taps":
-        return SMALLEST_RATE
-    return FASTER_FROM.get((kind, runtime, precision)) if wanted == "auto" else None
+        return Rewriting()
+    return FASTER.get((kind, runtime, precision)) if wanted == "auto" else None

@@ -15,28 +15,29 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from atrous.graphs.atrous_form import SMALLEST_RATE
+from atrous.graphs.atrous_form import Rewriting
 
 HEIGHT, WIDTH = 2, 3
 """Dimensions of a map (B, C, h, w)."""
+ALL = Rewriting()
 END = np.iinfo(np.int64).max
 
 
-def rewrite_atrous(model: onnx.ModelProto, smallest_rate: int = SMALLEST_RATE) -> int:
+def rewrite_atrous(model: onnx.ModelProto, rewriting: Rewriting = ALL) -> int:
     """Write atrous convolutions of a graph as sums over taps, in place; return how many.
 
     These are the dense, centred ones of stride 1. Others, depthwise ones above all, stay as they are.
 
     Args:
         model: The graph, in fp32.
-        smallest_rate: Distance between taps in cells from which on convolutions are rewritten, at least 2.
+        rewriting: Which of them.
     """
     graph = model.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
     nodes: list[onnx.NodeProto] = []
     rewritten = 0
     for node in graph.node:
-        conv = _read(node, weights, smallest_rate)
+        conv = _read(node, weights, rewriting)
         if conv is None:
             nodes.append(node)
         else:
@@ -68,7 +69,7 @@ class _Atrous:
     rate: tuple[int, int]
 
 
-def _read(node: onnx.NodeProto, weights: dict[str, onnx.TensorProto], smallest_rate: int) -> _Atrous | None:
+def _read(node: onnx.NodeProto, weights: dict[str, onnx.TensorProto], rewriting: Rewriting) -> _Atrous | None:
     """Return a convolution that can be written as a sum over taps, or None."""
     if node.op_type != "Conv" or node.input[1] not in weights:
         return None
@@ -76,10 +77,10 @@ def _read(node: onnx.NodeProto, weights: dict[str, onnx.TensorProto], smallest_r
     weight = weights[node.input[1]]
     kernel, rate = list(weight.dims[2:]), given.get("dilations", [1, 1])
     reach = [step * (size // 2) for size, step in zip(kernel, rate, strict=True)]
-    is_atrous = max(rate) >= smallest_rate and max(kernel) > 1 and len(kernel) == 2 and all(size % 2 for size in kernel)
+    is_wide = max(kernel) > 1 and len(kernel) == 2 and all(size % 2 for size in kernel)
     is_plain = given.get("group", 1) == 1 and set(given.get("strides", [1])) == {1}
     is_centred = list(given.get("pads", [])) == reach * 2 and given.get("auto_pad", b"NOTSET") == b"NOTSET"
-    if not (is_atrous and is_plain and is_centred):
+    if not (is_wide and rewriting.includes(rate, weight.dims[1]) and is_plain and is_centred):
         return None
     return _Atrous(node, numpy_helper.to_array(weight), (rate[0], rate[1]))
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from atrous.graphs.atrous_form import Rewriting
 from atrous.inference.backends.folding import copy_network
 from atrous.networks.layers import ways
 from atrous.networks.layers.atrous import Way
@@ -71,7 +72,7 @@ def list_convolutions(
     output_stride: int | None = None,
     is_training: bool = False,
     is_plain: bool = False,
-    rewritten_rate: int | None = None,
+    rewriting: Rewriting | None = None,
 ) -> tuple[ConvolutionWays, ...]:
     """Return the atrous convolutions of a network, and others that are not computed in the library's way.
 
@@ -83,7 +84,7 @@ def list_convolutions(
         output_stride: Input resolution / feature resolution. Default: the network's.
         is_training: Whether the output is computed as in a training.
         is_plain: Whether the network is compiled or converted, as some backends do.
-        rewritten_rate: Rate from which on convolutions of a converted network are rewritten. None: none are.
+        rewriting: Which convolutions of a converted network are rewritten. None: none are.
     Raises:
         ConfigError: The network cannot have the output stride.
     """
@@ -102,7 +103,7 @@ def list_convolutions(
             cells = (int(features.shape[2]), int(features.shape[3]))
             output = explain(is_training=is_training)[0]
             if is_plain:
-                is_rewritten = rewritten_rate is not None and max(conv.dilation) >= rewritten_rate
+                is_rewritten = rewriting is not None and rewriting.includes(conv.dilation, conv.in_channels)
                 is_rewritten = is_rewritten and conv.groups == 1 and find_taps(conv) is not None
                 output = ("taps", REWRITTEN) if is_rewritten else ("library", PLAIN)
             _, of_features, of_weight = explain(is_training=True)

@@ -17,7 +17,7 @@ from atrous.core.files import compute_sha256
 from atrous.core.machine import find_cpu_kind
 from atrous.core.registry import describe_choices
 from atrous.core.system_errors import describe_reason, raise_shortage
-from atrous.graphs.atrous_form import find_rewritten_rate
+from atrous.graphs.atrous_form import Rewriting, find_rewriting
 from atrous.graphs.trace import trace_network
 from atrous.inference import BACKENDS, CONVERTERS
 from atrous.inference.backends.folding import copy_network, find_pairs, fold_norms
@@ -126,15 +126,15 @@ class Engine:
             example = self._prepared.backends.get((*key, self.backend)) or self.prepare(output_stride, precision)
         return _LiveBackend(self._lock, partial(self.prepare, output_stride, precision), example)
 
-    def find_rewritten_rate(self, precision: str) -> int | None:
-        """Return the rate from which on atrous convolutions of a converted network are rewritten for this machine.
+    def find_rewriting(self, precision: str) -> Rewriting | None:
+        """Return which atrous convolutions of a converted network are rewritten for this machine; None if none is.
 
         Args:
             precision: fp32 or bf16.
         """
         if self.device.type != "cpu":
             return None
-        return find_rewritten_rate("auto", runtime=self.backend, precision=precision, kind=find_cpu_kind())
+        return find_rewriting("auto", runtime=self.backend, precision=precision, kind=find_cpu_kind())
 
     def require_precision(self, precision: str) -> None:
         """Refuse a precision in which the backend does not run networks.
@@ -191,7 +191,7 @@ class Engine:
             raise TypeError("an exported file needs no conversion")
         with self._lock:
             self._follow(network)
-            key = output_stride, network.pooling_window, self.find_rewritten_rate(precision)
+            key = output_stride, network.pooling_window, self.find_rewriting(precision)
             if key not in self._prepared.graphs:
                 copy = self._copy(network, torch.float32, _CPU, output_stride)
                 self._prepared.graphs[key] = ConvertedNetwork(copy, key[-1])
@@ -245,7 +245,7 @@ class _Prepared:
 
     digest: bytes = b""
     folded: dict[tuple[torch.dtype, torch.device], Segmenter] = field(default_factory=dict)
-    graphs: dict[tuple[int, int | None, int | None], ConvertedNetwork] = field(default_factory=dict)
+    graphs: dict[tuple[int, int | None, Rewriting | None], ConvertedNetwork] = field(default_factory=dict)
     backends: dict[tuple[int, int | None, str, str], Backend] = field(default_factory=dict)
 
     def restart(self, digest: bytes) -> None:
@@ -298,7 +298,7 @@ class ConvertedNetwork(Graph):
 
     Args:
         network: The folded network, on the CPU and at the output stride of the graph.
-        rewritten_rate: Rate from which on atrous convolutions are written as sums over taps. None: none are.
+        rewriting: Which atrous convolutions are written as sums over taps. None: none are.
     Raises:
         ModelFileError: The network cannot be converted.
         MachineError: A required package is not installed.
@@ -307,7 +307,7 @@ class ConvertedNetwork(Graph):
     name = "the network"
     output = "cells"
 
-    def __init__(self, network: Segmenter, rewritten_rate: int | None = None) -> None:
+    def __init__(self, network: Segmenter, rewriting: Rewriting | None = None) -> None:
         convert = CONVERTERS.load("onnx")
         self.num_classes = network.num_classes
         self.form = network.backbone.input_spec.form
@@ -318,8 +318,8 @@ class ConvertedNetwork(Graph):
         self.bytes_per_pixel = measure_bytes_per_pixel(twin, _CPU)
         try:
             model = convert(trace_network(network, "cells"))
-            if rewritten_rate is not None:
-                CONVERTERS.load("taps")(model, rewritten_rate)
+            if rewriting is not None:
+                CONVERTERS.load("taps")(model, rewriting)
             self.source: bytes = model.SerializeToString()
         except Exception as error:  # the converter has errors of its own
             raise_shortage(error)

@@ -19,6 +19,7 @@ from atrous.core.machine import find_cpu_kind
 from atrous.exporting import FORMATS, parity
 from atrous.exporting.export import _atomic_files, export_network
 from atrous.graphs import atrous_form
+from atrous.graphs.atrous_form import Rewriting
 from atrous.inference import BACKENDS
 from atrous.inference.engine import Engine
 from atrous.inference.exported import read_file
@@ -303,8 +304,8 @@ def test_atrous_convolutions_as_sums_over_taps(
 def test_a_file_for_other_machines_keeps_its_convolutions(
     tmp_path: Path, tiny_card: ModelCard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = {(find_cpu_kind(), "onnxruntime", "fp32"): 3}
-    monkeypatch.setattr(atrous_form, "FASTER_FROM", here)
+    here = {(find_cpu_kind(), "onnxruntime", "fp32"): Rewriting(3)}
+    monkeypatch.setattr(atrous_form, "FASTER", here)
     network = build_wide(16)
     rates = {}
     for form in ("native", "auto"):

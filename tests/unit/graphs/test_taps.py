@@ -10,6 +10,7 @@ import torch
 from onnx import helper, numpy_helper
 from torch.nn import functional as F
 
+from atrous.graphs.atrous_form import Rewriting
 from atrous.graphs.taps import rewrite_atrous
 from atrous.inference.backends.openvino_model import find_core, read_graph
 
@@ -107,9 +108,9 @@ def test_other_convolutions_are_left_as_they_are(model: onnx.ModelProto) -> None
 def test_smaller_rates_are_left_as_they_are_and_no_weight_is_left_over() -> None:
     model = build((3, 3), (4, 4))
     before = model.SerializeToString()
-    assert rewrite_atrous(model, 5) == 0
+    assert rewrite_atrous(model, Rewriting(5)) == 0
     assert model.SerializeToString() == before
-    assert rewrite_atrous(model, 4) == 1
+    assert rewrite_atrous(model, Rewriting(4)) == 1
     sizes = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
     assert "weight" not in sizes
     assert sorted(sizes.values()).count([FILTERS, CHANNELS, 1, 1]) == 9

@@ -15,6 +15,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from atrous.core.errors import ConfigError
 from atrous.core.machine import find_cpu_kind
 from atrous.graphs import atrous_form
+from atrous.graphs.atrous_form import Rewriting
 from atrous.inference import convolutions
 from atrous.inference import engine as engine_module
 from atrous.inference.engine import Engine, list_network_backends
@@ -255,7 +256,7 @@ def test_a_converted_network_has_the_form_that_is_faster_here(monkeypatch: pytes
 
     native = engine.prepare(16, "fp32")
     assert count_wide(native) == 1
-    monkeypatch.setattr(atrous_form, "FASTER_FROM", {(find_cpu_kind(), "onnxruntime", "fp32"): 2})
+    monkeypatch.setattr(atrous_form, "FASTER", {(find_cpu_kind(), "onnxruntime", "fp32"): Rewriting()})
     [wide] = [
         each
         for each in Model(network, classes=["a", "b", "c"]).reopen(backend="onnxruntime").list_convolutions((50, 71))

@@ -117,6 +117,25 @@ def test_autocast_is_as_exact_as_bf16(kind: str, groups: int, monkeypatch: pytes
         assert float((ours.float() - exact).abs().max() / exact.abs().max()) < 0.01
 
 
+def test_filters_laid_out_by_tap_are_the_same_and_need_no_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    taps, features = Taps((3, 3), (2, 4)), draw(2, 4, 9, 9).detach()
+    weight = draw(5, 4, 3, 3).detach()
+    stored = atrous.lay_out_by_tap(weight)
+    assert torch.equal(stored, weight)
+    by_tap = stored.permute(2, 3, 1, 0)
+    assert by_tap.contiguous().data_ptr() == by_tap.data_ptr() == stored.data_ptr()
+    for way in ("library", "taps", "phases"):
+        found = atrous.compute_output(features, stored, taps, way)
+        torch.testing.assert_close(found, atrous.compute_output(features, weight, taps, way))
+    monkeypatch.setattr(ways, "KIND", "amx")
+    monkeypatch.setattr(ways, "MANY_CHANNELS", 4)
+    wide = nn.Conv2d(4, 5, 3, padding=2, dilation=2)
+    assert ways.is_always_by_tap(wide, torch.bfloat16)
+    assert not ways.is_always_by_tap(wide, torch.float32)
+    assert not ways.is_always_by_tap(nn.Conv2d(4, 5, 3, padding=1), torch.bfloat16)
+    assert not ways.is_always_by_tap(nn.Conv2d(3, 5, 3, padding=2, dilation=2), torch.bfloat16)
+
+
 def test_only_centred_convolutions_of_stride_1_have_other_ways() -> None:
     def find(kernel: int, padding: int | str, **more: object) -> Taps | None:
         return find_taps(nn.Conv2d(4, 4, kernel, padding=padding, **more))

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.nn.utils.parametrize import is_parametrized
 
+from atrous.networks.layers.atrous import lay_out_by_tap
+from atrous.networks.layers.conv import Conv
+from atrous.networks.layers.ways import is_always_by_tap
 from atrous.networks.segmenter import Segmenter
 
 PROBE_SIDE = 33
@@ -50,6 +53,9 @@ def fold_norms(
         if isinstance(module, nn.Conv2d):
             module.to(dtype)
     placed: Segmenter = folded.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for module in placed.modules():
+        if isinstance(module, Conv) and device.type == "cpu" and is_always_by_tap(module, dtype):
+            module.weight = nn.Parameter(lay_out_by_tap(module.weight.detach()), requires_grad=False)
     return placed
 
 

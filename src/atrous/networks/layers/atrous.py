@@ -238,7 +238,7 @@ def _sum_taps(features: Tensor, weight: Tensor, taps: Taps) -> Tensor:
         _list_spans(cells, size, rate)
         for cells, size, rate in zip((height, width), taps.kernel, taps.rate, strict=True)
     )
-    by_tap = weight.permute(2, 3, 1, 0).contiguous()
+    by_tap = weight.permute(2, 3, 1, 0).contiguous()  # of filters from `lay_out_by_tap`, what is there
     cells_last = features.permute(0, 2, 3, 1)
     out = _allocate(features, (batch, filters, height, width)).zero_()
     out_cells = out.permute(0, 2, 3, 1)
@@ -256,6 +256,17 @@ def _sum_taps(features: Tensor, weight: Tensor, taps: Taps) -> Tensor:
         if written is not out_cells:
             out_cells[:, :, to_left : to_left + seen] += written
     return out
+
+
+def lay_out_by_tap(weight: Tensor) -> Tensor:
+    """Return filters that are stored as the products by tap read them, so that these need no copy of them.
+
+    Args:
+        weight: The filters.
+    Shapes:
+        in and out (C', C, kh, kw).
+    """
+    return weight.permute(2, 3, 1, 0).contiguous().permute(3, 2, 0, 1)
 
 
 def _sum_products(gradient: Tensor, features: Tensor, weight: Tensor, taps: Taps) -> Tensor:

@@ -55,6 +55,20 @@ def find_taps(conv: nn.Conv2d) -> Taps | None:
     return taps if is_plain and max(kernel) > 1 and all(size % 2 for size in kernel) else None
 
 
+def is_always_by_tap(conv: nn.Conv2d, dtype: torch.dtype) -> bool:
+    """Return whether the output of a convolution is computed by tap on this machine, whatever the size of its map.
+
+    Args:
+        conv: The convolution.
+        dtype: What it computes in.
+    """
+    taps = find_taps(conv)
+    if taps is None or conv.groups > 1:
+        return False
+    cell = torch.empty(1, conv.in_channels, 1, 1, device="meta")
+    return choose_ways(taps, cell, dtype=dtype, kind=KIND).output == "taps"
+
+
 def choose_ways(taps: Taps, features: Tensor, *, dtype: torch.dtype, kind: Kind) -> Ways:
     """Return how a convolution is computed on a CPU, without the reasons.
 

@@ -238,7 +238,7 @@ def _sum_taps(features: Tensor, weight: Tensor, taps: Taps) -> Tensor:
         _list_spans(cells, size, rate)
         for cells, size, rate in zip((height, width), taps.kernel, taps.rate, strict=True)
     )
-    by_tap = weight.permute(2, 3, 1, 0).contiguous()  # of filters from `lay_out_by_tap`, what is there
+    by_tap = weight.permute(2, 3, 1, 0).contiguous()  # nothing is copied of filters from `lay_out_by_tap`
     cells_last = features.permute(0, 2, 3, 1)
     out = _allocate(features, (batch, filters, height, width)).zero_()
     out_cells = out.permute(0, 2, 3, 1)

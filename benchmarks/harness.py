@@ -17,6 +17,8 @@ from pathlib import Path
 
 import torch
 
+from atrous.core.machine import find_cpu_kind
+
 RESULTS = Path(__file__).parent.parent / "results" / "performance"
 TUNED = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184:glibc.malloc.top_pad=268435456"
 """Makes glibc keep freed memory: on virtual machines the first access to a page is expensive."""
@@ -84,12 +86,14 @@ def report(
 
     Args:
         table: Name of the table.
-        context: Conditions shared by all candidates, such as the size of the image; they become the first columns.
+        context: Conditions shared by all candidates, such as the size of the image; with the kind of the CPU, they
+            become the first columns.
         times: Seconds by candidate and turn.
         reference: The candidate that the others are compared with.
         options: Result of `parse_options`.
         more: Further columns by candidate.
     """
+    context = {"kind": find_cpu_kind(), **context}
     rows = []
     for side, seconds in times.items():
         ratio = statistics.median(a / b for a, b in zip(times[reference], seconds, strict=True))

@@ -4,9 +4,9 @@
     python benchmarks/run.py --only last_stage,confusion
     python benchmarks/run.py --keep                         # write the results into the tables and the document
 
-Compares `times_as_fast` of the candidates of `atrous` with the tables in results/performance; a different machine has
-different ratios. The exit code is 1 if a ratio fell by more than a tenth. Tables on images are skipped unless a folder
-of JPEGs is given.
+Compares `times_as_fast` of the candidates of `atrous` with the rows of the same kind of CPU in results/performance;
+other machines have other ratios. The exit code is 1 if a ratio fell by more than a tenth. Tables on images are skipped
+unless a folder of JPEGs is given.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ COMMANDS = {
     "weight_gradient": (["training.py", "--tables", "weight_gradient", "--rounds", "10"], BOTH[:1]),
     "atrous": (["atrous_rate.py", "--rounds", "7"], BOTH[:1]),
     "atrous_ways": (["atrous_ways.py"], BOTH[:1]),
+    "fp32_modes": (["fp32_modes.py"], BOTH[:1]),
     "busy": (["busy.py", "--rounds", "3"], BOTH[:1]),
     "training_resnet50": (["training.py", "--tables", "training_resnet50", "--rounds", "2"], BOTH),
     "training_default": (["training.py", "--tables", "training_default", "--rounds", "3"], BOTH),
@@ -73,6 +74,11 @@ COMMANDS = {
     "huge_image": (["huge_image.py"], ("default",)),
 }
 """The command of each table, and the allocators it runs with."""
+FIGURES = re.compile(
+    r"_ms$|times_as_fast|peak_mib|images_per_s|equal_labels|difference|error|seconds|of_best|chosen|of_quiet|turn_ns"
+    r"|page_faults"
+)
+"""Columns that a machine gives; the others say what was measured."""
 ON_IMAGES = ("folder.py", "backend_choice.py")
 """Scripts that need a folder of images."""
 
@@ -97,10 +103,9 @@ def run_all(names: list[str], images: Path | None, out: Path) -> list[str]:
 
 def find_fallen(old: list[dict[str, str]], new: list[dict[str, str]]) -> list[str]:
     """Describe each ratio that fell; rows that are not in both tables are ignored."""
-    figures = re.compile(r"_ms$|times_as_fast|peak_mib|images_per_s|equal_labels|difference|seconds|of_best|chosen")
 
     def identify(row: dict[str, str]) -> tuple[tuple[str, str], ...]:
-        return tuple((key, value) for key, value in row.items() if value and not figures.search(key))
+        return tuple((key, value) for key, value in row.items() if value and not FIGURES.search(key))
 
     before = {identify(row): float(row["times_as_fast"]) for row in old}
     fallen = []
@@ -123,11 +128,24 @@ def write_document(folder: Path) -> None:
     DOCUMENT.write_text(text, encoding="utf-8")
 
 
+def put_side_by_side(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Return one row for each candidate, with the figures of each kind of CPU in columns of their own."""
+    merged: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
+    for row in rows:
+        candidate = {key: value for key, value in row.items() if key != "kind" and not FIGURES.search(key)}
+        figures = {f"{key} {row['kind']}": value for key, value in row.items() if FIGURES.search(key)}
+        merged.setdefault(tuple(candidate.items()), candidate).update(figures)
+    columns = dict.fromkeys(key for row in merged.values() for key in row)
+    return [{key: row.get(key, "") for key in columns} for row in merged.values()]
+
+
 def format_table(rows: list[dict[str, str]]) -> str:
     """Return a table in Markdown, with the columns that are equal in all rows above it."""
+    if len({row["kind"] for row in rows}) > 1:
+        rows = put_side_by_side(rows)
     columns = list(rows[0])
     same = [key for key in columns if len({row[key] for row in rows}) == 1 and len(rows) > 1]
-    shown = [key for key in columns if key not in same and key not in ("least_ms", "most_ms")]
+    shown = [key for key in columns if key not in same and not key.startswith(("least_ms", "most_ms"))]
     lines = [f"In all rows: {', '.join(f'{key} {rows[0][key]}' for key in same if rows[0][key])}.", ""] if same else []
     lines += ["| " + " | ".join(shown) + " |", "|" + "---|" * len(shown)]
     lines += ["| " + " | ".join(row[key] for key in shown) + " |" for row in rows]

@@ -4,10 +4,10 @@
     python benchmarks/atrous_rate.py --smoke        # small sizes: checks that the script runs
 
 The machine's rate is that of a large matrix product. Convolutions are of one image, channels last; `library` is as
-PyTorch computes them, `taps` a sum of products, one for each tap, over the cells that it sees, and `phases` a dense
-convolution of each sub-grid of every rate-th cell. `gflop_per_s` counts all taps, those on padding too, so that rates
-can be compared. All sides of a row take turns with the product; `share` is theirs of the product's rate, the median of
-the turns. bf16 is measured where the CPU multiplies it.
+PyTorch computes them, `taps` a sum of products, one for each tap, over the cells that it sees, with filters laid out as
+predictions have them, and `phases` a dense convolution of each sub-grid of every rate-th cell. `gflop_per_s` counts all
+taps, those on padding too, so that rates can be compared. All sides of a row take turns with the product; `share` is
+theirs of the product's rate, the median of the turns. bf16 is measured where the CPU multiplies it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from atrous.core.machine import find_cpu_kind
 from atrous.core.provenance import describe_machine
 from atrous.inference.precision import computes_bf16
-from atrous.networks.layers.atrous import Taps, compute_output
+from atrous.networks.layers.atrous import Taps, compute_output, lay_out_by_tap
 
 PRODUCT = "matrix product"
 SIDE, SMOKE_SIDE = 2048, 64
@@ -61,7 +61,7 @@ def build_sides(case: Case, dtype: torch.dtype, side: int) -> dict[str, Side]:
         "library": partial(F.conv2d, features, weight, padding=taps.reach, dilation=taps.rate),
     }
     if rate > 1:
-        sides["taps"] = partial(compute_output, features, weight, taps, "taps")
+        sides["taps"] = partial(compute_output, features, lay_out_by_tap(weight), taps, "taps")
     if rate in (2, 4):
         sides["phases"] = partial(compute_output, features, weight, taps, "phases")
     return sides

@@ -30,7 +30,7 @@ from tiny import RUN_OPTIONS
 
 STEPS, LONGER = 8, 14
 WARMUP = 0.75
-OPTIONS = [*RUN_OPTIONS, "--set", f"training.warmup_fraction={WARMUP}"]
+OPTIONS = [*RUN_OPTIONS, "--precision", "fp32", "--set", f"training.warmup_fraction={WARMUP}"]  # as the plain loop
 
 
 @pytest.fixture(scope="module")

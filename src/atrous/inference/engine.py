@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from atrous.core.errors import ConfigError, ModelFileError
 from atrous.core.files import compute_sha256
@@ -132,9 +132,13 @@ class Engine:
         Args:
             precision: fp32 or bf16.
         """
-        if self.device.type != "cpu":
+        if self.device.type != "cpu" or not isinstance(self.source, Segmenter):
             return None
-        return find_rewriting("auto", runtime=self.backend, precision=precision, kind=find_cpu_kind())
+        found = find_rewriting("auto", runtime=self.backend, precision=precision, kind=find_cpu_kind())
+        dense = (each for each in self.source.modules() if isinstance(each, nn.Conv2d) and each.groups == 1)
+        widest = max((each.in_channels for each in dense if max(each.kernel_size) > 1), default=0)
+        # A graph in which nothing is rewritten is that of other precisions too.
+        return found if found is not None and widest >= found.channels else None
 
     def require_precision(self, precision: str) -> None:
         """Refuse a precision in which the backend does not run networks.

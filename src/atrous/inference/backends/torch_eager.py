@@ -22,17 +22,33 @@ NARROW_PX = 32
 """Images of at most this width, or the output stride, can have maps of a single column; padding widens the others."""
 
 
-class _WideConvolutions(TorchFunctionMode):
-    """Gives convolutions a second column of zeros where a map has only one, and takes that of the result away.
+_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+"""Those of PyTorch's convolution, in their order."""
 
-    The result is the same, since padding is zero too. oneDNN's bf16 convolutions of maps of one column read memory that
-    was never written: results differ from call to call.
+
+class _WideConvolutions(TorchFunctionMode):
+    """Gives convolutions whose result has one column zeros for a second one, which is taken away again.
+
+    The first is the same, since padding is zero too. oneDNN's bf16 convolutions with one column of output read memory
+    that was never written: results differ from call to call.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is not F.conv2d or args[0].shape[-1] != 1:
+        if func is not F.conv2d:
             return func(*args, **(kwargs or {}))
-        return func(F.pad(args[0], (0, 1)), *args[1:], **(kwargs or {}))[..., :1]
+        given = dict(zip(_ARGUMENTS, args, strict=False)) | (kwargs or {})
+        features, weight, padding = given["input"], given["weight"], given.get("padding", 0)
+        place = given.get("stride", 1), given.get("dilation", 1)
+        stride, rate = (each if isinstance(each, int) else each[-1] for each in place)
+        width, reach = features.shape[-1], rate * (weight.shape[-1] - 1)
+        if padding == "same":
+            columns = width
+        else:
+            padding = 0 if padding == "valid" else padding if isinstance(padding, int) else padding[-1]
+            columns = (width + 2 * padding - reach - 1) // stride + 1
+        if columns != 1:
+            return func(**given)
+        return func(**given | {"input": F.pad(features, (0, stride))})[..., :1]
 
 
 class TorchEager:

@@ -11,7 +11,8 @@ def set_lean(network: nn.Module, lean: bool) -> None:
     """Switch the CPU's short cuts of a network's layers on or off; off leaves plain modules, to isolate a fault.
 
     They are: a norm and its activation whose output is computed again in the backward pass (`recomputation`), the
-    ways of atrous convolutions (`ways`), and depthwise convolutions in fp32 under autocast.
+    ways of atrous convolutions (`ways`), depthwise convolutions in fp32 under autocast, and the gradient of the mean of
+    an image (`pooling`).
 
     Args:
         network: Whose layers are switched; copies made later keep the setting.

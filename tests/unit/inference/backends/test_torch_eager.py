@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from atrous.inference.backends.torch_eager import NARROW_PX, TorchEager, _WideConvolutions
+from atrous.inference.precision import computes_bf16
 from tiny import build_tiny
 
 CONVOLUTIONS = [
@@ -26,6 +27,35 @@ def test_a_second_column_of_zeros_changes_no_result(options: dict[str, int], siz
         with _WideConvolutions():
             found = conv(features)
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("options", [{}, {"stride": 2}, {"padding": "valid"}, {"padding": "same"}], ids=str)
+@pytest.mark.parametrize("size", [(9, 3), (9, 4), (33, 5)])
+def test_other_paddings_are_widened_too(options: dict[str, object], size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    conv, features = nn.Conv2d(4, 8, 3, **options), torch.randn(2, 4, *size)
+    with torch.inference_mode():
+        expected = conv(features)
+        with _WideConvolutions():
+            found = conv(features)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.skipif(not computes_bf16("cpu"), reason="this CPU does not multiply bf16")
+@pytest.mark.parametrize("options", CONVOLUTIONS, ids=str)
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_narrow_maps_in_bf16_read_no_memory_that_was_not_written(options: dict[str, int], width: int) -> None:
+    torch.manual_seed(0)
+    conv, features = nn.Conv2d(4, 8, **options), torch.randn(1, 4, 65, width)
+    with torch.inference_mode():
+        expected = conv(features)
+        for _ in range(6):
+            for elements in (64, 256, 1024, 4096, 16384):  # what is freed here is what a convolution gets next
+                for _ in range(8):
+                    torch.full((elements,), torch.nan, dtype=torch.bfloat16)
+            with _WideConvolutions(), torch.autocast("cpu", torch.bfloat16):
+                found = conv(features.contiguous(memory_format=torch.channels_last))
+            torch.testing.assert_close(found.float(), expected, rtol=0.05, atol=0.05)
 
 
 @pytest.mark.parametrize(("width", "widened"), [(1, True), (NARROW_PX, True), (NARROW_PX + 1, False)])

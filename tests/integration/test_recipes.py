@@ -13,6 +13,7 @@ from atrous import api
 from atrous.config.load import list_recipes, load_config
 from atrous.config.stages import list_stages
 from atrous.core.labels import LabelSpace
+from atrous.data.datasets.camvid import CAMVID
 from atrous.data.datasets.cityscapes import CITYSCAPES
 from atrous.data.datasets.voc import VOC
 
@@ -23,6 +24,8 @@ SMALL = {
     "training.validations": 1,
     "output.workers": 0,
 }
+DATA = {"animals": "voc", "street": "camvid"}
+"""The data of recipes that are not named after them."""
 TINY = {"model.head": {"rates": [1, 2], "channels": 8}, "training.crop": 33}
 
 
@@ -46,6 +49,8 @@ def lay_out(name, root):
             folders = [root / kind / split / "ulm" for kind in ("leftImg8bit", "gtFine")]
             files = folders[0] / f"{stem}_leftImg8bit.png", folders[1] / f"{stem}_gtFine_labelIds.png"
             save_pair(*files, CITYSCAPES, number)
+        elif name == "street":
+            save_pair(*(root / f"{split}{kind}" / f"{stem}.png" for kind in ("", "annot")), CAMVID, number)
         else:
             files = root / "JPEGImages" / f"{stem}.jpg", root / "SegmentationClass" / f"{stem}.png"
             save_pair(*files, VOC, number)
@@ -53,7 +58,7 @@ def lay_out(name, root):
             lists.mkdir(parents=True, exist_ok=True)
             with (lists / f"{'train_aug' if split == 'train' else split}.txt").open("a") as file:
                 file.write(f"{stem}\n")
-    return {"data.source": f"{'voc' if name == 'animals' else name}={root}"}
+    return {"data.source": f"{DATA.get(name, name)}={root}"}
 
 
 SLOW_RECIPES = ("cityscapes",)

@@ -82,13 +82,16 @@ def suggest_mapping(found: Iterable[int], ignore: Sequence[int]) -> str:
     )
 
 
-def select_classes(registered: LabelSpace, classes: Classes, ignore: Sequence[int]) -> tuple[LabelSpace, list[Note]]:
+def select_classes(
+    registered: LabelSpace, classes: Classes, ignore: Sequence[int], label_map: Mapping[int, int] | None = None
+) -> tuple[LabelSpace, list[Note]]:
     """Keep some classes of a registered data set; the ids of the others become ignored.
 
     Args:
         registered: All classes of the data set.
         classes: Registered names to keep, or new names by registered id; None keeps all.
         ignore: Ids to ignore besides those that the data set ignores.
+        label_map: The id that each of some numbers in the files is read as.
 
     Returns:
         The label space, in the registered order, and a sentence about the classes that were dropped.
@@ -123,6 +126,7 @@ def select_classes(registered: LabelSpace, classes: Classes, ignore: Sequence[in
         tuple(registered.colours[registered.ids.index(number)] for number in ids),
         tuple(sorted({*registered.ignored_ids, *ignore, *dropped})),
     )
-    words = ", ".join(f"{number} {names[number]}" for number in dropped)
+    unread = {*(label_map or {})} - {*(label_map or {}).values()}
+    words = ", ".join(f"{number} {names[number]}" for number in dropped if number not in unread)
     message = f"not selected, so their pixels are ignored: {words}"
-    return space, [Note("classes-not-selected", message)] if dropped else []
+    return space, [Note("classes-not-selected", message)] if words else []

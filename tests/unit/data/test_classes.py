@@ -55,6 +55,11 @@ def test_subset_by_id_may_rename():
     assert space.names == ("rest", "kitten")
 
 
+def test_classes_that_are_read_as_another_are_not_said_to_be_ignored():
+    assert select_classes(ANIMALS, ("background", "dog"), (), {8: 12})[1] == []
+    assert "8 cat" in select_classes(ANIMALS, ("background", "dog"), (), {8: 12, 7: 8})[1][0]
+
+
 def test_all_classes_without_a_note():
     assert select_classes(ANIMALS, None, (255,)) == (ANIMALS, [])
 

@@ -62,7 +62,7 @@ def build_ade20k(root: Path, request: DataRequest = DEFAULT_REQUEST) -> Splits:
         DataError: The folder is missing or has another layout.
         ConfigError: The request has classes that ADE20K does not have.
     """
-    space, notes = select_classes(ADE20K, request.classes, request.ignore)
+    space, notes = select_classes(ADE20K, request.classes, request.ignore, request.mask_reader.label_map)
     places = {split: (root / "images" / name, root / "annotations" / name) for split, name in FOLDERS.items()}
     existing = [split for split, both in places.items() if all(place.is_dir() for place in both)]
     where = f"{root}, with training/ (train) and validation/ (val) in images/ and in annotations/"

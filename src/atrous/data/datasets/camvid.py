@@ -43,7 +43,7 @@ def build_camvid(root: Path, request: DataRequest = DEFAULT_REQUEST) -> Splits:
         DataError: The folder is missing or has another layout.
         ConfigError: The request has classes that CamVid does not have.
     """
-    space, notes = select_classes(CAMVID, request.classes, request.ignore)
+    space, notes = select_classes(CAMVID, request.classes, request.ignore, request.mask_reader.label_map)
     pairs, skipped, inventories = find_segnet_pairs(root, request)
     layout = f"SegNet's ({', '.join(f'{split}/ beside {split}annot/' for split in pairs)})"
     return build_pair_splits(

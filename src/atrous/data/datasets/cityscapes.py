@@ -56,7 +56,7 @@ def build_cityscapes(root: Path, request: DataRequest = DEFAULT_REQUEST) -> Spli
         DataError: The folder is missing or has another layout.
         ConfigError: The request has classes that Cityscapes does not have.
     """
-    space, notes = select_classes(CITYSCAPES, request.classes, request.ignore)
+    space, notes = select_classes(CITYSCAPES, request.classes, request.ignore, request.mask_reader.label_map)
     images, masks = ({path.name for path in (root / kind).glob("*") if path.is_dir()} for kind in _FOLDERS)
     splits, skipped = request.choose_splits(
         images & masks, f"{root}, with splits in leftImg8bit/ and in gtFine/", images

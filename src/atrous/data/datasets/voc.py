@@ -40,7 +40,7 @@ def build_voc(root: Path, request: DataRequest = DEFAULT_REQUEST) -> Splits:
         DataError: The folder or a list is missing, or a listed file is.
         ConfigError: The request has classes that VOC does not have.
     """
-    space, notes = select_classes(VOC, request.classes, request.ignore)
+    space, notes = select_classes(VOC, request.classes, request.ignore, request.mask_reader.label_map)
     pairs, skipped, inventories = find_voc_pairs(root, request)
     lists = " and ".join(f"{split}.txt" for split in pairs)
     return build_pair_splits(

@@ -101,7 +101,7 @@ def build(
     space = None if isinstance(classes, int) else name_network_classes(classes)
     network = build_network_from(model, classes if isinstance(classes, int) else len(classes))
     network.label_space = space
-    start_weights(network, name, source)
+    start_weights(network, name, source, () if space is None else space.names)
     network.data_terms = read_terms(source) or ()
     return network
 

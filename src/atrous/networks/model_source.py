@@ -6,13 +6,14 @@ from pathlib import Path
 
 from atrous.core.data_source import expand_path
 from atrous.core.errors import ModelFileError
+from atrous.core.labels import LabelSpace
 from atrous.core.paths import suggest_path
 from atrous.core.records import Note
 from atrous.core.run_folder import MODEL_NAME
 from atrous.core.shipped import DEFAULT_MODEL, SHIPPED, find_shipped, is_shipped
 from atrous.core.words import describe_count
 from atrous.networks.model_card import read_card
-from atrous.networks.published import TORCHVISION, read_torchvision_settings
+from atrous.networks.published import TORCHVISION, name_torchvision_classes, read_torchvision_settings
 
 _KINDS = (
     "Give a run folder, a .safetensors or .pth file, a file that `atrous export` wrote, or the name of a model: "
@@ -57,6 +58,27 @@ def find_model(source: str | Path) -> Path:
             return path
         raise ModelFileError(f"{path}: no such file or folder", f"{suggest_path(path, list(SHIPPED))}{_KINDS}")
     return path
+
+
+def read_classes(weights: str) -> LabelSpace | None:
+    """Return the classes of the model that weights come from.
+
+    Args:
+        weights: none, imagenet, or what `find_model` finds.
+    Returns:
+        The classes; None where a file names none: tensors of a backbone, a state dict.
+    Raises:
+        ModelFileError: There is no such file or name, or the folder holds no model.
+    """
+    if weights in ("none", "imagenet"):
+        return None
+    path = find_model(weights)
+    if not path.is_file():
+        return name_torchvision_classes(path.as_posix())
+    try:
+        return read_card(path).label_space
+    except ModelFileError:
+        return None
 
 
 def read_terms(weights: str) -> tuple[str, ...] | None:

@@ -61,9 +61,20 @@ def fetch_torchvision_model(name: str) -> tuple[Path, LabelSpace]:
     from torchvision.models import get_model_weights  # type: ignore[attr-defined]
 
     weights = get_model_weights(name.removeprefix(TORCHVISION))["COCO_WITH_VOC_LABELS_V1"]
+    return PublishedFile(weights.url, "BSD-3-Clause").fetch(), name_torchvision_classes(name)
+
+
+def name_torchvision_classes(name: str) -> LabelSpace:
+    """Return the classes of a whole torchvision model: VOC's, with its colours. Nothing is downloaded.
+
+    Args:
+        name: A key of `TORCHVISION_MODELS`.
+    """
+    from torchvision.models import get_model_weights  # type: ignore[attr-defined]
+
+    weights = get_model_weights(name.removeprefix(TORCHVISION))["COCO_WITH_VOC_LABELS_V1"]
     names = ("background", *weights.meta["categories"][1:])
-    space = LabelSpace(names, colours=tuple(_compute_voc_colour(index) for index in range(len(names))))
-    return PublishedFile(weights.url, "BSD-3-Clause").fetch(), space
+    return LabelSpace(names, colours=tuple(_compute_voc_colour(index) for index in range(len(names))))
 
 
 def _compute_voc_colour(index: int) -> tuple[int, int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from atrous.core.words import describe_count
 from atrous.networks import BACKBONES
 from atrous.networks.contracts import Backbone
 from atrous.networks.input_layer import adapt_state, describe_adapted
-from atrous.networks.model_source import find_model
+from atrous.networks.model_source import find_model, read_classes
 from atrous.networks.names import split_name
 from atrous.networks.published import (
     TORCHVISION,
@@ -37,6 +37,10 @@ from atrous.networks.weight_files import PackagedFile
 
 _PREFIX = "backbone."
 """Before the names of the backbone's tensors in a whole network."""
+CLASSIFIERS = ("classifier", "classifiers")
+"""Names of the layers of a head whose rows are the scores of classes."""
+Rows = tuple[int | None, ...]
+"""For each class of a network its place among the classes of a file; None if the file does not have it."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +208,9 @@ def _has_further_units(backbone: nn.Module, state: Mapping[str, Tensor]) -> bool
     return any(name.split(".")[0] in parts and name not in own for name in state)
 
 
-def load_weights(network: Segmenter, name: str, state: Mapping[str, Tensor], source: str) -> LoadReport:
+def load_weights(
+    network: Segmenter, name: str, state: Mapping[str, Tensor], source: str, rows: Rows | None = None
+) -> LoadReport:
     """Load a file into a network or its backbone; tensors that do not fit keep their initial values.
 
     Args:
@@ -212,6 +218,7 @@ def load_weights(network: Segmenter, name: str, state: Mapping[str, Tensor], sou
         name: Its `<family>-<backbone>`.
         state: A backbone's tensors or a whole network's, also with torchvision's or timm's names.
         source: Name of the file in messages.
+        rows: See `match_classes`. Default: the file has the network's classes, if it has as many.
     Raises:
         ModelFileError: The tensors belong to another backbone, or are not finite; the network has not changed.
     """
@@ -244,7 +251,53 @@ def load_weights(network: Segmenter, name: str, state: Mapping[str, Tensor], sou
     outside = {key: tensor for key, tensor in state.items() if not key.startswith(_PREFIX)}
     whole = outside | {_PREFIX + key: tensor for key, tensor in named.items()}
     require_finite(whole, source)
+    if rows is not None:
+        whole = _choose_rows(network, whole, rows)
     return replace(load_fitting(network, whole), adapted=adapted)
+
+
+def match_classes(names: Sequence[str], before: Sequence[str]) -> Rows:
+    """Return where the last layer of a file has each class of a network: the place of the same name, in any case.
+
+    Args:
+        names: The network's classes.
+        before: The file's classes.
+    """
+    places = {name.strip().casefold(): place for place, name in enumerate(before)}
+    return tuple(places.get(name.strip().casefold()) for name in names)
+
+
+def describe_rows(names: Sequence[str], rows: Rows, num_before: int) -> list[str]:
+    """Return a line about the classes that start anew in the last layer, or change their places; none if all are kept.
+
+    Args:
+        names: The network's classes.
+        rows: See `match_classes`.
+        num_before: How many classes the file has.
+    """
+    if rows == tuple(range(num_before)):
+        return []
+    kept, new = ([name for name, row in zip(names, rows, strict=True) if (row is None) == is_new] for is_new in (0, 1))
+    parts = [f"{', '.join(each)} {word}" for each, word in ((kept, "kept by name"), (new, "new")) if each]
+    return [f"weights: classes of the last layer: {'; '.join(parts)}"]
+
+
+def _choose_rows(network: Segmenter, state: Mapping[str, Tensor], rows: Rows) -> dict[str, Tensor]:
+    """Return tensors of a file in which the layers that score classes have the network's, without a row of another.
+
+    A class that the file does not have keeps the network's initial values.
+    """
+    chosen = dict(state)
+    found = [(place, row) for place, row in enumerate(rows) if row is not None]
+    for name, own in network.state_dict().items():
+        if name not in state or not any(part in CLASSIFIERS for part in name.split(".")):
+            continue
+        given = chosen.pop(name)
+        if found and given.shape[1:] == own.shape[1:] and given.dim() == own.dim():
+            chosen[name] = own.clone()
+            places, sources = map(list, zip(*found, strict=True))
+            chosen[name][places] = given[sources].to(own)
+    return chosen
 
 
 def _refuse_variant(source: str, variant: str, name: str) -> ModelFileError:
@@ -255,15 +308,16 @@ def _refuse_variant(source: str, variant: str, name: str) -> ModelFileError:
     )
 
 
-def start_weights(network: Segmenter, name: str, source: str) -> list[str]:
+def start_weights(network: Segmenter, name: str, source: str, classes: Sequence[str] = ()) -> list[str]:
     """Load the weights that a training starts from.
 
     Args:
         network: The network.
         name: Its `<family>-<backbone>`.
         source: none, imagenet, torchvision/<name>, the name of a shipped model, a run folder, or the path of a file
-            with the tensors of a backbone or of a whole network; tensors that do not fit, such as a last layer for
-            other classes, keep their initial values.
+            with the tensors of a backbone or of a whole network; tensors that do not fit keep their initial values.
+        classes: Names of the network's classes. Of a model whose classes have names too, the last layer keeps those
+            of the same name, and the others start anew. Default: all are kept, if there are as many.
     Returns: Lines for the log.
     Raises:
         ConfigError: No ImageNet weights are published for this backbone.
@@ -273,13 +327,17 @@ def start_weights(network: Segmenter, name: str, source: str) -> list[str]:
     lines, extra_is_new = ["weights: random"], True
     if source != "none":
         path = _find_file(network, name, source)
-        report = load_weights(network, name, load_state(path), source)
+        space = read_classes(source) if classes else None
+        rows = None if space is None else match_classes(classes, space.names)
+        report = load_weights(network, name, load_state(path), source, rows)
         extra = network.backbone.list_extra_names()
         new = tuple(key for key in report.new if key.removeprefix(_PREFIX) not in extra)
         extra_is_new = new != report.new
         name = source if is_shipped(source) or expand_path(source).is_dir() else path.name
         lines = replace(report, new=new).describe(f"{name} (SHA-256 {compute_sha256(path)})")
         lines += report.adapted
+        if space is not None and rows is not None:
+            lines += describe_rows(classes, rows, space.num_classes)
         if shadowed := describe_shadowed(source):
             lines.append(shadowed)
     if extra_is_new and network.backbone.list_extra_blocks():

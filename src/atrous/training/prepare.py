@@ -258,7 +258,8 @@ def _build_network(
         message = f"{config.model.name}: its features across output strides are not verified"
         journal.log(Note("strides-not-verified", message))
     if with_weights and world.is_writer:  # which alone downloads them
-        for line in start_weights(network, config.model.name, config.model.weights):
+        classes = splits.train.label_space.names
+        for line in start_weights(network, config.model.name, config.model.weights, classes):
             journal.log(line)
     network.load_state_dict(world.share(network.state_dict))
     set_norm_momentum(network, training.norm_momentum)

@@ -12,14 +12,16 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+import atrous
 from atrous.core.errors import ModelFileError
 from atrous.core.files import compute_sha256
-from atrous.networks import BACKBONES
+from atrous.networks import BACKBONES, FAMILIES
 from atrous.networks.backbones.efficientnet_lite import LITE0_FILE, LITE1_FILE
 from atrous.networks.backbones.resnet import build_resnet18
 from atrous.networks.build import build_network_from
+from atrous.networks.model_source import read_classes
 from atrous.networks.published import convert_torchvision
-from atrous.networks.weights import load_fitting, load_state, require_finite, start_weights
+from atrous.networks.weights import CLASSIFIERS, load_fitting, load_state, require_finite, start_weights
 
 
 def build(num_classes: int = 3, **options: object):
@@ -178,6 +180,53 @@ def test_another_number_of_classes_keeps_the_rest_and_remakes_the_scores() -> No
     assert lines[0] == f"weights: {len(report.loaded)} tensors loaded from old.pth"
     assert lines[1] == "weights: 2 new: head.classifier"
     assert lines[2].startswith(f"weights: {len(report.unused)} not used: head.classifier, auxiliary_head.hidden")
+
+
+HEAD_NAMES = [f"{family}-{'resnet18' if 'cascade' in family else 'tiny'}" for family in FAMILIES]
+
+
+@pytest.mark.parametrize("name", HEAD_NAMES)
+@pytest.mark.parametrize("auxiliary", [False, True])
+def test_the_last_layer_keeps_the_classes_of_the_same_name(name: str, auxiliary: bool, tmp_path: Path) -> None:
+    """Other rows would be those of other classes, which nothing tells where there are as many."""
+    old = atrous.build(name, classes=["background", "cat", "person"], auxiliary=auxiliary)
+    file = atrous.save(old, tmp_path / "old.safetensors")
+    torch.manual_seed(5)
+    fresh = atrous.build(name, classes=["Person", "rest", "sky"], auxiliary=auxiliary).state_dict()
+    torch.manual_seed(5)
+    new = atrous.build(name, classes=["Person", "rest", "sky"], weights=file, auxiliary=auxiliary).state_dict()
+    rows = [key for key in new if any(part in CLASSIFIERS for part in key.split("."))]
+    assert any(key.startswith("head.") for key in rows)
+    assert any(key.startswith("auxiliary_head.") for key in rows) == auxiliary
+    for key, tensor in old.state_dict().items():
+        if key in rows:
+            assert torch.equal(new[key][0], tensor[2])
+            assert torch.equal(new[key][1:], fresh[key][1:])
+        else:
+            assert torch.equal(new[key], tensor)
+
+
+def test_classes_that_a_file_does_not_have_start_anew_and_the_log_says_so(tmp_path: Path) -> None:
+    old = atrous.build("fcn-tiny", classes=["background", "cat", "person"])
+    file = str(atrous.save(old, tmp_path / "old.safetensors"))
+
+    def start_from(*classes: str) -> list[str]:
+        return start_weights(build_network_from({"name": "fcn-tiny"}, len(classes)), "fcn-tiny", file, classes)
+
+    assert len(start_from("background", "cat", "person")) == 1
+    assert start_from("person", "sky", "sea")[-1] == (
+        "weights: classes of the last layer: person kept by name; sky, sea new"
+    )
+    assert start_from("cat", "person")[-1].endswith("last layer: cat, person kept by name")
+    assert start_from("road", "sky", "sea")[1:] == [
+        "weights: 2 new: head.classifier",
+        "weights: classes of the last layer: road, sky, sea new",
+    ]
+
+
+def test_a_published_model_has_classes_without_a_download() -> None:
+    assert read_classes("torchvision/deeplabv3_resnet50").names[15] == "person"
+    assert read_classes("imagenet") is None
 
 
 def test_the_callers_dict_is_never_edited() -> None:

@@ -2,6 +2,7 @@
 
     python benchmarks/learning.py --data DATA --minutes 20 --seeds 0 1 2
     python benchmarks/learning.py --data DATA --sets animals --steps 462 --tuning --set training.lr=0.02
+    python benchmarks/learning.py --compare results/learning/counts/SET/ONE.npz results/learning/counts/SET/OTHER.npz
     python benchmarks/learning.py --smoke --out /tmp/learning
 
 Both sides start from the same weights of the same backbone, with the same crops, batch and seeds, and take turns. The
@@ -372,7 +373,7 @@ def read_assignment(text: str) -> tuple[str, Any]:
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Add rows to a table; those that differ in figures alone replace older ones."""
-    figures = {"miou", "baseline", "atrous", "peer", "difference", "from", "to", "peer_lr"}
+    figures = {"cpu", "miou", "baseline", "atrous", "peer", "difference", "from", "to", "peer_lr"}
 
     def identify(row: Row) -> tuple[tuple[str, str], ...]:
         return tuple((key, str(value)) for key, value in row.items() if key not in figures)
@@ -412,7 +413,22 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/learning"), help="folder of checkpoints")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the tables and counts")
     parser.add_argument("--smoke", action="store_true", help="three steps on a few small images, to test the script")
+    parser.add_argument(
+        "--compare",
+        type=Path,
+        nargs=2,
+        metavar="COUNTS",
+        help="print how much higher the first training scored; no more",
+    )
     options = parser.parse_args()
+    if options.compare:
+        counts = [np.load(path)["counts"].astype(np.int64) for path in options.compare]
+        found = resample_difference(counts[:1], counts[1:])
+        points = [100 * each for each in (found.value, found.low, found.high) if each is not None]
+        print(f"{points[0]:+.2f} points, 95 % {' to '.join(f'{each:+.2f}' for each in points[1:]) or 'unknown'}")
+        return
+    if options.model != parser.get_default("model") and PEER in options.sides:
+        parser.error(f"the peer has the backbone of {parser.get_default('model')}: add --sides {OURS}")
     members: dict[str, Member] = {name: known[name] for name in options.sets}
     if options.smoke:
         members = {"smoke": SMOKE}

@@ -218,7 +218,7 @@ class TrainingConfig(Section):
     lr: Positive | Literal["auto"] = "auto"
     """Learning rate of the backbone at the start; auto: by optimizer, batch, and whether it starts from weights."""
     head_lr_factor: Positive | Literal["auto"] = "auto"
-    """Learning rate of the new layers / that of the backbone; auto: likewise."""
+    """Learning rate of the head / that of the backbone; auto: likewise."""
     power: Positive = 0.9
     """Exponent of the poly schedule: lr * (1 - step / total) ** power."""
     warmup_fraction: Fraction = 0.05

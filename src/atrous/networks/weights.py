@@ -257,7 +257,7 @@ def load_weights(
 
 
 def match_classes(names: Sequence[str], before: Sequence[str]) -> Rows:
-    """Return where the last layer of a file has each class of a network: the place of the same name, in any case.
+    """Return the index that each class of a network has in a file: that of the class with the same name, in any case.
 
     Args:
         names: The network's classes.
@@ -268,7 +268,7 @@ def match_classes(names: Sequence[str], before: Sequence[str]) -> Rows:
 
 
 def describe_rows(names: Sequence[str], rows: Rows, num_before: int) -> list[str]:
-    """Return a line about the classes that start anew in the last layer, or change their places; none if all are kept.
+    """Return a line about classes that are new in the last layer or have another index; none if all are as in the file.
 
     Args:
         names: The network's classes.
@@ -317,7 +317,7 @@ def start_weights(network: Segmenter, name: str, source: str, classes: Sequence[
         source: none, imagenet, torchvision/<name>, the name of a shipped model, a run folder, or the path of a file
             with the tensors of a backbone or of a whole network; tensors that do not fit keep their initial values.
         classes: Names of the network's classes. Of a model whose classes have names too, the last layer keeps those
-            of the same name, and the others start anew. Default: all are kept, if there are as many.
+            of the same name, and the others are initialised. Default: all are kept, if there are as many.
     Returns: Lines for the log.
     Raises:
         ConfigError: No ImageNet weights are published for this backbone.

@@ -36,7 +36,7 @@ def plan_training(loaded: LoadedConfig) -> list[str]:
     for number, stage in enumerate(stages, start=1):
         if len(stages) > 1:
             lines.append(f"stage {number} of {len(stages)}:")
-        lines += _describe_stage(stage)
+        lines += _describe_stage(stage, is_first=number == 1)
     return [*lines, f"run: {run.path}"]
 
 
@@ -50,29 +50,34 @@ def _require_memory(stage: Stage) -> None:
     require_memory(network, stage.config.training, fabric, World.alone())
 
 
-def _describe_stage(stage: Stage) -> list[str]:
+def _describe_stage(stage: Stage, *, is_first: bool) -> list[str]:
     from atrous.training.optimizers import describe_rates
 
     model, training = stage.config.model, stage.config.training
+    weights = model.weights if is_first else "the stage before"  # trained weights, whatever the first one began with
     about = describe_network(model.name, **model.model_dump(exclude={"name", "weights"}))
-    length = next(
-        f"{value:g} {word}"
-        for word, value in (
-            ("epochs", training.epochs),
-            ("steps", training.iterations),
-            ("minutes", training.max_minutes),
-        )
-        if value is not None
-    )
     return [
         f"train: {describe_count(len(stage.splits.train), 'image')}, "
         f"val: {describe_count(len(stage.splits.val), 'image')}, "
         f"{describe_count(len(stage.statistics.pixels), 'class')}",
         f"model: {model.name}, {about['parameters']:,} parameters, output stride {model.output_stride}, "
-        f"rates {', '.join(map(str, about['head_rates'])) or 'none'}",
-        f"training: {length}, batch {training.batch} x {training.accumulate}, crop {training.crop}",
-        f"optimizer: {describe_rates(training, model.weights)}",
+        f"rates {', '.join(map(str, about['head_rates'])) or 'none'}, weights of {weights}",
+        f"training: {_describe_length(stage)}, batch {training.batch} x {training.accumulate}, crop {training.crop}",
+        f"optimizer: {describe_rates(training, weights)}",
     ]
+
+
+def _describe_length(stage: Stage) -> str:
+    """Return the steps and epochs of a stage; of one that is given in minutes they are not known before it starts."""
+    from atrous.training.plan import count_steps
+
+    training = stage.config.training
+    if training.max_minutes is not None:
+        return f"{training.max_minutes:g} minutes"
+    images = len(list_pass(training, stage.splits.train.label_space, stage.statistics))
+    samples = training.batch_size * training.accumulate
+    steps = count_steps(training.epochs, training.iterations, images, samples)
+    return f"{describe_count(steps, 'step')} ({steps * samples / images:.1f} epochs)"
 
 
 def preview_training(loaded: LoadedConfig) -> Path:

@@ -196,7 +196,7 @@ def _save(training: Training) -> None:
 
 def _show(training: Training, loss: float) -> None:
     step, lr = training.state.step, training.step.optimizer.param_groups[0]["lr"]
-    training.journal.show("training", step, training.plan.total_steps, f"loss {loss:.3f}, lr {lr:.4f}")
+    training.journal.show("training", step, training.plan.total_steps, f"loss {loss:.3f}, lr {lr:.2g}")
     training.journal.trackers.log_values({"train/loss": loss, "train/lr": lr}, step)
 
 

@@ -15,6 +15,7 @@ import torch
 from atrous.config.options import read_options
 from atrous.config.schema import TrainingConfig
 from atrous.core.errors import ConfigError
+from atrous.core.words import describe_count
 from atrous.networks.contracts import ParameterGroup, group_by_decay
 from atrous.networks.segmenter import Segmenter
 from atrous.training import OPTIMIZERS
@@ -79,8 +80,9 @@ def build_adamw(
 def choose_rates(training: TrainingConfig, weights: str) -> Rates:
     """Return the rates of a training: those that are given; for the others, those of a rule.
 
-    Weights that were trained before change slowly, new layers fast. The rates for trained weights were read off
-    trainings on street scenes and on photographs, see docs/learning.md; AdamW's for random weights are not measured.
+    A backbone that was trained before changes slowly, the head fast, also one that was trained. The rates for trained
+    weights were read off trainings on street scenes and on photographs, see docs/learning.md; AdamW's for random
+    weights are not measured.
 
     Args:
         training: Settings: `optimizer`, `lr`, `head_lr_factor`, `weight_decay`, `batch` and `accumulate`.
@@ -164,9 +166,11 @@ def describe_rates(training: TrainingConfig, weights: str) -> str:
     rates = choose_rates(training, weights)
     lr = f"{rates.backbone:.3g}"
     if rates.heads != rates.backbone:
-        lr = f"{lr} (backbone) and {rates.heads:.3g} (new layers)"
+        lr = f"{lr} (backbone) and {rates.heads:.3g} (head)"
     if training.lr == "auto":
-        lr += ", by rule for random weights" if weights == "none" else ", by rule for trained weights"
+        kind = "random weights" if weights == "none" else "trained weights"
+        images = describe_count(training.batch_size * training.accumulate, "image")
+        lr += f", by rule for {kind} and a step of {images}"
     warmup = f"rises over the first {training.warmup_fraction:.0%} of the steps, then " * (training.warmup_fraction > 0)
     return f"{training.optimizer}, learning rate {lr}; it {warmup}falls to 0"
 

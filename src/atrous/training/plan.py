@@ -67,6 +67,18 @@ class Plan:
         return cls(**(value | {"validation_steps": tuple(value["validation_steps"]), "extended": extended}))
 
 
+def count_steps(epochs: float | None, iterations: int | None, num_train: int, samples_per_step: int) -> int:
+    """Return the optimiser steps of a training whose length is given in epochs or in steps.
+
+    Args:
+        epochs: Passes over the training images; of this and the next exactly one is not None.
+        iterations: Optimiser steps.
+        num_train: Training images.
+        samples_per_step: Images in an optimiser step.
+    """
+    return iterations if iterations is not None else max(math.ceil((epochs or 0) * num_train / samples_per_step), 1)
+
+
 def build_plan(
     *,
     epochs: float | None,
@@ -101,10 +113,8 @@ def build_plan(
     """
     steps_per_epoch = num_train / samples_per_step
     done = extended[-1][0] if begun else 0
-    if iterations is not None:
-        total = iterations
-    elif epochs is not None:
-        total = max(math.ceil(epochs * num_train / samples_per_step), 1)
+    if epochs is not None or iterations is not None:
+        total = count_steps(epochs, iterations, num_train, samples_per_step)
     else:
         total, validations = _fit_minutes(max_minutes or 0.0, validations, measure(), elapsed_s)
         total += done

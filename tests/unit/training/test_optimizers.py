@@ -123,7 +123,7 @@ def test_what_cannot_be_is_refused_in_words(settings, words):
         ),
         (
             {"optimizer": "adamw", "lr": 2e-4, "head_lr_factor": 10.0, "warmup_fraction": 0.0},
-            "adamw, learning rate 0.0002 (backbone) and 0.002 (new layers); it falls to 0",
+            "adamw, learning rate 0.0002 (backbone) and 0.002 (head); it falls to 0",
         ),
     ],
 )

@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from atrous.cli.main import main
+from atrous.config.load import load_config
 from atrous.config.schema import Config
 from atrous.core.data_source import PYTHON_SOURCE
 from atrous.core.run_folder import RunFolder
@@ -59,6 +60,42 @@ def test_the_command_that_trains_on_works_as_printed(trained_run, shapes_folder,
     assert "extended after step 8 of 8 to 10 steps" in (folder / "log.txt").read_text()
 
 
+@pytest.mark.parametrize(
+    ("mious", "losses", "change"),
+    [
+        ((0.1, 0.6, 0.5, 0.5), FALLING[:4], "--set training.jitter=0.2"),
+        ((0.1, 0.6, 0.5, 0.5), FALLING[3::-1], "--set training.lr=0.15"),
+    ],
+)
+def test_the_command_of_another_training_works_as_printed(mious, losses, change, trained_run, tmp_path):
+    rows = [
+        {"step": step, "miou": miou, "loss": loss} for step, (miou, loss) in enumerate(zip(mious, losses, strict=True))
+    ]
+    folder = tmp_path / "my run"
+    shutil.copytree(trained_run, folder)
+    config = load_config(recipe=folder / "config.yaml").config
+    (command,) = re.findall(r"`atrous (.*)`", describe_outlook(rows, RunFolder(folder), config, 2.5))
+    assert command.endswith(change)
+    out = tmp_path / "again"
+    assert main([*shlex.split(command), "--out", str(out), "--quiet"]) == 0
+    name, _, value = change.removeprefix("--set training.").partition("=")
+    changed = load_config(recipe=out / "config.yaml").config
+    assert changed.training == config.training.model_copy(update={name: float(value)})
+    assert (changed.data, changed.model) == (config.data, config.model)
+
+
+def test_a_run_in_stages_and_data_in_python_get_no_such_command(tmp_path):
+    rows = [{"step": step, "miou": miou, "loss": 1.0 / step} for step, miou in enumerate((0.1, 0.6, 0.5, 0.5), start=1)]
+    shapes, python = (Config.model_validate({"data": {"source": source}}) for source in ("shapes", PYTHON_SOURCE))
+    run = RunFolder(tmp_path)
+    assert "`" not in describe_outlook(rows, run, python, 2.5)
+    run.config.write_text("stages: [{}, {}]")
+    run.stage(1).config.parent.mkdir()
+    run.stage(1).config.write_text("data: {source: shapes}")
+    assert "`" not in describe_outlook(rows, run, shapes, 2.5)
+    assert "`" not in describe_outlook(rows, run.stage(1), shapes, 2.5)
+
+
 def test_a_run_says_what_it_saw_and_how_it_ended(trained_run):
     log = (trained_run / "log.txt").read_text()
     assert "optimizer: sgd, learning rate 0.3" in log
@@ -74,7 +111,7 @@ def test_an_earlier_stage_gets_no_command(tmp_path):
     config = Config.model_validate({"data": {"source": "shapes"}})
     run = RunFolder(tmp_path)
     run.config.write_text("stages: [{}, {}]")
-    assert describe_outlook(rows, run.stage(1), config, 1234.5).endswith("since step 3.")
+    assert describe_outlook(rows, run.stage(1), config, 1234.5).endswith("since step 4.")
     assert f"--extend {tmp_path} --epochs 2469.0`" in describe_outlook(rows, run, config, 1234.5)
 
 

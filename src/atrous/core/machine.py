@@ -68,19 +68,21 @@ def _list_groups(controller: str) -> list[Path]:
 def find_cpu_features() -> frozenset[str]:
     """Return the instruction sets that PyTorch may use here, by the names of /proc/cpuinfo, such as "avx512_bf16".
 
-    PyTorch's own limits count: ATEN_CPU_CAPABILITY and ONEDNN_MAX_CPU_ISA. The set is empty on systems without
-    /proc/cpuinfo.
+    The lower of the limits of PyTorch (ATEN_CPU_CAPABILITY) and of oneDNN (ONEDNN_MAX_CPU_ISA, or its former name with
+    DNNL) counts for both. The set is empty on systems without /proc/cpuinfo.
     """
     path = PROC / "cpuinfo"
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
     flags = frozenset(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), ()))
     aten = os.environ.get("ATEN_CPU_CAPABILITY", "").lower()
-    onednn = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    onednn = os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA", "")).upper()
     if aten in ("default", "avx2") or onednn.startswith(("SSE", "AVX2")) or onednn == "AVX":
         return frozenset(flag for flag in flags if not flag.startswith(("avx512", "amx")))
+    if onednn.startswith("AVX512_CORE") and not onednn.startswith("AVX512_CORE_AMX"):
+        flags = frozenset(flag for flag in flags if not flag.startswith("amx"))
     if onednn in ("AVX512_CORE", "AVX512_CORE_VNNI"):
-        return frozenset(flag for flag in flags if flag not in ("avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8"))
-    return flags
+        return flags - {"avx512_bf16", "avx512_fp16"}
+    return flags - {"avx512_fp16"} if onednn == "AVX512_CORE_BF16" else flags
 
 
 def find_cpu_kind() -> Kind:

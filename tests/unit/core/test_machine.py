@@ -14,6 +14,9 @@ def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+LIMITS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+
+
 def write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text + "\n")
@@ -94,10 +97,12 @@ def test_a_container_without_limits_is_the_machine(cgroup, files):
         ("ONEDNN_MAX_CPU_ISA", "AVX2_VNNI", False, False),
         ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_VNNI", False, True),
         ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_AMX", True, True),
+        ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16", True, True),
+        ("DNNL_MAX_CPU_ISA", "AVX2", False, False),
     ],
 )
 def test_features_are_those_that_pytorch_may_use(tmp_path, monkeypatch, variable, value, has_bf16, has_avx512):
-    for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA"):
+    for name in LIMITS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(variable, value)
     monkeypatch.setattr(machine, "PROC", tmp_path)
@@ -106,6 +111,29 @@ def test_features_are_those_that_pytorch_may_use(tmp_path, monkeypatch, variable
     features = machine.find_cpu_features()
     assert "avx2" in features
     assert ("avx512f" in features, "avx512_bf16" in features) == (has_avx512, has_bf16)
+
+
+@pytest.mark.parametrize(
+    ("limit", "kind"),
+    [
+        ("ALL", "amx"),
+        ("AVX512_CORE_AMX", "amx"),
+        ("AVX512_CORE_AMX_FP16", "amx"),
+        ("AVX512_CORE_FP16", "avx512"),
+        ("avx512_core_bf16", "avx512"),
+        ("AVX512_CORE", "avx512"),
+        ("AVX2_VNNI_2", "avx2"),
+        ("SSE41", "avx2"),  # PyTorch's own kernels are not limited by it
+    ],
+)
+@pytest.mark.parametrize("name", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
+def test_the_kind_of_cpu_is_that_of_the_kernels_that_are_allowed(tmp_path, monkeypatch, name, limit, kind):
+    for each in LIMITS:
+        monkeypatch.delenv(each, raising=False)
+    monkeypatch.setenv(name, limit)
+    monkeypatch.setattr(machine, "PROC", tmp_path)
+    write(tmp_path / "cpuinfo", "flags : sse4_1 avx2 avx512f avx512_bf16 avx512_fp16 amx_tile amx_int8 amx_bf16")
+    assert machine.find_cpu_kind() == kind
 
 
 def test_affinity_counts(cgroup):

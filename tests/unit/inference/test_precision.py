@@ -53,7 +53,7 @@ def test_who_names_a_precision_gets_it(
 
 
 def test_a_device_that_is_unknown_or_limited_gains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA"):
+    for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
         monkeypatch.delenv(name, raising=False)
     assert not computes_bf16("meta")
     assert computes_bf16("cpu") == bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())

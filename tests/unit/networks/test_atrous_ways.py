@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from atrous.networks.layers import atrous, ways
@@ -117,6 +118,73 @@ def test_autocast_is_as_exact_as_bf16(kind: str, groups: int, monkeypatch: pytes
         assert float((ours.float() - exact).abs().max() / exact.abs().max()) < 0.01
 
 
+WIDE = Ways("taps", "taps", "taps")
+
+
+@pytest.mark.parametrize(("groups", "chosen"), [(1, WIDE), (4, Ways(of_features="mirroring", of_weight="phases"))])
+def test_gradients_keep_the_dtype_of_the_forward_pass_where_autocast_is_on(groups: int, chosen: Ways) -> None:
+    """As the library's do: backward() may be called inside autocast."""
+    taps = Taps((3, 3), (2, 2), groups)
+    inputs = [each.detach().float().requires_grad_() for each in (draw(2, 4, 9, 9), draw(4, 4 // groups, 3, 3))]
+    out = convolve(*inputs, None, taps, chosen)
+    expected = torch.autograd.grad(out, inputs, torch.ones_like(out), retain_graph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = torch.autograd.grad(out, inputs, torch.ones_like(out))
+    assert all(map(torch.equal, found, expected))
+
+
+def test_weight_gradient_in_bf16_is_summed_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many pieces, as of many images."""
+    monkeypatch.setattr(atrous, "BUFFER_BYTES", 1)
+    taps, weight = Taps((3, 3), (3, 3)), torch.zeros(5, 4, 3, 3, dtype=torch.bfloat16)
+    features, gradient = (draw(64, channels, 9, 9).detach().bfloat16() for channels in (4, 5))
+    exact = atrous.differentiate_weight(gradient.double(), features.double(), weight.double(), taps, "library")
+    found = atrous.differentiate_weight(gradient, features, weight, taps, "taps")
+    assert found.dtype == torch.bfloat16
+    assert float((found.double() - exact).norm() / exact.norm()) < 2.5e-3  # bf16 rounds by 1.7e-3
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")  # PyTorch's own, of its own code
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("groups", [1, 4])
+def test_forward_mode_differentiation_works_as_on_a_plain_convolution(
+    kind: str, groups: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ways, "KIND", kind)
+    layer = Conv(4, 4, 3, padding=9, dilation=9, groups=groups)
+    plain = nn.Conv2d(4, 4, 3, padding=9, dilation=9, groups=groups)
+    plain.load_state_dict(layer.state_dict())
+    features, tangent = torch.randn(2, 4, 13, 13, requires_grad=True), torch.randn(2, 4, 13, 13)
+    moved = []
+    for each in (layer, plain):
+        with forward_ad.dual_level():
+            moved.append(forward_ad.unpack_dual(each(forward_ad.make_dual(features, tangent))).tangent)
+    torch.testing.assert_close(*moved)
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_dtypes_are_those_of_a_plain_convolution(groups: int) -> None:
+    """In training and in evaluation, under autocast and without: the same result, or a refusal of the same kind."""
+    dtypes = (torch.float32, torch.bfloat16, torch.float64)
+    for rate, bias, of_features, of_weight, is_cast, has_grad in itertools.product(
+        (1, 9), (False, True), dtypes, dtypes, (False, True), (False, True)
+    ):
+        shape = {"padding": rate, "dilation": rate, "groups": groups, "bias": bias, "dtype": of_weight}
+        layer, plain = Conv(4, 4, 3, **shape), nn.Conv2d(4, 4, 3, **shape)
+        plain.load_state_dict(layer.state_dict())
+        features, found = torch.randn(2, 4, 13, 13, dtype=of_features), []
+        for each in (layer, plain):
+            with torch.autocast("cpu", torch.bfloat16, enabled=is_cast), torch.set_grad_enabled(has_grad):
+                try:
+                    found.append(each(features).dtype)
+                except RuntimeError as error:
+                    found.append(type(error))
+        own = found[1]
+        if groups > 1 and is_cast and has_grad and of_weight == torch.float32 and of_features != torch.float64:
+            own = of_features  # computed in fp32, see `Conv`
+        assert found[0] == own, (shape, of_features, is_cast, has_grad, found)
+
+
 def test_filters_laid_out_by_tap_are_the_same_and_need_no_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     taps, features = Taps((3, 3), (2, 4)), draw(2, 4, 9, 9).detach()
     weight = draw(5, 4, 3, 3).detach()
@@ -158,21 +226,27 @@ def test_grouped_and_unknown_cpus_keep_the_library(kind: str, dtype: torch.dtype
     features = torch.zeros(1, 8, 65, 65)
     assert choose_ways(Taps((3, 3), (12, 12), groups=4), features, dtype=dtype, kind=kind) == LIBRARY
     assert "taps" not in vars(choose_ways(Taps((3, 3), (12, 12), 8), features, dtype=dtype, kind=kind)).values()
+    for groups in (1, 8):
+        assert choose_ways(Taps((3, 3), (12, 12), groups), features, dtype=dtype, kind="other") == LIBRARY
 
 
 def test_rule_chooses_what_the_table_measured_as_fastest() -> None:
     """The whole table in hardly more time than with the fastest ways, and no part of it much slower."""
     parts: dict[tuple[str, ...], dict[str, float]] = {}
+    marked: dict[tuple[str, ...], list[str]] = {}
     with TABLE.open(newline="") as file:
         for row in csv.DictReader(file):
             context = tuple(row[key] for key in COLUMNS)
             parts.setdefault(context, {})[row["side"]] = float(row["least_ms"])
+            marked.setdefault(context, []).extend([row["side"]] if row["chosen"] == "yes" else [])
     totals = {kind: [0.0, 0.0] for kind, *_ in parts}
     for (kind, dtype, batch, channels, cells, kernel, rate, is_depthwise, part), times in parts.items():
         groups = int(channels) if is_depthwise == "True" else 1
         taps = Taps((int(kernel), int(kernel)), (int(rate), int(rate)), groups)
         features = torch.empty(int(batch), int(channels), int(cells), int(cells), device="meta")
         chosen = getattr(choose_ways(taps, features, dtype=getattr(torch, dtype), kind=kind), part)
+        context = (kind, dtype, batch, channels, cells, kernel, rate, is_depthwise, part)
+        assert set(marked[context]) == {chosen} & times.keys(), context
         if part == "of_features" and is_depthwise == "True" and "mirroring" not in times:  # it is that very convolution
             output = (kind, dtype, batch, channels, cells, kernel, rate, is_depthwise, "output")
             times["mirroring"] = parts[output]["library"]

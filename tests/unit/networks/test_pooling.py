@@ -124,3 +124,12 @@ def test_other_processes_count_where_the_norm_is_computed_over_them(monkeypatch:
     monkeypatch.setattr("atrous.networks.layers.pooling.count_synchronised", lambda: 2)
     pooling(features)
     assert not torch.equal(pooling.norm.running_mean, before)
+
+
+def test_it_compiles_for_sizes_that_change() -> None:
+    pooling = build().train()
+    compiled = torch.compile(pooling, backend="aot_eager")
+    for batch, height in ((5, 11), (3, 11), (3, 15)):
+        features = torch.randn(batch, 6, height, 12, requires_grad=True)
+        gradients = [torch.autograd.grad(each(features).square().sum(), features) for each in (compiled, pooling)]
+        torch.testing.assert_close(*gradients)

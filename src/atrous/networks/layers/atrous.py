@@ -89,8 +89,14 @@ def convolve(features: Tensor, weight: Tensor, bias: Tensor | None, taps: Taps, 
     dtype = features.dtype
     if torch.is_autocast_enabled(features.device.type) and dtype != torch.float64:
         dtype = torch.get_autocast_dtype(features.device.type)
+    if not torch.is_grad_enabled():
+        return compute_output(features.to(dtype), weight.to(dtype), taps, ways.output, _cast(bias, dtype))
     out: Tensor = _Convolve.apply(features.to(dtype), weight, taps, ways)
     return out if bias is None else out + bias.to(dtype).view(-1, 1, 1)
+
+
+def _cast(tensor: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    return None if tensor is None else tensor.to(dtype)
 
 
 class _Convolve(torch.autograd.Function):
@@ -105,36 +111,44 @@ class _Convolve(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         features, weight = ctx.saved_tensors
-        taps, ways, (gradient,) = ctx.taps, ctx.ways, gradients
-        narrow = weight.to(features.dtype)
-        if torch.is_grad_enabled():  # create_graph: the gradients are differentiated in turn
-            both = _differentiate(gradient, features, narrow, taps, ctx.needs_input_grad[:2])
-            return both[0], None if both[1] is None else both[1].to(weight.dtype), None, None
-        of_features = of_weight = None
-        if ctx.needs_input_grad[1]:  # first, before the other gradient takes memory
-            of_weight = differentiate_weight(gradient, features, weight, taps, ways.of_weight)
-        if ctx.needs_input_grad[0]:
-            of_features = differentiate_features(gradient, features, narrow, taps, ways.of_features)
-        return of_features, of_weight, None, None
+        with torch.autocast(features.device.type, enabled=False):  # gradients have the dtype of the forward pass
+            return *_differentiate_both(ctx, gradients[0], features, weight), None, None
 
 
-def compute_output(features: Tensor, weight: Tensor, taps: Taps, way: Way) -> Tensor:
-    """Return the output without a bias.
+def _differentiate_both(
+    ctx: Any, gradient: Tensor, features: Tensor, weight: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the gradients of features and weight that `_Convolve` is asked for."""
+    narrow, taps = weight.to(features.dtype), ctx.taps
+    if torch.is_grad_enabled():  # create_graph: the gradients are differentiated in turn
+        both = _differentiate(gradient, features, narrow, taps, ctx.needs_input_grad[:2])
+        return both[0], _cast(both[1], weight.dtype)
+    of_features = of_weight = None
+    if ctx.needs_input_grad[1]:  # first, before the other gradient takes memory
+        of_weight = differentiate_weight(gradient, features, weight, taps, ctx.ways.of_weight)
+    if ctx.needs_input_grad[0]:
+        of_features = differentiate_features(gradient, features, narrow, taps, ctx.ways.of_features)
+    return of_features, of_weight
+
+
+def compute_output(features: Tensor, weight: Tensor, taps: Taps, way: Way, bias: Tensor | None = None) -> Tensor:
+    """Return the output.
 
     Args:
         features: The input.
         weight: The filters, in the dtype of the input.
         taps: Where the filters read.
         way: How it is computed.
+        bias: Added to each channel, in the same dtype.
     Shapes:
         As for `convolve`.
     """
     if way == "taps":
-        return _sum_taps(features, weight, taps)
+        return _sum_taps(features, weight, taps, bias)
     if way == "phases":
-        dense = F.conv2d(_split(features, taps), weight, padding=_halve(taps.kernel), groups=taps.groups)
+        dense = F.conv2d(_split(features, taps), weight, bias, padding=_halve(taps.kernel), groups=taps.groups)
         return _join(dense, features.shape, taps)
-    return F.conv2d(features, weight, padding=taps.reach, dilation=taps.rate, groups=taps.groups)
+    return F.conv2d(features, weight, bias, padding=taps.reach, dilation=taps.rate, groups=taps.groups)
 
 
 def differentiate_features(gradient: Tensor, features: Tensor, weight: Tensor, taps: Taps, way: Way) -> Tensor:
@@ -231,8 +245,11 @@ def _allocate(like: Tensor, shape: tuple[int, int, int, int]) -> Tensor:
     return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
 
 
-def _sum_taps(features: Tensor, weight: Tensor, taps: Taps) -> Tensor:
-    """Return the output (B, C', h, w) as a sum over taps, channels last."""
+def _sum_taps(features: Tensor, weight: Tensor, taps: Taps, bias: Tensor | None) -> Tensor:
+    """Return the output (B, C', h, w) as a sum over taps, channels last.
+
+    In bf16 the sum is rounded after each tap, so its error is up to twice that of a sum that is rounded once.
+    """
     (batch, channels, height, width), filters = features.shape, weight.shape[0]
     rows, columns = (
         _list_spans(cells, size, rate)
@@ -240,8 +257,9 @@ def _sum_taps(features: Tensor, weight: Tensor, taps: Taps) -> Tensor:
     )
     by_tap = weight.permute(2, 3, 1, 0).contiguous()  # nothing is copied of filters from `lay_out_by_tap`
     cells_last = features.permute(0, 2, 3, 1)
-    out = _allocate(features, (batch, filters, height, width)).zero_()
+    out = _allocate(features, (batch, filters, height, width))
     out_cells = out.permute(0, 2, 3, 1)
+    out_cells.copy_(out.new_zeros(()) if bias is None else bias)
     for column, (from_left, to_left, seen) in enumerate(columns):
         if not seen:
             continue
@@ -275,7 +293,7 @@ def _sum_products(gradient: Tensor, features: Tensor, weight: Tensor, taps: Taps
         _list_spans(cells, size, rate)
         for cells, size, rate in zip(features.shape[2:], taps.kernel, taps.rate, strict=True)
     )
-    out = torch.zeros_like(weight)
+    out = torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))
     images = max(1, BUFFER_BYTES // (features[0].numel() * features.element_size()))
     for inputs, outputs in zip(torch.split(features, images), torch.split(gradient, images), strict=True):
         # The columns of an image are copied into contiguous memory, whose rows need no further copy for the products;
@@ -291,8 +309,8 @@ def _sum_products(gradient: Tensor, features: Tensor, weight: Tensor, taps: Taps
                     read = read_columns[:, from_top : from_top + height].flatten(1, 2)  # (B, cells, C)
                     written = written_columns[:, to_top : to_top + height].flatten(1, 2)  # (B, cells, C')
                     products = torch.bmm(written.transpose(1, 2), read)
-                    out[:, :, row, column] += products.sum(dim=0, dtype=weight.dtype)
-    return out
+                    out[:, :, row, column] += products.sum(dim=0, dtype=out.dtype)
+    return out.to(weight.dtype)
 
 
 def _copy_columns(features: Tensor, start: int, width: int, buffer: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from atrous.networks.layers import ways
 from atrous.networks.layers.atrous import LIBRARY, convolve
@@ -29,8 +30,13 @@ class Conv(nn.Conv2d):
         is_tensor = isinstance(features, Tensor)  # torch.fx traces with what stands for one
         if not (self.lean and is_tensor and features.device.type == "cpu" and features.dim() == 4 and features.numel()):
             return super().forward(features)
+        is_cast = torch.is_autocast_enabled("cpu")
+        dtypes = {features.dtype, self.weight.dtype}
+        if torch.float64 in dtypes if is_cast else len(dtypes) > 1:
+            return super().forward(features)  # which refuses what does not fit
         is_training = torch.is_grad_enabled() and self.weight.requires_grad
-        if self.groups == self.in_channels > 1 and is_training and torch.is_autocast_enabled("cpu"):
+        is_wide = self.weight.dtype == torch.float32
+        if self.groups == self.in_channels > 1 and is_training and is_cast and is_wide:
             with torch.autocast("cpu", enabled=False):
                 return self._convolve(features.float(), is_training).to(features.dtype)
         return self._convolve(features, is_training)
@@ -124,11 +130,12 @@ class AtrousConv(nn.Module):
 def keeps_plain_form(*, is_training: bool) -> bool:
     """Return whether a layer becomes part of a graph for other sizes or other programs.
 
-    Or of a torch.func transform, which cannot differentiate an autograd function that has no rules for it.
+    Or of a transform of torch.func, or of forward-mode differentiation: an autograd function has no rules for them.
 
     Args:
         is_training: Whether the layer is trained.
     """
     if torch.compiler.is_compiling():
         return not is_training or torch.compiler.is_exporting()
-    return torch._C._get_tracing_state() is not None or torch._C._are_functorch_transforms_active()
+    is_transformed = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    return torch._C._get_tracing_state() is not None or is_transformed

@@ -71,8 +71,8 @@ class ImagePooling(PooledConvNormAct):
         """Return the projected mean of the cells inside the image, or of windows of them."""
         seen = extent.crop(features)
         if self.training or self.window is None:
-            is_lean = getattr(self.conv, "lean", True) and features.requires_grad
-            is_plain = not is_lean or keeps_plain_form(is_training=self.training)
+            is_lean = getattr(self.conv, "lean", True) and features.requires_grad and features.device.type == "cpu"
+            is_plain = not is_lean or torch.compiler.is_compiling() or keeps_plain_form(is_training=self.training)
             mean = seen.mean(dim=(2, 3), keepdim=True) if is_plain else _Mean.apply(features, *seen.shape[2:])
             pooled = super().forward(mean)
             return _lay_out_like(features, pooled.expand(-1, -1, *features.shape[2:]))

@@ -93,9 +93,11 @@ def explain_ways(
         dtype: What it computes in.
         kind: The CPU.
     """
+    if kind == "other":
+        return (("library", UNMEASURED),) * 3
     if taps.groups == 1:
         is_narrow = dtype == torch.bfloat16
-        fastest: Reasoned = ("library", UNMEASURED if kind == "other" else FASTEST)
+        fastest: Reasoned = ("library", FASTEST)
         of_weight = _choose_for_weight(taps, features, is_narrow=is_narrow, kind=kind)
         if kind != "amx" or not is_narrow:
             return fastest, fastest, of_weight
@@ -107,8 +109,6 @@ def explain_ways(
         return (("library", GROUPED),) * 3
     if max(taps.rate) == 1:
         return (("library", DENSE),) * 3
-    if kind == "other":
-        return (("library", UNMEASURED),) * 3
     return _choose_depthwise(taps, (features.shape[2], features.shape[3]), kind)
 
 
@@ -141,7 +141,7 @@ def _choose_for_weight(taps: Taps, features: Tensor, *, is_narrow: bool, kind: K
     if kind == "amx" and channels >= MANY_CHANNELS and max(taps.rate) > 1:
         return "taps", SLOW_CHANNELS
     is_wide = channels >= WIDE_CHANNELS if kind == "amx" else True
-    most_seen = MOST_SEEN if kind == "other" or (is_large and is_wide) else MOST_SEEN_OF_SMALL
+    most_seen = MOST_SEEN if is_large and is_wide else MOST_SEEN_OF_SMALL
     seen = taps.compute_seen((cells[0], cells[1]))
     return ("taps", MISSED) if seen <= most_seen else ("library", SEEN)
 

@@ -3,10 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations, prune
 
 from atrous.inference.backends.folding import copy_network, find_pairs, fold_norms
 from atrous.inference.backends.torch_eager import TorchEager
 from atrous.networks.build import build_network_from
+from atrous.networks.layers import ways
 from atrous.networks.segmenter import Segmenter
 
 CPU = torch.device("cpu")
@@ -52,6 +54,29 @@ def test_no_norm_is_left_and_the_logits_are_the_same_at_both_strides(name):
         with torch.no_grad():
             expected = network.forward_cells(image).logits
             torch.testing.assert_close(folded.forward_cells(image).logits, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda conv: prune.l1_unstructured(conv, "weight", 0.5),
+        lambda conv: parametrizations.weight_norm(conv),
+        lambda conv: parametrizations.spectral_norm(conv),
+    ],
+    ids=["pruned", "weight_norm", "spectral_norm"],
+)
+def test_weights_that_are_computed_from_others_are_multiplied_by_tap_too(change, monkeypatch):
+    monkeypatch.setattr(ways, "KIND", "amx")
+    monkeypatch.setattr(ways, "MANY_CHANNELS", 256)
+    network = build("deeplabv3-resnet18", head={"rates": [2, 4]})
+    change(network.head.aspp.atrous[0].spatial.conv)
+    image = torch.rand(1, 3, 65, 97)
+    folded = fold_norms(network.eval(), CPU, torch.bfloat16)
+    with torch.no_grad():
+        expected = network.forward_cells(image).logits
+        with torch.autocast("cpu", torch.bfloat16):
+            found = folded.forward_cells(image).logits
+    assert float((found.float() - expected).norm() / expected.norm()) < 0.03
 
 
 class TwoReaders(nn.Module):

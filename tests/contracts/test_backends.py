@@ -152,6 +152,11 @@ def test_a_precision_is_there_or_refused(build: Callable[..., Labeller]) -> None
             build(precision="bf16")
 
 
+def test_the_table_says_which_backends_compute_in_bf16() -> None:
+    for name in [*BACKENDS.find_tagged("network"), *BACKENDS.find_tagged(".onnx")]:
+        assert ("bf16" in BACKENDS.load(name).precisions) == (name in BACKENDS.find_tagged("bf16"))
+
+
 def test_a_living_network_is_converted_again_once_it_has_changed(tiny_network: Segmenter, tiny_card: ModelCard) -> None:
     model = atrous.Model(tiny_network, tiny_card, Opening(backend="openvino"))
     image = draw_image()

@@ -28,8 +28,12 @@ _MEMORY_FILES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "me
 
 def count_usable_cores() -> int:
     """Return the number of cores that this process may use: its CPU affinity or its container's quota, at least 1."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([cores, *_list_quotas(CGROUP, PROC)]))
+    return max(1, min([count_own_cores(), *_list_quotas(CGROUP, PROC)]))
+
+
+def count_own_cores() -> int:
+    """Return the number of cores that this process may run on, at least 1: its CPU affinity, without quotas."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,4 +1,4 @@
-"""How long threads that wait for each other spin before they sleep: bounded by the command line, before torch loads.
+"""How many threads there are, and how long they spin before they sleep: bounded by the command line before torch loads.
 
 PyTorch's threads meet after every operation, and GNU's OpenMP lets those that wait spin for about 300,000 turns. Beside
 another busy process they hold the core that the others wait for. How much several bounds cost and save on an idle and
@@ -14,6 +14,8 @@ import sys
 import time
 from collections.abc import Callable
 
+from atrous.core.machine import count_own_cores, count_usable_cores
+
 IDLE_US, BUSY_US = 1_000, 20
 """Microseconds for which waiting threads spin, on an idle machine and beside other programs."""
 USUAL_PAUSE_NS = 40.0
@@ -24,6 +26,9 @@ _TIMED_TURNS, _TIMES = 500, 5
 BUSY_LOAD = 0.7
 """Programs at work in the last minute, for each core of the machine, from which on it counts as busy."""
 SETTING = "GOMP_SPINCOUNT"
+CHOSEN = "ATROUS_SPINCOUNT"
+"""Variable that says which `SETTING` was chosen and for what load; child processes inherit both."""
+THREADS = "OMP_NUM_THREADS"
 OWN_SETTINGS = (SETTING, "OMP_WAIT_POLICY", "KMP_BLOCKTIME")
 """Variables by which people choose this themselves."""
 
@@ -34,18 +39,32 @@ def bound_spinning() -> None:
     Where torch comes with another OpenMP than GNU's, which reads no such variable, nothing is changed.
     """
     if _has_gnu_openmp() and "torch" not in sys.modules and not any(name in os.environ for name in OWN_SETTINGS):
-        os.environ[SETTING] = str(count_turns(BUSY_US if _is_busy() else IDLE_US))
+        limit, load = (BUSY_US, "a busy") if _is_busy() else (IDLE_US, "an idle")
+        os.environ[SETTING] = str(count_turns(limit))
+        os.environ[CHOSEN] = f"{os.environ[SETTING]}, {limit:,} microseconds, for {load} machine"
+
+
+def bound_threads() -> None:
+    """Give this process as many threads as its container's quota has cores: OpenMP knows a process's cores alone.
+
+    Nothing is changed where the environment says how many, or torch is loaded already.
+    """
+    if THREADS not in os.environ and "torch" not in sys.modules and count_usable_cores() < count_own_cores():
+        os.environ[THREADS] = str(count_usable_cores())
 
 
 def describe_spinning() -> str:
     """Return how the threads of this process wait for each other, and what to set where that can be slow."""
     own = next((f"{name}={os.environ[name]}" for name in OWN_SETTINGS if name in os.environ), None)
+    turns, _, chosen = os.environ.get(CHOSEN, "").partition(", ")
+    if own == f"{SETTING}={turns}":
+        return f"waiting threads: they sleep after {chosen} ({own})"
     if own is not None:
         return f"waiting threads: {own}"
     if not _has_gnu_openmp():
         return "waiting threads: default"
-    turns = count_turns(BUSY_US)
-    return f"waiting threads: default, slow beside other programs; set {SETTING}={turns} before torch is imported"
+    setting = f"{SETTING}={count_turns(BUSY_US)}"
+    return f"waiting threads: default, slow beside other programs; set {setting} before torch is imported"
 
 
 def count_turns(microseconds: float) -> int:

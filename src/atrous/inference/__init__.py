@@ -5,15 +5,16 @@ from atrous.core.registry import Registry
 BACKENDS = Registry(
     "backend",
     (
-        ("torch", "atrous.inference.backends.torch_eager:TorchEager", "network"),
-        ("compile", "atrous.inference.backends.torch_compiled:TorchCompiled", "network"),
+        ("torch", "atrous.inference.backends.torch_eager:TorchEager", "network", "bf16"),
+        ("compile", "atrous.inference.backends.torch_compiled:TorchCompiled", "network", "bf16"),
         ("onnxruntime", "atrous.inference.backends.onnx_session:OnnxSession", ".onnx"),
-        ("openvino", "atrous.inference.backends.openvino_model:OpenVinoModel", ".onnx", ".xml"),
+        ("openvino", "atrous.inference.backends.openvino_model:OpenVinoModel", ".onnx", ".xml", "bf16"),
         ("pt2", "atrous.inference.backends.torch_program:TorchProgram", ".pt2"),
     ),
     extras={"onnxruntime": "onnx", "openvino": "openvino"},
 )
-"""What runs a network. The tags say what a backend runs: networks, or exported files by their suffix.
+"""What runs a network. The tags say what a backend runs: networks, or exported files by their suffix; and networks in
+bf16, known before the backend is imported.
 
 A backend that runs .onnx files also runs networks, which are converted first. The first backend in the table that can
 run something is the default for it.

@@ -144,7 +144,8 @@ class FastestBackend(StandIn):
         self._clock, self._cpu_clock = clock, cpu_clock
         self._torch_s, self._torch_cpu_s = 0.0, 0.0
         self._lock = threading.RLock()
-        self._untried = list_installed() if engine.device.type == "cpu" else []
+        able = [name for name in list_installed() if precision == "fp32" or name in BACKENDS.find_tagged(precision)]
+        self._untried = able if engine.device.type == "cpu" else []
         self._rival: _Side | None = None
         self._expected: int | None = None
         self._is_checked = self._is_settled = False
@@ -333,8 +334,6 @@ class FastestBackend(StandIn):
         begun = self._clock()
         try:
             engine = self._engine.share(name)
-            if precision not in engine.precisions:
-                return False
             imported = self._clock()
             engine.convert(output_stride, precision)
             converted = self._clock()

@@ -14,6 +14,7 @@ from typing import Any
 from atrous.core.cache_folder import find_cache_folder
 from atrous.core.errors import AtrousError
 from atrous.core.files import load_json, save_json
+from atrous.core.machine import find_cpu_kind
 from atrous.core.provenance import describe_machine
 
 FILE_NAME = "backends.json"
@@ -80,7 +81,7 @@ class Figure:
 
 
 def describe_conditions(threads: int) -> str:
-    """Return what speeds depend on besides the network: processor, threads and versions of the packages.
+    """Return what speeds depend on besides the network: processor, its kernels, threads, versions of the packages.
 
     Args:
         threads: Threads on which backends compute.
@@ -90,6 +91,7 @@ def describe_conditions(threads: int) -> str:
         with suppress(metadata.PackageNotFoundError):
             versions.append(f"{name} {metadata.version(name)}")
     processor = describe_machine()["processor"] or platform.machine()
+    processor = f"{processor} ({find_cpu_kind()})"  # the environment can limit its kernels
     return f"{processor}, threads {threads}, python {platform.python_version()}, {', '.join(versions)}"
 
 

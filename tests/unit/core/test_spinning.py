@@ -14,11 +14,14 @@ import pytest
 from atrous.core import spinning
 from atrous.core.spinning import (
     BUSY_US,
+    CHOSEN,
     IDLE_US,
     OWN_SETTINGS,
     SETTING,
+    THREADS,
     USUAL_PAUSE_NS,
     bound_spinning,
+    bound_threads,
     count_turns,
     describe_spinning,
     measure_pause_ns,
@@ -33,7 +36,7 @@ is_bounded = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in OWN_SETTINGS:
+    for name in (*OWN_SETTINGS, CHOSEN, THREADS):
         monkeypatch.setenv(name, "")  # so that what a test sets is undone
         monkeypatch.delenv(name)
     monkeypatch.setattr(sys, "modules", {name: found for name, found in sys.modules.items() if name != "torch"})
@@ -73,7 +76,34 @@ def test_the_bound_follows_the_load_of_the_cores(load: float, turns: int, monkey
     monkeypatch.setattr(spinning, "measure_pause_ns", lambda: 50.0)
     bound_spinning()
     assert os.environ[SETTING] == str(turns)
-    assert describe_spinning() == f"waiting threads: {SETTING}={turns}"
+    chosen = "1,000 microseconds, for an idle machine" if turns == 20_000 else "20 microseconds, for a busy machine"
+    assert describe_spinning() == f"waiting threads: they sleep after {chosen} ({SETTING}={turns})"
+    monkeypatch.setenv(SETTING, "7")  # as someone sets it for a child process
+    assert describe_spinning() == f"waiting threads: {SETTING}=7"
+
+
+THREAD_CASES = [
+    (None, 2, False, "2"),
+    (None, 8, False, None),
+    ("5", 2, False, "5"),
+    ("", 2, False, ""),
+    (None, 2, True, None),
+]
+
+
+@pytest.mark.parametrize(("own", "quota", "is_loaded", "threads"), THREAD_CASES)
+def test_threads_follow_the_quota_of_a_container(
+    own: str | None, quota: int, is_loaded: bool, threads: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Affinity is known to OpenMP itself."""
+    monkeypatch.setattr(spinning, "count_own_cores", lambda: 8)
+    monkeypatch.setattr(spinning, "count_usable_cores", lambda: quota)
+    if own is not None:
+        monkeypatch.setenv(THREADS, own)
+    if is_loaded:
+        monkeypatch.setitem(sys.modules, "torch", spinning)
+    bound_threads()
+    assert os.environ.get(THREADS) == threads
 
 
 @pytest.mark.parametrize("own", OWN_SETTINGS)

@@ -54,9 +54,9 @@ def fold_norms(
             module.to(dtype)
     placed: Segmenter = folded.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     for module in placed.modules():
-        # weights that are computed from others, as of pruning, are laid out at each call
-        is_stored = isinstance(module, Conv) and "weight" in module._parameters and device.type == "cpu"
-        if is_stored and is_always_by_tap(module, dtype):
+        if not isinstance(module, Conv) or "weight" not in module._parameters:
+            continue  # weights that are computed from others, as of pruning, are laid out at each call
+        if device.type == "cpu" and is_always_by_tap(module, dtype):
             module.weight = nn.Parameter(lay_out_by_tap(module.weight.detach()), requires_grad=False)
     return placed
 

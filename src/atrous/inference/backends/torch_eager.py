@@ -29,8 +29,8 @@ _ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "group
 class _WideConvolutions(TorchFunctionMode):
     """Gives convolutions whose result has one column zeros for a second one, which is taken away again.
 
-    The first is the same, since padding is zero too. oneDNN's bf16 convolutions with one column of output read memory
-    that was never written: results differ from call to call.
+    The first is the same, since padding is zero too. Some of oneDNN's bf16 convolutions with one column of output, such
+    as 3x3 ones of stride 2 with AMX, read memory that was never written: results differ from call to call.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

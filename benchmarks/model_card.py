@@ -68,7 +68,11 @@ def describe_ladder(found: dict[str, dict[str, Any]]) -> str:
         error = f"{scores.calibration.error:.4f}" if scores.calibration else ""
         cells = (f"{scores.miou:.4f}", interval, error, f"{result['milliseconds']:.0f}", f"{result['peak_mib']:.0f}")
         lines.append(f"| {scores.protocol.describe()} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    threads = ", ".join(sorted({str(result["threads"]) for result in found.values()}))
+    kinds = ", ".join(sorted({result["machine"]["cpu_kind"] for result in found.values()}))
+    height, width = next(iter(found.values()))["size"]
+    note = f"Milliseconds and memory: one image of {width} x {height} pixels, {threads} threads of a CPU with {kinds}."
+    return "\n".join([*lines, "", note])
 
 
 def describe_classes(scores: Scores) -> str:

@@ -18,6 +18,7 @@ from atrous.core.records import MessageCallback, Note, ProgressCallback, send_me
 from atrous.exporting.parity import Parity, draw_images, measure_parity, require_parity
 from atrous.inference.backends.folding import copy_network
 from atrous.inference.engine import Engine
+from atrous.inference.precision import computes_bf16
 from atrous.model import Model
 from atrous.networks.model_card import describe_scores, is_model_file
 from atrous.networks.model_file import load_model, require_as_built, save_model
@@ -79,8 +80,8 @@ def export_half_model(
     """Write a network as a model file with weights in float16, which computes in fp32 as any other does.
 
     The file is opened and compared with the network, and the opened network is scored on the validation data of its
-    run, before the file gets its name. It never has the score of the weights before rounding: if those data are not
-    here, it has none.
+    run, before the file gets its name; also in bf16 if the run was, and this CPU computes in it. The file never has the
+    score of the weights before rounding: if those data are not here, it has none.
 
     Args:
         model: The network with its card, which is left as it is.
@@ -160,5 +161,9 @@ def _score(
         return {}
     labeller, data, _ = prepare_scoring(model, data, None, on_message)
     counts = count(labeller, data, detailed=False, progress=progress)
-    scores = summarise(counts, labeller, data=data.name)
-    return describe_scores(scores) | {"chosen": model.card.chosen}
+    fields = describe_scores(summarise(counts, labeller, data=data.name)) | {"chosen": model.card.chosen}
+    if model.card.score_bf16 is None or not computes_bf16("cpu"):
+        return fields
+    labeller, data, _ = prepare_scoring(model.reopen(precision="bf16"), data, None, None)
+    counts = count(labeller, data, detailed=False, progress=progress)
+    return fields | {"score_bf16": summarise(counts, labeller, data=data.name).miou}

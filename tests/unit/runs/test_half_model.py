@@ -15,10 +15,12 @@ from atrous.core.errors import ModelFileError, UsageError
 from atrous.core.records import Note
 from atrous.core.run_folder import MODEL_NAME, RunFolder
 from atrous.exporting import parity
+from atrous.inference import precision
 from atrous.networks.model_card import ModelCard, read_card
 from atrous.networks.model_file import load_model, save_model
 from atrous.networks.segmenter import Segmenter
 from atrous.networks.weights import start_weights
+from atrous.runs import half_model
 from atrous.runs.half_model import round_weights
 
 WEIGHT = "head.classifier.weight"
@@ -68,18 +70,24 @@ def test_the_file_computes_in_fp32_with_weights_that_are_rounded(run: Path, tmp_
     assert 0 < found.logits < 1e-2
 
 
-def test_the_score_is_that_of_the_file(run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_bf16", [False, True])
+def test_the_score_is_that_of_the_file(
+    has_bf16: bool, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In both precisions, where the CPU computes in bf16."""
+    for each in (half_model, precision):
+        monkeypatch.setattr(each, "computes_bf16", lambda device_type: has_bf16)
     progress: list[object] = []
     path, _ = atrous.export(run, tmp_path / "small.safetensors", format="safetensors", progress=progress.append)
     assert progress
     old, card = read_card(run / MODEL_NAME), read_card(path)
     shutil.copy(path, run / MODEL_NAME)
-    scores = atrous.evaluate(run, progress=False)
+    scores, narrow = (atrous.evaluate(run, progress=False, precision=each) for each in ("fp32", "bf16"))
     assert card.score == scores.miou != old.score
     assert card.class_iou == tuple(row.iou for row in scores.classes) != old.class_iou
     assert (card.scored_data, card.num_scored) == (scores.data, len(scores.images)) != (old.scored_data, old.num_scored)
     assert card.protocol == scores.protocol.to_json()
-    assert card.score_bf16 is None
+    assert card.score_bf16 == (narrow.miou if has_bf16 else None)
     kept = ("model", "label_space", "normalisation", "data", "num_images", "recipe_sha256", "data_terms", "chosen")
     assert all(getattr(card, name) == getattr(old, name) for name in kept)
 

@@ -1,10 +1,12 @@
 """The measured part of a model card: scores by class, the inference ladder, calibration, latency and memory.
 
     python benchmarks/model_card.py animals voc=PATH
-    python benchmarks/model_card.py models/street.safetensors camvid=PATH --name street --rungs 2
+    python benchmarks/model_card.py models/street.safetensors camvid=PATH --name street --rungs 3
+    python benchmarks/model_card.py animals voc=PATH --time      # times all rungs that have scores again
 
 Each rung of the ladder is one evaluation in fp32, whose scores are kept in `results/models/<name>/`: what is there is
-not repeated, and a command that was stopped continues. Milliseconds are of one image of the size of `--size`, from
+not repeated, and a command that was stopped continues. Scores may be measured beside other programs, times may not:
+`--time` measures these alone, once the machine is quiet. Milliseconds are of one image of the size of `--size`, from
 an array to labels, the median of `--rounds`; memory is the most that this call holds beyond the loaded model. The
 tables go to `docs/models/<name>.md`, each between its markers.
 """
@@ -24,6 +26,7 @@ import atrous
 from atrous.core.files import save_json
 from atrous.core.provenance import describe_machine
 from atrous.core.records import Scores, format_interval
+from atrous.core.words import describe_count
 from atrous.display.console import build_console
 from atrous.scoring.bench import draw_image, measure_peak_mib
 
@@ -38,8 +41,8 @@ RUNGS: dict[str, dict[str, Any]] = {
 }
 
 
-def measure_rung(model: atrous.Model, data: str, rung: dict[str, Any], size: tuple[int, int], rounds: int) -> dict:
-    """Score a model under the options of a rung, and time it on one image."""
+def time_rung(model: atrous.Model, rung: dict[str, Any], size: tuple[int, int], rounds: int) -> dict[str, Any]:
+    """Time a model under the options of a rung on one image, and measure its memory."""
     image = draw_image(*size)
     model.predict(image, **rung)
     times = []
@@ -48,9 +51,7 @@ def measure_rung(model: atrous.Model, data: str, rung: dict[str, Any], size: tup
         model.predict(image, **rung)
         times.append(time.perf_counter() - begun)
     peak = measure_peak_mib(lambda: model.predict(image, **rung), torch.device("cpu"))
-    scores = atrous.evaluate(model, data, **rung)
     return {
-        "scores": scores.to_json() | {"notes": []},  # which name the folder of the data
         "milliseconds": 1e3 * statistics.median(times),
         "peak_mib": peak,
         "size": size,
@@ -68,10 +69,10 @@ def describe_ladder(found: dict[str, dict[str, Any]]) -> str:
         error = f"{scores.calibration.error:.4f}" if scores.calibration else ""
         cells = (f"{scores.miou:.4f}", interval, error, f"{result['milliseconds']:.0f}", f"{result['peak_mib']:.0f}")
         lines.append(f"| {scores.protocol.describe()} | {' | '.join(cells)} |")
-    threads = ", ".join(sorted({str(result["threads"]) for result in found.values()}))
+    threads = ", ".join(sorted({describe_count(result["threads"], "thread") for result in found.values()}))
     kinds = ", ".join(sorted({result["machine"]["cpu_kind"] for result in found.values()}))
     height, width = next(iter(found.values()))["size"]
-    note = f"Milliseconds and memory: one image of {width} x {height} pixels, {threads} threads of a CPU with {kinds}."
+    note = f"Milliseconds and memory: one image of {width} x {height} pixels, {threads} of a CPU with {kinds}."
     return "\n".join([*lines, "", note])
 
 
@@ -118,6 +119,7 @@ def main() -> None:
     parser.add_argument("--name", help="name of the card. Default: that of the model")
     parser.add_argument("--rungs", type=int, default=len(RUNGS), help="how many rungs of the ladder, from the cheapest")
     parser.add_argument("--size", type=int, nargs=2, default=(375, 500), help="height and width of the timed image")
+    parser.add_argument("--time", action="store_true", help="measure times and memory again, and no score")
     parser.add_argument("--rounds", type=int, default=7, help="timed predictions of each rung")
     parser.add_argument("--results", type=Path, default=ROOT / "results" / "models", help="folder of the scores")
     parser.add_argument("--pages", type=Path, default=ROOT / "docs" / "models", help="folder of the cards")
@@ -127,11 +129,17 @@ def main() -> None:
     found: dict[str, dict[str, Any]] = {}
     for rung, settings in list(RUNGS.items())[: options.rungs]:
         path = options.results / name / f"{rung}.json"
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            result = measure_rung(model, options.data, settings, tuple(options.size), options.rounds)
-            save_json(path, result)
-        found[rung] = json.loads(path.read_text(encoding="utf-8"))
+        result = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if options.time and not result:
+            continue
+        if options.time or not result:
+            result |= time_rung(model, settings, tuple(options.size), options.rounds)
+        if "scores" not in result:
+            scores = atrous.evaluate(model, options.data, **settings)
+            result["scores"] = scores.to_json() | {"notes": []}  # which name the folder of the data
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_json(path, result)
+        found[rung] = result
     first = Scores.from_json(next(iter(found.values()))["scores"])
     tables = {"ladder": describe_ladder(found), "classes": describe_classes(first)}
     tables["coverage"] = describe_coverage(first)

@@ -18,6 +18,7 @@ from atrous.cli.main import main
 from atrous.core.data_source import TERMS
 from atrous.core.errors import ModelFileError
 from atrous.core.shipped import find_shipped
+from atrous.data.datasets.camvid import CAMVID
 from atrous.networks.model_card import read_card
 from atrous.networks.model_source import find_model
 
@@ -61,12 +62,13 @@ def test_a_changed_file_is_refused(tmp_path):
 
 
 def test_the_command_at_the_top_of_the_readme_makes_the_images_below_it(tmp_path, monkeypatch):
-    """The animal or the human of a photo is its most frequent class besides the background."""
+    """The animal or the human of a photo is its most frequent class besides the background. The images are in fp32."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     command = next(line for line in lines if line.startswith(".venv/bin/atrous predict"))
     assert main(command.split()[1:]) == 0
+    assert main([*command.split()[1:], "--precision", "fp32", "--out", "fp32"]) == 0
     for name, expected in {"chelsea": "cat", "astronaut": "person"}.items():
         ids = np.array(Image.open(tmp_path / "predictions" / f"{name}.png"))
         shares = {each: float(np.mean(ids == number)) for each, number in CLASSES.items() if each != "background"}
@@ -75,7 +77,7 @@ def test_the_command_at_the_top_of_the_readme_makes_the_images_below_it(tmp_path
         assert sum(shares.values()) - shares[expected] < 0.05
         made, shown = (
             np.array(Image.open(folder / f"{name}_overlay.jpg").convert("RGB"), dtype=float)
-            for folder in (tmp_path / "predictions", PHOTOS)
+            for folder in (tmp_path / "fp32", PHOTOS)
         )
         assert np.abs(made - shown).mean() < 1  # where JPEG or a machine rounds otherwise
 
@@ -93,6 +95,23 @@ def test_little_confidence_becomes_void_by_the_temperature_of_the_card():
 
 
 REPOSITORY = sorted((ROOT / "models").glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("path", REPOSITORY, ids=lambda path: path.stem)
+def test_a_model_of_the_repository_tells_its_terms_wherever_it_is_opened(path, tmp_path, monkeypatch, capsys):
+    """It is not part of the package, since its data are for non-commercial use."""
+    card = read_card(path)
+    assert card.data_terms == (TERMS["camvid"],)
+    assert (card.data, card.scored_data, card.num_scored) == ("camvid train", "camvid val", 101)
+    assert card.label_space.names == CAMVID.names
+    assert card.score == pytest.approx(np.mean(card.class_iou), abs=1e-9)
+    assert path.name in (path.parent / "README.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert main(["predict", str(PHOTOS / "chelsea.jpg"), "--model", str(path), "--out", "labels"]) == 0
+    assert "non-commercial" in capsys.readouterr().err
+    heard = []
+    atrous.load(path, on_message=heard.append)
+    assert any("non-commercial" in message for message in heard)
 
 
 @pytest.mark.slow

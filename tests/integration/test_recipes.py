@@ -70,6 +70,10 @@ SLOW_RECIPES = ("cityscapes",)
 def test_a_recipe_takes_two_steps_in_every_stage(name, tmp_path):
     data = lay_out(name, tmp_path / "data")
     small = {**SMALL, **TINY, **({} if name == "demo" else {"model.name": "deeplabv3-resnet34"})}
+    small["stages"] = [
+        {key: value for key, value in stage.items() if key not in (*SMALL, *TINY)}
+        for stage in load_config(recipe=name).config.stages
+    ]
     loaded = load_config(recipe=name, options={**data, **small, "output.folder": str(tmp_path / "run")})
     stages = list_stages(loaded.config)
     run = api.run_training(loaded)

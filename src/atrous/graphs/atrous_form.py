@@ -51,8 +51,8 @@ FASTER: dict[tuple[Kind, str, str], Rewriting | None] = {
 }
 """Convolutions that are faster as sums over taps, by kind of CPU, runtime and precision, as all rows of them in
 results/performance/atrous_graphs.csv, measured by `benchmarks/atrous_graphs.py`, two at least: a graph runs on maps of
-any size. None if there are none. What is not measured is not rewritten. To add a kind of CPU, run that script there; the
-test of this rule then names the entry that its rows ask for."""
+any size. None if there are none. What is not measured is not rewritten. To add a kind of CPU, run that script there;
+the test of this rule then names the entry that its rows ask for."""
 
 
 def require_form(wanted: str) -> None:

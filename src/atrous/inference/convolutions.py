@@ -27,6 +27,7 @@ OTHER_DEVICE = "other ways are for CPUs"
 PLAIN = "a compiled or converted network keeps the plain form"
 REWRITTEN = "the graph is rewritten, which is faster in this runtime"
 SWITCHED_OFF = "training.lean is off"
+PLAIN_CLASS = "it is a plain nn.Conv2d, of a backbone with one fixed stride"
 NOT_CENTRED = "other ways are for centred convolutions of stride 1"
 
 
@@ -140,7 +141,8 @@ def _explain(
     """Return how `Conv.forward` computes a convolution, and its gradients, and why."""
     taps = find_taps(conv)
     if taps is None or not is_lean or device.type != "cpu":
-        why = OTHER_DEVICE if device.type != "cpu" else NOT_CENTRED if taps is None else SWITCHED_OFF
+        own = SWITCHED_OFF if isinstance(conv, Conv) else PLAIN_CLASS
+        why = OTHER_DEVICE if device.type != "cpu" else NOT_CENTRED if taps is None else own
         return (("library", why),) * 3
     is_depthwise = conv.groups == conv.in_channels > 1
     is_narrow = precision == "bf16" and not (is_training and is_depthwise)  # which trains in fp32

@@ -15,7 +15,7 @@ from atrous.networks.build import build_network_from
 from atrous.networks.layers import conv as conv_module
 from atrous.networks.layers import ways
 from atrous.networks.layers.atrous import Taps, Ways
-from atrous.networks.layers.conv import DepthwiseConv
+from atrous.networks.layers.conv import Conv, DepthwiseConv
 from atrous.networks.layers.lean import set_lean
 from atrous.networks.segmenter import Segmenter
 
@@ -85,6 +85,11 @@ def test_reasons_that_are_not_the_rule(network: Segmenter, monkeypatch: pytest.M
     off = list_convolutions(network, SIZE, precision="fp32", device=CPU)
     assert {each.why["of_weight"] for each in off} == {convolutions.SWITCHED_OFF}
     assert {each.of_weight for each in off} == {"library"}
+    for module in network.modules():
+        if isinstance(module, Conv):
+            module.__class__ = nn.Conv2d
+    plain = list_convolutions(network, SIZE, precision="fp32", device=CPU)
+    assert {each.why["of_weight"] for each in plain} == {convolutions.PLAIN_CLASS}
 
 
 def test_one_line_counts_each_way(network: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -282,6 +283,11 @@ def describe_rows(names: Sequence[str], rows: Rows, num_before: int) -> list[str
     return [f"weights: classes of the last layer: {'; '.join(parts)}"]
 
 
+def _are_named(classes: Sequence[str]) -> bool:
+    """Return whether classes have names of their own; "class 3" is what one without a name is called."""
+    return any(re.fullmatch(r"class \d+", name) is None for name in classes)
+
+
 def _choose_rows(network: Segmenter, state: Mapping[str, Tensor], rows: Rows) -> dict[str, Tensor]:
     """Return tensors of a file in which the layers that score classes have the network's, without a row of another.
 
@@ -327,7 +333,8 @@ def start_weights(network: Segmenter, name: str, source: str, classes: Sequence[
     lines, extra_is_new = ["weights: random"], True
     if source != "none":
         path = _find_file(network, name, source)
-        space = read_classes(source) if classes else None
+        space = read_classes(source) if _are_named(classes) else None
+        space = space if space is not None and _are_named(space.names) else None
         rows = None if space is None else match_classes(classes, space.names)
         report = load_weights(network, name, load_state(path), source, rows)
         extra = network.backbone.list_extra_names()

@@ -140,6 +140,8 @@ def main() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_json(path, result)
         found[rung] = result
+    if not found:
+        parser.error(f"{options.results / name} holds no scores: run it without --time first")
     first = Scores.from_json(next(iter(found.values()))["scores"])
     tables = {"ladder": describe_ladder(found), "classes": describe_classes(first)}
     tables["coverage"] = describe_coverage(first)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -27,6 +28,15 @@ VOID_COLOUR = (224, 224, 192)
 def name_unnamed(number: int) -> str:
     """Return the name, made of its id, of a class for which none was given."""
     return f"class {number}"
+
+
+def has_names(names: Iterable[str]) -> bool:
+    """Return whether any class was given a name, other than that of `name_unnamed`.
+
+    Args:
+        names: Names of classes; none are no names.
+    """
+    return any(re.fullmatch(r"class \d+", name) is None for name in names)
 
 
 def build_palette(count: int) -> tuple[tuple[int, int, int], ...]:

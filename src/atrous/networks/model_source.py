@@ -6,7 +6,6 @@ from pathlib import Path
 
 from atrous.core.data_source import expand_path
 from atrous.core.errors import ModelFileError
-from atrous.core.labels import LabelSpace
 from atrous.core.paths import suggest_path
 from atrous.core.records import Note
 from atrous.core.run_folder import MODEL_NAME
@@ -60,25 +59,25 @@ def find_model(source: str | Path) -> Path:
     return path
 
 
-def read_classes(weights: str) -> LabelSpace | None:
-    """Return the classes of the model that weights come from.
+def read_class_names(weights: str) -> tuple[str, ...]:
+    """Return the names of the classes of the model that weights come from.
 
     Args:
         weights: none, imagenet, or what `find_model` finds.
     Returns:
-        The classes; None where a file names none: tensors of a backbone, a state dict.
+        The names; none where a file has no card: tensors of a backbone, a state dict.
     Raises:
         ModelFileError: There is no such file or name, or the folder holds no model.
     """
     if weights in ("none", "imagenet"):
-        return None
+        return ()
     path = find_model(weights)
     if not path.is_file():
-        return name_torchvision_classes(path.as_posix())
+        return name_torchvision_classes(path.as_posix()).names
     try:
-        return read_card(path).label_space
+        return read_card(path).label_space.names
     except ModelFileError:
-        return None
+        return ()
 
 
 def read_terms(weights: str) -> tuple[str, ...] | None:

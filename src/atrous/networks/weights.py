@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from atrous.core.data_source import expand_path
 from atrous.core.errors import ConfigError, ModelFileError
 from atrous.core.files import compute_sha256
+from atrous.core.labels import has_names
 from atrous.core.seal import find_damaged_member
 from atrous.core.shipped import describe_shadowed, is_shipped
 from atrous.core.system_errors import describe_reason, raise_shortage
@@ -24,7 +24,7 @@ from atrous.core.words import describe_count
 from atrous.networks import BACKBONES
 from atrous.networks.contracts import Backbone
 from atrous.networks.input_layer import adapt_state, describe_adapted
-from atrous.networks.model_source import find_model, read_classes
+from atrous.networks.model_source import find_model, read_class_names
 from atrous.networks.names import split_name
 from atrous.networks.published import (
     TORCHVISION,
@@ -268,24 +268,18 @@ def match_classes(names: Sequence[str], before: Sequence[str]) -> Rows:
     return tuple(places.get(name.strip().casefold()) for name in names)
 
 
-def describe_rows(names: Sequence[str], rows: Rows, num_before: int) -> list[str]:
-    """Return a line about classes that are new in the last layer or have another index; none if all are as in the file.
+def describe_kept(names: Sequence[str], rows: Rows) -> list[str]:
+    """Return a line about classes of which some are new in the last layer or have another index; none if all are kept.
 
     Args:
         names: The network's classes.
         rows: See `match_classes`.
-        num_before: How many classes the file has.
     """
-    if rows == tuple(range(num_before)):
+    if rows == tuple(range(len(rows))):
         return []
     kept, new = ([name for name, row in zip(names, rows, strict=True) if (row is None) == is_new] for is_new in (0, 1))
     parts = [f"{', '.join(each)} {word}" for each, word in ((kept, "kept by name"), (new, "new")) if each]
     return [f"weights: classes of the last layer: {'; '.join(parts)}"]
-
-
-def _are_named(classes: Sequence[str]) -> bool:
-    """Return whether classes have names of their own; "class 3" is what one without a name is called."""
-    return any(re.fullmatch(r"class \d+", name) is None for name in classes)
 
 
 def _choose_rows(network: Segmenter, state: Mapping[str, Tensor], rows: Rows) -> dict[str, Tensor]:
@@ -293,17 +287,28 @@ def _choose_rows(network: Segmenter, state: Mapping[str, Tensor], rows: Rows) ->
 
     A class that the file does not have keeps the network's initial values.
     """
-    chosen = dict(state)
+    own = {name: tensor for name, tensor in network.state_dict().items() if name in state and _is_of_classes(name)}
+    chosen = {name: tensor for name, tensor in state.items() if name not in own}
     found = [(place, row) for place, row in enumerate(rows) if row is not None]
-    for name, own in network.state_dict().items():
-        if name not in state or not any(part in CLASSIFIERS for part in name.split(".")):
-            continue
-        given = chosen.pop(name)
-        if found and given.shape[1:] == own.shape[1:] and given.dim() == own.dim():
-            chosen[name] = own.clone()
+    # A layer is taken as a whole: a bias fits where the weights do not. A card may name more classes than a file has.
+    unfit = {name.rpartition(".")[0] for name, tensor in own.items() if not _fits(state[name], tensor, found)}
+    for name, tensor in own.items():
+        if found and name.rpartition(".")[0] not in unfit:
             places, sources = map(list, zip(*found, strict=True))
-            chosen[name][places] = given[sources].to(own)
+            chosen[name] = tensor.clone()
+            chosen[name][places] = state[name][sources].to(tensor)
     return chosen
+
+
+def _fits(given: Tensor, own: Tensor, found: Sequence[tuple[int, int]]) -> bool:
+    """Return whether a tensor has the rows that are looked for, of the shape of the network's."""
+    is_alike = given.dim() == own.dim() and given.shape[1:] == own.shape[1:]
+    return is_alike and all(row < len(given) for _, row in found)
+
+
+def _is_of_classes(name: str) -> bool:
+    """Return whether a tensor has a row for each class."""
+    return any(part in CLASSIFIERS for part in name.split("."))
 
 
 def _refuse_variant(source: str, variant: str, name: str) -> ModelFileError:
@@ -333,9 +338,8 @@ def start_weights(network: Segmenter, name: str, source: str, classes: Sequence[
     lines, extra_is_new = ["weights: random"], True
     if source != "none":
         path = _find_file(network, name, source)
-        space = read_classes(source) if _are_named(classes) else None
-        space = space if space is not None and _are_named(space.names) else None
-        rows = None if space is None else match_classes(classes, space.names)
+        before = read_class_names(source) if has_names(classes) else ()
+        rows = match_classes(classes, before) if has_names(before) else None
         report = load_weights(network, name, load_state(path), source, rows)
         extra = network.backbone.list_extra_names()
         new = tuple(key for key in report.new if key.removeprefix(_PREFIX) not in extra)
@@ -343,8 +347,8 @@ def start_weights(network: Segmenter, name: str, source: str, classes: Sequence[
         name = source if is_shipped(source) or expand_path(source).is_dir() else path.name
         lines = replace(report, new=new).describe(f"{name} (SHA-256 {compute_sha256(path)})")
         lines += report.adapted
-        if space is not None and rows is not None:
-            lines += describe_rows(classes, rows, space.num_classes)
+        if rows is not None:
+            lines += describe_kept(classes, rows if any(map(_is_of_classes, report.loaded)) else (None,) * len(rows))
         if shadowed := describe_shadowed(source):
             lines.append(shadowed)
     if extra_is_new and network.backbone.list_extra_blocks():

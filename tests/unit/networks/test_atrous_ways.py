@@ -118,6 +118,19 @@ def test_autocast_is_as_exact_as_bf16(kind: str, groups: int, monkeypatch: pytes
         assert float((ours.float() - exact).abs().max() / exact.abs().max()) < 0.01
 
 
+def test_outputs_by_tap_in_bf16_err_at_most_twice_as_much_as_the_librarys() -> None:
+    """Their sum is rounded after each tap."""
+    taps, weight = Taps((3, 3), (12, 12)), draw(64, 256, 3, 3).detach().bfloat16()
+    features = draw(1, 256, 33, 33).detach().bfloat16()
+    exact = atrous.compute_output(features.double(), weight.double(), taps, "library")
+    errors = {}
+    for way in ("library", "taps", "phases"):
+        found = atrous.compute_output(features, weight, taps, way)
+        errors[way] = float((found.double() - exact).norm() / exact.norm())
+    assert errors["taps"] < 2 * errors["library"], errors
+    assert errors["phases"] < 1.1 * errors["library"], errors
+
+
 WIDE = Ways("taps", "taps", "taps")
 
 

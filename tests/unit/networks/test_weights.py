@@ -19,9 +19,9 @@ from atrous.networks import BACKBONES, FAMILIES
 from atrous.networks.backbones.efficientnet_lite import LITE0_FILE, LITE1_FILE
 from atrous.networks.backbones.resnet import build_resnet18
 from atrous.networks.build import build_network_from
-from atrous.networks.model_source import read_classes
+from atrous.networks.model_source import read_class_names
 from atrous.networks.published import convert_torchvision
-from atrous.networks.weights import CLASSIFIERS, load_fitting, load_state, require_finite, start_weights
+from atrous.networks.weights import CLASSIFIERS, load_fitting, load_state, load_weights, require_finite, start_weights
 
 
 def build(num_classes: int = 3, **options: object):
@@ -225,8 +225,31 @@ def test_classes_that_a_file_does_not_have_start_anew_and_the_log_says_so(tmp_pa
 
 
 def test_a_published_model_has_classes_without_a_download() -> None:
-    assert read_classes("torchvision/deeplabv3_resnet50").names[15] == "person"
-    assert read_classes("imagenet") is None
+    assert read_class_names("torchvision/deeplabv3_resnet50")[15] == "person"
+    assert read_class_names("imagenet") == ()
+
+
+def test_nothing_is_said_to_be_kept_that_does_not_fit(tmp_path: Path) -> None:
+    """The last layers of two families differ in their input."""
+    file = atrous.save(atrous.build("fcn-tiny", classes=["road", "sky"]), tmp_path / "old.safetensors")
+    network = build_network_from({"name": "deeplabv3-tiny", "head": {"channels": 12}}, 2)
+    lines = start_weights(network, "deeplabv3-tiny", str(file), ("sky", "sea"))
+    assert lines[-1] == "weights: classes of the last layer: sky, sea new"
+
+
+def test_classes_without_names_are_matched_by_their_index(tmp_path: Path) -> None:
+    old = atrous.build("fcn-tiny", classes=["class 0", "class 7"])
+    file = atrous.save(old, tmp_path / "old.safetensors")
+    for classes in (["road", "sky"], ["class 0", "class 7"], 2):
+        state = atrous.build("fcn-tiny", classes=classes, weights=file).state_dict()
+        assert all(torch.equal(tensor, state[name]) for name, tensor in old.state_dict().items())
+
+
+def test_a_card_that_names_more_classes_than_there_are_rows_is_no_traceback() -> None:
+    network = build(num_classes=2)
+    before = network.head.classifier.weight.detach().clone()
+    load_weights(network, "deeplabv3-lite0", build(num_classes=2).state_dict(), "file", (5, 1))
+    assert torch.equal(network.head.classifier.weight, before)
 
 
 def test_the_callers_dict_is_never_edited() -> None:

@@ -373,7 +373,19 @@ def read_assignment(text: str) -> tuple[str, Any]:
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Add rows to a table; those that differ in figures alone replace older ones."""
-    figures = {"cpu", "miou", "baseline", "atrous", "peer", "difference", "from", "to", "peer_lr"}
+    figures = {
+        "cpu",
+        "miou",
+        "baseline",
+        "atrous",
+        "peer",
+        "difference",
+        "from",
+        "to",
+        "peer_lr",
+        "is_finite",
+        "is_better",
+    }
 
     def identify(row: Row) -> tuple[tuple[str, str], ...]:
         return tuple((key, str(value)) for key, value in row.items() if key not in figures)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -108,3 +110,50 @@ def test_scores_are_those_of_atrous_and_intervals_hold_the_difference(learning):
     assert difference.value == pytest.approx(compute_miou(better.sum(0)) - compute_miou(counts.sum(0)))
     assert 0 < difference.low < difference.value < difference.high
     assert learning.resample_difference([counts], [counts]).interval == (0, 0)
+
+
+@pytest.fixture
+def stability(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import stability
+
+    return stability
+
+
+def read_rows(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_short_trainings_of_small_and_large_steps_are_told_from_those_that_diverge(
+    stability, tmp_path, monkeypatch, capsys
+):
+    words = ["stability.py", "--smoke", "--model", "deeplabv3-tiny", "--out", str(tmp_path), "--work"]
+    monkeypatch.setattr(sys, "argv", [*words, str(tmp_path / "work")])
+    stability.main()
+    rows = read_rows(tmp_path / "stability.csv")
+    assert [(row["images"], row["precision"], row["is_finite"]) for row in rows] == [
+        ("2", "fp32", "yes"),
+        ("4", "bf16", "yes"),
+    ]
+    assert "accumulate=2" in rows[1]["recipe"]
+    for row in rows:
+        assert (row["is_better"] == "yes") == (float(row["miou"]) > float(row["baseline"]))
+    # One that diverges has a row as well, which replaces the one before, and the others follow.
+    settings = {**stability.SMOKE.settings, "training.optimizer": "sgd", "training.lr": 1e9}
+    monkeypatch.setattr(stability, "SMOKE", dataclasses.replace(stability.SMOKE, settings=settings))
+    monkeypatch.setattr(sys, "argv", [*words, str(tmp_path / "other")])
+    stability.main()
+    rows = read_rows(tmp_path / "stability.csv")
+    assert [row["is_finite"] for row in rows] == ["no", "no"]
+    assert "0 of 2 trainings" in capsys.readouterr().out
+
+
+def test_every_set_meets_every_kind_of_step(stability):
+    trainings = list(stability.list_trainings())
+    assert len(trainings) == len(set(trainings)) == 24
+    images = {step.batch * step.accumulate for _, step, _ in trainings}
+    crops = {step.crop for _, step, _ in trainings}
+    assert (min(images), max(images), min(crops), max(crops)) == (2, 32, 129, 513)
+    for step in (*stability.SMALL, stability.MIDDLE, stability.LARGEST):
+        assert {precision for _, each, precision in trainings if each == step} == {"fp32", "bf16"}

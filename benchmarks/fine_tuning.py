@@ -5,8 +5,8 @@
 
 Two classes, person and the rest, on PASCAL VOC's photographs of animals: the default recipe is trained from each of
 both starts with each seed, and val is scored once, after the last step. Trainings go on where they were cut off, and
-those that are finished are not repeated, as in `learning.py`. OUT/fine_tuning.csv has a row for each training; the
-last line is the difference of the means, with its 95 % interval over images.
+those that are finished are not repeated, as in `learning.py`. OUT/fine_tuning.csv has a row for each training, with the
+seconds of its steps; the last line is the difference of the means, with its 95 % interval over images.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import statistics
 from dataclasses import replace
 from pathlib import Path
 
+from harness import read_table
 from learning import OURS, RESULTS, Result, Task, Trial, describe_recipe, resample_difference, run_trial, write_rows
 from learning_panel import PANEL
 
@@ -38,8 +39,10 @@ def main() -> None:
             trial = Trial(OURS, {}, describe_recipe(task, OURS, {}), options.steps, seed)
             result = run_trial(task, trial, options.work, options.out / "counts" / "fine_tuning")
             found.setdefault(weights, []).append(result)
+            curve = read_table(options.work / trial.name / "run" / "metrics.csv")
+            figures = {"seconds": curve[-1]["seconds"] if curve else "", "miou": f"{result.miou:.4f}"}
             what = {"weights": weights, "steps": trial.steps, "seed": seed, "cpu": result.cpu, "recipe": trial.recipe}
-            write_rows(options.out / "fine_tuning.csv", [{**what, "miou": f"{result.miou:.4f}"}])
+            write_rows(options.out / "fine_tuning.csv", [what | figures])
     plain, related = found.values()
     difference = resample_difference([each.counts for each in related], [each.counts for each in plain])
     means = [statistics.fmean(each.miou for each in results) for results in (plain, related)]

@@ -385,6 +385,7 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
         "peer_lr",
         "is_finite",
         "is_better",
+        "seconds",
     }
 
     def identify(row: Row) -> tuple[tuple[str, str], ...]:

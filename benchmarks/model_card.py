@@ -4,16 +4,17 @@
     python benchmarks/model_card.py models/street.safetensors camvid=PATH --name street --rungs 3
     python benchmarks/model_card.py animals voc=PATH --time      # times all rungs that have scores again
 
-Each rung of the ladder is one evaluation in fp32, whose scores are kept in `results/models/<name>/`: what is there is
-not repeated, and a command that was stopped continues. Scores may be measured beside other programs, times may not:
-`--time` measures these alone, once the machine is quiet. Milliseconds are of one image of the size of `--size`, from
-an array to labels, the median of `--rounds`; memory is the most that this call holds beyond the loaded model. The
-tables go to `docs/models/<name>.md`, each between its markers.
+Each rung of the ladder is one evaluation in fp32, whose scores are kept in `results/models/<name>/`: those of
+this model file are not measured again, and a command that was stopped continues. Scores may be measured beside other
+programs, times may not: `--time` measures these alone, once the machine is quiet. Milliseconds are of one image of the
+size of `--size`, from an array to labels, the median of `--rounds`; memory is the most that this call holds beyond the
+loaded model. The tables go to `docs/models/<name>.md`, each between its markers.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import statistics
 import time
@@ -28,6 +29,7 @@ from atrous.core.provenance import describe_machine
 from atrous.core.records import Scores, format_interval
 from atrous.core.words import describe_count
 from atrous.display.console import build_console
+from atrous.networks.model_source import find_model
 from atrous.scoring.bench import draw_image, measure_peak_mib
 
 ROOT = Path(__file__).parent.parent
@@ -70,10 +72,15 @@ def describe_ladder(found: dict[str, dict[str, Any]]) -> str:
         cells = (f"{scores.miou:.4f}", interval, error, f"{result['milliseconds']:.0f}", f"{result['peak_mib']:.0f}")
         lines.append(f"| {scores.protocol.describe()} | {' | '.join(cells)} |")
     threads = ", ".join(sorted({describe_count(result["threads"], "thread") for result in found.values()}))
-    kinds = ", ".join(sorted({result["machine"]["cpu_kind"] for result in found.values()}))
+    processors = ", ".join(sorted({name_processor(result["machine"]) for result in found.values()}))
     height, width = next(iter(found.values()))["size"]
-    note = f"Milliseconds and memory: one image of {width} x {height} pixels, {threads} of a CPU with {kinds}."
+    note = f"Milliseconds and memory: one image of {width} x {height} pixels, {threads} of {processors}."
     return "\n".join([*lines, "", note])
+
+
+def name_processor(machine: dict[str, str]) -> str:
+    """Return the processor and what it can, such as `Intel Xeon Processor (AMX)`."""
+    return f"{machine['processor'].replace('(R)', '')} ({machine['cpu_kind'].upper()})"
 
 
 def describe_classes(scores: Scores) -> str:
@@ -126,14 +133,17 @@ def main() -> None:
     options = parser.parse_args()
     name = options.name or options.model
     model = atrous.load(options.model, device="cpu", precision="fp32", backend="torch")
+    digest = hashlib.sha256(find_model(options.model).read_bytes()).hexdigest()
     found: dict[str, dict[str, Any]] = {}
     for rung, settings in list(RUNGS.items())[: options.rungs]:
         path = options.results / name / f"{rung}.json"
         result = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if result.get("sha256") != digest:  # another model's
+            result = {}
         if options.time and not result:
             continue
         if options.time or not result:
-            result |= time_rung(model, settings, tuple(options.size), options.rounds)
+            result |= {"sha256": digest} | time_rung(model, settings, tuple(options.size), options.rounds)
         if "scores" not in result:
             scores = atrous.evaluate(model, options.data, **settings)
             result["scores"] = scores.to_json() | {"notes": []}  # which name the folder of the data

@@ -64,6 +64,8 @@ def test_whatever_opens_the_model_reports_them(run, camvid, tmp_path):
     assert read_file(path).card.data_terms == (TERMS["camvid"],)
     api.bench([run], [(33, 33)], rounds=1, progress=False, on_message=heard.append)
     assert [getattr(message, "code", "") for message in heard].count("data-terms") == 5
+    saved = atrous.save(model.network, tmp_path / "saved.safetensors", classes=model.classes)
+    assert read_card(saved).data_terms == (TERMS["camvid"],)
     heard.clear()
     atrous.predict(image, model, tmp_path / "more", progress=False, on_message=heard.append)
     assert not any(TERMS["camvid"] in message for message in heard)  # it was reported on loading
@@ -86,7 +88,9 @@ def test_a_model_that_starts_from_another_keeps_its_terms(run, tmp_path):
     first = shutil.copytree(run, tmp_path / "first")
     tuned = tmp_path / "tuned"
     atrous.train(tmp_path / "own", out=tuned, on_message=str, **SETTINGS | {"weights": first, "iterations": 2})
-    assert read_card(RunFolder(tuned).model).data_terms == (TERMS["camvid"],)
+    card = read_card(RunFolder(tuned).model)
+    assert card.data_terms == (TERMS["camvid"],)
+    assert card.model["weights"] == "first"  # and not the folder that it is in
     shutil.rmtree(first)
     atrous.train(extend=tuned, iterations=3, progress=False, on_message=str)
     assert read_card(RunFolder(tuned).model).data_terms == (TERMS["camvid"],)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +19,7 @@ import tiny
 from atrous import api
 from atrous.cli.main import main
 from atrous.config.load import load_config
+from atrous.config.run_settings import list_settings
 from atrous.core.files import load_json
 from atrous.core.records import Scores
 from atrous.data.datasets.shapes import build_shapes
@@ -79,6 +82,14 @@ def test_each_stage_is_a_run_of_its_own_at_its_own_stride(whole):
     ]
     assert atrous.evaluate(run.folder).miou == run.scores.miou
     assert load_config(recipe=run.folder / "config.yaml").config.stages == load(run.folder).config.stages
+
+
+def test_every_card_tells_what_the_run_started_from_and_the_hash_of_all_its_settings(whole):
+    run, _ = whole
+    recipe = load_config(recipe=run.folder / "config.yaml").config
+    expected = hashlib.sha256(json.dumps(list_settings(recipe)).encode()).hexdigest()
+    for card in (run.model.card, atrous.load(run.folder / "stage-1").card):
+        assert (card.model["weights"], card.recipe_sha256) == ("none", expected)
 
 
 def test_the_report_of_the_run_lists_its_stages(whole):

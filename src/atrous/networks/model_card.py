@@ -27,7 +27,7 @@ class ModelCard:
     """What a model file holds besides the tensors.
 
     Args:
-        model: The network's settings, the build stride among them.
+        model: The network's settings, the build stride and the weights that the run started from among them.
         label_space: Classes, ids, colours.
         normalisation: Mean and standard deviation of each band that the network applies to values in [0, 1].
         input_form: How files become images of the network. None: RGB of 8 bits.
@@ -42,7 +42,7 @@ class ModelCard:
         score: mIoU on the validation data, or None.
         protocol: How that score was measured.
         data: Name of the data it was trained on.
-        recipe_sha256: Hash of the settings of the run.
+        recipe_sha256: Hash of the settings of the run, all its stages included, but for places of data.
         versions: Versions of the software that wrote the file.
         score_bf16: mIoU in bf16 on the same data, or None if not measured.
         output_stride: What the network is set to when the file is opened. Default: that of the build.

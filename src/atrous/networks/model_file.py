@@ -73,6 +73,7 @@ def load_model(path: Path) -> tuple[Segmenter, ModelCard]:
     for name, values in card.normalisation.items():  # the file decides, not today's defaults
         network.get_buffer(name).copy_(torch.tensor(values).view(1, -1, 1, 1))
     _load_exactly(network, load_state(path), path)
+    network.data_terms = card.data_terms
     if card.output_stride is not None:
         try:
             network.output_stride = card.output_stride

@@ -80,6 +80,12 @@ def read_class_names(weights: str) -> tuple[str, ...]:
         return ()
 
 
+def name_weights(weights: str) -> str:
+    """Return what a card calls weights that were given as a setting: of a file or a folder its name alone."""
+    path = expand_path(weights)
+    return path.name if path.is_absolute() else weights
+
+
 def read_terms(weights: str) -> tuple[str, ...] | None:
     """Return the terms of use on the card of the model that weights come from.
 

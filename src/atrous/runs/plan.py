@@ -27,6 +27,8 @@ def plan_training(loaded: LoadedConfig) -> list[str]:
         DataError: The data cannot be used for training.
         MachineError: A step needs more than all the memory of the device.
     """
+    from atrous.training.terms import describe_terms, list_terms
+
     notes: list[str] = []
     with hold_run(loaded.config) as run:
         stages, _ = prepare_stages(loaded, run, None, None, notes.append)
@@ -37,6 +39,7 @@ def plan_training(loaded: LoadedConfig) -> list[str]:
         if len(stages) > 1:
             lines.append(f"stage {number} of {len(stages)}:")
         lines += _describe_stage(stage, is_first=number == 1)
+    lines += describe_terms(list_terms(stages[0].config))
     return [*lines, f"run: {run.path}"]
 
 

@@ -189,6 +189,7 @@ def probe_training(
     """
     from atrous.training.feasibility import require_feasible
     from atrous.training.probe import choose_probe_crop, learn_excerpts
+    from atrous.training.terms import describe_terms, list_terms
 
     config = list_stages(loaded.config)[0]
     sheet = None if config.output.folder is None else RunFolder(Path(config.output.folder)).probe
@@ -197,7 +198,7 @@ def probe_training(
         require_own(sheet, PROBE_MARK)
     require_feasible(config)
     splits = build_splits(config.data, progress=progress)
-    for note in splits.notes:
+    for note in (*splits.notes, *describe_terms(list_terms(config))):
         send_message(on_message, note)
     crop = choose_probe_crop(config, splits.train.label_space.num_classes)
     excerpts = choose_excerpts(splits.train, crop, config.training.seed)

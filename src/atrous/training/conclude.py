@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from atrous.config.run_settings import list_settings
 from atrous.core.errors import ModelFileError
 from atrous.core.metrics_file import load_metrics, save_metrics
 from atrous.core.provenance import collect_provenance, collect_versions
@@ -20,6 +19,7 @@ from atrous.data.rare import describe_seen
 from atrous.inference.convolutions import describe_convolutions
 from atrous.networks.model_card import ModelCard, describe_scores
 from atrous.networks.model_file import find_input_form, load_model, save_model
+from atrous.networks.model_source import name_weights
 from atrous.training.outlook import describe_outlook
 from atrous.training.plan import Plan
 from atrous.training.prepare import Training
@@ -124,13 +124,15 @@ def build_card(training: Training, scores: Scores | None) -> ModelCard:
         scores: The scores of the weights in the file, or None.
     """
     network, input_spec = training.network, training.network.backbone.input_spec
+    # Of a run with stages, what the first one started from; without the folder, which tells who trained it.
+    settings = {**training.settings, "model.weights": name_weights(training.settings["model.weights"])}
     return ModelCard(
-        model=training.config.model.model_dump(mode="json"),
+        model=training.config.model.model_dump(mode="json") | {"weights": settings["model.weights"]},
         label_space=training.splits.train.label_space,
         normalisation={"mean": list(input_spec.mean), "std": list(input_spec.std)},
         size_rule=network.size_rule.describe(),
         data=training.splits.train.name,
-        recipe_sha256=hashlib.sha256(json.dumps(list_settings(training.config)).encode()).hexdigest(),
+        recipe_sha256=hashlib.sha256(json.dumps(settings).encode()).hexdigest(),
         versions=collect_versions(),
         input_form=find_input_form(network),
         data_terms=training.terms,

@@ -46,7 +46,7 @@ from atrous.training.plan import Plan, Timing, build_plan
 from atrous.training.schedules import describe_extensions
 from atrous.training.step import Step
 from atrous.training.task import TrainingTask
-from atrous.training.terms import list_terms
+from atrous.training.terms import describe_terms, list_terms
 from atrous.training.timing import TIMED_STEPS, WARM_UP_STEPS, measure_timing
 from atrous.training.validation import Validator
 from atrous.training.waiting import DataWait
@@ -170,8 +170,9 @@ def prepare_training(
     fabric = build_fabric(config, world)
     torch.manual_seed(training.seed)
     network = _build_network(config, splits, fabric, world, journal, with_weights=checkpoint is None)
-    if terms := list_terms(config, journal.run):
-        journal.log(Note("data-terms", f"terms of use of the data, which the model keeps: {'; '.join(terms)}"))
+    terms = list_terms(config, journal.run)
+    for note in describe_terms(terms):
+        journal.log(note)
     averaged = AveragedNetwork(network, training.ema_decay)
     validator = Validator(
         averaged.network, splits.val, config.evaluation, device=str(fabric.device), world=world, on_message=journal.log

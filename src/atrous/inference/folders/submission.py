@@ -72,17 +72,26 @@ def require_benchmark(name: str) -> Benchmark:
     return BENCHMARKS[name]
 
 
-def build_submission(name: str, files: Sequence[ImageFile], space: LabelSpace) -> DerivedFiles:
+def build_submission(
+    name: str, files: Sequence[ImageFile], space: LabelSpace, min_confidence: float = 0.0
+) -> DerivedFiles:
     """Return the files for a server.
 
     Args:
         name: voc or cityscapes.
         files: The images.
         space: The classes of the model.
+        min_confidence: Pixels below it have no class.
     Raises:
-        UsageError: There is no such server, the model has other classes, or an image is none of the benchmark's.
+        UsageError: There is no such server, pixels would have no class, the model has other classes, or an image is
+            none of the benchmark's.
     """
     benchmark = require_benchmark(name)
+    if min_confidence:
+        raise UsageError(
+            f"submission {name}: pixels below `min_confidence` have no class, and the server takes none without one",
+            "Give one of the two.",
+        )
     known = dict(zip(benchmark.space.ids, benchmark.space.names, strict=True))
     others = [
         f"{number} {text}" for number, text in zip(space.ids, space.names, strict=True) if known.get(number) != text

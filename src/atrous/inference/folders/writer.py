@@ -124,9 +124,9 @@ def save_predictions(
         progress: Receives the progress.
         processes: Which share out the images; the first one keeps the record. Default: this one alone.
     Raises:
-        UsageError: A source or a format does not exist, `min_confidence` is not in [0, 1], two images share a name,
-            the output folder is inside an input folder or in use, files there would be lost, or more than labels is
-            asked of a model or an image that has labels alone.
+        UsageError: A source or a format does not exist, `min_confidence` is not in [0, 1], or above 0 beside a
+            submission, two images share a name, the output folder is inside an input folder or in use, files there
+            would be lost, or more than labels is asked of a model or an image that has labels alone.
         MachineError: A file cannot be written, memory is short, or the package that reads huge images is missing.
     """
     form = _choose_form(formats, probabilities=probabilities)
@@ -134,7 +134,7 @@ def save_predictions(
     labeller.require_min_confidence(min_confidence)
     files = find_all_images(sources)
     require_safe_output(sources, files, output, confidence=form.confidence)
-    derived = _list_derived(formats, submission, files, labeller.label_space)
+    derived = _list_derived(formats, submission, files, labeller.label_space, min_confidence)
     huge = [file for file in files if is_huge_tiff(file.path)]
     if huge:
         asked = {"overlay": "overlay" in (formats or ()), "confidence": form.confidence, "probabilities": probabilities}
@@ -454,13 +454,19 @@ def _choose_form(formats: Sequence[str] | None, *, probabilities: bool) -> Outpu
 
 
 def _list_derived(
-    formats: Sequence[str] | None, submission: str | None, files: Sequence[ImageFile], space: LabelSpace
+    formats: Sequence[str] | None,
+    submission: str | None,
+    files: Sequence[ImageFile],
+    space: LabelSpace,
+    min_confidence: float,
 ) -> list[DerivedFiles]:
     """Return what is made of the labels of all images, at the end."""
     names = list(dict.fromkeys(formats or ()))
     found = [build_annotations(name, files, space) for name in names if name in CONVERTERS.find_tagged(WRITTEN)]
     found += [build_areas(space)] * (AREAS in names)
-    return found + ([build_submission(submission, files, space)] if submission is not None else [])
+    if submission is not None:
+        found.append(build_submission(submission, files, space, min_confidence))
+    return found
 
 
 def _require_labels_alone(labeller: Labeller, file: ImageFile, **wanted: bool) -> None:

@@ -75,3 +75,15 @@ def test_other_classes_images_and_servers_are_refused() -> None:
         build_submission("voc", [*FILES, ImageFile(Path("in/photo.jpg"), "photo")], VOC)
     with pytest.raises(UsageError, match="several images of one name"):
         build_submission("voc", [*FILES, ImageFile(Path("more/2008_000006.jpg"), "more/2008_000006")], VOC)
+
+
+def test_a_least_confidence_is_refused_since_servers_take_no_void(tiny_network: Segmenter, tmp_path: Path) -> None:
+    image = tmp_path / "in" / "2008_000006.jpg"
+    image.parent.mkdir()
+    Image.fromarray(np.zeros((33, 40, 3), dtype=np.uint8)).save(image)
+    labeller = build_labeller(Engine(tiny_network, device="cpu"), choose(VOC, 8), InferenceOptions())
+    out = tmp_path / "out"
+    with pytest.raises(UsageError, match="the server takes none without one"):
+        save_predictions(labeller, [image], out, submission="voc", min_confidence=0.5)
+    assert not out.exists()
+    save_predictions(labeller, [image], out, submission="voc", min_confidence=0.0)

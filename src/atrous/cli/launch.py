@@ -18,6 +18,7 @@ from atrous.core.errors import MachineError, OtherProcessFailed, UsageError
 from atrous.core.interruption import StopRequest
 from atrous.core.launch import Launch, find_launch
 from atrous.core.machine import count_usable_cores
+from atrous.core.spinning import choose_threads
 from atrous.core.words import describe_count
 
 GRACE_S = 15.0
@@ -116,7 +117,7 @@ def _start(words: Sequence[str], launch: Launch) -> subprocess.Popen[bytes]:
         **launch.to_variables(),
         "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])),
     }
-    variables.setdefault("OMP_NUM_THREADS", str(max(count_usable_cores() // launch.size, 1)))
+    choose_threads(variables, max(count_usable_cores() // launch.size, 1))  # this process has taken all for itself
     return subprocess.Popen(
         [sys.executable, "-P", "-c", _CHILD, *words],
         env=variables,

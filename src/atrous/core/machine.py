@@ -82,7 +82,7 @@ def find_cpu_features() -> frozenset[str]:
     onednn = os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA", "")).upper()
     if aten in ("default", "avx2") or onednn.startswith(("SSE", "AVX2")) or onednn == "AVX":
         return frozenset(flag for flag in flags if not flag.startswith(("avx512", "amx")))
-    if onednn.startswith("AVX512_CORE") and not onednn.startswith("AVX512_CORE_AMX"):
+    if onednn.startswith(("AVX512_CORE", "AVX10_")) and "AMX" not in onednn:
         flags = frozenset(flag for flag in flags if not flag.startswith("amx"))
     if onednn in ("AVX512_CORE", "AVX512_CORE_VNNI"):
         return flags - {"avx512_bf16", "avx512_fp16"}

@@ -12,7 +12,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, MutableMapping
 
 from atrous.core.machine import count_own_cores, count_usable_cores
 
@@ -29,6 +29,8 @@ SETTING = "GOMP_SPINCOUNT"
 CHOSEN = "ATROUS_SPINCOUNT"
 """Variable that says which `SETTING` was chosen and for what load; child processes inherit both."""
 THREADS = "OMP_NUM_THREADS"
+CHOSEN_THREADS = "ATROUS_THREADS"
+"""Variable that repeats `THREADS` where the command line chose it; child processes inherit both."""
 OWN_SETTINGS = (SETTING, "OMP_WAIT_POLICY", "KMP_BLOCKTIME")
 """Variables by which people choose this themselves."""
 
@@ -50,14 +52,35 @@ def bound_threads() -> None:
     Nothing is changed where the environment says how many, or torch is loaded already.
     """
     if THREADS not in os.environ and "torch" not in sys.modules and count_usable_cores() < count_own_cores():
-        os.environ[THREADS] = str(count_usable_cores())
+        choose_threads(os.environ, count_usable_cores())
+
+
+def choose_threads(variables: MutableMapping[str, str], threads: int) -> None:
+    """Write into the variables of a process how many threads it gets, unless its user has said how many.
+
+    Args:
+        variables: Those of this process or of one that it starts.
+        threads: How many.
+    """
+    if THREADS not in variables or THREADS in list_chosen(variables):
+        variables[THREADS] = variables[CHOSEN_THREADS] = str(threads)
+
+
+def list_chosen(variables: Mapping[str, str]) -> tuple[str, ...]:
+    """Return those of OpenMP's variables that the command line has chosen itself, and nobody has changed since.
+
+    Args:
+        variables: Those of a process.
+    """
+    chosen = {SETTING: variables.get(CHOSEN, "").partition(", ")[0], THREADS: variables.get(CHOSEN_THREADS, "")}
+    return tuple(name for name, value in chosen.items() if value and variables.get(name) == value)
 
 
 def describe_spinning() -> str:
     """Return how the threads of this process wait for each other, and what to set where that can be slow."""
     own = next((f"{name}={os.environ[name]}" for name in OWN_SETTINGS if name in os.environ), None)
-    turns, _, chosen = os.environ.get(CHOSEN, "").partition(", ")
-    if own == f"{SETTING}={turns}":
+    chosen = os.environ.get(CHOSEN, "").partition(", ")[2]
+    if SETTING in list_chosen(os.environ):
         return f"waiting threads: they sleep after {chosen} ({own})"
     if own is not None:
         return f"waiting threads: {own}"
@@ -113,5 +136,14 @@ def _has_gnu_openmp() -> bool:
     return sys.platform == "linux" and platform.machine() == "x86_64"
 
 
+def find_load() -> tuple[float, float, float] | None:
+    """Return the load of the last 1, 5 and 15 minutes; None where the system does not tell, as in some containers."""
+    try:
+        return os.getloadavg()
+    except (AttributeError, OSError):  # there is no such function on Windows
+        return None
+
+
 def _is_busy() -> bool:
-    return os.getloadavg()[0] > BUSY_LOAD * (os.cpu_count() or 1)
+    load = find_load()
+    return load is not None and load[0] > BUSY_LOAD * (os.cpu_count() or 1)

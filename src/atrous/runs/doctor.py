@@ -20,7 +20,7 @@ from atrous.core.install import describe_install
 from atrous.core.machine import SHARED_MEMORY, compute_free_bytes, find_cpu_features, find_shared_bytes
 from atrous.core.provenance import collect_versions, describe_machine, find_git_state
 from atrous.core.records import Progress, ProgressCallback
-from atrous.core.spinning import BUSY_LOAD, describe_spinning
+from atrous.core.spinning import BUSY_LOAD, describe_spinning, find_load, list_chosen
 from atrous.core.words import describe_count
 from atrous.networks.device import count_threads, find_failure, list_device_kinds
 from atrous.runs.trials import Outcome, list_parts, try_part
@@ -54,7 +54,7 @@ class Diagnosis:
         versions: Of Python and the packages that numbers depend on.
         git: Commit of the source and whether it was changed; None without a git checkout.
         machine: Processor, cores, memory, instruction sets and load.
-        settings: Environment variables that are set and change what works or how fast.
+        settings: Environment variables that the user has set and that change what works or how fast.
         waiting: How threads that wait for each other wait.
         folders: The folder for what can be computed again, and free space in MiB.
         parts: The parts that were tried.
@@ -95,7 +95,7 @@ def diagnose(progress: ProgressCallback | None = None) -> Diagnosis:
         versions=collect_versions(),
         git=find_git_state(),
         machine=_describe_machine(),
-        settings={name: _hide_home(os.environ[name]) for name in VARIABLES if name in os.environ},
+        settings=_collect_settings(),
         waiting=describe_spinning(),
         folders=_describe_folders(),
         parts=tuple(outcomes),
@@ -108,15 +108,21 @@ def diagnose(progress: ProgressCallback | None = None) -> Diagnosis:
     )
 
 
+def _collect_settings() -> dict[str, str]:
+    """Return the variables that count; those that the command line chose itself are no settings of its user."""
+    chosen = list_chosen(os.environ)
+    return {name: _hide_home(os.environ[name]) for name in VARIABLES if name in os.environ and name not in chosen}
+
+
 def _describe_machine() -> dict[str, Any]:
-    features = find_cpu_features()
+    features, load = find_cpu_features(), find_load()
     return describe_machine() | {
         "cores_of_machine": os.cpu_count(),
         "free_mib": compute_free_bytes() // 2**20,
         "features": [name for name in FEATURES if name in features],
         "devices": list(list_device_kinds()),
         "threads": count_threads(),
-        "load": [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None,
+        "load": None if load is None else [round(each, 2) for each in load],
     }
 
 

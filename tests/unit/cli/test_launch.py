@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import contextmanager
 
@@ -10,6 +11,7 @@ from atrous.cli.launch import is_first, must_launch
 from atrous.cli.main import main
 from atrous.core.errors import OtherProcessFailed, UsageError
 from atrous.core.launch import Launch
+from atrous.core.spinning import CHOSEN_THREADS, THREADS, choose_threads
 from atrous.training.world import World
 
 
@@ -87,6 +89,22 @@ def test_more_processes_than_cores_are_refused_by_every_command(cores, capsys, t
     assert main(["eval", str(trained_run), "--crf-search", "--processes", "2"]) == 2
     assert "one process alone compares settings of DenseCRF" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("own", "threads"), [(None, "2"), ("3", "3"), ("4", "4")])
+def test_cores_are_shared_out_where_a_quota_bounds_the_first_process(monkeypatch, cores, own, threads):
+    """The first process has taken the threads of the whole quota for itself; what its user sets is kept."""
+    started: list[dict[str, str]] = []
+    for name in (THREADS, CHOSEN_THREADS):
+        monkeypatch.setenv(name, "")  # so that it is undone
+        monkeypatch.delenv(name)
+    if own is None:
+        choose_threads(os.environ, 4)
+    else:
+        monkeypatch.setenv(THREADS, own)
+    monkeypatch.setattr(launch.subprocess, "Popen", lambda *_, env, **__: started.append(env))
+    launch._start(["train"], Launch(0, 2, "127.0.0.1", 29500))
+    assert started[0][THREADS] == threads
 
 
 @pytest.mark.parametrize(

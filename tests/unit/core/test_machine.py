@@ -122,6 +122,12 @@ def test_features_are_those_that_pytorch_may_use(tmp_path, monkeypatch, variable
         ("AVX512_CORE_FP16", "avx512"),
         ("avx512_core_bf16", "avx512"),
         ("AVX512_CORE", "avx512"),
+        ("AVX10_1_512", "avx512"),  # another name of AVX512_CORE_FP16
+        ("avx10_2", "avx512"),
+        ("AVX10_2_512", "avx512"),
+        ("AVX10_1_512_AMX", "amx"),
+        ("AVX10_1_512_AMX_FP16", "amx"),
+        ("AVX10_2_512_AMX_2", "amx"),
         ("AVX2_VNNI_2", "avx2"),
         ("SSE41", "avx2"),  # PyTorch's own kernels are not limited by it
     ],

@@ -15,6 +15,7 @@ from atrous.core import spinning
 from atrous.core.spinning import (
     BUSY_US,
     CHOSEN,
+    CHOSEN_THREADS,
     IDLE_US,
     OWN_SETTINGS,
     SETTING,
@@ -22,8 +23,10 @@ from atrous.core.spinning import (
     USUAL_PAUSE_NS,
     bound_spinning,
     bound_threads,
+    choose_threads,
     count_turns,
     describe_spinning,
+    list_chosen,
     measure_pause_ns,
 )
 
@@ -36,7 +39,7 @@ is_bounded = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*OWN_SETTINGS, CHOSEN, THREADS):
+    for name in (*OWN_SETTINGS, CHOSEN, THREADS, CHOSEN_THREADS):
         monkeypatch.setenv(name, "")  # so that what a test sets is undone
         monkeypatch.delenv(name)
     monkeypatch.setattr(sys, "modules", {name: found for name, found in sys.modules.items() if name != "torch"})
@@ -104,6 +107,37 @@ def test_threads_follow_the_quota_of_a_container(
         monkeypatch.setitem(sys.modules, "torch", spinning)
     bound_threads()
     assert os.environ.get(THREADS) == threads
+
+
+def test_threads_that_the_command_line_chose_can_be_chosen_again_and_a_users_own_cannot() -> None:
+    variables: dict[str, str] = {}
+    for threads in (8, 4):
+        choose_threads(variables, threads)
+        assert variables[THREADS] == str(threads)
+    assert list_chosen(variables) == (THREADS,)
+    for own in ("3", ""):
+        variables[THREADS] = own
+        choose_threads(variables, 2)
+        assert variables[THREADS] == own
+        assert list_chosen(variables) == ()
+
+
+def test_a_process_keeps_the_threads_that_the_first_one_gave_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spinning, "count_own_cores", lambda: 8)
+    monkeypatch.setattr(spinning, "count_usable_cores", lambda: 4)
+    choose_threads(os.environ, 2)
+    bound_threads()
+    assert os.environ[THREADS] == "2"
+
+
+def test_a_system_that_tells_no_load_counts_as_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> tuple[float, float, float]:
+        raise OSError("no load average")
+
+    monkeypatch.setattr(os, "getloadavg", fail)
+    assert not spinning._is_busy()
+    monkeypatch.delattr(os, "getloadavg")
+    assert spinning.find_load() is None
 
 
 @pytest.mark.parametrize("own", OWN_SETTINGS)

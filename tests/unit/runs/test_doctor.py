@@ -53,6 +53,16 @@ def test_nothing_in_a_report_names_the_user(monkeypatch, tmp_path):
     assert os.uname().nodename not in text
 
 
+def test_what_the_command_line_chose_itself_is_no_setting_of_the_user(monkeypatch):
+    for name, value in (("OMP_NUM_THREADS", "2"), ("ATROUS_THREADS", "2"), ("GOMP_SPINCOUNT", "7")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("ATROUS_SPINCOUNT", "7, 20 microseconds, for a busy machine")
+    assert not {"OMP_NUM_THREADS", "GOMP_SPINCOUNT"} & doctor._collect_settings().keys()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("GOMP_SPINCOUNT", "8")
+    assert doctor._collect_settings().items() >= {"OMP_NUM_THREADS": "1", "GOMP_SPINCOUNT": "8"}.items()
+
+
 def change_speed(diagnosis, **fields):
     return replace(diagnosis, speed=replace(diagnosis.speed, **fields))
 

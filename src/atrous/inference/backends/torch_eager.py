@@ -19,7 +19,8 @@ from atrous.networks.layers.resize import enlarge_logits
 from atrous.networks.segmenter import Segmenter
 
 NARROW_PX = 32
-"""Images of at most this width, or the output stride, can have maps of a single column; padding widens the others."""
+"""Images of at most this width, or the output stride, can have maps of a single column; padding widens the others. The
+width counts that a network sees: heads that see an image at several scales see it narrower too."""
 
 
 _ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
@@ -88,10 +89,9 @@ class TorchEager:
             MemoryShort: The images do not fit in memory.
         """
         images = images.to(self.device, memory_format=torch.channels_last)
-        is_narrow = images.shape[3] <= max(NARROW_PX, self._network.output_stride)
         with self._choose_arithmetic():
             try:
-                if is_narrow and self.precision == "bf16" and self.device.type == "cpu":
+                if self.precision == "bf16" and self.device.type == "cpu" and self._is_narrow(images.shape[3]):
                     with _WideConvolutions():
                         return self._network.forward_cells(images)
                 return self._run(images)
@@ -124,6 +124,11 @@ class TorchEager:
                 twin = copy_network(self._network, share_weights=True, keep_hooks=False)
                 self._bytes_per_pixel = measure_bytes_per_pixel(twin, self.device)
         return self._bytes_per_pixel
+
+    def _is_narrow(self, width: int) -> bool:
+        """Return whether a map can have a single column, at any of the scales at which the network sees the image."""
+        seen = int(width * min(1.0, *self._network.head.scales))
+        return seen <= max(NARROW_PX, self._network.output_stride)
 
     def _choose_arithmetic(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")

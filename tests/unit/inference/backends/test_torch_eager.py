@@ -6,7 +6,9 @@ from torch import nn
 
 from atrous.inference.backends.torch_eager import NARROW_PX, TorchEager, _WideConvolutions
 from atrous.inference.precision import computes_bf16
-from tiny import build_tiny
+from atrous.networks.heads.imagepyramid import ImagePyramidHead
+from atrous.networks.segmenter import Segmenter
+from tiny import TinyBackbone, build_tiny
 
 CONVOLUTIONS = [
     {"kernel_size": 1},
@@ -67,3 +69,15 @@ def test_only_narrow_images_in_bf16_are_widened(width: int, widened: bool) -> No
         backend = TorchEager(network, device=torch.device("cpu"), precision=precision)
         backend(torch.zeros(1, 3, 40, width, dtype=torch.uint8))
         assert modes == [int(widened and precision == "bf16")]
+
+
+@pytest.mark.parametrize("resize", ["aligned", "half_pixel"])
+@pytest.mark.parametrize(("width", "widened"), [(NARROW_PX + 1, True), (2 * NARROW_PX, True), (4 * NARROW_PX, False)])
+def test_images_that_a_head_sees_narrower_are_widened_too(resize: str, width: int, widened: bool) -> None:
+    backbone = TinyBackbone()
+    head = ImagePyramidHead(backbone.feature_shapes, 3, scales=(0.5, 0.75, 1.0))
+    network = Segmenter(backbone, head, num_classes=3, resize=resize).eval()
+    modes: list[int] = []
+    backbone.register_forward_pre_hook(lambda *_: modes.append(torch._C._len_torch_function_stack()))
+    TorchEager(network, device=torch.device("cpu"), precision="bf16")(torch.zeros(1, 3, 40, width, dtype=torch.uint8))
+    assert modes == [int(widened)] * 3

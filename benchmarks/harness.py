@@ -82,7 +82,9 @@ def report(
     options: argparse.Namespace,
     more: Mapping[str, Mapping[str, object]] | None = None,
 ) -> None:
-    """Print a table and write its rows to `<out>/<table>.csv`, replacing rows with the same context and candidate.
+    """Print a table and write its rows to `<out>/<table>.csv`, replacing those of the same conditions and candidate.
+
+    The number of threads and the allocator are conditions too.
 
     Args:
         table: Name of the table.
@@ -125,7 +127,7 @@ def report(
 
 
 def _identify(row: Mapping[str, object], context: Mapping[str, object]) -> tuple[str, ...]:
-    return tuple(str(row.get(key, "")) for key in (*context, "allocator", "side"))
+    return tuple(str(row.get(key, "")) for key in (*context, "threads", "allocator", "side"))
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

@@ -12,6 +12,7 @@ unless a folder of JPEGs is given.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -40,6 +41,7 @@ COMMANDS = {
     "weight_gradient": (["training.py", "--tables", "weight_gradient", "--rounds", "10"], BOTH[:1]),
     "atrous": (["atrous_rate.py", "--rounds", "7"], BOTH[:1]),
     "atrous_ways": (["atrous_ways.py"], BOTH[:1]),
+    "atrous_graphs": (["atrous_graphs.py"], BOTH[:1]),
     "fp32_modes": (["fp32_modes.py"], BOTH[:1]),
     "busy": (["busy.py", "--rounds", "3"], BOTH[:1]),
     "training_resnet50": (["training.py", "--tables", "training_resnet50", "--rounds", "2"], BOTH),
@@ -76,11 +78,13 @@ COMMANDS = {
 """The command of each table, and the allocators it runs with."""
 FIGURES = re.compile(
     r"_ms$|times_as_fast|peak_mib|images_per_s|equal_labels|difference|error|seconds|of_best|chosen|of_quiet|turn_ns"
-    r"|page_faults"
+    r"|page_faults|gflop_per_s|^share$"
 )
 """Columns that a machine gives; the others say what was measured."""
 ON_IMAGES = ("folder.py", "backend_choice.py")
 """Scripts that need a folder of images."""
+WITH_ONE_THREAD = ("atrous_graphs.py",)
+"""Scripts that count the process's own time, which several threads would add up."""
 
 
 def run_all(names: list[str], images: Path | None, out: Path) -> list[str]:
@@ -96,7 +100,8 @@ def run_all(names: list[str], images: Path | None, out: Path) -> list[str]:
         for allocator in allocators:
             print(f"--- {' '.join(words)} --allocator {allocator}", flush=True)
             command = [sys.executable, str(HERE / words[0]), *words[1:], "--allocator", allocator, "--out", str(out)]
-            if subprocess.run(command, check=False).returncode:
+            one_thread = {"OMP_NUM_THREADS": "1"} if words[0] in WITH_ONE_THREAD else {}
+            if subprocess.run(command, check=False, env={**os.environ, **one_thread}).returncode:
                 failed.append(name)
     return failed
 

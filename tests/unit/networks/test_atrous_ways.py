@@ -15,10 +15,24 @@ from torch.nn import functional as F
 from atrous.networks.layers import atrous, ways
 from atrous.networks.layers.atrous import LIBRARY, Taps, Ways, convolve
 from atrous.networks.layers.conv import Conv
-from atrous.networks.layers.ways import choose_ways, find_taps
+from atrous.networks.layers.ways import choose_ways, explain_ways, find_taps
 
 TABLE = Path(__file__).parents[3] / "results" / "performance" / "atrous_ways.csv"
-COLUMNS = ("kind", "dtype", "batch", "channels", "cells", "kernel", "rate", "is_depthwise", "part")
+COLUMNS = ("kind", "dtype", "batch", "channels", "filters", "cells", "kernel", "rate", "is_depthwise", "part")
+SLOWER = {
+    # Rate 1, where mirroring is the output's time, and a millisecond or three is all there is to gain.
+    ("avx2", "float32", "1", "256", "256", "33", "3", "1", "True", "of_features"),
+    ("avx512", "float32", "8", "1152", "1152", "23", "5", "1", "True", "of_features"),
+    # One image: eight take 2 to 5 times as long in the library as by phase.
+    ("avx2", "float32", "1", "256", "256", "33", "3", "12", "True", "output"),
+    ("avx2", "float32", "1", "256", "256", "33", "3", "12", "True", "of_features"),
+    # Eight images with phases of 3 x 3 cells: of one, the library takes less than half the time.
+    ("avx512", "float32", "8", "256", "256", "33", "3", "12", "True", "of_weight"),
+    ("amx", "bfloat16", "8", "256", "256", "33", "3", "12", "True", "output"),
+    # Rows of 1.4 MiB in a busy hour, which leaves less of the cache: in a quiet one they fit.
+    ("amx", "bfloat16", "1", "320", "256", "65", "3", "12", "False", "output"),
+}
+"""Cases that the rule, which has few limits, takes more than 1.5 times as long for as the fastest way."""
 KINDS = ("amx", "avx512", "avx2", "other")
 
 
@@ -82,6 +96,7 @@ def test_layer_is_a_plain_convolution_on_every_cpu(
     kind: str, is_depthwise: bool, layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ways, "KIND", kind)
+    monkeypatch.setattr(ways, "FEWEST_CHANNELS", 1)
     torch.manual_seed(0)
     shape = {"in_channels": 4, "out_channels": 4, "groups": 4 if is_depthwise else 1}
     for rate, bias in itertools.product((1, 2, 9), (False, True)):
@@ -103,6 +118,7 @@ def test_layer_is_a_plain_convolution_on_every_cpu(
 @pytest.mark.parametrize("groups", [1, 16])
 def test_autocast_is_as_exact_as_bf16(kind: str, groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ways, "KIND", kind)
+    monkeypatch.setattr(ways, "FEWEST_CHANNELS", 1)
     torch.manual_seed(0)
     layer = Conv(16, 16, 3, padding=12, dilation=12, bias=False, groups=groups)
     features = torch.randn(2, 16, 17, 17, requires_grad=True)
@@ -164,6 +180,7 @@ def test_forward_mode_differentiation_works_as_on_a_plain_convolution(
     kind: str, groups: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ways, "KIND", kind)
+    monkeypatch.setattr(ways, "FEWEST_CHANNELS", 1)
     layer = Conv(4, 4, 3, padding=9, dilation=9, groups=groups)
     plain = nn.Conv2d(4, 4, 3, padding=9, dilation=9, groups=groups)
     plain.load_state_dict(layer.state_dict())
@@ -209,6 +226,7 @@ def test_filters_laid_out_by_tap_are_the_same_and_need_no_copy(monkeypatch: pyte
         found = atrous.compute_output(features, stored, taps, way)
         torch.testing.assert_close(found, atrous.compute_output(features, weight, taps, way))
     monkeypatch.setattr(ways, "KIND", "amx")
+    monkeypatch.setattr(ways, "FEWEST_CHANNELS", 1)
     monkeypatch.setattr(ways, "MANY_CHANNELS", 4)
     wide = nn.Conv2d(4, 5, 3, padding=2, dilation=2)
     assert ways.is_always_by_tap(wide, torch.bfloat16)
@@ -253,19 +271,55 @@ def test_rule_chooses_what_the_table_measured_as_fastest() -> None:
             parts.setdefault(context, {})[row["side"]] = float(row["least_ms"])
             marked.setdefault(context, []).extend([row["side"]] if row["chosen"] == "yes" else [])
     totals = {kind: [0.0, 0.0] for kind, *_ in parts}
-    for (kind, dtype, batch, channels, cells, kernel, rate, is_depthwise, part), times in parts.items():
+    slower = set()
+    for context, times in parts.items():
+        kind, dtype, batch, channels, _, cells, kernel, rate, is_depthwise, part = context
         groups = int(channels) if is_depthwise == "True" else 1
         taps = Taps((int(kernel), int(kernel)), (int(rate), int(rate)), groups)
         features = torch.empty(int(batch), int(channels), int(cells), int(cells), device="meta")
         chosen = getattr(choose_ways(taps, features, dtype=getattr(torch, dtype), kind=kind), part)
-        context = (kind, dtype, batch, channels, cells, kernel, rate, is_depthwise, part)
         assert set(marked[context]) == {chosen} & times.keys(), context
         if part == "of_features" and is_depthwise == "True" and "mirroring" not in times:  # it is that very convolution
-            output = (kind, dtype, batch, channels, cells, kernel, rate, is_depthwise, "output")
-            times["mirroring"] = parts[output]["library"]
+            times["mirroring"] = parts[*context[:-1], "output"]["library"]
         best = min(times.values())
-        assert times[chosen] < max(1.5 * best, best + 10), (kind, dtype, channels, cells, rate, part, times)
+        slower |= {context} if times[chosen] >= max(1.5 * best, best + 1) else set()
         totals[kind][0] += times[chosen]
         totals[kind][1] += best
+    assert slower == SLOWER
     for kind, (chosen_ms, best_ms) in totals.items():
         assert chosen_ms < 1.05 * best_ms, (kind, chosen_ms, best_ms)
+
+
+def test_the_library_is_called_fastest_where_it_is_for_most_of_the_table() -> None:
+    parts: dict[tuple[str, ...], dict[str, float]] = {}
+    with TABLE.open(newline="") as file:
+        for row in csv.DictReader(file):
+            parts.setdefault(tuple(row[key] for key in COLUMNS), {})[row["side"]] = float(row["least_ms"])
+    fast: dict[tuple[str, ...], list[bool]] = {}
+    for (kind, dtype, batch, channels, _, cells, kernel, rate, is_depthwise, part), times in parts.items():
+        taps = Taps((int(kernel),) * 2, (int(rate),) * 2, int(channels) if is_depthwise == "True" else 1)
+        features = torch.empty(int(batch), int(channels), int(cells), int(cells), device="meta")
+        reasoned = explain_ways(taps, features, dtype=getattr(torch, dtype), kind=kind)
+        _, why = reasoned[("output", "of_features", "of_weight").index(part)]
+        if why == ways.FASTEST and len(times) > 1:
+            is_fast = times["library"] <= 1.1 * min(times.values())
+            fast.setdefault((kind, dtype, is_depthwise, part), []).append(is_fast)
+    assert fast
+    for group, found in fast.items():
+        assert sum(found) > len(found) / 2, (group, found)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64, torch.float16])
+@pytest.mark.parametrize("part", ["output", "of_features", "of_weight"])
+def test_what_was_not_measured_keeps_the_library(kind: str, dtype: torch.dtype, part: str) -> None:
+    with TABLE.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if (row["kind"], row["part"]) == (kind, part)]
+    rows = [row for row in rows if getattr(torch, row["dtype"]) == dtype]
+    measured = {(row["is_depthwise"] == "True", int(row["channels"])) for row in rows}
+    for channels, groups, cells, rate in itertools.product((3, 16, 64, 256, 2048), (1, 0), (33, 65), (1, 12, 24)):
+        taps = Taps((3, 3), (rate, rate), groups or channels)
+        chosen = choose_ways(taps, torch.zeros(1, channels, cells, cells), dtype=dtype, kind=kind)
+        least = min((count for is_depthwise, count in measured if is_depthwise == (groups == 0)), default=None)
+        if least is None or (channels < least and groups):
+            assert getattr(chosen, part) == "library"

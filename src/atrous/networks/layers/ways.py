@@ -1,7 +1,10 @@
 """The rule that says how an atrous convolution is computed on the machine at hand.
 
 It is a function of the machine, the dtype and the shape alone: a continued training computes what the first part would
-have. It is read off results/performance/atrous_ways.csv, measured by `benchmarks/atrous_ways.py`.
+have. It is read off results/performance/atrous_ways.csv, measured by `benchmarks/atrous_ways.py`. Precisions, kinds of
+CPU and numbers of channels for which nothing is measured there keep the library's way. What lies between or above the
+measured sizes follows the same limits: other maps, rates, batches and more channels, and any number of filters, which
+the rule does not look at (256 were measured beside 2048 channels, else as many as channels or 256).
 """
 
 from __future__ import annotations
@@ -21,17 +24,31 @@ LARGE_MAP = 4000
 """Cells of a map from which on a product for each tap is large enough to be fast (AVX512 and AMX)."""
 WIDE_CHANNELS, MANY_CHANNELS = 1024, 2048
 """Channels from which on oneDNN's weight gradient is slow on large maps, and every kernel with a rate is (AMX)."""
+FEWEST_CHANNELS = 64
+"""Channels of a dense convolution below which only the library's way is known."""
+MEASURED: dict[Kind, tuple[torch.dtype, ...]] = {
+    "avx2": (torch.float32,),
+    "avx512": (torch.float32, torch.bfloat16),
+    "amx": (torch.float32, torch.bfloat16),
+    "other": (),
+}
+"""What was computed in; in bf16, of depthwise convolutions only the output, since they train in fp32."""
 MOST_READ_BYTES = 2**21
 """Bytes of the rows between the taps of a filter, above which oneDNN's bf16 outputs are slow: a core's second cache
 (AMX)."""
 FARTHEST_PADDING: dict[Kind, int] = {"avx2": 4, "avx512": 6, "amx": 6}
 """Padding in cells up to which oneDNN's kernels for depthwise outputs are fast."""
+SMALLEST_WIDE = 45
+"""Cells along a side of a map from which on depthwise weight gradients of filters wider than 3 are faster by phase
+(AVX512 and AMX)."""
 SMALLEST_PHASE = 4
 """Cells along a side of a phase, below which the many small phases cost more than they save (AVX512 and AMX)."""
 Reasoned = tuple[Way, str]
 """A way, and why it is chosen."""
-FASTEST = "fastest where it was measured"
+FASTEST = "the library's way is as fast or faster at most sizes measured"
 UNMEASURED = "other ways are not measured on this kind of CPU"
+UNMEASURED_DTYPE = "other ways are not measured in this precision on this kind of CPU"
+FEW_CHANNELS = "other ways are not measured for so few channels"
 GROUPED = "other ways are for dense and depthwise convolutions"
 DENSE = "rate 1: it is dense"
 SEEN = "taps see most of the map"
@@ -43,6 +60,7 @@ SLOW_FAR = "the library's kernels are slow where taps are far apart"
 SLOW_DEPTHWISE = "the library has no fast depthwise kernel with a rate"
 SLOW_GRADIENT = "the library's kernel for this gradient has no rate, that for the output has one"
 SMALL_PHASES = "the phases of this map are small"
+SMALL_SAVING = "phases of so small a map save little with so wide a filter"
 KIND: Kind = find_cpu_kind()
 """The kind of this machine, a constant as PyTorch's own choice of kernels is, and one that its compiler can see."""
 
@@ -93,29 +111,43 @@ def explain_ways(
         dtype: What it computes in.
         kind: The CPU.
     """
-    if kind == "other":
-        return (("library", UNMEASURED),) * 3
+    library: Reasoned = ("library", UNMEASURED if kind == "other" else UNMEASURED_DTYPE)
+    if dtype not in MEASURED[kind]:
+        return (library,) * 3
+    is_narrow = dtype == torch.bfloat16
     if taps.groups == 1:
-        is_narrow = dtype == torch.bfloat16
-        fastest: Reasoned = ("library", FASTEST)
-        of_weight = _choose_for_weight(taps, features, is_narrow=is_narrow, kind=kind)
-        if kind != "amx" or not is_narrow:
-            return fastest, fastest, of_weight
-        output: Reasoned = ("taps", SLOW_FAR) if _is_slow_on_amx(taps, features) else fastest
-        cells = (features.shape[2], features.shape[3])
-        is_missed = cells[0] * cells[1] >= LARGE_MAP and taps.compute_seen(cells) <= MOST_SEEN_BACK
-        return output, ("taps", MISSED) if is_missed else fastest, of_weight
+        return _choose_dense(taps, features, is_narrow=is_narrow, kind=kind)
     if taps.groups != features.shape[1]:
         return (("library", GROUPED),) * 3
     if max(taps.rate) == 1:
         return (("library", DENSE),) * 3
-    return _choose_depthwise(taps, (features.shape[2], features.shape[3]), kind)
+    chosen = _choose_depthwise(taps, (features.shape[2], features.shape[3]), kind)
+    return (chosen[0], library, library) if is_narrow else chosen
+
+
+def _choose_dense(
+    taps: Taps, features: Tensor, *, is_narrow: bool, kind: Kind
+) -> tuple[Reasoned, Reasoned, Reasoned]:
+    """Return how each part of a dense convolution is computed, and why."""
+    _, channels, *cells = features.shape
+    if channels < FEWEST_CHANNELS:
+        return (("library", FEW_CHANNELS),) * 3
+    fastest: Reasoned = ("library", FASTEST)
+    of_weight = _choose_for_weight(taps, features, is_narrow=is_narrow, kind=kind)
+    if kind != "amx" or not is_narrow:
+        return fastest, fastest, of_weight
+    output: Reasoned = ("taps", SLOW_FAR) if _is_slow_on_amx(taps, features) else fastest
+    if cells[0] * cells[1] < LARGE_MAP:
+        is_slow = channels >= MANY_CHANNELS and max(taps.rate) > 1
+        return output, ("taps", SLOW_CHANNELS) if is_slow else fastest, of_weight
+    is_missed = taps.compute_seen((cells[0], cells[1])) <= MOST_SEEN_BACK
+    return output, ("taps", MISSED) if is_missed else fastest, of_weight
 
 
 def _choose_depthwise(taps: Taps, cells: tuple[int, int], kind: Kind) -> tuple[Reasoned, Reasoned, Reasoned]:
-    """Return how each part of a depthwise convolution with a rate above 1 is computed, and why.
+    """Return how each part of a depthwise convolution with a rate above 1 is computed in fp32, and why.
 
-    oneDNN's kernels for its gradients have no rate.
+    oneDNN's kernels for its gradients have no rate. In bf16, its output is computed in the same way.
     """
     is_divided = kind == "avx2" or min(cells) >= SMALLEST_PHASE * max(taps.rate)
     small: Reasoned = ("library", SMALL_PHASES)
@@ -123,8 +155,8 @@ def _choose_depthwise(taps: Taps, cells: tuple[int, int], kind: Kind) -> tuple[R
     of_features = output
     if max(taps.reach) <= FARTHEST_PADDING[kind]:
         output, of_features = ("library", FASTEST), ("mirroring", SLOW_GRADIENT)
-    if kind != "avx2" and max(taps.kernel) > 3:
-        return output, of_features, ("library", FASTEST)
+    if kind != "avx2" and max(taps.kernel) > 3 and min(cells) < SMALLEST_WIDE:
+        return output, of_features, ("library", SMALL_SAVING)
     return output, of_features, ("phases", SLOW_DEPTHWISE) if is_divided else small
 
 

@@ -16,11 +16,13 @@ from atrous.core.labels import LabelSpace
 from atrous.networks import BACKBONES
 from atrous.networks.contracts import Backbone, FeatureLevel, FeatureShapes
 from atrous.networks.heads.deeplabv3 import DeepLabV3Head
+from atrous.networks.layers import ways
 from atrous.networks.segmenter import Segmenter
 
 TINY = ("tiny", "tiny:TinyBackbone")
 """The backbone's entry in the table."""
 TINY_CHANNELS = 8
+FEWEST_CHANNELS, ways.FEWEST_CHANNELS = ways.FEWEST_CHANNELS, 1  # small networks are computed as wide ones are
 TINY_SPACE = LabelSpace(("sky", "road", "car"), ids=(0, 7, 200))
 
 RUN_SIDE = 65

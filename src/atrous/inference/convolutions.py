@@ -149,15 +149,18 @@ def _explain(
     return explain_ways(taps, features, dtype=torch.bfloat16 if is_narrow else torch.float32, kind=ways.KIND)
 
 
-def describe_convolutions(convolutions: Iterable[ConvolutionWays]) -> str:
-    """Return how many parts of convolutions are computed in each way, in one line.
+def describe_convolutions(convolutions: Iterable[ConvolutionWays], device: torch.device) -> str:
+    """Return how many parts of convolutions are computed in each way and on what, in one line.
 
     Args:
         convolutions: The convolutions of a training.
+        device: Where it computes. The kind of the CPU counts only if it is one.
     """
     listed = list(convolutions)
     parts = []
     for field, words in PARTS.items():
         counts = Counter(getattr(each, field) for each in listed)
         parts.append(f"{words} {', '.join(f'{counts[way]} by {way}' for way in sorted(counts))}")
-    return f"convolutions on {ways.KIND}: " + ("; ".join(parts) if listed else "all by library")
+    return f"convolutions on {ways.KIND if device.type == 'cpu' else device.type}: " + (
+        "; ".join(parts) if listed else "all by library"
+    )

@@ -158,7 +158,7 @@ def _describe(training: Training, *, interrupted: bool) -> dict[str, Any]:
         "data_wait_fraction": training.wait.share,
         "seed": training.config.training.seed,
         "precision": str(training.step.fabric.strategy.precision.precision),
-        "computed": describe_convolutions(training.convolutions),
+        "computed": describe_convolutions(training.convolutions, training.step.fabric.device),
         "best_step": state.best_step,
         **({"extended": extended} if extended else {}),
         "parameters": sum(p.numel() for p in training.network.parameters()),

@@ -187,7 +187,7 @@ def _save(training: Training) -> None:
             "rows": training.journal.rows,
             "trackers": training.journal.trackers.run_ids,
             "data": training.fingerprint,
-            "convolutions": describe_convolutions(training.convolutions),
+            "convolutions": describe_convolutions(training.convolutions, training.step.fabric.device),
             "settings": dict(training.settings),
         },
     )

@@ -290,7 +290,7 @@ def _list_convolutions(
     """Return how the convolutions of a step are computed here, and report it, also if the run began otherwise."""
     size, precision = (config.training.crop, config.training.crop), choose_precision(config, fabric.device)
     found = list_convolutions(network, size, precision=precision, device=fabric.device, is_training=True)
-    described = describe_convolutions(found)
+    described = describe_convolutions(found, fabric.device)
     journal.log(described)
     before = None if checkpoint is None else checkpoint.record.get("convolutions")
     if before is not None and before != described:

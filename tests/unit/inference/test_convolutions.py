@@ -40,7 +40,6 @@ def test_what_is_said_is_what_is_computed(
     network: Segmenter, kind: Kind, precision: str, is_training: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ways, "KIND", kind)
-    monkeypatch.setattr(ways, "FEWEST_CHANNELS", 1)
     said = list_convolutions(network, SIZE, precision=precision, device=CPU, is_training=is_training)
     computed: dict[tuple[object, ...], Ways] = {}
     convolve = conv_module.convolve
@@ -80,7 +79,6 @@ def test_nothing_is_computed_and_nothing_changes(network: Segmenter) -> None:
 
 def test_reasons_that_are_not_the_rule(network: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ways, "KIND", "avx2")
-    monkeypatch.setattr(ways, "FEWEST_CHANNELS", 1)
     on_gpu = list_convolutions(network, SIZE, precision="fp32", device=torch.device("cuda"))
     assert {each.why["output"] for each in on_gpu} == {convolutions.OTHER_DEVICE}
     set_lean(network, False)
@@ -96,18 +94,26 @@ def test_reasons_that_are_not_the_rule(network: Segmenter, monkeypatch: pytest.M
 
 def test_one_line_counts_each_way(network: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ways, "KIND", "avx2")
-    monkeypatch.setattr(ways, "FEWEST_CHANNELS", 1)
     listed = list_convolutions(network, SIZE, precision="fp32", device=CPU)
-    assert describe_convolutions(listed) == (
+    assert describe_convolutions(listed, CPU) == (
         "convolutions on avx2: output 3 by library; features' gradient 2 by library, 1 by mirroring; "
         "weight gradient 1 by phases, 2 by taps"
     )
-    assert describe_convolutions([]) == "convolutions on avx2: all by library"
+    assert describe_convolutions([], CPU) == "convolutions on avx2: all by library"
+
+
+def test_beside_a_gpu_the_kind_of_the_cpu_does_not_count(network: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    device, said = torch.device("cuda", 1), set()
+    for kind in get_args(Kind):
+        monkeypatch.setattr(ways, "KIND", kind)
+        listed = list_convolutions(network, SIZE, precision="fp32", device=device, is_training=True)
+        said.add(describe_convolutions(listed, device))
+    [line] = said
+    assert line.startswith("convolutions on cuda: output 2 by library; ")
 
 
 def test_a_model_answers_for_its_backend_and_precision(network: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ways, "KIND", "amx")
-    monkeypatch.setattr(ways, "FEWEST_CHANNELS", 1)
     monkeypatch.setattr(ways, "MANY_CHANNELS", 4)
     model = Model(network, classes=["a", "b", "c"])
 

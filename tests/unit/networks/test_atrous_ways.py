@@ -13,9 +13,11 @@ from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from atrous.networks.layers import atrous, ways
+from atrous.networks.layers import conv as conv_module
 from atrous.networks.layers.atrous import LIBRARY, Taps, Ways, convolve
 from atrous.networks.layers.conv import Conv
 from atrous.networks.layers.ways import choose_ways, explain_ways, find_taps
+from tiny import FEWEST_CHANNELS
 
 TABLE = Path(__file__).parents[3] / "results" / "performance" / "atrous_ways.csv"
 COLUMNS = ("kind", "dtype", "batch", "channels", "filters", "cells", "kernel", "rate", "is_depthwise", "part")
@@ -96,7 +98,6 @@ def test_layer_is_a_plain_convolution_on_every_cpu(
     kind: str, is_depthwise: bool, layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ways, "KIND", kind)
-    monkeypatch.setattr(ways, "FEWEST_CHANNELS", 1)
     torch.manual_seed(0)
     shape = {"in_channels": 4, "out_channels": 4, "groups": 4 if is_depthwise else 1}
     for rate, bias in itertools.product((1, 2, 9), (False, True)):
@@ -118,7 +119,6 @@ def test_layer_is_a_plain_convolution_on_every_cpu(
 @pytest.mark.parametrize("groups", [1, 16])
 def test_autocast_is_as_exact_as_bf16(kind: str, groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ways, "KIND", kind)
-    monkeypatch.setattr(ways, "FEWEST_CHANNELS", 1)
     torch.manual_seed(0)
     layer = Conv(16, 16, 3, padding=12, dilation=12, bias=False, groups=groups)
     features = torch.randn(2, 16, 17, 17, requires_grad=True)
@@ -180,7 +180,6 @@ def test_forward_mode_differentiation_works_as_on_a_plain_convolution(
     kind: str, groups: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ways, "KIND", kind)
-    monkeypatch.setattr(ways, "FEWEST_CHANNELS", 1)
     layer = Conv(4, 4, 3, padding=9, dilation=9, groups=groups)
     plain = nn.Conv2d(4, 4, 3, padding=9, dilation=9, groups=groups)
     plain.load_state_dict(layer.state_dict())
@@ -190,6 +189,51 @@ def test_forward_mode_differentiation_works_as_on_a_plain_convolution(
         with forward_ad.dual_level():
             moved.append(forward_ad.unpack_dual(each(forward_ad.make_dual(features, tangent))).tangent)
     torch.testing.assert_close(*moved)
+
+
+def differentiate_at_once(layer: nn.Module, features: torch.Tensor, how: str) -> tuple[torch.Tensor, ...]:
+    """Return several gradients that are computed at a time."""
+    if how == "jacobian":
+        return (torch.autograd.functional.jacobian(lambda each: layer(each).sum((2, 3)), features, vectorize=True),)
+    if how == "hessian":
+        some = features[:1, :, :3, :3]
+        return (torch.autograd.functional.hessian(lambda each: layer(each).square().sum(), some, vectorize=True),)
+    out, inputs = layer(features), (features, *layer.parameters())
+    towards = torch.randn(3, *out.shape, generator=torch.Generator().manual_seed(1))
+    if how == "is_grads_batched":
+        return torch.autograd.grad(out, inputs, towards, is_grads_batched=True)
+    return torch.func.vmap(lambda each: torch.autograd.grad(out, inputs, each, retain_graph=True))(towards)
+
+
+@pytest.mark.filterwarnings("ignore:.*performance drop:UserWarning")  # PyTorch's own, where it divides one by one
+@pytest.mark.parametrize("how", ["is_grads_batched", "jacobian", "hessian", "vmap"])
+@pytest.mark.parametrize(("rate", "groups"), [(9, 1), (2, 4), (2, 1)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_several_gradients_at_a_time_are_those_of_a_plain_convolution(
+    kind: str, rate: int, groups: int, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ways, "KIND", kind)
+    torch.manual_seed(0)
+    layer = Conv(4, 4, 3, padding=rate, dilation=rate, groups=groups)
+    plain = nn.Conv2d(4, 4, 3, padding=rate, dilation=rate, groups=groups)
+    plain.load_state_dict(layer.state_dict())
+    features = torch.randn(2, 4, 13, 13, requires_grad=True)
+    ours, theirs = (differentiate_at_once(each, features, how) for each in (layer, plain))
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("is_cast", [False, True])
+def test_complex_numbers_are_convolved_by_pytorch_alone(
+    groups: int, is_cast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ways, "KIND", "amx")
+    monkeypatch.setattr(conv_module, "convolve", None)
+    layer = Conv(4, 4, 3, padding=9, dilation=9, groups=groups, dtype=torch.complex64)
+    features = torch.randn(2, 4, 40, 40, dtype=torch.complex64)
+    for has_grad in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_cast), torch.set_grad_enabled(has_grad):
+            assert torch.equal(layer(features), nn.Conv2d.forward(layer, features))
 
 
 @pytest.mark.parametrize("groups", [1, 4])
@@ -226,7 +270,6 @@ def test_filters_laid_out_by_tap_are_the_same_and_need_no_copy(monkeypatch: pyte
         found = atrous.compute_output(features, stored, taps, way)
         torch.testing.assert_close(found, atrous.compute_output(features, weight, taps, way))
     monkeypatch.setattr(ways, "KIND", "amx")
-    monkeypatch.setattr(ways, "FEWEST_CHANNELS", 1)
     monkeypatch.setattr(ways, "MANY_CHANNELS", 4)
     wide = nn.Conv2d(4, 5, 3, padding=2, dilation=2)
     assert ways.is_always_by_tap(wide, torch.bfloat16)
@@ -312,7 +355,10 @@ def test_the_library_is_called_fastest_where_it_is_for_most_of_the_table() -> No
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64, torch.float16])
 @pytest.mark.parametrize("part", ["output", "of_features", "of_weight"])
-def test_what_was_not_measured_keeps_the_library(kind: str, dtype: torch.dtype, part: str) -> None:
+def test_what_was_not_measured_keeps_the_library(
+    kind: str, dtype: torch.dtype, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ways, "FEWEST_CHANNELS", FEWEST_CHANNELS)
     with TABLE.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if (row["kind"], row["part"]) == (kind, part)]
     rows = [row for row in rows if getattr(torch, row["dtype"]) == dtype]

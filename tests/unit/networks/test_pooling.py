@@ -133,3 +133,21 @@ def test_it_compiles_for_sizes_that_change() -> None:
         features = torch.randn(batch, 6, height, 12, requires_grad=True)
         gradients = [torch.autograd.grad(each(features).square().sum(), features) for each in (compiled, pooling)]
         torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("inside", [None, (3, 4)])
+@pytest.mark.parametrize("how", ["is_grads_batched", "vmap"])
+def test_several_gradients_at_a_time_are_those_of_each(how: str, inside: tuple[int, int] | None) -> None:
+    pooling, extent = build().eval(), Extent(inside=inside)
+    features = torch.randn(2, 6, 5, 7, requires_grad=True)
+    out = pooling(features, extent)
+    towards = torch.randn(3, *out.shape)
+
+    def differentiate(each: torch.Tensor) -> torch.Tensor:
+        return torch.autograd.grad(out, features, each, retain_graph=True)[0]
+
+    if how == "vmap":
+        found = torch.func.vmap(differentiate)(towards)
+    else:
+        (found,) = torch.autograd.grad(out, features, towards, retain_graph=True, is_grads_batched=True)
+    torch.testing.assert_close(found, torch.stack([differentiate(each) for each in towards]))

@@ -144,7 +144,6 @@ def test_bf16_on_a_cpu_without_it_is_noted(tmp_path, precision, is_noted, monkey
 def test_how_convolutions_are_computed_is_recorded_and_compared(tmp_path, monkeypatch):
     options = {"model.name": "deeplabv3-tiny", "model.head": {"rates": (1, 2)}}
     monkeypatch.setattr(ways, "KIND", "avx2")
-    monkeypatch.setattr(ways, "FEWEST_CHANNELS", 1)
     training = prepare(tmp_path, **options)
     run_steps(training)
     metrics = conclude_training(training, interrupted=False)

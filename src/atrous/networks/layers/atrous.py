@@ -120,7 +120,9 @@ def _differentiate_both(
 ) -> tuple[Tensor | None, Tensor | None]:
     """Return the gradients of features and weight that `_Convolve` is asked for."""
     narrow, taps = weight.to(features.dtype), ctx.taps
-    if torch.is_grad_enabled():  # create_graph: the gradients are differentiated in turn
+    # With create_graph, the gradients are differentiated in turn. Of several gradients at a time, PyTorch divides its own
+    # functions alone, none that write into memory.
+    if torch.is_grad_enabled() or is_batched(gradient):
         both = _differentiate(gradient, features, narrow, taps, ctx.needs_input_grad[:2])
         return both[0], _cast(both[1], weight.dtype)
     of_features = of_weight = None
@@ -129,6 +131,17 @@ def _differentiate_both(
     if ctx.needs_input_grad[0]:
         of_features = differentiate_features(gradient, features, narrow, taps, ctx.ways.of_features)
     return of_features, of_weight
+
+
+def is_batched(gradient: Tensor) -> bool:
+    """Return whether a gradient stands for several at a time, as in `torch.autograd.grad(..., is_grads_batched=True)`.
+
+    Args:
+        gradient: What a backward pass gets.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._functorch.is_batchedtensor(gradient) or torch._C._functorch.is_legacy_batchedtensor(gradient)
 
 
 def compute_output(features: Tensor, weight: Tensor, taps: Taps, way: Way, bias: Tensor | None = None) -> Tensor:

@@ -32,8 +32,10 @@ class Conv(nn.Conv2d):
             return super().forward(features)
         is_cast = torch.is_autocast_enabled("cpu")
         dtypes = {features.dtype, self.weight.dtype}
-        if torch.float64 in dtypes if is_cast else len(dtypes) > 1:
-            return super().forward(features)  # which refuses what does not fit
+        if (torch.float64 in dtypes if is_cast else len(dtypes) > 1) or not all(
+            each.is_floating_point for each in dtypes
+        ):
+            return super().forward(features)  # which refuses what does not fit, and multiplies complex numbers
         is_training = torch.is_grad_enabled() and self.weight.requires_grad
         is_wide = self.weight.dtype == torch.float32
         if self.groups == self.in_channels > 1 and is_training and is_cast and is_wide:

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from atrous.networks.contracts import WHOLE, Extent
+from atrous.networks.layers.atrous import is_batched
 from atrous.networks.layers.conv import ConvNormAct, keeps_plain_form
 from atrous.networks.layers.resize import compute_interpolation, multiply_sides
 from atrous.networks.layers.synchronised import count_synchronised
@@ -126,6 +127,9 @@ class _Mean(torch.autograd.Function):
         of_cell = gradients[0] / (rows * columns)
         if shape[2:] == (rows, columns):
             return of_cell.expand(shape), None, None  # takes no memory
+        if is_batched(of_cell):  # several gradients at a time, which no memory of one takes
+            spread = of_cell.expand(*shape[:2], rows, columns)
+            return F.pad(spread, (0, shape[3] - columns, 0, shape[2] - rows)), None, None
         layout = torch.channels_last if ctx.is_last else torch.contiguous_format
         out = torch.empty(shape, dtype=of_cell.dtype, device=of_cell.device, memory_format=layout).zero_()
         out[:, :, :rows, :columns] = of_cell

@@ -125,9 +125,7 @@ def explain_ways(
     return (chosen[0], library, library) if is_narrow else chosen
 
 
-def _choose_dense(
-    taps: Taps, features: Tensor, *, is_narrow: bool, kind: Kind
-) -> tuple[Reasoned, Reasoned, Reasoned]:
+def _choose_dense(taps: Taps, features: Tensor, *, is_narrow: bool, kind: Kind) -> tuple[Reasoned, Reasoned, Reasoned]:
     """Return how each part of a dense convolution is computed, and why."""
     _, channels, *cells = features.shape
     if channels < FEWEST_CHANNELS:

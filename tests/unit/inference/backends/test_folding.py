@@ -67,7 +67,6 @@ def test_no_norm_is_left_and_the_logits_are_the_same_at_both_strides(name):
 )
 def test_weights_that_are_computed_from_others_are_multiplied_by_tap_too(change, monkeypatch):
     monkeypatch.setattr(ways, "KIND", "amx")
-    monkeypatch.setattr(ways, "FEWEST_CHANNELS", 1)
     monkeypatch.setattr(ways, "MANY_CHANNELS", 256)
     network = build("deeplabv3-resnet18", head={"rates": [2, 4]})
     change(network.head.aspp.atrous[0].spatial.conv)

@@ -121,7 +121,7 @@ def _differentiate_both(
     """Return the gradients of features and weight that `_Convolve` is asked for."""
     narrow, taps = weight.to(features.dtype), ctx.taps
     # With create_graph, the gradients are differentiated in turn. Of several gradients at a time, PyTorch divides its own
-    # functions alone, none that write into memory.
+    # functions only, and none that write into memory.
     if torch.is_grad_enabled() or is_batched(gradient):
         both = _differentiate(gradient, features, narrow, taps, ctx.needs_input_grad[:2])
         return both[0], _cast(both[1], weight.dtype)
@@ -138,6 +138,8 @@ def is_batched(gradient: Tensor) -> bool:
 
     Args:
         gradient: What a backward pass gets.
+    Shapes:
+        gradient any.
     """
     if torch.compiler.is_compiling():
         return False

@@ -67,7 +67,7 @@ def choose_threads(variables: MutableMapping[str, str], threads: int) -> None:
 
 
 def list_chosen(variables: Mapping[str, str]) -> tuple[str, ...]:
-    """Return those of OpenMP's variables that the command line has chosen itself, and nobody has changed since.
+    """Return those of OpenMP's variables that the command line has chosen itself, and that have not been changed since.
 
     Args:
         variables: Those of a process.

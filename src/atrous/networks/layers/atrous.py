@@ -120,8 +120,8 @@ def _differentiate_both(
 ) -> tuple[Tensor | None, Tensor | None]:
     """Return the gradients of features and weight that `_Convolve` is asked for."""
     narrow, taps = weight.to(features.dtype), ctx.taps
-    # With create_graph, the gradients are differentiated in turn. For several gradients at a time, PyTorch has rules for
-    # its own functions only, and not for all that write into memory.
+    # With create_graph, the gradients are differentiated in turn. For several at a time, PyTorch has rules for its own
+    # functions only, and not for all that write into memory.
     if torch.is_grad_enabled() or is_batched(gradient):
         both = _differentiate(gradient, features, narrow, taps, ctx.needs_input_grad[:2])
         return both[0], _cast(both[1], weight.dtype)

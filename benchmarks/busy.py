@@ -1,7 +1,7 @@
 """How long waiting threads should spin: work on an idle machine and beside another program, for several bounds.
 
     python benchmarks/busy.py                               # an hour, on a machine with nothing else to do
-    python benchmarks/busy.py --only train-lite0,crf --bounds default,1000us,20us
+    python benchmarks/busy.py --only train-lite0,crf --bounds default,400us,20us
     python benchmarks/busy.py --smoke                       # checks that the script runs
 
 OpenMP reads its settings when it loads, so each figure is measured in a process of its own; the bounds take turns, and
@@ -49,7 +49,7 @@ from atrous.core.spinning import OWN_SETTINGS, SETTING, count_turns, measure_pau
 from atrous.inference.precision import computes_bf16
 from atrous.scoring.bench import draw_image
 
-BOUNDS = ("default", "1000us", "100us", "20us", "passive")
+BOUNDS = ("default", "400us", "100us", "20us", "passive")
 SECONDS = 8.0
 """Time for the repetitions in a process, but for the first two."""
 CPU = torch.device("cpu")

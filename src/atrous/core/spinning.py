@@ -13,24 +13,32 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Mapping, MutableMapping
+from pathlib import Path
 
 from atrous.core.machine import count_own_cores, count_usable_cores
 
-IDLE_US, BUSY_US = 1_000, 20
-"""Microseconds for which waiting threads spin, on an idle machine and beside other programs."""
+IDLE_US, BUSY_US = 400, 20
+"""Microseconds for which waiting threads spin, on an idle machine and beside other programs. Where 400 microseconds are
+20,000 turns, as with AMX, the longer one costs nothing in results/performance/busy.csv, and the shorter one, 1,000
+turns, is about as good as not to spin."""
 USUAL_PAUSE_NS = 40.0
 """Length of a pause instruction where it cannot be measured: between those of common CPUs, 4 to 56 ns."""
 _LOOP = bytes.fromhex("89f9 f390 ffc9 75fa c3")
 """Machine code of x86-64: `turns` times (first argument) a pause instruction, as OpenMP's threads wait."""
 _TIMED_TURNS, _TIMES = 500, 5
 BUSY_LOAD = 0.7
-"""Programs at work in the last minute, for each core of the machine, from which on it counts as busy."""
+"""Programs at work in the last minute, for each core of the machine, from which on its timings wander."""
+BUSY_SHARE = 0.5
+"""Threads of other programs at work now, for each core of the machine, from which on it counts as busy: the threads of
+this process and one of them on two cores already wait for each other."""
+_COUNTS, _PAUSE_S = 5, 0.004
 SETTING = "GOMP_SPINCOUNT"
 CHOSEN = "ATROUS_SPINCOUNT"
 """Variable that says which `SETTING` was chosen and for what load; child processes inherit both."""
 THREADS = "OMP_NUM_THREADS"
 CHOSEN_THREADS = "ATROUS_THREADS"
 """Variable that repeats `THREADS` where the command line chose it; child processes inherit both."""
+LOAD_FILE = Path("/proc/loadavg")
 OWN_SETTINGS = (SETTING, "OMP_WAIT_POLICY", "KMP_BLOCKTIME")
 """Variables by which people choose this themselves."""
 
@@ -145,5 +153,22 @@ def find_load() -> tuple[float, float, float] | None:
 
 
 def _is_busy() -> bool:
-    load = find_load()
-    return load is not None and load[0] > BUSY_LOAD * (os.cpu_count() or 1)
+    """Return whether other programs are at work now; an average of the last minute counts programs that have ended."""
+    counts = []
+    for number in range(_COUNTS):
+        counts.append(_count_others())
+        if number < _COUNTS - 1 and counts[-1]:
+            time.sleep(_PAUSE_S)
+    return min(counts) >= BUSY_SHARE * (os.cpu_count() or 1)  # the fewest: a task of some milliseconds is no load
+
+
+def _count_others() -> int:
+    """Return how many threads besides this one are at work or wait for a core; 0 where the system does not tell.
+
+    Source: proc_loadavg(5), fourth field.
+    """
+    try:
+        running = LOAD_FILE.read_text(encoding="ascii").split()[3].partition("/")[0]
+        return max(0, int(running) - 1)
+    except (OSError, ValueError, IndexError):
+        return 0

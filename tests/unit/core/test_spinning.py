@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import os
 import platform
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -72,14 +74,32 @@ def test_own_settings_are_kept() -> None:
 
 
 @is_bounded
-@pytest.mark.parametrize(("load", "turns"), [(0.0, 20_000), (1.3, 20_000), (1.5, 400), (64.0, 400)])
-def test_the_bound_follows_the_load_of_the_cores(load: float, turns: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+@pytest.mark.parametrize(
+    ("running", "cores", "turns"),
+    [
+        ((1,), 2, 8_000),  # this process alone
+        ((2,), 2, 400),  # one busy loop on two cores
+        ((4, 4, 1, 4), 2, 8_000),  # a task that ended meanwhile
+        ((2, 3, 2), 2, 400),
+        ((2,), 4, 8_000),
+        ((33,), 64, 400),
+    ],
+)
+def test_the_bound_follows_what_runs_beside_this_process(
+    running: tuple[int, ...], cores: int, turns: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    counts = itertools.cycle(running)
+
+    class LoadFile:
+        def read_text(self, encoding: str) -> str:
+            return f"9.00 9.00 9.00 {next(counts)}/300 4711\n"  # programs that have ended count in the averages
+
+    monkeypatch.setattr(spinning, "LOAD_FILE", LoadFile())
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
     monkeypatch.setattr(spinning, "measure_pause_ns", lambda: 50.0)
     bound_spinning()
     assert os.environ[SETTING] == str(turns)
-    chosen = "1,000 microseconds, for an idle machine" if turns == 20_000 else "20 microseconds, for a busy machine"
+    chosen = "400 microseconds, for an idle machine" if turns == 8_000 else "20 microseconds, for a busy machine"
     assert describe_spinning() == f"waiting threads: they sleep after {chosen} ({SETTING}={turns})"
     monkeypatch.setenv(SETTING, "7")  # as someone sets it for a child process
     assert describe_spinning() == f"waiting threads: {SETTING}=7"
@@ -130,14 +150,32 @@ def test_a_process_keeps_the_threads_that_the_first_one_gave_it(monkeypatch: pyt
     assert os.environ[THREADS] == "2"
 
 
-def test_a_system_that_tells_no_load_counts_as_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("text", [None, "", "0.1 0.1 0.1 many/300 1"])
+def test_a_system_that_tells_no_load_counts_as_idle(
+    text: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def fail() -> tuple[float, float, float]:
         raise OSError("no load average")
 
-    monkeypatch.setattr(os, "getloadavg", fail)
+    if text is not None:
+        (tmp_path / "loadavg").write_text(text)
+    monkeypatch.setattr(spinning, "LOAD_FILE", tmp_path / "loadavg")
     assert not spinning._is_busy()
+    monkeypatch.setattr(os, "getloadavg", fail)
+    assert spinning.find_load() is None
     monkeypatch.delattr(os, "getloadavg")
     assert spinning.find_load() is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_busy_loop_is_counted() -> None:
+    with subprocess.Popen([sys.executable, "-c", "print(1, flush=True)\nwhile True: pass"], stdout=-1) as loop:
+        try:
+            assert loop.stdout is not None
+            loop.stdout.readline()
+            assert max(spinning._count_others() for _ in range(20)) >= 1
+        finally:
+            loop.kill()
 
 
 @pytest.mark.parametrize("own", OWN_SETTINGS)
@@ -180,4 +218,4 @@ def test_where_code_cannot_be_run_a_usual_length_counts(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(mmap, "mmap", refuse)
     assert measure_pause_ns() == USUAL_PAUSE_NS
-    assert count_turns(IDLE_US) == 25_000
+    assert count_turns(IDLE_US) == 10_000

@@ -70,7 +70,8 @@ def describe_ladder(found: dict[str, dict[str, Any]]) -> str:
         interval = format_interval(scores.intervals.miou) if scores.intervals else ""
         error = f"{scores.calibration.error:.4f}" if scores.calibration else ""
         cells = (f"{scores.miou:.4f}", interval, error, f"{result['milliseconds']:.0f}", f"{result['peak_mib']:.0f}")
-        lines.append(f"| {scores.protocol.describe()} | {' | '.join(cells)} |")
+        protocol = scores.protocol.describe().partition(" with ")[0]  # the settings of DenseCRF are its defaults
+        lines.append(f"| {protocol} | {' | '.join(cells)} |")
     threads = ", ".join(sorted({describe_count(result["threads"], "thread") for result in found.values()}))
     processors = ", ".join(sorted({name_processor(result["machine"]) for result in found.values()}))
     height, width = next(iter(found.values()))["size"]

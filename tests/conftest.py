@@ -29,6 +29,8 @@ from atrous.exporting.export import export_network
 from atrous.graphs.trace import Output, trace_network
 from atrous.inference.backends.folding import fold_norms
 from atrous.networks import BACKBONES
+from atrous.networks.layers import conv
+from atrous.networks.layers.atrous import LIBRARY, Taps, Ways
 from atrous.networks.model_card import ModelCard
 from atrous.networks.model_file import describe_network_card, save_model
 from atrous.networks.segmenter import Segmenter
@@ -92,6 +94,22 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, An
     folder = tmp_path_factory.mktemp("gloo")
     torch.multiprocessing.spawn(gloo.work, args=(str(folder),), nprocs=gloo.SIZE)
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(gloo.SIZE)]
+
+
+@pytest.fixture(params=["taps", "phases"])
+def one_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Every atrous convolution that can be is computed in one way, whatever the machine; one at least must be."""
+    computed: list[Taps] = []
+
+    def choose(taps: Taps, features: torch.Tensor, **_: object) -> Ways:
+        if max(taps.rate) == 1 or (request.param == "taps" and taps.groups > 1):
+            return LIBRARY
+        computed.append(taps)
+        return Ways(request.param, request.param, request.param)
+
+    monkeypatch.setattr(conv, "choose_ways", choose)
+    yield request.param
+    assert computed
 
 
 @pytest.fixture

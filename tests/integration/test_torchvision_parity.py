@@ -83,6 +83,12 @@ def test_deeplabv3_mobilenet_v3_large_loads_and_agrees(auxiliary: bool, tmp_path
     compare_logits("deeplabv3_mobilenet_v3_large", auxiliary, [(65, 33), (224, 321)], tmp_path)
 
 
+@pytest.mark.usefixtures("one_way")
+@pytest.mark.parametrize("name", ["deeplabv3_resnet50", "deeplabv3_mobilenet_v3_large"])
+def test_each_way_of_a_convolution_agrees(name: str, tmp_path: Path) -> None:
+    compare_logits(name, True, [(65, 33)], tmp_path)
+
+
 def test_deeplabv3_resnet101_loads_and_agrees(tmp_path: Path) -> None:
     compare_logits("deeplabv3_resnet101", False, [(65, 33)], tmp_path)
 

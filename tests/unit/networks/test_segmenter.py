@@ -91,6 +91,11 @@ def test_geometry_counts_cells_as_the_convention_says(output_stride: int, size: 
     assert (geometry.map_height, geometry.map_width) == tuple(-(-n // output_stride) for n in size)
 
 
+@pytest.mark.usefixtures("one_way")
+def test_each_way_of_a_convolution_keeps_the_atrous_identity() -> None:
+    test_the_whole_network_keeps_the_atrous_identity_without_image_pooling()
+
+
 def test_the_whole_network_keeps_the_atrous_identity_without_image_pooling() -> None:
     """Fails where the image is padded to the stride of the moment."""
     network = build(head={"image_features": False, "rates": [2]}).double()

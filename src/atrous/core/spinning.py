@@ -19,8 +19,8 @@ from atrous.core.machine import count_own_cores, count_usable_cores
 
 IDLE_US, BUSY_US = 400, 20
 """Microseconds for which waiting threads spin, on an idle machine and beside other programs. With AMX these are
-20,000 and 1,000 turns. In results/performance/busy.csv so many cost nothing on an idle machine with AVX512, where they
-take less time, and beside a loop 1,000 are about as good as not to spin; times with AMX were too unsteady to tell."""
+20,000 and 1,000 turns. In results/performance/busy.csv so many turns cost nothing on an idle machine with AVX512, and
+beside a loop 1,000 are about as good as not to spin; idle times with AMX were too unsteady to tell."""
 USUAL_PAUSE_NS = 40.0
 """Length of a pause instruction where it cannot be measured: between those of common CPUs, 4 to 56 ns."""
 _LOOP = bytes.fromhex("89f9 f390 ffc9 75fa c3")

@@ -26,12 +26,10 @@ USUAL_PAUSE_NS = 40.0
 _LOOP = bytes.fromhex("89f9 f390 ffc9 75fa c3")
 """Machine code of x86-64: `turns` times (first argument) a pause instruction, as OpenMP's threads wait."""
 _TIMED_TURNS, _TIMES = 500, 5
-BUSY_LOAD = 0.7
-"""Programs at work in the last minute, for each core of the machine, from which on its timings wander."""
 BUSY_SHARE = 0.5
 """Threads of other programs at work now, for each core of the machine, from which on it counts as busy: the threads of
 this process and one of them on two cores already wait for each other."""
-_COUNTS, _PAUSE_S = 5, 0.004
+_COUNTS, _BETWEEN_S = 5, 0.004
 SETTING = "GOMP_SPINCOUNT"
 CHOSEN = "ATROUS_SPINCOUNT"
 """Variable that says which `SETTING` was chosen and for what load; child processes inherit both."""
@@ -144,22 +142,13 @@ def _has_gnu_openmp() -> bool:
     return sys.platform == "linux" and platform.machine() == "x86_64"
 
 
-def find_load() -> tuple[float, float, float] | None:
-    """Return the load of the last 1, 5 and 15 minutes; None where the system does not tell, as in some containers."""
-    try:
-        return os.getloadavg()
-    except (AttributeError, OSError):  # there is no such function on Windows
-        return None
-
-
 def _is_busy() -> bool:
     """Return whether other programs are at work now; an average of the last minute counts programs that have ended."""
-    counts = []
-    for number in range(_COUNTS):
-        counts.append(_count_others())
-        if number < _COUNTS - 1 and counts[-1]:
-            time.sleep(_PAUSE_S)
-    return min(counts) >= BUSY_SHARE * (os.cpu_count() or 1)  # the fewest: a task of some milliseconds is no load
+    for _ in range(_COUNTS):  # a task of some milliseconds is no load
+        if _count_others() < BUSY_SHARE * (os.cpu_count() or 1):
+            return False
+        time.sleep(_BETWEEN_S)
+    return True
 
 
 def _count_others() -> int:

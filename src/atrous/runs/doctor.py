@@ -20,7 +20,7 @@ from atrous.core.install import describe_install
 from atrous.core.machine import SHARED_MEMORY, compute_free_bytes, find_cpu_features, find_shared_bytes
 from atrous.core.provenance import collect_versions, describe_machine, find_git_state
 from atrous.core.records import Progress, ProgressCallback
-from atrous.core.spinning import BUSY_LOAD, describe_spinning, find_load, list_chosen
+from atrous.core.spinning import describe_spinning, list_chosen
 from atrous.core.words import describe_count
 from atrous.networks.device import count_threads, find_failure, list_device_kinds
 from atrous.runs.trials import Outcome, list_parts, try_part
@@ -38,6 +38,8 @@ VARIABLES = (
 """Environment variables that change what works or how fast."""
 LEAST_MEMORY_MIB, LEAST_SHARED_MIB, LEAST_DISK_MIB = 4096, 256, 1024
 """Memory and shared memory of a small training with worker processes, and space for a run."""
+BUSY_LOAD = 0.7
+"""Programs at work in the last minute, for each core of the machine, from which on times are too long."""
 LEAST_GAIN = 0.6
 """Of all threads over one, for each thread: below it the cores are shared with others, or are halves of one."""
 GPU_FILE = Path("/proc/driver/nvidia/version")
@@ -114,8 +116,16 @@ def _collect_settings() -> dict[str, str]:
     return {name: _hide_home(os.environ[name]) for name in VARIABLES if name in os.environ and name not in chosen}
 
 
+def _find_load() -> tuple[float, float, float] | None:
+    """Return the load of the last 1, 5 and 15 minutes; None where the system does not tell, as in some containers."""
+    try:
+        return os.getloadavg()
+    except (AttributeError, OSError):  # there is no such function on Windows
+        return None
+
+
 def _describe_machine() -> dict[str, Any]:
-    features, load = find_cpu_features(), find_load()
+    features, load = find_cpu_features(), _find_load()
     return describe_machine() | {
         "cores_of_machine": os.cpu_count(),
         "free_mib": compute_free_bytes() // 2**20,

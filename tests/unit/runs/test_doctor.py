@@ -184,3 +184,13 @@ def test_what_is_not_known_of_a_machine_is_printed_as_unknown(diagnosis, monkeyp
     text = " ".join(capsys.readouterr().out.split())
     assert "unknown, unknown: unknown cores of unknown, " in text
     assert "unknown MiB of memory (" in text
+
+
+def test_a_system_that_tells_no_load_is_described_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> tuple[float, float, float]:
+        raise OSError("no load average")
+
+    monkeypatch.setattr(os, "getloadavg", fail)
+    assert doctor._describe_machine()["load"] is None
+    monkeypatch.delattr(os, "getloadavg")
+    assert doctor._describe_machine()["load"] is None

@@ -57,9 +57,15 @@ def find_turns(program: str, **own: str) -> str:
 
 @is_bounded
 def test_openmp_of_the_command_line_has_a_bound() -> None:
-    turns = int(find_turns(COMMAND_LINE))
-    likely = [count_turns(microseconds) for microseconds in (IDLE_US, BUSY_US)]
-    assert any(0.5 < turns / each < 2 for each in likely), (turns, likely)
+    told = f"{COMMAND_LINE}; import os; print('SPIN', os.environ['{CHOSEN}'], file=sys.stderr)"
+    environment = {**os.environ, "OMP_DISPLAY_ENV": "verbose"}
+    run = subprocess.run([sys.executable, "-c", told], env=environment, capture_output=True, text=True, check=True)
+    (line,) = [line for line in run.stderr.splitlines() if SETTING in line]
+    (chosen,) = [line for line in run.stderr.splitlines() if line.startswith("SPIN")]
+    turns, limit, _ = chosen.removeprefix("SPIN ").split(", ")
+    assert line.partition("'")[2].rstrip("'") == turns
+    assert int(turns) > 1
+    assert limit in [f"{each:,} microseconds" for each in (IDLE_US, BUSY_US)]
 
 
 @is_bounded
